@@ -1,0 +1,55 @@
+# `make help` lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-slow lint format bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+build: $(VENV)/.built ## .venv with the release extension, MXNet, the developers' tools, and the `fasttriplet` command
+
+$(VENV)/.tools: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
+		echo "make: MXNet 1.9.1 needs NumPy 1, which has wheels for Python 3.11 and 3.12 only;" \
+		     "$(PYTHON) is $$($(PYTHON) --version). Run: make PYTHON=python3.11" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "make: no Rust toolchain found; install one from rustup.rs" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt maturin
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.tools $(SOURCES)
+	PIP_CONSTRAINT=constraints.txt VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras mxnet,dev
+	@touch $@
+
+demo: build ## draw a small dataset, embed it with MXNet, mine it, show what was mined
+	$(BIN)/fasttriplet demo
+
+test: build ## cargo test and pytest
+	cargo test --locked --quiet
+	$(BIN)/python -m pytest --quiet
+
+test-slow: build ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: build ## formatting, clippy, ruff, mypy
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: build ## format everything in place
+	cargo fmt
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: build ## the short set of benches, with peers in the same run
+	$(BIN)/python benches/bench_mine.py
+	$(BIN)/python benches/bench_index.py
+
+clean: ## remove everything that was built
+	rm -rf target $(VENV) python/fasttriplet/_core*.so demo

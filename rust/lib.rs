@@ -1,0 +1,18 @@
+//! Exact triplet mining over `MXNet` `.rec` image datasets.
+//!
+//! The modules follow the data: [`recordio`] reads records, [`image`] decodes them, [`mining`]
+//! picks triplets from their embeddings. No module uses a later one. Plain Rust throughout; the
+//! Python bindings live in `python/`, hold no algorithm, and are compiled only with the feature
+//! `python`.
+
+pub mod error;
+pub mod image;
+pub mod interrupt;
+pub mod mining;
+pub mod recordio;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::{Error, Result};
+pub use interrupt::Interrupt;

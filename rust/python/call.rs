@@ -1,0 +1,79 @@
+//! How every long call crosses from Python into the core and back.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::{Error, Interrupt, Result};
+
+/// How often a waiting call looks for Ctrl-C.
+const SIGNAL_POLL: Duration = Duration::from_millis(50);
+
+/// Runs `work` on `threads` threads (`None`: one a core) without the GIL, and ends it on Ctrl-C.
+///
+/// The threads belong to this call alone: nothing global is left that a `fork` could break.
+pub fn run<T, F>(py: Python<'_>, threads: Option<usize>, work: F) -> PyResult<T>
+where
+    T: Send,
+    F: FnOnce(&Interrupt) -> Result<T> + Send,
+{
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.unwrap_or(0))
+        .build()
+        .map_err(|e| PyOSError::new_err(format!("cannot start {threads:?} threads: {e}")))?;
+    let interrupt = Interrupt::new();
+    let (result, signal) = py.detach(|| {
+        let (done, wait) = channel::<()>();
+        let (pool, interrupt) = (&pool, &interrupt);
+        thread::scope(|scope| {
+            let worker = scope.spawn(move || {
+                let _done = done; // dropped at the end, by a panic too: that wakes the wait below
+                pool.install(|| work(interrupt))
+            });
+            let mut signal = None;
+            while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
+                if signal.is_none() {
+                    signal = Python::attach(|py| py.check_signals()).err();
+                    if signal.is_some() {
+                        interrupt.raise();
+                    }
+                }
+            }
+            (worker.join(), signal)
+        })
+    });
+    if let Some(signal) = signal {
+        return Err(signal);
+    }
+    match result {
+        Ok(result) => result.map_err(|e| to_python(py, e)),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// The one mapping of the core's errors to Python's exceptions.
+pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
+    match error {
+        // PyO3 picks FileNotFoundError, PermissionError, ... by the kind of the error.
+        Error::Io { ref source, .. } => std::io::Error::new(source.kind(), error.to_string()).into(),
+        Error::Record { key, offset, .. } => record_error(py, &error.to_string(), key, offset),
+        Error::Value(message) => PyValueError::new_err(message),
+        Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+    }
+}
+
+fn record_error(py: Python<'_>, message: &str, key: Option<i64>, offset: Option<u64>) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    match CLASS.import(py, "fasttriplet.errors", "RecordError") {
+        Ok(class) => match class.call1((message, key, offset)) {
+            Ok(instance) => PyErr::from_value(instance),
+            Err(e) => e,
+        },
+        Err(e) => e,
+    }
+}
