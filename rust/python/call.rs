@@ -38,7 +38,7 @@ where
             let mut signal = None;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
                 if signal.is_none() {
-                    signal = Python::attach(|py| py.check_signals()).err();
+                    signal = Python::attach(Python::check_signals).err();
                     if signal.is_some() {
                         interrupt.raise();
                     }
