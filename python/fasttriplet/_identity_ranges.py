@@ -136,8 +136,8 @@ class _Ranges:
             return []
         at = int(uncovered[0])
         return [
-            f"{self.path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no identity "
-            f"record; its label is used ({uncovered.size} such images)"
+            f"{self.path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no "
+            f"identity record; its label is used ({uncovered.size} such images)"
         ]
 
     def _say(self, which: NDArray[np.bool_], what: str) -> str:

@@ -1,5 +1,6 @@
 //! Writing `.rec` and `.idx` files, byte for byte as `MXNet`'s `MXIndexedRecordIO` and `pack` do.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub struct RecordWriter {
     rec: Output,
     idx: Output,
     payload: Vec<u8>,
+    keys: Keys,
 }
 
 impl RecordWriter {
@@ -29,7 +31,12 @@ impl RecordWriter {
         if idx == path {
             return Err(Error::Value(format!("{}: a .rec file cannot end in .idx", path.display())));
         }
-        Ok(Self { rec: Output::create(path)?, idx: Output::create(&idx)?, payload: Vec::new() })
+        Ok(Self {
+            rec: Output::create(path)?,
+            idx: Output::create(&idx)?,
+            payload: Vec::new(),
+            keys: Keys::default(),
+        })
     }
 
     /// Appends a record; its header is written as `recordio.pack` would, by its labels or its label.
@@ -40,6 +47,11 @@ impl RecordWriter {
         if length >= LENGTH_LIMIT {
             return Err(Error::Value(format!(
                 "key {key}: a record holds less than {LENGTH_LIMIT} bytes (2^29), got {length} with its header"
+            )));
+        }
+        if !self.keys.insert(key) {
+            return Err(Error::Value(format!(
+                "key {key} was written before; a reader would find only one of the two"
             )));
         }
         self.payload.extend_from_slice(content);
@@ -56,6 +68,24 @@ impl RecordWriter {
         // In between, the new .rec lies beside no .idx or an old one, which readers notice.
         self.rec.publish()?;
         self.idx.publish()
+    }
+}
+
+/// The keys written so far, as runs of consecutive ones: first key to last.
+#[derive(Debug, Default)]
+struct Keys(BTreeMap<i64, i64>);
+
+impl Keys {
+    /// False where the key is there already.
+    fn insert(&mut self, key: i64) -> bool {
+        match self.0.range_mut(..=key).next_back() {
+            Some((_, last)) if *last >= key => return false,
+            Some((_, last)) if *last + 1 == key => *last = key,
+            _ => {
+                self.0.insert(key, key);
+            }
+        }
+        true
     }
 }
 
@@ -128,6 +158,10 @@ impl Drop for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::Interrupt;
     use crate::recordio::{KeyTable, RecordFile};
@@ -179,6 +213,30 @@ mod tests {
             error.starts_with("key 7: a record holds less than 536870912 bytes (2^29), got 536870912"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_key_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = RecordWriter::create(&folder.path().join("a.rec")).unwrap();
+        writer.write(7, &Header::default(), b"").unwrap();
+        assert!(
+            writer
+                .write(7, &Header::default(), b"")
+                .unwrap_err()
+                .to_string()
+                .starts_with("key 7 was written")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_a_set(keys in prop::collection::vec(prop_oneof![-9_i64..9, Just(i64::MAX), Just(i64::MIN)], 0..40)) {
+            let (mut ours, mut set) = (Keys::default(), BTreeSet::new());
+            for key in keys {
+                prop_assert_eq!(ours.insert(key), set.insert(key));
+            }
+        }
     }
 
     #[test]
