@@ -46,6 +46,8 @@ pub enum FaultKind {
     Unfinished(u32),
     /// The part's length and the bytes that are left for it.
     Cut(u64, u64),
+    /// The file ends before the record's last part.
+    NoLastPart,
 }
 
 impl fmt::Display for Fault {
@@ -70,8 +72,9 @@ impl fmt::Display for Fault {
                 self.at
             ),
             FaultKind::Cut(length, left) => {
-                write!(f, "the record needs {length} more bytes and the file has {left}; is it cut off?")
+                write!(f, "the record needs {length} bytes and the file has {left} left; is it cut off?")
             }
+            FaultKind::NoLastPart => write!(f, "the file ends before the record's last part; is it cut off?"),
         }
     }
 }
@@ -153,6 +156,9 @@ pub fn span_at(data: &[u8], offset: u64) -> Result<Span, Fault> {
         cflag => return Err(Fault { at: offset, kind: FaultKind::Continuation(cflag) }),
     }
     loop {
+        if end == data.len() as u64 {
+            return Err(Fault { at: end, kind: FaultKind::NoLastPart });
+        }
         let part = part_at(data, end)?;
         if part.cflag != MIDDLE && part.cflag != LAST {
             return Err(Fault { at: end, kind: FaultKind::Unfinished(part.cflag) });
@@ -260,7 +266,7 @@ pub(crate) mod tests {
         assert_eq!(kind(&data[..15], 0), FaultKind::Cut(12, 7));
         let split = written(&MAGIC_BYTES);
         assert_eq!(kind(&split, 8), FaultKind::Continuation(3));
-        assert_eq!(kind(&split[..8], 0), FaultKind::Beyond(8));
+        assert_eq!(kind(&split[..8], 0), FaultKind::NoLastPart);
         let unfinished = [&split[..8], &data].concat();
         assert_eq!(span_at(&unfinished, 0), Err(Fault { at: 8, kind: FaultKind::Unfinished(0) }));
     }
