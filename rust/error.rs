@@ -41,6 +41,15 @@ impl Error {
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
+
+    /// The same error with the record's key, for callers that know it.
+    #[must_use]
+    pub fn with_key(mut self, record: i64) -> Self {
+        if let Self::Record { key, .. } = &mut self {
+            *key = Some(record);
+        }
+        self
+    }
 }
 
 fn at(path: &Path, key: Option<i64>, offset: Option<u64>, what: &str) -> String {

@@ -1,0 +1,93 @@
+//! What a file is that was given as a `.rec` or `.idx` and is none.
+
+/// Describes what `head`, the first bytes of a file of `size` bytes, looks like, and what to do
+/// about it. `None`: binary data of no known kind.
+pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
+    let starts = |prefix: &[u8]| head.starts_with(prefix);
+    let text = if starts(b"version https://git-lfs.github.com/spec/") {
+        let real = lfs_size(head).map(|n| format!(" of {n} bytes")).unwrap_or_default();
+        format!(
+            "this is a Git LFS pointer, a short text that stands for the real file{real}; \
+             run `git lfs pull` in its repository to fetch that"
+        )
+    } else if starts(&[0xff, 0xd8, 0xff]) {
+        image("JPEG")
+    } else if starts(b"\x89PNG") {
+        image("PNG")
+    } else if starts(b"PK\x03\x04") {
+        archive("zip archive")
+    } else if starts(&[0x1f, 0x8b]) {
+        archive("gzip file")
+    } else if head.get(257..262) == Some(b"ustar") {
+        archive("tar archive")
+    } else if head
+        .trim_ascii_start()
+        .get(..5)
+        .is_some_and(|tag| tag.eq_ignore_ascii_case(b"<html") || tag.eq_ignore_ascii_case(b"<!doc"))
+    {
+        "this is an HTML page; the download probably ended at a web page instead of the file".into()
+    } else if is_idx(head) {
+        "this looks like an .idx file (lines of key and offset); give the .rec file itself".into()
+    } else if is_text(head) {
+        "this is a text file".into()
+    } else if !head.is_empty() && head.iter().all(|byte| *byte == 0) {
+        format!("the file ({size} bytes) starts with zeros only; was its download or copy cut off?")
+    } else {
+        return None;
+    };
+    Some(text)
+}
+
+fn image(format: &str) -> String {
+    format!("this is a single {format} image; `fasttriplet pack` makes a .rec of a folder of images")
+}
+
+fn archive(what: &str) -> String {
+    format!("this is a {what}; unpack it first")
+}
+
+fn lfs_size(head: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(head).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("size "))?.trim().parse().ok()
+}
+
+fn is_text(head: &[u8]) -> bool {
+    // The head may be cut inside a character.
+    let valid = std::str::from_utf8(head).map_or_else(|e| e.error_len().is_none(), |_| true);
+    !head.is_empty() && valid && head.iter().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
+}
+
+fn is_idx(head: &[u8]) -> bool {
+    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let mut fields = line.trim_ascii().split(|b| *b == b'\t');
+    let number = |field: Option<&[u8]>| {
+        field.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
+    };
+    number(fields.next()) && number(fields.next()) && fields.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kind;
+
+    #[test]
+    fn what_one_finds_in_place_of_a_rec() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:7a\nsize 12069000\n";
+        let cases: [(&[u8], &str); 9] = [
+            (pointer, "Git LFS pointer, a short text that stands for the real file of 12069000 bytes"),
+            (&[0xff, 0xd8, 0xff, 0xe0], "JPEG image"),
+            (b"\x89PNG\r\n", "PNG image"),
+            (b"PK\x03\x04", "zip archive"),
+            (&[0x1f, 0x8b, 8], "gzip"),
+            (b"\n<!DOCTYPE html>", "HTML"),
+            (b"0\t0\n1\t5500\n", ".idx file"),
+            (b"hello\n", "text file"),
+            (&[0; 64], "zeros"),
+        ];
+        for (head, expected) in cases {
+            let text = kind(head, head.len() as u64).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
+        assert_eq!(kind(&[1, 2, 3, 4], 4), None);
+    }
+}
