@@ -2,5 +2,6 @@
 
 from fasttriplet._core import __version__
 from fasttriplet.errors import RecordError
+from fasttriplet.mining import MiningStats, Triplets, mine
 
-__all__ = ["RecordError", "__version__"]
+__all__ = ["MiningStats", "RecordError", "Triplets", "__version__", "mine"]

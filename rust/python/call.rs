@@ -38,10 +38,13 @@ where
             let mut signal = None;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
                 if signal.is_none() {
-                    signal = Python::attach(|py| py.check_signals()).err();
-                    if signal.is_some() {
+                    // The method's path is not general enough in its lifetime to stand for the closure.
+                    #[allow(clippy::redundant_closure_for_method_calls)]
+                    let raised = Python::attach(|py| py.check_signals()).err();
+                    if raised.is_some() {
                         interrupt.raise();
                     }
+                    signal = raised;
                 }
             }
             (worker.join(), signal)

@@ -5,10 +5,12 @@
 use pyo3::prelude::*;
 
 mod call;
+mod mining;
 
 /// The extension module.
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    mining::register(m)?;
     Ok(())
 }
