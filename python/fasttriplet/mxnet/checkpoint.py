@@ -85,6 +85,8 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
         except mx.base.MXNetError as error:
             msg = f"{params_path} {_instead(params_path)} a file of MXNet parameters"
             raise ValueError(msg) from error
+    if not params:
+        params = {}  # MXNet gives an empty list
     if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
         msg = (
             f"{params_path} holds arrays whose names lack 'arg:' or 'aux:'; Gluon's save_parameters() writes "
