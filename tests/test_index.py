@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -287,6 +288,31 @@ def test_real_datasets(real_data: Path) -> None:
     assert (found.layout, found.images_by_flag, found.problems) == ("insightface", {2: 2375}, ())
     flat = ft.inspect_rec(real_data / "adaface8" / "train.rec", cache=False)
     assert (flat.layout, flat.images, flat.identities, flat.problems) == ("flat", 8, 2, ())
+
+
+# Without the .idx, the holes are searched for records, which takes a while.
+@pytest.mark.parametrize("with_idx", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_offsets_above_4_gib(tmp_path: Path, with_idx: bool) -> None:
+    # Ten records of nearly 2^29 bytes, which are holes but for their headers, and a small one.
+    path, long = tmp_path / "long.rec", 2**29 - 4
+    with path.open("wb") as raw:
+        for key in range(10):
+            start = raw.tell()
+            raw.write(struct.pack("<IIIfQQ", 0xCED7230A, long, 0, key // 2, key, 0))
+            raw.seek(start + 8 + long)
+        offset = raw.tell()
+        raw.write(struct.pack("<IIIfQQ", 0xCED7230A, 24 + 4, 0, 5, 10, 0) + b"tail")
+    if with_idx:
+        path.with_suffix(".idx").write_text("".join(f"{key}\t{key * (long + 8)}\n" for key in range(11)))
+    found = ft.inspect_rec(path, cache=False)
+    assert (found.problems, found.idx_used) == ((), with_idx)
+    assert found.index["offset"].to_list() == [key * (long + 8) for key in range(11)]
+    assert found.index["offset"][-1] == offset > 2**32
+    assert found.index["length"][-2:].to_list() == [long - 24, 4]
+    if with_idx:
+        file = ft.RecordFile(path)
+        assert file.problems == ()
+        assert file.read(10)[1] == b"tail"
 
 
 # The cache.
