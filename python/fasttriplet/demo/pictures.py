@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from fasttriplet._characters import Character, Expression
-from fasttriplet._shapes import WHITE, Colour, Shape, mix, oval
+from fasttriplet.demo.backdrops import backdrop_of
+from fasttriplet.demo.characters import Character
+from fasttriplet.demo.faces import Expression
+from fasttriplet.demo.shapes import Shape
 
 _FINE = 3  # drawn this many times larger, then averaged: smooth edges
 _VIEW = 1.58  # half the picture's side, in head radii
@@ -44,55 +46,23 @@ def draw_identities(
     ValueError
         When a number is out of range.
     """
-    for name, value, least in (("identities", identities, 0), ("images", images, 0), ("size", size, 8), ("seed", seed, 0)):
+    limits = (("identities", identities, 0), ("images", images, 0), ("size", size, 8), ("seed", seed, 0))
+    for name, value, least in limits:
         if value < least:
             msg = f"{name} must be {least} or more, not {value}"
             raise ValueError(msg)
     return _draw_all(identities, images, size, seed)
 
 
-def _draw_all(identities: int, images: int, size: int, seed: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+def _draw_all(
+    identities: int, images: int, size: int, seed: int
+) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
     for identity in range(identities):
         who = Character(seed, identity)
-        backdrop = _backdrop(who)
+        backdrop = backdrop_of(who)
         for image in range(images):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, identity, image)))
             yield identity, image, _draw(who, backdrop, size, rng)
-
-
-def _backdrop(who: Character) -> list[Shape]:
-    """Draw the pattern behind an identity, wider than the picture."""
-    rng, base = who.rng, who.backdrop
-    other = mix(base, WHITE if rng.random() < 0.6 else (40, 40, 90, 255), 0.3)
-    far = 2.6
-    shapes = [Shape(oval(0, 0, 4, 4), base, 0)]
-    kind = str(rng.choice(["stripes", "dots", "rays", "hills", "circle", "checks", "plain"]))
-    if kind == "stripes":
-        angle = float(rng.uniform(0, np.pi))
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        for x in np.arange(-far, far, 0.66):
-            stripe = np.array([(x, -far), (x + 0.33, -far), (x + 0.33, far), (x, far)])
-            shapes.append(Shape(stripe @ turn, other, 0))
-    elif kind == "dots":
-        for row, y in enumerate(np.arange(-far, far, 0.55)):
-            for x in np.arange(-far, far, 0.6):
-                shapes.append(Shape(oval(x + 0.3 * (row % 2), y, 0.15, 0.15, points=14), other, 0))
-    elif kind == "rays":
-        for angle in np.arange(0, 2 * np.pi, np.pi / 8):
-            ends = [(4 * np.cos(angle + d), 4 * np.sin(angle + d)) for d in (0, np.pi / 16)]
-            shapes.append(Shape(np.array([(0.0, 0.0), *ends]), other, 0))
-    elif kind == "hills":
-        shapes.append(Shape(oval(1.2, -1.0, 0.34, 0.34), mix(other, (255, 230, 120, 255), 0.6), 0))
-        for x, y, part in ((-1.3, 2.4, 0.0), (1.2, 2.6, 0.25)):
-            shapes.append(Shape(oval(x, y, 1.9, 1.9, points=48), mix(other, (60, 90, 110, 255), part), 0))
-    elif kind == "circle":
-        shapes.append(Shape(oval(0, 0, 1.42, 1.42, points=60), other, 0))
-    elif kind == "checks":
-        for row, y in enumerate(np.arange(-far, far, 0.5)):
-            for x in np.arange(-far, far, 1.0):
-                left = x + 0.5 * (row % 2)
-                shapes.append(Shape(np.array([(left, y), (left + 0.5, y), (left + 0.5, y + 0.5), (left, y + 0.5)]), other, 0))
-    return shapes
 
 
 def _draw(who: Character, backdrop: list[Shape], size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -109,9 +79,11 @@ def _draw(who: Character, backdrop: list[Shape], size: int, rng: np.random.Gener
     pen = ImageDraw.Draw(picture, "RGBA")
     roll, shift = float(rng.normal(0, 0.13)), rng.normal(0, 0.07, 2)
     scale = side / (2 * _VIEW) * float(np.exp(rng.normal(0, 0.06)))
-    behind = np.array([[np.cos(roll / 2), np.sin(roll / 2)], [-np.sin(roll / 2), np.cos(roll / 2)]]) * scale * 1.06
+    behind = (
+        np.array([[np.cos(roll / 2), np.sin(roll / 2)], [-np.sin(roll / 2), np.cos(roll / 2)]]) * scale * 1.06
+    )
     _fill(pen, backdrop, np.vstack([behind, [0, 0]]), side / 2 + scale * rng.normal(0, 0.12, 2))
-    _fill(pen, who.shapes(now), _pose(rng, roll) * scale, side / 2 + scale * (shift + [0, 0.16]))
+    _fill(pen, who.shapes(now), _pose(rng, roll) * scale, side / 2 + scale * (shift + np.array((0, 0.16))))
     small = picture.reduce(_FINE)
     if rng.random() < 0.4:
         small = small.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.0)) * size / 112))
@@ -129,7 +101,9 @@ def _pose(rng: np.random.Generator, roll: float) -> NDArray[np.float64]:
     return np.asarray(flatten @ turn @ nod @ flat @ np.array([[1, 0], [shear, 1]]))
 
 
-def _fill(pen: ImageDraw.ImageDraw, shapes: list[Shape], pose: NDArray[np.float64], centre: NDArray[np.float64]) -> None:
+def _fill(
+    pen: ImageDraw.ImageDraw, shapes: list[Shape], pose: NDArray[np.float64], centre: NDArray[np.float64]
+) -> None:
     lengths = [len(shape.outline) for shape in shapes]
     points = np.concatenate([shape.outline for shape in shapes]) @ pose[:2] + centre
     points += np.repeat([shape.z * 0.6 for shape in shapes], lengths)[:, None] * pose[2]
@@ -149,9 +123,6 @@ def _light(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     slope = strength * (np.cos(angle) * across[None, :] + np.sin(angle) * across[:, None])
     cast = np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.13))
     value *= (1 + slope.astype(np.float32))[:, :, None] * cast.astype(np.float32)
-    sigma = rng.uniform(0, 0.03)
+    sigma = rng.uniform(0, 0.02)
     value += rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(sigma)
     return np.asarray(np.clip(value * 255 + 0.5, 0, 255).astype(np.uint8))
-
-
-__all__ = ["Colour", "draw_identities"]

@@ -1,6 +1,7 @@
 """Outlines and colours that the demo's characters are made of.
 
-Lengths are in head radii; x grows to the right, y downwards, z towards the viewer. Outlines are (n, 2) float64.
+Lengths are in head radii; x grows to the right, y downwards, z towards the viewer. Outlines are (n, 2)
+float64.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def clear(colour: Colour, opacity: float) -> Colour:
     return (*colour[:3], round(255 * opacity))
 
 
-def oval(
+def oval(  # noqa: PLR0917 - a pen's stroke, called 150 times
     x: float, y: float, rx: float, ry: float, power: float = 2, taper: float = 0, points: int = 36
 ) -> Outline:
     """Draw a superellipse; `taper` > 0 makes it narrower below."""
@@ -67,7 +68,9 @@ def oval(
     return np.stack([x + rx * across * (1 - taper * down), y + ry * down], axis=1)
 
 
-def smooth(corners: Sequence[tuple[float, float]] | Outline, steps: int = 6, *, closed: bool = True) -> Outline:
+def smooth(
+    corners: Sequence[tuple[float, float]] | Outline, steps: int = 6, *, closed: bool = True
+) -> Outline:
     """Run a Catmull-Rom spline through corners."""
     here = np.asarray(corners, dtype=np.float64)
     if not closed:
@@ -99,7 +102,7 @@ def stroke(line: Sequence[tuple[float, float]] | Outline, width: float) -> Outli
 
 def mirror(outline: Outline) -> Outline:
     """Reflect left and right."""
-    return outline * np.array([-1.0, 1.0])
+    return np.asarray(outline * np.array([-1.0, 1.0]))
 
 
 def turned(outline: Outline, angle: float, about: tuple[float, float]) -> Outline:
