@@ -24,7 +24,7 @@ from fasttriplet.demo.shapes import (
 
 _GOLDEN = 0.6180339887498949  # hues this far apart stay apart, however many there are
 
-_SKINS = ["f9dcc4", "f2c6a0", "e0a878", "c98a5b", "a0673f", "7a4a2b", "5c3a26"]
+_SKINS = ["f9dcc4", "f2c6a0", "e0a878", "c98a5b", "a87148", "8a5a3c", "6e4a34"]
 _HAIRS = [
     "2b2126",
     "4a2f24",
@@ -125,9 +125,9 @@ class Character:
         self.mouth_y = self.between(0.46, 0.58)
         self.mouth_w = self.between(0.2, 0.4)
         self.lips = self.kind == "person" and self.chance(0.35)
-        self.lip = rgb(self.pick(["c0392b", "d9657b", "a94064", "e08a7a"]))
+        self.lip = mix(self.skin, rgb(self.pick(["b0404e", "b8506a", "96404e", "c06a60"])), 0.5)
         self.tooth = self.pick(["row", "row", "gap", "fangs", "none"])
-        self.nose_kind = self.pick(["button", "long", "wide", "shadow"])
+        self.nose_kind = self.pick(["button", "long", "round", "shadow"])
 
     def head(self, scale: float = 1, points: int = 44) -> Outline:
         """Draw the outline of the head."""
@@ -160,7 +160,7 @@ class Character:
         """Perhaps redden the cheeks."""
         if self.chance(part):
             cheek = oval(self.rx * 0.58, 0.3, 0.17, 0.11)
-            self.put(cheek, clear(rgb("ff5a5a"), 0.3), 0.6, both=True)
+            self.put(cheek, clear(rgb("f0506a"), 0.2), 0.6, both=True)
 
     def muzzle(self, colour: Colour, wide: float, high: float) -> None:
         """Draw a muzzle with a nose."""

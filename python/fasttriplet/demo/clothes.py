@@ -68,7 +68,12 @@ def _hair_behind(who: Character) -> None:
                 who.put(oval(x, y, 0.42, 0.42, points=20), dark, -0.3)
             who.put(oval(0, -0.3, who.rx * 1.25, 1.0), dark, -0.3)
         case "tails":
-            who.put(oval(who.rx * 1.22, -0.05, 0.34, 0.55), dark, -0.4, both=True)
+            who.put(
+                turned(oval(who.rx * 1.3, 0.72, 0.24, 0.5, 2, -0.2), -0.3, (who.rx * 1.1, 0.3)),
+                dark,
+                -0.4,
+                both=True,
+            )
         case "bun":
             who.put(oval(0, -who.ry * 1.16, 0.38, 0.34), dark, -0.2)
             who.put(oval(-0.05, -who.ry * 1.2, 0.28, 0.24), who.hair, -0.19)
@@ -143,7 +148,7 @@ def accessories(who: Character) -> None:
     """Perhaps give them glasses, perhaps a hat."""
     if who.chance(0.3) and who.kind != "owl":
         _glasses(who)
-    if who.chance(0.42) and who.hair_style != "mohawk":
+    if who.chance(0.42) and who.kind != "frog" and who.hair_style != "mohawk":
         _hat(who, hsv(who.hue + who.between(0.2, 0.8), 0.75, who.between(0.55, 0.95)))
 
 
@@ -153,8 +158,8 @@ def _glasses(who: Character) -> None:
     power = who.between(2, 5)
     style = who.pick(["clear", "clear", "dark", "patch"])
     if style == "patch":
-        who.top(stroke([(-who.rx, -0.45), (who.rx, 0.2)], 0.06), BLACK, 0.8)
-        who.top(oval(*who.eyes[0], 0.27, 0.24, 2.6), BLACK, 0.9)
+        who.top(stroke([(-who.rx, who.eye_y + 0.16), (who.rx * 0.8, -0.62 * who.ry)], 0.05), BLACK, 0.6)
+        who.top(oval(*who.eyes[0], max(0.26, who.eye_r * 1.25), max(0.24, who.eye_r * 1.3), 2.6), BLACK, 0.9)
     else:
         for x, y in who.eyes:
             rings = oval(x, y, around, around * 0.9, power)

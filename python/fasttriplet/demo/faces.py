@@ -57,8 +57,8 @@ def _nose(who: Character) -> list[Shape]:
                     0.95,
                 )
             ]
-        case "wide":
-            return [Shape(oval(0, 0.2, 0.17, 0.09, 2.4, -0.2), shade, 0.9)]
+        case "round":
+            return [Shape(oval(0, 0.19, 0.13, 0.12), mix(who.skin, rgb("6a2030"), 0.18), 0.9)]
         case "shadow":
             return [Shape(np.array([(-0.02, -0.02), (0.14, 0.24), (-0.04, 0.27)]), shade, 0.95)]
     return []
@@ -73,7 +73,7 @@ def _mouth(who: Character, now: Expression) -> list[Shape]:
     upper = np.stack([x * wide, who.mouth_y + now.smile * 0.16 * (bend - 0.5)], axis=1)
     ink = who.lip if who.lips else mix(mix(who.skin, rgb("7a1f2b"), 0.55), BLACK, 0.35)
     if now.open_mouth < 0.12:
-        return [Shape(stroke(upper, 0.1 if who.lips else 0.055), ink, 0.85)]
+        return [Shape(stroke(upper, 0.075 if who.lips else 0.055), ink, 0.85)]
     gape = 0.34 * now.open_mouth
     lower = upper + np.stack([np.zeros_like(x), gape * np.sqrt(bend)], axis=1)
     shapes = [Shape(np.concatenate([upper, lower[::-1]]), rgb("5e1a26"), 0.8)]
@@ -94,7 +94,7 @@ def _mouth(who: Character, now: Expression) -> list[Shape]:
                 px, py = upper[at]
                 fang = np.array([(px - 0.06, py), (px + 0.06, py), (px, py + gape * 0.7)])
                 shapes.append(Shape(fang, WHITE, 0.83))
-    shapes.append(Shape(stroke(np.concatenate([upper, lower[::-1]]), 0.09 if who.lips else 0.04), ink, 0.85))
+    shapes.append(Shape(stroke(np.concatenate([upper, lower[::-1]]), 0.06 if who.lips else 0.04), ink, 0.85))
     return shapes
 
 

@@ -121,7 +121,7 @@ def _light(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
     across = np.linspace(-1, 1, size, dtype=np.float32)
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.35)
     slope = strength * (np.cos(angle) * across[None, :] + np.sin(angle) * across[:, None])
-    cast = np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.13))
+    cast = np.exp(rng.normal(0, 0.05, 3)) * np.exp(rng.normal(0, 0.11))
     value *= (1 + slope.astype(np.float32))[:, :, None] * cast.astype(np.float32)
     sigma = rng.uniform(0, 0.02)
     value += rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(sigma)
