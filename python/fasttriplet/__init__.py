@@ -6,19 +6,24 @@ from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning
 from fasttriplet.index import Inspection, index_rec, inspect_rec
 from fasttriplet.mining import MiningStats, Triplets, mine
+from fasttriplet.pipeline import MineResult, mine_rec
 from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
+from fasttriplet.summary import Progress, Summary
 
 __all__ = [
     "Bag",
     "Embedder",
     "IRHeader",
     "Inspection",
+    "MineResult",
     "MiningStats",
     "NoTripletsError",
+    "Progress",
     "RecordError",
     "RecordFile",
     "RecordWarning",
     "RecordWriter",
+    "Summary",
     "Triplets",
     "__version__",
     "bags",
@@ -26,5 +31,6 @@ __all__ = [
     "inspect_rec",
     "load_embedder",
     "mine",
+    "mine_rec",
     "triplet_seq",
 ]
