@@ -99,6 +99,8 @@ def run_demo(
     ------
     FileExistsError
         When `out` is a file, or a folder with files that no demo has made.
+    NoTripletsError
+        When so few identities leave no semi-hard negative.
     OSError
         When the files cannot be written.
     ValueError
@@ -106,7 +108,7 @@ def run_demo(
     """
     for name, value in (("identities", identities), ("images", images)):
         if value < 2:
-            msg = f"{name} must be 2 or more, not {value}: a triplet takes two images of one identity and a third"
+            msg = f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
             raise ValueError(msg)
     pictures = draw_identities(
         identities, images, size, seed=seed
@@ -142,6 +144,7 @@ def run_demo(
         rec,
         model=model,
         out=folder / "triplets.parquet",
+        images_per_identity=images,
         margin=_MARGIN,
         seed=seed,
         threads=threads,
