@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from fasttriplet._core import __version__
+from fasttriplet.cli.demo import demo
 from fasttriplet.cli.index import index
 from fasttriplet.cli.mine import mine
 
@@ -24,6 +25,7 @@ def cli() -> None:
     """Turn MXNet .rec image datasets into exact triplets for metric learning."""
 
 
+cli.add_command(demo)
 cli.add_command(index)
 cli.add_command(mine)
 
