@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import click
 
 from fasttriplet._core import __version__
+from fasttriplet.cli.demo import demo
 from fasttriplet.cli.index import index
 from fasttriplet.cli.mine import mine
 
@@ -24,13 +25,14 @@ def cli() -> None:
     """Turn MXNet .rec image datasets into exact triplets for metric learning."""
 
 
+cli.add_command(demo)
 cli.add_command(index)
 cli.add_command(mine)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     warnings.simplefilter("default", UserWarning)
     try:
         code = cli.main(arguments, prog_name="fasttriplet", standalone_mode=False)
@@ -58,13 +60,6 @@ def _message(error: BaseException) -> str:
     return str(error)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: object = None,
-) -> None:
-    del category, filename, lineno, file, line  # a user wants to know what, not where in the code
+def _show_warning(message: Warning | str, *_where: object) -> None:
+    """Say what is wrong, and not where in the code it was noticed."""
     click.echo(f"fasttriplet: {message}", err=True)
