@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fasttriplet.mxnet.compat import import_mxnet
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,12 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def mx() -> Any:
+    """MXNet, imported through the shim; the test is skipped where the `[mxnet]` extra is not installed."""
+    try:
+        return import_mxnet()
+    except ImportError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,1 @@
+"""Everything that needs MXNet itself, imported only when it is used."""

@@ -1,0 +1,73 @@
+"""Imports MXNet 1.9.1 beside a NumPy that is newer than it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+
+_INSTALL = "pip install 'fasttriplet[mxnet]'"
+_importing = threading.Lock()
+
+
+def import_mxnet() -> Any:
+    """
+    Import MXNet, whichever NumPy 1 is installed.
+
+    Three obstacles are dealt with here, so that nobody else has to know of them:
+
+    * MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. The name exists while MXNet is being
+      imported and is gone again afterwards, so that other packages see NumPy as it is.
+    * Its import emits several ``DeprecationWarning``, fatal where warnings are errors.
+    * Its oneDNN graph rewriting breaks some networks on the CPU ("We can't generate TBlob for MKLDNN data").
+      ``MXNET_SUBGRAPH_BACKEND=NONE`` turns the rewriting off. MXNet reads the variable whenever a network is
+      bound, so this has effect for an MXNet that was imported before, too. A value that you have set is
+      kept.
+
+    Returns
+    -------
+    module
+        ``mxnet``.
+
+    Raises
+    ------
+    ImportError
+        When MXNet is not installed, NumPy is too new for it, or it does not load.
+    """
+    os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
+    with _importing:
+        if sys.modules.get("mxnet") is not None:
+            return importlib.import_module("mxnet")  # waits where another thread is still importing it
+        return _import()
+
+
+def _import() -> Any:
+    if int(np.__version__.partition(".")[0]) >= 2:
+        msg = (
+            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. "
+            f"Install both together: {_INSTALL}"
+        )
+        raise ImportError(msg, name="mxnet")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # also what `hasattr` below says on NumPy 1.20 to 1.23
+        lent = not hasattr(np, "bool")
+        if lent:
+            np.bool = bool  # type: ignore[attr-defined, unused-ignore]
+        try:
+            return importlib.import_module("mxnet")
+        except ModuleNotFoundError as error:
+            if error.name != "mxnet":
+                raise
+            msg = f"MXNet is not installed. Install it: {_INSTALL}"
+            raise ImportError(msg, name="mxnet") from None
+        except OSError as error:  # libmxnet.so, or a library that it wants, is missing
+            msg = f"MXNet is installed but does not load: {error}. Install it again: {_INSTALL}"
+            raise ImportError(msg, name="mxnet") from error
+        finally:
+            if lent:
+                del np.bool  # type: ignore[attr-defined, unused-ignore]

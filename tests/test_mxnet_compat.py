@@ -1,0 +1,110 @@
+"""The import shim: MXNet loads beside any NumPy 1, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from fasttriplet.mxnet import compat
+
+
+def run(code: str, **environment: str) -> str:
+    """What `code` prints in a fresh interpreter where warnings are errors."""
+    kept = {name: value for name, value in os.environ.items() if name != "MXNET_SUBGRAPH_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def without_mxnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mxnet"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_importing_the_package_does_not_import_mxnet() -> None:
+    assert run("import fasttriplet, fasttriplet.mxnet.compat, sys; print('mxnet' in sys.modules)") == "False"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_import_leaves_numpy_and_warnings_as_they_were() -> None:
+    code = """
+        import warnings
+        import numpy
+        before = "bool" in vars(numpy), list(warnings.filters)
+        from fasttriplet.mxnet.compat import import_mxnet
+        mxnet = import_mxnet()
+        assert mxnet is import_mxnet()
+        assert before == ("bool" in vars(numpy), list(warnings.filters)), before
+        print(mxnet.nd.array(numpy.array([1.5])).asnumpy())
+    """
+    assert run(code) == "[1.5]"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_import_works_after_a_failed_import() -> None:
+    code = """
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                import mxnet
+            except AttributeError:
+                pass
+        from fasttriplet.mxnet.compat import import_mxnet
+        print(import_mxnet().nd.ones(2).asnumpy())
+    """
+    assert run(code) == "[1. 1.]"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "NONE"), ("MKLDNN", "MKLDNN")])
+def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str) -> None:
+    code = """
+        from fasttriplet.mxnet.compat import import_mxnet
+        import_mxnet()
+        import os
+        print(os.environ["MXNET_SUBGRAPH_BACKEND"])
+    """
+    assert run(code, **({} if chosen is None else {"MXNET_SUBGRAPH_BACKEND": chosen})) == expected
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_numpy_2_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "__version__", "2.4.1")
+    with pytest.raises(ImportError, match=r"NumPy 2\.4\.1.*pip install 'fasttriplet\[mxnet\]'"):
+        compat.import_mxnet()
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_missing_mxnet_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mxnet", None)
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    with pytest.raises(ImportError, match=r"not installed.*pip install 'fasttriplet\[mxnet\]'"):
+        compat.import_mxnet()
+    assert "bool" not in vars(np) or np.__version__ < "1.24"
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_broken_installation_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_name: str) -> None:
+        raise OSError("libgfortran.so.3: cannot open shared object file")
+
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(ImportError, match=r"does not load: libgfortran"):
+        compat.import_mxnet()
