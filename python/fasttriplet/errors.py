@@ -21,3 +21,7 @@ class RecordError(ValueError):
 
     def __reduce__(self) -> tuple[type[RecordError], tuple[str, int | None, int | None]]:
         return type(self), (str(self), self.key, self.offset)
+
+
+class RecordWarning(UserWarning):
+    """Something in a ``.rec`` or ``.idx`` file is not as it should be, and was worked around."""

@@ -1,1 +1,1 @@
-//! (to be filled)
+//! To come.

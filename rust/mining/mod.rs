@@ -1,1 +1,174 @@
-//! (to be filled)
+//! Exact triplet mining.
+//!
+//! A triplet is an anchor, a positive (another row with the anchor's label) and a negative (a row
+//! with another label). `d_ap` and `d_an` are *squared* L2 distances, defined in float64 by
+//! [`exact`]. Which negatives qualify for a pair says the [`Band`], which of those are returned the
+//! [`Pick`].
+//!
+//! [`mine`] goes through the anchors in two steps: [`probe`] settles most random picks without
+//! looking at most rows; what is left goes through the [`screen`], a matrix product that is never
+//! stored, with a proven bound. Whatever either finds is decided by [`exact`].
+
+use crate::{Error, Result};
+
+pub mod exact;
+pub mod hash;
+mod isa;
+mod mine;
+mod pairs;
+mod picked;
+mod points;
+mod probe;
+mod screen;
+
+pub use isa::{FORCE, Isa};
+pub use mine::mine;
+
+/// The rows to mine.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// `(N, dim)`, row after row; finite.
+    pub embeddings: &'a [f32],
+    /// D, at least 1.
+    pub dim: usize,
+    /// N identities.
+    pub labels: &'a [i64],
+    /// N unique numbers that the picks and the order of the triplets depend on, instead of on the
+    /// position of the rows.
+    pub ids: Option<&'a [i64]>,
+}
+
+/// Which negatives qualify for a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Band {
+    /// `d_ap < d_an < d_ap + margin`.
+    Semihard,
+    /// `d_an < d_ap + margin`.
+    Violating,
+    /// `d_an <= d_ap`.
+    Hard,
+    /// Every negative.
+    Any,
+}
+
+/// Which of the qualifying negatives are returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pick {
+    /// Those with the smallest keyed hash: a uniform choice without replacement.
+    Random,
+    /// Those nearest to the anchor; the keyed hash decides ties.
+    Hardest,
+    /// All.
+    All,
+}
+
+/// Which pairs of one identity are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairs {
+    /// Each pair once: the anchor's row comes before the positive's.
+    Unordered,
+    /// Each pair both ways round.
+    Ordered,
+    /// For each anchor its farthest positive; the smallest id decides ties.
+    Hardest,
+    /// For each anchor its nearest positive; the smallest id decides ties.
+    Easiest,
+}
+
+/// What to mine.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which negatives qualify.
+    pub band: Band,
+    /// Which of these are returned.
+    pub pick: Pick,
+    /// How many at most ([`Pick::Random`] and [`Pick::Hardest`]).
+    pub negatives_per_pair: usize,
+    /// Which pairs are used.
+    pub pairs: Pairs,
+    /// On squared L2; not negative, may be infinite.
+    pub margin: f64,
+    /// Pairs with a larger `d_ap` are skipped.
+    pub max_ap: Option<f64>,
+    /// Divide the rows by their L2 norm first.
+    pub normalize: bool,
+    /// Of the keyed hash.
+    pub seed: u64,
+}
+
+impl Band {
+    /// The open interval of distances that qualify.
+    fn interval(self, d_ap: f64, margin: f64) -> (f64, f64) {
+        match self {
+            Self::Semihard => (d_ap, d_ap + margin),
+            Self::Violating => (f64::NEG_INFINITY, d_ap + margin),
+            Self::Hard => (f64::NEG_INFINITY, d_ap.next_up()),
+            Self::Any => (f64::NEG_INFINITY, f64::INFINITY),
+        }
+    }
+}
+
+/// Triplets in ascending order of (anchor id, positive id, negative id), and what it took.
+#[derive(Debug, Default)]
+pub struct Triplets {
+    /// Ids of the anchors, or rows where no ids were given.
+    pub anchor: Vec<i64>,
+    /// Ids of the positives.
+    pub positive: Vec<i64>,
+    /// Ids of the negatives.
+    pub negative: Vec<i64>,
+    /// Squared distances of anchor and positive.
+    pub d_ap: Vec<f64>,
+    /// Squared distances of anchor and negative.
+    pub d_an: Vec<f64>,
+    /// Counts.
+    pub stats: Stats,
+}
+
+/// Counts of what [`mine`] did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Stats {
+    /// Pairs that negatives were looked for.
+    pub pairs: u64,
+    /// Pairs skipped because of [`Options::max_ap`].
+    pub pairs_over_max_ap: u64,
+    /// Pairs that no negative qualified for.
+    pub pairs_without_negative: u64,
+    /// Pairs that the probe did not settle.
+    pub pairs_screened: u64,
+    /// Float64 distances evaluated for negatives.
+    pub exact_distances: u64,
+}
+
+impl Stats {
+    fn add(&mut self, other: Self) {
+        self.pairs += other.pairs;
+        self.pairs_over_max_ap += other.pairs_over_max_ap;
+        self.pairs_without_negative += other.pairs_without_negative;
+        self.pairs_screened += other.pairs_screened;
+        self.exact_distances += other.exact_distances;
+    }
+}
+
+impl Input<'_> {
+    fn check(&self) -> Result<()> {
+        let n = self.labels.len();
+        if self.dim == 0 {
+            return Err(Error::Value("embeddings have no columns".into()));
+        }
+        if self.embeddings.len() != n * self.dim {
+            return Err(Error::Value(format!(
+                "{} numbers are not {n} embeddings of {} columns",
+                self.embeddings.len(),
+                self.dim
+            )));
+        }
+        if let Some(ids) = self.ids.filter(|ids| ids.len() != n) {
+            return Err(Error::Value(format!("{} ids for {n} embeddings", ids.len())));
+        }
+        if n > i32::MAX as usize {
+            return Err(Error::Value(format!("{n} rows in one call; at most {} are possible", i32::MAX)));
+        }
+        Ok(())
+    }
+}

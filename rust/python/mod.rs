@@ -5,12 +5,14 @@
 use pyo3::prelude::*;
 
 mod call;
+mod mining;
 mod recordio;
 
 /// The extension module.
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    mining::register(m)?;
     recordio::register(m)?;
     Ok(())
 }

@@ -1,13 +1,18 @@
-//! `_core.RecordFile`: records of a `.rec` file by position.
+//! `_core.RecordFile`, `_core.KeyTable`, `_core.scan` and `_core.RecordWriter`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::call;
-use crate::recordio::RecordFile;
+use crate::recordio::{self, Header, KeyTable, RecordFile, RecordWriter};
+
+type Array<'py, T> = Bound<'py, PyArray1<T>>;
 
 /// What a record is in Python: flag, label or labels, id, id2, content.
 type PyRecord<'py> = (u32, Py<PyAny>, u64, u64, Bound<'py, PyBytes>);
@@ -24,6 +29,12 @@ impl PyRecordFile {
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let file = py.detach(move || RecordFile::open(&path)).map_err(|e| call::to_python(py, e))?;
         Ok(Self { file })
+    }
+
+    /// Bytes of the file.
+    #[getter]
+    fn size(&self) -> u64 {
+        self.file.bytes().len() as u64
     }
 
     /// The record at `offset`; `key` only names it in errors.
@@ -43,6 +54,178 @@ impl PyRecordFile {
     }
 }
 
+/// Byte offsets by key.
+#[pyclass(frozen, name = "KeyTable", module = "fasttriplet._core")]
+struct PyKeyTable {
+    table: KeyTable,
+}
+
+#[pymethods]
+impl PyKeyTable {
+    #[new]
+    #[pyo3(signature = (file, idx=None, threads=None))]
+    fn new(
+        py: Python<'_>,
+        file: &Bound<'_, PyRecordFile>,
+        idx: Option<PathBuf>,
+        threads: Option<usize>,
+    ) -> PyResult<Self> {
+        let file = &file.get().file;
+        let table = call::run(py, threads, move |interrupt| KeyTable::load(file, idx.as_deref(), interrupt))?;
+        Ok(Self { table })
+    }
+
+    /// The keys, in file order.
+    fn keys<'py>(&self, py: Python<'py>) -> Array<'py, i64> {
+        PyArray1::from_slice(py, self.table.keys())
+    }
+
+    /// What was found wrong and worked around.
+    #[getter]
+    fn problems(&self) -> Vec<String> {
+        self.table.problems().to_vec()
+    }
+
+    fn __len__(&self) -> usize {
+        self.table.keys().len()
+    }
+
+    /// The byte offset of one key's record.
+    fn offset(&self, key: i64) -> Option<u64> {
+        self.table.offset_of(key)
+    }
+
+    /// The byte offsets of many keys' records, -1 for unknown keys.
+    #[expect(clippy::needless_pass_by_value, reason = "how numpy arrays are borrowed")]
+    fn offsets<'py>(&self, py: Python<'py>, keys: PyReadonlyArray1<'py, i64>) -> PyResult<Array<'py, i64>> {
+        let keys = keys.as_slice()?;
+        let offsets = py.detach(|| {
+            keys.iter()
+                .map(|key| self.table.offset_of(*key).map_or(-1, |offset| offset as i64))
+                .collect::<Vec<_>>()
+        });
+        Ok(PyArray1::from_vec(py, offsets))
+    }
+}
+
+/// What `scan` returns, one array a column.
+#[pyclass(frozen, get_all, name = "Scan", module = "fasttriplet._core")]
+struct PyScan {
+    keys: Py<PyArray1<i64>>,
+    labels: Py<PyArray1<i64>>,
+    offsets: Py<PyArray1<i64>>,
+    lengths: Py<PyArray1<i64>>,
+    bare_keys: Py<PyArray1<i64>>,
+    bare_offsets: Py<PyArray1<i64>>,
+    bare_flags: Py<PyArray1<u32>>,
+    bare_first: Py<PyArray1<f32>>,
+    bare_second: Py<PyArray1<f32>>,
+    flags: BTreeMap<u32, u64>,
+    problems: Vec<String>,
+    rebuilt: bool,
+}
+
+/// Reads all headers of a file.
+#[pyfunction]
+#[pyo3(signature = (file, idx=None, threads=None))]
+fn scan(
+    py: Python<'_>,
+    file: &Bound<'_, PyRecordFile>,
+    idx: Option<PathBuf>,
+    threads: Option<usize>,
+) -> PyResult<PyScan> {
+    let file = &file.get().file;
+    let scan = call::run(py, threads, move |interrupt| recordio::scan(file, idx.as_deref(), interrupt))?;
+    let signed = |values: Vec<u64>| -> Py<PyArray1<i64>> {
+        // A file's size, and so each offset and length, fits an i64. In place: same size and alignment.
+        PyArray1::from_vec(py, values.into_iter().map(|value| value as i64).collect()).unbind()
+    };
+    let bare = &scan.bare;
+    Ok(PyScan {
+        keys: PyArray1::from_vec(py, scan.keys).unbind(),
+        labels: PyArray1::from_vec(py, scan.labels).unbind(),
+        offsets: signed(scan.offsets),
+        lengths: signed(scan.lengths),
+        bare_keys: PyArray1::from_iter(py, bare.iter().map(|b| b.key)).unbind(),
+        bare_offsets: PyArray1::from_iter(py, bare.iter().map(|b| b.offset as i64)).unbind(),
+        bare_flags: PyArray1::from_iter(py, bare.iter().map(|b| b.flag)).unbind(),
+        bare_first: PyArray1::from_iter(py, bare.iter().map(|b| b.labels[0])).unbind(),
+        bare_second: PyArray1::from_iter(py, bare.iter().map(|b| b.labels[1])).unbind(),
+        flags: scan.flags,
+        problems: scan.problems,
+        rebuilt: scan.rebuilt,
+    })
+}
+
+/// Writes a `.rec` and its `.idx`; `None` once it was finished or discarded.
+#[pyclass(frozen, name = "RecordWriter", module = "fasttriplet._core")]
+struct PyRecordWriter {
+    writer: Mutex<Option<RecordWriter>>,
+}
+
+impl PyRecordWriter {
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Option<RecordWriter>) -> PyResult<T> + Send,
+    ) -> PyResult<T>
+    where
+        T: Send,
+    {
+        py.detach(|| work(&mut self.writer.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[pymethods]
+impl PyRecordWriter {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let writer = py.detach(move || RecordWriter::create(&path)).map_err(|e| call::to_python(py, e))?;
+        Ok(Self { writer: Mutex::new(Some(writer)) })
+    }
+
+    /// Appends a record with `labels`, or `label` where there are none.
+    #[expect(clippy::too_many_arguments, reason = "the fields of a record")]
+    fn write(
+        &self,
+        py: Python<'_>,
+        key: i64,
+        label: f32,
+        labels: Vec<f32>,
+        id: u64,
+        id2: u64,
+        payload: &[u8],
+    ) -> PyResult<()> {
+        let header = Header { flag: 0, label, id, id2, labels };
+        self.with(py, |writer| match writer {
+            None => Err(PyValueError::new_err("the RecordWriter is closed")),
+            Some(writer) => {
+                writer.write(key, &header, payload).map_err(|e| Python::attach(|py| call::to_python(py, e)))
+            }
+        })
+    }
+
+    /// Gives the files their names.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |writer| match writer.take() {
+            None => Ok(()),
+            Some(writer) => writer.finish().map_err(|e| Python::attach(|py| call::to_python(py, e))),
+        })
+    }
+
+    /// Removes what was written.
+    fn discard(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |writer| {
+            drop(writer.take());
+            Ok(())
+        })
+    }
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<PyRecordFile>()
+    m.add_class::<PyRecordFile>()?;
+    m.add_class::<PyKeyTable>()?;
+    m.add_class::<PyScan>()?;
+    m.add_class::<PyRecordWriter>()?;
+    m.add_function(wrap_pyfunction!(scan, m)?)
 }

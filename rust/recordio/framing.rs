@@ -175,6 +175,12 @@ pub fn resynchronise(data: &[u8], from: u64) -> Option<u64> {
     Some((from + 4 * found) as u64)
 }
 
+/// Whether a record seems to start at `at`, by the test of [`resynchronise`].
+pub fn starts_record(data: &[u8], at: u64) -> bool {
+    let end = at.saturating_add(8).min(data.len() as u64) as usize;
+    resynchronise(&data[..end], at) == Some(at)
+}
+
 /// Appends `payload` as one record, split wherever it holds the magic at an aligned place.
 ///
 /// The bytes are those of dmlc-core's `RecordIOWriter`. Payloads of [`LENGTH_LIMIT`] bytes and more
@@ -199,7 +205,7 @@ pub fn append_record(out: &mut Vec<u8>, payload: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -1,0 +1,269 @@
+"""Triplets from embeddings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from fasttriplet import _core
+
+Band = Literal["semihard", "violating", "hard", "any"]
+Pick = Literal["random", "hardest", "all"]
+Pairs = Literal["unordered", "ordered", "hardest", "easiest"]
+
+
+@dataclass(frozen=True, slots=True)
+class MiningStats:
+    """What a call of :func:`mine` did.
+
+    Attributes
+    ----------
+    pairs : int
+        Pairs that negatives were looked for.
+    pairs_over_max_ap : int
+        Pairs skipped because their ``d_ap`` is above ``max_ap``.
+    pairs_without_negative : int
+        Pairs that no negative qualified for.
+    pairs_screened : int
+        Pairs that a few trials in the order of the hash did not settle, so that all negatives were
+        screened.
+    exact_distances : int
+        Float64 distances evaluated for negatives.
+    seconds : float
+        Wall time.
+    """
+
+    pairs: int
+    pairs_over_max_ap: int
+    pairs_without_negative: int
+    pairs_screened: int
+    exact_distances: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Triplets:
+    """Mined triplets, in ascending order of anchor, positive and negative.
+
+    Unpacks as ``anchor, positive, negative = triplets``.
+
+    Attributes
+    ----------
+    anchor, positive, negative : (T,) int64
+        Ids where ``ids`` were given, else positions of rows.
+    d_ap, d_an : (T,) float64
+        Squared L2 distances of anchor and positive, anchor and negative.
+    stats : MiningStats
+        Counts of the call.
+    """
+
+    anchor: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    d_ap: NDArray[np.float64]
+    d_an: NDArray[np.float64]
+    stats: MiningStats
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return iter((self.anchor, self.positive, self.negative))
+
+    def to_frame(self) -> pl.DataFrame:
+        """The triplets as columns ``anchor, positive, negative, d_ap, d_an``."""
+        names = ("anchor", "positive", "negative", "d_ap", "d_an")
+        return pl.DataFrame({name: getattr(self, name) for name in names})
+
+    def shuffle(self, seed: int) -> Triplets:
+        """The same triplets in a random order, the same for the same seed and triplets."""
+        order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self))
+        return replace(
+            self,
+            anchor=self.anchor[order],
+            positive=self.positive[order],
+            negative=self.negative[order],
+            d_ap=self.d_ap[order],
+            d_an=self.d_an[order],
+        )
+
+
+def mine(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: float = 0.3,
+    band: Band = "semihard",
+    pick: Pick = "random",
+    negatives_per_pair: int = 1,
+    pairs: Pairs = "unordered",
+    max_ap: float | None = None,
+    metric: Literal["sqeuclidean"] = "sqeuclidean",
+    normalize: bool = True,
+    references: ArrayLike | None = None,
+    reference_labels: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    reference_ids: ArrayLike | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Triplets:
+    """Pick triplets (anchor, positive, negative) exactly.
+
+    Anchor and positive share a label, the negative has another. Distances are *squared* L2, evaluated
+    in float64 on the float32 embeddings, and every comparison below is made on them: however fast the
+    search, the result is what that definition gives.
+
+    Parameters
+    ----------
+    embeddings : (N, D) float32
+        One row per image, finite. Other float types are rounded to float32 first.
+    labels : (N,) int or str
+        Identity of each row. Rows may come in any order.
+    margin : float, default 0.3
+        On the squared distance (FaceNet's alpha; InsightFace's ``triplet_alpha``). ``inf`` for none.
+    band : {"semihard", "violating", "hard", "any"}, default "semihard"
+        Which negatives qualify for a pair: *semihard* ``d_ap < d_an < d_ap + margin`` (FaceNet,
+        arXiv:1503.03832, section 3.2; both strict), *violating* ``d_an < d_ap + margin`` (what
+        InsightFace calls the VGG Face rule), *hard* ``d_an <= d_ap``, *any* all of them.
+    pick : {"random", "hardest", "all"}, default "random"
+        Which of these are returned: a uniform choice, the nearest to the anchor, or all.
+    negatives_per_pair : int, default 1
+        How many at most; without meaning for ``pick="all"``.
+    pairs : {"unordered", "ordered", "hardest", "easiest"}, default "unordered"
+        *unordered*: each pair once, the earlier row is the anchor (as InsightFace); *ordered*: both ways;
+        *hardest*, *easiest*: for each anchor its farthest or nearest positive (smallest id on ties).
+    max_ap : float, optional
+        Pairs with a larger ``d_ap`` are skipped, before the hardest or easiest is chosen.
+    metric : {"sqeuclidean"}
+        The scale of ``margin`` and of the distances.
+    normalize : bool, default True
+        Divide each row by its L2 norm, evaluated in float64 and rounded to float32. Zero rows stay zero.
+    references, reference_labels, reference_ids
+        Mining against another set: not available yet.
+    ids : (N,) int, optional
+        Unique numbers to call the rows by, by default their positions. Picks depend on ids, not on
+        positions, and the triplets hold ids.
+    seed : int, default 0
+        A random pick is a pure function of seed, anchor id, positive id and the ids of the qualifying
+        negatives: the same for any number of threads, machine, and order of the rows.
+    threads : int, optional
+        By default one for each core.
+
+    Returns
+    -------
+    Triplets
+        Ascending by anchor, positive, negative; use :meth:`Triplets.shuffle` for training order.
+
+    Raises
+    ------
+    ValueError
+        For shapes, types and values that cannot be mined; the first offending row is named.
+
+    Examples
+    --------
+    >>> import numpy as np, fasttriplet as ft
+    >>> embeddings = np.array([[1, 0], [0.9, 0.1], [0.8, 0.3]], dtype=np.float32)
+    >>> anchor, positive, negative = ft.mine(embeddings, ["ann", "ann", "bob"])
+    >>> anchor, positive, negative
+    (array([0]), array([1]), array([2]))
+    """
+    started = time.perf_counter()
+    if any(given is not None for given in (references, reference_labels, reference_ids)):
+        raise ValueError("mining against references is not available yet: pass one set of embeddings")
+    if metric != "sqeuclidean":
+        raise ValueError(
+            f"metric={metric!r} is not available yet; 'sqeuclidean' is (for unit rows it is 2 - 2 * cosine)"
+        )
+    rows = _embeddings(embeddings)
+    anchor, positive, negative, d_ap, d_an, counts = _core.mine(
+        rows,
+        _labels(labels, len(rows)),
+        None if ids is None else _ids(ids, len(rows)),
+        band=band,
+        pick=pick,
+        negatives_per_pair=_integer("negatives_per_pair", negatives_per_pair, 1),
+        pairs=pairs,
+        margin=_not_negative("margin", margin),
+        max_ap=None if max_ap is None else _not_negative("max_ap", max_ap),
+        normalize=normalize,
+        seed=_integer("seed", seed, 0) & (2**64 - 1),
+        threads=None if threads is None else _integer("threads", threads, 1),
+    )
+    stats = MiningStats(*counts, seconds=time.perf_counter() - started)
+    return Triplets(anchor, positive, negative, d_ap, d_an, stats)
+
+
+def _embeddings(values: ArrayLike) -> NDArray[np.float32]:
+    rows = np.asarray(values)
+    if rows.ndim != 2:
+        raise ValueError(f"embeddings must be 2-D (one row per image), but have the shape {rows.shape}")
+    if rows.dtype.kind != "f":
+        raise ValueError(f"embeddings must be floating point, but are {rows.dtype}")
+    if rows.shape[1] == 0:
+        raise ValueError(f"embeddings have the shape {rows.shape}: no columns")
+    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+    # A sum is finite only if all its terms are; where it is not, overflow alone may be the reason.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
+    for row in suspects:
+        if not np.isfinite(rows[row]).all():
+            column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+            value = rows[row, column]
+            raise ValueError(
+                f"embeddings must be finite, but row {row}, column {column} is {value}: "
+                "look for a division by zero, an overflow (float16?) or a damaged checkpoint"
+            )
+    return rows
+
+
+def _labels(values: ArrayLike, count: int) -> NDArray[np.int64]:
+    labels = np.asarray(values)
+    if labels.shape != (count,):
+        raise ValueError(f"labels must have the shape ({count},), one per embedding, not {labels.shape}")
+    if labels.dtype.kind in "iub" and labels.dtype != np.uint64:
+        return np.ascontiguousarray(labels, dtype=np.int64)
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    if labels.dtype.kind in "uUSTO":
+        return _codes(labels)
+    raise ValueError(f"labels must be integers or strings, but are {labels.dtype}")
+
+
+def _codes(labels: NDArray[Any]) -> NDArray[np.int64]:
+    numbers: dict[Any, int] = {}
+    try:
+        return np.array(
+            [numbers.setdefault(label, len(numbers)) for label in labels.tolist()], dtype=np.int64
+        )
+    except TypeError as error:
+        raise ValueError(f"labels must be integers or strings: {error}") from None
+
+
+def _ids(values: ArrayLike, count: int) -> NDArray[np.int64]:
+    ids = np.asarray(values)
+    if ids.shape != (count,):
+        raise ValueError(f"ids must have the shape ({count},), one per embedding, not {ids.shape}")
+    if count and ids.dtype.kind not in "iu":
+        raise ValueError(f"ids must be integers, but are {ids.dtype}")
+    if ids.dtype == np.uint64 and count and ids.max() > np.iinfo(np.int64).max:
+        raise ValueError("ids must be below 2**63")
+    return np.ascontiguousarray(ids, dtype=np.int64)
+
+
+def _not_negative(name: str, value: float) -> float:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
+        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
+    return float(value)
+
+
+def _integer(name: str, value: int, least: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
+    return int(value)

@@ -1,0 +1,69 @@
+//! The definition: squared L2 distance in float64, with every rounding fixed.
+//!
+//! Each function sums into eight lanes, filled round robin, and then adds halves onto halves:
+//! `((0+4)+(2+6)) + ((1+5)+(3+7))`. Products are rounded before they are added (no fused
+//! multiply-add). So the value is the same to the last bit on every instruction set, and NumPy can
+//! follow it (`tests/reference.py`).
+
+use super::isa::per_isa;
+
+/// Lanes of the sum. Rows are padded with zeros to a multiple of this, which changes no sum.
+pub const LANES: usize = 8;
+
+#[inline(always)]
+fn fold(lanes: [f64; LANES]) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+#[inline(always)]
+fn distance_body(x: &[f32], y: &[f32]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (x, y) in x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            let difference = f64::from(x[lane]) - f64::from(y[lane]);
+            lanes[lane] += difference * difference;
+        }
+    }
+    fold(lanes)
+}
+
+#[inline(always)]
+fn squared_norm_body(x: &[f32]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for x in x.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            let wide = f64::from(x[lane]);
+            lanes[lane] += wide * wide;
+        }
+    }
+    fold(lanes)
+}
+
+per_isa! {
+    /// Squared L2 distance of two rows, padded to a multiple of [`LANES`].
+    pub fn distance(x: &[f32], y: &[f32]) -> f64 {
+        portable => distance_body,
+        avx2 => distance_body,
+        avx512 => distance_body,
+    }
+}
+
+per_isa! {
+    /// Squared L2 norm of a row, padded to a multiple of [`LANES`].
+    pub fn squared_norm(x: &[f32]) -> f64 {
+        portable => squared_norm_body,
+        avx2 => squared_norm_body,
+        avx512 => squared_norm_body,
+    }
+}
+
+/// Divides a row by its L2 norm in float64 and rounds to float32. A zero row stays zero.
+pub fn normalize(isa: super::Isa, row: &mut [f32]) {
+    let norm = squared_norm(isa, row).sqrt();
+    if norm > 0.0 {
+        for x in row {
+            *x = (f64::from(*x) / norm) as f32;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which instruction set the kernels run on: detected once a call, or forced for tests.
+
+use crate::{Error, Result};
+
+/// Environment variable that forces a path: `portable`, `avx2` or `avx512`.
+pub const FORCE: &str = "FASTTRIPLET_ISA";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// An instruction set that this CPU has: a value cannot be made for one that it lacks.
+///
+/// It decides how fast an answer comes, never what the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(pub(super) Kind);
+
+impl Isa {
+    /// All that this CPU has, the plainest first.
+    pub fn available() -> Vec<Self> {
+        #[allow(unused_mut)]
+        let mut kinds = vec![Self(Kind::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                kinds.push(Self(Kind::Avx2));
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                {
+                    kinds.push(Self(Kind::Avx512));
+                }
+            }
+        }
+        kinds
+    }
+
+    /// The best this CPU has, or what [`FORCE`] names.
+    pub fn choose() -> Result<Self> {
+        let available = Self::available();
+        match std::env::var(FORCE) {
+            Err(_) => Ok(available[available.len() - 1]),
+            Ok(name) => available.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| {
+                let names: Vec<_> = available.iter().map(|isa| isa.name()).collect();
+                Error::Value(format!("{FORCE}={name:?}: this machine has {}", names.join(", ")))
+            }),
+        }
+    }
+
+    /// As [`FORCE`] spells it.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Defines a function whose body is compiled once for each instruction set, and which takes the
+/// [`Isa`] to run on as its first argument. The bodies are `#[inline(always)]` functions.
+macro_rules! per_isa {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? {
+            portable => $portable:expr,
+            avx2 => $avx2:expr,
+            avx512 => $avx512:expr,
+        }
+    ) => {
+        $(#[$meta])*
+        $vis fn $name(isa: $crate::mining::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                $avx2($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512($($arg: $ty),*) $(-> $ret)? {
+                $avx512($($arg),*)
+            }
+            match isa.0 {
+                $crate::mining::isa::Kind::Portable => $portable($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
+                $crate::mining::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                $crate::mining::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+pub(super) use per_isa;

@@ -1,0 +1,171 @@
+//! The text of an `.idx` file: lines of `key`, tab, byte offset.
+
+use super::problems::Problems;
+use super::sniff;
+
+/// What the usable lines of an `.idx` file say.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// Keys and offsets, in the order of the lines.
+    pub keys: Vec<i64>,
+    pub offsets: Vec<u64>,
+    /// Lines that are no key and offset, or whose offset no record of the `.rec` can have.
+    pub broken: Problems,
+    /// `(entry, line)`: from this entry on, lines count from there.
+    shifts: Vec<(usize, u64)>,
+}
+
+impl Lines {
+    /// The line, counted from 1, that entry `entry` came from.
+    pub fn line_of(&self, entry: usize) -> u64 {
+        let before = self.shifts.partition_point(|(first, _)| *first <= entry);
+        let (first, line) = self.shifts[before - 1];
+        line + (entry - first) as u64
+    }
+}
+
+/// What a file without one usable line is instead, as far as one can tell.
+pub(crate) fn instead(text: &[u8]) -> Option<String> {
+    let head = &text[..text.len().min(1024)];
+    if head.is_empty() {
+        return Some("the file is empty".into());
+    }
+    if line(head.split(|b| *b == b'\n').next().unwrap_or_default()).is_some() {
+        return None; // an index, though not of this .rec
+    }
+    sniff::kind(head, text.len() as u64).map(|kind| format!("not an index: {kind}"))
+}
+
+/// Parses an index of a `.rec` of `rec_size` bytes; what is broken is named and left out.
+pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
+    let guess = text.len() / 16;
+    let mut lines = Lines {
+        keys: Vec::with_capacity(guess),
+        offsets: Vec::with_capacity(guess),
+        broken: Problems::default(),
+        shifts: vec![(0, 1)],
+    };
+    let mut skipped = false;
+    for (number, bytes) in (1_u64..).zip(text.split(|b| *b == b'\n')) {
+        let entry = match line(bytes) {
+            Some((key, offset)) => usable(offset, rec_size).map(|()| (key, offset)),
+            None if bytes.trim_ascii().is_empty() => {
+                skipped = true; // a blank line says nothing wrong
+                continue;
+            }
+            None => Err(format!("expected a key, a tab and a byte offset, found {}", excerpt(bytes))),
+        };
+        match entry {
+            Ok((key, offset)) => {
+                if skipped {
+                    lines.shifts.push((lines.keys.len(), number));
+                    skipped = false;
+                }
+                lines.keys.push(key);
+                lines.offsets.push(offset);
+            }
+            Err(what) => {
+                skipped = true;
+                lines.broken.add(|| format!("line {number}: {what}"));
+            }
+        }
+    }
+    lines
+}
+
+/// Appends one line.
+pub(crate) fn append_line(out: &mut Vec<u8>, key: i64, offset: u64) {
+    out.extend_from_slice(format!("{key}\t{offset}\n").as_bytes());
+}
+
+fn usable(offset: u64, rec_size: u64) -> Result<(), String> {
+    if offset.checked_add(8).is_none_or(|end| end > rec_size) {
+        Err(format!("offset {offset} lies beyond the end of the .rec file ({rec_size} bytes)"))
+    } else if !offset.is_multiple_of(4) {
+        Err(format!("offset {offset} is not a multiple of 4, as those of records are"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Two integers with blanks between them.
+fn line(bytes: &[u8]) -> Option<(i64, u64)> {
+    let bytes = bytes.trim_ascii();
+    let key_end = bytes.iter().position(u8::is_ascii_whitespace)?;
+    let (key, offset) = bytes.split_at(key_end);
+    let (digits, negative) = match key.strip_prefix(b"-") {
+        Some(digits) => (digits, true),
+        None => (key, false),
+    };
+    let key = i64::try_from(number(digits)?).ok()?;
+    Some((if negative { -key } else { key }, number(offset.trim_ascii_start())?))
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| value.checked_mul(10)?.checked_add(u64::from(digit)))?
+    })
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).chars().take(40).collect();
+    format!("{:?}{}", text, if bytes.len() > 40 { "..." } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn tolerates_and_names_broken_lines() {
+        let text = b"1\t0\nrubbish\n\n2\t40\r\n3\t18446744073709551615\n4 80\n5\t42\n6\t99999\n-7\t120";
+        let lines = parse(text, 200);
+        assert_eq!(lines.keys, [1, 2, 4, -7]);
+        assert_eq!(lines.offsets, [0, 40, 80, 120]);
+        let numbers: Vec<_> = (0..4).map(|entry| lines.line_of(entry)).collect();
+        assert_eq!(numbers, [1, 4, 6, 9]);
+        let broken = lines.broken.into_lines("lines");
+        assert_eq!(broken[0], "line 2: expected a key, a tab and a byte offset, found \"rubbish\"");
+        assert_eq!(
+            broken[1],
+            "line 5: offset 18446744073709551615 lies beyond the end of the .rec file (200 bytes)"
+        );
+        assert!(broken[2].starts_with("line 7: offset 42 is not a multiple of 4"));
+        assert!(broken[3].starts_with("line 8: offset 99999 lies beyond"));
+    }
+
+    #[test]
+    fn many_broken_lines_are_counted() {
+        let broken = parse("x\n".repeat(25).as_bytes(), 100).broken.into_lines("broken lines");
+        assert_eq!((broken.len(), broken[10].as_str()), (11, "... and 15 more broken lines"));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(entries in prop::collection::vec((any::<i32>(), 0_u64..1 << 60), 0..20)) {
+            let mut text = Vec::new();
+            for (key, offset) in &entries {
+                append_line(&mut text, i64::from(*key), offset * 4);
+            }
+            let lines = parse(&text, u64::MAX);
+            prop_assert!(lines.broken.clone().into_lines("").is_empty());
+            let read: Vec<_> = lines.keys.iter().copied().zip(lines.offsets.iter().copied()).collect();
+            let expected: Vec<_> = entries.iter().map(|(key, offset)| (i64::from(*key), offset * 4)).collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn any_bytes_parse(text in prop::collection::vec(prop_oneof![any::<u8>(), b'0'..=b'9', Just(b'\t'), Just(b'\n')], 0..200)) {
+            let lines = parse(&text, 1 << 20);
+            prop_assert_eq!(lines.keys.len(), lines.offsets.len());
+            for entry in 0..lines.keys.len() {
+                prop_assert!(lines.line_of(entry) >= 1);
+            }
+        }
+    }
+}

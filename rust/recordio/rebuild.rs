@@ -1,0 +1,269 @@
+//! Finding the records of a file without its `.idx`, across damage.
+
+use rayon::prelude::*;
+
+use super::framing::{self, FaultKind};
+use super::header::Fixed;
+use super::problems::Problems;
+use super::reader::RecordFile;
+use crate::{Interrupt, Result};
+
+/// The file is cut at record starts behind multiples of this; the pieces are read in parallel.
+const PIECE: u64 = 64 << 20;
+
+/// The records that were found, in file order, with their ids as keys.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub keys: Vec<i64>,
+    pub offsets: Vec<u64>,
+    /// Damaged stretches and records without a usable header, by what is wrong with them.
+    pub problems: Vec<String>,
+}
+
+/// Goes through the whole file from record to record.
+pub(crate) fn rebuild(file: &RecordFile, interrupt: &Interrupt) -> Result<Found> {
+    hop_all(file.bytes(), PIECE, interrupt)
+}
+
+fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
+    let size = data.len() as u64;
+    let mut starts: Vec<u64> = (0..size.div_ceil(piece))
+        .into_par_iter()
+        .map(|i| if i == 0 { 0 } else { framing::resynchronise(data, i * piece).unwrap_or(size) })
+        .collect();
+    starts.push(size);
+    starts.dedup();
+    let hops = starts.par_windows(2).map(|ends| {
+        interrupt.check()?;
+        Ok(Hop::new(data, ends[0], ends[1]))
+    });
+    let mut whole = Hop::default();
+    for (hop, stop) in hops.collect::<Result<Vec<Hop>>>()?.into_iter().zip(starts.iter().skip(1)) {
+        interrupt.check()?;
+        // A piece whose start lies inside a record that began before it (damage, or an image that
+        // happens to hold a record) is gone through again from where that record ends.
+        let hop = if hop.start == whole.end { hop } else { Hop::new(data, whole.end, *stop) };
+        whole.append(hop);
+    }
+    Ok(whole.finish(size))
+}
+
+/// The records that start in one piece of the file.
+#[derive(Default)]
+struct Hop {
+    start: u64,
+    /// Where the first record behind the piece should start.
+    end: u64,
+    keys: Vec<i64>,
+    offsets: Vec<u64>,
+    damage: Vec<Damage>,
+    unreadable: Problems,
+}
+
+/// A stretch of the file without readable records.
+struct Damage {
+    from: u64,
+    to: u64,
+    why: String,
+}
+
+impl Hop {
+    fn new(data: &[u8], start: u64, stop: u64) -> Self {
+        let mut hop = Self { start, end: start, ..Self::default() };
+        while hop.end < stop {
+            hop.end = hop.step(data, hop.end);
+        }
+        hop
+    }
+
+    /// Reads the record at `at`, or past damage; returns where the next one should start.
+    fn step(&mut self, data: &[u8], at: u64) -> u64 {
+        let size = data.len() as u64;
+        match framing::span_at(data, at) {
+            Ok(span) => {
+                // No payload of a whole file holds an aligned magic. So where no record follows and
+                // another starts inside this one, this one's length is what is damaged.
+                if span.end < size && !framing::starts_record(data, span.end) {
+                    let inside = framing::resynchronise(&data[..span.end as usize], at + 8);
+                    if let Some(next) = inside {
+                        self.damaged(at, next, || "the record's length is damaged".into());
+                        return next;
+                    }
+                }
+                let payload = span.payload(data);
+                match Fixed::parse(&payload).map(|header| i64::try_from(header.id)) {
+                    Ok(Ok(key)) => {
+                        self.keys.push(key);
+                        self.offsets.push(at);
+                    }
+                    Ok(Err(_)) => {
+                        self.unreadable.add(|| format!("offset {at}: the record's id is above 2^63 - 1"));
+                    }
+                    Err(short) => self.unreadable.add(|| format!("offset {at}: {short}")),
+                }
+                span.end
+            }
+            Err(fault) => {
+                // Parts that were followed by another part of the same record are beyond doubt: the
+                // search goes on behind them, and so never reads a byte twice.
+                let next = framing::resynchronise(data, fault.at.max(at + 4)).unwrap_or(size);
+                let cut =
+                    matches!(fault.kind, FaultKind::Cut(..) | FaultKind::CutHead(_) | FaultKind::Beyond(_));
+                self.damaged(at, next, || {
+                    if cut && next == size {
+                        "the file ends inside a record; its end is missing".into()
+                    } else {
+                        fault.to_string()
+                    }
+                });
+                next
+            }
+        }
+    }
+
+    fn damaged(&mut self, from: u64, to: u64, why: impl FnOnce() -> String) {
+        match self.damage.last_mut() {
+            Some(last) if last.to == from => last.to = to,
+            _ => self.damage.push(Damage { from, to, why: why() }),
+        }
+    }
+
+    fn append(&mut self, next: Self) {
+        self.end = next.end;
+        self.keys.extend(next.keys);
+        self.offsets.extend(next.offsets);
+        for damage in next.damage {
+            self.damaged(damage.from, damage.to, || damage.why);
+        }
+        self.unreadable.append(next.unreadable);
+    }
+
+    fn finish(self, size: u64) -> Found {
+        let mut damaged = Problems::default();
+        for Damage { from, to, why } in &self.damage {
+            let end = if *to == size { "the end of the file".to_owned() } else { format!("offset {to}") };
+            damaged.add(|| {
+                format!("no readable record from offset {from} to {end} ({} bytes): {why}", to - from)
+            });
+        }
+        let mut problems = damaged.into_lines("damaged stretches");
+        problems.extend(self.unreadable.into_lines("records without a usable header"));
+        Found { keys: self.keys, offsets: self.offsets, problems }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recordio::Header;
+    use crate::recordio::framing::{MAGIC_BYTES, append_record};
+
+    fn records(contents: &[Vec<u8>]) -> (Vec<u8>, Vec<u64>) {
+        let (mut data, mut offsets) = (Vec::new(), Vec::new());
+        for (id, content) in contents.iter().enumerate() {
+            let mut payload = Vec::new();
+            Header { id: id as u64, ..Header::default() }.append_to(&mut payload);
+            payload.extend_from_slice(content);
+            offsets.push(data.len() as u64);
+            append_record(&mut data, &payload);
+        }
+        (data, offsets)
+    }
+
+    fn found(data: &[u8], piece: u64) -> Found {
+        hop_all(data, piece, &Interrupt::new()).unwrap()
+    }
+
+    #[test]
+    fn damage_costs_the_damaged_record_only() {
+        let (data, offsets) = records(&vec![vec![7; 50]; 5]);
+        let at = |record: usize| offsets[record] as usize;
+        let lengthened = u32::to_le_bytes(150);
+        for (place, bytes) in [(at(2), &[0_u8; 4][..]), (at(2) + 4, &lengthened), (at(2) + 7, &[0x60])] {
+            let mut data = data.clone();
+            data[place..place + bytes.len()].copy_from_slice(bytes);
+            for piece in [16, 64, 1 << 20] {
+                let found = found(&data, piece);
+                assert_eq!(found.keys, [0, 1, 3, 4], "{bytes:?} {piece}");
+                assert_eq!(found.problems.len(), 1);
+                let stretch =
+                    format!("no readable record from offset {} to offset {}", offsets[2], offsets[3]);
+                assert!(found.problems[0].starts_with(&stretch), "{:?}", found.problems);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_file_loses_its_last_record() {
+        let (data, _) = records(&vec![vec![7; 50]; 3]);
+        let found = found(&data[..data.len() - 20], 1 << 20);
+        assert_eq!(found.keys, [0, 1]);
+        assert!(
+            found.problems[0].contains("to the end of the file (64 bytes): the file ends inside a record")
+        );
+    }
+
+    #[test]
+    fn unusable_headers_are_named() {
+        let (mut data, _) = records(&[vec![1], vec![2]]);
+        let end = data.len();
+        append_record(&mut data, b"no header");
+        let found = found(&data, 1 << 20);
+        assert_eq!(found.keys, [0, 1]);
+        assert!(found.problems[0].starts_with(&format!("offset {end}: the record has 9 bytes")));
+    }
+
+    #[test]
+    fn nested_first_parts_take_linear_time() {
+        // Each of n first parts reaches, by its length, the same chain of n middle parts that has no end.
+        let n = 200_000_u32;
+        let mut data = Vec::new();
+        for i in 0..n {
+            data.extend_from_slice(&MAGIC_BYTES);
+            data.extend_from_slice(&(1 << 29 | (8 * (n - 1 - i))).to_le_bytes());
+        }
+        for _ in 0..n {
+            data.extend_from_slice(&MAGIC_BYTES);
+            data.extend_from_slice(&(2_u32 << 29).to_le_bytes());
+        }
+        let begin = std::time::Instant::now();
+        assert!(found(&data, 1 << 30).keys.is_empty());
+        assert!(begin.elapsed().as_secs() < 5);
+    }
+
+    proptest! {
+        #[test]
+        fn finds_every_record_of_a_whole_file(
+            contents in prop::collection::vec(framing::tests::magic_rich(), 1..30),
+            piece in 1_u64..200,
+        ) {
+            let (data, offsets) = records(&contents);
+            let found = found(&data, piece);
+            prop_assert_eq!(found.offsets, offsets);
+            prop_assert_eq!(found.keys, (0..contents.len() as i64).collect::<Vec<_>>());
+            prop_assert!(found.problems.is_empty());
+        }
+
+        #[test]
+        fn damage_ends_and_pieces_do_not_change_the_answer(
+            contents in prop::collection::vec(framing::tests::magic_rich(), 1..20),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+            piece in 1_u64..200,
+        ) {
+            let (mut data, _) = records(&contents);
+            for (place, byte) in changes {
+                let place = place.index(data.len());
+                data[place] = byte;
+            }
+            data.truncate(cut.index(data.len()) + 1);
+            let (whole, pieces) = (found(&data, 1 << 20), found(&data, piece));
+            prop_assert_eq!(&whole.keys, &pieces.keys);
+            prop_assert_eq!(&whole.offsets, &pieces.offsets);
+            prop_assert_eq!(whole.problems, pieces.problems);
+            prop_assert!(whole.offsets.is_sorted());
+        }
+    }
+}
