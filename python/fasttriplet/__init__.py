@@ -1,22 +1,36 @@
 """Exact triplet mining over MXNet ``.rec`` image datasets."""
 
 from fasttriplet._core import __version__
-from fasttriplet.errors import RecordError, RecordWarning
+from fasttriplet.bags import Bag, bags, triplet_seq
+from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning
 from fasttriplet.index import Inspection, index_rec, inspect_rec
 from fasttriplet.mining import MiningStats, Triplets, mine
+from fasttriplet.pipeline import MineResult, mine_rec
 from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
+from fasttriplet.summary import Progress, Summary
 
 __all__ = [
+    "Bag",
+    "Embedder",
     "IRHeader",
     "Inspection",
+    "MineResult",
     "MiningStats",
+    "NoTripletsError",
+    "Progress",
     "RecordError",
     "RecordFile",
     "RecordWarning",
     "RecordWriter",
+    "Summary",
     "Triplets",
     "__version__",
+    "bags",
     "index_rec",
     "inspect_rec",
+    "load_embedder",
     "mine",
+    "mine_rec",
+    "triplet_seq",
 ]

@@ -25,3 +25,7 @@ class RecordError(ValueError):
 
 class RecordWarning(UserWarning):
     """Something in a ``.rec`` or ``.idx`` file is not as it should be, and was worked around."""
+
+
+class NoTripletsError(ValueError):
+    """A whole run found no triplet; the message says why."""

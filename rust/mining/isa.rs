@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 
-/// Environment variable that forces a path: `portable`, `avx2` or `avx512`.
+/// Environment variable that forces a path: `portable`, `avx2`, `avx512` or `avx512vnni`.
 pub const FORCE: &str = "FASTTRIPLET_ISA";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
 }
 
 /// An instruction set that this CPU has: a value cannot be made for one that it lacks.
@@ -35,6 +37,9 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
                 {
                     kinds.push(Self(Kind::Avx512));
+                    if is_x86_feature_detected!("avx512vnni") {
+                        kinds.push(Self(Kind::Avx512Vnni));
+                    }
                 }
             }
         }
@@ -61,6 +66,8 @@ impl Isa {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "avx512vnni",
         }
     }
 }
@@ -94,8 +101,10 @@ macro_rules! per_isa {
                 // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
                 $crate::mining::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                $crate::mining::isa::Kind::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above; VNNI is found only where the rest of AVX-512 is.
+                $crate::mining::isa::Kind::Avx512 | $crate::mining::isa::Kind::Avx512Vnni => unsafe {
+                    avx512($($arg),*)
+                },
             }
         }
     };

@@ -6,7 +6,7 @@ use super::pairs::{Pair, pairs_of};
 use super::picked::{Negative, Picked};
 use super::points::{Place, Points};
 use super::probe::{self, Hit};
-use super::screen::{self, Screen, Window};
+use super::screen::{self, Precision, Screen, Window};
 use super::{Input, Isa, Options, Pick, Stats, Triplets, exact, hash};
 use crate::{Interrupt, Result};
 
@@ -35,7 +35,7 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
         if !round.open.is_empty() {
             let screen = match &screen {
                 Some(screen) => screen,
-                None => screen.insert(Screen::new(&points, isa, interrupt)?),
+                None => screen.insert(Screen::new(&points, precision(options.pick), isa, interrupt)?),
             };
             let open = std::mem::take(&mut round.open);
             round = round.and(miner.screen(open, screen, interrupt)?);
@@ -45,6 +45,15 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     found.triplets.par_sort_unstable_by_key(|t| (t.anchor, t.positive, t.negative));
     interrupt.check()?;
     Ok(found.with_ids(input, &points))
+}
+
+/// Random picks reach the screen where few rows qualify, and then most of those that pass need no
+/// exact distance, because an earlier one had a smaller hash. The other picks look at all that pass.
+fn precision(pick: Pick) -> Precision {
+    match pick {
+        Pick::Random => Precision::Coarse,
+        Pick::Hardest | Pick::All => Precision::Fine,
+    }
 }
 
 struct Miner<'a> {

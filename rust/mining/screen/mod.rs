@@ -1,50 +1,71 @@
 //! The screen: which rows *may* lie in a window of distances from an anchor.
 //!
-//! It multiplies in float32, which is fast and inexact, and drops a candidate only when a proven
-//! bound says that its float64 distance is outside the window. What it lets through is decided by
-//! [`exact`](super::exact): the screen can cost time, never an answer.
+//! It multiplies in low precision, which is fast and inexact, and drops a candidate only when a
+//! proven bound says that its float64 distance is outside the window. What it lets through is
+//! decided by [`exact`](super::exact): the screen can cost time, never an answer.
 //!
 //! # The bound
 //!
 //! Rows are scaled by one power of two, so that the longest has a norm in `[1/2, 1)`: nothing
 //! overflows, and what underflows is covered below. In that scale, for an anchor `x` and a candidate
-//! `y` in `D` dimensions, `u = 2^-24` the float32 and `w = 2^-53` the float64 rounding unit, let
+//! `y` in `D` dimensions, `u = 2^-24` the float32 rounding unit, `N()` the squared norm, let
 //!
 //! ```text
-//! s = float32 dot product in any order, fused or not      n = fl32(N(y))
-//! v = fl32(n - 2 s)                                        N() = squared norm, summed in float64
+//! s = the product as multiplied     n = fl32(N(y))     v = fl32(n - 2 s)
 //! ```
 //!
-//! The definition's distance `d` is `N(x) + N(y) - 2 x.y` up to roundings, so `v + N(x)` estimates it:
+//! The definition's distance `d` is `N(x) + N(y) - 2 x.y` up to roundings, so `v + N(x)` estimates it.
+//! In float32 (`float`), in any order of summation, fused or not (Higham 2002, section 3.1):
 //!
 //! ```text
-//! |s - x.y|             <= g |x||y| + D 2^-125       g = D u / (1 - D u)         (Higham 2002, 3.1)
-//!                                                    the constant covers products that underflow,
-//!                                                    flushed to zero or not
+//! |s - x.y| <= g |x||y| + D 2^-125              g = D u / (1 - D u)
+//! ```
+//!
+//! where the constant covers products that underflow, flushed to zero or not. In 8-bit codes
+//! (`int8`), with `x = X + r`, `X` the coded row and `r` its residual (`y = Y + t` likewise), the
+//! integer sum is exact, and its conversion and scaling to float32 round three times:
+//!
+//! ```text
+//! |s - x.y| <= |X||t| + |r||y| + 3.1 u |X||Y|   (Cauchy-Schwarz: x.y - X.Y = X.t + r.y)
+//! ```
+//!
+//! Then, for both,
+//!
+//! ```text
 //! |n - N(y)|            <= u N(y)
 //! |v - (n - 2 s)|       <= u (n + 2 |s|)
 //! v - E, v + E in float32:  u (n + 2 |s| + E) each
 //! d and both norms in float64:  (D + 8) 2^-51 (N(x) + N(y)), more than four times what is needed
 //! ```
 //!
-//! With `|s| <= (1 + g) |x||y|` the sum is at most
+//! A residual is at most 0.03 of its row, so `|s| <= 1.1 |x||y|` either way, and the sum is at most
 //!
 //! ```text
-//! E = |x||y| (2 g + 2^-21) + N(y) (2^-22 + (D + 8) 2^-51) + N(x) (D + 8) 2^-51 + D 2^-122
+//! E = |x||y| e + 2 |X||t| + 2 |r||y|
+//!   + N(y) (2^-22 + (D + 8) 2^-51) + N(x) (D + 8) 2^-51 + D 2^-122
+//! e = 2 g + 2^-21 with r = t = 0 (float),  2^-20 (int8)
 //! ```
 //!
 //! with each factor raised by `1 + 2^-20` for its own float32 evaluation. Then
 //! `v - E <= d - N(x) <= v + E`. The window's edges are moved outwards by the rounding of their own
-//! evaluation. For unit rows of 512 numbers E is 6e-5, against a margin of 0.3.
+//! evaluation. For unit rows of 512 Gaussian numbers E is 6e-5 in float32 and 0.03 in 8 bits,
+//! against a margin of 0.3.
 
 use super::Isa;
 use super::isa::per_isa;
 use super::points::{Place, Points};
 use crate::{Interrupt, Result};
 
-mod tile;
+mod float;
+#[cfg(target_arch = "x86_64")]
+mod int8;
 
-use tile::{COLUMNS, Tile};
+use float::Float;
+#[cfg(target_arch = "x86_64")]
+use int8::Int8;
+
+/// Candidates in a panel, the unit in which they are packed and multiplied.
+const COLUMNS: usize = 32;
 
 /// Anchors that share one pass over the candidates: 96 x 512 float32 are 192 KiB, which stays in
 /// a core's L2. A multiple of the rows of every register tile (12, 6, 4).
@@ -72,6 +93,15 @@ impl Window {
     }
 }
 
+/// What is dearer: to multiply, or to let a row through that is not inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Multiply fast: few rows are near the window, or few of those that pass are looked at.
+    Coarse,
+    /// Multiply in float32: what passes is looked at, and many rows are near the window.
+    Fine,
+}
+
 /// What the screen knows of one distance: it is neither below `low` nor above `high`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -82,14 +112,11 @@ pub struct Bounds {
 /// All rows, packed for the product, with the terms of the bound.
 pub struct Screen<'a> {
     points: &'a Points,
-    tile: Tile,
     isa: Isa,
-    /// The rows in panels of [`COLUMNS`], depth first.
-    panels: Vec<f32>,
-    /// Scale of squared lengths.
+    product: Box<dyn Product + 'a>,
+    /// Factor of squared lengths.
     squared_scale: f64,
-    scale: f32,
-    /// `2 g + 2^-21`, raised.
+    /// `e` of the bound, raised.
     product_error: f64,
     /// `(D + 8) 2^-51`.
     wide_error: f64,
@@ -98,18 +125,41 @@ pub struct Screen<'a> {
     candidates: Vec<Candidates>,
 }
 
+/// The rows in the precision that they are multiplied in.
+trait Product: Sync {
+    /// `e` of the bound.
+    fn error(&self) -> f64;
+
+    /// Length of what the row at a place loses in this precision.
+    fn residual(&self, place: Place) -> f64;
+
+    /// Packs at most [`BLOCK`] anchors, to be multiplied with one panel after the other.
+    fn block<'b>(&'b self, anchors: &[Place]) -> Multiply<'b>;
+}
+
+/// Writes the products of anchor i and the candidates of the given panel to row i, of [`BLOCK`] rows.
+type Multiply<'b> = Box<dyn Fn(usize, &mut [[f32; COLUMNS]]) + 'b>;
+
 /// What the bound needs of one panel's candidates.
 #[derive(Clone, Copy)]
 struct Candidates {
     squared_norms: [f32; COLUMNS],
+    /// `|y|`.
     norms: [f32; COLUMNS],
+    /// `|t|`.
+    residuals: [f32; COLUMNS],
+    /// The terms with `N(y)`.
     slacks: [f32; COLUMNS],
 }
 
 /// What the bound needs of one anchor.
 #[derive(Clone, Copy)]
 struct Anchor {
+    /// `|x| e + 2 |r|`.
     per_norm: f32,
+    /// `2 |X|`.
+    per_residual: f32,
+    /// The terms with `N(x)`, and the constant.
     slack: f32,
 }
 
@@ -121,64 +171,52 @@ const HOPELESS: f64 = 1e30;
 const RAISE: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 
 impl<'a> Screen<'a> {
-    /// Packs the rows: one float32 copy of them.
-    pub fn new(points: &'a Points, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
-        let depth = points.width();
+    /// Packs the rows: one copy of them, of a quarter of the size in 8 bits.
+    pub fn new(points: &'a Points, precision: Precision, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
         let longest = points.squared_norms.iter().fold(0.0_f64, |a, &b| a.max(b));
         let scale = power_of_two_below(longest);
-        let d = depth as f64;
-        let roundings = d * 2_f64.powi(-24);
-        let product_error = if roundings < 0.5 {
-            (2.0 * roundings / (1.0 - roundings) + 2_f64.powi(-21)) * RAISE
-        } else {
-            HOPELESS
-        };
-        let tile = Tile::of(isa);
-        let panels = tile::pack(points, scale as f32, interrupt)?;
+        let product = choose_product(points, precision, scale as f32, isa, interrupt)?;
+        let d = points.width() as f64;
         let mut screen = Self {
             points,
-            tile,
             isa,
-            panels,
             squared_scale: scale * scale,
-            scale: scale as f32,
-            product_error,
+            product_error: product.error() * RAISE,
             wide_error: (d + 8.0) * 2_f64.powi(-51),
             underflow: d * 2_f64.powi(-122),
+            product,
             candidates: Vec::new(),
         };
-        screen.candidates = screen.candidates();
+        screen.candidates =
+            (0..points.len().div_ceil(COLUMNS)).map(|panel| screen.candidates(panel)).collect();
         Ok(screen)
     }
 
-    fn candidates(&self) -> Vec<Candidates> {
+    fn candidates(&self, panel: usize) -> Candidates {
         // Places past the end are far away: hardly a window holds them, and none is visited.
-        let past = Candidates {
+        let mut candidates = Candidates {
             squared_norms: [f32::INFINITY; COLUMNS],
             norms: [0.0; COLUMNS],
+            residuals: [0.0; COLUMNS],
             slacks: [0.0; COLUMNS],
         };
-        self.points
-            .squared_norms
-            .chunks(COLUMNS)
-            .map(|norms| {
-                let mut candidates = past;
-                for (column, &norm) in norms.iter().enumerate() {
-                    let norm = norm * self.squared_scale;
-                    candidates.squared_norms[column] = norm as f32;
-                    candidates.norms[column] = (norm.sqrt() * RAISE) as f32;
-                    candidates.slacks[column] =
-                        (norm * (2_f64.powi(-22) + self.wide_error) * RAISE + self.underflow) as f32;
-                }
-                candidates
-            })
-            .collect()
+        for (column, place) in places(self.points, panel).enumerate() {
+            let norm = self.points.squared_norms[place as usize] * self.squared_scale;
+            candidates.squared_norms[column] = norm as f32;
+            candidates.norms[column] = (norm.sqrt() * RAISE) as f32;
+            candidates.residuals[column] = (self.product.residual(place) * RAISE) as f32;
+            candidates.slacks[column] =
+                (norm * (2_f64.powi(-22) + self.wide_error) * RAISE + self.underflow) as f32;
+        }
+        candidates
     }
 
     fn anchor(&self, place: Place) -> Anchor {
         let norm = self.points.squared_norms[place as usize] * self.squared_scale;
+        let (length, residual) = (norm.sqrt(), self.product.residual(place));
         Anchor {
-            per_norm: (norm.sqrt() * self.product_error * RAISE) as f32,
+            per_norm: ((length * self.product_error + 2.0 * residual) * RAISE) as f32,
+            per_residual: (2.0 * (length + residual) * RAISE) as f32,
             slack: (norm * self.wide_error * RAISE + self.underflow) as f32,
         }
     }
@@ -210,8 +248,7 @@ impl<'a> Screen<'a> {
         mut visit: impl FnMut(usize, Place, Bounds, &mut Window),
     ) -> Result<()> {
         debug_assert!(anchors.len() <= BLOCK && anchors.len() == windows.len());
-        let depth = self.points.width();
-        let packed = self.tile.pack_anchors(self.points, anchors, self.scale);
+        let multiply = self.product.block(anchors);
         let terms: Vec<Anchor> = anchors.iter().map(|&place| self.anchor(place)).collect();
         let mut products = vec![[0.0; COLUMNS]; BLOCK];
         let (mut low, mut high, mut keep) = ([0.0; COLUMNS], [0.0; COLUMNS], [0; COLUMNS]);
@@ -219,16 +256,15 @@ impl<'a> Screen<'a> {
             if panel % 1024 == 0 {
                 interrupt.check()?;
             }
-            let values = &self.panels[panel * depth * COLUMNS..][..depth * COLUMNS];
-            self.tile.products(&packed, values, anchors.len(), &mut products);
+            multiply(panel, &mut products);
             for (i, anchor) in terms.iter().enumerate() {
                 let window = &mut windows[i];
                 let any =
                     bound(self.isa, &products[i], candidates, anchor, window, &mut low, &mut high, &mut keep);
                 if any {
-                    let columns = COLUMNS.min(self.points.len() - panel * COLUMNS);
-                    for column in (0..columns).filter(|&column| keep[column] != 0) {
-                        let place = (panel * COLUMNS + column) as Place;
+                    let kept =
+                        places(self.points, panel).enumerate().filter(|(column, _)| keep[*column] != 0);
+                    for (column, place) in kept {
                         visit(i, place, Bounds { low: low[column], high: high[column] }, window);
                     }
                 }
@@ -253,7 +289,9 @@ fn bound_body(
     let mut any = 0;
     for c in 0..COLUMNS {
         let estimate = candidates.squared_norms[c] - 2.0 * products[c];
-        let error = anchor.per_norm * candidates.norms[c] + (candidates.slacks[c] + anchor.slack);
+        let error = anchor.per_norm * candidates.norms[c]
+            + anchor.per_residual * candidates.residuals[c]
+            + (candidates.slacks[c] + anchor.slack);
         low[c] = estimate - error;
         high[c] = estimate + error;
         keep[c] = u32::from((high[c] > window.below) & (low[c] < window.above));
@@ -278,6 +316,29 @@ per_isa! {
         avx2 => bound_body,
         avx512 => bound_body,
     }
+}
+
+/// The places in a panel.
+fn places(points: &Points, panel: usize) -> impl Iterator<Item = Place> + use<> {
+    let first = panel * COLUMNS;
+    first as Place..points.len().min(first + COLUMNS) as Place
+}
+
+/// 8-bit integers where that is wanted and the CPU and the rows are made for them, else float32.
+fn choose_product<'a>(
+    points: &'a Points,
+    precision: Precision,
+    scale: f32,
+    isa: Isa,
+    interrupt: &Interrupt,
+) -> Result<Box<dyn Product + 'a>> {
+    #[cfg(target_arch = "x86_64")]
+    if precision == Precision::Coarse
+        && let Some(int8) = Int8::new(points, scale, isa, interrupt)?
+    {
+        return Ok(Box::new(int8));
+    }
+    Ok(Box::new(Float::new(points, scale, isa, interrupt)?))
 }
 
 /// The power of two that brings a squared length into `[1/4, 1)`, as a factor of the length.
@@ -308,6 +369,10 @@ mod tests {
         normalize: false,
         seed: 0,
     };
+
+    fn paths() -> impl Iterator<Item = (Isa, Precision)> {
+        Isa::available().into_iter().flat_map(|isa| [(isa, Precision::Coarse), (isa, Precision::Fine)])
+    }
 
     /// Rows of very different lengths, with near-duplicates, whose squares leave float32's range.
     fn rows() -> impl Strategy<Value = (usize, Vec<f32>)> {
@@ -346,9 +411,9 @@ mod tests {
             let labels: Vec<i64> = (0..count as i64).collect();
             let input = Input { embeddings: &embeddings, dim, labels: &labels, ids: None };
             let interrupt = Interrupt::new();
-            for isa in Isa::available() {
+            for (isa, precision) in paths() {
                 let points = Points::new(&input, &OPTIONS, isa).unwrap();
-                let screen = Screen::new(&points, isa, &interrupt).unwrap();
+                let screen = Screen::new(&points, precision, isa, &interrupt).unwrap();
                 let anchors: Vec<Place> = (0..count as Place).collect();
                 for target in 0..count as Place {
                     let mut windows: Vec<Window> = anchors.iter().map(|&anchor| {
@@ -379,9 +444,10 @@ mod tests {
         let labels: Vec<i64> = (0..count as i64).collect();
         let input = Input { embeddings: &embeddings, dim, labels: &labels, ids: None };
         let interrupt = Interrupt::new();
-        for isa in Isa::available() {
+        for (isa, precision) in paths() {
             let points = Points::new(&input, &Options { normalize: true, ..OPTIONS }, isa).unwrap();
-            let screen = Screen::new(&points, isa, &interrupt).unwrap();
+            let screen = Screen::new(&points, precision, isa, &interrupt).unwrap();
+            let stray = if precision == Precision::Fine { 0.001 } else { 0.1 };
             let mut windows = [screen.window(0, 1.9, 2.1)];
             let mut through = 0;
             let mut strays = 0;
@@ -389,7 +455,7 @@ mod tests {
                 .sweep(&[0], &mut windows, &interrupt, |_, place, _, _| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     through += 1;
-                    strays += usize::from(!(1.899..2.101).contains(&d));
+                    strays += usize::from(!(1.9 - stray..2.1 + stray).contains(&d));
                 })
                 .unwrap();
             assert!(

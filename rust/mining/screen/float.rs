@@ -1,4 +1,4 @@
-//! The product: a block of anchors times a panel of candidates, in float32.
+//! The product of a block of anchors and a panel of candidates, in float32.
 //!
 //! One body for all instruction sets, written over vectors of the set's width. The register tile
 //! is R anchors x 2 vectors of candidates; its sums stay in registers for [`DEPTH`] dimensions.
@@ -7,82 +7,89 @@ use rayon::prelude::*;
 
 use super::super::isa::{Isa, Kind, per_isa};
 use super::super::points::{Place, Points};
-use super::BLOCK;
+use super::{BLOCK, COLUMNS, HOPELESS, Multiply, Product, places};
 use crate::{Interrupt, Result};
-
-/// Candidates in a panel.
-pub const COLUMNS: usize = 32;
 
 /// Dimensions multiplied before the sums go back to memory: a slice of the panel is 16 KiB then
 /// and stays in L1 while all anchors of the block pass over it.
 const DEPTH: usize = 128;
 
-/// Packs all rows into panels of [`COLUMNS`], depth first, zeros past the end.
-pub fn pack(points: &Points, scale: f32, interrupt: &Interrupt) -> Result<Vec<f32>> {
-    let depth = points.width();
-    let count = points.len().div_ceil(COLUMNS);
-    let mut panels = vec![0.0; count * depth * COLUMNS];
-    panels.par_chunks_mut((depth * COLUMNS).max(1)).enumerate().try_for_each(|(panel, to)| {
-        interrupt.check()?;
-        let first = panel * COLUMNS;
-        for column in 0..COLUMNS.min(points.len() - first) {
-            let from = points.values((first + column) as Place);
-            for (k, &x) in from.iter().enumerate() {
-                to[k * COLUMNS + column] = x * scale;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(panels)
-}
-
-/// The register tile of an instruction set.
-#[derive(Clone, Copy)]
-pub struct Tile {
+/// All rows, scaled, in panels of [`COLUMNS`], depth first, zeros past the end.
+pub struct Float<'a> {
+    points: &'a Points,
     isa: Isa,
-    /// R: anchors in the register tile.
-    rows: usize,
+    scale: f32,
+    panels: Vec<f32>,
 }
 
-impl Tile {
-    /// 2 vectors x R rows of sums, 2 vectors of candidates and the broadcast anchor fill the
-    /// registers: 32 of AVX-512, 16 of AVX2 and SSE2.
-    pub fn of(isa: Isa) -> Self {
-        let rows = match isa.0 {
+impl<'a> Float<'a> {
+    /// Packs the rows.
+    pub fn new(points: &'a Points, scale: f32, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
+        let depth = points.width();
+        let mut panels = vec![0.0; points.len().div_ceil(COLUMNS) * depth * COLUMNS];
+        panels.par_chunks_mut((depth * COLUMNS).max(1)).enumerate().try_for_each(|(panel, to)| {
+            interrupt.check()?;
+            for (column, place) in places(points, panel).enumerate() {
+                for (k, &x) in points.values(place).iter().enumerate() {
+                    to[k * COLUMNS + column] = x * scale;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Self { points, isa, scale, panels })
+    }
+
+    /// R, the anchors in the register tile: 2 vectors x R rows of sums, 2 vectors of candidates and
+    /// the broadcast anchor fill the registers, 32 of AVX-512, 16 of AVX2 and SSE2.
+    fn rows(&self) -> usize {
+        match self.isa.0 {
             Kind::Portable => 4,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => 6,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 => 12,
-        };
-        Self { isa, rows }
+            Kind::Avx512 | Kind::Avx512Vnni => 12,
+        }
     }
 
     /// The anchors in groups of R, depth first, zeros past the end.
-    pub fn pack_anchors(self, points: &Points, anchors: &[Place], scale: f32) -> Vec<f32> {
-        let depth = points.width();
+    fn pack(&self, anchors: &[Place]) -> Vec<f32> {
+        let (depth, rows) = (self.points.width(), self.rows());
         let mut packed = vec![0.0; BLOCK * depth];
         for (i, &place) in anchors.iter().enumerate() {
-            let (group, row) = (i / self.rows, i % self.rows);
-            for (k, &x) in points.values(place).iter().enumerate() {
-                packed[(group * depth + k) * self.rows + row] = x * scale;
+            let (group, row) = (i / rows, i % rows);
+            for (k, &x) in self.points.values(place).iter().enumerate() {
+                packed[(group * depth + k) * rows + row] = x * self.scale;
             }
         }
         packed
     }
+}
 
-    /// `products[i][c]` = anchor i . candidate c, for the first `count` anchors.
-    pub fn products(self, packed: &[f32], panel: &[f32], count: usize, products: &mut [[f32; COLUMNS]]) {
-        let groups = count.div_ceil(self.rows);
-        products[..groups * self.rows].fill([0.0; COLUMNS]);
-        let depth = panel.len() / COLUMNS;
-        for (slice, panel) in panel.chunks(DEPTH * COLUMNS).enumerate() {
-            for group in 0..groups {
-                let first = (group * depth + slice * DEPTH) * self.rows;
-                let anchors = &packed[first..][..panel.len() / COLUMNS * self.rows];
-                add_products(self.isa, anchors, panel, &mut products[group * self.rows..][..self.rows]);
+impl Product for Float<'_> {
+    fn error(&self) -> f64 {
+        let roundings = self.points.width() as f64 * 2_f64.powi(-24);
+        if roundings < 0.5 { 2.0 * roundings / (1.0 - roundings) + 2_f64.powi(-21) } else { HOPELESS }
+    }
+
+    fn residual(&self, _: Place) -> f64 {
+        0.0
+    }
+
+    fn block<'b>(&'b self, anchors: &[Place]) -> Multiply<'b> {
+        let (depth, rows) = (self.points.width(), self.rows());
+        let packed = self.pack(anchors);
+        let groups = anchors.len().div_ceil(rows);
+        Box::new(move |panel, products| {
+            products[..groups * rows].fill([0.0; COLUMNS]);
+            let panel = &self.panels[panel * depth * COLUMNS..][..depth * COLUMNS];
+            for (slice, panel) in panel.chunks(DEPTH * COLUMNS).enumerate() {
+                for group in 0..groups {
+                    let first = (group * depth + slice * DEPTH) * rows;
+                    let anchors = &packed[first..][..panel.len() / COLUMNS * rows];
+                    add_products(self.isa, anchors, panel, &mut products[group * rows..][..rows]);
+                }
             }
-        }
+        })
     }
 }
 

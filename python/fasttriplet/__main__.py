@@ -1,0 +1,7 @@
+"""``python -m fasttriplet``."""
+
+import sys
+
+from fasttriplet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,203 @@
+"""``fasttriplet mine``: the whole line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fasttriplet.summary import Progress, Summary
+
+_LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no terminal
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--rec",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The .rec file; several are shards of one dataset.",
+)
+@click.option(
+    "--model",
+    default="pixels",
+    help="What embeds the images: mxnet:PREFIX,EPOCH, npy:FILE (rows in key order), or pixels, a baseline "
+    "without a model.",
+)
+@click.option("--out", default="triplets.parquet", type=click.Path(path_type=Path), help="Parquet file.")
+@click.option("--images-per-identity", default=5, type=click.IntRange(min=1))
+@click.option(
+    "--bag-size", default=7200, type=click.IntRange(min=1), help="Images embedded and mined together."
+)
+@click.option(
+    "--boundary",
+    default="keep",
+    type=click.Choice(["keep", "split"]),
+    help="Whether a bag may cut an identity in two.",
+)
+@click.option(
+    "--tail",
+    default="keep",
+    type=click.Choice(["keep", "drop"]),
+    help="What to do with the last, smaller bag.",
+)
+@click.option("--epochs", default=1, type=click.IntRange(min=1), help="Passes over the dataset.")
+@click.option("--margin", default=0.3, type=click.FloatRange(min=0), help="On squared L2 of unit rows.")
+@click.option(
+    "--band",
+    default="semihard",
+    type=click.Choice(["semihard", "violating", "hard", "any"]),
+    help="Negatives that qualify: d_ap < d_an < d_ap + margin | d_an < d_ap + margin | d_an <= d_ap | all.",
+)
+@click.option(
+    "--pick",
+    default="random",
+    type=click.Choice(["random", "hardest", "all"]),
+    help="Which of these are taken for each pair.",
+)
+@click.option("--negatives-per-pair", default=1, type=click.IntRange(min=1))
+@click.option(
+    "--pairs",
+    default="unordered",
+    type=click.Choice(["unordered", "ordered", "hardest", "easiest"]),
+    help="Each pair once, both ways round, or each anchor's farthest or nearest positive.",
+)
+@click.option("--max-ap", type=click.FloatRange(min=0), help="Skip pairs with a larger d_ap.")
+@click.option("--max-triplets", type=click.IntRange(min=1), help="Stop when there are as many.")
+@click.option(
+    "--on-error",
+    default="raise",
+    type=click.Choice(["raise", "skip"]),
+    help="About records that are damaged.",
+)
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the order and the picks.")
+@click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
+@click.option(
+    "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs, or the CPU."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass of a model.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+def mine(
+    rec: tuple[Path, ...], model: str, devices: str | None, batch_size: int | None, as_json: bool, **options: Any
+) -> None:  # fmt: skip
+    """Mine triplets from .rec files into a parquet file.
+
+    A triplet is an anchor, a positive of the same identity and a negative of another. Distances d_ap and
+    d_an are squared L2 between unit embeddings; semi-hard means d_ap < d_an < d_ap + margin.
+    """
+    from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.pipeline import mine_rec  # noqa: PLC0415
+
+    embedder = load_embedder(model, devices=devices, batch_size=batch_size)
+    with _progress() as progress:
+        result = mine_rec(rec[0] if len(rec) == 1 else rec, model=embedder, progress=progress, **options)
+    if as_json:
+        click.echo(json.dumps(result.summary.to_dict()))
+    else:
+        print_summary(result.summary)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar with rates on a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415
+
+    columns = (
+        TextColumn("mining"), BarColumn(), TextColumn("bag {task.completed:,}/{task.total:,}"),
+        TextColumn("{task.fields[rate]:,.0f} images/s  {task.fields[triplets]:,} triplets"), TimeRemainingColumn(),
+    )  # fmt: skip
+    started = time.perf_counter()
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, rate=0.0, triplets=0, start=True)
+
+        def tell(now: Progress) -> None:
+            bar.update(
+                task,
+                completed=(now.epoch - 1) * now.bags + now.bag,
+                total=now.epochs * now.bags,
+                rate=now.images / (time.perf_counter() - started),
+                triplets=now.triplets,
+            )
+
+        yield tell
+
+
+def _lines() -> Callable[[Progress], None]:
+    started = time.perf_counter()
+    last = -_LINE_EVERY
+
+    def tell(now: Progress) -> None:
+        nonlocal last
+        seconds = time.perf_counter() - started
+        if seconds - last >= _LINE_EVERY:
+            last = seconds
+            click.echo(
+                f"epoch {now.epoch}/{now.epochs}, bag {now.bag}/{now.bags}: {now.images / seconds:,.0f} images/s, "
+                f"{now.triplets:,} triplets",
+                err=True,
+            )
+
+    return tell
+
+
+def print_summary(summary: Summary) -> None:
+    """Print what was mined, how fast, and where it is."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    table = Table(title="Mined", title_justify="left", show_header=False)
+    bags = f"{summary.bags:,} of {summary.images:,} images"
+    if summary.epochs > 1:
+        bags += f" in {summary.epochs} epochs"
+    rows = {
+        "dataset": f"{summary.images_indexed:,} images of {summary.identities:,} identities",
+        "embeddings": summary.embedder,
+        "bags": bags,
+        "triplets": f"{summary.triplets:,}" + (" (stopped there)" if summary.stopped_at_max_triplets else ""),
+        "pairs": f"{summary.pairs:,}",
+        "  without a negative": f"{summary.pairs_without_negative:,}",
+    }
+    if summary.pairs_over_max_ap:
+        rows["  over max_ap, skipped"] = f"{summary.pairs_over_max_ap:,}"
+    for stage in ("decode", "embed", "mine"):
+        rate = summary.images_per_second(stage)
+        seconds = summary.seconds[stage]
+        rows[stage] = f"{rate:,.0f} images/s ({seconds:.2f} s)" if rate else "not needed"
+    rows["in all"] = f"{summary.seconds['total']:.2f} s"
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+    distances = Table(title="Squared L2 distances", title_justify="left")
+    quantiles = {f"{float(q):.0%}": q for q in summary.quantiles["d_ap"]}
+    distances.add_column("quantile")
+    for name in quantiles:
+        distances.add_column({"0%": "least", "100%": "most"}.get(name, name), justify="right")
+    for distance, values in summary.quantiles.items():
+        distances.add_row(distance, *(f"{values[q]:.4f}" for q in quantiles.values()))
+    console.print(distances)
+
+    if summary.bags_without_triplets:
+        console.print(
+            f"{summary.bags_without_triplets} bags gave no triplet, the first in {summary.why_no_triplets}"
+        )
+    if summary.skipped:
+        console.print(
+            f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}"
+        )
+    if summary.out is not None:
+        console.print(f"Triplets are in {summary.out}")

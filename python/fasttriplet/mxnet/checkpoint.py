@@ -1,0 +1,128 @@
+"""MXNet checkpoints: ``PREFIX-symbol.json`` with the network, ``PREFIX-0000.params`` with its weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fasttriplet.mxnet.compat import import_mxnet
+from fasttriplet.mxnet.quiet import quiet
+
+_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    A network and its weights, as they were saved.
+
+    Attributes
+    ----------
+    symbol : mxnet.symbol.Symbol
+        The whole graph, with a loss where it was saved with one.
+    arg_params, aux_params : dict of str to mxnet.nd.NDArray
+        Weights, and running statistics.
+    symbol_path, params_path : Path
+        The two files.
+    """
+
+    symbol: Any
+    arg_params: dict[str, Any]
+    aux_params: dict[str, Any]
+    symbol_path: Path
+    params_path: Path
+
+
+def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
+    """
+    Read a checkpoint.
+
+    Parameters
+    ----------
+    prefix
+        Path without ``-symbol.json``.
+    epoch
+        Number in the name of the ``.params`` file.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the file that does not exist, and the epochs that do.
+    ValueError
+        When one of the files is not what its name says.
+    ImportError
+        When MXNet cannot be imported.
+    """
+    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
+    params_path = Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
+    epochs = epochs_beside(prefix)
+    if not symbol_path.is_file():
+        msg = f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'"
+        raise FileNotFoundError(msg)
+    if not params_path.is_file():
+        beside = (
+            f"epochs found beside it: {', '.join(map(str, epochs))}" if epochs else "no epoch lies beside it"
+        )
+        msg = f"no weights at {params_path}; {beside}"
+        raise FileNotFoundError(msg)
+
+    mx = import_mxnet()
+    with quiet():
+        try:
+            symbol = mx.sym.load(str(symbol_path))
+        except (mx.base.MXNetError, UnicodeDecodeError) as error:
+            msg = f"{symbol_path} {_instead(symbol_path)} an MXNet symbol"
+            raise ValueError(msg) from error
+        try:
+            params = mx.nd.load(str(params_path))
+        except mx.base.MXNetError as error:
+            msg = f"{params_path} {_instead(params_path)} a file of MXNet parameters"
+            raise ValueError(msg) from error
+    if not params:
+        params = {}  # MXNet gives an empty list
+    if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
+        msg = (
+            f"{params_path} holds arrays whose names lack 'arg:' or 'aux:'; Gluon's save_parameters() writes "
+            "such files, its export() writes a checkpoint"
+        )
+        raise ValueError(msg)
+    return Checkpoint(
+        symbol=symbol,
+        arg_params={name[4:]: value for name, value in params.items() if name.startswith("arg:")},
+        aux_params={name[4:]: value for name, value in params.items() if name.startswith("aux:")},
+        symbol_path=symbol_path,
+        params_path=params_path,
+    )
+
+
+def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
+    """
+    List the epochs for which ``PREFIX-0000.params`` files exist.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
+    path = Path(prefix)
+    name = re.compile(re.escape(path.name) + r"-(\d{4,})\.params")
+    if not path.parent.is_dir():
+        return []
+    found = (name.fullmatch(file.name) for file in path.parent.iterdir())
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _instead(path: Path) -> str:
+    """Say what lies there instead, where that is known."""
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        return "is a Git LFS pointer (fetch the data with `git lfs pull`), not"
+    return "is empty, not" if not start else "is not"

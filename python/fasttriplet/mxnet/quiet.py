@@ -1,0 +1,51 @@
+"""Keeps three log lines of MXNet off the user's terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# What MXNet's C++ side says each time a network is loaded or bound, and cannot be told not to say.
+_CHATTER = re.compile(
+    rb"^\[[\d:]+\] [^\n]*(?:"
+    rb"MXNET_SUBGRAPH_BACKEND=NONE is detected"
+    rb"|Loading symbol saved by previous version"
+    rb"|Symbol successfully upgraded"
+    rb")[^\n]*\n",
+    re.MULTILINE,
+)
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """
+    Hold back what is written to stderr inside the block, and hand all but the known lines on afterwards.
+
+    For blocks of well under a second: other threads' output waits, too.
+    """
+    with _one_at_a_time, tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        try:
+            stderr = os.dup(2)
+        except OSError:  # the process has no stderr
+            yield
+            return
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            held.seek(0)
+            for line in _CHATTER.sub(b"", held.read()).splitlines(keepends=True):
+                os.write(stderr, line)
+            os.close(stderr)

@@ -1,0 +1,97 @@
+"""Where triplets go, bag by bag: a parquet file that appears only when complete, or memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+
+class Sink(Protocol):
+    """Takes frames of the same columns, one after the other."""
+
+    def append(self, frame: pl.DataFrame) -> None:
+        """Take a frame."""
+
+    def finish(self) -> pl.LazyFrame:
+        """All frames as one. Called once, at the end."""
+
+
+@contextmanager
+def open_sink(path: Path | None) -> Iterator[Sink]:
+    """Collect frames in a parquet file, or in memory where `path` is None.
+
+    Until :meth:`Sink.finish` nothing is under the file's name; after the block nothing else is left in
+    its folder, whatever happened.
+
+    Parameters
+    ----------
+    path : Path or None
+        Replaced at the end if it exists.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to (at once), or the disk is full.
+    """
+    if path is None:
+        yield _Memory()
+        return
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
+    with _writing(path):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
+    try:
+        yield _Parquet(path, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self._frames: list[pl.DataFrame] = []
+
+    def append(self, frame: pl.DataFrame) -> None:
+        self._frames.append(frame)
+
+    def finish(self) -> pl.LazyFrame:
+        return pl.concat(self._frames).lazy()
+
+
+class _Parquet:
+    """Each frame becomes a file of its own, so that none stays in memory; the end joins them."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._path = path
+        self._parts: list[Path] = []
+        self._folder = folder
+
+    def append(self, frame: pl.DataFrame) -> None:
+        part = self._folder / f"{len(self._parts):08}.part"
+        with _writing(self._path):
+            frame.write_parquet(part)
+        self._parts.append(part)
+
+    def finish(self) -> pl.LazyFrame:
+        complete = self._folder / "complete"
+        with _writing(self._path):
+            pl.scan_parquet(self._parts).sink_parquet(complete)
+            os.replace(complete, self._path)  # noqa: PTH105
+        return pl.scan_parquet(self._path)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file that could not be written, whichever library found out."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        kind = type(error) if isinstance(error, OSError) else OSError
+        raise kind(f"cannot write {path}: {reason}") from error

@@ -1,0 +1,116 @@
+"""What a run did, how far it is, and how fast each stage was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import polars as pl
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SAMPLE = 1_000_000  # triplets that the quantiles are taken from
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, told after each bag.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The current one, from 1, and how many there are.
+    bag, bags : int
+        Bags of this epoch that are done, and how many there are.
+    images, triplets : int
+        So far, over all epochs.
+    """
+
+    epoch: int
+    epochs: int
+    bag: int
+    bags: int
+    images: int
+    triplets: int
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run of :func:`fasttriplet.mine_rec` did.
+
+    Attributes
+    ----------
+    files : list of str
+    embedder : str
+        What computed the embeddings, and where.
+    images_indexed, identities : int
+        Of the dataset.
+    epochs, bags, images : int
+        What went through the line.
+    triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
+        Over all bags.
+    bags_without_triplets : int
+    why_no_triplets : str or None
+        The reason for the first of those.
+    skipped : list of str
+        What was wrong with each record that was left out (``on_error="skip"``).
+    stopped_at_max_triplets : bool
+    seconds : dict of str to float
+        Wall time of the stages ``index``, ``decode``, ``embed``, ``mine`` and ``write``, and in all
+        (``total``).
+    quantiles : dict of str to dict of str to float
+        Of ``d_ap`` and ``d_an`` (squared L2), by probability; from every k-th triplet where there are
+        more than a million.
+    out : str or None
+        The parquet file.
+    """
+
+    files: list[str]
+    embedder: str
+    images_indexed: int = 0
+    identities: int = 0
+    epochs: int = 0
+    bags: int = 0
+    images: int = 0
+    triplets: int = 0
+    pairs: int = 0
+    pairs_without_negative: int = 0
+    pairs_over_max_ap: int = 0
+    bags_without_triplets: int = 0
+    why_no_triplets: str | None = None
+    skipped: list[str] = field(default_factory=list)
+    stopped_at_max_triplets: bool = False
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("index", "decode", "embed", "mine", "write", "total"), 0.0)
+    )
+    quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
+    out: str | None = None
+
+    @contextmanager
+    def clock(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to a stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
+
+    def images_per_second(self, stage: str) -> float | None:
+        """Images per second of a stage alone; None if it took no time."""
+        return self.images / self.seconds[stage] if self.seconds[stage] else None
+
+    def measure(self, triplets: pl.LazyFrame) -> None:
+        """Take the quantiles of the distances."""
+        columns = pl.col("d_ap", "d_an")
+        sample = triplets.select(columns.gather_every(1 + self.triplets // _SAMPLE)).collect()
+        self.quantiles = {
+            name: {f"{q:g}": float(sample[name].quantile(q, "linear") or 0.0) for q in _QUANTILES}
+            for name in sample.columns
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        rates = {stage: self.images_per_second(stage) for stage in ("decode", "embed", "mine")}
+        return asdict(self) | {"images_per_second": rates}
