@@ -62,7 +62,8 @@ impl Layout {
                 }
                 0xc3 | 0xcb => return Err(unsupported("lossless JPEG")),
                 0xc5..=0xc7 | 0xcd..=0xcf => return Err(unsupported("hierarchical JPEG")),
-                0xc4 | 0xcc | 0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
+                0xc4 => check_huffman(reader.segment()?)?,
+                0xcc | 0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
                     reader.segment()?;
                 }
                 marker => return Err(broken(format!("marker ff {marker:02x} where none may be"))),
@@ -295,6 +296,29 @@ impl Frame {
         let sampling = self.components.iter().map(|c| (c.h, c.v)).collect();
         Ok(Layout { size: self.size, components: self.components.len(), sampling })
     }
+}
+
+/// Checks that the code lengths of each Huffman table make a prefix code, without the code of ones only
+/// [C.2], and that the DC tables name sizes of up to 15 bits.
+fn check_huffman(mut segment: &[u8]) -> Result<(), Fault> {
+    while let Some((class, rest)) = segment.split_first() {
+        let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(cut_off)?;
+        let (mut code, mut total) = (0_u32, 0_usize);
+        for (length, count) in (1..).zip(counts) {
+            code += u32::from(*count);
+            total += usize::from(*count);
+            if total > 0 && code >= 1 << length {
+                return Err(broken("a Huffman table with too many codes"));
+            }
+            code <<= 1;
+        }
+        let (symbols, rest) = rest.split_at_checked(total).ok_or_else(cut_off)?;
+        if class >> 4 == 0 && symbols.iter().any(|size| *size > 15) {
+            return Err(broken("a Huffman table with a wrong symbol"));
+        }
+        segment = rest;
+    }
+    Ok(())
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u16, Fault> {

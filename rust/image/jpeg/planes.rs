@@ -57,8 +57,12 @@ impl Plane<'_> {
     /// Row `y` of the image, from a plane that is smaller by `factors` (horizontally, vertically).
     fn enlarge(&self, y: usize, (across, down): (usize, usize), out: &mut [u8]) {
         let near = self.row(y / down);
-        // The next nearest row, where the factor is 2; the edge rows stand for those beyond them.
-        let far = self.row(if y % 2 == 1 { (y / 2 + 1).min(self.height - 1) } else { (y / 2).max(1) - 1 });
+        // The next nearest row; the edge rows stand for those beyond them.
+        let far = match (down, y % 2) {
+            (2, 1) => self.row((y / 2 + 1).min(self.height - 1)),
+            (2, _) => self.row((y / 2).max(1) - 1),
+            _ => near,
+        };
         let blend = |x: usize| i32::from(near[x]) * 3 + i32::from(far[x]);
         match (across, down) {
             (1, 2) => (0..self.width).for_each(|x| out[x] = (blend(x) + 1 >> 2) as u8),
