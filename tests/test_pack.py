@@ -257,9 +257,10 @@ def test_usage(folder: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None
     assert run(folder, tmp_path / "out.rec", *arguments).exit_code == 2
     assert run(folder, tmp_path / "out").exit_code == 2
     assert run(tmp_path / "nowhere", tmp_path / "out.rec").exit_code == 2
+    options: Any
     for options in ({"size": (0, 3)}, {"quality": 101}, {"threads": 0}):
         with pytest.raises(ValueError):
-            pack(folder, tmp_path / "out.rec", **options)  # type: ignore[arg-type]
+            pack(folder, tmp_path / "out.rec", **options)
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:

@@ -49,7 +49,13 @@ impl<'a> Jpeg<'a> {
         let mut decoder = Decoder::new_with_limits(self.bytes, limits).map_err(damaged)?;
         decoder.set_stop_on_warning(true);
         let factors = self.layout.factors()?;
-        if self.layout.components > 1 && (factors.contains(&(1, 2)) || factors[0] != (1, 1)) {
+        let odd = match self.layout.components {
+            1 => false,
+            // The decoder panics on inks of some samplings.
+            4 => factors.iter().any(|factor| *factor != (1, 1)),
+            _ => factors.contains(&(1, 2)) || factors[0] != (1, 1),
+        };
+        if odd {
             let color = decoder.jpeg_color_space();
             let raw = decoder.decode_raw().map_err(damaged)?;
             return planes::to_rgb(&self.layout, &raw, color, out);

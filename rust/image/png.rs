@@ -6,7 +6,7 @@
 
 use std::io::Cursor;
 
-use ::png::{ColorType, Decoder, DecodingError, Limits, Reader, Transformations};
+use ::png::{ColorType, DecodeOptions, Decoder, DecodingError, Limits, Reader, Transformations};
 
 use super::{Fault, Size};
 
@@ -21,10 +21,14 @@ pub struct Png<'a> {
 
 impl<'a> Png<'a> {
     pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
-        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: 64 << 20 });
+        let mut options = DecodeOptions::default();
+        options.set_ignore_text_chunk(true);
+        options.set_ignore_iccp_chunk(true);
+        // A wrong checksum is damage in any chunk: its type may have been another.
+        options.set_skip_ancillary_crc_failures(false);
+        let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
+        decoder.set_limits(Limits { bytes: 64 << 20 });
         decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
-        decoder.set_ignore_text_chunk(true);
-        decoder.set_ignore_iccp_chunk(true);
         let info = decoder.read_header_info().map_err(damaged)?;
         let size = Size::checked(info.height as usize, info.width as usize)?;
         let raw = info.raw_bytes().min(usize::MAX / 2);
