@@ -100,3 +100,124 @@ fn rgb_of_inks(ink: &[u8]) -> [u8; 3] {
     let mix = |ink: u8| (black - ((255 - i32::from(ink)) * black >> 8)) as u8;
     [mix(ink[0]), mix(ink[1]), mix(ink[2])]
 }
+
+#[cfg(test)]
+mod tests {
+    use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
+    use proptest::prelude::*;
+
+    use crate::image::{Image, Size};
+
+    fn encoded(height: usize, width: usize, subsampling: Subsampling, progressive: bool) -> Vec<u8> {
+        let pixels: Vec<u8> = (0..height * width * 3).map(|at| (at * 37 % 251) as u8).collect();
+        let encoder = Encoder::new(&pixels, width, height, PixelFormat::Rgb);
+        encoder.quality(90).subsampling(subsampling).progressive(progressive).encode().unwrap()
+    }
+
+    fn decoded(jpeg: &[u8]) -> Result<Vec<u8>, String> {
+        let image = Image::read(jpeg).map_err(|fault| fault.to_string())?;
+        let mut out = vec![0; image.size().bytes()];
+        image.decode(&mut out).map(|()| out).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn the_common_samplings_go_straight_to_the_decoder() {
+        for subsampling in [Subsampling::S444, Subsampling::S422, Subsampling::S420, Subsampling::S411] {
+            for progressive in [false, true] {
+                let jpeg = encoded(19, 33, subsampling, progressive);
+                let size = Image::read(&jpeg).ok().map(|image| image.size());
+                assert_eq!(size, Some(Size { height: 19, width: 33 }));
+                let expected = libjpeg_turbo_rs::decompress_to(&jpeg, PixelFormat::Rgb).unwrap().data;
+                assert_eq!(decoded(&jpeg).unwrap(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn half_height_chroma_is_rounded_as_before_2_1() {
+        // Today's libjpeg-turbo adds 2 instead of 1 before it divides by 4 in every other row.
+        let jpeg = encoded(16, 16, Subsampling::S440, false);
+        let today = libjpeg_turbo_rs::decompress_to(&jpeg, PixelFormat::Rgb).unwrap().data;
+        let ours = decoded(&jpeg).unwrap();
+        let row = |y: usize| y * 48..(y + 1) * 48;
+        for y in (0..16).step_by(2) {
+            assert_eq!(ours[row(y)], today[row(y)], "row {y}");
+        }
+        assert_ne!(ours, today);
+        assert!(ours.iter().zip(&today).all(|(a, b)| a.abs_diff(*b) <= 3));
+    }
+
+    #[test]
+    fn what_the_markers_prove_wrong() {
+        let good = encoded(16, 16, Subsampling::S444, false);
+        let message = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut bad = good.clone();
+            edit(&mut bad);
+            decoded(&bad).expect_err("an error")
+        };
+        let find = |marker: u8| good.windows(2).position(|pair| pair == [0xff, marker]).unwrap();
+        let (frame, tables, scan, end) = (find(0xc0), find(0xc4), find(0xda), good.len() - 2);
+        let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 12] = [
+            ("its end is missing", &|b| b.truncate(end)),
+            ("its end is missing", &|b| b.truncate(scan + 1)),
+            ("should start a marker", &|b| b.insert(frame, 7)),
+            ("marker ff 02 where none may be", &|b| b[frame + 1] = 2),
+            ("lossless", &|b| b[frame + 1] = 0xc3),
+            ("hierarchical", &|b| b[frame + 1] = 0xc5),
+            ("12 bits", &|b| b[frame + 4] = 12),
+            ("sampling factors 0 x 1", &|b| b[frame + 11] = 1),
+            ("two frame headers", &|b| {
+                let copy = b[frame..frame + 19].to_vec();
+                b.splice(frame..frame, copy);
+            }),
+            ("too many codes", &|b| b[tables + 5] = 3),
+            ("scan parameters", &|b| b[scan + 11] = 1),
+            ("restart marker ff d3 out of order", &|b| {
+                b.splice(end..end, [0xff, 0xd3]);
+            }),
+        ];
+        for (expected, edit) in cases {
+            let text = message(edit);
+            assert!(text.contains(expected), "{text}; expected {expected}");
+        }
+        assert!(decoded(&[good.as_slice(), b"trailing"].concat()).is_ok());
+        assert!(decoded(&[0xff, 0xd8, 0xff, 0xd9]).unwrap_err().contains("no frame header"));
+    }
+
+    #[test]
+    fn a_progressive_image_needs_all_its_scans() {
+        let good = encoded(16, 16, Subsampling::S444, true);
+        let scans: Vec<usize> =
+            good.windows(2).enumerate().filter(|(_, pair)| *pair == [0xff, 0xda]).map(|(at, _)| at).collect();
+        assert!(scans.len() > 3);
+        for cut in &scans[1..3] {
+            let bad = [&good[..*cut], &[0xff, 0xd9]].concat();
+            assert!(decoded(&bad).unwrap_err().contains("scans are missing"));
+        }
+        let twice = [&good[..scans[1]], &good[scans[0]..]].concat();
+        assert!(decoded(&twice).unwrap_err().contains("there twice"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn damage_ends_in_a_message(
+            subsampling in prop::sample::select(vec![Subsampling::S444, Subsampling::S420, Subsampling::S440]),
+            progressive: bool,
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let mut jpeg = encoded(17, 9, subsampling, progressive);
+            for (at, byte) in edits {
+                let at = at.index(jpeg.len());
+                jpeg[at] = byte;
+            }
+            if let Some(cut) = cut {
+                jpeg.truncate(cut.index(jpeg.len()));
+            }
+            if let Err(message) = decoded(&jpeg) {
+                prop_assert!(!message.contains("gave up"), "{message}");
+            }
+        }
+    }
+}

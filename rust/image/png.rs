@@ -79,3 +79,57 @@ fn damaged(error: DecodingError) -> Fault {
         error => Fault::new(format!("damaged PNG: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::png::{BitDepth, ColorType, Encoder};
+
+    use crate::image::Image;
+
+    fn encoded(color: ColorType, depth: BitDepth, data: &[u8], width: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = Encoder::new(&mut bytes, width, 1);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        if color == ColorType::Indexed {
+            encoder.set_palette(vec![1, 2, 3, 4, 5, 6]);
+        }
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+        bytes
+    }
+
+    fn decoded(png: &[u8]) -> Result<Vec<u8>, String> {
+        let image = Image::read(png).map_err(|fault| fault.to_string())?;
+        let mut out = vec![0; image.size().bytes()];
+        image.decode(&mut out).map(|()| out).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn every_kind_becomes_rgb() {
+        let cases: [(ColorType, BitDepth, &[u8], &[u8]); 7] = [
+            (ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6]),
+            (ColorType::Rgba, BitDepth::Eight, &[1, 2, 3, 0, 4, 5, 6, 9], &[1, 2, 3, 4, 5, 6]),
+            (ColorType::Grayscale, BitDepth::Eight, &[7, 8], &[7, 7, 7, 8, 8, 8]),
+            (ColorType::GrayscaleAlpha, BitDepth::Eight, &[7, 0, 8, 1], &[7, 7, 7, 8, 8, 8]),
+            (ColorType::Grayscale, BitDepth::One, &[0b0100_0000], &[0, 0, 0, 255, 255, 255]),
+            (ColorType::Grayscale, BitDepth::Sixteen, &[7, 255, 8, 0], &[7, 7, 7, 8, 8, 8]),
+            (ColorType::Indexed, BitDepth::One, &[0b1000_0000], &[4, 5, 6, 1, 2, 3]),
+        ];
+        for (color, depth, data, expected) in cases {
+            assert_eq!(decoded(&encoded(color, depth, data, 2)).unwrap(), expected, "{color:?} {depth:?}");
+        }
+    }
+
+    #[test]
+    fn damage_is_an_error_wherever_it_is() {
+        let good = encoded(ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6], 2);
+        for length in 0..good.len() {
+            assert!(decoded(&good[..length]).is_err(), "cut to {length}");
+        }
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 4;
+            assert!(decoded(&bad).is_err(), "byte {at}");
+        }
+    }
+}
