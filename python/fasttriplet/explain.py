@@ -38,6 +38,8 @@ def why_no_triplets(
     str
         The cause, with the numbers that show it, and what to change.
     """
+    if len(labels) == 0:
+        return "none of its images could be read"
     sizes = np.unique(labels, return_counts=True)[1]
     if len(sizes) < 2:
         return (
@@ -52,9 +54,10 @@ def why_no_triplets(
     options = {"margin": margin, "max_ap": None, "normalize": normalize}
     nearest = mine(embeddings, labels, band="any", pick="hardest", pairs=pairs, **options)  # type: ignore[arg-type]
     d_ap, d_an = nearest.d_ap, nearest.d_an
-    if max(d_ap.max(), d_an.max()) < _COLLAPSED:
+    farthest = max(d_ap.max(), d_an.max())
+    if farthest < _COLLAPSED:
         return (
-            f"the embeddings are all but equal (no squared distance above {max(d_ap.max(), d_an.max()):.2g}): "
+            f"the embeddings are all but equal (no squared distance above {farthest:.2g}): "
             "the network has collapsed or its input is constant"
         )
     if stats.pairs == 0 and stats.pairs_over_max_ap:

@@ -121,6 +121,9 @@ def mine_rec(
     embedder = load_embedder(model) if isinstance(model, str) else model
     summary = Summary([str(path) for path in files], embedder.description)
     target = None if out is None else Path(out)
+    for path in files:
+        if target is not None and target.resolve() in (path.resolve(), path.with_suffix(".idx").resolve()):
+            raise ValueError(f"out: {target} is the dataset; give another name for the triplets")
     with summary.clock("total"), open_sink(target) as sink:
         with summary.clock("index"):
             index = index_rec(paths, threads=threads)
@@ -210,7 +213,7 @@ class _BagMiner:
                 bad = {position for position, _ in decoded.failed}
                 rows = rows[[position for position in range(rows.height) if position not in bad]]
         with summary.clock("embed"):
-            embeddings = self.embedder.embed(rows, images)
+            embeddings = self.embedder.embed(rows, images) if rows.height else np.empty((0, 1), np.float32)
         labels, ids = rows["label"].to_numpy(), _ids(rows)
         with summary.clock("mine"):
             triplets = mine(

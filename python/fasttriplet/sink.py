@@ -45,6 +45,10 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
         return
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no regular file, and a parquet file cannot be written to it piece by piece")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     with _writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
     try:
@@ -81,9 +85,10 @@ class _Parquet:
     def finish(self) -> pl.LazyFrame:
         complete = self._folder / "complete"
         with _writing(self._path):
-            pl.scan_parquet(self._parts).sink_parquet(complete)
+            # No pattern matching: a folder may be called runs[1].
+            pl.scan_parquet(self._parts, glob=False).sink_parquet(complete)
             os.replace(complete, self._path)  # noqa: PTH105
-        return pl.scan_parquet(self._path)
+        return pl.scan_parquet(self._path, glob=False)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet.cli import show
+
 if TYPE_CHECKING:
     from fasttriplet.summary import Progress, Summary
 
@@ -86,17 +88,26 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass of a model.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 def mine(
-    rec: tuple[Path, ...], model: str, devices: str | None, batch_size: int | None, as_json: bool, **options: Any
-) -> None:  # fmt: skip
+    rec: tuple[Path, ...],
+    model: str,
+    devices: str | None,
+    batch_size: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Mine triplets from .rec files into a parquet file.
 
     A triplet is an anchor, a positive of the same identity and a negative of another. Distances d_ap and
     d_an are squared L2 between unit embeddings; semi-hard means d_ap < d_an < d_ap + margin.
     """
     from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.errors import SpecError  # noqa: PLC0415
     from fasttriplet.pipeline import mine_rec  # noqa: PLC0415
 
-    embedder = load_embedder(model, devices=devices, batch_size=batch_size)
+    try:
+        embedder = load_embedder(model, devices=devices, batch_size=batch_size)
+    except SpecError as error:
+        raise click.BadParameter(str(error), param_hint="--model") from error
     with _progress() as progress:
         result = mine_rec(rec[0] if len(rec) == 1 else rec, model=embedder, progress=progress, **options)
     if as_json:
@@ -112,24 +123,23 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield _lines()
         return
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
     columns = (
-        TextColumn("mining"), BarColumn(), TextColumn("bag {task.completed:,}/{task.total:,}"),
-        TextColumn("{task.fields[rate]:,.0f} images/s  {task.fields[triplets]:,} triplets"), TimeRemainingColumn(),
+        TextColumn("mining"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     started = time.perf_counter()
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, rate=0.0, triplets=0, start=True)
+        task = bar.add_task("reading the index, then the first bag", total=None)
 
         def tell(now: Progress) -> None:
             bar.update(
                 task,
                 completed=(now.epoch - 1) * now.bags + now.bag,
                 total=now.epochs * now.bags,
-                rate=now.images / (time.perf_counter() - started),
-                triplets=now.triplets,
+                description=_so_far(now, time.perf_counter() - started),
             )
 
         yield tell
@@ -144,22 +154,21 @@ def _lines() -> Callable[[Progress], None]:
         seconds = time.perf_counter() - started
         if seconds - last >= _LINE_EVERY:
             last = seconds
-            click.echo(
-                f"epoch {now.epoch}/{now.epochs}, bag {now.bag}/{now.bags}: {now.images / seconds:,.0f} images/s, "
-                f"{now.triplets:,} triplets",
-                err=True,
-            )
+            click.echo(_so_far(now, seconds), err=True)
 
     return tell
 
 
+def _so_far(now: Progress, seconds: float) -> str:
+    epoch = f"epoch {now.epoch}/{now.epochs}, " if now.epochs > 1 else ""
+    rate = now.images / seconds
+    return f"{epoch}bag {now.bag}/{now.bags}: {rate:,.0f} images/s, {now.triplets:,} triplets"
+
+
 def print_summary(summary: Summary) -> None:
     """Print what was mined, how fast, and where it is."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console()
-    table = Table(title="Mined", title_justify="left", show_header=False)
     bags = f"{summary.bags:,} of {summary.images:,} images"
     if summary.epochs > 1:
         bags += f" in {summary.epochs} epochs"
@@ -178,9 +187,7 @@ def print_summary(summary: Summary) -> None:
         seconds = summary.seconds[stage]
         rows[stage] = f"{rate:,.0f} images/s ({seconds:.2f} s)" if rate else "not needed"
     rows["in all"] = f"{summary.seconds['total']:.2f} s"
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
+    show.facts(rows)
 
     distances = Table(title="Squared L2 distances", title_justify="left")
     quantiles = {f"{float(q):.0%}": q for q in summary.quantiles["d_ap"]}
@@ -189,15 +196,14 @@ def print_summary(summary: Summary) -> None:
         distances.add_column({"0%": "least", "100%": "most"}.get(name, name), justify="right")
     for distance, values in summary.quantiles.items():
         distances.add_row(distance, *(f"{values[q]:.4f}" for q in quantiles.values()))
-    console.print(distances)
+    show.table(distances)
 
+    # As lines, not through the console: it would break paths and take [brackets] in them for markup.
     if summary.bags_without_triplets:
-        console.print(
+        click.echo(
             f"{summary.bags_without_triplets} bags gave no triplet, the first in {summary.why_no_triplets}"
         )
     if summary.skipped:
-        console.print(
-            f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}"
-        )
+        click.echo(f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}")
     if summary.out is not None:
-        console.print(f"Triplets are in {summary.out}")
+        click.echo(f"Triplets are in {summary.out}")

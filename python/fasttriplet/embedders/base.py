@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from fasttriplet.errors import SpecError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -96,8 +98,10 @@ def load_embedder(
 
     Raises
     ------
+    SpecError
+        When the spec is not one of the forms above, or an option does not apply to it; a ValueError.
     ValueError
-        When the spec is not one of the forms above, or an option does not apply to it.
+        When a model is damaged or incomplete, or an option is out of its range.
     FileNotFoundError
         When a file of the model does not exist.
     ImportError
@@ -109,14 +113,14 @@ def load_embedder(
     given = [name for name, value in options.items() if value is not None]
     if given and scheme in ("npy", "pixels"):
         msg = f"{' and '.join(given)} cannot be given with {text!r}: there is no network to run"
-        raise ValueError(msg)
+        raise SpecError(msg)
     if scheme == "mxnet" and rest:
         from fasttriplet.embedders.mxnet import MXNetEmbedder, parse_spec  # noqa: PLC0415
 
         prefix, epoch, named = parse_spec(rest)
         if named is not None and output is not None and named != output:
             msg = f"two outputs are chosen: {named!r} in {text!r} and output={output!r}; give one"
-            raise ValueError(msg)
+            raise SpecError(msg)
         return MXNetEmbedder(prefix, epoch, output=output or named, batch_size=batch_size, devices=devices)
     if scheme == "npy" and rest:
         from fasttriplet.embedders.precomputed import PrecomputedEmbedder  # noqa: PLC0415
@@ -126,7 +130,7 @@ def load_embedder(
         from fasttriplet.embedders.pixels import PixelEmbedder  # noqa: PLC0415
 
         return PixelEmbedder()
-    raise ValueError(_unknown(text))
+    raise SpecError(_unknown(text))
 
 
 def _unknown(spec: str) -> str:
