@@ -38,9 +38,9 @@ def why_no_triplets(
     str
         The cause, with the numbers that show it, and what to change.
     """
-    if len(labels) == 0:
-        return "none of its images could be read"
     sizes = np.unique(labels, return_counts=True)[1]
+    if len(sizes) == 0:
+        return "none of its images could be decoded"
     if len(sizes) < 2:
         return (
             f"all {len(labels)} images are of one identity, so there is no negative: "

@@ -23,6 +23,9 @@ from fasttriplet.recordio import RecordFile
 from fasttriplet.sink import open_sink
 from fasttriplet.summary import Progress, Summary
 
+# Images between two tellings of progress: a network on a CPU takes ten seconds for so many.
+_EMBED_AT_ONCE = 1024
+
 _FILE_BITS = 48  # of several files: an id is the key, and above these bits the file
 
 
@@ -145,18 +148,29 @@ def mine_rec(
             },
             picks={"pick": pick, "negatives_per_pair": negatives_per_pair},
         )
-        for epoch, bag, bags_in_epoch in _all_bags(
-            index, epochs, images_per_identity, bag_size, boundary, tail, seed, summary
-        ):
-            found = miner.mine(bag, epoch)
+
+        def bags_of(epoch: int) -> list[Bag]:
+            with summary.clock("index"):
+                seq = triplet_seq(index, images_per_identity, seed, epoch)
+                return list(bags(seq, bag_size, boundary, tail))
+
+        for epoch, bag, in_epoch in _all_bags(epochs, bags_of):
+
+            def tell(
+                images_of_bag: int, epoch: int = epoch, bag: Bag = bag, in_epoch: list[Bag] = in_epoch
+            ) -> None:
+                if progress is not None:
+                    images = epochs * sum(bag.rows.height for bag in in_epoch)
+                    where = (epoch + 1, epochs, bag.number + 1, len(in_epoch))
+                    progress(Progress(*where, summary.images + images_of_bag, images, summary.triplets))
+
+            found = miner.mine(bag, epoch, tell)
             if max_triplets is not None:
                 found = found.head(max_triplets - summary.triplets)
             summary.epochs, summary.triplets = epoch + 1, summary.triplets + found.height
             with summary.clock("write"):
                 sink.append(found)
-            if progress is not None:
-                done = (epoch + 1, epochs, bag.number + 1, bags_in_epoch, summary.images, summary.triplets)
-                progress(Progress(*done))
+            tell(0)
             if summary.triplets == max_triplets:
                 summary.stopped_at_max_triplets = True
                 break
@@ -169,23 +183,12 @@ def mine_rec(
     return MineResult(triplets, summary)
 
 
-def _all_bags(
-    index: pl.DataFrame,
-    epochs: int,
-    images_per_identity: int,
-    bag_size: int,
-    boundary: Boundary,
-    tail: Tail,
-    seed: int,
-    summary: Summary,
-) -> Iterator[tuple[int, Bag, int]]:
-    """Each bag with its epoch and the number of bags in that epoch."""
+def _all_bags(epochs: int, bags_of: Callable[[int], list[Bag]]) -> Iterator[tuple[int, Bag, list[Bag]]]:
+    """Each bag with its epoch and the bags of that epoch."""
     for epoch in range(epochs):
-        with summary.clock("index"):
-            seq = triplet_seq(index, images_per_identity, seed, epoch)
-            in_epoch = list(bags(seq, bag_size, boundary, tail))
+        in_epoch = bags_of(epoch)
         for bag in in_epoch:
-            yield epoch, bag, len(in_epoch)
+            yield epoch, bag, in_epoch
 
 
 @dataclass(slots=True)
@@ -201,8 +204,8 @@ class _BagMiner:
     options: dict[str, Any]
     picks: dict[str, Any]
 
-    def mine(self, bag: Bag, epoch: int) -> pl.DataFrame:
-        """Triplets of a bag, with the columns of the output."""
+    def mine(self, bag: Bag, epoch: int, tell: Callable[[int], None]) -> pl.DataFrame:
+        """Triplets of a bag, with the columns of the output; tells how many images are embedded."""
         summary, rows, images = self.summary, bag.rows, None
         if self.embedder.needs_images:
             with summary.clock("decode"):
@@ -212,8 +215,13 @@ class _BagMiner:
                 summary.skipped += [str(error) for _, error in decoded.failed]
                 bad = {position for position, _ in decoded.failed}
                 rows = rows[[position for position in range(rows.height) if position not in bad]]
-        with summary.clock("embed"):
-            embeddings = self.embedder.embed(rows, images) if rows.height else np.empty((0, 1), np.float32)
+        embedded = []
+        for start in range(0, rows.height, _EMBED_AT_ONCE):
+            some = slice(start, start + _EMBED_AT_ONCE)
+            with summary.clock("embed"):
+                embedded.append(self.embedder.embed(rows[some], None if images is None else images[some]))
+            tell(min(some.stop, rows.height))
+        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
         labels, ids = rows["label"].to_numpy(), _ids(rows)
         with summary.clock("mine"):
             triplets = mine(

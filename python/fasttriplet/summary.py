@@ -16,16 +16,18 @@ _SAMPLE = 1_000_000  # triplets that the quantiles are taken from
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, told after each bag.
+    """How far a run is, told every thousand images and at the end of each bag.
 
     Attributes
     ----------
     epoch, epochs : int
         The current one, from 1, and how many there are.
     bag, bags : int
-        Bags of this epoch that are done, and how many there are.
-    images, triplets : int
-        So far, over all epochs.
+        The current one of this epoch, from 1, and how many there are.
+    images, images_in_all : int
+        Images embedded so far, and in all epochs.
+    triplets : int
+        So far.
     """
 
     epoch: int
@@ -33,6 +35,7 @@ class Progress:
     bag: int
     bags: int
     images: int
+    images_in_all: int
     triplets: int
 
 

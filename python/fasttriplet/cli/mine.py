@@ -83,7 +83,7 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the order and the picks.")
 @click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
 @click.option(
-    "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs, or the CPU."
+    "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs or the CPU."
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass of a model.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
@@ -123,46 +123,38 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         yield _lines()
         return
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
     from rich.progress import Progress as Bar  # noqa: PLC0415
 
-    columns = (
-        TextColumn("mining"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-        TextColumn("left"), TimeRemainingColumn(),
-    )  # fmt: skip
     started = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading the index, then the first bag", total=None)
+        task = bar.add_task("indexing", total=None)
 
         def tell(now: Progress) -> None:
-            bar.update(
-                task,
-                completed=(now.epoch - 1) * now.bags + now.bag,
-                total=now.epochs * now.bags,
-                description=_so_far(now, time.perf_counter() - started),
-            )
+            described = _describe(now, time.perf_counter() - started)
+            bar.update(task, description=described, completed=now.images, total=now.images_in_all)
 
         yield tell
 
 
 def _lines() -> Callable[[Progress], None]:
-    started = time.perf_counter()
-    last = -_LINE_EVERY
+    started = last = time.perf_counter()
 
     def tell(now: Progress) -> None:
         nonlocal last
-        seconds = time.perf_counter() - started
-        if seconds - last >= _LINE_EVERY:
-            last = seconds
-            click.echo(_so_far(now, seconds), err=True)
+        moment = time.perf_counter()
+        if moment - last >= _LINE_EVERY:
+            last = moment
+            click.echo(_describe(now, moment - started), err=True)
 
     return tell
 
 
-def _so_far(now: Progress, seconds: float) -> str:
+def _describe(now: Progress, seconds: float) -> str:
     epoch = f"epoch {now.epoch}/{now.epochs}, " if now.epochs > 1 else ""
-    rate = now.images / seconds
-    return f"{epoch}bag {now.bag}/{now.bags}: {rate:,.0f} images/s, {now.triplets:,} triplets"
+    rate = f"{now.images / seconds:,.0f} images/s"
+    return f"{epoch}bag {now.bag:,}/{now.bags:,}: {rate}, {now.triplets:,} triplets"
 
 
 def print_summary(summary: Summary) -> None:
