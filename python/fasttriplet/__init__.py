@@ -8,6 +8,7 @@ from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, Spec
 
 if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder, load_embedder
+    from fasttriplet.images import Decoded, decode_images, decode_rows
     from fasttriplet.index import Inspection, index_rec, inspect_rec
     from fasttriplet.mining import MiningStats, Triplets, mine
     from fasttriplet.pipeline import MineResult, mine_rec
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Bag",
+    "Decoded",
     "Embedder",
     "IRHeader",
     "Inspection",
@@ -32,6 +34,8 @@ __all__ = [
     "Triplets",
     "__version__",
     "bags",
+    "decode_images",
+    "decode_rows",
     "index_rec",
     "inspect_rec",
     "load_embedder",
@@ -44,6 +48,7 @@ __all__ = [
 # process that reads one record do not wait for NumPy and Polars (0.3 s).
 _HOMES = {
     "embedders": ("Embedder", "load_embedder"),
+    "images": ("Decoded", "decode_images", "decode_rows"),
     "index": ("Inspection", "index_rec", "inspect_rec"),
     "mining": ("MiningStats", "Triplets", "mine"),
     "pipeline": ("MineResult", "mine_rec"),

@@ -4,6 +4,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet.errors import RecordError
+
 __version__: str
 
 def instruction_set() -> str: ...
@@ -30,6 +32,21 @@ def mine(
     NDArray[np.float64],
     tuple[int, int, int, int, int],
 ]: ...
+
+def image_size(encoded: bytes) -> tuple[int, int]: ...
+def decode_images(
+    encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None
+) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
+def decode_rows(
+    files: list[RecordFile],
+    keys: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    numbers: NDArray[np.uint32] | None,
+    *,
+    size: tuple[int, int] | None,
+    skip: bool,
+    threads: int | None,
+) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
 
 class RecordFile:
     def __new__(cls, path: str | PathLike[str]) -> RecordFile: ...

@@ -139,6 +139,39 @@ class RecordFile:
         flag, label, record_id, id2, content = self._file.record_at(offset, key)
         return IRHeader(flag, label, record_id, id2), content
 
+    def decode(
+        self, keys: Sequence[int] | NDArray[np.integer[Any]], *, threads: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Decode the images of the records with these keys, in parallel.
+
+        Parameters
+        ----------
+        keys : (B,) int
+            Keys of records with JPEG or PNG images of one size.
+        threads : int, optional
+            By default one for each core.
+
+        Returns
+        -------
+        (B, H, W, 3) uint8
+            RGB, as :func:`fasttriplet.decode_images` makes it.
+
+        Raises
+        ------
+        KeyError
+            If no record has one of the keys.
+        RecordError
+            If a record is damaged, holds no image, or one of another size than the first.
+        """
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads: expected at least 1, got {threads}")
+        offsets = self.offsets(keys)
+        wanted = np.ascontiguousarray(keys, dtype=np.int64)
+        pixels, _, _ = _core.decode_rows(
+            [self._file], wanted, offsets, None, size=None, skip=False, threads=threads
+        )
+        return pixels
+
     def offsets(self, keys: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Byte offsets of the records with these keys.
 

@@ -5,6 +5,7 @@
 use pyo3::prelude::*;
 
 mod call;
+mod image;
 mod mining;
 mod recordio;
 
@@ -12,6 +13,7 @@ mod recordio;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    image::register(m)?;
     mining::register(m)?;
     recordio::register(m)?;
     Ok(())

@@ -1,0 +1,161 @@
+"""Encoded images to pixels: parallel decoding of JPEG and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet import _core
+from fasttriplet.errors import RecordError
+from fasttriplet.recordio import RecordFile
+
+OnError = Literal["raise", "skip"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What :func:`decode_rows` made of the rows of an index.
+
+    Attributes
+    ----------
+    pixels : (B, H, W, 3) uint8
+        The images that could be decoded, in the order of their rows, RGB.
+    failed : list of (int, RecordError)
+        Position of each row that could not, and why. Empty unless ``on_error="skip"``.
+    """
+
+    pixels: NDArray[np.uint8]
+    failed: list[tuple[int, RecordError]]
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Positions of the rows in `pixels`: (B,) int64."""
+        bad = [position for position, _ in self.failed]
+        return np.delete(np.arange(len(self.pixels) + len(bad)), bad)
+
+
+def decode_images(
+    encoded: Sequence[bytes],
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """Decode JPEG and PNG images of one size.
+
+    The pixels equal those of ``mx.image.imdecode`` with its defaults for every valid file: gray, palette
+    and CMYK become RGB, of 16 bits the high byte is kept, alpha is dropped and not blended, and an EXIF
+    orientation is applied where MXNet does (not in files that start with a JFIF header). A damaged file is
+    an error, also where MXNet returns a picture that is partly grey.
+
+    Parameters
+    ----------
+    encoded : (B,) bytes
+        The encoded images; anything with a buffer of bytes will do.
+    size : (int, int), optional
+        Height and width that all must have. By default those of the first image.
+    threads : int, optional
+        By default one for each core.
+
+    Returns
+    -------
+    (B, H, W, 3) uint8
+        RGB. Without images the shape is ``(0, 0, 0, 3)``, or ``(0, H, W, 3)`` when `size` is given.
+
+    Raises
+    ------
+    RecordError
+        If an image is damaged, of another format, or of another size; the message starts with its
+        position, ``image [7]: ...``.
+    """
+    if isinstance(encoded, (bytes, bytearray, memoryview, str)):
+        raise ValueError("encoded: expected a list of encoded images, got a single one; write [image]")
+    listed = [_to_bytes(image, position) for position, image in enumerate(encoded)]
+    _check(size, threads)
+    pixels, _, _ = _core.decode_images(listed, size=size, skip=False, threads=threads)
+    return pixels
+
+
+def decode_rows(
+    files: Sequence[RecordFile],
+    rows: pl.DataFrame,
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    on_error: OnError = "raise",
+) -> Decoded:
+    """Decode the images that the rows of an index stand for.
+
+    Parameters
+    ----------
+    files : sequence of RecordFile
+        The files that the index was made of, in that order.
+    rows : DataFrame
+        Rows of :func:`fasttriplet.index_rec`, in any order: the columns ``key``, ``offset`` and, for
+        several files, ``file``.
+    size : (int, int), optional
+        Height and width that all images must have. By default those of the first one; with
+        ``on_error="skip"`` of the first one that has readable headers.
+    threads : int, optional
+        By default one for each core.
+    on_error : {"raise", "skip"}
+        What to do about an image that is damaged, of another format or of another size: raise for the
+        first of them, or leave it out and list it in the result.
+
+    Returns
+    -------
+    Decoded
+        Pixels as :func:`decode_images` makes them, and what was left out.
+
+    Raises
+    ------
+    RecordError
+        If an image cannot be decoded and ``on_error="raise"``; the message names the file, the record's
+        key and its byte offset.
+    """
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    missing = [name for name in ("key", "offset") if name not in rows.columns]
+    if missing:
+        raise ValueError(f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there")
+    if "file" not in rows.columns and len(files) != 1:
+        raise ValueError(
+            f"rows: {len(files)} files were given, and no column 'file' says in which of them a row lies"
+        )
+    _check(size, threads)
+    numbers = _column(rows, "file", np.uint32) if "file" in rows.columns else None
+    pixels, kept, failed = _core.decode_rows(
+        [file._file for file in files],  # the handle itself is private to users, not to us
+        _column(rows, "key", np.int64),
+        _column(rows, "offset", np.int64),
+        numbers,
+        size=size,
+        skip=on_error == "skip",
+        threads=threads,
+    )
+    return Decoded(pixels[:kept], failed)
+
+
+def _column(rows: pl.DataFrame, name: str, dtype: type[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(rows[name].to_numpy(), dtype=dtype)
+
+
+def _to_bytes(image: object, position: int) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        return memoryview(image).tobytes()  # type: ignore[arg-type]
+    except TypeError:
+        kind = type(image).__name__
+        raise ValueError(f"encoded: image [{position}] is a {kind}; expected bytes") from None
+
+
+def _check(size: tuple[int, int] | None, threads: int | None) -> None:
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"size: expected height and width in pixels, got {size}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads: expected at least 1, got {threads}")

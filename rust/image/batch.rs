@@ -1,0 +1,256 @@
+//! Many images of one size into one buffer, in parallel.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
+use super::{Fault, Image, Size};
+use crate::recordio::RecordFile;
+use crate::{Error, Interrupt, Result};
+
+/// Where a batch's encoded images come from.
+pub trait Source: Sync {
+    /// How many images there are.
+    fn count(&self) -> usize;
+
+    /// The encoded image number `row`.
+    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>>;
+
+    /// An [`Error::Record`] that says where image number `row` is.
+    fn error(&self, row: usize, what: String) -> Error;
+}
+
+/// Images that lie in memory.
+pub struct Encoded<'a>(
+    /// The images.
+    pub &'a [&'a [u8]],
+);
+
+impl Source for Encoded<'_> {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self.0[row]))
+    }
+
+    fn error(&self, row: usize, what: String) -> Error {
+        Error::Record { path: PathBuf::from(format!("image [{row}]")), key: None, offset: None, what }
+    }
+}
+
+/// Images in `.rec` files.
+pub struct Records<'a> {
+    files: &'a [&'a RecordFile],
+    keys: &'a [i64],
+    offsets: &'a [i64],
+    numbers: Option<&'a [u32]>,
+}
+
+impl<'a> Records<'a> {
+    /// The records with these `keys` (which only name them in errors) at these byte `offsets`;
+    /// `numbers` says in which of the `files` each lies, and without it all lie in the first.
+    pub fn new(
+        files: &'a [&'a RecordFile],
+        keys: &'a [i64],
+        offsets: &'a [i64],
+        numbers: Option<&'a [u32]>,
+    ) -> Result<Self> {
+        let rows = keys.len();
+        if offsets.len() != rows || numbers.is_some_and(|numbers| numbers.len() != rows) {
+            return Err(Error::Value(format!("{rows} keys, and another number of offsets or files")));
+        }
+        let largest = numbers.map_or((rows > 0).then_some(0), |numbers| numbers.iter().max().copied());
+        if let Some(largest) = largest.filter(|largest| *largest as usize >= files.len()) {
+            return Err(Error::Value(format!(
+                "a row lies in file number {largest}, counted from 0, and {} files were given",
+                files.len()
+            )));
+        }
+        Ok(Self { files, keys, offsets, numbers })
+    }
+
+    fn file(&self, row: usize) -> &'a RecordFile {
+        self.files[self.numbers.map_or(0, |numbers| numbers[row] as usize)]
+    }
+}
+
+impl Source for Records<'_> {
+    fn count(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
+        let offset = u64::try_from(self.offsets[row])
+            .map_err(|_| self.error(row, "a negative offset; was the index made for this file?".into()))?;
+        let record = self.file(row).record_at(offset).map_err(|e| e.with_key(self.keys[row]))?;
+        Ok(record.payload)
+    }
+
+    fn error(&self, row: usize, what: String) -> Error {
+        let offset = u64::try_from(self.offsets[row]).ok();
+        Error::Record { path: self.file(row).path().to_owned(), key: Some(self.keys[row]), offset, what }
+    }
+}
+
+/// An image that could not be decoded.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its position in the batch.
+    pub row: usize,
+    /// Why.
+    pub error: Error,
+}
+
+/// The size of the first image. With `skip` that of the first one whose headers can be read. `None`: no
+/// images.
+pub fn first_size(source: &impl Source, skip: bool, interrupt: &Interrupt) -> Result<Option<Size>> {
+    for row in 0..source.count() {
+        interrupt.check()?;
+        let size = source.bytes(row).and_then(|bytes| {
+            Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
+        });
+        match size {
+            Ok(size) => return Ok(Some(size)),
+            Err(_) if skip => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Decodes all images of `source`, which must have `size`, into `out` on the threads of the current pool.
+///
+/// Returns those that failed, in order; their places in `out` hold anything.
+pub fn decode(
+    source: &impl Source,
+    size: Size,
+    out: &mut [u8],
+    interrupt: &Interrupt,
+) -> Result<Vec<Failure>> {
+    if size.bytes() == 0 || Some(out.len()) != source.count().checked_mul(size.bytes()) {
+        let (count, length) = (source.count(), out.len());
+        return Err(Error::Value(format!("{count} images of {size} do not fill a buffer of {length} bytes")));
+    }
+    let failures: Vec<Option<Failure>> = out
+        .par_chunks_exact_mut(size.bytes())
+        .enumerate()
+        .map(|(row, pixels)| {
+            interrupt.check()?;
+            Ok(decode_one(source, row, size, pixels).err().map(|error| Failure { row, error }))
+        })
+        .collect::<Result<_>>()?;
+    Ok(failures.into_iter().flatten().collect())
+}
+
+fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -> Result<()> {
+    let bytes = source.bytes(row)?;
+    let image = Image::read(&bytes).map_err(|fault| explain(source, row, &fault))?;
+    if image.size() != size {
+        let what = format!(
+            "the image is {} pixels (height x width), the others of this batch are {size}; \
+             images of one batch must have one size",
+            image.size()
+        );
+        return Err(source.error(row, what));
+    }
+    image.decode(pixels).map_err(|fault| explain(source, row, &fault))
+}
+
+fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
+    source.error(row, fault.to_string())
+}
+
+/// Why each image of `source` cannot be read, where none can.
+pub fn unreadable(source: &impl Source) -> Vec<Failure> {
+    let reason = |row| match source.bytes(row) {
+        Ok(bytes) => Image::read(&bytes).err().map(|fault| explain(source, row, &fault)),
+        Err(error) => Some(error),
+    };
+    (0..source.count()).filter_map(|row| reason(row).map(|error| Failure { row, error })).collect()
+}
+
+/// Moves the images of `size` that did not fail to the front of `out` and says how many they are.
+pub fn close_gaps(out: &mut [u8], size: Size, failures: &[Failure]) -> usize {
+    let frame = size.bytes();
+    let mut failed = failures.iter().map(|failure| failure.row).peekable();
+    let mut kept = 0;
+    for row in 0..out.len() / frame {
+        if failed.next_if_eq(&row).is_some() {
+            continue;
+        }
+        if kept != row {
+            out.copy_within(row * frame..(row + 1) * frame, kept * frame);
+        }
+        kept += 1;
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gray PNG, `width` pixels wide and one high, of one value.
+    fn png(width: u32, value: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = ::png::Encoder::new(&mut bytes, width, 1);
+        encoder.set_color(::png::ColorType::Grayscale);
+        let data = vec![value; width as usize];
+        encoder.write_header().unwrap().write_image_data(&data).unwrap();
+        bytes
+    }
+
+    fn batch(images: &[Vec<u8>], skip: bool) -> Result<(Vec<u8>, Vec<Failure>)> {
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let (source, interrupt) = (Encoded(&images), Interrupt::new());
+        let Some(size) = first_size(&source, skip, &interrupt)? else { return Ok((vec![], vec![])) };
+        let mut out = vec![0; images.len() * size.bytes()];
+        let failures = decode(&source, size, &mut out, &interrupt)?;
+        let kept = close_gaps(&mut out, size, &failures);
+        out.truncate(kept * size.bytes());
+        Ok((out, failures))
+    }
+
+    #[test]
+    fn rows_in_order() {
+        let images: Vec<_> = (0..50).map(|value| png(2, value)).collect();
+        let (out, failures) = batch(&images, false).unwrap();
+        assert!(failures.is_empty());
+        assert_eq!(out, (0..50).flat_map(|value| [value; 6]).collect::<Vec<u8>>());
+        assert!(batch(&[], false).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn failures_are_named_and_close_up() {
+        let images = [b"GIF89a".to_vec(), png(2, 1), png(3, 2), png(2, 3), vec![], png(2, 4)];
+        let (out, failures) = batch(&images, true).unwrap();
+        assert_eq!(out, [1, 3, 4].iter().flat_map(|value| [*value; 6]).collect::<Vec<u8>>());
+        assert_eq!(failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [0, 2, 4]);
+        let message = failures[1].error.to_string();
+        assert!(message.starts_with("image [2]: the image is 1 x 3 pixels"), "{message}");
+        assert!(message.contains("1 x 2"), "{message}");
+        assert!(batch(&images, false).unwrap_err().to_string().contains("GIF"));
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_batch() {
+        let image = png(2, 1);
+        let (images, interrupt) = ([image.as_slice()], Interrupt::new());
+        interrupt.raise();
+        assert!(matches!(first_size(&Encoded(&images), false, &interrupt), Err(Error::Interrupted)));
+        let size = Size { height: 1, width: 2 };
+        assert!(matches!(decode(&Encoded(&images), size, &mut [0; 6], &interrupt), Err(Error::Interrupted)));
+        assert!(matches!(decode(&Encoded(&images), size, &mut [0; 5], &interrupt), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn rows_must_lie_in_the_files() {
+        assert!(Records::new(&[], &[], &[], None).is_ok());
+        assert!(Records::new(&[], &[1], &[0], None).is_err());
+        assert!(Records::new(&[], &[1], &[], None).is_err());
+        assert!(Records::new(&[], &[1], &[0], Some(&[3])).is_err());
+    }
+}

@@ -1,0 +1,170 @@
+//! One encoded image: what it is, how large, and its pixels.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::contain::contain;
+use super::jpeg::Jpeg;
+use super::png::Png;
+
+/// The largest image that is decoded, 268 megapixels. `OpenCV` stops at four times that.
+///
+/// Below it, what an image claims is held against the bytes it has: a file of a few hundred bytes cannot
+/// make anyone allocate gigabytes.
+pub const MAX_PIXELS: usize = 1 << 28;
+
+/// Why bytes are not an image that can be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault(Cow<'static, str>);
+
+impl Fault {
+    pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Height and width in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl Size {
+    /// Bytes of such an image in RGB.
+    pub fn bytes(self) -> usize {
+        self.height * self.width * 3
+    }
+
+    /// The size, if an image may have it.
+    pub(super) fn checked(height: usize, width: usize) -> Result<Self, Fault> {
+        if height == 0 || width == 0 {
+            return Err(Fault::new(format!(
+                "the header says {height} x {width} pixels; the image is damaged"
+            )));
+        }
+        match height.checked_mul(width) {
+            Some(pixels) if pixels <= MAX_PIXELS => Ok(Self { height, width }),
+            _ => Err(Fault::new(format!(
+                "the header says {height} x {width} pixels; more than {MAX_PIXELS} are not decoded"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} x {}", self.height, self.width)
+    }
+}
+
+/// An encoded image whose headers have been read and checked.
+pub struct Image<'a>(Kind<'a>);
+
+enum Kind<'a> {
+    Jpeg(Jpeg<'a>),
+    Png(Box<Png<'a>>),
+}
+
+impl<'a> Image<'a> {
+    /// Reads the headers. Allocates nothing that grows with the size the image claims.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+        contain(|| {
+            if bytes.starts_with(&[0xff, 0xd8]) {
+                Ok(Self(Kind::Jpeg(Jpeg::read(bytes)?)))
+            } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+                Ok(Self(Kind::Png(Box::new(Png::read(bytes)?))))
+            } else {
+                Err(Fault::new(not_an_image(bytes)))
+            }
+        })
+    }
+
+    /// The size of the decoded image, turned upright.
+    pub fn size(&self) -> Size {
+        match &self.0 {
+            Kind::Jpeg(jpeg) => jpeg.size(),
+            Kind::Png(png) => png.size(),
+        }
+    }
+
+    /// Writes the pixels into `out`, row by row, RGB, [`Size::bytes`] bytes. After an error `out` holds
+    /// anything.
+    ///
+    /// # Panics
+    /// Where `out` has another length.
+    pub fn decode(self, out: &mut [u8]) -> Result<(), Fault> {
+        assert_eq!(out.len(), self.size().bytes(), "length of the buffer");
+        contain(move || match self.0 {
+            Kind::Jpeg(jpeg) => jpeg.decode(out),
+            Kind::Png(png) => png.decode(out),
+        })
+    }
+}
+
+/// Names what lies where a JPEG or PNG should.
+fn not_an_image(bytes: &[u8]) -> String {
+    let starts = |prefix: &[u8]| bytes.starts_with(prefix);
+    let format = if bytes.is_empty() {
+        return "the record has no content; expected a JPEG or PNG image".to_owned();
+    } else if starts(b"BM") {
+        "BMP"
+    } else if starts(b"GIF8") {
+        "GIF"
+    } else if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        "WebP"
+    } else if starts(b"II*\0") || starts(b"MM\0*") {
+        "TIFF"
+    } else if starts(b"\0\0\0\x0cjP  ") || starts(&[0xff, 0x4f, 0xff, 0x51]) {
+        "JPEG 2000"
+    } else if starts(&[0xff, 0x0a]) || starts(b"\0\0\0\x0cJXL ") {
+        "JPEG XL"
+    } else if bytes.get(4..8) == Some(b"ftyp") {
+        "HEIF or AVIF"
+    } else if starts(b"\x93NUMPY") {
+        return "this is a NumPy array, not an encoded image; expected JPEG or PNG".to_owned();
+    } else {
+        let head: Vec<_> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        return format!("not an image: starts with the bytes {}; expected JPEG or PNG", head.join(" "));
+    };
+    format!(
+        "this is a {format} image; only JPEG and PNG are decoded, so convert it with Pillow, for instance"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: &[u8]) -> String {
+        Image::read(bytes).err().map(|fault| fault.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn other_formats_are_named() {
+        assert!(message(b"").contains("no content"));
+        assert!(message(b"BM12").contains("BMP"));
+        assert!(message(b"GIF89a").contains("GIF"));
+        assert!(message(b"RIFF1234WEBPVP8 ").contains("WebP"));
+        assert!(message(b"II*\0").contains("TIFF"));
+        assert!(message(b"\0\0\0\x20ftypavif").contains("AVIF"));
+        assert!(message(b"\x93NUMPY\x01\0").contains("NumPy"));
+        assert!(message(b"hello").contains("68 65 6c 6c 6f; expected JPEG or PNG"));
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert!(Size::checked(0, 5).is_err());
+        assert!(Size::checked(usize::MAX, 2).is_err());
+        assert!(Size::checked(65_500, 65_500).unwrap_err().to_string().contains("65500 x 65500"));
+        assert_eq!(Size::checked(112, 96).unwrap().to_string(), "112 x 96");
+    }
+}

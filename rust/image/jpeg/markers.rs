@@ -1,0 +1,317 @@
+//! The markers of a JPEG, checked before it is decoded.
+//!
+//! A decoder made for looking at pictures goes on after damage and fills what is missing with grey. Here
+//! everything that the markers can prove wrong is an error: a cut-off end, a scan that is missing, a
+//! restart marker out of order, a claimed size for which there are not enough bytes.
+//! Sections in brackets are those of ITU-T T.81.
+
+use crate::image::{Fault, Size};
+
+/// More scans than any encoder writes (10 are usual); each costs a pass over the image.
+pub const MAX_SCANS: usize = 256;
+
+/// The coefficients that the smoothing of unfinished progressive images looks at: DC and the first five.
+const SMOOTHED: usize = 6;
+
+/// What the decoder and its caller need to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// As stored, before the EXIF orientation.
+    pub size: Size,
+    /// 1 gray, 3 colour, 4 inks.
+    pub components: usize,
+    /// Rows of half-height chroma are repeated, not interpolated: libjpeg-turbo before 2.1, `MXNet`'s,
+    /// does so for 4:4:0.
+    pub replicate: bool,
+}
+
+impl Layout {
+    /// Walks the markers of `jpeg`, which starts with SOI.
+    pub fn read(jpeg: &[u8]) -> Result<Self, Fault> {
+        let mut reader = Reader { jpeg, at: 2 };
+        let mut frame: Option<Frame> = None;
+        let mut restart_interval = 0;
+        let mut scans = 0;
+        loop {
+            match reader.marker()? {
+                0xd9 => break, // EOI; what follows is not looked at, as in any decoder
+                0xdd => restart_interval = usize::from(word(reader.segment()?, 0)?),
+                0xda => {
+                    let frame = frame.as_mut().ok_or_else(|| broken("pixels before the frame header"))?;
+                    let scan = frame.start_scan(reader.segment()?)?;
+                    scans += 1;
+                    if scans > MAX_SCANS {
+                        return Err(broken(format!("more than {MAX_SCANS} scans")));
+                    }
+                    reader.scan(restart_interval, scan.units)?;
+                }
+                kind @ (0xc0..=0xc2 | 0xc9 | 0xca) => {
+                    let header = Frame::read(kind, reader.segment()?, jpeg.len())?;
+                    if frame.replace(header).is_some() {
+                        return Err(broken("two frame headers"));
+                    }
+                }
+                0xc3 | 0xcb => return Err(unsupported("lossless JPEG")),
+                0xc5..=0xc7 | 0xcd..=0xcf => return Err(unsupported("hierarchical JPEG")),
+                0xc4 | 0xcc | 0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
+                    reader.segment()?;
+                }
+                marker => return Err(broken(format!("marker ff {marker:02x} where none may be"))),
+            }
+        }
+        frame.ok_or_else(|| broken("it has no frame header"))?.finish()
+    }
+}
+
+struct Reader<'a> {
+    jpeg: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Result<u8, Fault> {
+        let byte = self.jpeg.get(self.at).copied().ok_or_else(cut_off)?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// The next marker, behind any number of fill bytes [B.1.1.2].
+    fn marker(&mut self) -> Result<u8, Fault> {
+        let start = self.at;
+        if self.byte()? != 0xff {
+            return Err(broken(format!("byte {start} should start a marker")));
+        }
+        loop {
+            match self.byte()? {
+                0xff => {}
+                marker => return Ok(marker),
+            }
+        }
+    }
+
+    /// The content of a marker's segment.
+    fn segment(&mut self) -> Result<&'a [u8], Fault> {
+        let rest = self.jpeg.get(self.at..).unwrap_or_default();
+        let length = usize::from(word(rest, 0).map_err(|_| cut_off())?);
+        if length < 2 {
+            return Err(broken(format!("a segment of length {length} at byte {}", self.at)));
+        }
+        let content = rest.get(2..length).ok_or_else(cut_off)?;
+        self.at += length;
+        Ok(content)
+    }
+
+    /// Passes over the coded pixels of a scan of `units` MCUs and counts its restart markers.
+    fn scan(&mut self, restart_interval: usize, units: usize) -> Result<(), Fault> {
+        let mut restarts = 0;
+        loop {
+            let rest = self.jpeg.get(self.at..).unwrap_or_default();
+            let next = memchr::memchr(0xff, rest).ok_or_else(cut_off)?;
+            match rest.get(next + 1).ok_or_else(cut_off)? {
+                0 => self.at += next + 2,
+                0xff => self.at += next + 1,
+                marker @ 0xd0..=0xd7 => {
+                    if restart_interval == 0 || *marker != 0xd0 + (restarts % 8) as u8 {
+                        return Err(broken(format!("restart marker ff {marker:02x} out of order")));
+                    }
+                    restarts += 1;
+                    self.at += next + 2;
+                }
+                _ => {
+                    self.at += next;
+                    break;
+                }
+            }
+        }
+        if restart_interval > 0 {
+            let expected = (units - 1) / restart_interval;
+            // Some encoders write one more behind the last unit.
+            if restarts != expected && restarts != expected + 1 {
+                return Err(broken(format!("{restarts} restart markers in a scan that has {expected}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far a component's coefficients have been transmitted.
+type Progress = [Option<u8>; 64];
+
+#[derive(Clone, Copy)]
+struct Component {
+    id: u8,
+    h: usize,
+    v: usize,
+    /// For each coefficient the low bits still missing; `None` before its first scan.
+    missing: Progress,
+}
+
+struct Frame {
+    progressive: bool,
+    size: Size,
+    components: Vec<Component>,
+    max_h: usize,
+    max_v: usize,
+}
+
+struct Scan {
+    units: usize,
+}
+
+impl Frame {
+    fn read(kind: u8, header: &[u8], file: usize) -> Result<Self, Fault> {
+        let precision = *header.first().ok_or_else(cut_off)?;
+        if precision != 8 {
+            return Err(unsupported(format!("a JPEG of {precision} bits a sample")));
+        }
+        let size = Size::checked(word(header, 1)?.into(), word(header, 3)?.into())?;
+        let count = *header.get(5).ok_or_else(cut_off)?;
+        let table = header.get(6..).unwrap_or_default();
+        if table.len() != usize::from(count) * 3 {
+            return Err(broken("a frame header of a wrong length"));
+        }
+        if !matches!(count, 1 | 3 | 4) {
+            return Err(unsupported(format!("a JPEG of {count} components")));
+        }
+        let mut components = Vec::with_capacity(table.len() / 3);
+        for entry in table.chunks_exact(3) {
+            let (id, h, v) = (entry[0], usize::from(entry[1] >> 4), usize::from(entry[1] & 15));
+            if !(1..=4).contains(&h) || !(1..=4).contains(&v) {
+                return Err(broken(format!("sampling factors {h} x {v}")));
+            }
+            if components.iter().any(|other: &Component| other.id == id) {
+                return Err(broken(format!("two components numbered {id}")));
+            }
+            components.push(Component { id, h, v, missing: [None; 64] });
+        }
+        let largest = |factor: fn(&Component) -> usize| components.iter().map(factor).max().unwrap_or(1);
+        let (max_h, max_v) = (largest(|c| c.h), largest(|c| c.v));
+        let frame = Self { progressive: matches!(kind, 0xc2 | 0xca), size, components, max_h, max_v };
+        frame.check_claim(kind, file)?;
+        Ok(frame)
+    }
+
+    /// Refuses a size for which the file is too short: a Huffman-coded block takes at least one bit for
+    /// its DC coefficient and, in a sequential file, one for the end of the others.
+    fn check_claim(&self, kind: u8, file: usize) -> Result<(), Fault> {
+        let blocks = self.size.height.div_ceil(8) * self.size.width.div_ceil(8);
+        let most = match kind {
+            0xc0 | 0xc1 => file.saturating_mul(4),
+            0xc2 => file.saturating_mul(8),
+            _ => file.saturating_mul(1 << 10), // arithmetic coding has no such bound; this is generous
+        };
+        if blocks > most {
+            return Err(broken(format!(
+                "the header says {} pixels, for which {file} bytes are too few",
+                self.size
+            )));
+        }
+        Ok(())
+    }
+
+    /// Reads a scan header and notes what the scan transmits.
+    fn start_scan(&mut self, header: &[u8]) -> Result<Scan, Fault> {
+        let count = usize::from(*header.first().ok_or_else(cut_off)?);
+        let (Some(selectors), Some(&[from, to, bits])) =
+            (header.get(1..=count * 2), header.get(count * 2 + 1..))
+        else {
+            return Err(broken("a scan header of a wrong length"));
+        };
+        let mut members = Vec::with_capacity(4);
+        for selector in selectors.chunks_exact(2) {
+            let member = self.components.iter().position(|c| c.id == selector[0]);
+            let member = member.filter(|member| !members.contains(member));
+            members.push(member.ok_or_else(|| broken("a scan of a component that the frame has not"))?);
+        }
+        if members.is_empty() || (members.len() > 1 && from > 0 && self.progressive) {
+            return Err(broken("a scan of a wrong number of components"));
+        }
+        if !self.progressive && members.len() != 1 && members.len() != self.components.len() {
+            return Err(unsupported("a JPEG with some of its components interleaved"));
+        }
+        self.note(&members, from, to, bits)?;
+        Ok(Scan { units: self.units(&members) })
+    }
+
+    fn note(&mut self, members: &[usize], from: u8, to: u8, bits: u8) -> Result<(), Fault> {
+        let (before, after) = (bits >> 4, bits & 15);
+        let fits = if self.progressive {
+            let band = if from == 0 { to == 0 } else { from <= to && to < 64 };
+            band && after < 14 && (before == 0 || before == after + 1)
+        } else {
+            (from, to, bits) == (0, 63, 0)
+        };
+        if !fits {
+            return Err(broken(format!("scan parameters {from}..{to}, {before}, {after}")));
+        }
+        for member in members {
+            let missing = &mut self.components[*member].missing;
+            if from > 0 && missing[0].is_none() {
+                return Err(broken("a scan of details before the coarse picture"));
+            }
+            for state in &mut missing[usize::from(from)..=usize::from(to)] {
+                let first = state.is_none();
+                if first != (before == 0) || state.is_some_and(|left| left != before) {
+                    return Err(broken("a scan that is missing, out of order or there twice"));
+                }
+                *state = Some(after);
+            }
+        }
+        Ok(())
+    }
+
+    /// MCUs in a scan: interleaved ones cover the sampling pattern, others one block [A.2].
+    fn units(&self, members: &[usize]) -> usize {
+        let Size { height, width } = self.size;
+        match members {
+            [only] => {
+                let Component { h, v, .. } = self.components[*only];
+                let blocks =
+                    |pixels: usize, factor: usize, max: usize| (pixels * factor).div_ceil(max).div_ceil(8);
+                blocks(width, h, self.max_h) * blocks(height, v, self.max_v)
+            }
+            _ => width.div_ceil(8 * self.max_h) * height.div_ceil(8 * self.max_v),
+        }
+    }
+
+    /// Checks at the end of the file that all of the image was there.
+    fn finish(self) -> Result<Layout, Fault> {
+        for component in &self.components {
+            // Decoders invent the first few coefficients where a progressive image lacks them, each
+            // version in its own way; the others count as zero everywhere.
+            if component.missing[..SMOOTHED].iter().any(|left| *left != Some(0)) {
+                return Err(broken("scans are missing; the file was cut off between them"));
+            }
+        }
+        Ok(Layout { size: self.size, components: self.components.len(), replicate: self.replicate()? })
+    }
+
+    fn replicate(&self) -> Result<bool, Fault> {
+        let halved = |own: usize, max: usize| own * 2 == max;
+        let vertical = |c: &&Component| c.h == self.max_h && halved(c.v, self.max_v);
+        let horizontal =
+            |c: &&Component| halved(c.h, self.max_h) && (c.v == self.max_v || halved(c.v, self.max_v));
+        let vertical = self.components.iter().any(|c| vertical(&c));
+        if vertical && self.components.iter().any(|c| horizontal(&c)) {
+            return Err(unsupported("a JPEG with one chroma component 4:4:0 and the other not"));
+        }
+        Ok(vertical)
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Result<u16, Fault> {
+    let pair = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or_else(cut_off)?;
+    Ok(u16::from_be_bytes(*pair))
+}
+
+fn cut_off() -> Fault {
+    Fault::new("damaged JPEG: cut off, its end is missing")
+}
+
+fn broken(what: impl std::fmt::Display) -> Fault {
+    Fault::new(format!("damaged JPEG: {what}"))
+}
+
+fn unsupported(what: impl std::fmt::Display) -> Fault {
+    Fault::new(format!("this is {what}, which is not decoded; save it as a baseline JPEG"))
+}
