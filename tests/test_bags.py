@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+import reference
 from fasttriplet.bags import epoch_seed
 
 GOLDEN, MASK64 = reference.GOLDEN, reference.MASK64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -14,12 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import reference
 from numpy.typing import NDArray
-from small_rec import Table, identities, write_rec
 
 import fasttriplet as ft
+import reference
 from fasttriplet.bags import epoch_seed
+from small_rec import Table, identities, write_rec
 
 COLUMNS = {
     "epoch": pl.Int32,
@@ -101,13 +100,15 @@ def test_every_triplet_of_real_faces_is_what_its_definition_says(
         for bag in ft.bags(ft.triplet_seq(index, 5, 0, epoch), 150):
             keys = set(bag.rows["key"])
             mined = frame.filter(pl.col("epoch") == epoch, pl.col("bag") == bag.number)
-            assert keys.issuperset(*(mined[f"{role}_key"] for role in ("anchor", "positive", "negative")))
+            assert all(keys.issuperset(mined[f"{role}_key"]) for role in ("anchor", "positive", "negative"))
 
     summary = result.summary
     assert summary.triplets == frame.height == summary.pairs - summary.pairs_without_negative > 0
     assert (summary.images_indexed, summary.identities, summary.epochs) == (2375, 109, 3)
     assert summary.images == 3 * 109 * 5
-    assert summary.bags == len(set(frame.select("epoch", "bag").iter_rows())) == 12
+    assert summary.bags == 12
+    with_triplets = frame.select("epoch", "bag").unique().height
+    assert summary.bags_without_triplets == summary.bags - with_triplets
     for name in ("d_ap", "d_an"):
         for q, value in summary.quantiles[name].items():
             assert value == pytest.approx(np.quantile(frame[name].to_numpy(), float(q)))
@@ -185,7 +186,6 @@ def test_keys_of_several_files_must_fit_an_id(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match=r"of several files, keys must be .* 2\*\*48"):
         ft.mine_rec(shards)
-    assert ft.mine_rec(shards[1], band="any", model="pixels", **{"pairs": "ordered"}).summary.pairs == 2 or True
 
 
 def test_max_triplets_stops_early_with_the_first_of_them(rec: Path, tmp_path: Path) -> None:
@@ -223,7 +223,10 @@ def test_a_damaged_record_ends_the_run_or_is_left_out_and_listed(tmp_path: Path)
     assert leftovers(tmp_path) == []
     result = ft.mine_rec(rec, on_error="skip", band="any", pick="all", pairs="ordered")
     assert result.summary.images == 28
-    assert sorted(key for key in (3, 11) for line in result.summary.skipped if f"key {key}" in line) == [3, 11]
+    assert sorted(key for key in (3, 11) for line in result.summary.skipped if f"key {key}" in line) == [
+        3,
+        11,
+    ]
     frame = result.triplets.collect()
     used = {key for role in ("anchor", "positive", "negative") for key in frame[f"{role}_key"]}
     assert used == set(range(1, 31)) - damaged
@@ -269,7 +272,10 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
     out.write_text("an older result")
     if not why:
         # identities far apart, images of one together: nothing is hard
-        rows = np.repeat(one_hot(4), 2, axis=0)[[0, 0, 1, 2, 3, 4, 5, 6, 7]] + np.float32(0.001) * one_hot(9)[:, :4]
+        rows = (
+            np.repeat(one_hot(4), 2, axis=0)[[0, 0, 1, 2, 3, 4, 5, 6, 7]]
+            + np.float32(0.001) * one_hot(9)[:, :4]
+        )
         why = "no negative is nearer than d_ap"
     with pytest.raises(ft.NoTripletsError, match=why):
         ft.mine_rec(rec, model=Table(rows.astype(np.float32)), out=out, **options)
@@ -278,8 +284,8 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
 
 
 def test_bags_without_triplets_are_counted_and_the_first_explained(tmp_path: Path) -> None:
-    rec = write_rec(tmp_path / "train.rec", {1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 2, 7: 2})
-    summary = ft.mine_rec(rec, model=table(8), bag_size=4, band="any").summary
+    rec = write_rec(tmp_path / "train.rec", {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 1, 7: 2, 8: 2})
+    summary = ft.mine_rec(rec, model=table(9), bag_size=4, band="any", seed=1).summary
     assert (summary.bags, summary.bags_without_triplets) == (2, 1)
     assert "of one identity" in (summary.why_no_triplets or "")
 
@@ -363,11 +369,14 @@ import polars
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
-    ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, bag_size=36, band="any", pick="all", epochs=3)
+    out = {str(tmp_path / "t.parquet")!r}
+    ft.mine_rec({str(rec)!r}, out=out, bag_size=36, band="any", pick="all", epochs=3)
 except OSError as error:
     print("OSError:", error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.stdout.startswith(f"OSError: cannot write {tmp_path / 't.parquet'}: "), done.stderr
     assert leftovers(tmp_path) == []
 
@@ -396,7 +405,7 @@ def test_two_runs_into_one_file_leave_one_whole_result(rec: Path, tmp_path: Path
 
 
 def once(call: Any) -> Any:
-    called = []
+    called: list[bool] = []
 
     def wrapper(now: ft.Progress) -> None:
         if not called:
@@ -447,6 +456,3 @@ def test_wrong_options_are_named(rec: Path, tmp_path: Path, options: dict[str, A
     with pytest.raises(ValueError, match=message):
         ft.mine_rec(rec, out=tmp_path / "t.parquet", **options)
     assert leftovers(tmp_path) == []
-
-
-assert resource  # the limits above are set in child processes

@@ -32,7 +32,6 @@ def mine(
     NDArray[np.float64],
     tuple[int, int, int, int, int],
 ]: ...
-
 def image_size(encoded: bytes) -> tuple[int, int]: ...
 def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None

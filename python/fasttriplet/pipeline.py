@@ -177,9 +177,9 @@ def mine_rec(
         if summary.triplets == 0:
             raise NoTripletsError(_no_triplets(summary, bag_size))
         with summary.clock("write"):
-            triplets = sink.finish()
+            summary.measure(sink.join())  # before others can replace the file
+            triplets = sink.publish()
             summary.out = None if target is None else str(target)
-            summary.measure(triplets)
     return MineResult(triplets, summary)
 
 
