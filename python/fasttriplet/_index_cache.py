@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import polars as pl
 FORMAT = 1
 SUFFIX = ".index.parquet"
 _FIELD = "fasttriplet"
+_CRC = b'{"crc32": "'
+_NO_CRC = b"00000000"
 
 
 def cache_path(rec: Path) -> Path:
@@ -34,35 +37,46 @@ def stamp(rec: Path, idx: Path | None) -> dict[str, Any]:
 
 
 def load(
-    rec: Path, current: dict[str, Any], schema: dict[str, pl.DataType]
+    rec: Path, current: dict[str, Any], schema: Mapping[str, pl.DataType]
 ) -> tuple[pl.DataFrame, Any] | None:
     """Read the cache of `rec`; None where there is none, or it is stale or damaged."""
-    # Polars panics on some damaged files, and a panic is no Exception.
-    with contextlib.suppress(Exception, pl.exceptions.PanicException), cache_path(rec).open("rb") as file:
-        kept = json.loads(pl.read_parquet_metadata(file)[_FIELD])
-        if kept["stamp"] != current:
+    try:
+        content = cache_path(rec).read_bytes()
+    except OSError:
+        return None
+    with contextlib.suppress(pl.exceptions.PolarsError, LookupError, ValueError):
+        # Polars ends the process on some damaged files: it gets only what was written so.
+        checksum, place = _checksum(content)
+        if content[place] != checksum:
             return None
-        file.seek(0)
-        index = pl.read_parquet(file)
-        if dict(index.schema) == schema and _checksums(index, kept["facts"]) == kept["checksums"]:
-            return index, kept["facts"]
+        kept = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[_FIELD])
+        if kept["stamp"] == current:
+            index = pl.read_parquet(io.BytesIO(content))
+            if dict(index.schema) == schema:
+                return index, kept["facts"]
     return None
 
 
 def store(rec: Path, current: dict[str, Any], index: pl.DataFrame, facts: Any) -> None:
     """Write the cache of `rec`; where that is not possible there is none."""
-    kept = json.dumps({"stamp": current, "facts": facts, "checksums": _checksums(index, facts)})
-    with (
-        contextlib.suppress(OSError, pl.exceptions.PolarsError),
-        _replacing(cache_path(rec)) as temporary,
-    ):
-        index.write_parquet(temporary, metadata={_FIELD: kept}, compression="lz4")
+    kept = json.dumps({"crc32": _NO_CRC.decode(), "stamp": current, "facts": facts})
+    buffer = io.BytesIO()
+    with contextlib.suppress(OSError, pl.exceptions.PolarsError):
+        index.write_parquet(buffer, metadata={_FIELD: kept}, compression="lz4")
+        checksum, place = _checksum(buffer.getvalue())
+        buffer.seek(place.start)
+        buffer.write(checksum)
+        with _replacing(cache_path(rec)) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
 
 
-def _checksums(index: pl.DataFrame, facts: Any) -> list[int]:
-    # Parquet as Polars writes it has no checksums, and a wrong offset would be a wrong answer.
-    columns = [zlib.crc32(column.rechunk().to_numpy().data) for column in index]
-    return [*columns, zlib.crc32(json.dumps(facts, sort_keys=True).encode())]
+def _checksum(content: bytes) -> tuple[bytes, slice]:
+    """Sum up all of a cache but the place, also returned, where its own checksum stands."""
+    start = content.index(_CRC) + len(_CRC)
+    place = slice(start, start + len(_NO_CRC))
+    view = memoryview(content)
+    checksum = zlib.crc32(view[place.stop :], zlib.crc32(view[: place.start]))
+    return b"%08x" % checksum, place
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class IRHeader(NamedTuple):
     """
 
     flag: int
-    label: float | NDArray[np.float32]
+    label: float | Sequence[float] | NDArray[np.floating[Any]]
     id: int
     id2: int
 
@@ -110,7 +110,7 @@ class RecordFile:
         """What was found wrong with the ``.idx`` or the ``.rec`` and worked around, a line each."""
         return tuple(self._table.problems)
 
-    def read(self, key: int) -> tuple[IRHeader, bytes]:
+    def read(self, key: SupportsIndex) -> tuple[IRHeader, bytes]:
         """Read one record.
 
         Parameters
@@ -260,7 +260,7 @@ class RecordWriter:
 
     def write(
         self,
-        key: int,
+        key: SupportsIndex,
         header: IRHeader | tuple[int, float | Sequence[float] | NDArray[np.floating[Any]], int, int],
         payload: bytes | bytearray | memoryview | NDArray[np.uint8],
     ) -> None:
@@ -327,11 +327,11 @@ class RecordWriter:
             self.discard()
 
 
-def _whole(what: str, value: int, low: int, high: int) -> int:
-    value = operator.index(value)
-    if not low <= value <= high:
-        raise ValueError(f"{what}: expected an integer in {low}..{high}, got {value}")
-    return value
+def _whole(what: str, value: SupportsIndex, low: int, high: int) -> int:
+    whole = operator.index(value)
+    if not low <= whole <= high:
+        raise ValueError(f"{what}: expected an integer in {low}..{high}, got {whole}")
+    return whole
 
 
 def _labels(key: int, label: object) -> tuple[float, list[float]]:

@@ -5,6 +5,7 @@
 //! the libjpeg-turbo inside `MXNet` 1.9.1 (older than 2.1) decodes otherwise than today's, we follow it.
 
 mod markers;
+mod planes;
 
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
 
@@ -40,27 +41,32 @@ impl<'a> Jpeg<'a> {
     }
 
     fn decode_stored(&self, out: &mut [u8]) -> Result<(), Fault> {
-        if self.layout.components == 4 {
-            let mut inks = buffer(out.len() / 3 * 4)?;
-            self.run(PixelFormat::Cmyk, &mut inks)?;
-            for (pixel, ink) in out.chunks_exact_mut(3).zip(inks.chunks_exact(4)) {
-                pixel.copy_from_slice(&rgb_of_inks(ink));
-            }
-            return Ok(());
-        }
-        self.run(PixelFormat::Rgb, out)
-    }
-
-    fn run(&self, format: PixelFormat, out: &mut [u8]) -> Result<(), Fault> {
         let limits = DecodeLimits {
             max_pixels: MAX_PIXELS as u64,
             max_scans: markers::MAX_SCANS,
             ..DecodeLimits::default()
         };
         let mut decoder = Decoder::new_with_limits(self.bytes, limits).map_err(damaged)?;
-        decoder.set_output_format(format);
         decoder.set_stop_on_warning(true);
-        decoder.set_fast_upsample(self.layout.replicate);
+        let factors = self.layout.factors()?;
+        if self.layout.components > 1 && (factors.contains(&(1, 2)) || factors[0] != (1, 1)) {
+            let color = decoder.jpeg_color_space();
+            let raw = decoder.decode_raw().map_err(damaged)?;
+            return planes::to_rgb(&self.layout, &raw, color, out);
+        }
+        if self.layout.components == 4 {
+            let mut inks = buffer(out.len() / 3 * 4)?;
+            self.run(decoder, PixelFormat::Cmyk, &mut inks)?;
+            for (pixel, ink) in out.chunks_exact_mut(3).zip(inks.chunks_exact(4)) {
+                pixel.copy_from_slice(&rgb_of_inks(ink));
+            }
+            return Ok(());
+        }
+        self.run(decoder, PixelFormat::Rgb, out)
+    }
+
+    fn run(&self, mut decoder: Decoder<'_>, format: PixelFormat, out: &mut [u8]) -> Result<(), Fault> {
+        decoder.set_output_format(format);
         let info = decoder.decode_image_into(out).map_err(damaged)?;
         let Size { height, width } = self.layout.size;
         if (info.height, info.width, info.bytes_written) != (height, width, out.len()) {

@@ -195,11 +195,20 @@ impl KeyTable {
     /// Reads the `.idx` file, checks it against the `.rec`, and goes through the `.rec` itself where
     /// the `.idx` is missing (`None`) or does not fit.
     pub fn load(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Result<Self> {
+        Self::load_touching(TOUCHED, file, idx, interrupt)
+    }
+
+    fn load_touching(
+        touched: usize,
+        file: &RecordFile,
+        idx: Option<&Path>,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let size = file.bytes().len() as u64;
         let entries = match idx.map(|idx| Entries::from_idx(idx, size)).transpose()? {
             None => Entries::rebuilt(file, None, Vec::new(), interrupt)?,
             Some(Err(what)) => Entries::rebuilt(file, None, vec![rebuilt_because(&what)], interrupt)?,
-            Some(Ok(mut entries)) => match entries.find_break(file, interrupt)? {
+            Some(Ok(mut entries)) => match entries.find_break(touched, file, interrupt)? {
                 None => entries,
                 Some(broken) => {
                     let name = idx.unwrap_or(file.path()).display();
@@ -248,16 +257,17 @@ impl KeyTable {
 }
 
 impl Entries {
-    fn find_break(&self, file: &RecordFile, interrupt: &Interrupt) -> Result<Option<Break>> {
+    /// Checks `touched` records, at least 2, or all where there are no more.
+    fn find_break(&self, touched: usize, file: &RecordFile, interrupt: &Interrupt) -> Result<Option<Break>> {
         let count = self.offsets.len();
-        if count <= TOUCHED {
+        if count <= touched {
             return Ok(self.visit(file, true, interrupt, |(): &mut (), _, _| ())?.err());
         }
-        let spread = (0..TOUCHED).into_par_iter().map(|i| {
+        let spread = (0..touched).into_par_iter().map(|i| {
             if i.is_multiple_of(CHUNK) {
                 interrupt.check()?;
             }
-            let place = (i as u128 * (count - 1) as u128 / (TOUCHED - 1) as u128) as usize; // both ends included
+            let place = (i as u128 * (count - 1) as u128 / (touched - 1) as u128) as usize; // both ends included
             Ok(self.check(place, file, true).err())
         });
         spread.find_map_first(Result::transpose).transpose()
@@ -287,4 +297,40 @@ fn sorted_by<V: Ord>(count: usize, value: impl Fn(usize) -> V + Sync) -> Result<
     let mut order: Vec<u32> = (0..count).collect();
     order.par_sort_unstable_by_key(|i| (value(*i as usize), *i));
     Ok(order)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::recordio::{Header, RecordWriter};
+
+    #[test]
+    fn of_large_files_a_sample_is_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (rec, idx) = (folder.path().join("a.rec"), folder.path().join("a.idx"));
+        let mut writer = RecordWriter::create(&rec).unwrap();
+        for key in 0..100 {
+            writer.write(key, &Header { id: key as u64, ..Header::default() }, b"content").unwrap();
+        }
+        writer.finish().unwrap();
+        let file = RecordFile::open(&rec).unwrap();
+        let good = fs::read_to_string(&idx).unwrap();
+        let lines: Vec<&str> = good.lines().collect();
+        let load = |lines: &[&str], touched| {
+            fs::write(&idx, lines.join("\n")).unwrap();
+            KeyTable::load_touching(touched, &file, Some(&idx), &Interrupt::new()).unwrap()
+        };
+        // 12 of 99 entries: 0, 8, 17, ... 98.
+        assert!(load(&lines, 12).problems().is_empty());
+        for noticed in [&lines[1..], &lines[..99], &[&lines[..9], &lines[10..]].concat()] {
+            let table = load(noticed, 12);
+            assert_eq!((table.keys().len(), table.problems().len()), (100, 1));
+        }
+        let unnoticed = [&lines[..5], &lines[6..]].concat();
+        let table = load(&unnoticed, 12);
+        assert_eq!((table.offset_of(5), table.problems().len()), (None, 0));
+        assert_eq!(load(&unnoticed, 100).offset_of(5), Some(5 * 40));
+    }
 }

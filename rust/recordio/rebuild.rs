@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::framing::{self, FaultKind};
+use super::framing;
 use super::header::Fixed;
 use super::problems::Problems;
 use super::reader::RecordFile;
@@ -29,8 +29,13 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
     let size = data.len() as u64;
     let mut starts: Vec<u64> = (0..size.div_ceil(piece))
         .into_par_iter()
-        .map(|i| if i == 0 { 0 } else { framing::resynchronise(data, i * piece).unwrap_or(size) })
-        .collect();
+        .map(|i| {
+            interrupt.check()?;
+            // A piece in which nothing starts (holes, one long record) stays a piece of its own.
+            let start = if i == 0 { None } else { start_between(data, i * piece, (i + 1) * piece) };
+            Ok(start.unwrap_or((i * piece).next_multiple_of(4).min(size)))
+        })
+        .collect::<Result<_>>()?;
     starts.push(size);
     starts.dedup();
     let hops = starts.par_windows(2).map(|ends| {
@@ -46,6 +51,12 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
         whole.append(hop);
     }
     Ok(whole.finish(size))
+}
+
+/// The first place in `from..to` where a record seems to start.
+fn start_between(data: &[u8], from: u64, to: u64) -> Option<u64> {
+    let end = to.saturating_add(8).min(data.len() as u64) as usize;
+    framing::resynchronise(&data[..end], from).filter(|start| *start < to)
 }
 
 /// The records that start in one piece of the file.
@@ -71,13 +82,13 @@ impl Hop {
     fn new(data: &[u8], start: u64, stop: u64) -> Self {
         let mut hop = Self { start, end: start, ..Self::default() };
         while hop.end < stop {
-            hop.end = hop.step(data, hop.end);
+            hop.end = hop.step(data, hop.end, stop);
         }
         hop
     }
 
-    /// Reads the record at `at`, or past damage; returns where the next one should start.
-    fn step(&mut self, data: &[u8], at: u64) -> u64 {
+    /// Reads the record at `at`, or past damage up to `stop`; returns where the next one should start.
+    fn step(&mut self, data: &[u8], at: u64, stop: u64) -> u64 {
         let size = data.len() as u64;
         match framing::span_at(data, at) {
             Ok(span) => {
@@ -106,16 +117,9 @@ impl Hop {
             Err(fault) => {
                 // Parts that were followed by another part of the same record are beyond doubt: the
                 // search goes on behind them, and so never reads a byte twice.
-                let next = framing::resynchronise(data, fault.at.max(at + 4)).unwrap_or(size);
-                let cut =
-                    matches!(fault.kind, FaultKind::Cut(..) | FaultKind::CutHead(_) | FaultKind::Beyond(_));
-                self.damaged(at, next, || {
-                    if cut && next == size {
-                        "the file ends inside a record; its end is missing".into()
-                    } else {
-                        fault.to_string()
-                    }
-                });
+                let behind = fault.at.max(at + 4);
+                let next = start_between(data, behind, stop).unwrap_or(stop.max(behind).min(size));
+                self.damaged(at, next, || fault.to_string());
                 next
             }
         }
@@ -200,9 +204,9 @@ mod tests {
         let (data, _) = records(&vec![vec![7; 50]; 3]);
         let found = found(&data[..data.len() - 20], 1 << 20);
         assert_eq!(found.keys, [0, 1]);
-        assert!(
-            found.problems[0].contains("to the end of the file (64 bytes): the file ends inside a record")
-        );
+        assert!(found.problems[0].contains(
+            "to the end of the file (64 bytes): the record needs 74 bytes and the file has 56 left"
+        ));
     }
 
     #[test]

@@ -14,18 +14,27 @@ pub const MAX_SCANS: usize = 256;
 const SMOOTHED: usize = 6;
 
 /// What the decoder and its caller need to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// As stored, before the EXIF orientation.
     pub size: Size,
     /// 1 gray, 3 colour, 4 inks.
     pub components: usize,
-    /// Rows of half-height chroma are repeated, not interpolated: libjpeg-turbo before 2.1, `MXNet`'s,
-    /// does so for 4:4:0.
-    pub replicate: bool,
+    /// Sampling factors of each component, horizontal and vertical.
+    sampling: Vec<(usize, usize)>,
 }
 
 impl Layout {
+    /// By how much each component is smaller than the image, horizontally and vertically.
+    pub fn factors(&self) -> Result<Vec<(usize, usize)>, Fault> {
+        let max_h = self.sampling.iter().map(|factors| factors.0).max().unwrap_or(1);
+        let max_v = self.sampling.iter().map(|factors| factors.1).max().unwrap_or(1);
+        let whole =
+            |&(h, v): &(usize, usize)| (max_h % h == 0 && max_v % v == 0).then_some((max_h / h, max_v / v));
+        let factors: Option<_> = self.sampling.iter().map(whole).collect();
+        factors.ok_or_else(|| unsupported("a JPEG of fractional sampling factors"))
+    }
+
     /// Walks the markers of `jpeg`, which starts with SOI.
     pub fn read(jpeg: &[u8]) -> Result<Self, Fault> {
         let mut reader = Reader { jpeg, at: 2 };
@@ -283,19 +292,8 @@ impl Frame {
                 return Err(broken("scans are missing; the file was cut off between them"));
             }
         }
-        Ok(Layout { size: self.size, components: self.components.len(), replicate: self.replicate()? })
-    }
-
-    fn replicate(&self) -> Result<bool, Fault> {
-        let halved = |own: usize, max: usize| own * 2 == max;
-        let vertical = |c: &&Component| c.h == self.max_h && halved(c.v, self.max_v);
-        let horizontal =
-            |c: &&Component| halved(c.h, self.max_h) && (c.v == self.max_v || halved(c.v, self.max_v));
-        let vertical = self.components.iter().any(|c| vertical(&c));
-        if vertical && self.components.iter().any(|c| horizontal(&c)) {
-            return Err(unsupported("a JPEG with one chroma component 4:4:0 and the other not"));
-        }
-        Ok(vertical)
+        let sampling = self.components.iter().map(|c| (c.h, c.v)).collect();
+        Ok(Layout { size: self.size, components: self.components.len(), sampling })
     }
 }
 
