@@ -124,9 +124,8 @@ def mine_rec(
     embedder = load_embedder(model) if isinstance(model, str) else model
     summary = Summary([str(path) for path in files], embedder.description)
     target = None if out is None else Path(out)
-    for path in files:
-        if target is not None and target.resolve() in (path.resolve(), path.with_suffix(".idx").resolve()):
-            raise ValueError(f"out: {target} is the dataset; give another name for the triplets")
+    if target is not None:
+        _refuse_to_replace(files, target)
     with summary.clock("total"), open_sink(target) as sink:
         with summary.clock("index"):
             index = index_rec(paths, threads=threads)
@@ -181,6 +180,13 @@ def mine_rec(
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
     return MineResult(triplets, summary)
+
+
+def _refuse_to_replace(files: list[Path], target: Path) -> None:
+    for path in files:
+        for part in (path, path.parent / f"{path.stem}.idx"):
+            if part.exists() and target.exists() and part.samefile(target):
+                raise ValueError(f"out: {target} is the dataset; give another name for the triplets")
 
 
 def _all_bags(epochs: int, bags_of: Callable[[int], list[Bag]]) -> Iterator[tuple[int, Bag, list[Bag]]]:
