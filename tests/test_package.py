@@ -21,12 +21,6 @@ def test_every_public_name_is_there() -> None:
         getattr(ft, "nothing")  # noqa: B009
 
 
-@pytest.mark.parametrize("first", ["fasttriplet.bags", "fasttriplet.pipeline", "fasttriplet.cli.mine"])
-def test_bags_is_the_function_whatever_was_imported_first(first: str) -> None:
-    code = f"import {first}; import fasttriplet as ft; assert ft.bags.__name__ == 'bags', ft.bags"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
 def test_importing_it_waits_for_nothing_heavy() -> None:
     code = (
         "import sys, fasttriplet as ft; heavy = {'numpy', 'polars', 'rich', 'mxnet'}; "

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 import reference
-from fasttriplet.bags import epoch_seed
+from fasttriplet.order import epoch_seed
 from small_rec import Table, identities, write_rec
 
 COLUMNS = {

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 from fasttriplet._core import __version__
-from fasttriplet.bags import Bag, bags, triplet_seq  # now: later, `bags` would become the module
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
 
 if TYPE_CHECKING:
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from fasttriplet.images import Decoded, decode_images, decode_rows
     from fasttriplet.index import Inspection, index_rec, inspect_rec
     from fasttriplet.mining import MiningStats, Triplets, mine
+    from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
     from fasttriplet.pipeline import MineResult, mine_rec
     from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.summary import Progress, Summary
@@ -36,6 +36,7 @@ __all__ = [
     "bags",
     "decode_images",
     "decode_rows",
+    "epoch_seed",
     "index_rec",
     "inspect_rec",
     "load_embedder",
@@ -51,6 +52,7 @@ _HOMES = {
     "images": ("Decoded", "decode_images", "decode_rows"),
     "index": ("Inspection", "index_rec", "inspect_rec"),
     "mining": ("MiningStats", "Triplets", "mine"),
+    "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
     "pipeline": ("MineResult", "mine_rec"),
     "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "summary": ("Progress", "Summary"),

@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet.bags import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.explain import why_no_triplets
 from fasttriplet.images import OnError, decode_rows
 from fasttriplet.index import index_rec
 from fasttriplet.mining import Band, Pairs, Pick, Triplets, mine
+from fasttriplet.order import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
 from fasttriplet.recordio import RecordFile
 from fasttriplet.sink import open_sink
 from fasttriplet.summary import Progress, Summary

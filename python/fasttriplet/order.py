@@ -1,19 +1,14 @@
-"""The order of an epoch: identities shuffled, then cut into bags.
-
-NumPy and Polars are imported when they are used: `import fasttriplet` imports this module (see there).
-"""
+"""The order of an epoch: identities shuffled, then cut into bags."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    import numpy as np
-    import polars as pl
-    from numpy.typing import NDArray
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
@@ -85,8 +80,6 @@ def triplet_seq(
     ValueError
         If a column is missing or a number is out of range.
     """
-    import polars as pl  # noqa: PLC0415
-
     missing = [name for name in ("key", "label") if name not in index.columns]
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
@@ -152,7 +145,7 @@ def bags(
     while start < seq.height:
         end = min(start + bag_size, seq.height)
         if ends is not None and end < seq.height:
-            fitting = int(ends.searchsorted(end, side="right"))
+            fitting = int(np.searchsorted(ends, end, side="right"))
             end = int(ends[fitting - 1]) if fitting else 0
         if end <= start or (ends is not None and end - start > bag_size):
             raise ValueError(
@@ -166,8 +159,6 @@ def bags(
 
 def _run_ends(seq: pl.DataFrame) -> NDArray[np.int64]:
     """Positions just past the last row of each identity run."""
-    import numpy as np  # noqa: PLC0415
-
     labels = seq["label"].to_numpy()
     return np.append(np.flatnonzero(labels[1:] != labels[:-1]) + 1, len(labels))
 
@@ -181,8 +172,6 @@ def _mix(z: int) -> int:
 
 def _hash(column: pl.Expr, state: int | pl.Expr) -> pl.Expr:
     """`_mix(column ^ state)` for each row; different where the column differs."""
-    import polars as pl  # noqa: PLC0415
-
     z = column.cast(pl.Int64).reinterpret(signed=False) ^ (
         state if isinstance(state, pl.Expr) else _literal(state)
     )
@@ -193,11 +182,9 @@ def _hash(column: pl.Expr, state: int | pl.Expr) -> pl.Expr:
 
 
 def _literal(value: int) -> pl.Expr:
-    import polars as pl  # noqa: PLC0415
-
     return pl.lit(value, dtype=pl.UInt64)
 
 
 def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fasttriplet as ft
 import reference
-from fasttriplet.bags import epoch_seed
+from fasttriplet.order import epoch_seed
 
 GOLDEN, MASK64 = reference.GOLDEN, reference.MASK64
 
