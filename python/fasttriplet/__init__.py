@@ -1,15 +1,19 @@
 """Exact triplet mining over MXNet ``.rec`` image datasets."""
 
+from typing import TYPE_CHECKING, Any
+
 from fasttriplet._core import __version__
-from fasttriplet.bags import Bag, bags, triplet_seq
-from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning
-from fasttriplet.images import Decoded, decode_images, decode_rows
-from fasttriplet.index import Inspection, index_rec, inspect_rec
-from fasttriplet.mining import MiningStats, Triplets, mine
-from fasttriplet.pipeline import MineResult, mine_rec
-from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
-from fasttriplet.summary import Progress, Summary
+from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
+
+if TYPE_CHECKING:
+    from fasttriplet.embedders import Embedder, load_embedder
+    from fasttriplet.images import Decoded, decode_images, decode_rows
+    from fasttriplet.index import Inspection, index_rec, inspect_rec
+    from fasttriplet.mining import MiningStats, Triplets, mine
+    from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
+    from fasttriplet.pipeline import MineResult, mine_rec
+    from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
+    from fasttriplet.summary import Progress, Summary
 
 __all__ = [
     "Bag",
@@ -25,12 +29,14 @@ __all__ = [
     "RecordFile",
     "RecordWarning",
     "RecordWriter",
+    "SpecError",
     "Summary",
     "Triplets",
     "__version__",
     "bags",
     "decode_images",
     "decode_rows",
+    "epoch_seed",
     "index_rec",
     "inspect_rec",
     "load_embedder",
@@ -38,3 +44,30 @@ __all__ = [
     "mine_rec",
     "triplet_seq",
 ]
+
+# Where the other names are. They are imported at their first use, so that `fasttriplet --help` and a
+# process that reads one record do not wait for NumPy and Polars (0.3 s).
+_HOMES = {
+    "embedders": ("Embedder", "load_embedder"),
+    "images": ("Decoded", "decode_images", "decode_rows"),
+    "index": ("Inspection", "index_rec", "inspect_rec"),
+    "mining": ("MiningStats", "Triplets", "mine"),
+    "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
+    "pipeline": ("MineResult", "mine_rec"),
+    "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
+    "summary": ("Progress", "Summary"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module  # noqa: PLC0415
+
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

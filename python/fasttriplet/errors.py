@@ -29,3 +29,7 @@ class RecordWarning(UserWarning):
 
 class NoTripletsError(ValueError):
     """A whole run found no triplet; the message says why."""
+
+
+class SpecError(ValueError):
+    """A spec string such as ``mxnet:model,0`` is not of a known form, or an option does not apply to it."""

@@ -11,7 +11,7 @@ from fasttriplet.mining import Band, MiningStats, Pairs, mine
 _COLLAPSED = 1e-6
 
 
-def why_no_triplets(
+def why_no_triplets(  # noqa: PLR0911
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
     stats: MiningStats,

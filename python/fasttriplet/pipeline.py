@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet.bags import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.explain import why_no_triplets
 from fasttriplet.images import OnError, decode_rows
 from fasttriplet.index import index_rec
 from fasttriplet.mining import Band, Pairs, Pick, Triplets, mine
+from fasttriplet.order import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
 from fasttriplet.recordio import RecordFile
 from fasttriplet.sink import open_sink
 from fasttriplet.summary import Progress, Summary
@@ -124,6 +124,8 @@ def mine_rec(
     embedder = load_embedder(model) if isinstance(model, str) else model
     summary = Summary([str(path) for path in files], embedder.description)
     target = None if out is None else Path(out)
+    if target is not None:
+        _refuse_to_replace(files, target)
     with summary.clock("total"), open_sink(target) as sink:
         with summary.clock("index"):
             index = index_rec(paths, threads=threads)
@@ -174,10 +176,17 @@ def mine_rec(
         if summary.triplets == 0:
             raise NoTripletsError(_no_triplets(summary, bag_size))
         with summary.clock("write"):
-            triplets = sink.finish()
+            summary.measure(sink.join())  # before others can replace the file
+            triplets = sink.publish()
             summary.out = None if target is None else str(target)
-            summary.measure(triplets)
     return MineResult(triplets, summary)
+
+
+def _refuse_to_replace(files: list[Path], target: Path) -> None:
+    for path in files:
+        for part in (path, path.parent / f"{path.stem}.idx"):
+            if part.exists() and target.exists() and part.samefile(target):
+                raise ValueError(f"out: {target} is the dataset; give another name for the triplets")
 
 
 def _all_bags(epochs: int, bags_of: Callable[[int], list[Bag]]) -> Iterator[tuple[int, Bag, list[Bag]]]:

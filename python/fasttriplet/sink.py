@@ -19,15 +19,18 @@ class Sink(Protocol):
     def append(self, frame: pl.DataFrame) -> None:
         """Take a frame."""
 
-    def finish(self) -> pl.LazyFrame:
-        """All frames as one. Called once, at the end."""
+    def join(self) -> pl.LazyFrame:
+        """All frames as one, to look at before :meth:`publish`. Called once, at the end."""
+
+    def publish(self) -> pl.LazyFrame:
+        """The same under its final name, where it has one."""
 
 
 @contextmanager
 def open_sink(path: Path | None) -> Iterator[Sink]:
     """Collect frames in a parquet file, or in memory where `path` is None.
 
-    Until :meth:`Sink.finish` nothing is under the file's name; after the block nothing else is left in
+    Until :meth:`Sink.publish` nothing is under the file's name; after the block nothing else is left in
     its folder, whatever happened.
 
     Parameters
@@ -45,6 +48,10 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
         return
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no regular file, and a parquet file cannot be written to it piece by piece")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     with _writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
     try:
@@ -56,12 +63,17 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
 class _Memory:
     def __init__(self) -> None:
         self._frames: list[pl.DataFrame] = []
+        self._joined = pl.LazyFrame()
 
     def append(self, frame: pl.DataFrame) -> None:
         self._frames.append(frame)
 
-    def finish(self) -> pl.LazyFrame:
-        return pl.concat(self._frames).lazy()
+    def join(self) -> pl.LazyFrame:
+        self._joined = pl.concat(self._frames).lazy()
+        return self._joined
+
+    def publish(self) -> pl.LazyFrame:
+        return self._joined
 
 
 class _Parquet:
@@ -71,6 +83,7 @@ class _Parquet:
         self._path = path
         self._parts: list[Path] = []
         self._folder = folder
+        self._complete = folder / "complete"
 
     def append(self, frame: pl.DataFrame) -> None:
         part = self._folder / f"{len(self._parts):08}.part"
@@ -78,12 +91,16 @@ class _Parquet:
             frame.write_parquet(part)
         self._parts.append(part)
 
-    def finish(self) -> pl.LazyFrame:
-        complete = self._folder / "complete"
+    def join(self) -> pl.LazyFrame:
         with _writing(self._path):
-            pl.scan_parquet(self._parts).sink_parquet(complete)
-            os.replace(complete, self._path)  # noqa: PTH105
-        return pl.scan_parquet(self._path)
+            # No pattern matching: a folder may be called runs[1].
+            pl.scan_parquet(self._parts, glob=False).sink_parquet(self._complete)
+        return pl.scan_parquet(self._complete, glob=False)
+
+    def publish(self) -> pl.LazyFrame:
+        with _writing(self._path):
+            os.replace(self._complete, self._path)  # noqa: PTH105
+        return pl.scan_parquet(self._path, glob=False)
 
 
 @contextmanager

@@ -1,55 +1,76 @@
 """The command ``fasttriplet``: one file for each subcommand.
 
-Data goes to stdout, progress and notes to stderr. Exit codes: 0 done, 1 the data or the machine would
-not do it, 2 the command was not understood, 130 stopped by Ctrl-C.
+Data goes to stdout, progress and notes to stderr. Exit codes: 0 done (or the reader of a pipe has seen
+enough), 1 the data or the machine would not do it, 2 the command was not understood, 130 stopped by
+Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import click
 
 from fasttriplet._core import __version__
-from fasttriplet.cli.demo import demo
-from fasttriplet.cli.index import index
-from fasttriplet.cli.mine import mine
+
+_COMMANDS = ("demo", "index", "mine")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The command ``name`` is in the module ``fasttriplet.cli.name``, imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fasttriplet")
 def cli() -> None:
     """Turn MXNet .rec image datasets into exact triplets for metric learning."""
 
 
-cli.add_command(demo)
-cli.add_command(index)
-cli.add_command(mine)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
-    warnings.simplefilter("default", UserWarning)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(arguments, prog_name="fasttriplet", standalone_mode=False)
-        sys.stdout.flush()
-    except click.Abort:  # Ctrl-C
-        click.echo("fasttriplet: stopped", err=True)
-        return 130
+        # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
+        with _plain_warnings(), _sigterm_cleans_up():
+            try:
+                with cli.make_context("fasttriplet", list(arguments)) as context:
+                    cli.invoke(context)
+            finally:
+                sys.stdout.flush()
+    except click.exceptions.Exit as done:  # --help, --version
+        return done.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("fasttriplet: stopped", err=True)
+        return 130
     except BrokenPipeError:  # the reader has seen enough: `fasttriplet ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as devnull:  # noqa: PTH123  for the flush at the interpreter's end
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError, ImportError, MemoryError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         click.echo(f"fasttriplet: {_message(error)}", err=True)
         return 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _message(error: BaseException) -> str:
@@ -57,9 +78,35 @@ def _message(error: BaseException) -> str:
         return f"out of memory {error}".rstrip()
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
-def _show_warning(message: Warning | str, *_where: object) -> None:
-    """Say what is wrong, and not where in the code it was noticed."""
-    click.echo(f"fasttriplet: {message}", err=True)
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings meant for users as lines: what, not where in the code."""
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        if issubclass(category, UserWarning):
+            click.echo(f"fasttriplet: {message}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+@contextmanager
+def _sigterm_cleans_up() -> Iterator[None]:
+    """Let SIGTERM, with which batch systems end jobs, unwind as Ctrl-C does."""
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fasttriplet.cli import show
 from fasttriplet.cli.mine import print_summary
 
 if TYPE_CHECKING:
@@ -73,10 +74,6 @@ def _lines() -> Callable[[str, int, int], None]:
 
 
 def _print_files(made: Demo) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    files = Table(title="Files", title_justify="left", show_header=False)
     rows = {"dataset": f"{made.rec} (with .idx and property)"}
     if made.no_network is None:
         prefix = made.model.removeprefix("mxnet:").removesuffix(",0")
@@ -86,18 +83,15 @@ def _print_files(made: Demo) -> None:
         "pictures of the dataset": str(made.contact_sheet),
         "pictures of triplets": str(made.triplet_sheet),
     }
-    for name, value in rows.items():
-        files.add_row(name, value)
-    console = Console()
-    console.print(files)
+    show.facts(rows)
     if made.no_network is None:
-        console.print("The network has random weights: these triplets show the machinery, not quality.")
+        click.echo("The network has random weights: these triplets show the machinery, not quality.")
     else:
-        console.print(f"Embedded by the pixels themselves, without a network: {made.no_network}")
-    console.print(f"{made.seconds:.1f} s in all. Next:")
+        click.echo(f"Embedded by the pixels themselves, without a network: {made.no_network}")
+    click.echo(f"{made.seconds:.1f} s in all. Next:")
     for command in (
         f"fasttriplet index --rec {made.rec}",
         f"fasttriplet mine --rec {made.rec} --model {made.model} --band hard --out hard.parquet",
         "fasttriplet pack FOLDER mine.rec   # your own images, a folder for each identity",
     ):
-        console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+        click.echo(f"  {command}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet.cli import show
+
 if TYPE_CHECKING:
     from fasttriplet.index import Inspection
 
@@ -54,11 +56,8 @@ def _facts(found: Inspection) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.filesize import decimal  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
 
-    table = Table(title=facts["file"], title_justify="left", show_header=False)
     spread = ", ".join(f"{name} {count:.0f}" for name, count in facts["images_per_identity"].items())
     rows = {
         "size": decimal(facts["bytes"]),
@@ -70,6 +69,5 @@ def _print(facts: dict[str, Any]) -> None:
         ".idx": "used" if facts["idx_used"] else "not used: the records were found in the .rec",
         "problems": "\n".join(facts["problems"]) or "none found",
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console(soft_wrap=False).print(table)
+    click.echo(facts["file"])  # not in the table: a long path would be broken
+    show.facts(rows)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet.cli import show
+
 if TYPE_CHECKING:
     from fasttriplet.summary import Progress, Summary
 
@@ -92,16 +94,20 @@ def mine(
     batch_size: int | None,
     as_json: bool,
     **options: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Mine triplets from .rec files into a parquet file.
 
     A triplet is an anchor, a positive of the same identity and a negative of another. Distances d_ap and
     d_an are squared L2 between unit embeddings; semi-hard means d_ap < d_an < d_ap + margin.
     """
     from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.errors import SpecError  # noqa: PLC0415
     from fasttriplet.pipeline import mine_rec  # noqa: PLC0415
 
-    embedder = load_embedder(model, devices=devices, batch_size=batch_size)
+    try:
+        embedder = load_embedder(model, devices=devices, batch_size=batch_size)
+    except SpecError as error:
+        raise click.BadParameter(str(error), param_hint="--model") from error
     with _progress() as progress:
         result = mine_rec(rec[0] if len(rec) == 1 else rec, model=embedder, progress=progress, **options)
     if as_json:
@@ -153,11 +159,8 @@ def _describe(now: Progress, seconds: float) -> str:
 
 def print_summary(summary: Summary) -> None:
     """Print what was mined, how fast, and where it is."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console()
-    table = Table(title="Mined", title_justify="left", show_header=False)
     bags = f"{summary.bags:,} of {summary.images:,} images"
     if summary.epochs > 1:
         bags += f" in {summary.epochs} epochs"
@@ -176,9 +179,7 @@ def print_summary(summary: Summary) -> None:
         seconds = summary.seconds[stage]
         rows[stage] = f"{rate:,.0f} images/s ({seconds:.2f} s)" if rate else "not needed"
     rows["in all"] = f"{summary.seconds['total']:.2f} s"
-    for name, value in rows.items():
-        table.add_row(name, value)
-    console.print(table)
+    show.facts(rows)
 
     distances = Table(title="Squared L2 distances", title_justify="left")
     quantiles = {f"{float(q):.0%}": q for q in summary.quantiles["d_ap"]}
@@ -187,15 +188,14 @@ def print_summary(summary: Summary) -> None:
         distances.add_column({"0%": "least", "100%": "most"}.get(name, name), justify="right")
     for distance, values in summary.quantiles.items():
         distances.add_row(distance, *(f"{values[q]:.4f}" for q in quantiles.values()))
-    console.print(distances)
+    show.table(distances)
 
+    # As lines, not through the console: it would break paths and take [brackets] in them for markup.
     if summary.bags_without_triplets:
-        console.print(
+        click.echo(
             f"{summary.bags_without_triplets} bags gave no triplet, the first in {summary.why_no_triplets}"
         )
     if summary.skipped:
-        console.print(
-            f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}"
-        )
+        click.echo(f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}")
     if summary.out is not None:
-        console.print(f"Triplets are in {summary.out}")
+        click.echo(f"Triplets are in {summary.out}")

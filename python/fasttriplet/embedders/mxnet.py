@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet.embedders.base import check_finite, check_images
+from fasttriplet.errors import SpecError
 from fasttriplet.mxnet.checkpoint import Checkpoint, epochs_beside, load_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.outputs import find_data, find_embedding
@@ -213,7 +214,7 @@ def parse_spec(text: str) -> tuple[str, int, str | None]:
 
     Raises
     ------
-    ValueError
+    SpecError
         When the text has another form; names the epochs that exist.
     """
     match = _SPEC.fullmatch(text)
@@ -225,7 +226,7 @@ def parse_spec(text: str) -> tuple[str, int, str | None]:
         msg += f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
     else:
         msg += ", for example mxnet:models/model,0"
-    raise ValueError(msg)
+    raise SpecError(msg)
 
 
 def _contexts(devices: str | Sequence[str] | None) -> list[Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
-from fasttriplet.bags import epoch_seed
+import reference
+from fasttriplet.order import epoch_seed
 
 GOLDEN, MASK64 = reference.GOLDEN, reference.MASK64
 

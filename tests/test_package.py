@@ -1,0 +1,29 @@
+"""The package's public names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import fasttriplet as ft
+
+
+def test_every_public_name_is_there() -> None:
+    homes = [name for names in ft._HOMES.values() for name in names]
+    assert sorted(homes) == sorted(set(homes))
+    assert set(homes) <= set(ft.__all__) <= set(dir(ft))
+    assert ft.__all__ == sorted(ft.__all__)
+    for name in ft.__all__:
+        assert getattr(ft, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(ft, "nothing")  # noqa: B009
+
+
+def test_importing_it_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys, fasttriplet as ft; heavy = {'numpy', 'polars', 'rich', 'mxnet'}; "
+        "assert not heavy & set(sys.modules); assert ft.mine; assert 'polars' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
