@@ -152,7 +152,7 @@ class TestRun:
             out, identities=4, images=3, size=48, network=False, tell=lambda *step: told.append(step)
         )
         assert {path.name for path in out.iterdir()} >= {
-            *("demo.json", "faces.rec", "faces.idx", "property"),
+            *("demo.json", "train.rec", "train.idx", "property"),
             *("faces.png", "triplets.png", "triplets.parquet"),
         }
         assert not [path for path in out.iterdir() if path.name.startswith(".pictures")]
@@ -170,16 +170,16 @@ class TestRun:
                 picture.load()
         assert (made.model, made.no_network) == ("pixels", "it was not asked for")
         assert ("drawing", 12, 12) in told
-        assert ("mining", 1, 1) in told
+        assert ("mining", 12, 12) in told
 
     def test_again_over_its_own_files(self, tmp_path: Path) -> None:
         run_demo(tmp_path, identities=4, images=3, size=48, network=False)
-        first = (tmp_path / "faces.rec").read_bytes()
+        first = (tmp_path / "train.rec").read_bytes()
         (tmp_path / "notes.txt").write_text("mine")
         run_demo(tmp_path, identities=6, images=3, size=48, network=False)
-        assert len(index_rec(tmp_path / "faces.rec")) == 18
+        assert len(index_rec(tmp_path / "train.rec")) == 18
         run_demo(tmp_path, identities=4, images=3, size=48, network=False)
-        assert (tmp_path / "faces.rec").read_bytes() == first
+        assert (tmp_path / "train.rec").read_bytes() == first
         assert (tmp_path / "notes.txt").read_text() == "mine"
         assert json.loads((tmp_path / "demo.json").read_text())["identities"] == 4
 
@@ -217,7 +217,7 @@ class TestRun:
         assert main(["demo", "--identities", "4", "--images", "3", "--threads", "1"]) == 0
         printed = capsys.readouterr()
         assert "12 images of 4 identities" in printed.out
-        for name in ("faces.rec", "triplets.parquet", "faces.png", "triplets.png"):
+        for name in ("train.rec", "triplets.parquet", "faces.png", "triplets.png"):
             assert f"{Path('demo') / name}" in printed.out
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out

@@ -119,7 +119,7 @@ def run_demo(
     settings = {"identities": identities, "images": images, "size": size, "seed": seed}
     (folder / _MARK).write_text(json.dumps({"fasttriplet": __version__, **settings}) + "\n")
 
-    rec = folder / "faces.rec"
+    rec = folder / "train.rec"
     with tempfile.TemporaryDirectory(prefix=".pictures-", dir=folder) as drawn:
         for identity, image, pixels in pictures:
             file = Path(drawn) / f"{identity:05d}" / f"{image:05d}.jpg"
@@ -127,7 +127,7 @@ def run_demo(
             Image.fromarray(pixels).save(file, quality=95, subsampling=0)
             say("drawing", identity * images + image + 1, identities * images)
         say("packing", 0, 1)
-        pack(drawn, rec)
+        pack(drawn, rec, overwrite=True)
         say("packing", 1, 1)
 
     no_network = None if network else "it was not asked for"
@@ -148,7 +148,7 @@ def run_demo(
         margin=_MARGIN,
         seed=seed,
         threads=threads,
-        progress=lambda now: say("mining", now.bag, now.bags),
+        progress=lambda now: say("mining", now.images, now.images_in_all),
     )
     contact, triplets = folder / "faces.png", folder / "triplets.png"
     say("drawing sheets", 0, 2)
