@@ -14,6 +14,9 @@ use crate::{Error, Interrupt, Result};
 /// How often a waiting call looks for Ctrl-C.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
 
+/// More threads than any machine here has cores: asking for a million is no reason to start them.
+const MOST_THREADS: usize = 256;
+
 /// Runs `work` on `threads` threads (`None`: one a core) without the GIL, and ends it on Ctrl-C.
 ///
 /// The threads belong to this call alone: nothing global is left that a `fork` could break.
@@ -23,7 +26,7 @@ where
     F: FnOnce(&Interrupt) -> Result<T> + Send,
 {
     let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.unwrap_or(0))
+        .num_threads(threads.unwrap_or(0).min(MOST_THREADS))
         .build()
         .map_err(|e| PyOSError::new_err(format!("cannot start {threads:?} threads: {e}")))?;
     let interrupt = Interrupt::new();
