@@ -19,7 +19,7 @@ from PIL import Image
 
 import fasttriplet as ft
 from fasttriplet.cli.pack import pack as command
-from fasttriplet.pack import natural, pack
+from fasttriplet.packing import natural, pack
 
 RNG = np.random.default_rng(5)
 
@@ -229,7 +229,7 @@ def test_bad_images_are_all_named(folder: Path, tmp_path: Path) -> None:
 def test_sizes_must_agree(folder: Path, tmp_path: Path) -> None:
     save(folder / "p2" / "b.jpg", picture((12, 11)))
     message = refused(folder, tmp_path / "out.rec")
-    assert "b.jpg: is 12 x 11 pixels (height x width), and" in message
+    assert "b.jpg: is 12 x 11 pixels (height x width), " in message
     assert "x.jpg is 12 x 10; --size 12x10 brings all to one size" in message
 
 
@@ -270,7 +270,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         os.link(image, root / "a" / f"{number}.png")
     out = tmp_path / "out"
     out.mkdir()
-    code = "import sys; from fasttriplet.pack import pack; print(1, flush=True); pack(*sys.argv[1:])"
+    code = "import sys; from fasttriplet.packing import pack; print(1, flush=True); pack(*sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(root), str(out / "a.rec")],
         stdout=subprocess.PIPE,

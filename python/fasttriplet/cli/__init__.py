@@ -22,7 +22,7 @@ import click
 
 from fasttriplet._core import __version__
 
-_COMMANDS = ("demo", "index", "mine")
+_COMMANDS = ("demo", "index", "mine", "pack")
 
 
 class _Commands(click.Group):
