@@ -90,7 +90,7 @@ def pack(
     quality: int = 95,
     threads: int | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Packed:
     """Pack a folder of images into a ``.rec`` in the InsightFace identity layout.
 
