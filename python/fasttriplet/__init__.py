@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fasttriplet.index import Inspection, index_rec, inspect_rec
     from fasttriplet.mining import MiningStats, Triplets, mine
     from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
+    from fasttriplet.packing import Packed, pack
     from fasttriplet.pipeline import MineResult, mine_rec
     from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.summary import Progress, Summary
@@ -24,6 +25,7 @@ __all__ = [
     "MineResult",
     "MiningStats",
     "NoTripletsError",
+    "Packed",
     "Progress",
     "RecordError",
     "RecordFile",
@@ -42,6 +44,7 @@ __all__ = [
     "load_embedder",
     "mine",
     "mine_rec",
+    "pack",
     "triplet_seq",
 ]
 
@@ -53,6 +56,7 @@ _HOMES = {
     "index": ("Inspection", "index_rec", "inspect_rec"),
     "mining": ("MiningStats", "Triplets", "mine"),
     "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
+    "packing": ("Packed", "pack"),
     "pipeline": ("MineResult", "mine_rec"),
     "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "summary": ("Progress", "Summary"),

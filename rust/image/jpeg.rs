@@ -82,6 +82,7 @@ impl<'a> Jpeg<'a> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // for map_err
 fn damaged(error: libjpeg_turbo_rs::JpegError) -> Fault {
     Fault::new(format!("damaged JPEG: {error}"))
 }
@@ -97,7 +98,7 @@ fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
 /// `OpenCV`'s rule for the inks that libjpeg gives, which are inverted as Adobe writes them: 255 is none.
 fn rgb_of_inks(ink: &[u8]) -> [u8; 3] {
     let black = i32::from(ink[3]);
-    let mix = |ink: u8| (black - ((255 - i32::from(ink)) * black >> 8)) as u8;
+    let mix = |ink: u8| (black - (((255 - i32::from(ink)) * black) >> 8)) as u8;
     [mix(ink[0]), mix(ink[1]), mix(ink[2])]
 }
 
@@ -149,15 +150,16 @@ mod tests {
 
     #[test]
     fn what_the_markers_prove_wrong() {
+        type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
         let good = encoded(16, 16, Subsampling::S444, false);
-        let message = |edit: &dyn Fn(&mut Vec<u8>)| {
+        let message = |edit: Edit| {
             let mut bad = good.clone();
             edit(&mut bad);
             decoded(&bad).expect_err("an error")
         };
         let find = |marker: u8| good.windows(2).position(|pair| pair == [0xff, marker]).unwrap();
         let (frame, tables, scan, end) = (find(0xc0), find(0xc4), find(0xda), good.len() - 2);
-        let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 12] = [
+        let cases: [(&str, Edit); 12] = [
             ("its end is missing", &|b| b.truncate(end)),
             ("its end is missing", &|b| b.truncate(scan + 1)),
             ("should start a marker", &|b| b.insert(frame, 7)),

@@ -7,10 +7,9 @@ use pyo3::types::PyList;
 
 use super::call;
 use super::recordio::PyRecordFile;
+use crate::image::Size;
 use crate::image::batch::{self, Encoded, Records, Source};
-use crate::image::{Image, Size};
 use crate::recordio::RecordFile;
-use crate::{Error, Result};
 
 /// Pixels (B, H, W, 3), how many of the B images are good (they come first), and the row and
 /// `RecordError` of each that is not.
@@ -19,6 +18,7 @@ type Decoded<'py> = (Bound<'py, PyArray4<u8>>, usize, Bound<'py, PyList>);
 /// `fasttriplet.decode_images` after validation.
 #[pyfunction]
 #[pyo3(signature = (encoded, *, size, skip, threads))]
+#[allow(clippy::needless_pass_by_value)] // the signature is Python's
 fn decode_images(
     py: Python<'_>,
     encoded: Vec<PyBackedBytes>,
@@ -89,17 +89,7 @@ fn decode<'py>(
     Ok((pixels, kept, failed))
 }
 
-/// Height and width of one encoded image.
-#[pyfunction]
-fn image_size(py: Python<'_>, encoded: PyBackedBytes) -> PyResult<(usize, usize)> {
-    let size: Result<Size> = py.detach(|| {
-        Image::read(&encoded).map(|image| image.size()).map_err(|fault| Error::Value(fault.to_string()))
-    });
-    size.map(|size| (size.height, size.width)).map_err(|e| call::to_python(py, e))
-}
-
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_images, m)?)?;
-    m.add_function(wrap_pyfunction!(decode_rows, m)?)?;
-    m.add_function(wrap_pyfunction!(image_size, m)?)
+    m.add_function(wrap_pyfunction!(decode_rows, m)?)
 }

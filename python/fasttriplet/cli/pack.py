@@ -47,7 +47,7 @@ def pack(  # noqa: PLR0917  click calls by name
     """
     if out.suffix != ".rec":
         raise click.BadParameter(f"{out}: the name must end in .rec", param_hint="OUT.rec")
-    from fasttriplet.pack import pack as run  # noqa: PLC0415  not for --help
+    from fasttriplet.packing import pack as run  # noqa: PLC0415  not for --help
 
     with _progress() as progress:
         try:

@@ -15,7 +15,7 @@ from PIL import Image
 from fasttriplet._core import __version__
 from fasttriplet.demo.pictures import draw_identities
 from fasttriplet.demo.sheets import contact_sheet, triplet_sheet
-from fasttriplet.pack import pack
+from fasttriplet.packing import pack
 from fasttriplet.pipeline import mine_rec
 from fasttriplet.summary import Summary
 
@@ -126,9 +126,13 @@ def run_demo(
             file.parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(file, quality=95, subsampling=0)
             say("drawing", identity * images + image + 1, identities * images)
+<<<<<<< HEAD
         say("packing", 0, 1)
         pack(drawn, rec, overwrite=True)
         say("packing", 1, 1)
+=======
+        pack(drawn, rec, overwrite=True, progress=lambda done, total: say("packing", done, total))
+>>>>>>> images
 
     no_network = None if network else "it was not asked for"
     model = "pixels"

@@ -133,8 +133,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        if restart_interval > 0 {
-            let expected = (units - 1) / restart_interval;
+        if let Some(expected) = (units - 1).checked_div(restart_interval) {
             // Some encoders write one more behind the last unit.
             if restarts != expected && restarts != expected + 1 {
                 return Err(broken(format!("{restarts} restart markers in a scan that has {expected}")));

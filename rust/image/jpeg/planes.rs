@@ -65,7 +65,7 @@ impl Plane<'_> {
         };
         let blend = |x: usize| i32::from(near[x]) * 3 + i32::from(far[x]);
         match (across, down) {
-            (1, 2) => (0..self.width).for_each(|x| out[x] = (blend(x) + 1 >> 2) as u8),
+            (1, 2) => (0..self.width).for_each(|x| out[x] = ((blend(x) + 1) / 4) as u8),
             (2, 1) if self.width > 2 => {
                 self.double(|x| i32::from(near[x]) * 4, |sum, bias| (sum + bias * 4) / 16, [1, 2], out);
             }
@@ -104,8 +104,8 @@ fn rgb_of_ycc(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let clamp = |value: i32| value.clamp(0, 255) as u8;
     [
-        clamp(y + (91_881 * cr + HALF >> 16)),
-        clamp(y + (-22_554 * cb - 46_802 * cr + HALF >> 16)),
-        clamp(y + (116_130 * cb + HALF >> 16)),
+        clamp(y + ((91_881 * cr + HALF) >> 16)),
+        clamp(y + ((-22_554 * cb - 46_802 * cr + HALF) >> 16)),
+        clamp(y + ((116_130 * cb + HALF) >> 16)),
     ]
 }

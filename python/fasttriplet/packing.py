@@ -90,7 +90,7 @@ def pack(
     quality: int = 95,
     threads: int | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Packed:
     """Pack a folder of images into a ``.rec`` in the InsightFace identity layout.
 
@@ -294,11 +294,10 @@ def _name(path: Path) -> str:
 
 
 def _two_sizes(size: tuple[int, int], first: Path, expected: tuple[int, int]) -> str:
-    (height, width), (first_height, first_width) = size, expected
+    (height, width), (other_height, other_width) = size, expected
     return (
-        f"is {height} x {width} pixels (height x width), "
-        f"and {_name(first)} is {first_height} x {first_width}; "
-        f"--size {first_height}x{first_width} brings all to one size"
+        f"is {height} x {width} pixels (height x width), {_name(first)} is {other_height} x {other_width}; "
+        f"--size {other_height}x{other_width} brings all to one size"
     )
 
 
