@@ -126,13 +126,7 @@ def run_demo(
             file.parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(file, quality=95, subsampling=0)
             say("drawing", identity * images + image + 1, identities * images)
-<<<<<<< HEAD
-        say("packing", 0, 1)
-        pack(drawn, rec, overwrite=True)
-        say("packing", 1, 1)
-=======
         pack(drawn, rec, overwrite=True, progress=lambda done, total: say("packing", done, total))
->>>>>>> images
 
     no_network = None if network else "it was not asked for"
     model = "pixels"
