@@ -1,6 +1,7 @@
 //! Many images of one size into one buffer, in parallel.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -104,21 +105,33 @@ pub struct Failure {
     pub error: Error,
 }
 
-/// The size of the first image. With `skip` that of the first one whose headers can be read. `None`: no
-/// images.
-pub fn first_size(source: &impl Source, skip: bool, interrupt: &Interrupt) -> Result<Option<Size>> {
-    for row in 0..source.count() {
-        interrupt.check()?;
-        let size = source.bytes(row).and_then(|bytes| {
-            Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
-        });
-        match size {
-            Ok(size) => return Ok(Some(size)),
-            Err(_) if skip => {}
-            Err(error) => return Err(error),
-        }
+/// The size of the first image; `None`: no images.
+pub fn first_size(source: &impl Source) -> Result<Option<Size>> {
+    if source.count() == 0 {
+        return Ok(None);
     }
-    Ok(None)
+    size_of(source, 0).map(Some)
+}
+
+/// The most frequent size of the images whose headers can be read, of several the one seen first, found on
+/// the threads of the current pool. One odd image in front must not cost all the others. `None`: no header
+/// can be read.
+pub fn usual_size(source: &impl Source, interrupt: &Interrupt) -> Result<Option<Size>> {
+    let sizes: Vec<Option<Size>> = (0..source.count())
+        .into_par_iter()
+        .map(|row| interrupt.check().map(|()| size_of(source, row).ok()))
+        .collect::<Result<_>>()?;
+    let mut counts = HashMap::new();
+    for size in sizes.iter().flatten() {
+        *counts.entry(*size).or_insert(0) += 1;
+    }
+    // Of equals `max_by_key` takes the last: the first, from behind.
+    Ok(sizes.into_iter().flatten().rev().max_by_key(|size| counts[size]))
+}
+
+fn size_of(source: &impl Source, row: usize) -> Result<Size> {
+    let bytes = source.bytes(row)?;
+    Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
 }
 
 /// Decodes all images of `source`, which must have `size`, into `out` on the threads of the current pool.
@@ -150,8 +163,7 @@ fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -
     let image = Image::read(&bytes).map_err(|fault| explain(source, row, &fault))?;
     if image.size() != size {
         let what = format!(
-            "the image is {} pixels (height x width), the others of this batch are {size}; \
-             images of one batch must have one size",
+            "the image is {} pixels (height x width), not {size}; images of one batch must have one size",
             image.size()
         );
         return Err(source.error(row, what));
@@ -206,7 +218,8 @@ mod tests {
     fn batch(images: &[Vec<u8>], skip: bool) -> Result<(Vec<u8>, Vec<Failure>)> {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
         let (source, interrupt) = (Encoded(&images), Interrupt::new());
-        let Some(size) = first_size(&source, skip, &interrupt)? else { return Ok((vec![], vec![])) };
+        let size = if skip { usual_size(&source, &interrupt) } else { first_size(&source) };
+        let Some(size) = size? else { return Ok((vec![], vec![])) };
         let mut out = vec![0; images.len() * size.bytes()];
         let failures = decode(&source, size, &mut out, &interrupt)?;
         let kept = close_gaps(&mut out, size, &failures);
@@ -236,11 +249,25 @@ mod tests {
     }
 
     #[test]
+    fn the_usual_size_is_the_most_frequent_and_of_equals_the_first() {
+        let usual = |widths: &[u32]| {
+            let images: Vec<_> =
+                widths.iter().map(|&width| if width == 0 { vec![] } else { png(width, 1) }).collect();
+            let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+            usual_size(&Encoded(&images), &Interrupt::new()).unwrap().map(|size| size.width)
+        };
+        assert_eq!(usual(&[3, 2, 2]), Some(2));
+        assert_eq!(usual(&[0, 3, 2, 2, 3]), Some(3));
+        assert_eq!(usual(&[0, 0]), None);
+        assert_eq!(usual(&[]), None);
+    }
+
+    #[test]
     fn an_interrupt_ends_the_batch() {
         let image = png(2, 1);
         let (images, interrupt) = ([image.as_slice()], Interrupt::new());
         interrupt.raise();
-        assert!(matches!(first_size(&Encoded(&images), false, &interrupt), Err(Error::Interrupted)));
+        assert!(matches!(usual_size(&Encoded(&images), &interrupt), Err(Error::Interrupted)));
         let size = Size { height: 1, width: 2 };
         assert!(matches!(decode(&Encoded(&images), size, &mut [0; 6], &interrupt), Err(Error::Interrupted)));
         assert!(matches!(decode(&Encoded(&images), size, &mut [0; 5], &interrupt), Err(Error::Value(_))));

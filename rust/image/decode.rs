@@ -30,7 +30,7 @@ impl fmt::Display for Fault {
 }
 
 /// Height and width in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Size {
     /// Rows.
     pub height: usize,

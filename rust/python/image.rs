@@ -60,7 +60,8 @@ fn decode<'py>(
 ) -> PyResult<Decoded<'py>> {
     let size = match size {
         Some((height, width)) => Some(Size { height, width }),
-        None => call::run(py, Some(1), |interrupt| batch::first_size(source, skip, interrupt))?,
+        None if skip => call::run(py, threads, |interrupt| batch::usual_size(source, interrupt))?,
+        None => py.detach(|| batch::first_size(source)).map_err(|e| call::to_python(py, e))?,
     };
     // Where nothing can be read, each image still gets its own failure below.
     let shown = size.unwrap_or(Size { height: 0, width: 0 });
