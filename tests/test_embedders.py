@@ -263,7 +263,7 @@ def test_pixels_say_that_they_are_a_baseline() -> None:
     assert embedder.needs_images
     embedder.prepare(index_of([1]))
     assert pickle.loads(pickle.dumps(embedder)).description == embedder.description
-    with pytest.raises(ValueError, match="size must be at least 1"):
+    with pytest.raises(ValueError, match="size must be a whole number >= 1, not 0"):
         PixelEmbedder(0)
 
 

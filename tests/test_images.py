@@ -382,7 +382,7 @@ def test_bad_rows_are_raised_or_skipped(tmp_path: Path) -> None:
     assert all(message.startswith(f"{path}, key ") for message in messages)
     assert "GIF" in messages[0]
     assert "cut off" in messages[1]
-    assert "the image is 6 x 8 pixels (height x width), the others of this batch are 8 x 6" in messages[2]
+    assert "the image is 6 x 8 pixels (height x width), not 8 x 6" in messages[2]
     assert "offset 4" in messages[3]
     with pytest.raises(ft.RecordError, match="key 1, offset 0: this is a GIF") as error:
         ft.decode_rows([file], damaged)
@@ -394,6 +394,35 @@ def test_bad_rows_are_raised_or_skipped(tmp_path: Path) -> None:
     assert [position for position, _ in none.failed] == [0, 1]
     none = ft.decode_rows([file], index[[1, 3]], size=(3, 3), on_error="skip")
     assert none.pixels.shape == (0, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (4.0, 4.0)}, "the height in size must be a whole number >= 1, not 4.0"),
+        ({"size": (4, True)}, "the width in size must be a whole number >= 1, not True"),
+        ({"size": (0, 4)}, "the height in size must be a whole number >= 1, not 0"),
+        ({"size": (4,)}, r"size must be \(height, width\) in pixels, not \(4,\)"),
+        ({"size": 4}, r"size must be \(height, width\) in pixels, not 4"),
+        ({"threads": 0}, "threads must be a whole number >= 1, not 0"),
+        ({"threads": 1.5}, "threads must be a whole number >= 1, not 1.5"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ft.decode_images([], **options)
+
+
+def test_one_odd_image_in_front_costs_only_itself(tmp_path: Path) -> None:
+    good = [jpeg(picture(8, 6, seed=seed)) for seed in range(3)]
+    path = write(tmp_path / "a.rec", [jpeg(picture(6, 8)), *good])
+    file, index = ft.RecordFile(path), ft.index_rec(path, cache=False)
+    decoded = ft.decode_rows([file], index, on_error="skip")
+    assert np.array_equal(decoded.pixels, ft.decode_images(good))
+    [(position, error)] = decoded.failed
+    assert position == 0
+    assert str(error).startswith(f"{path}, key 1, ")
+    assert "the image is 6 x 8 pixels (height x width), not 8 x 6; " in str(error)
 
 
 def test_one_handle_for_many_threads(tmp_path: Path) -> None:

@@ -439,7 +439,7 @@ def test_several_devices_share_a_batch(mx: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, -4])
 def test_batch_size_out_of_range(mx: Any, tmp_path: Path, size: int) -> None:
-    with pytest.raises(ValueError, match=f"batch_size must be at least 1, got {size}"):
+    with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, not {size}"):
         ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=size)
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet.checks import image_size, one_of, thread_count
 from fasttriplet.errors import RecordError
 from fasttriplet.recordio import RecordFile
 
@@ -71,11 +72,14 @@ def decode_images(
     RecordError
         If an image is damaged, of another format, or of another size; the message starts with its
         position, ``image [7]: ...``.
+    ValueError
+        If `encoded` is not a list of images, or an option is wrong.
     """
     if isinstance(encoded, (bytes, bytearray, memoryview, str)):
         raise ValueError("encoded: expected a list of encoded images, got a single one; write [image]")
     listed = [_to_bytes(image, position) for position, image in enumerate(encoded)]
-    _check(size, threads)
+    size = None if size is None else image_size(size)
+    threads = thread_count(threads)
     pixels, _, _ = _core.decode_images(listed, size=size, skip=False, threads=threads)
     return pixels
 
@@ -99,7 +103,7 @@ def decode_rows(
         several files, ``file``.
     size : (int, int), optional
         Height and width that all images must have. By default those of the first one; with
-        ``on_error="skip"`` of the first one that has readable headers.
+        ``on_error="skip"`` those that most of the images have.
     threads : int, optional
         By default one for each core.
     on_error : {"raise", "skip"}
@@ -116,9 +120,10 @@ def decode_rows(
     RecordError
         If an image cannot be decoded and ``on_error="raise"``; the message names the file, the record's
         key and its byte offset.
+    ValueError
+        If a column is missing or an option is wrong.
     """
-    if on_error not in get_args(OnError):
-        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    one_of("on_error", on_error, get_args(OnError))
     missing = [name for name in ("key", "offset") if name not in rows.columns]
     if missing:
         raise ValueError(f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there")
@@ -126,7 +131,8 @@ def decode_rows(
         raise ValueError(
             f"rows: {len(files)} files were given, and no column 'file' says in which of them a row lies"
         )
-    _check(size, threads)
+    size = None if size is None else image_size(size)
+    threads = thread_count(threads)
     numbers = _column(rows, "file", np.uint32) if "file" in rows.columns else None
     pixels, kept, failed = _core.decode_rows(
         [file._file for file in files],  # the handle itself is private to users, not to us
@@ -152,10 +158,3 @@ def _to_bytes(image: object, position: int) -> bytes:
     except TypeError:
         kind = type(image).__name__
         raise ValueError(f"encoded: image [{position}] is a {kind}; expected bytes") from None
-
-
-def _check(size: tuple[int, int] | None, threads: int | None) -> None:
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"size: expected height and width in pixels, got {size}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")

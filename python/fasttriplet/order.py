@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from fasttriplet.checks import one_of, whole_number
 
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
@@ -83,9 +85,9 @@ def triplet_seq(
     missing = [name for name in ("key", "label") if name not in index.columns]
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
-    _at_least("images_per_identity", images_per_identity, 1)
-    _at_least("seed", seed, 0)
-    _at_least("epoch", epoch, 0)
+    whole_number("images_per_identity", images_per_identity, 1)
+    whole_number("seed", seed, 0)
+    whole_number("epoch", epoch, 0)
 
     state = epoch_seed(seed, epoch)
     identity = _hash(pl.col("label"), state)
@@ -136,10 +138,9 @@ def bags(
     ValueError
         At the first bag: if an option is unknown, or an identity has more images than a bag.
     """
-    _at_least("bag_size", bag_size, 1)
-    for name, value, known in (("boundary", boundary, ("keep", "split")), ("tail", tail, ("keep", "drop"))):
-        if value not in known:
-            raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, not {value!r}")
+    whole_number("bag_size", bag_size, 1)
+    one_of("boundary", boundary, get_args(Boundary))
+    one_of("tail", tail, get_args(Tail))
     ends = _run_ends(seq) if boundary == "keep" else None
     number = start = 0
     while start < seq.height:
@@ -147,7 +148,7 @@ def bags(
         if ends is not None and end < seq.height:
             fitting = int(np.searchsorted(ends, end, side="right"))
             end = int(ends[fitting - 1]) if fitting else 0
-        if end <= start or (ends is not None and end - start > bag_size):
+        if end <= start:
             raise ValueError(
                 f"the identity {seq['label'][start]} has more images in the sequence than the bag_size of "
                 f"{bag_size}: raise bag_size, lower images_per_identity, or allow boundary='split'"
@@ -183,8 +184,3 @@ def _hash(column: pl.Expr, state: int | pl.Expr) -> pl.Expr:
 
 def _literal(value: int) -> pl.Expr:
     return pl.lit(value, dtype=pl.UInt64)
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")

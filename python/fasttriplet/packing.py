@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fasttriplet.checks import image_size, thread_count, whole_number
 from fasttriplet.errors import RecordError, RecordWarning
 from fasttriplet.images import decode_images
 from fasttriplet.recordio import IRHeader, RecordWriter
@@ -204,12 +205,11 @@ def _check(folder: Path, out: Path, size: tuple[int, int] | None, quality: int, 
         raise ValueError(
             f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
         )
-    if size is not None and not all(1 <= side <= 2**14 for side in size):
+    if size is not None and max(image_size(size)) > 2**14:
         raise ValueError(f"size: expected height and width of 1 to {2**14} pixels, got {size}")
-    if not 1 <= quality <= 100:
+    if whole_number("quality", quality, 1) > 100:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
+    thread_count(threads)
 
 
 class _Problems:

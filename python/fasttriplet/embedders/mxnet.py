@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet.checks import whole_number
 from fasttriplet.embedders.base import check_finite, check_images
 from fasttriplet.errors import SpecError
 from fasttriplet.mxnet.checkpoint import Checkpoint, epochs_beside, load_checkpoint
@@ -259,9 +260,7 @@ def _contexts(devices: str | Sequence[str] | None) -> list[Any]:
 def _batch_size(wanted: int | None, contexts: list[Any]) -> int:
     if wanted is None:
         return _CPU_BATCH if contexts[0].device_type == "cpu" else _GPU_BATCH * len(contexts)
-    if wanted < 1:
-        msg = f"batch_size must be at least 1, got {wanted}"
-        raise ValueError(msg)
+    wanted = whole_number("batch_size", wanted, 1)
     return -(-wanted // len(contexts)) * len(contexts)  # each device gets the same number of images
 
 

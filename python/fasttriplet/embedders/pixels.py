@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet.checks import whole_number
 from fasttriplet.embedders.base import check_images
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ class PixelEmbedder:
     needs_images = True
 
     def __init__(self, size: int = 16) -> None:
-        if size < 1:
-            msg = f"size must be at least 1, got {size}"
-            raise ValueError(msg)
-        self.size = size
+        self.size = whole_number("size", size, 1)
 
     @property
     def description(self) -> str:
