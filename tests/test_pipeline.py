@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 import reference
 from fasttriplet.order import epoch_seed
-from small_rec import Table, identities, write_rec
+from small_rec import Table, identities, picture, write_rec
 
 COLUMNS = {
     "epoch": pl.Int32,
@@ -237,6 +237,32 @@ def test_a_damaged_record_ends_the_run_or_is_left_out_and_listed(tmp_path: Path)
     assert frame.equals(same)
 
 
+def test_a_record_is_listed_once_however_many_epochs(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(6, 5), frozenset({3, 11}))
+    summary = ft.mine_rec(rec, on_error="skip", band="any", epochs=3).summary
+    assert summary.images == 3 * 28
+    assert len(summary.skipped) == 2
+
+
+def test_images_of_another_size_are_left_out_in_every_bag(tmp_path: Path) -> None:
+    """A bag with more odd images than others, after a first bag that says what is odd."""
+    labels = identities(6, 5)
+    order = ft.triplet_seq(pl.DataFrame({"key": list(labels), "label": list(labels.values())}))
+    keys = order["key"].to_list()
+    odd = {keys[0], *keys[10:14], *keys[16:20]}  # of bags of ten: the first image, and eight
+    with ft.RecordWriter(tmp_path / "train.rec") as writer:
+        for key, label in labels.items():
+            content = picture(key, side=32 if key in odd else 24)
+            writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
+    options: dict[str, Any] = {"bag_size": 10, "band": "any"}
+    summary = ft.mine_rec(tmp_path / "train.rec", on_error="skip", **options).summary
+    assert summary.images == 30 - len(odd)
+    assert {int(line.split("key ")[1].split(",")[0]) for line in summary.skipped} == odd
+    assert all("the image is 32 x 32 pixels (height x width), not 24 x 24" in s for s in summary.skipped)
+    with pytest.raises(ft.RecordError, match=r"key .* the image is .* pixels .*, not "):
+        ft.mine_rec(tmp_path / "train.rec", **options)
+
+
 def test_nothing_but_damaged_records(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(3, 2), frozenset(range(1, 7)))
     with pytest.raises(ft.NoTripletsError, match="none of its images could be"):
@@ -283,6 +309,14 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
     assert out.read_text() == "an older result"
 
 
+def test_collapsed_is_relative_to_the_norm_of_rows_that_are_not_normalized(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(3, 2))
+    small = np.float32(1e-4) * one_hot(9)  # squared distances of 2e-8, all of them: far apart for their norm
+    for rows, why in ((small, "strictly between"), (small[:1] + 1e-4 * small, "collapsed")):
+        with pytest.raises(ft.NoTripletsError, match=why):
+            ft.mine_rec(rec, model=Table(rows), normalize=False)
+
+
 def test_bags_without_triplets_are_counted_and_the_first_explained(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 1, 7: 2, 8: 2})
     summary = ft.mine_rec(rec, model=table(9), bag_size=4, band="any", seed=1).summary
@@ -326,7 +360,7 @@ def test_names_with_brackets_and_stars(rec: Path, tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["t[0-9]?.parquet"]
 
 
-@pytest.mark.parametrize("name", ["train.rec", "train.idx", "./train.rec"])
+@pytest.mark.parametrize("name", ["train.rec", "train.idx", "./train.rec", "train.rec.index.parquet"])
 def test_the_dataset_is_not_overwritten(rec: Path, name: str) -> None:
     before = rec.read_bytes()
     with pytest.raises(ValueError, match="is the dataset"):
@@ -438,15 +472,23 @@ print(json.dumps([made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"max_triplets": 0}, "max_triplets must be at least 1"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, not 0"),
+        ({"epochs": 1.5}, "epochs must be a whole number >= 1, not 1.5"),
+        ({"epochs": True}, "epochs must be a whole number >= 1, not True"),
+        ({"max_triplets": 0}, "max_triplets must be a whole number >= 1, not 0"),
+        ({"max_triplets": 2.0}, "max_triplets must be a whole number >= 1, not 2.0"),
         ({"images_per_identity": 0}, "images_per_identity must be a whole number >= 1"),
+        ({"bag_size": True}, "bag_size must be a whole number >= 1, not True"),
         ({"bag_size": 3}, "identity .* more images .* bag_size of 3"),
-        ({"boundary": "cut"}, "boundary must be"),
+        ({"boundary": "cut"}, "boundary must be 'keep' or 'split', not 'cut'"),
+        ({"tail": "cut"}, "tail must be 'keep' or 'drop', not 'cut'"),
+        ({"negatives_per_pair": 0}, "negatives_per_pair must be"),
+        ({"pairs": "all"}, "pairs"),
+        ({"max_ap": "far"}, "max_ap must be a number"),
         ({"margin": -1}, "margin must be a number >= 0"),
         ({"band": "soft"}, "band"),
         ({"pick": "best"}, "pick"),
-        ({"threads": 0}, "threads"),
+        ({"threads": 0}, "threads must be a whole number >= 1, not 0"),
         ({"seed": -1}, "seed must be"),
         ({"on_error": "ignore"}, "on_error"),
         ({"model": "resnet"}, "unknown embedder 'resnet'"),
@@ -456,3 +498,9 @@ def test_wrong_options_are_named(rec: Path, tmp_path: Path, options: dict[str, A
     with pytest.raises(ValueError, match=message):
         ft.mine_rec(rec, out=tmp_path / "t.parquet", **options)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [{"band": "soft"}, {"bag_size": 0}, {"on_error": "no"}, {"threads": 1.5}])
+def test_wrong_options_are_told_before_anything_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=str(*options)):
+        ft.mine_rec(tmp_path / "no.rec", model="npy:no.npy", **options)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fasttriplet.mining import Band, MiningStats, Pairs, mine
 
-# Embeddings nearer to each other than this (squared L2, unit rows) on average have collapsed.
+# Embeddings have collapsed if no squared distance is above this share of their mean squared norm.
 _COLLAPSED = 1e-6
 
 
@@ -21,6 +21,7 @@ def why_no_triplets(  # noqa: PLR0911
     pairs: Pairs,
     max_ap: float | None,
     normalize: bool,
+    threads: int | None = None,
 ) -> str:
     """Explain in a sentence or two why mining these rows with these options found nothing.
 
@@ -30,7 +31,7 @@ def why_no_triplets(  # noqa: PLR0911
     labels : (N,) int64
     stats : MiningStats
         Of the call that found nothing.
-    margin, band, pairs, max_ap, normalize
+    margin, band, pairs, max_ap, normalize, threads
         As given to :func:`fasttriplet.mine`.
 
     Returns
@@ -51,11 +52,20 @@ def why_no_triplets(  # noqa: PLR0911
             f"each of the {len(sizes)} identities has one image, so there is no positive: "
             "raise images_per_identity, or check the labels"
         )
-    options = {"margin": margin, "max_ap": None, "normalize": normalize}
-    nearest = mine(embeddings, labels, band="any", pick="hardest", pairs=pairs, **options)  # type: ignore[arg-type]
+    nearest = mine(
+        embeddings,
+        labels,
+        band="any",
+        pick="hardest",
+        pairs=pairs,
+        margin=margin,
+        normalize=normalize,
+        threads=threads,
+    )
     d_ap, d_an = nearest.d_ap, nearest.d_an
     farthest = max(d_ap.max(), d_an.max())
-    if farthest < _COLLAPSED:
+    scale = 1.0 if normalize else float(np.square(embeddings, dtype=np.float64).sum(axis=1).mean())
+    if farthest <= _COLLAPSED * scale:
         return (
             f"the embeddings are all but equal (no squared distance above {farthest:.2g}): "
             "the network has collapsed or its input is constant"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._index_cache import cache_path
+from fasttriplet.checks import one_of, whole_number
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.explain import why_no_triplets
@@ -25,6 +27,8 @@ from fasttriplet.summary import Progress, Summary
 
 # Images between two tellings of progress: a network on a CPU takes ten seconds for so many.
 _EMBED_AT_ONCE = 1024
+
+_NO_IMAGES = pl.DataFrame(schema={"key": pl.Int64, "label": pl.Int64})
 
 _FILE_BITS = 48  # of several files: an id is the key, and above these bits the file
 
@@ -90,15 +94,16 @@ def mine_rec(
     max_triplets : int, optional
         Stop when there are as many.
     on_error : {"raise", "skip"}, default "raise"
-        What to do about a record that cannot be read or decoded: end the run, or leave the image out
-        and list it in the summary.
+        What to do about an image that cannot be read or decoded, or is of another size than the others:
+        end the run, or leave the image out and list it in the summary. The size is that of the first
+        image, with ``"skip"`` the most frequent one of the first bag.
     seed : int, default 0
         Of the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with the keys as
         ids (of several files: key + file * 2**48), so that a bag can be mined again by hand.
     threads : int, optional
-        By default one for each core.
+        For decoding and mining; by default one for each core. A network's own threads are not counted.
     progress : callable, optional
-        Called with a :class:`Progress` after each bag.
+        Called with a :class:`Progress` every thousand images and after each bag.
 
     Returns
     -------
@@ -114,13 +119,26 @@ def mine_rec(
     OSError
         If a file cannot be read or written.
     ValueError
-        For wrong options.
+        For wrong options, before anything is read; and if the images do not fit the model.
     """
-    for name, value in (("epochs", epochs), ("max_triplets", max_triplets)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
-    paths: Any = rec if isinstance(rec, (str, os.PathLike)) else list(rec)
-    files = [Path(path) for path in (paths if isinstance(paths, list) else [paths])]
+    options: dict[str, Any] = {
+        "margin": margin,
+        "band": band,
+        "pairs": pairs,
+        "max_ap": max_ap,
+        "normalize": normalize,
+    }
+    picks: dict[str, Any] = {"pick": pick, "negatives_per_pair": negatives_per_pair}
+    whole_number("epochs", epochs, 1)
+    if max_triplets is not None:
+        whole_number("max_triplets", max_triplets, 1)
+    one_of("on_error", on_error, get_args(OnError))
+    # The stages check the other options: without images they do nothing else.
+    list(bags(triplet_seq(_NO_IMAGES, images_per_identity, seed), bag_size, boundary, tail))
+    mine(np.empty((0, 1), dtype=np.float32), [], seed=seed, threads=threads, **options, **picks)
+
+    paths = Path(rec) if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
+    files = [paths] if isinstance(paths, Path) else paths
     embedder = load_embedder(model) if isinstance(model, str) else model
     summary = Summary([str(path) for path in files], embedder.description)
     target = None if out is None else Path(out)
@@ -138,40 +156,30 @@ def mine_rec(
             on_error=on_error,
             threads=threads,
             seed=seed,
-            options={
-                "margin": margin,
-                "band": band,
-                "pairs": pairs,
-                "max_ap": max_ap,
-                "normalize": normalize,
-            },
-            picks={"pick": pick, "negatives_per_pair": negatives_per_pair},
+            options=options,
+            picks=picks,
+            tell=progress or (lambda _: None),
         )
-
-        def bags_of(epoch: int) -> list[Bag]:
+        for epoch in range(epochs):
             with summary.clock("index"):
                 seq = triplet_seq(index, images_per_identity, seed, epoch)
-                return list(bags(seq, bag_size, boundary, tail))
-
-        for epoch, bag, in_epoch in _all_bags(epochs, bags_of):
-
-            def tell(
-                images_of_bag: int, epoch: int = epoch, bag: Bag = bag, in_epoch: list[Bag] = in_epoch
-            ) -> None:
-                if progress is not None:
-                    images = epochs * sum(bag.rows.height for bag in in_epoch)
-                    where = (epoch + 1, epochs, bag.number + 1, len(in_epoch))
-                    progress(Progress(*where, summary.images + images_of_bag, images, summary.triplets))
-
-            found = miner.mine(bag, epoch, tell)
-            if max_triplets is not None:
-                found = found.head(max_triplets - summary.triplets)
-            summary.epochs, summary.triplets = epoch + 1, summary.triplets + found.height
-            with summary.clock("write"):
-                sink.append(found)
-            tell(0)
-            if summary.triplets == max_triplets:
-                summary.stopped_at_max_triplets = True
+                in_epoch = list(bags(seq, bag_size, boundary, tail))
+            images_in_all = epochs * sum(bag.rows.height for bag in in_epoch)
+            summary.epochs = epoch + 1
+            for bag in in_epoch:
+                where = (epoch + 1, epochs, bag.number + 1, len(in_epoch))
+                now = Progress(*where, summary.images, images_in_all, summary.triplets)
+                found = miner.mine(bag, epoch, now)
+                if max_triplets is not None:
+                    found = found.head(max_triplets - summary.triplets)
+                summary.triplets += found.height
+                with summary.clock("write"):
+                    sink.append(found)
+                miner.tell(replace(now, images=summary.images, triplets=summary.triplets))
+                if summary.triplets == max_triplets:
+                    summary.stopped_at_max_triplets = True
+                    break
+            if summary.stopped_at_max_triplets:
                 break
         if summary.triplets == 0:
             raise NoTripletsError(_no_triplets(summary, bag_size))
@@ -183,18 +191,13 @@ def mine_rec(
 
 
 def _refuse_to_replace(files: list[Path], target: Path) -> None:
-    for path in files:
-        for part in (path, path.parent / f"{path.stem}.idx"):
-            if part.exists() and target.exists() and part.samefile(target):
-                raise ValueError(f"out: {target} is the dataset; give another name for the triplets")
-
-
-def _all_bags(epochs: int, bags_of: Callable[[int], list[Bag]]) -> Iterator[tuple[int, Bag, list[Bag]]]:
-    """Each bag with its epoch and the bags of that epoch."""
-    for epoch in range(epochs):
-        in_epoch = bags_of(epoch)
-        for bag in in_epoch:
-            yield epoch, bag, in_epoch
+    for path in filter(Path.is_file, files):
+        # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
+        for part in (path, path.with_suffix(".idx"), cache_path(path)):
+            same = part.exists() and target.exists() and part.samefile(target)
+            if same or part.resolve() == target.resolve():
+                what = "the dataset's index" if part == cache_path(path) else "the dataset"
+                raise ValueError(f"out: {target} is {what}; give another name for the triplets")
 
 
 @dataclass(slots=True)
@@ -209,24 +212,28 @@ class _BagMiner:
     seed: int
     options: dict[str, Any]
     picks: dict[str, Any]
+    tell: Callable[[Progress], object]
+    size: tuple[int, int] | None = None  # of the images, once one is decoded
 
-    def mine(self, bag: Bag, epoch: int, tell: Callable[[int], None]) -> pl.DataFrame:
-        """Triplets of a bag, with the columns of the output; tells how many images are embedded."""
+    def mine(self, bag: Bag, epoch: int, now: Progress) -> pl.DataFrame:
+        """Triplets of a bag, with the columns of the output; `now` is how far the run was before it."""
         summary, rows, images = self.summary, bag.rows, None
         if self.embedder.needs_images:
             with summary.clock("decode"):
-                decoded = decode_rows(self.files, rows, threads=self.threads, on_error=self.on_error)
-            images = decoded.pixels
-            if decoded.failed:
-                summary.skipped += [str(error) for _, error in decoded.failed]
-                bad = {position for position, _ in decoded.failed}
-                rows = rows[[position for position in range(rows.height) if position not in bad]]
+                decoded = decode_rows(
+                    self.files, rows, size=self.size, threads=self.threads, on_error=self.on_error
+                )
+            images, rows = decoded.pixels, rows[decoded.kept]
+            if len(images):
+                self.size = images.shape[1], images.shape[2]
+            failed = (str(error) for _, error in decoded.failed)
+            summary.skipped = list(dict.fromkeys([*summary.skipped, *failed]))  # once in all epochs
         embedded = []
         for start in range(0, rows.height, _EMBED_AT_ONCE):
             some = slice(start, start + _EMBED_AT_ONCE)
             with summary.clock("embed"):
                 embedded.append(self.embedder.embed(rows[some], None if images is None else images[some]))
-            tell(min(some.stop, rows.height))
+            self.tell(replace(now, images=now.images + min(some.stop, rows.height)))
         embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
         labels, ids = rows["label"].to_numpy(), _ids(rows)
         with summary.clock("mine"):
@@ -248,7 +255,7 @@ class _BagMiner:
         if len(triplets) == 0:
             summary.bags_without_triplets += 1
             if summary.why_no_triplets is None:
-                why = why_no_triplets(embeddings, labels, stats, **self.options)
+                why = why_no_triplets(embeddings, labels, stats, threads=self.threads, **self.options)
                 summary.why_no_triplets = f"epoch {epoch}, bag {bag.number}: {why}"
         return _frame(triplets, rows, ids, epoch, bag.number)
 

@@ -46,6 +46,7 @@ class Summary:
     Attributes
     ----------
     files : list of str
+        The ``.rec`` files, as they were given.
     embedder : str
         What computed the embeddings, and where.
     images_indexed, identities : int
@@ -55,11 +56,13 @@ class Summary:
     triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
         Over all bags.
     bags_without_triplets : int
+        Bags that gave none.
     why_no_triplets : str or None
         The reason for the first of those.
     skipped : list of str
-        What was wrong with each record that was left out (``on_error="skip"``).
+        What was wrong with each image that was left out (``on_error="skip"``), once in all epochs.
     stopped_at_max_triplets : bool
+        Whether the run ended early because it had the `max_triplets` that were asked for.
     seconds : dict of str to float
         Wall time of the stages ``index``, ``decode``, ``embed``, ``mine`` and ``write``, and in all
         (``total``).

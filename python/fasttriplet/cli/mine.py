@@ -78,7 +78,7 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
     "--on-error",
     default="raise",
     type=click.Choice(["raise", "skip"]),
-    help="About records that are damaged.",
+    help="About images that are damaged or of another size: end the run, or leave them out.",
 )
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the order and the picks.")
 @click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
@@ -196,6 +196,6 @@ def print_summary(summary: Summary) -> None:
             f"{summary.bags_without_triplets} bags gave no triplet, the first in {summary.why_no_triplets}"
         )
     if summary.skipped:
-        click.echo(f"{len(summary.skipped)} damaged records were left out, the first: {summary.skipped[0]}")
+        click.echo(f"{len(summary.skipped):,} images were left out, the first: {summary.skipped[0]}")
     if summary.out is not None:
         click.echo(f"Triplets are in {summary.out}")
