@@ -170,7 +170,7 @@ def test_npy_that_is_none(tmp_path: Path) -> None:
     whole = io.BytesIO()
     np.save(whole, np.ones((9, 9)))
     for content, what in {
-        b"": "is not a .npy file",
+        b"": "is empty, not a .npy file",
         b"hello": "is not a .npy file",
         b"version https://git-lfs.github.com/spec/v1\n": "is a Git LFS pointer",
         archive.getvalue(): "is an archive of several arrays",

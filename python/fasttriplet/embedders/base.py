@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fasttriplet.contents import rows_not_finite
+
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
@@ -23,69 +25,58 @@ class Embedder(Protocol):
         """Whether :meth:`embed` wants decoded images; if not, decoding is skipped."""
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """
-        Look at the whole index, once, before the first bag.
+        """Look at the whole index, once, before the first bag.
 
         Parameters
         ----------
-        index
+        index : pl.DataFrame
             One row per image of the dataset, as :func:`fasttriplet.index_rec` returns it.
         """
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """
-        Embed the images of some rows of the index.
+        """Embed the images of some rows of the index.
 
         Parameters
         ----------
-        rows
+        rows : pl.DataFrame
             B rows of the index.
-        images
-            (B, H, W, 3) uint8, RGB, image i of row i; None when ``needs_images`` is false.
+        images : (B, H, W, 3) uint8, or None
+            RGB, image i of row i; None if `needs_images` is false.
 
         Returns
         -------
-        numpy.ndarray
-            (B, D) float32, finite, row i of row i.
+        (B, D) float32
+            Finite; embedding i of row i.
         """
 
 
 def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """
-    Check that there is one RGB image for each row, and return the images.
+    """Check that there is one RGB image for each row, and return the images.
 
     Raises
     ------
     ValueError
-        When the images are missing, or their dtype, shape or number is wrong.
+        If the images are missing, or their dtype, shape or number is wrong.
     """
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
-        msg = f"images must be (B, H, W, 3) uint8, got {found}"
-        raise ValueError(msg)
+        raise ValueError(f"images must be (B, H, W, 3) uint8, got {found}")
     if len(images) != rows.height:
-        msg = f"{rows.height} rows of the index but {len(images)} images"
-        raise ValueError(msg)
+        raise ValueError(f"{rows.height} rows of the index but {len(images)} images")
     return images
 
 
 def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: str) -> None:
-    """
-    Check that no embedding holds NaN or infinity.
+    """Check that no embedding holds NaN or infinity.
 
     Raises
     ------
     ValueError
         Naming the key of the first image whose embedding does.
     """
-    # One pass without a temporary of the same size: the sum of a row is finite only if each part is; a sum
-    # that overflows by itself is told apart below.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspects = np.flatnonzero(~np.isfinite(embeddings.sum(axis=1)))
-    bad = [row for row in suspects.tolist() if not np.isfinite(embeddings[row]).all()]
+    bad = rows_not_finite(embeddings)
     if bad:
         where = f" of file {rows['file'][bad[0]]}" if "file" in rows.columns else ""
         image = f"the image with key {rows['key'][bad[0]]}{where}"
         count = "" if len(bad) == 1 else f" ({len(bad)} of {rows.height} images)"
-        msg = f"{source}: the embedding of {image} holds NaN or infinity{count}"
-        raise ValueError(msg)
+        raise ValueError(f"{source}: the embedding of {image} holds NaN or infinity{count}")

@@ -34,20 +34,19 @@ def load_embedder(
     devices: str | Sequence[str] | None = None,
     output: str | None = None,
 ) -> Embedder:
-    """
-    Make the embedder that a spec string describes.
+    """Make the embedder that a spec string describes.
 
     Parameters
     ----------
-    spec
+    spec : str
         ``mxnet:PREFIX,EPOCH`` (the files ``PREFIX-symbol.json`` and ``PREFIX-0000.params`` for epoch 0),
         ``mxnet:PREFIX,EPOCH,output=NAME`` to choose the output, ``npy:FILE`` or ``pixels``.
-    batch_size
+    batch_size : int, optional
         Images per forward pass of a network. By default 64 on the CPU and 128 for each GPU.
-    devices
+    devices : str or sequence of str, optional
         Where a network runs: ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as
         ``["gpu:0", "gpu:2"]``. By default all GPUs, or the CPU where there is none.
-    output
+    output : str, optional
         Name of the network's embedding output, for instance ``"fc1"``; found by itself in most networks.
 
     Returns
@@ -57,28 +56,26 @@ def load_embedder(
     Raises
     ------
     SpecError
-        When the spec is not one of the forms above, or an option does not apply to it; a ValueError.
+        If the spec is not one of the forms above, or an option does not apply to it; a ValueError.
     ValueError
-        When a model is damaged or incomplete, or an option is out of its range.
+        If a model is damaged or incomplete, or an option is out of its range.
     FileNotFoundError
-        When a file of the model does not exist.
+        If a file of the model does not exist.
     ImportError
-        When the backend's package is not installed.
+        If the backend's package is not installed.
     """
     text = os.fspath(spec)
     scheme, colon, rest = text.partition(":")
     options = {"batch_size": batch_size, "devices": devices, "output": output}
     given = [name for name, value in options.items() if value is not None]
     if given and scheme in ("npy", "pixels"):
-        msg = f"{' and '.join(given)} cannot be given with {text!r}: there is no network to run"
-        raise SpecError(msg)
+        raise SpecError(f"{' and '.join(given)} cannot be given with {text!r}: there is no network to run")
     if scheme == "mxnet" and rest:
         from fasttriplet.embedders.mxnet import MXNetEmbedder, parse_spec  # noqa: PLC0415
 
         prefix, epoch, named = parse_spec(rest)
         if named is not None and output is not None and named != output:
-            msg = f"two outputs are chosen: {named!r} in {text!r} and output={output!r}; give one"
-            raise SpecError(msg)
+            raise SpecError(f"two outputs are chosen: {named!r} in {text!r} and output={output!r}; give one")
         return MXNetEmbedder(prefix, epoch, output=output or named, batch_size=batch_size, devices=devices)
     if scheme == "npy" and rest:
         from fasttriplet.embedders.precomputed import PrecomputedEmbedder  # noqa: PLC0415

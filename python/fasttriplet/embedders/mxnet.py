@@ -33,8 +33,7 @@ _USUAL_SIZES += [(side, side) for side in [*range(8, 129), *range(136, 641, 8)]]
 
 
 class MXNetEmbedder:
-    """
-    A network forward with ``mx.mod.Module``, on the CPU or on GPUs.
+    """A network forward with ``mx.mod.Module``, on the CPU or on GPUs.
 
     Images are fed as RGB float32 0..255 in the layout (B, 3, H, W), as InsightFace does: its networks
     subtract 127.5 and multiply by 0.0078125 themselves. The last batch is padded with black images, whose
@@ -42,14 +41,15 @@ class MXNetEmbedder:
 
     Parameters
     ----------
-    prefix, epoch
+    prefix : path
+    epoch : int
         The files ``PREFIX-symbol.json`` and ``PREFIX-0000.params`` (for epoch 0).
-    output
+    output : str, optional
         Name of the embedding output, for instance ``"fc1"``. By default it is found; see
         :func:`fasttriplet.mxnet.outputs.find_embedding`.
-    batch_size
+    batch_size : int, optional
         Images per forward pass, over all devices. By default 64 on the CPU and 128 for each GPU.
-    devices
+    devices : str or sequence of str, optional
         ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as ``["gpu:0", "gpu:2"]``. By
         default all GPUs, or the CPU where there is none.
 
@@ -58,10 +58,10 @@ class MXNetEmbedder:
     FileNotFoundError
         Naming the file that does not exist.
     ValueError
-        When the checkpoint is damaged or incomplete, the embedding output cannot be told, or an argument is
+        If the checkpoint is damaged or incomplete, the embedding output cannot be told, or an argument is
         out of its range.
     ImportError
-        When MXNet cannot be imported.
+        If MXNet cannot be imported.
     """
 
     needs_images = True
@@ -88,8 +88,7 @@ class MXNetEmbedder:
                 self._checkpoint.symbol, data=self._data, params=params, wanted=output
             )
         except ValueError as error:
-            msg = f"{self._checkpoint.symbol_path}: {error}"
-            raise ValueError(msg) from error
+            raise ValueError(f"{self._checkpoint.symbol_path}: {error}") from error
         self._symbol = self._checkpoint.symbol.get_internals()[self.output]
         _check_params(self._checkpoint, self._symbol, self._data)
         self._module: Any = None
@@ -113,13 +112,12 @@ class MXNetEmbedder:
         """Do nothing: the network is set up when the size of the images is known."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """
-        Run the network over images.
+        """Run the network over images.
 
         Returns
         -------
-        numpy.ndarray
-            (B, D) float32.
+        (B, D) float32
+            What the output gives, not normalised.
 
         Raises
         ------
@@ -147,8 +145,9 @@ class MXNetEmbedder:
         except mx.base.MXNetError as error:
             self._image_size = None
             where = ", ".join(self.devices)
-            msg = f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {_short(error)}"
-            raise RuntimeError(msg) from error
+            raise RuntimeError(
+                f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {_short(error)}"
+            ) from error
         check_finite(embeddings, rows, f"{self._checkpoint.params_path}, output {self.output}")
         return embeddings
 
@@ -172,11 +171,10 @@ class MXNetEmbedder:
         ((_, size),) = module.output_shapes
         if len(size) < 2 or size[0] != self.batch_size or math.prod(size[2:]) != 1:
             count = self.batch_size
-            msg = (
+            raise ValueError(
                 f"{self._checkpoint.symbol_path}: output {self.output} has shape {size} for {count} images, "
                 f"an embedding has ({count}, D); choose another output with output=NAME"
             )
-            raise ValueError(msg)
         self._module, self._batch, self._image_size = (
             module,
             np.empty(shape, dtype=np.float32),
@@ -206,8 +204,7 @@ def _rebuild(prefix: str, epoch: int, arguments: dict[str, Any]) -> MXNetEmbedde
 
 
 def parse_spec(text: str) -> tuple[str, int, str | None]:
-    """
-    Take ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME`` apart.
+    """Take ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME`` apart.
 
     Returns
     -------
@@ -216,7 +213,7 @@ def parse_spec(text: str) -> tuple[str, int, str | None]:
     Raises
     ------
     SpecError
-        When the text has another form; names the epochs that exist.
+        If the text has another form; names the epochs that exist.
     """
     match = _SPEC.fullmatch(text)
     if match:
@@ -245,15 +242,14 @@ def _contexts(devices: str | Sequence[str] | None) -> list[Any]:
     for name in names:
         match = re.fullmatch(r"gpu(?::(\d+(?:,\d+)*))?", name)
         if not match:
-            msg = f"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'; got {devices!r}"
-            raise ValueError(msg)
+            raise ValueError(f"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'; got {devices!r}")
         numbers += map(int, match[1].split(",")) if match[1] else range(count)
     if not count:
-        msg = f"devices {devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
-        raise ValueError(msg)
+        raise ValueError(
+            f"devices {devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
+        )
     if not numbers or max(numbers) >= count or len(set(numbers)) != len(numbers):
-        msg = f"devices {devices!r}: name each GPU once; there are {count}, numbered from 0"
-        raise ValueError(msg)
+        raise ValueError(f"devices {devices!r}: name each GPU once; there are {count}, numbered from 0")
     return [mx.gpu(number) for number in numbers]
 
 
@@ -269,8 +265,9 @@ def _check_params(checkpoint: Checkpoint, symbol: Any, data: str) -> None:
     missing = [n for n in symbol.list_arguments() if n != data and n not in checkpoint.arg_params]
     missing += [n for n in symbol.list_auxiliary_states() if n not in checkpoint.aux_params]
     if missing:
-        msg = f"{checkpoint.params_path} lacks {_some(missing)}, which {checkpoint.symbol_path} needs"
-        raise ValueError(msg)
+        raise ValueError(
+            f"{checkpoint.params_path} lacks {_some(missing)}, which {checkpoint.symbol_path} needs"
+        )
     known = {*checkpoint.symbol.list_arguments(), *checkpoint.symbol.list_auxiliary_states()}
     extra = [n for n in (*checkpoint.arg_params, *checkpoint.aux_params) if n not in known]
     if extra:

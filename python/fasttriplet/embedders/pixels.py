@@ -18,21 +18,20 @@ _CHUNK = 64
 
 
 class PixelEmbedder:
-    """
-    The flattened thumbnail of an image, its mean removed: a baseline, not a trained network.
+    """The flattened thumbnail of an image, its mean removed: a baseline, not a trained network.
 
     The thumbnail is the exact area average over a grid of equal cells, whatever the image's size. It is
     computed in whole numbers, so that an image has the same embedding on every machine.
 
     Parameters
     ----------
-    size
-        Cells per side; an embedding has ``3 * size**2`` numbers (768 by default).
+    size : int, default 16
+        Cells per side; an embedding has ``3 * size**2`` numbers.
 
     Raises
     ------
     ValueError
-        When `size` is less than 1.
+        If `size` is less than 1.
     """
 
     needs_images = True
@@ -52,19 +51,17 @@ class PixelEmbedder:
         """Do nothing: there is nothing to prepare."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """
-        Shrink the images and remove the mean of each.
+        """Shrink the images and remove the mean of each.
 
         Returns
         -------
-        numpy.ndarray
-            (B, 3 * size**2) float32, in the order row, column, colour.
+        (B, 3 * size**2) float32
+            In the order row, column, colour.
         """
         images = check_images(rows, images)
         count, height, width, _ = images.shape
         if height == 0 or width == 0:
-            msg = f"images of {height} x {width} have no pixels"
-            raise ValueError(msg)
+            raise ValueError(f"images of {height} x {width} have no pixels")
         cells = self.size * self.size * 3
         # A sum over a cell is at most 255 * H * W: exact in float32 up to 2^24, in float64 for any image.
         exact: type[np.floating[Any]] = np.float32 if 255 * height * width < 2**24 else np.float64
@@ -82,8 +79,7 @@ class PixelEmbedder:
 
 
 def _overlaps(pixels: int, cells: int) -> NDArray[np.int64]:
-    """
-    How much of each pixel lies in each cell, (cells, pixels), in units of 1/cells of a pixel.
+    """How much of each pixel lies in each cell, (cells, pixels), in units of 1/cells of a pixel.
 
     Each of the rows sums to `pixels`, each of the columns to `cells`.
     """

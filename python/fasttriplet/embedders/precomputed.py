@@ -8,33 +8,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet.contents import instead_of
 from fasttriplet.embedders.base import check_finite
 
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-_LFS = b"version https://git-lfs"
-
 
 class PrecomputedEmbedder:
-    """
-    Looks embeddings up in a ``.npy`` file of shape (images, D): row i belongs to the i-th key in order.
+    """Looks embeddings up in a ``.npy`` file of shape (images, D): row i belongs to the i-th key in order.
 
     With several ``.rec`` files the rows of the first file come first, then those of the second, each in key
     order. The file is memory-mapped: only the rows of a bag are read.
 
     Parameters
     ----------
-    path
+    path : path
         The file; float16, float32 or float64. The embeddings are handed on as float32.
 
     Raises
     ------
     FileNotFoundError
-        When there is no such file.
+        If there is no such file.
     ValueError
-        When it is not a ``.npy`` file of numbers with two dimensions.
+        If it is not a ``.npy`` file of numbers with two dimensions.
     """
 
     needs_images = False
@@ -51,8 +49,7 @@ class PrecomputedEmbedder:
         return f"precomputed embeddings: {self.path}, {count:,} rows of {size} {self._table.dtype}"
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """
-        Find out which row belongs to which image.
+        """Find out which row belongs to which image.
 
         Raises
         ------
@@ -61,30 +58,29 @@ class PrecomputedEmbedder:
         """
         count = len(self._table)
         if count != index.height:
-            msg = (
+            raise ValueError(
                 f"{self.path} has {count:,} rows but the index has {index.height:,} images; "
                 "it must hold one row for each image, in key order"
             )
-            raise ValueError(msg)
         keys, first = {}, 0
         for number, of_file in _by_file(index):
             ordered = np.sort(of_file)
             twice = ordered[1:][ordered[1:] == ordered[:-1]]
             if len(twice):
-                msg = f"key {twice[0]} is twice in the index: rows of {self.path} cannot be told apart"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"key {twice[0]} is twice in the index: rows of {self.path} cannot be told apart"
+                )
             keys[number] = (first, ordered)
             first += len(ordered)
         self._keys = keys
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:  # noqa: ARG002
-        """
-        Look up the embeddings of some rows of the index.
+        """Look up the embeddings of some rows of the index.
 
         Returns
         -------
-        numpy.ndarray
-            (B, D) float32.
+        (B, D) float32
+            As they are in the file.
 
         Raises
         ------
@@ -104,8 +100,9 @@ class PrecomputedEmbedder:
 
     def _positions(self, number: int, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._keys is None:
-            msg = f"{self.path}: call prepare(index) before embed, so that keys can be turned into rows"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{self.path}: call prepare(index) before embed, so that keys can be turned into rows"
+            )
         first, known = self._keys.get(number, (0, np.empty(0, np.int64)))
         found = np.searchsorted(known, keys)
         missing = np.ones(len(keys), dtype=bool)
@@ -113,8 +110,9 @@ class PrecomputedEmbedder:
         missing[inside] = known[found[inside]] != keys[inside]
         if missing.any():
             key = keys[missing][0]
-            msg = f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
+            )
         return found + first
 
     def __getstate__(self) -> dict[str, object]:
@@ -127,25 +125,18 @@ class PrecomputedEmbedder:
 
 def _open(path: Path) -> NDArray[Any]:
     if not path.is_file():
-        msg = f"no file of embeddings at {path}"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"no file of embeddings at {path}")
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        with path.open("rb") as file:
-            pointer = file.read(len(_LFS)) == _LFS
-        what = "is a Git LFS pointer (fetch the data with `git lfs pull`), not" if pointer else "is not"
-        msg = f"{path} {what} a .npy file of numbers"
-        raise ValueError(msg) from error
+        raise ValueError(instead_of(path, "a .npy file of numbers")) from error
     if not isinstance(table, np.ndarray):  # an .npz archive
         table.close()
-        msg = f"{path} is an archive of several arrays, not a .npy file"
-        raise ValueError(msg)
+        raise ValueError(f"{path} is an archive of several arrays, not a .npy file")
     if table.dtype.type not in (np.float16, np.float32, np.float64) or table.ndim != 2 or table.shape[1] == 0:
-        msg = (
+        raise ValueError(
             f"{path} must hold (images, D) float16, float32 or float64, but holds {table.dtype} {table.shape}"
         )
-        raise ValueError(msg)
     return table
 
 

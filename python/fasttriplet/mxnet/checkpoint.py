@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fasttriplet.checks import whole_number
+from fasttriplet.contents import instead_of
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.quiet import quiet
-
-_LFS = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """
-    A network and its weights, as they were saved.
+    """A network and its weights, as they were saved.
 
     Attributes
     ----------
@@ -37,14 +36,13 @@ class Checkpoint:
 
 
 def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
-    """
-    Read a checkpoint.
+    """Read a checkpoint.
 
     Parameters
     ----------
-    prefix
+    prefix : path
         Path without ``-symbol.json``.
-    epoch
+    epoch : int
         Number in the name of the ``.params`` file.
 
     Returns
@@ -56,43 +54,38 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
     FileNotFoundError
         Naming the file that does not exist, and the epochs that do.
     ValueError
-        When one of the files is not what its name says.
+        If one of the files is not what its name says.
     ImportError
-        When MXNet cannot be imported.
+        If MXNet cannot be imported.
     """
     symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
-    params_path = Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
+    params_path = Path(f"{os.fspath(prefix)}-{whole_number('epoch', epoch, 0):04d}.params")
     epochs = epochs_beside(prefix)
     if not symbol_path.is_file():
-        msg = f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'")
     if not params_path.is_file():
         beside = (
             f"epochs found beside it: {', '.join(map(str, epochs))}" if epochs else "no epoch lies beside it"
         )
-        msg = f"no weights at {params_path}; {beside}"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"no weights at {params_path}; {beside}")
 
     mx = import_mxnet()
     with quiet():
         try:
             symbol = mx.sym.load(str(symbol_path))
         except (mx.base.MXNetError, UnicodeDecodeError) as error:
-            msg = f"{symbol_path} {_instead(symbol_path)} an MXNet symbol"
-            raise ValueError(msg) from error
+            raise ValueError(instead_of(symbol_path, "an MXNet symbol")) from error
         try:
             params = mx.nd.load(str(params_path))
         except mx.base.MXNetError as error:
-            msg = f"{params_path} {_instead(params_path)} a file of MXNet parameters"
-            raise ValueError(msg) from error
+            raise ValueError(instead_of(params_path, "a file of MXNet parameters")) from error
     if not params:
         params = {}  # MXNet gives an empty list
     if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
-        msg = (
+        raise ValueError(
             f"{params_path} holds arrays whose names lack 'arg:' or 'aux:'; Gluon's save_parameters() writes "
             "such files, its export() writes a checkpoint"
         )
-        raise ValueError(msg)
     return Checkpoint(
         symbol=symbol,
         arg_params={name[4:]: value for name, value in params.items() if name.startswith("arg:")},
@@ -103,8 +96,7 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
 
 
 def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
-    """
-    List the epochs for which ``PREFIX-0000.params`` files exist.
+    """List the epochs for which ``PREFIX-0000.params`` files exist.
 
     Returns
     -------
@@ -117,12 +109,3 @@ def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
         return []
     found = (name.fullmatch(file.name) for file in path.parent.iterdir())
     return sorted(int(match[1]) for match in found if match)
-
-
-def _instead(path: Path) -> str:
-    """Say what lies there instead, where that is known."""
-    with path.open("rb") as file:
-        start = file.read(len(_LFS))
-    if start == _LFS:
-        return "is a Git LFS pointer (fetch the data with `git lfs pull`), not"
-    return "is empty, not" if not start else "is not"

@@ -16,8 +16,7 @@ _importing = threading.Lock()
 
 
 def import_mxnet() -> Any:
-    """
-    Import MXNet, whichever NumPy 1 is installed.
+    """Import MXNet, whichever NumPy 1 is installed.
 
     Three obstacles are dealt with here, so that nobody else has to know of them:
 
@@ -37,7 +36,7 @@ def import_mxnet() -> Any:
     Raises
     ------
     ImportError
-        When MXNet is not installed, NumPy is too new for it, or it does not load.
+        If MXNet is not installed, NumPy is too new for it, or it does not load.
     """
     os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
     with _importing:
@@ -48,11 +47,11 @@ def import_mxnet() -> Any:
 
 def _import() -> Any:
     if int(np.__version__.partition(".")[0]) >= 2:
-        msg = (
+        raise ImportError(
             f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. "
-            f"Install both together: {_INSTALL}"
+            f"Install both together: {_INSTALL}",
+            name="mxnet",
         )
-        raise ImportError(msg, name="mxnet")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # also what `hasattr` below says on NumPy 1.20 to 1.23
         lent = not hasattr(np, "bool")
@@ -63,11 +62,11 @@ def _import() -> Any:
         except ModuleNotFoundError as error:
             if error.name != "mxnet":
                 raise
-            msg = f"MXNet is not installed. Install it: {_INSTALL}"
-            raise ImportError(msg, name="mxnet") from None
+            raise ImportError(f"MXNet is not installed. Install it: {_INSTALL}", name="mxnet") from None
         except OSError as error:  # libmxnet.so, or a library that it wants, is missing
-            msg = f"MXNet is installed but does not load: {error}. Install it again: {_INSTALL}"
-            raise ImportError(msg, name="mxnet") from error
+            raise ImportError(
+                f"MXNet is installed but does not load: {error}. Install it again: {_INSTALL}", name="mxnet"
+            ) from error
         finally:
             if lent:
                 del np.bool  # type: ignore[attr-defined, unused-ignore]

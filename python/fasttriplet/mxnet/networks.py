@@ -25,8 +25,7 @@ _PICTURES = 64  # from which running statistics are taken
 
 
 def small_convnet(embedding_size: int = 128) -> Any:
-    """
-    Build a network of four convolution blocks for small images.
+    """Build a network of four convolution blocks for small images.
 
     Each block halves the sides: convolution 3 x 3 with stride 2, batch normalisation, PReLU; 32, 64, 96 and
     128 filters. Then ``fc1``, as InsightFace calls it: fully connected, batch-normalised. The network takes
@@ -34,7 +33,7 @@ def small_convnet(embedding_size: int = 128) -> Any:
 
     Parameters
     ----------
-    embedding_size
+    embedding_size : int, default 128
         D.
 
     Returns
@@ -58,8 +57,7 @@ def small_convnet(embedding_size: int = 128) -> Any:
 def save_untrained(
     prefix: str | os.PathLike[str], symbol: Any, image_size: tuple[int, int], *, seed: int = 0
 ) -> None:
-    """
-    Give a network random weights and save it as epoch 0 of a checkpoint.
+    """Give a network random weights and save it as epoch 0 of a checkpoint.
 
     The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015). The running
     statistics of batch normalisations are those of smooth random pictures: with zeros and ones there, the
@@ -68,23 +66,23 @@ def save_untrained(
 
     Parameters
     ----------
-    prefix
+    prefix : path
         Path without ``-symbol.json`` and ``-0000.params``; the folder must exist.
-    symbol
+    symbol : mxnet.symbol.Symbol
         A network with the input ``data`` and no labels, such as :func:`small_convnet`.
-    image_size
+    image_size : (int, int)
         Height and width of the images.
-    seed
+    seed : int, default 0
         Of the weights and pictures.
 
     Raises
     ------
     ImportError
-        When MXNet cannot be imported.
+        If MXNet cannot be imported.
     OSError
-        When the files cannot be written.
+        If the files cannot be written.
     ValueError
-        When the network has labels, or does not take images of this size.
+        If the network has labels, or does not take images of this size.
     """
     mx = import_mxnet()
     rng = np.random.default_rng(seed)
@@ -92,12 +90,10 @@ def save_untrained(
     try:
         arg_shapes, _, aux_shapes = symbol.infer_shape_partial(data=(_PICTURES, 3, height, width))
     except mx.base.MXNetError as error:
-        msg = f"the network does not take images of {height} x {width} (H x W)"
-        raise ValueError(msg) from error
+        raise ValueError(f"the network does not take images of {height} x {width} (H x W)") from error
     shapes = dict(zip(symbol.list_arguments(), arg_shapes, strict=True))
     if unknown := [name for name, shape in shapes.items() if not shape or 0 in shape]:
-        msg = f"only the input 'data' can be fed, and it does not determine: {', '.join(unknown)}"
-        raise ValueError(msg)
+        raise ValueError(f"only the input 'data' can be fed, and it does not determine: {', '.join(unknown)}")
     shapes.pop("data", None)
     args = {name: mx.nd.array(_initial(name, shape, rng)) for name, shape in shapes.items()}
     auxs = {
@@ -155,14 +151,12 @@ def _set_running_statistics(
 
 def _write(path: Path, save: Callable[[str], None]) -> None:
     if not path.parent.is_dir():
-        msg = f"no folder {path.parent} to write {path.name} into"
-        raise FileNotFoundError(msg)
+        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save(str(partial))
         partial.replace(path)
     except import_mxnet().base.MXNetError as error:  # how MXNet reports what the disk refuses
-        msg = f"cannot write {path}"
-        raise OSError(msg) from error
+        raise OSError(f"cannot write {path}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -47,14 +47,13 @@ _LAYERS = {
 
 
 def find_data(symbol: Any, params: Collection[str]) -> str:
-    """
-    Find the name of the network's image input.
+    """Find the name of the network's image input.
 
     Parameters
     ----------
-    symbol
-        An ``mxnet.symbol.Symbol``.
-    params
+    symbol : mxnet.symbol.Symbol
+        The network.
+    params : collection of str
         Names that are weights.
 
     Returns
@@ -65,7 +64,7 @@ def find_data(symbol: Any, params: Collection[str]) -> str:
     Raises
     ------
     ValueError
-        When there is no such input, or more than one.
+        If there is no such input, or more than one.
     """
     inputs = [name for name in symbol.list_arguments() if name not in params]
     if "data" in inputs:
@@ -74,13 +73,11 @@ def find_data(symbol: Any, params: Collection[str]) -> str:
     if len(plausible) == 1:
         return str(plausible[0])
     found = ", ".join(inputs) or "none"
-    msg = f"the network has no input called 'data'; its inputs without weights are: {found}"
-    raise ValueError(msg)
+    raise ValueError(f"the network has no input called 'data'; its inputs without weights are: {found}")
 
 
 def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: str | None = None) -> str:
-    """
-    Find the name of the embedding output among all the outputs inside a network.
+    """Find the name of the embedding output among all the outputs inside a network.
 
     In this order: the output that is asked for; the only output of the network that is neither a loss nor
     made of labels (of several, ``fc1``, InsightFace's name of the embedding); ``fc1`` anywhere inside; the
@@ -88,13 +85,13 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
 
     Parameters
     ----------
-    symbol
-        An ``mxnet.symbol.Symbol``.
-    data
+    symbol : mxnet.symbol.Symbol
+        The network.
+    data : str
         Name of the image input.
-    params
+    params : collection of str
         Names that are weights; other variables but `data` are labels.
-    wanted
+    wanted : str, optional
         Name of an output, with or without ``_output`` at its end.
 
     Returns
@@ -105,7 +102,7 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
     Raises
     ------
     ValueError
-        When `wanted` does not exist or depends on a label, or when nothing is wanted and the embedding cannot
+        If `wanted` does not exist or depends on a label, or when nothing is wanted and the embedding cannot
         be told; lists the candidates.
     """
     graph = _Graph(symbol, data, set(params))
@@ -120,11 +117,10 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
     ]
     found = fc1 or plain or graph.layers_before(node for node in ends if graph.is_loss(node))
     if len(found) != 1:
-        msg = (
+        raise ValueError(
             "cannot tell which output of the network is the embedding; choose one with output=NAME. "
             f"Candidates: {', '.join(graph.name(node) for node in graph.candidates(found))}"
         )
-        raise ValueError(msg)
     return graph.output_of(found[0])
 
 
@@ -210,13 +206,15 @@ class _Graph:
         if not matches:
             known = [name.removesuffix("_output") for name in self.outputs if name not in variables]
             close = difflib.get_close_matches(wanted, known, n=5) or known[-5:]
-            msg = f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
+            )
         nodes = {self.name(node): node for node in range(len(self.nodes))}
         node = nodes.get(matches[0].rpartition("_output")[0])
         needs = frozenset({self._data}) if node is None else self._needs[node]
         if needs != {self._data}:
             from_what = ", ".join(sorted(needs)) or "weights only"
-            msg = f"output {wanted!r} is computed from {from_what}; an embedding needs the images alone"
-            raise ValueError(msg)
+            raise ValueError(
+                f"output {wanted!r} is computed from {from_what}; an embedding needs the images alone"
+            )
         return matches[0]

@@ -27,8 +27,7 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """
-    Hold back what is written to stderr inside the block, and hand all but the known lines on afterwards.
+    """Hold back what is written to stderr inside the block, and hand all but the known lines on afterwards.
 
     For blocks of well under a second: other threads' output waits, too.
     """
