@@ -50,6 +50,7 @@ format: build ## format everything in place
 bench: build ## the short set of benches, with peers in the same run
 	$(BIN)/python benches/bench_mine.py
 	$(BIN)/python benches/bench_index.py
+	$(BIN)/python benches/bench_decode.py
 
 clean: ## remove everything that was built
 	rm -rf target $(VENV) python/fasttriplet/_core*.so demo
