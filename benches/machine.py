@@ -6,9 +6,6 @@ import json
 import os
 import platform
 import resource
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from fasttriplet import _core
-
-PEER_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def describe() -> dict[str, Any]:
@@ -48,17 +43,6 @@ def describe() -> dict[str, Any]:
 def peak_memory() -> int:
     """Most bytes this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def median_seconds(work: Callable[[], object], runs: int) -> float:
-    """Median wall time of `runs` runs, after one that is not counted."""
-    work()
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def report(title: str, results: dict[str, Any], *, as_json: bool) -> None:

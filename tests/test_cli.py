@@ -361,3 +361,43 @@ def test_a_bar_on_a_terminal(rec: Path, tmp_path: Path) -> None:
     assert b"images/s" in shown
     assert b"epoch 20/20" in shown
     assert "images/s" in out
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_streams_that_are_closed(rec: Path, tmp_path: Path, closed: str) -> None:
+    out = tmp_path / "triplets.parquet"
+    command = f'"$0" -m fasttriplet mine --rec "$1" --out "$2" --band any {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, rec, out], timeout=60, check=False)
+    assert done.returncode == 0
+    assert pl.read_parquet(out).height > 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_standard_output_is_named(rec: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "index", "--rec", rec], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "fasttriplet: standard output: No space left on device\n"
+
+
+def test_names_in_other_encodings(rec: Path, tmp_path: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name, code in ((b"\xc3\xbc.parquet", 0), (b"\xff.parquet", 1)):
+        out = os.fsencode(tmp_path) + b"/" + name
+        command = [*map(os.fsencode, [*COMMAND, "mine", "--rec", str(rec), "--band", "any", "--out"]), out]
+        done = subprocess.run(command, env=os.environ | plain, capture_output=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert os.path.exists(out) == (code == 0)  # noqa: PTH110
+        assert (b"its name is not UTF-8" in done.stderr) == (code == 1)
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--images-per-identity", "--bag-size", "--max-triplets", "--negatives-per-pair", "--threads", "--seed"],
+)
+def test_numbers_beyond_reason_are_refused(rec: Path, flag: str, capsys: Capture) -> None:
+    assert main(["mine", "--rec", str(rec), flag, "9" * 30]) == 2
+    assert flag in capsys.readouterr().err

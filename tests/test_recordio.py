@@ -410,3 +410,10 @@ def test_ctrl_c_ends_a_rebuild(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         len(file)
     assert time.perf_counter() - begin < 1.5
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.rec")
+    for path in (tmp_path / "pipe.rec", Path("/dev/null")):
+        with pytest.raises(OSError, match=r"is a pipe or a device; expected a \.rec"):
+            ft.RecordFile(path)

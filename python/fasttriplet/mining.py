@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet import _core
+
+_MOST_THREADS = 256  # more are not started
 
 Band = Literal["semihard", "violating", "hard", "any"]
 Pick = Literal["random", "hardest", "all"]
@@ -83,7 +86,7 @@ class Triplets:
 
     def shuffle(self, seed: int) -> Triplets:
         """The same triplets in a random order, the same for the same seed and triplets."""
-        order = np.random.Generator(np.random.PCG64(seed)).permutation(len(self))
+        order = np.random.Generator(np.random.PCG64(_integer("seed", seed, 0))).permutation(len(self))
         return replace(
             self,
             anchor=self.anchor[order],
@@ -122,7 +125,8 @@ def mine(
     Parameters
     ----------
     embeddings : (N, D) float32
-        One row per image, finite. Other float types are rounded to float32 first.
+        One row per image, finite. Other float types are rounded to float32 first. Must not be changed by
+        another thread during the call.
     labels : (N,) int or str
         Identity of each row. Rows may come in any order.
     margin : float, default 0.3
@@ -185,76 +189,93 @@ def mine(
         rows,
         _labels(labels, len(rows)),
         None if ids is None else _ids(ids, len(rows)),
-        band=band,
-        pick=pick,
-        negatives_per_pair=_integer("negatives_per_pair", negatives_per_pair, 1),
-        pairs=pairs,
+        band=_choice("band", band, Band),
+        pick=_choice("pick", pick, Pick),
+        negatives_per_pair=min(_integer("negatives_per_pair", negatives_per_pair, 1), max(1, len(rows))),
+        pairs=_choice("pairs", pairs, Pairs),
         margin=_not_negative("margin", margin),
         max_ap=None if max_ap is None else _not_negative("max_ap", max_ap),
-        normalize=normalize,
-        seed=_integer("seed", seed, 0) & (2**64 - 1),
-        threads=None if threads is None else _integer("threads", threads, 1),
+        normalize=_choice("normalize", normalize, Literal[False, True]),
+        seed=_integer("seed", seed, 0, most=2**64 - 1),
+        threads=None if threads is None else min(_integer("threads", threads, 1), _MOST_THREADS),
     )
     stats = MiningStats(*counts, seconds=time.perf_counter() - started)
     return Triplets(anchor, positive, negative, d_ap, d_an, stats)
 
 
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    if np.ma.is_masked(values):  # type: ignore[no-untyped-call]
+        raise ValueError(f"{name} are a masked array with masked values: fill them or leave them out")
+    return np.asarray(values)
+
+
 def _embeddings(values: ArrayLike) -> NDArray[np.float32]:
-    rows = np.asarray(values)
+    rows = _array("embeddings", values)
     if rows.ndim != 2:
         raise ValueError(f"embeddings must be 2-D (one row per image), but have the shape {rows.shape}")
     if rows.dtype.kind != "f":
         raise ValueError(f"embeddings must be floating point, but are {rows.dtype}")
     if rows.shape[1] == 0:
         raise ValueError(f"embeddings have the shape {rows.shape}: no columns")
+    given = rows
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
     # A sum is finite only if all its terms are; where it is not, overflow alone may be the reason.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
     for row in suspects:
         if not np.isfinite(rows[row]).all():
             column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
-            value = rows[row, column]
+            value = given[row, column]
             raise ValueError(
-                f"embeddings must be finite, but row {row}, column {column} is {value}: "
+                f"embeddings must be finite float32 numbers, but row {row}, column {column} is {value}: "
                 "look for a division by zero, an overflow (float16?) or a damaged checkpoint"
             )
     return rows
 
 
 def _labels(values: ArrayLike, count: int) -> NDArray[np.int64]:
-    labels = np.asarray(values)
+    labels = _array("labels", values)
+    if labels.dtype.kind in "US" and isinstance(values, (list, tuple)):
+        labels = np.array(values, dtype=object)  # NumPy would make 1 and "1", "a" and "a\0" the same
     if labels.shape != (count,):
         raise ValueError(f"labels must have the shape ({count},), one per embedding, not {labels.shape}")
     if labels.dtype.kind in "iub" and labels.dtype != np.uint64:
-        return np.ascontiguousarray(labels, dtype=np.int64)
+        return labels.astype(np.int64)  # a copy: it is read several times while other threads may run
     if count == 0:
         return np.empty(0, dtype=np.int64)
     if labels.dtype.kind in "uUSTO":
-        return _codes(labels)
-    raise ValueError(f"labels must be integers or strings, but are {labels.dtype}")
+        return _numbered(labels)
+    hint = " (are some missing?)" if labels.dtype.kind == "f" else ""
+    raise ValueError(f"labels must be integers or strings, but are {labels.dtype}{hint}")
 
 
-def _codes(labels: NDArray[Any]) -> NDArray[np.int64]:
+def _numbered(labels: NDArray[Any]) -> NDArray[np.int64]:
     numbers: dict[Any, int] = {}
-    try:
-        return np.array(
-            [numbers.setdefault(label, len(numbers)) for label in labels.tolist()], dtype=np.int64
-        )
-    except TypeError as error:
-        raise ValueError(f"labels must be integers or strings: {error}") from None
+    result = np.empty(len(labels), dtype=np.int64)
+    for row, label in enumerate(labels.tolist()):
+        if not isinstance(label, (Integral, str, bytes)):
+            raise ValueError(f"labels must be integers or strings, but that of row {row} is {label!r}")
+        result[row] = numbers.setdefault(label, len(numbers))
+    return result
 
 
 def _ids(values: ArrayLike, count: int) -> NDArray[np.int64]:
-    ids = np.asarray(values)
+    ids = _array("ids", values)
     if ids.shape != (count,):
         raise ValueError(f"ids must have the shape ({count},), one per embedding, not {ids.shape}")
     if count and ids.dtype.kind not in "iu":
         raise ValueError(f"ids must be integers, but are {ids.dtype}")
     if ids.dtype == np.uint64 and count and ids.max() > np.iinfo(np.int64).max:
         raise ValueError("ids must be below 2**63")
-    return np.ascontiguousarray(ids, dtype=np.int64)
+    return ids.astype(np.int64)  # a copy, as of the labels
+
+
+def _choice(name: str, value: Any, known: Any) -> Any:
+    choices = get_args(known)
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+    return value
 
 
 def _not_negative(name: str, value: float) -> float:
@@ -263,7 +284,9 @@ def _not_negative(name: str, value: float) -> float:
     return float(value)
 
 
-def _integer(name: str, value: int, least: int) -> int:
+def _integer(name: str, value: int, least: int, most: int | None = None) -> int:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be a whole number up to {most}, not {value!r}")
     return int(value)

@@ -52,12 +52,21 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
         raise OSError(f"{path} is no regular file, and a parquet file cannot be written to it piece by piece")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    _utf8(path)
     with _writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
     try:
         yield _Parquet(path, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _utf8(path: Path) -> str:
+    """The path as Polars wants it, whatever the locale says of its bytes."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"cannot write {str(path)!r}: its name is not UTF-8") from None
 
 
 class _Memory:
@@ -88,19 +97,20 @@ class _Parquet:
     def append(self, frame: pl.DataFrame) -> None:
         part = self._folder / f"{len(self._parts):08}.part"
         with _writing(self._path):
-            frame.write_parquet(part)
+            frame.write_parquet(_utf8(part))
         self._parts.append(part)
 
     def join(self) -> pl.LazyFrame:
         with _writing(self._path):
             # No pattern matching: a folder may be called runs[1].
-            pl.scan_parquet(self._parts, glob=False).sink_parquet(self._complete)
-        return pl.scan_parquet(self._complete, glob=False)
+            parts = [_utf8(part) for part in self._parts]
+            pl.scan_parquet(parts, glob=False).sink_parquet(_utf8(self._complete))
+        return pl.scan_parquet(_utf8(self._complete), glob=False)
 
     def publish(self) -> pl.LazyFrame:
         with _writing(self._path):
             os.replace(self._complete, self._path)  # noqa: PTH105
-        return pl.scan_parquet(self._path, glob=False)
+        return pl.scan_parquet(_utf8(self._path), glob=False)
 
 
 @contextmanager

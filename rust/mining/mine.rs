@@ -10,11 +10,14 @@ use super::screen::{self, Precision, Screen, Window};
 use super::{Input, Isa, Options, Pick, Stats, Triplets, exact, hash};
 use crate::{Interrupt, Result};
 
-/// Anchors that go through both steps together: bounds what is kept between the two.
-const ROUND: usize = 1 << 14;
+/// Pairs that go through both steps together: what is kept between the two is at most 20 MB.
+const ROUND: usize = 1 << 18;
 
 /// Anchors in one unit of work of the first step.
-const UNIT: usize = 64;
+const UNIT: usize = 8;
+
+/// Fewest anchors in one unit of work of the second step: the rows of the largest register tile.
+const LEAST_BLOCK: usize = 12;
 
 /// Rows that are tried for a random pick before the pair goes to the screen. A test costs 250
 /// cycles, a share in the screen some 50,000: with one row in ten qualifying, 24 leave 8 % of the
@@ -29,9 +32,8 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     let miner = Miner { points: &points, options, isa };
     let mut found = Found::default();
     let mut screen = None;
-    for first in (0..points.len()).step_by(ROUND) {
-        let places = first as Place..points.len().min(first + ROUND) as Place;
-        let mut round = miner.open(places, interrupt)?;
+    for anchors in rounds(&points) {
+        let mut round = miner.open(&anchors, interrupt)?;
         if !round.open.is_empty() {
             let screen = match &screen {
                 Some(screen) => screen,
@@ -45,6 +47,21 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     found.triplets.par_sort_unstable_by_key(|t| (t.anchor, t.positive, t.negative));
     interrupt.check()?;
     Ok(found.with_ids(input, &points))
+}
+
+/// Anchors in rounds of about [`ROUND`] pairs.
+fn rounds(points: &Points) -> Vec<Vec<Place>> {
+    let mut rounds = vec![Vec::new()];
+    let mut pairs = 0;
+    for place in 0..points.len() as Place {
+        if pairs > ROUND {
+            rounds.push(Vec::new());
+            pairs = 0;
+        }
+        rounds.last_mut().expect("there is always one").push(place);
+        pairs += points.identity_run(place).len();
+    }
+    rounds
 }
 
 /// Random picks reach the screen where few rows qualify, and then most of those that pass need no
@@ -94,15 +111,14 @@ struct Found {
 
 impl Miner<'_> {
     /// First step: finds the pairs of the anchors and settles what the probe can settle.
-    fn open(&self, anchors: std::ops::Range<Place>, interrupt: &Interrupt) -> Result<Found> {
-        let anchors: Vec<Place> = anchors.collect();
+    fn open(&self, anchors: &[Place], interrupt: &Interrupt) -> Result<Found> {
         anchors
             .par_chunks(UNIT)
             .map(|unit| {
-                interrupt.check()?;
                 let mut found = Found::default();
                 let mut hits = Vec::new();
                 for &anchor in unit {
+                    interrupt.check()?;
                     self.open_anchor(anchor, &mut found, &mut hits);
                 }
                 Ok(found)
@@ -119,7 +135,7 @@ impl Miner<'_> {
         for pair in pairs_of(anchor, self.points, self.options, self.isa, &mut found.stats) {
             let mut pair =
                 OpenPair { pair, picked: Picked::new(capacity), tested_below: 0, window: Window::EMPTY };
-            if self.options.pick == Pick::Random && self.probe(anchor, &mut pair, hits, &mut found.stats) {
+            if self.probe(anchor, &mut pair, hits, &mut found.stats) {
                 found.settle(anchor, &pair, self.points);
             } else {
                 open.push(pair);
@@ -131,35 +147,53 @@ impl Miner<'_> {
         }
     }
 
-    /// Tests the rows with the smallest hashes. Whether that settles the pair.
+    /// Tests a few negatives: all where there are no more than that, for a random pick those with the
+    /// smallest hashes. Whether that settles the pair.
     fn probe(&self, anchor: Place, open: &mut OpenPair, hits: &mut Vec<Hit>, stats: &mut Stats) -> bool {
-        let Pair { d_ap, key, .. } = open.pair;
-        let threshold = probe::threshold(TRIES + 2 * self.options.negatives_per_pair, self.points.len());
+        let key = open.pair.key;
+        let tries = TRIES + 2 * self.options.negatives_per_pair;
+        let (all, identity) = (self.points.len(), self.points.identity_run(anchor));
+        let few = all - identity.len() <= tries;
         hits.clear();
-        match threshold {
-            Some(threshold) => probe::below(self.isa, &self.points.codes_low, key as u32, threshold, hits),
-            None => hits.extend((0..self.points.len() as Place).map(|place| (0, place))),
+        if few {
+            hits.extend((0..identity.start).chain(identity.end..all as Place).map(|place| (0, place)));
+        } else if self.options.pick == Pick::Random {
+            open.tested_below = probe::threshold(tries, all);
+            probe::below(self.isa, &self.points.codes_low, key as u32, open.tested_below, hits);
         }
-        let priority = |&(_, place): &Hit| hash::priority(key, self.points.codes[place as usize]);
-        hits.sort_unstable_by_key(priority);
-        let identity = self.points.identity_run(anchor);
-        let (above, below) = self.options.band.interval(d_ap, self.options.margin);
-        for hit in hits.iter().filter(|(_, place)| !identity.contains(place)) {
-            let d_an = self.distance(anchor, hit.1, stats);
-            if above < d_an && d_an < below {
-                open.picked.offer(Negative { order: (priority(hit), 0), place: hit.1, d_an });
-                if open.picked.is_full() {
-                    return true;
-                }
+        if self.options.pick == Pick::Random {
+            hits.sort_unstable_by_key(|&(_, place)| hash::priority(key, self.points.codes[place as usize]));
+        }
+        for &(_, place) in hits.iter().filter(|(_, place)| !identity.contains(place)) {
+            let d_an = self.distance(anchor, place, stats);
+            self.offer(open, place, d_an);
+            if self.options.pick == Pick::Random && open.picked.is_full() {
+                return true;
             }
         }
-        open.tested_below = threshold.unwrap_or(0);
-        threshold.is_none()
+        few
+    }
+
+    /// Adds a negative to those picked for a pair if it qualifies. Whether it does.
+    fn offer(&self, open: &mut OpenPair, place: Place, d_an: f64) -> bool {
+        let (above, below) = self.options.band.interval(open.pair.d_ap, self.options.margin);
+        let qualifies = above < d_an && d_an < below;
+        if qualifies {
+            let priority = hash::priority(open.pair.key, self.points.codes[place as usize]);
+            let order = match self.options.pick {
+                Pick::Random | Pick::All => (priority, 0),
+                // Bits of a float64 that is not negative ascend as it does.
+                Pick::Hardest => (d_an.to_bits(), priority),
+            };
+            open.picked.offer(Negative { order, place, d_an });
+        }
+        qualifies
     }
 
     /// Second step: settles the rest with the screen.
     fn screen(&self, mut open: Vec<Open>, screen: &Screen<'_>, interrupt: &Interrupt) -> Result<Found> {
-        open.par_chunks_mut(screen::BLOCK)
+        let share = open.len().div_ceil(rayon::current_num_threads());
+        open.par_chunks_mut(share.clamp(LEAST_BLOCK, screen::BLOCK))
             .map(|block| {
                 let mut found = Found::default();
                 let mut windows: Vec<Window> =
@@ -200,33 +234,24 @@ impl Miner<'_> {
         screen: &Screen<'_>,
         stats: &mut Stats,
     ) -> bool {
-        let code = self.points.codes[place as usize];
         let mut narrower = false;
         let mut distance = None;
-        for OpenPair { pair, picked, tested_below, window } in &mut open.pairs {
-            if !window.may_hold(bounds) {
-                continue;
-            }
-            let priority = hash::priority(pair.key, code);
-            let tested = (priority >> 32) < u64::from(*tested_below);
-            if self.options.pick == Pick::Random && (tested || !picked.wants((priority, 0))) {
-                continue;
+        for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
+            if self.options.pick == Pick::Random {
+                let priority = hash::priority(pair.pair.key, self.points.codes[place as usize]);
+                let tested = (priority >> 32) < u64::from(pair.tested_below);
+                if tested || !pair.picked.wants((priority, 0)) {
+                    continue;
+                }
             }
             let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
-            let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
-            if !(above < d_an && d_an < below) {
-                continue;
-            }
-            match self.options.pick {
-                Pick::Random | Pick::All => picked.offer(Negative { order: (priority, 0), place, d_an }),
-                Pick::Hardest => {
-                    // Bits of a float64 that is not negative ascend as it does.
-                    picked.offer(Negative { order: (d_an.to_bits(), priority), place, d_an });
-                    if let Some(last) = picked.last() {
-                        *window = screen.window(open.anchor, above, below.min(last.d_an.next_up()));
-                        narrower = true;
-                    }
-                }
+            if self.offer(pair, place, d_an)
+                && self.options.pick == Pick::Hardest
+                && let Some(last) = pair.picked.last()
+            {
+                let (above, below) = self.options.band.interval(pair.pair.d_ap, self.options.margin);
+                pair.window = screen.window(open.anchor, above, below.min(last.d_an.next_up()));
+                narrower = true;
             }
         }
         narrower

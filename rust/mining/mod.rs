@@ -11,8 +11,8 @@
 
 use crate::{Error, Result};
 
-pub mod exact;
-pub mod hash;
+mod exact;
+mod hash;
 mod isa;
 mod mine;
 mod pairs;
@@ -150,11 +150,20 @@ impl Stats {
     }
 }
 
+/// The screen's bound is proven up to here.
+const MOST_DIMENSIONS: usize = 1 << 20;
+
 impl Input<'_> {
     fn check(&self) -> Result<()> {
         let n = self.labels.len();
         if self.dim == 0 {
             return Err(Error::Value("embeddings have no columns".into()));
+        }
+        if self.dim > MOST_DIMENSIONS {
+            return Err(Error::Value(format!(
+                "embeddings have {} columns; at most {MOST_DIMENSIONS} are possible",
+                self.dim
+            )));
         }
         if self.embeddings.len() != n * self.dim {
             return Err(Error::Value(format!(

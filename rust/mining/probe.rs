@@ -17,9 +17,9 @@ const CHUNK: usize = 64;
 /// A row whose hash is below the threshold.
 pub type Hit = (u32, Place);
 
-/// The threshold that about `count` of `of` rows are below; `None` if that is all of them.
-pub fn threshold(count: usize, of: usize) -> Option<u32> {
-    if count >= of { None } else { Some(((count as u64) << 32).div_euclid(of as u64) as u32) }
+/// The threshold that about `count` of `of` rows are below, where `count < of`.
+pub fn threshold(count: usize, of: usize) -> u32 {
+    (((count as u64) << 32) / of as u64) as u32
 }
 
 #[inline(always)]

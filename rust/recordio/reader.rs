@@ -1,7 +1,7 @@
 //! A `.rec` file, read by position.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -92,12 +92,17 @@ impl RecordFile {
 
 /// Maps a file for reading; `expected` names what it should be where it is a folder.
 pub(crate) fn map_file(path: &Path, expected: &str) -> Result<Mmap> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let meta = file.metadata().map_err(|e| Error::io(path, e))?;
+    // Before opening: that of a pipe would wait for somebody to write into it.
+    let meta = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_dir() {
         let what = format!("is a folder; expected a {expected}");
         return Err(Error::io(path, io::Error::new(io::ErrorKind::IsADirectory, what)));
     }
+    if !meta.is_file() {
+        let what = format!("is a pipe or a device; expected a {expected}, a regular file");
+        return Err(Error::io(path, io::Error::new(io::ErrorKind::InvalidInput, what)));
+    }
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the map is only read. That nobody changes the file under it cannot be proven; readers
     // treat its bytes as untrusted and check each index, so a change can give wrong bytes or SIGBUS
     // (documented on `RecordFile`), and no read outside the map.

@@ -47,6 +47,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_missing_streams()
     try:
         # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
         with _plain_warnings(), _sigterm_cleans_up():
@@ -73,11 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _open_missing_streams() -> None:
+    """Daemons and cron jobs may run without streams; their numbers must not go to the next file opened."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
 def _message(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory {error}".rstrip()
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'standard output'}: {error.strerror}"  # files have names
     return str(error) or type(error).__name__
 
 

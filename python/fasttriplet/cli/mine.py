@@ -17,6 +17,7 @@ from fasttriplet.cli import show
 if TYPE_CHECKING:
     from fasttriplet.summary import Progress, Summary
 
+_COUNT = click.IntRange(1, 2**31 - 1)
 _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no terminal
 
 
@@ -35,10 +36,8 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
     "without a model.",
 )
 @click.option("--out", default="triplets.parquet", type=click.Path(path_type=Path), help="Parquet file.")
-@click.option("--images-per-identity", default=5, type=click.IntRange(min=1))
-@click.option(
-    "--bag-size", default=7200, type=click.IntRange(min=1), help="Images embedded and mined together."
-)
+@click.option("--images-per-identity", default=5, type=_COUNT, help="Most images of an identity in an epoch.")
+@click.option("--bag-size", default=7200, type=_COUNT, help="Images embedded and mined together.")
 @click.option(
     "--boundary",
     default="keep",
@@ -51,13 +50,14 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
     type=click.Choice(["keep", "drop"]),
     help="What to do with the last, smaller bag.",
 )
-@click.option("--epochs", default=1, type=click.IntRange(min=1), help="Passes over the dataset.")
+@click.option("--epochs", default=1, type=_COUNT, help="Passes over the dataset.")
 @click.option("--margin", default=0.3, type=click.FloatRange(min=0), help="On squared L2 of unit rows.")
 @click.option(
     "--band",
     default="semihard",
     type=click.Choice(["semihard", "violating", "hard", "any"]),
-    help="Negatives that qualify: d_ap < d_an < d_ap + margin | d_an < d_ap + margin | d_an <= d_ap | all.",
+    help="Negatives that qualify. semihard: d_ap < d_an < d_ap + margin; violating: d_an < d_ap + margin; "
+    "hard: d_an <= d_ap; any: all of them.",
 )
 @click.option(
     "--pick",
@@ -65,7 +65,9 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
     type=click.Choice(["random", "hardest", "all"]),
     help="Which of these are taken for each pair.",
 )
-@click.option("--negatives-per-pair", default=1, type=click.IntRange(min=1))
+@click.option(
+    "--negatives-per-pair", default=1, type=_COUNT, help="Most negatives that are taken for a pair."
+)
 @click.option(
     "--pairs",
     default="unordered",
@@ -73,19 +75,19 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
     help="Each pair once, both ways round, or each anchor's farthest or nearest positive.",
 )
 @click.option("--max-ap", type=click.FloatRange(min=0), help="Skip pairs with a larger d_ap.")
-@click.option("--max-triplets", type=click.IntRange(min=1), help="Stop when there are as many.")
+@click.option("--max-triplets", type=_COUNT, help="Stop when there are as many.")
 @click.option(
     "--on-error",
     default="raise",
     type=click.Choice(["raise", "skip"]),
     help="About images that are damaged or of another size: end the run, or leave them out.",
 )
-@click.option("--seed", default=0, type=click.IntRange(min=0), help="Of the order and the picks.")
-@click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**64 - 1), help="Of the order and the picks.")
+@click.option("--threads", type=_COUNT, help="By default one for each core.")
 @click.option(
     "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs or the CPU."
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images per forward pass of a model.")
+@click.option("--batch-size", type=_COUNT, help="Images per forward pass of a model.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 def mine(
     rec: tuple[Path, ...],

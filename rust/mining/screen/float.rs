@@ -3,11 +3,14 @@
 //! One body for all instruction sets, written over vectors of the set's width. The register tile
 //! is R anchors x 2 vectors of candidates; its sums stay in registers for [`DEPTH`] dimensions.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{__m256, __m512};
+
 use rayon::prelude::*;
 
 use super::super::isa::{Isa, Kind, per_isa};
 use super::super::points::{Place, Points};
-use super::{BLOCK, COLUMNS, HOPELESS, Multiply, Product, places};
+use super::{BLOCK, COLUMNS, Multiply, Product, places};
 use crate::{Interrupt, Result};
 
 /// Dimensions multiplied before the sums go back to memory: a slice of the panel is 16 KiB then
@@ -39,15 +42,14 @@ impl<'a> Float<'a> {
         Ok(Self { points, isa, scale, panels })
     }
 
-    /// R, the anchors in the register tile: 2 vectors x R rows of sums, 2 vectors of candidates and
-    /// the broadcast anchor fill the registers, 32 of AVX-512, 16 of AVX2 and SSE2.
+    /// R of the instruction set's vectors.
     fn rows(&self) -> usize {
         match self.isa.0 {
-            Kind::Portable => 4,
+            Kind::Portable => <[f32; 4]>::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => 6,
+            Kind::Avx2 => __m256::ROWS,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512 | Kind::Avx512Vnni => 12,
+            Kind::Avx512 | Kind::Avx512Vnni => __m512::ROWS,
         }
     }
 
@@ -68,7 +70,7 @@ impl<'a> Float<'a> {
 impl Product for Float<'_> {
     fn error(&self) -> f64 {
         let roundings = self.points.width() as f64 * 2_f64.powi(-24);
-        if roundings < 0.5 { 2.0 * roundings / (1.0 - roundings) + 2_f64.powi(-21) } else { HOPELESS }
+        2.0 * roundings / (1.0 - roundings) + 2_f64.powi(-21)
     }
 
     fn residual(&self, _: Place) -> f64 {
@@ -96,9 +98,9 @@ impl Product for Float<'_> {
 per_isa! {
     /// Adds R anchors x one slice of a panel onto R rows of sums.
     fn add_products(anchors: &[f32], panel: &[f32], sums: &mut [[f32; COLUMNS]]) {
-        portable => add_products_body::<[f32; 4], 4>,
-        avx2 => add_products_body::<std::arch::x86_64::__m256, 6>,
-        avx512 => add_products_body::<std::arch::x86_64::__m512, 12>,
+        portable => add_products_body::<[f32; 4], { <[f32; 4]>::ROWS }>,
+        avx2 => add_products_body::<__m256, { __m256::ROWS }>,
+        avx512 => add_products_body::<__m512, { __m512::ROWS }>,
     }
 }
 
@@ -128,6 +130,9 @@ fn add_products_body<V: Vector, const R: usize>(anchors: &[f32], panel: &[f32], 
 /// its instruction set.
 trait Vector: Copy {
     const LANES: usize;
+    /// R, the anchors in the register tile: 2 vectors x R rows of sums, 2 vectors of candidates and
+    /// the broadcast anchor fill the registers, 32 of AVX-512, 16 of AVX2 and SSE2.
+    const ROWS: usize;
     fn load(from: &[f32]) -> Self;
     fn store(self, to: &mut [f32]);
     fn splat(x: f32) -> Self;
@@ -137,6 +142,7 @@ trait Vector: Copy {
 
 impl Vector for [f32; 4] {
     const LANES: usize = 4;
+    const ROWS: usize = 4;
 
     #[inline(always)]
     fn load(from: &[f32]) -> Self {
@@ -167,9 +173,10 @@ mod x86 {
     };
 
     macro_rules! vector {
-        ($vector:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $fma:ident) => {
+        ($vector:ty, $lanes:literal, $rows:literal, $load:ident, $store:ident, $splat:ident, $fma:ident) => {
             impl super::Vector for $vector {
                 const LANES: usize = $lanes;
+                const ROWS: usize = $rows;
 
                 #[inline(always)]
                 fn load(from: &[f32]) -> Self {
@@ -200,6 +207,6 @@ mod x86 {
         };
     }
 
-    vector!(__m256, 8, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
-    vector!(__m512, 16, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
+    vector!(__m256, 8, 6, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps);
+    vector!(__m512, 16, 12, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps);
 }

@@ -62,7 +62,7 @@ impl<'a> Int8<'a> {
             .try_for_each(|(panel, ((to, scales), residuals))| {
                 interrupt.check()?;
                 for (column, place) in places(points, panel).enumerate() {
-                    let codes = Codes::of(points.values(place), scale);
+                    let codes = Quantised::of(points.values(place), scale);
                     scales[column] = codes.step;
                     residuals[column] = codes.residual(points.squared_norms[place as usize]);
                     for (k, code) in codes.iter().enumerate() {
@@ -97,7 +97,7 @@ impl Product for Int8<'_> {
         let mut packed = vec![[[0_i8; QUAD]; ROWS]; BLOCK / ROWS * quads];
         let mut rows = vec![Row::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
-            let codes = Codes::of(self.points.values(place), self.scale);
+            let codes = Quantised::of(self.points.values(place), self.scale);
             rows[i].step = codes.step;
             for (k, code) in codes.iter().enumerate() {
                 packed[i / ROWS * quads + k / QUAD][i % ROWS][k % QUAD] = code;
@@ -130,13 +130,13 @@ struct Row {
 }
 
 /// The codes of one scaled row.
-struct Codes<'a> {
+struct Quantised<'a> {
     values: &'a [f32],
     scale: f64,
     step: f32,
 }
 
-impl<'a> Codes<'a> {
+impl<'a> Quantised<'a> {
     fn of(values: &'a [f32], scale: f32) -> Self {
         let largest = values.iter().fold(0.0_f32, |a, b| a.max(b.abs())) * scale;
         // A row so short that its step would be subnormal is all residual.

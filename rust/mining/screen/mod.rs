@@ -21,8 +21,7 @@
 //! |s - x.y| <= g |x||y| + D 2^-125              g = D u / (1 - D u)
 //! ```
 //!
-//! where the constant covers products that underflow, flushed to zero or not. In 8-bit codes
-//! (`int8`), with `x = X + r`, `X` the coded row and `r` its residual (`y = Y + t` likewise), the
+//! where the constant covers products that underflow. In 8-bit codes (`int8`), with `x = X + r`, `X` the coded row and `r` its residual (`y = Y + t` likewise), the
 //! integer sum is exact, and its conversion and scaling to float32 round three times:
 //!
 //! ```text
@@ -38,7 +37,8 @@
 //! d and both norms in float64:  (D + 8) 2^-51 (N(x) + N(y)), more than four times what is needed
 //! ```
 //!
-//! A residual is at most 0.03 of its row, so `|s| <= 1.1 |x||y|` either way, and the sum is at most
+//! D is at most 2^20 and a residual at most 0.03 of its row, so `|s| <= 1.1 |x||y|` either way, and
+//! the sum is at most
 //!
 //! ```text
 //! E = |x||y| e + 2 |X||t| + 2 |r||y|
@@ -49,7 +49,8 @@
 //! with each factor raised by `1 + 2^-20` for its own float32 evaluation. Then
 //! `v - E <= d - N(x) <= v + E`. The window's edges are moved outwards by the rounding of their own
 //! evaluation. For unit rows of 512 Gaussian numbers E is 6e-5 in float32 and 0.03 in 8 bits,
-//! against a margin of 0.3.
+//! against a margin of 0.3. As everywhere in the miner, the floating-point mode is the default one of
+//! IEEE 754: subnormal numbers are not flushed to zero.
 
 use super::Isa;
 use super::isa::per_isa;
@@ -163,10 +164,6 @@ struct Anchor {
     slack: f32,
 }
 
-/// Stands for a bound that says nothing (more than 2^23 dimensions): everything is let through, and
-/// nothing becomes infinite, so that no comparison meets a NaN.
-const HOPELESS: f64 = 1e30;
-
 /// Covers the float32 evaluation of a term of the bound.
 const RAISE: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 
@@ -253,9 +250,7 @@ impl<'a> Screen<'a> {
         let mut products = vec![[0.0; COLUMNS]; BLOCK];
         let (mut low, mut high, mut keep) = ([0.0; COLUMNS], [0.0; COLUMNS], [0; COLUMNS]);
         for (panel, candidates) in self.candidates.iter().enumerate() {
-            if panel % 1024 == 0 {
-                interrupt.check()?;
-            }
+            interrupt.check()?;
             multiply(panel, &mut products);
             for (i, anchor) in terms.iter().enumerate() {
                 let window = &mut windows[i];
