@@ -274,7 +274,7 @@ def test_what_cannot_be_indexed(tmp_path: Path, real_data: Path) -> None:
         ft.index_rec(real_data / "bad" / "dali_train.rec")
     with pytest.raises(FileNotFoundError, match=r"no\.rec"):
         ft.index_rec(tmp_path / "no.rec")
-    with pytest.raises(ValueError, match="threads: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="threads must be a whole number >= 1, not 0"):
         ft.index_rec(tmp_path / "no.rec", threads=0)
 
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from fasttriplet import _core, _identity_ranges, _index_cache
 from fasttriplet._identity_ranges import BareRecords
+from fasttriplet.checks import thread_count
 from fasttriplet.errors import RecordError, RecordWarning
 from fasttriplet.recordio import idx_beside
 
@@ -205,8 +206,7 @@ def _index_one(path: Path, cache: bool, threads: int | None) -> pl.DataFrame:
 
 
 def _load(path: Path, cache: bool, threads: int | None) -> tuple[pl.DataFrame, _Facts]:
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads: expected at least 1, got {threads}")
+    threads = thread_count(threads)
     file = _core.RecordFile(path)  # first, for its errors about what the path is
     idx = idx_beside(path)
     if not cache:

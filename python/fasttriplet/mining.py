@@ -13,8 +13,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet import _core
-
-_MOST_THREADS = 256  # more are not started
+from fasttriplet.checks import one_of, rows_not_finite, seed_number, thread_count, whole_number
 
 Band = Literal["semihard", "violating", "hard", "any"]
 Pick = Literal["random", "hardest", "all"]
@@ -86,7 +85,7 @@ class Triplets:
 
     def shuffle(self, seed: int) -> Triplets:
         """The same triplets in a random order, the same for the same seed and triplets."""
-        order = np.random.Generator(np.random.PCG64(_integer("seed", seed, 0))).permutation(len(self))
+        order = np.random.Generator(np.random.PCG64(seed_number(seed))).permutation(len(self))
         return replace(
             self,
             anchor=self.anchor[order],
@@ -184,20 +183,24 @@ def mine(
         raise ValueError(
             f"metric={metric!r} is not available yet; 'sqeuclidean' is (for unit rows it is 2 - 2 * cosine)"
         )
+    one_of("band", band, get_args(Band))
+    one_of("pick", pick, get_args(Pick))
+    one_of("pairs", pairs, get_args(Pairs))
+    one_of("normalize", normalize, (False, True))
     rows = _embeddings(embeddings)
     anchor, positive, negative, d_ap, d_an, counts = _core.mine(
         rows,
         _labels(labels, len(rows)),
         None if ids is None else _ids(ids, len(rows)),
-        band=_choice("band", band, Band),
-        pick=_choice("pick", pick, Pick),
-        negatives_per_pair=min(_integer("negatives_per_pair", negatives_per_pair, 1), max(1, len(rows))),
-        pairs=_choice("pairs", pairs, Pairs),
+        band=band,
+        pick=pick,
+        negatives_per_pair=min(whole_number("negatives_per_pair", negatives_per_pair, 1), max(1, len(rows))),
+        pairs=pairs,
         margin=_not_negative("margin", margin),
         max_ap=None if max_ap is None else _not_negative("max_ap", max_ap),
-        normalize=_choice("normalize", normalize, Literal[False, True]),
-        seed=_integer("seed", seed, 0, most=2**64 - 1),
-        threads=None if threads is None else min(_integer("threads", threads, 1), _MOST_THREADS),
+        normalize=normalize,
+        seed=seed_number(seed),
+        threads=thread_count(threads),
     )
     stats = MiningStats(*counts, seconds=time.perf_counter() - started)
     return Triplets(anchor, positive, negative, d_ap, d_an, stats)
@@ -220,17 +223,13 @@ def _embeddings(values: ArrayLike) -> NDArray[np.float32]:
     given = rows
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
         rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
-    # A sum is finite only if all its terms are; where it is not, overflow alone may be the reason.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
-    for row in suspects:
-        if not np.isfinite(rows[row]).all():
-            column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
-            value = given[row, column]
-            raise ValueError(
-                f"embeddings must be finite float32 numbers, but row {row}, column {column} is {value}: "
-                "look for a division by zero, an overflow (float16?) or a damaged checkpoint"
-            )
+    for row in rows_not_finite(rows):
+        column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+        raise ValueError(
+            f"embeddings must be finite float32 numbers, but row {row}, column {column} is "
+            f"{given[row, column]}: look for a division by zero, an overflow (float16?) or a damaged "
+            "checkpoint"
+        )
     return rows
 
 
@@ -271,22 +270,7 @@ def _ids(values: ArrayLike, count: int) -> NDArray[np.int64]:
     return ids.astype(np.int64)  # a copy, as of the labels
 
 
-def _choice(name: str, value: Any, known: Any) -> Any:
-    choices = get_args(known)
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-    return value
-
-
 def _not_negative(name: str, value: float) -> float:
     if not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
         raise ValueError(f"{name} must be a number >= 0, not {value!r}")
     return float(value)
-
-
-def _integer(name: str, value: int, least: int, most: int | None = None) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be a whole number up to {most}, not {value!r}")
-    return int(value)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet.checks import one_of, whole_number
+from fasttriplet.checks import one_of, seed_number, whole_number
 
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
@@ -41,13 +41,14 @@ def epoch_seed(seed: int, epoch: int) -> int:
     Parameters
     ----------
     seed, epoch : int
-        At least 0.
+        At least 0, the seed below 2**64.
 
     Returns
     -------
     int
         Below 2**64, different for each epoch of a seed.
     """
+    seed, epoch = seed_number(seed), whole_number("epoch", epoch, 0)
     return _mix((_mix((seed + _GOLDEN) & _MASK) + epoch) & _MASK)
 
 
@@ -86,8 +87,6 @@ def triplet_seq(
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
     whole_number("images_per_identity", images_per_identity, 1)
-    whole_number("seed", seed, 0)
-    whole_number("epoch", epoch, 0)
 
     state = epoch_seed(seed, epoch)
     identity = _hash(pl.col("label"), state)
@@ -98,7 +97,7 @@ def triplet_seq(
         image = _hash(pl.col("file"), image)
         order += ["file", "key"]
     # In runs, a row is past the limit if the row that many places above is of the same identity.
-    past = pl.col("_identity").eq_missing(pl.col("_identity").shift(images_per_identity))
+    past = pl.col("_identity").eq_missing(pl.col("_identity").shift(min(images_per_identity, index.height)))
     # Not lazy: the sort of the streaming engine takes twice as long here (Polars 2.1).
     return (
         index.with_columns(identity.alias("_identity"), image.alias("_image"))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet.checks import thread_count
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -163,8 +164,7 @@ class RecordFile:
         RecordError
             If a record is damaged, holds no image, or one of another size than the first.
         """
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads: expected at least 1, got {threads}")
+        threads = thread_count(threads)
         offsets = self.offsets(keys)
         wanted = np.ascontiguousarray(keys, dtype=np.int64)
         pixels, _, _ = _core.decode_rows(

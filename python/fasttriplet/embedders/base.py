@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from fasttriplet.contents import rows_not_finite
+from fasttriplet.checks import rows_not_finite
 
 if TYPE_CHECKING:
     import polars as pl
