@@ -207,6 +207,14 @@ def test_labels_that_are_no_integers_name_the_record(tmp_path: Path, label: Any)
     assert caught.value.key == 2
 
 
+def test_a_few_labels_that_are_no_integers_are_left_out_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {1: 3, 2: 0.5, 3: 4})
+    with pytest.warns(ft.RecordWarning, match=r"key 2, offset \d+: label 0.5; expected an integer"):
+        assert rows(ft.index_rec(path)) == [(1, 3), (3, 4)]
+    assert len(ft.inspect_rec(path).problems) == 1
+
+
 def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     path = tmp_path / "flat.rec"
     with ft.RecordWriter(path) as writer:

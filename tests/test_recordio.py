@@ -206,7 +206,7 @@ def test_unknown_keys_say_what_keys_there_are(rec: Path) -> None:
             file.read(key)
     with pytest.raises(KeyError, match="no record with key 7;"):
         file.offsets([1, 7, 8])
-    with pytest.raises(ValueError, match="expected a list of integers, got shape"):
+    with pytest.raises(ValueError, match="keys must be a list of integers"):
         file.offsets(np.ones((2, 2), np.int64))
     with pytest.raises(TypeError):
         file.read("1")  # type: ignore[arg-type]
@@ -227,7 +227,8 @@ def test_damaged_records_name_file_key_and_offset(rec: Path) -> None:
         file.read(3)
     assert (caught.value.key, caught.value.offset) == (3, offset)
     again = ft.RecordFile(rec)
-    assert again.keys.tolist() == [1, 2, 4, 5]
+    with pytest.warns(ft.RecordWarning, match=r"key 3 points to offset .* \(and 1 more\)"):
+        assert again.keys.tolist() == [1, 2, 4, 5]
     assert any("no readable record from" in problem for problem in again.problems)
     assert any("rebuilt from the .rec" in problem for problem in again.problems)
 
@@ -238,10 +239,37 @@ def test_broken_idx_lines(rec: Path) -> None:
     other = rec.with_name("other.idx")
     other.write_text(good.replace(good.splitlines()[1], "2\t18446744073709551615"))
     file = ft.RecordFile(rec, other)
-    assert file.keys.tolist() == [1, 2, 3, 4, 5]
+    with pytest.warns(ft.RecordWarning, match="line 2: offset 18446744073709551615"):
+        assert file.keys.tolist() == [1, 2, 3, 4, 5]
     assert file.read(2)[1] == bytes([2]) * 22
     assert "line 2: offset 18446744073709551615 lies beyond the end of the .rec" in file.problems[0]
     assert ft.RecordFile(rec).problems == ()
+
+
+def test_a_given_idx_may_name_some_of_the_records(rec: Path) -> None:
+    part = rec.with_name("part.idx")
+    part.write_text("".join(line + "\n" for line in rec.with_suffix(".idx").read_text().splitlines()[1::2]))
+    file = ft.RecordFile(rec, part)
+    assert file.keys.tolist() == [2, 4]
+    assert file.problems == ()
+    assert file.read(4) == ft.RecordFile(rec).read(4)
+    part.rename(rec.with_suffix(".idx"))  # beside the file it must name all
+    with pytest.warns(ft.RecordWarning, match="lie records that it does not name"):
+        assert ft.RecordFile(rec).keys.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_keys_of_any_width(tmp_path: Path) -> None:
+    path = tmp_path / "wide.rec"
+    keys = [-(2**63), 2**63 - 1, 0]
+    with ft.RecordWriter(path) as writer:
+        for key in keys:
+            writer.write(key, ft.IRHeader(0, 1.0, 5, 0), b"x")
+    file = ft.RecordFile(path)
+    assert file.keys.tolist() == keys
+    with pytest.raises(ValueError, match="keys must be below"):
+        file.offsets(np.array([2**64 - 1], dtype=np.uint64))
+    with pytest.raises(ValueError, match="keys must be a list of integers"):
+        file.decode(5)  # type: ignore[arg-type]
 
 
 def test_pickles_by_absolute_path(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,7 +393,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     """)
     path = tmp_path / "full.rec"
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
-    assert f"{path}: File too large" in done.stdout
+    assert f"File too large: '{path}'" in done.stdout
     assert f"{path}: the RecordWriter is closed" in done.stdout
     assert names(tmp_path) == []
 

@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet.checks import thread_count
+from fasttriplet.errors import RecordWarning
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -65,7 +67,8 @@ class RecordFile:
     path : path
         The ``.rec`` file.
     idx : path, optional
-        Its ``.idx`` file. By default the one of the same name beside it, if it is there.
+        Its ``.idx`` file. By default the one of the same name beside it, if it is there, and it must name
+        all records. One that is given may name some, for instance one half of a split.
 
     Raises
     ------
@@ -73,6 +76,11 @@ class RecordFile:
         If the file holds no records; the message says what it is instead, for instance a Git LFS pointer.
     OSError
         If the file cannot be read.
+
+    Warns
+    -----
+    RecordWarning
+        At the first use of a key, if the ``.idx`` or the ``.rec`` is not as it should be.
     """
 
     def __init__(self, path: str | os.PathLike[str], idx: str | os.PathLike[str] | None = None) -> None:
@@ -94,7 +102,11 @@ class RecordFile:
     def _table(self) -> _core.KeyTable:
         if self._loaded is None:
             idx = idx_beside(self._path) if self._idx is None else self._idx
-            self._loaded = _core.KeyTable(self._file, idx)
+            loaded = _core.KeyTable(self._file, idx, complete=self._idx is None)
+            if loaded.problems:
+                more = f" (and {len(loaded.problems) - 1} more)" if len(loaded.problems) > 1 else ""
+                warnings.warn(loaded.problems[0] + more, RecordWarning, stacklevel=3)
+            self._loaded = loaded
         return self._loaded
 
     @property
@@ -163,10 +175,12 @@ class RecordFile:
             If no record has one of the keys.
         RecordError
             If a record is damaged, holds no image, or one of another size than the first.
+        ValueError
+            If `keys` is no list of integers.
         """
         threads = thread_count(threads)
         offsets = self.offsets(keys)
-        wanted = np.ascontiguousarray(keys, dtype=np.int64)
+        wanted = _keys(keys)
         pixels, _, _ = _core.decode_rows(
             [self._file], wanted, offsets, None, size=None, skip=False, threads=threads
         )
@@ -189,11 +203,10 @@ class RecordFile:
         ------
         KeyError
             If no record has one of the keys; names the first.
+        ValueError
+            If `keys` is no list of integers.
         """
-        wanted = np.ascontiguousarray(keys)
-        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
-            raise ValueError(f"keys: expected a list of integers, got shape {wanted.shape} of {wanted.dtype}")
-        wanted = wanted.astype(np.int64, copy=False)
+        wanted = _keys(keys)
         offsets = self._table.offsets(wanted)
         unknown = np.flatnonzero(offsets < 0)
         if unknown.size:
@@ -225,6 +238,15 @@ class RecordFile:
 
     def __repr__(self) -> str:
         return f"RecordFile({str(self._path)!r})"
+
+
+def _keys(values: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    keys = np.asarray(values)
+    if keys.ndim != 1 or (keys.size and keys.dtype.kind not in "iu"):
+        raise ValueError(f"keys must be a list of integers, not {keys.dtype} of shape {keys.shape}")
+    if keys.dtype == np.uint64 and keys.size and keys.max() >= 2**63:
+        raise ValueError(f"keys must be below 2**63, not {keys.max()}")
+    return np.ascontiguousarray(keys, dtype=np.int64)
 
 
 class RecordWriter:

@@ -65,12 +65,22 @@ where
 /// The one mapping of the core's errors to Python's exceptions.
 pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match error {
-        // PyO3 picks FileNotFoundError, PermissionError, ... by the kind of the error.
-        Error::Io { ref source, .. } => std::io::Error::new(source.kind(), error.to_string()).into(),
+        // OSError itself picks FileNotFoundError, PermissionError, ... by the number.
+        Error::Io { ref path, ref source } => match source.raw_os_error() {
+            Some(number) => match strerror(py, number) {
+                Ok(reason) => PyOSError::new_err((number, reason, path.as_os_str().to_owned())),
+                Err(e) => e,
+            },
+            None => std::io::Error::new(source.kind(), error.to_string()).into(),
+        },
         Error::Record { key, offset, .. } => record_error(py, &error.to_string(), key, offset),
         Error::Value(message) => PyValueError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }
+}
+
+fn strerror(py: Python<'_>, number: i32) -> PyResult<String> {
+    py.import("os")?.call_method1("strerror", (number,))?.extract()
 }
 
 fn record_error(py: Python<'_>, message: &str, key: Option<i64>, offset: Option<u64>) -> PyErr {

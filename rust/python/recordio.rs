@@ -40,17 +40,20 @@ impl PyRecordFile {
     /// The record at `offset`; `key` only names it in errors.
     #[pyo3(signature = (offset, key=None))]
     fn record_at<'py>(&self, py: Python<'py>, offset: u64, key: Option<i64>) -> PyResult<PyRecord<'py>> {
-        let record = self.file.record_at(offset).map_err(|e| match key {
+        // Without the GIL: reading may wait for a disk.
+        let record = py.detach(|| {
+            self.file.record_at(offset).map(|record| (record.header, record.payload.into_owned()))
+        });
+        let (header, payload) = record.map_err(|e| match key {
             Some(key) => call::to_python(py, e.with_key(key)),
             None => call::to_python(py, e),
         })?;
-        let header = record.header;
         let label = if header.flag == 0 {
             header.label.into_pyobject(py)?.into_any().unbind()
         } else {
             PyArray1::from_vec(py, header.labels).into_any().unbind()
         };
-        Ok((header.flag, label, header.id, header.id2, PyBytes::new(py, &record.payload)))
+        Ok((header.flag, label, header.id, header.id2, PyBytes::new(py, &payload)))
     }
 }
 
@@ -63,15 +66,16 @@ struct PyKeyTable {
 #[pymethods]
 impl PyKeyTable {
     #[new]
-    #[pyo3(signature = (file, idx=None, threads=None))]
+    #[pyo3(signature = (file, idx, *, complete))]
     fn new(
         py: Python<'_>,
         file: &Bound<'_, PyRecordFile>,
         idx: Option<PathBuf>,
-        threads: Option<usize>,
+        complete: bool,
     ) -> PyResult<Self> {
         let file = &file.get().file;
-        let table = call::run(py, threads, move |interrupt| KeyTable::load(file, idx.as_deref(), interrupt))?;
+        let table =
+            call::run(py, None, move |interrupt| KeyTable::load(file, idx.as_deref(), complete, interrupt))?;
         Ok(Self { table })
     }
 

@@ -193,22 +193,35 @@ pub struct KeyTable {
 
 impl KeyTable {
     /// Reads the `.idx` file, checks it against the `.rec`, and goes through the `.rec` itself where
-    /// the `.idx` is missing (`None`) or does not fit.
-    pub fn load(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Result<Self> {
-        Self::load_touching(TOUCHED, file, idx, interrupt)
+    /// the `.idx` is missing (`None`) or does not fit. It fits if each entry names a record, and with
+    /// `complete`, if no record is left out.
+    pub fn load(
+        file: &RecordFile,
+        idx: Option<&Path>,
+        complete: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        Self::load_touching(TOUCHED, file, idx, complete, interrupt)
     }
 
     fn load_touching(
         touched: usize,
         file: &RecordFile,
         idx: Option<&Path>,
+        complete: bool,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let size = file.bytes().len() as u64;
         let entries = match idx.map(|idx| Entries::from_idx(idx, size)).transpose()? {
             None => Entries::rebuilt(file, None, Vec::new(), interrupt)?,
             Some(Err(what)) => Entries::rebuilt(file, None, vec![rebuilt_because(&what)], interrupt)?,
-            Some(Ok(mut entries)) => match entries.find_break(touched, file, interrupt)? {
+            // Broken lines may have named the records that are left out.
+            Some(Ok(mut entries)) => match entries.find_break(
+                touched,
+                file,
+                complete || !entries.problems.is_empty(),
+                interrupt,
+            )? {
                 None => entries,
                 Some(broken) => {
                     let name = idx.unwrap_or(file.path()).display();
@@ -258,17 +271,23 @@ impl KeyTable {
 
 impl Entries {
     /// Checks `touched` records, at least 2, or all where there are no more.
-    fn find_break(&self, touched: usize, file: &RecordFile, interrupt: &Interrupt) -> Result<Option<Break>> {
+    fn find_break(
+        &self,
+        touched: usize,
+        file: &RecordFile,
+        complete: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Option<Break>> {
         let count = self.offsets.len();
         if count <= touched {
-            return Ok(self.visit(file, true, interrupt, |(): &mut (), _, _| ())?.err());
+            return Ok(self.visit(file, complete, interrupt, |(): &mut (), _, _| ())?.err());
         }
         let spread = (0..touched).into_par_iter().map(|i| {
             if i.is_multiple_of(CHUNK) {
                 interrupt.check()?;
             }
             let place = (i as u128 * (count - 1) as u128 / (touched - 1) as u128) as usize; // both ends included
-            Ok(self.check(place, file, true).err())
+            Ok(self.check(place, file, complete).err())
         });
         spread.find_map_first(Result::transpose).transpose()
     }
@@ -320,7 +339,7 @@ mod tests {
         let lines: Vec<&str> = good.lines().collect();
         let load = |lines: &[&str], touched| {
             fs::write(&idx, lines.join("\n")).unwrap();
-            KeyTable::load_touching(touched, &file, Some(&idx), &Interrupt::new()).unwrap()
+            KeyTable::load_touching(touched, &file, Some(&idx), true, &Interrupt::new()).unwrap()
         };
         // 12 of 99 entries: 0, 8, 17, ... 98.
         assert!(load(&lines, 12).problems().is_empty());

@@ -103,7 +103,10 @@ fn rows(
 struct Piece {
     scan: Scan,
     unreadable: Problems,
-    fraction: Option<(i64, u64, f32)>,
+    /// Images whose label is no integer.
+    unlabelled: Problems,
+    first_unlabelled: Option<(i64, u64, f32)>,
+    unlabelled_count: usize,
 }
 
 impl Piece {
@@ -115,8 +118,11 @@ impl Piece {
         }
         let label = header.first_label();
         // NaN and infinity have the fraction NaN; above 2^63 no i64 is meant.
-        if (label.fract() != 0.0 || label.abs() >= 9.2e18) && self.fraction.is_none() {
-            self.fraction = Some((key, offset, label));
+        if label.fract() != 0.0 || label.abs() >= 9.2e18 {
+            self.first_unlabelled.get_or_insert((key, offset, label));
+            self.unlabelled_count += 1;
+            self.unlabelled.add(|| format!("key {key}, offset {offset}: {}", no_identity(label)));
+            return;
         }
         self.scan.keys.push(key);
         self.scan.labels.push(label as i64);
@@ -136,16 +142,19 @@ impl Piece {
             rebuilt,
             ..Scan::default()
         };
-        let mut unreadable = Problems::default();
+        let (mut unreadable, mut unlabelled) = (Problems::default(), Problems::default());
+        // A few such labels are damage; if most are, the labels of this file name no identities.
+        let fractions: usize = pieces.iter().map(|piece| piece.unlabelled_count).sum();
+        let first = pieces.iter().find_map(|piece| piece.first_unlabelled);
+        if let Some((key, offset, label)) = first.filter(|_| fractions >= images) {
+            return Err(Error::Record {
+                path: file.path().to_owned(),
+                key: Some(key),
+                offset: Some(offset),
+                what: no_identity(label),
+            });
+        }
         for piece in pieces {
-            if let Some((key, offset, label)) = piece.fraction {
-                return Err(Error::Record {
-                    path: file.path().to_owned(),
-                    key: Some(key),
-                    offset: Some(offset),
-                    what: format!("label {label}; expected an integer that names the identity"),
-                });
-            }
             scan.keys.extend(piece.scan.keys);
             scan.labels.extend(piece.scan.labels);
             scan.offsets.extend(piece.scan.offsets);
@@ -155,12 +164,18 @@ impl Piece {
                 *scan.flags.entry(flag).or_default() += count;
             }
             unreadable.append(piece.unreadable);
+            unlabelled.append(piece.unlabelled);
         }
         let name = file.path().display();
-        let lines = unreadable.into_lines("records without a usable header");
+        let mut lines = unreadable.into_lines("records without a usable header");
+        lines.extend(unlabelled.into_lines("images without a usable label, left out"));
         scan.problems.extend(lines.into_iter().map(|line| format!("{name}, {line}")));
         Ok(scan)
     }
+}
+
+fn no_identity(label: f32) -> String {
+    format!("label {label}; expected an integer that names the identity")
 }
 
 #[cfg(test)]
@@ -205,7 +220,7 @@ mod tests {
 
         fn table(&self) -> KeyTable {
             let file = RecordFile::open(&self.rec).unwrap();
-            KeyTable::load(&file, Some(&self.idx), &Interrupt::new()).unwrap()
+            KeyTable::load(&file, Some(&self.idx), true, &Interrupt::new()).unwrap()
         }
     }
 
@@ -358,7 +373,7 @@ mod tests {
                         prop_assert!(file.record_at(*offset).is_ok());
                     }
                 }
-                let table = KeyTable::load(&file, idx, &Interrupt::new()).unwrap();
+                let table = KeyTable::load(&file, idx, true, &Interrupt::new()).unwrap();
                 for key in table.keys() {
                     prop_assert!(table.offset_of(*key).is_some());
                 }

@@ -186,7 +186,8 @@ mod tests {
         writer.finish().unwrap();
         assert_eq!(names(folder.path()), ["a.idx", "a.rec"]);
         let file = RecordFile::open(&path).unwrap();
-        let table = KeyTable::load(&file, Some(&folder.path().join("a.idx")), &Interrupt::new()).unwrap();
+        let table =
+            KeyTable::load(&file, Some(&folder.path().join("a.idx")), true, &Interrupt::new()).unwrap();
         assert_eq!(table.keys(), [5, 3, 9]);
         assert!(table.problems().is_empty());
         let record = file.record_at(table.offset_of(9).unwrap()).unwrap();
