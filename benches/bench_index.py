@@ -14,7 +14,6 @@ records and scaled up.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
 import subprocess
@@ -26,12 +25,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import report
+
 BARS = {
-    "from nothing, with .idx": ("seconds", 3.0),
-    "from nothing, without .idx": ("seconds", 3.0),
-    "from the cache": ("seconds", 0.3),
-    "triplet_seq": ("seconds", 0.5),
-}
+    "from nothing, with .idx": 3.0,
+    "from nothing, without .idx": 3.0,
+    "from the cache": 0.3,
+    "triplet_seq": 0.5,
+}  # seconds
 MEMORY_BAR_MB = 300
 PER_IDENTITY = 20
 PEER_RECORDS = 20_000
@@ -97,11 +98,12 @@ def child(step: str, path: Path) -> dict[str, Any]:
         return measure(lambda: [recordio.unpack(file.read_idx(key))[0].label for key in keys], begin)
     import fasttriplet as ft  # noqa: PLC0415
 
+    index_rec, triplet_seq = ft.index_rec, ft.triplet_seq  # their first use imports Polars
     if step == "triplet_seq":
-        index = ft.index_rec(path)
-        return measure(lambda: ft.triplet_seq(index), begin)
+        index = index_rec(path)
+        return measure(lambda: triplet_seq(index), begin)
     cached = step == "from the cache"
-    return measure(lambda: ft.index_rec(path, cache=cached), begin)
+    return measure(lambda: index_rec(path, cache=cached), begin)
 
 
 def in_child(step: str, path: Path) -> dict[str, Any]:
@@ -138,13 +140,15 @@ def run(records: int, folder: Path) -> dict[str, Any]:
     return results
 
 
-def verdicts(results: dict[str, Any]) -> dict[str, bool]:
-    met = {}
-    for step, (field, bar) in BARS.items():
-        if step in results:
-            met[f"{step} <= {bar} s"] = results[step][field] <= bar
-    worst = max(results[step]["anon_mb"] for step in BARS if step in results and step != "triplet_seq")
-    return met | {f"memory beyond the file map <= {MEMORY_BAR_MB} MB": worst <= MEMORY_BAR_MB}
+def flat(results: dict[str, Any]) -> dict[str, Any]:
+    """One line for each number, and whether the bars are met."""
+    lines: dict[str, Any] = {}
+    for step, numbers in results.items():
+        lines |= {f"{step}, {name}": value for name, value in numbers.items()}
+    for step, bar in BARS.items():
+        lines[f"{step} in {bar} s or less"] = results[step]["seconds"] <= bar
+    worst = max(results[step]["anon_mb"] for step in BARS if step != "triplet_seq")
+    return lines | {f"{MEMORY_BAR_MB} MB beyond the file map or less": worst <= MEMORY_BAR_MB}
 
 
 def main() -> None:
@@ -161,14 +165,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         results = run(options.records, Path(folder))
-    met = verdicts(results)
-    if options.json:
-        print(json.dumps({"results": results, "bars": met}, indent=2))
-        return
-    for step, numbers in results.items():
-        print(f"{step:<28}", "  ".join(f"{name} {value}" for name, value in numbers.items()))
-    for bar, reached in met.items():
-        print("  met " if reached else "  NOT met ", bar)
+    report(f"indexing {options.records:,} records", flat(results), as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -54,14 +54,15 @@ def report(title: str, results: dict[str, Any], *, as_json: bool) -> None:
     table.add_column("what")
     table.add_column("value", justify="right")
     for name, value in results.items():
-        table.add_row(
-            name,
-            f"{value:,.3f}"
-            if isinstance(value, float)
-            else f"{value:,}"
-            if isinstance(value, int)
-            else str(value),
-        )
+        table.add_row(name, _shown(value))
     console = Console()
     console.print(table)
     console.print(", ".join(f"{name}: {value}" for name, value in describe().items()), style="dim")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
