@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 import fasttriplet as ft
+import reference
 from fasttriplet.cli.pack import pack as command
+from fasttriplet.mxnet.networks import save_untrained, small_convnet
 from fasttriplet.packing import natural, pack
 
 RNG = np.random.default_rng(5)
@@ -290,19 +293,24 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     assert not any(out.iterdir())
 
 
-def test_omniglot(real_data: Path, tmp_path: Path) -> None:
-    """242 handwritten characters, 20 drawings of each, as 1-bit PNGs."""
-    root, unpacked = tmp_path / "characters", tmp_path / "unpacked"
-    for archive in sorted((real_data / "omniglot").glob("*.zip")):
+def unzip_characters(archives: Path, folder: Path) -> Path:
+    """One folder for each of the 242 characters, 20 drawings in each, as 1-bit PNGs."""
+    unpacked, root = folder / "unpacked", folder / "characters"
+    for archive in sorted(archives.glob("*.zip")):
         with zipfile.ZipFile(archive) as pictures:
             pictures.extractall(unpacked)
-    first = unpacked / "images_background_small1"
-    out = tmp_path / "omniglot.rec"
-    assert "If the identities are one level deeper, pack that folder" in refused(first, out)
     root.mkdir()
     for path in sorted(unpacked.glob("images_background_small?/*/*")):
         if not (root / f"{path.parent.name}-{path.name}").exists():  # Greek and Latin are in both archives
-            path.rename(root / f"{path.parent.name}-{path.name}")
+            shutil.copytree(path, root / f"{path.parent.name}-{path.name}")
+    return root
+
+
+def test_omniglot(real_data: Path, tmp_path: Path) -> None:
+    root = unzip_characters(real_data / "omniglot", tmp_path)
+    out = tmp_path / "omniglot.rec"
+    deeper = refused(tmp_path / "unpacked" / "images_background_small1", out)
+    assert "If the identities are one level deeper, pack that folder" in deeper
     done = pack(root, out)
     assert (done.images, done.identities, done.size) == (4840, 242, (105, 105))
     index = ft.index_rec(out)
@@ -311,6 +319,24 @@ def test_omniglot(real_data: Path, tmp_path: Path) -> None:
     drawn = sorted((root / "Balinese-character01").iterdir())
     assert np.abs(pixels[0] - np.asarray(Image.open(drawn[0]).convert("RGB"))).mean() < 1
     assert (pixels.max(axis=-1) == pixels.min(axis=-1)).all()
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_omniglot_is_mined_with_an_untrained_network(real_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "omniglot.rec"
+    pack(unzip_characters(real_data / "omniglot", tmp_path), out, size=(64, 64))
+    save_untrained(str(tmp_path / "net"), small_convnet(32), (64, 64), seed=1)
+    embedder = ft.load_embedder(f"mxnet:{tmp_path / 'net'},0")
+    result = ft.mine_rec(out, model=embedder, images_per_identity=2, margin=0.2)
+    # The same by hand, with the plain definition in place of the miner.
+    seq = ft.triplet_seq(ft.index_rec(out), images_per_identity=2)
+    embeddings = embedder.embed(seq, ft.RecordFile(out).decode(seq["key"].to_numpy()))
+    seed, keys = ft.epoch_seed(0, 0), seq["key"].to_list()
+    expected = reference.mine(embeddings, seq["label"].to_list(), margin=0.2, ids=keys, seed=seed)
+    names = ("anchor_key", "positive_key", "negative_key", "d_ap", "d_an")
+    assert len(expected) > 200
+    assert result.triplets.select(names).collect().rows() == expected
 
 
 def test_a_packed_file_holds_the_same_images(real_data: Path, tmp_path: Path) -> None:
