@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-slow lint format bench clean
+.PHONY: help build demo test test-slow lint format bench peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,5 +53,16 @@ bench: build ## the short set of benches, with peers in the same run
 	$(BIN)/python benches/bench_index.py
 	$(BIN)/python benches/bench_decode.py
 
+peers: build $(PEERS)/.built ## .venv-peers with PyTorch, pytorch-metric-learning and faiss: runs their tests and bench
+	$(PEERS)/bin/python -m pytest --quiet tests/test_torch.py
+	$(PEERS)/bin/python benches/bench_peers.py
+
+# With the extension that `build` left in python/: it is abi3, so it fits this Python and NumPy 2, too.
+$(PEERS)/.built: requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
+	echo $(CURDIR)/python > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fasttriplet.pth
+	@touch $@
+
 clean: ## remove everything that was built
-	rm -rf target $(VENV) python/fasttriplet/_core*.so demo
+	rm -rf target $(VENV) $(PEERS) python/fasttriplet/_core*.so demo

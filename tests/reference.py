@@ -1,4 +1,4 @@
-"""The definition of a mined triplet in plain NumPy, float64, one pair at a time.
+"""The definition of a mined triplet in plain NumPy, float64, one anchor at a time.
 
 Slow and obviously right: the tests compare `fasttriplet.mine` with `mine` below for equality, picks and
 distances to the last bit. Nothing here is shared with the package.
@@ -6,6 +6,7 @@ distances to the last bit. Nothing here is shared with the package.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,27 +18,32 @@ MASK64 = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
 
 
-def sum8(values: NDArray[np.float64]) -> float:
-    """Sum in the defined order: 8 lanes filled round robin, then halves added onto halves."""
-    lanes = np.zeros(8)
-    for row in np.append(values, np.zeros(-len(values) % 8)).reshape(-1, 8):
-        lanes = lanes + row
-    lanes = lanes[:4] + lanes[4:]
-    lanes = lanes[:2] + lanes[2:]
-    return float(lanes[0] + lanes[1])
+def sum8(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum of each row in the defined order: 8 lanes filled round robin, then halves added onto halves."""
+    count, dim = values.shape
+    padded = np.hstack([values, np.zeros((count, -dim % 8))])
+    lanes = np.zeros((count, 8))
+    for start in range(0, dim, 8):
+        lanes = lanes + padded[:, start : start + 8]
+    lanes = lanes[:, :4] + lanes[:, 4:]
+    lanes = lanes[:, :2] + lanes[:, 2:]
+    return lanes[:, 0] + lanes[:, 1]
 
 
-def normalized(row: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide by the L2 norm in float64, round to float32; a zero row stays zero."""
-    wide = row.astype(np.float64)
+def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide each row by its L2 norm in float64, round to float32; a zero row stays zero."""
+    wide = rows.astype(np.float64)
     norm = np.sqrt(sum8(wide * wide))
-    return row if norm == 0 else (wide / norm).astype(np.float32)
+    norm[norm == 0] = 1
+    unit: NDArray[np.float32] = (wide / norm[:, None]).astype(np.float32)
+    return unit
 
 
-def distance(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
-    """Squared L2 distance, evaluated in float64 on float32 rows."""
-    difference = x.astype(np.float64) - y.astype(np.float64)
-    return sum8(difference * difference)
+def distances(x: NDArray[np.float32], rows: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
+    """Distance of x to each row, evaluated in float64 on float32 rows."""
+    difference = x.astype(np.float64) - rows.astype(np.float64)
+    square = sum8(difference * difference)
+    return {"sqeuclidean": square, "euclidean": np.sqrt(square), "cosine": square / 2}[metric]
 
 
 def mix64(z: int) -> int:
@@ -54,15 +60,20 @@ def mix32(z: int) -> int:
     return z ^ (z >> 15)
 
 
+@lru_cache(1 << 14)
 def code(seed: int, identifier: int) -> int:
     """64 random-looking bits of a row, by its id."""
     return mix64(mix64((identifier + GOLDEN) & MASK64) ^ mix64((seed + 2 * GOLDEN) & MASK64))
 
 
+@lru_cache(1 << 14)
+def pair_code(seed: int, anchor: int, positive: int) -> int:
+    return mix64((mix64(code(seed, anchor) ^ GOLDEN) + code(seed, positive)) & MASK64)
+
+
 def priority(seed: int, anchor: int, positive: int, negative: int) -> int:
     """Keyed hash of a triplet: among the qualifying negatives of a pair the smallest is picked."""
-    pair = mix64((mix64(code(seed, anchor) ^ GOLDEN) + code(seed, positive)) & MASK64)
-    mixed = code(seed, negative) ^ pair
+    mixed = code(seed, negative) ^ pair_code(seed, anchor, positive)
     return mix32(mixed & 0xFFFFFFFF) << 32 | mix32(mixed >> 32)
 
 
@@ -85,36 +96,53 @@ def mine(
     negatives_per_pair: int = 1,
     pairs: str = "unordered",
     max_ap: float | None = None,
+    metric: str = "sqeuclidean",
     normalize: bool = True,
+    references: NDArray[np.float32] | None = None,
+    reference_labels: Any = None,
     ids: Any = None,
+    reference_ids: Any = None,
     seed: int = 0,
 ) -> list[Triplet]:
-    """(anchor, positive, negative, d_ap, d_an), ascending in the first three."""
-    rows = [normalized(row) if normalize else row for row in embeddings]
-    labels = list(labels)
-    ids = list(range(len(rows))) if ids is None else [int(i) for i in ids]
+    """(anchor, positive, negative, d_ap, d_an), ascending in the first three.
+
+    Anchors are the embeddings; positives and negatives are the references, by default the embeddings
+    again. The anchor is not its own positive: where it is known that a reference is the anchor, by its id.
+    """
+    alone = references is None
+    if references is None:
+        references, reference_labels, reference_ids = embeddings, labels, ids
+    same_row = alone or ids is not None  # the same id in both sets means the same row
+    labels, other_labels = list(labels), list(reference_labels)
+    ids = list(range(len(embeddings))) if ids is None else [int(i) for i in ids]
+    other_ids = list(range(len(references))) if reference_ids is None else [int(i) for i in reference_ids]
+    rows = normalized(embeddings) if normalize else embeddings
+    others = normalized(references) if normalize else references
     triplets = []
     for a in range(len(rows)):
-        d = [distance(rows[a], row) for row in rows]
+        d = distances(rows[a], others, metric).tolist()
         positives = [
             (d[p], p)
-            for p in range(len(rows))
-            if p != a and labels[p] == labels[a] and (pairs != "unordered" or a < p)
+            for p in range(len(others))
+            if other_labels[p] == labels[a]
+            and not (same_row and other_ids[p] == ids[a])
+            and not (alone and pairs == "unordered" and p < a)
         ]
         positives = [(d_ap, p) for d_ap, p in positives if max_ap is None or d_ap <= max_ap]
         if pairs == "hardest" and positives:
-            positives = [max(positives, key=lambda dp: (dp[0], -ids[dp[1]]))]
+            positives = [max(positives, key=lambda dp: (dp[0], -other_ids[dp[1]]))]
         if pairs == "easiest" and positives:
-            positives = [min(positives, key=lambda dp: (dp[0], ids[dp[1]]))]
+            positives = [min(positives, key=lambda dp: (dp[0], other_ids[dp[1]]))]
+        negatives = [n for n in range(len(others)) if other_labels[n] != labels[a]]
         for d_ap, p in positives:
             found = [
-                (priority(seed, ids[a], ids[p], ids[n]), d[n], n)
-                for n in range(len(rows))
-                if labels[n] != labels[a] and qualifies(band, d_ap, d[n], margin)
+                (priority(seed, ids[a], other_ids[p], other_ids[n]), d[n], n)
+                for n in negatives
+                if qualifies(band, d_ap, d[n], margin)
             ]
             if pick == "random":
                 found = sorted(found)[:negatives_per_pair]
             if pick == "hardest":
                 found = sorted(found, key=lambda f: (f[1], f[0]))[:negatives_per_pair]
-            triplets += [(ids[a], ids[p], ids[n], d_ap, d_an) for _, d_an, n in found]
+            triplets += [(ids[a], other_ids[p], other_ids[n], d_ap, d_an) for _, d_an, n in found]
     return sorted(triplets)

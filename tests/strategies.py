@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 BANDS = ("semihard", "violating", "hard", "any")
 PICKS = ("random", "hardest", "all")
 PAIRS = ("unordered", "ordered", "hardest", "easiest")
+METRICS = ("sqeuclidean", "euclidean", "cosine")
 
 # On a grid of small integers every distance is exact, and ties are everywhere.
 grid_values = st.integers(-2, 2).map(np.float32)
@@ -21,6 +22,8 @@ wild_values = st.one_of(
     st.sampled_from([0.0, 1e-45, 1e-38, 1e-20, 1.0, 1e19, 3e38]).map(np.float32),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+
+any_ids = st.integers(-(2**63), 2**63 - 1)
 
 
 @st.composite
@@ -34,14 +37,51 @@ def datasets(draw: st.DrawFn, values: st.SearchStrategy[Any], most: int = 16) ->
     labels: Any = draw(st.lists(st.integers(-1, draw(st.integers(-1, 6))), min_size=n, max_size=n))
     if draw(st.booleans()):
         labels = [f"person {label}" for label in labels]
-    any_ids = st.integers(-(2**63), 2**63 - 1)
     ids = draw(st.none() | st.lists(any_ids, min_size=n, max_size=n, unique=True))
     return {"embeddings": embeddings, "labels": labels, "ids": ids}
 
 
+@st.composite
+def datasets_with_references(
+    draw: st.DrawFn, values: st.SearchStrategy[Any], most: int = 16
+) -> dict[str, Any]:
+    """A dataset and a second set for it, which may repeat its rows and ids and lack its labels.
+
+    A row that has the id of an embedding has its label, and often its values.
+    """
+    dataset = draw(datasets(values, most))
+    embeddings, labels, ids = dataset["embeddings"], dataset["labels"], dataset["ids"]
+    n, dim = embeddings.shape
+    m = draw(st.integers(0, most))
+    references: NDArray[np.float32] = draw(hnp.arrays(np.float32, (m, dim), elements=values, fill=values))
+    reference_labels: list[Any] = draw(st.lists(st.integers(-1, 7), min_size=m, max_size=m))
+    if n and isinstance(labels[0], str):
+        reference_labels = [f"person {label}" for label in reference_labels]
+    if n and m and draw(st.booleans()):  # rows of one set in the other
+        copies = draw(st.lists(st.none() | st.integers(0, n - 1), min_size=m, max_size=m))
+        for row, copied in enumerate(copies):
+            if copied is not None:
+                references[row] = embeddings[copied]
+    reference_ids = None
+    if ids is not None:
+        known = st.sampled_from(ids) if n else st.nothing()
+        reference_ids = draw(st.lists(known | any_ids, min_size=m, max_size=m, unique=True))
+        same_values = draw(st.booleans())
+        for row, i in enumerate(reference_ids):
+            if i in ids:
+                reference_labels[row] = labels[ids.index(i)]
+                if same_values:
+                    references[row] = embeddings[ids.index(i)]
+    return dataset | {
+        "references": references,
+        "reference_labels": reference_labels,
+        "reference_ids": reference_ids,
+    }
+
+
 def options() -> st.SearchStrategy[dict[str, Any]]:
     """Every option of `mine` that changes what is mined."""
-    distances = st.sampled_from([0.0, 1.0, 2.0, 0.3]) | st.floats(0, 8)
+    distances = st.sampled_from([0.0, 1.0, 2.0, 0.3, 0.5, 2**0.5]) | st.floats(0, 8)
     return st.fixed_dictionaries(
         {
             "margin": distances | st.just(float("inf")),
@@ -50,7 +90,8 @@ def options() -> st.SearchStrategy[dict[str, Any]]:
             "pairs": st.sampled_from(PAIRS),
             "negatives_per_pair": st.integers(1, 3),
             "max_ap": st.none() | distances,
+            "metric": st.sampled_from(METRICS),
             "normalize": st.booleans(),
             "seed": st.integers(0, 2**64 - 1),
         }
-    )
+    ).map(lambda drawn: drawn | {"normalize": drawn["normalize"] or drawn["metric"] == "cosine"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -23,7 +24,15 @@ def test_every_public_name_is_there() -> None:
 
 def test_importing_it_waits_for_nothing_heavy() -> None:
     code = (
-        "import sys, fasttriplet as ft; heavy = {'numpy', 'polars', 'rich', 'mxnet'}; "
+        "import sys, fasttriplet as ft; heavy = {'numpy', 'polars', 'rich', 'mxnet', 'torch'}; "
         "assert not heavy & set(sys.modules); assert ft.mine; assert 'polars' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_pytorch_its_part_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("fasttriplet.torch")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r"needs PyTorch.*pip install 'fasttriplet\[torch\]'"):
+        importlib.import_module("fasttriplet.torch")

@@ -11,14 +11,14 @@ __version__: str
 def instruction_set() -> str: ...
 def instruction_sets() -> list[str]: ...
 def mine(
-    embeddings: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    ids: NDArray[np.int64] | None,
+    anchors: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None],
+    references: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None] | None,
     *,
     band: Literal["semihard", "violating", "hard", "any"],
     pick: Literal["random", "hardest", "all"],
     negatives_per_pair: int,
     pairs: Literal["unordered", "ordered", "hardest", "easiest"],
+    metric: Literal["sqeuclidean", "euclidean", "cosine"],
     margin: float,
     max_ap: float | None,
     normalize: bool,

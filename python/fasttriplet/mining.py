@@ -189,9 +189,9 @@ def mine(
     one_of("normalize", normalize, (False, True))
     rows = _embeddings(embeddings)
     anchor, positive, negative, d_ap, d_an, counts = _core.mine(
-        rows,
-        _labels(labels, len(rows)),
-        None if ids is None else _ids(ids, len(rows)),
+        (rows, _labels(labels, len(rows)), None if ids is None else _ids(ids, len(rows))),
+        None,
+        metric=metric,
         band=band,
         pick=pick,
         negatives_per_pair=min(whole_number("negatives_per_pair", negatives_per_pair, 1), max(1, len(rows))),

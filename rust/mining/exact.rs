@@ -42,28 +42,26 @@ fn squared_norm_body(x: &[f32]) -> f64 {
 
 per_isa! {
     /// Squared L2 distance of two rows, padded to a multiple of [`LANES`].
-    pub fn distance(x: &[f32], y: &[f32]) -> f64 {
-        portable => distance_body,
-        avx2 => distance_body,
-        avx512 => distance_body,
-    }
+    pub fn distance(x: &[f32], y: &[f32]) -> f64 => distance_body
 }
 
 per_isa! {
     /// Squared L2 norm of a row, padded to a multiple of [`LANES`].
-    pub fn squared_norm(x: &[f32]) -> f64 {
-        portable => squared_norm_body,
-        avx2 => squared_norm_body,
-        avx512 => squared_norm_body,
-    }
+    pub fn squared_norm(x: &[f32]) -> f64 => squared_norm_body
 }
 
-/// Divides a row by its L2 norm in float64 and rounds to float32. A zero row stays zero.
-pub fn normalize(isa: super::Isa, row: &mut [f32]) {
-    let norm = squared_norm(isa, row).sqrt();
+#[inline(always)]
+fn normalize_body(row: &mut [f32]) {
+    let norm = squared_norm_body(row).sqrt();
     if norm > 0.0 {
         for x in row {
             *x = (f64::from(*x) / norm) as f32;
         }
     }
+}
+
+per_isa! {
+    /// Divides a row, padded to a multiple of [`LANES`], by its L2 norm in float64 and rounds to float32.
+    /// A zero row stays zero.
+    pub fn normalize(row: &mut [f32]) => normalize_body
 }

@@ -13,7 +13,7 @@
 //!   order that one key gives the negatives tells nothing about the order that another key gives.
 //!
 //! Two halves instead of one 64-bit mixer, because a scan needs only the low one: 32-bit lanes,
-//! two multiplications, 16 candidates in about ten AVX-512 instructions. `tests/test_picks.py`
+//! two multiplications, 16 candidates in six AVX-512 instructions ([`probe`](super::probe)). `tests/test_picks.py`
 //! checks uniformity and independence (chi-square over seeds, pairs and ids).
 
 /// 2^64 / golden ratio, the increment of `SplitMix64`.
@@ -26,12 +26,21 @@ const fn mix64(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A 32-bit mixer with two multiplications; constants from Wellons' hash prospector (bias 0.107).
+/// Multipliers of [`mix32`], from Wellons' hash prospector (bias 0.107).
+pub const MULTIPLIERS: [u32; 2] = [0x21F0_AAAD, 0xD35A_2D97];
+
+/// A 32-bit mixer with two multiplications.
 #[inline(always)]
-pub const fn mix32(mut z: u32) -> u32 {
-    z = (z ^ (z >> 16)).wrapping_mul(0x21F0_AAAD);
-    z = (z ^ (z >> 15)).wrapping_mul(0xD35A_2D97);
+pub const fn mix32(z: u32) -> u32 {
+    let mut z = fold(z).wrapping_mul(MULTIPLIERS[0]);
+    z = (z ^ (z >> 15)).wrapping_mul(MULTIPLIERS[1]);
     z ^ (z >> 15)
+}
+
+/// The first step of [`mix32`]. It is linear: `fold(code ^ key)` is `fold(code) ^ fold(key)`.
+#[inline(always)]
+pub const fn fold(z: u32) -> u32 {
+    z ^ (z >> 16)
 }
 
 /// The code of the row with this id.

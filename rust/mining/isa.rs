@@ -73,30 +73,26 @@ impl Isa {
 }
 
 /// Defines a function whose body is compiled once for each instruction set, and which takes the
-/// [`Isa`] to run on as its first argument. The bodies are `#[inline(always)]` functions.
+/// [`Isa`] to run on as its first argument. The body is an `#[inline(always)]` function.
 macro_rules! per_isa {
     (
         $(#[$meta:meta])*
-        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? {
-            portable => $portable:expr,
-            avx2 => $avx2:expr,
-            avx512 => $avx512:expr,
-        }
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? => $body:path
     ) => {
         $(#[$meta])*
         $vis fn $name(isa: $crate::mining::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
-                $avx2($($arg),*)
+                $body($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($arg: $ty),*) $(-> $ret)? {
-                $avx512($($arg),*)
+                $body($($arg),*)
             }
             match isa.0 {
-                $crate::mining::isa::Kind::Portable => $portable($($arg),*),
+                $crate::mining::isa::Kind::Portable => $body($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
                 $crate::mining::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },

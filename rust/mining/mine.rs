@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::pairs::{Pair, pairs_of};
 use super::picked::{Negative, Picked};
-use super::points::{Place, Points};
+use super::points::{Place, Sets};
 use super::probe::{self, Hit};
-use super::screen::{self, Precision, Screen, Window};
+use super::screen::{self, Screen, Window};
 use super::{Input, Isa, Options, Pick, Stats, Triplets, exact, hash};
 use crate::{Interrupt, Result};
 
@@ -28,53 +28,38 @@ const TRIES: usize = 24;
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
     input.check()?;
     let isa = Isa::choose()?;
-    let points = Points::new(input, options, isa)?;
-    let miner = Miner { points: &points, options, isa };
+    let sets = Sets::new(input, options, isa, interrupt)?;
+    let screen = Screen::new(&sets, isa, interrupt)?;
+    let miner = Miner { sets: &sets, screen: &screen, options, isa };
     let mut found = Found::default();
-    let mut screen = None;
-    for anchors in rounds(&points) {
+    for anchors in rounds(&sets) {
         let mut round = miner.open(&anchors, interrupt)?;
-        if !round.open.is_empty() {
-            let screen = match &screen {
-                Some(screen) => screen,
-                None => screen.insert(Screen::new(&points, precision(options.pick), isa, interrupt)?),
-            };
-            let open = std::mem::take(&mut round.open);
-            round = round.and(miner.screen(open, screen, interrupt)?);
-        }
-        found = found.and(round);
+        let open = std::mem::take(&mut round.open);
+        found = found.and(round).and(miner.screen(open, interrupt)?);
     }
     found.triplets.par_sort_unstable_by_key(|t| (t.anchor, t.positive, t.negative));
     interrupt.check()?;
-    Ok(found.with_ids(input, &points))
+    Ok(found.with_ids(&sets))
 }
 
 /// Anchors in rounds of about [`ROUND`] pairs.
-fn rounds(points: &Points) -> Vec<Vec<Place>> {
+fn rounds(sets: &Sets) -> Vec<Vec<Place>> {
     let mut rounds = vec![Vec::new()];
     let mut pairs = 0;
-    for place in 0..points.len() as Place {
+    for place in 0..sets.anchors.len() as Place {
         if pairs > ROUND {
             rounds.push(Vec::new());
             pairs = 0;
         }
         rounds.last_mut().expect("there is always one").push(place);
-        pairs += points.identity_run(place).len();
+        pairs += sets.identity_run(place).len();
     }
     rounds
 }
 
-/// Random picks reach the screen where few rows qualify, and then most of those that pass need no
-/// exact distance, because an earlier one had a smaller hash. The other picks look at all that pass.
-fn precision(pick: Pick) -> Precision {
-    match pick {
-        Pick::Random => Precision::Coarse,
-        Pick::Hardest | Pick::All => Precision::Fine,
-    }
-}
-
 struct Miner<'a> {
-    points: &'a Points,
+    sets: &'a Sets,
+    screen: &'a Screen<'a>,
     options: &'a Options,
     isa: Isa,
 }
@@ -102,6 +87,13 @@ struct Triplet {
     d_an: f64,
 }
 
+/// Memory of the first step that is used again.
+#[derive(Default)]
+struct Scratch {
+    marks: Vec<u64>,
+    hits: Vec<Hit>,
+}
+
 #[derive(Default)]
 struct Found {
     triplets: Vec<Triplet>,
@@ -116,27 +108,27 @@ impl Miner<'_> {
             .par_chunks(UNIT)
             .map(|unit| {
                 let mut found = Found::default();
-                let mut hits = Vec::new();
+                let mut scratch = Scratch::default();
                 for &anchor in unit {
                     interrupt.check()?;
-                    self.open_anchor(anchor, &mut found, &mut hits);
+                    self.open_anchor(anchor, &mut found, &mut scratch);
                 }
                 Ok(found)
             })
             .try_reduce(Found::default, |a, b| Ok(a.and(b)))
     }
 
-    fn open_anchor(&self, anchor: Place, found: &mut Found, hits: &mut Vec<Hit>) {
+    fn open_anchor(&self, anchor: Place, found: &mut Found, scratch: &mut Scratch) {
         let capacity = match self.options.pick {
             Pick::Random | Pick::Hardest => self.options.negatives_per_pair,
             Pick::All => Picked::ALL,
         };
         let mut open = Vec::new();
-        for pair in pairs_of(anchor, self.points, self.options, self.isa, &mut found.stats) {
-            let mut pair =
-                OpenPair { pair, picked: Picked::new(capacity), tested_below: 0, window: Window::EMPTY };
-            if self.probe(anchor, &mut pair, hits, &mut found.stats) {
-                found.settle(anchor, &pair, self.points);
+        for pair in pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats) {
+            let window = self.window(&pair, f64::INFINITY);
+            let mut pair = OpenPair { pair, picked: Picked::new(capacity), tested_below: 0, window };
+            if self.probe(anchor, &mut pair, scratch, &mut found.stats) {
+                found.settle(anchor, &pair, self.sets);
             } else {
                 open.push(pair);
             }
@@ -149,22 +141,39 @@ impl Miner<'_> {
 
     /// Tests a few negatives: all where there are no more than that, for a random pick those with the
     /// smallest hashes. Whether that settles the pair.
-    fn probe(&self, anchor: Place, open: &mut OpenPair, hits: &mut Vec<Hit>, stats: &mut Stats) -> bool {
+    fn probe(&self, anchor: Place, open: &mut OpenPair, scratch: &mut Scratch, stats: &mut Stats) -> bool {
         let key = open.pair.key;
         let tries = TRIES + 2 * self.options.negatives_per_pair;
-        let (all, identity) = (self.points.len(), self.points.identity_run(anchor));
+        let candidates = self.sets.candidates();
+        let (all, identity) = (candidates.len(), self.sets.identity_run(anchor));
         let few = all - identity.len() <= tries;
+        let hits = &mut scratch.hits;
         hits.clear();
         if few {
-            hits.extend((0..identity.start).chain(identity.end..all as Place).map(|place| (0, place)));
+            let others = (0..identity.start).chain(identity.end..all as Place);
+            hits.extend(others.map(|place| Hit { hash: 0, place }));
         } else if self.options.pick == Pick::Random {
             open.tested_below = probe::threshold(tries, all);
-            probe::below(self.isa, &self.points.codes_low, key as u32, open.tested_below, hits);
+            probe::below(
+                self.isa,
+                &candidates.folded_codes,
+                key as u32,
+                open.tested_below,
+                &mut scratch.marks,
+                hits,
+            );
+            hits.retain(|hit| !identity.contains(&hit.place));
         }
-        if self.options.pick == Pick::Random {
-            hits.sort_unstable_by_key(|&(_, place)| hash::priority(key, self.points.codes[place as usize]));
-        }
-        for &(_, place) in hits.iter().filter(|(_, place)| !identity.contains(place)) {
+        let priority = |hit: Hit| hash::priority(key, candidates.codes[hit.place as usize]);
+        // The smallest first. Mostly the first or second settles the pair: no need to sort them all.
+        while let Some(next) = (0..hits.len()).min_by(|&i, &j| {
+            let (x, y) = (hits[i], hits[j]);
+            x.hash.cmp(&y.hash).then_with(|| priority(x).cmp(&priority(y)))
+        }) {
+            let place = hits.swap_remove(next).place;
+            if !open.window.may_hold(self.screen.bounds(anchor, place)) {
+                continue;
+            }
             let d_an = self.distance(anchor, place, stats);
             self.offer(open, place, d_an);
             if self.options.pick == Pick::Random && open.picked.is_full() {
@@ -179,7 +188,7 @@ impl Miner<'_> {
         let (above, below) = self.options.band.interval(open.pair.d_ap, self.options.margin);
         let qualifies = above < d_an && d_an < below;
         if qualifies {
-            let priority = hash::priority(open.pair.key, self.points.codes[place as usize]);
+            let priority = hash::priority(open.pair.key, self.sets.candidates().codes[place as usize]);
             let order = match self.options.pick {
                 Pick::Random | Pick::All => (priority, 0),
                 // Bits of a float64 that is not negative ascend as it does.
@@ -191,25 +200,24 @@ impl Miner<'_> {
     }
 
     /// Second step: settles the rest with the screen.
-    fn screen(&self, mut open: Vec<Open>, screen: &Screen<'_>, interrupt: &Interrupt) -> Result<Found> {
+    fn screen(&self, mut open: Vec<Open>, interrupt: &Interrupt) -> Result<Found> {
         let share = open.len().div_ceil(rayon::current_num_threads());
         open.par_chunks_mut(share.clamp(LEAST_BLOCK, screen::BLOCK))
             .map(|block| {
                 let mut found = Found::default();
-                let mut windows: Vec<Window> =
-                    block.iter_mut().map(|open| self.open_window(open, screen)).collect();
+                let mut windows: Vec<Window> = block.iter().map(union).collect();
                 let anchors: Vec<Place> = block.iter().map(|open| open.anchor).collect();
-                screen.sweep(&anchors, &mut windows, interrupt, |i, place, bounds, window| {
+                self.screen.sweep(&anchors, &mut windows, interrupt, |i, place, bounds, window| {
                     let open = &mut block[i];
-                    if !self.points.identity_run(open.anchor).contains(&place)
-                        && self.visit(open, place, bounds, screen, &mut found.stats)
+                    if !self.sets.identity_run(open.anchor).contains(&place)
+                        && self.visit(open, place, bounds, &mut found.stats)
                     {
                         *window = union(open);
                     }
                 })?;
                 for open in block {
                     for pair in &open.pairs {
-                        found.settle(open.anchor, pair, self.points);
+                        found.settle(open.anchor, pair, self.sets);
                     }
                 }
                 Ok(found)
@@ -217,28 +225,20 @@ impl Miner<'_> {
             .try_reduce(Found::default, |a, b| Ok(a.and(b)))
     }
 
-    fn open_window(&self, open: &mut Open, screen: &Screen<'_>) -> Window {
-        for pair in &mut open.pairs {
-            let (above, below) = self.options.band.interval(pair.pair.d_ap, self.options.margin);
-            pair.window = screen.window(open.anchor, above, below);
-        }
-        union(open)
+    /// The window of a pair, up to a distance.
+    fn window(&self, pair: &Pair, at_most: f64) -> Window {
+        let metric = self.options.metric;
+        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        self.screen.window(metric.squared(above), metric.squared(below.min(at_most.next_up())))
     }
 
     /// Offers a row that the screen let through to each pair. Whether a window became narrower.
-    fn visit(
-        &self,
-        open: &mut Open,
-        place: Place,
-        bounds: screen::Bounds,
-        screen: &Screen<'_>,
-        stats: &mut Stats,
-    ) -> bool {
+    fn visit(&self, open: &mut Open, place: Place, bounds: screen::Bounds, stats: &mut Stats) -> bool {
         let mut narrower = false;
         let mut distance = None;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
             if self.options.pick == Pick::Random {
-                let priority = hash::priority(pair.pair.key, self.points.codes[place as usize]);
+                let priority = hash::priority(pair.pair.key, self.sets.candidates().codes[place as usize]);
                 let tested = (priority >> 32) < u64::from(pair.tested_below);
                 if tested || !pair.picked.wants((priority, 0)) {
                     continue;
@@ -249,8 +249,7 @@ impl Miner<'_> {
                 && self.options.pick == Pick::Hardest
                 && let Some(last) = pair.picked.last()
             {
-                let (above, below) = self.options.band.interval(pair.pair.d_ap, self.options.margin);
-                pair.window = screen.window(open.anchor, above, below.min(last.d_an.next_up()));
+                pair.window = self.window(&pair.pair, last.d_an);
                 narrower = true;
             }
         }
@@ -259,7 +258,8 @@ impl Miner<'_> {
 
     fn distance(&self, anchor: Place, negative: Place, stats: &mut Stats) -> f64 {
         stats.exact_distances += 1;
-        exact::distance(self.isa, self.points.values(anchor), self.points.values(negative))
+        let (x, y) = (self.sets.anchors.values(anchor), self.sets.candidates().values(negative));
+        self.options.metric.of_squared(exact::distance(self.isa, x, y))
     }
 }
 
@@ -276,13 +276,13 @@ impl Found {
         self
     }
 
-    fn settle(&mut self, anchor: Place, open: &OpenPair, points: &Points) {
-        let rank = |place: Place| points.ranks[place as usize];
+    fn settle(&mut self, anchor: Place, open: &OpenPair, sets: &Sets) {
+        let rank = |place: Place| sets.candidates().ranks[place as usize];
         if open.picked.negatives().is_empty() {
             self.stats.pairs_without_negative += 1;
         }
         self.triplets.extend(open.picked.negatives().iter().map(|negative| Triplet {
-            anchor: rank(anchor),
+            anchor: sets.anchors.ranks[anchor as usize],
             positive: rank(open.pair.positive),
             negative: rank(negative.place),
             d_ap: open.pair.d_ap,
@@ -290,17 +290,13 @@ impl Found {
         }));
     }
 
-    fn with_ids(self, input: &Input<'_>, points: &Points) -> Triplets {
-        let mut id_of_rank = vec![0; points.len()];
-        for (&rank, &row) in points.ranks.iter().zip(&points.rows) {
-            id_of_rank[rank as usize] = input.ids.map_or(i64::from(row), |ids| ids[row as usize]);
-        }
-        let id = |rank: u32| id_of_rank[rank as usize];
+    fn with_ids(self, sets: &Sets) -> Triplets {
+        let (anchors, candidates) = (sets.anchors.ids_by_rank(), sets.candidates().ids_by_rank());
         let triplets = &self.triplets;
         Triplets {
-            anchor: triplets.iter().map(|t| id(t.anchor)).collect(),
-            positive: triplets.iter().map(|t| id(t.positive)).collect(),
-            negative: triplets.iter().map(|t| id(t.negative)).collect(),
+            anchor: triplets.iter().map(|t| anchors[t.anchor as usize]).collect(),
+            positive: triplets.iter().map(|t| candidates[t.positive as usize]).collect(),
+            negative: triplets.iter().map(|t| candidates[t.negative as usize]).collect(),
             d_ap: triplets.iter().map(|t| t.d_ap).collect(),
             d_an: triplets.iter().map(|t| t.d_an).collect(),
             stats: self.stats,

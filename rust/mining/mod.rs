@@ -5,6 +5,9 @@
 //! [`exact`]. Which negatives qualify for a pair says the [`Band`], which of those are returned the
 //! [`Pick`].
 //!
+//! Positives and negatives come from the same set as the anchors, or from a second one, the
+//! references. Distances are compared and returned on the scale of the [`Metric`].
+//!
 //! [`mine`] goes through the anchors in two steps: [`probe`] settles most random picks without
 //! looking at most rows; what is left goes through the [`screen`], a matrix product that is never
 //! stored, with a proven bound. Whatever either finds is decided by [`exact`].
@@ -24,13 +27,23 @@ mod screen;
 pub use isa::{FORCE, Isa};
 pub use mine::mine;
 
-/// The rows to mine.
+/// What to mine.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// `(N, dim)`, row after row; finite.
-    pub embeddings: &'a [f32],
     /// D, at least 1.
     pub dim: usize,
+    /// Where anchors come from; positives and negatives, too, unless there are references.
+    pub anchors: Rows<'a>,
+    /// Where positives and negatives come from. Both sets have ids, or neither; a reference with an
+    /// anchor's id is that anchor, and has its label.
+    pub references: Option<Rows<'a>>,
+}
+
+/// One set of rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// `(N, dim)`, row after row; finite.
+    pub embeddings: &'a [f32],
     /// N identities.
     pub labels: &'a [i64],
     /// N unique numbers that the picks and the order of the triplets depend on, instead of on the
@@ -75,7 +88,18 @@ pub enum Pairs {
     Easiest,
 }
 
-/// What to mine.
+/// The scale on which distances are compared and returned: a function of the squared L2 distance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Squared L2 itself.
+    SquaredEuclidean,
+    /// Its square root, rounded once.
+    Euclidean,
+    /// Half of it, which is exact: of unit rows, one minus the cosine.
+    Cosine,
+}
+
+/// How to mine.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Which negatives qualify.
@@ -86,7 +110,9 @@ pub struct Options {
     pub negatives_per_pair: usize,
     /// Which pairs are used.
     pub pairs: Pairs,
-    /// On squared L2; not negative, may be infinite.
+    /// Scale of the distances, and of the margin and `max_ap`.
+    pub metric: Metric,
+    /// Not negative, may be infinite.
     pub margin: f64,
     /// Pairs with a larger `d_ap` are skipped.
     pub max_ap: Option<f64>,
@@ -108,6 +134,26 @@ impl Band {
     }
 }
 
+impl Metric {
+    /// The distance on this scale.
+    fn of_squared(self, squared: f64) -> f64 {
+        match self {
+            Self::SquaredEuclidean => squared,
+            Self::Euclidean => squared.sqrt(),
+            Self::Cosine => 0.5 * squared,
+        }
+    }
+
+    /// The squared L2 distance, up to a rounding, of a distance on this scale. Infinities stay.
+    fn squared(self, distance: f64) -> f64 {
+        match self {
+            Self::SquaredEuclidean => distance,
+            Self::Euclidean => distance * distance.abs(),
+            Self::Cosine => 2.0 * distance,
+        }
+    }
+}
+
 /// Triplets in ascending order of (anchor id, positive id, negative id), and what it took.
 #[derive(Debug, Default)]
 pub struct Triplets {
@@ -117,9 +163,9 @@ pub struct Triplets {
     pub positive: Vec<i64>,
     /// Ids of the negatives.
     pub negative: Vec<i64>,
-    /// Squared distances of anchor and positive.
+    /// Distances of anchor and positive.
     pub d_ap: Vec<f64>,
-    /// Squared distances of anchor and negative.
+    /// Distances of anchor and negative.
     pub d_an: Vec<f64>,
     /// Counts.
     pub stats: Stats,
@@ -155,7 +201,6 @@ const MOST_DIMENSIONS: usize = 1 << 20;
 
 impl Input<'_> {
     fn check(&self) -> Result<()> {
-        let n = self.labels.len();
         if self.dim == 0 {
             return Err(Error::Value("embeddings have no columns".into()));
         }
@@ -165,18 +210,31 @@ impl Input<'_> {
                 self.dim
             )));
         }
-        if self.embeddings.len() != n * self.dim {
+        self.anchors.check("embeddings", self.dim)?;
+        if let Some(references) = self.references {
+            references.check("references", self.dim)?;
+            if self.anchors.ids.is_some() != references.ids.is_some() {
+                return Err(Error::Value("ids are needed for both sets, or for neither".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows<'_> {
+    fn check(&self, name: &str, dim: usize) -> Result<()> {
+        let n = self.labels.len();
+        if self.embeddings.len() != n * dim {
             return Err(Error::Value(format!(
-                "{} numbers are not {n} embeddings of {} columns",
+                "{} numbers are not {n} {name} of {dim} columns",
                 self.embeddings.len(),
-                self.dim
             )));
         }
         if let Some(ids) = self.ids.filter(|ids| ids.len() != n) {
-            return Err(Error::Value(format!("{} ids for {n} embeddings", ids.len())));
+            return Err(Error::Value(format!("{} ids for {n} {name}", ids.len())));
         }
         if n > i32::MAX as usize {
-            return Err(Error::Value(format!("{n} rows in one call; at most {} are possible", i32::MAX)));
+            return Err(Error::Value(format!("{n} {name} in one call; at most {} are possible", i32::MAX)));
         }
         Ok(())
     }

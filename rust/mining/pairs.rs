@@ -1,32 +1,38 @@
 //! The pairs of an anchor.
 
-use super::points::{Place, Points};
+use super::points::{Place, Sets};
 use super::{Isa, Options, Pairs, Stats, exact, hash};
 
 /// An anchor and one of its positives.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    /// Place of the positive.
+    /// Place of the positive among the candidates.
     pub positive: Place,
-    /// Squared distance of the two.
+    /// Distance of the two.
     pub d_ap: f64,
     /// Key of the hash that orders the negatives.
     pub key: u64,
 }
 
 /// The pairs of the anchor, in ascending order of the positives' ids.
-pub fn pairs_of(anchor: Place, points: &Points, options: &Options, isa: Isa, stats: &mut Stats) -> Vec<Pair> {
-    let row = |place: Place| points.rows[place as usize];
-    let mut pairs: Vec<Pair> = points
+pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: &mut Stats) -> Vec<Pair> {
+    let (anchors, candidates) = (&sets.anchors, sets.candidates());
+    // Of two sets every pair has its anchor in the first: there is no other way round.
+    let each_once = options.pairs == Pairs::Unordered && !sets.are_two();
+    let mut pairs: Vec<Pair> = sets
         .identity_run(anchor)
-        .filter(|&positive| match options.pairs {
-            Pairs::Unordered => row(anchor) < row(positive),
-            _ => anchor != positive,
+        .filter(|&positive| {
+            !sets.is_itself(anchor, positive)
+                && (!each_once || anchors.rows[anchor as usize] < candidates.rows[positive as usize])
         })
         .map(|positive| Pair {
             positive,
-            d_ap: exact::distance(isa, points.values(anchor), points.values(positive)),
-            key: hash::pair_key(points.codes[anchor as usize], points.codes[positive as usize]),
+            d_ap: options.metric.of_squared(exact::distance(
+                isa,
+                anchors.values(anchor),
+                candidates.values(positive),
+            )),
+            key: hash::pair_key(anchors.codes[anchor as usize], candidates.codes[positive as usize]),
         })
         .collect();
     if let Some(max_ap) = options.max_ap {

@@ -5,11 +5,59 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::exact::{self, LANES};
-use super::{Input, Isa, Options, hash};
-use crate::{Error, Result};
+use super::{Input, Isa, Options, Rows, hash};
+use crate::{Error, Interrupt, Result};
 
 /// A row's place in [`Points`]: rows are sorted by (label, id).
 pub type Place = u32;
+
+/// Anchors, and the candidates that their positives and negatives come from.
+pub struct Sets {
+    /// Where anchors come from.
+    pub anchors: Points,
+    references: Option<Points>,
+    /// The candidates of each of the anchors' identities.
+    runs: Vec<Range<Place>>,
+    /// Whether ids tell which reference is the anchor itself.
+    ids_given: bool,
+}
+
+impl Sets {
+    /// Sorts, copies, pads and (if asked) normalises the caller's rows. Ids must be unique.
+    pub fn new(input: &Input<'_>, options: &Options, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
+        let points = |rows, name| Points::new(rows, name, input.dim, options, isa, interrupt);
+        let anchors = points(&input.anchors, "ids")?;
+        let references = input.references.as_ref().map(|rows| points(rows, "reference_ids")).transpose()?;
+        let candidates = references.as_ref().unwrap_or(&anchors);
+        let runs = anchors.labels.iter().map(|&label| candidates.run_of_label(label)).collect();
+        Ok(Self { runs, ids_given: input.anchors.ids.is_some(), anchors, references })
+    }
+
+    /// Where positives and negatives come from.
+    pub fn candidates(&self) -> &Points {
+        self.references.as_ref().unwrap_or(&self.anchors)
+    }
+
+    /// Whether the candidates are a set of their own.
+    pub fn are_two(&self) -> bool {
+        self.references.is_some()
+    }
+
+    /// The candidates with the anchor's label: its positives, and itself where it is among them.
+    pub fn identity_run(&self, anchor: Place) -> Range<Place> {
+        self.runs[self.anchors.identity[anchor as usize] as usize].clone()
+    }
+
+    /// Whether a candidate is the anchor itself.
+    pub fn is_itself(&self, anchor: Place, candidate: Place) -> bool {
+        match &self.references {
+            None => anchor == candidate,
+            Some(references) => {
+                self.ids_given && self.anchors.ids[anchor as usize] == references.ids[candidate as usize]
+            }
+        }
+    }
+}
 
 /// N rows, sorted by (label, id), so that an identity's rows are one range of places.
 pub struct Points {
@@ -19,33 +67,42 @@ pub struct Points {
     width: usize,
     /// Squared L2 norms.
     pub squared_norms: Vec<f64>,
-    /// Low halves of the rows' [`hash::code`]s: what a scan for the smallest hash reads.
-    pub codes_low: Vec<u32>,
+    /// Low halves of the rows' [`hash::code`]s, folded: what a scan for the smallest hash reads.
+    pub folded_codes: Vec<u32>,
     /// The rows' [`hash::code`]s.
     pub codes: Vec<u64>,
+    /// The caller's ids, or positions.
+    pub ids: Vec<i64>,
     /// Position in the caller's arrays.
     pub rows: Vec<u32>,
     /// Position among all ids in ascending order.
     pub ranks: Vec<u32>,
     /// First place of each identity, and N at the end.
     starts: Vec<Place>,
+    /// Label of each identity, ascending.
+    labels: Vec<i64>,
     /// Which identity a place belongs to.
     identity: Vec<u32>,
 }
 
 impl Points {
-    /// Sorts, copies, pads and (if asked) normalises the caller's rows. Ids must be unique.
-    pub fn new(input: &Input<'_>, options: &Options, isa: Isa) -> Result<Self> {
-        let (labels, dim) = (input.labels, input.dim);
-        let n = labels.len();
-        let id = |row: u32| input.ids.map_or(i64::from(row), |ids| ids[row as usize]);
+    fn new(
+        from: &Rows<'_>,
+        name_of_ids: &str,
+        dim: usize,
+        options: &Options,
+        isa: Isa,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let n = from.labels.len();
+        let id = |row: u32| from.ids.map_or(i64::from(row), |ids| ids[row as usize]);
 
         let mut by_id: Vec<u32> = (0..n as u32).collect();
-        if input.ids.is_some() {
+        if from.ids.is_some() {
             by_id.par_sort_unstable_by_key(|&row| (id(row), row));
             if let Some(w) = by_id.windows(2).find(|w| id(w[0]) == id(w[1])) {
                 return Err(Error::Value(format!(
-                    "ids must be unique, but rows {} and {} share the id {}",
+                    "{name_of_ids} must be unique, but rows {} and {} share the id {}",
                     w[0],
                     w[1],
                     id(w[0])
@@ -57,40 +114,49 @@ impl Points {
             rank_of_row[row as usize] = rank as u32;
         }
         let mut rows = by_id;
-        rows.par_sort_by_key(|&row| labels[row as usize]); // stable: ids stay ascending within a label
+        rows.par_sort_by_key(|&row| from.labels[row as usize]); // stable: ids stay ascending within a label
 
         let width = dim.next_multiple_of(LANES);
         let mut values = vec![0.0; n * width];
-        values.par_chunks_mut(width.max(1)).zip(&rows).for_each(|(to, &row)| {
-            let from = &input.embeddings[row as usize * dim..][..dim];
-            to[..dim].copy_from_slice(from);
-            if options.normalize {
-                exact::normalize(isa, to);
-            }
-        });
-        let squared_norms =
-            (0..n).into_par_iter().map(|i| exact::squared_norm(isa, &values[i * width..][..width])).collect();
-        let codes: Vec<u64> = rows.iter().map(|&row| hash::code(options.seed, id(row))).collect();
+        let mut squared_norms = vec![0.0; n];
+        values.par_chunks_mut(width).zip(&mut squared_norms).zip(&rows).try_for_each(
+            |((to, squared_norm), &row)| {
+                interrupt.check()?;
+                to[..dim].copy_from_slice(&from.embeddings[row as usize * dim..][..dim]);
+                if options.normalize {
+                    exact::normalize(isa, to);
+                }
+                *squared_norm = exact::squared_norm(isa, to);
+                Ok(())
+            },
+        )?;
 
         let mut starts = Vec::new();
+        let mut labels = Vec::new();
         let mut identity = Vec::with_capacity(n);
         for (place, &row) in rows.iter().enumerate() {
-            if place == 0 || labels[row as usize] != labels[rows[place - 1] as usize] {
+            let label = from.labels[row as usize];
+            if labels.last() != Some(&label) {
                 starts.push(place as Place);
+                labels.push(label);
             }
-            identity.push(starts.len() as u32 - 1);
+            identity.push(labels.len() as u32 - 1);
         }
         starts.push(n as Place);
 
+        let ids: Vec<i64> = rows.iter().map(|&row| id(row)).collect();
+        let codes: Vec<u64> = ids.iter().map(|&id| hash::code(options.seed, id)).collect();
         Ok(Self {
             values,
             width,
             squared_norms,
-            codes_low: codes.iter().map(|&code| code as u32).collect(),
+            folded_codes: codes.iter().map(|&code| hash::fold(code as u32)).collect(),
             codes,
+            ids,
             ranks: rows.iter().map(|&row| rank_of_row[row as usize]).collect(),
             rows,
             starts,
+            labels,
             identity,
         })
     }
@@ -110,9 +176,20 @@ impl Points {
         &self.values[place as usize * self.width..][..self.width]
     }
 
-    /// The places of all rows with the same label, the given one among them.
-    pub fn identity_run(&self, place: Place) -> Range<Place> {
-        let identity = self.identity[place as usize] as usize;
-        self.starts[identity]..self.starts[identity + 1]
+    /// Ids in ascending order.
+    pub fn ids_by_rank(&self) -> Vec<i64> {
+        let mut ids = vec![0; self.len()];
+        for (&rank, &id) in self.ranks.iter().zip(&self.ids) {
+            ids[rank as usize] = id;
+        }
+        ids
+    }
+
+    /// The places of the rows with this label.
+    fn run_of_label(&self, label: i64) -> Range<Place> {
+        match self.labels.binary_search(&label) {
+            Ok(identity) => self.starts[identity]..self.starts[identity + 1],
+            Err(_) => 0..0,
+        }
     }
 }

@@ -5,7 +5,10 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::call;
-use crate::mining::{self, Band, Input, Isa, Options, Pairs, Pick};
+use crate::mining::{self, Band, Input, Isa, Metric, Options, Pairs, Pick, Rows};
+
+/// Embeddings, labels, ids.
+type Set<'py> = (PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, i64>, Option<PyReadonlyArray1<'py, i64>>);
 
 type Mined<'py> = (
     Bound<'py, PyArray1<i64>>,
@@ -30,17 +33,17 @@ fn instruction_sets() -> Vec<&'static str> {
 
 /// `fasttriplet.mine` after validation.
 #[pyfunction]
-#[pyo3(signature = (embeddings, labels, ids, *, band, pick, negatives_per_pair, pairs, margin, max_ap, normalize, seed, threads))]
+#[pyo3(signature = (anchors, references, *, band, pick, negatives_per_pair, pairs, metric, margin, max_ap, normalize, seed, threads))]
 #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // the signature is Python's
 fn mine<'py>(
     py: Python<'py>,
-    embeddings: PyReadonlyArray2<'py, f32>,
-    labels: PyReadonlyArray1<'py, i64>,
-    ids: Option<PyReadonlyArray1<'py, i64>>,
+    anchors: Set<'py>,
+    references: Option<Set<'py>>,
     band: &str,
     pick: &str,
     negatives_per_pair: usize,
     pairs: &str,
+    metric: &str,
     margin: f64,
     max_ap: Option<f64>,
     normalize: bool,
@@ -74,16 +77,24 @@ fn mine<'py>(
                 ("easiest", Pairs::Easiest),
             ],
         )?,
+        metric: named(
+            "metric",
+            metric,
+            [
+                ("sqeuclidean", Metric::SquaredEuclidean),
+                ("euclidean", Metric::Euclidean),
+                ("cosine", Metric::Cosine),
+            ],
+        )?,
         margin,
         max_ap,
         normalize,
         seed,
     };
     let input = Input {
-        embeddings: embeddings.as_slice()?,
-        dim: embeddings.shape()[1],
-        labels: labels.as_slice()?,
-        ids: ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+        dim: anchors.0.shape()[1],
+        anchors: rows(&anchors)?,
+        references: references.as_ref().map(rows).transpose()?,
     };
     let found = call::run(py, threads, |interrupt| mining::mine(&input, &options, interrupt))?;
     let stats = found.stats;
@@ -101,6 +112,14 @@ fn mine<'py>(
             stats.exact_distances,
         ),
     ))
+}
+
+fn rows<'a>((embeddings, labels, ids): &'a Set<'_>) -> PyResult<Rows<'a>> {
+    Ok(Rows {
+        embeddings: embeddings.as_slice()?,
+        labels: labels.as_slice()?,
+        ids: ids.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+    })
 }
 
 fn named<T: Copy, const N: usize>(option: &str, name: &str, known: [(&str, T); N]) -> PyResult<T> {

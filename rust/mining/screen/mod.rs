@@ -1,60 +1,52 @@
 //! The screen: which rows *may* lie in a window of distances from an anchor.
 //!
-//! It multiplies in low precision, which is fast and inexact, and drops a candidate only when a
-//! proven bound says that its float64 distance is outside the window. What it lets through is
-//! decided by [`exact`](super::exact): the screen can cost time, never an answer.
+//! It measures in low precision, which is fast and inexact, and drops a candidate only when a proven
+//! bound says that its float64 distance is outside the window. What it lets through is decided by
+//! [`exact`](super::exact): the screen can cost time, never an answer.
 //!
 //! # The bound
 //!
-//! Rows are scaled by one power of two, so that the longest has a norm in `[1/2, 1)`: nothing
-//! overflows, and what underflows is covered below. In that scale, for an anchor `x` and a candidate
-//! `y` in `D` dimensions, `u = 2^-24` the float32 rounding unit, `N()` the squared norm, let
+//! Rows are scaled by one power of two, so that the longest has a norm in `[1/2, 1)`; in that scale let
+//! `d` be the squared distance of an anchor and a candidate in real numbers. Scaled, moved and turned
+//! together (`int8`) or only scaled (`float`), rows keep their distances: `d = |x - y|^2`.
+//!
+//! A product works on `x = X + r` and `y = Y + t`: what it codes, and residuals of which only the lengths
+//! are kept, rounded up (zero in `float`). By the triangle inequality
 //!
 //! ```text
-//! s = the product as multiplied     n = fl32(N(y))     v = fl32(n - 2 s)
+//! |sqrt(d) - sqrt(D)| <= |r| + |t|                   D = |X - Y|^2 = |X|^2 + |Y|^2 - 2 X.Y
 //! ```
 //!
-//! The definition's distance `d` is `N(x) + N(y) - 2 x.y` up to roundings, so `v + N(x)` estimates it.
-//! In float32 (`float`), in any order of summation, fused or not (Higham 2002, section 3.1):
+//! which is tighter the nearer the rows are. `D` is evaluated in float32. With `u = 2^-24` its rounding
+//! unit, `s` the product as multiplied, `n = fl(|Y|^2)` and `v = fl(n - 2 s)`, for both kinds of product
 //!
 //! ```text
-//! |s - x.y| <= g |x||y| + D 2^-125              g = D u / (1 - D u)
+//! |s - X.Y| <= g |X||Y| + a
+//! |v - (|Y|^2 - 2 X.Y)| <= u |Y|^2 + 2 g |X||Y| + 2 a + 1.01 u (|Y|^2 + 2 |X||Y|)
+//!                       <= (g + 4 u) (|X|^2 + |Y|^2) + 2 a          (2 |X||Y| <= |X|^2 + |Y|^2)
 //! ```
 //!
-//! where the constant covers products that underflow. In 8-bit codes (`int8`), with `x = X + r`, `X` the coded row and `r` its residual (`y = Y + t` likewise), the
-//! integer sum is exact, and its conversion and scaling to float32 round three times:
+//! * `int8`: the sum of products is exact; it is converted, the steps are multiplied, and the two are
+//!   multiplied: `g = 3.1 u`, and `a` covers steps whose product underflows.
+//! * `float`: `g = K u / (1 - K u)` for `K` columns in any order of summation, fused or not (Higham 2002,
+//!   section 3.1), and `a = K 2^-125` for products that underflow.
 //!
-//! ```text
-//! |s - x.y| <= |X||t| + |r||y| + 3.1 u |X||Y|   (Cauchy-Schwarz: x.y - X.Y = X.t + r.y)
-//! ```
+//! `e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u for what the comparison itself
+//! rounds. So a candidate outside `(sqrt(above) - |r| - |t|)^2 - E < v + |X|^2 < (sqrt(below) + |r| + |t|)^2 + E`
+//! is outside the window. A panel is compared with its largest `|t|` and `|Y|`; what passes is held
+//! against its own. Square roots of edges, residuals and `E` are raised by `2^-20`, many times what their
+//! evaluation rounds.
 //!
-//! Then, for both,
+//! The definition's float64 distance is `d` times `1 + (K + 8) 2^-53` at most, and a metric's scale adds a
+//! few roundings: windows are widened by `(K + 16) 2^-50`. As everywhere in the miner, the floating-point
+//! mode is the default one of IEEE 754: subnormal numbers are not flushed to zero.
 //!
-//! ```text
-//! |n - N(y)|            <= u N(y)
-//! |v - (n - 2 s)|       <= u (n + 2 |s|)
-//! v - E, v + E in float32:  u (n + 2 |s| + E) each
-//! d and both norms in float64:  (D + 8) 2^-51 (N(x) + N(y)), more than four times what is needed
-//! ```
-//!
-//! D is at most 2^20 and a residual at most 0.03 of its row, so `|s| <= 1.1 |x||y|` either way, and
-//! the sum is at most
-//!
-//! ```text
-//! E = |x||y| e + 2 |X||t| + 2 |r||y|
-//!   + N(y) (2^-22 + (D + 8) 2^-51) + N(x) (D + 8) 2^-51 + D 2^-122
-//! e = 2 g + 2^-21 with r = t = 0 (float),  2^-20 (int8)
-//! ```
-//!
-//! with each factor raised by `1 + 2^-20` for its own float32 evaluation. Then
-//! `v - E <= d - N(x) <= v + E`. The window's edges are moved outwards by the rounding of their own
-//! evaluation. For unit rows of 512 Gaussian numbers E is 6e-5 in float32 and 0.03 in 8 bits,
-//! against a margin of 0.3. As everywhere in the miner, the floating-point mode is the default one of
-//! IEEE 754: subnormal numbers are not flushed to zero.
+//! For unit rows of 512 Gaussian numbers `|r| + |t|` is 0.019 in 8 bits and 0.037 in 7, so a distance of 1
+//! is known to 0.04 and 0.08, against a margin of 0.3.
 
 use super::Isa;
 use super::isa::per_isa;
-use super::points::{Place, Points};
+use super::points::{Place, Points, Sets};
 use crate::{Interrupt, Result};
 
 mod float;
@@ -68,71 +60,75 @@ use int8::Int8;
 /// Candidates in a panel, the unit in which they are packed and multiplied.
 const COLUMNS: usize = 32;
 
-/// Anchors that share one pass over the candidates: 96 x 512 float32 are 192 KiB, which stays in
-/// a core's L2. A multiple of the rows of every register tile (12, 6, 4).
+/// Anchors that share one pass over the candidates. Their codes, 48 KiB of 512 columns, stay in a core's
+/// L2 beside the panel in L1. A multiple of the rows of every register tile (12, 8, 4).
 pub const BLOCK: usize = 96;
 
-/// Distances from one anchor, in the screen's scale and relative to the anchor's squared norm.
+/// Squared distances in the screen's scale, open at both ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    below: f32,
-    above: f32,
+    above: f64,
+    below: f64,
 }
 
 impl Window {
     /// The window that lets nothing through.
-    pub const EMPTY: Self = Self { below: f32::INFINITY, above: f32::NEG_INFINITY };
+    pub const EMPTY: Self = Self { above: f64::INFINITY, below: f64::NEG_INFINITY };
 
     /// The smallest window that holds both.
     pub fn union(self, other: Self) -> Self {
-        Self { below: self.below.min(other.below), above: self.above.max(other.above) }
+        Self { above: self.above.min(other.above), below: self.below.max(other.below) }
     }
 
     /// Whether a distance between the bounds may lie inside.
     pub fn may_hold(self, bounds: Bounds) -> bool {
-        bounds.high > self.below && bounds.low < self.above
+        bounds.high > self.above && bounds.low < self.below
     }
 }
 
-/// What is dearer: to multiply, or to let a row through that is not inside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// Multiply fast: few rows are near the window, or few of those that pass are looked at.
-    Coarse,
-    /// Multiply in float32: what passes is looked at, and many rows are near the window.
-    Fine,
-}
-
-/// What the screen knows of one distance: it is neither below `low` nor above `high`.
+/// What the screen knows of one squared distance: it is neither below `low` nor above `high`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    low: f32,
-    high: f32,
+    low: f64,
+    high: f64,
 }
 
-/// All rows, packed for the product, with the terms of the bound.
+/// All rows, coded and packed for the product, with the terms of the bound.
 pub struct Screen<'a> {
-    points: &'a Points,
+    sets: &'a Sets,
     isa: Isa,
     product: Box<dyn Product + 'a>,
     /// Factor of squared lengths.
     squared_scale: f64,
-    /// `e` of the bound, raised.
-    product_error: f64,
-    /// `(D + 8) 2^-51`.
-    wide_error: f64,
-    /// `D 2^-122`.
-    underflow: f64,
-    candidates: Vec<Candidates>,
+    /// By how much windows are widened, of the distance.
+    widening: f64,
+    /// `e` of the bound.
+    error: f64,
+    panels: Vec<Panel>,
+}
+
+/// What the bound needs of a coded row.
+#[derive(Debug, Clone, Copy, Default)]
+struct Coded {
+    /// `|X|^2`, rounded to float64.
+    squared_norm: f64,
+    /// At least `|r|`.
+    residual: f64,
 }
 
 /// The rows in the precision that they are multiplied in.
 trait Product: Sync {
-    /// `e` of the bound.
+    /// `g` of the bound.
     fn error(&self) -> f64;
 
-    /// Length of what the row at a place loses in this precision.
-    fn residual(&self, place: Place) -> f64;
+    /// The anchor at a place.
+    fn anchor(&self, place: Place) -> Coded;
+
+    /// The candidate at a place.
+    fn candidate(&self, place: Place) -> Coded;
+
+    /// One product, within the same bound.
+    fn one(&self, anchor: Place, candidate: Place) -> f32;
 
     /// Packs at most [`BLOCK`] anchors, to be multiplied with one panel after the other.
     fn block<'b>(&'b self, anchors: &[Place]) -> Multiply<'b>;
@@ -142,96 +138,91 @@ trait Product: Sync {
 type Multiply<'b> = Box<dyn Fn(usize, &mut [[f32; COLUMNS]]) + 'b>;
 
 /// What the bound needs of one panel's candidates.
-#[derive(Clone, Copy)]
-struct Candidates {
+struct Panel {
+    /// `n`, infinite past the end.
     squared_norms: [f32; COLUMNS],
-    /// `|y|`.
-    norms: [f32; COLUMNS],
-    /// `|t|`.
-    residuals: [f32; COLUMNS],
-    /// The terms with `N(y)`.
-    slacks: [f32; COLUMNS],
+    /// The largest `n`.
+    squared_norm: f32,
+    /// The largest `|t|`.
+    residual: f32,
 }
 
-/// What the bound needs of one anchor.
-#[derive(Clone, Copy)]
-struct Anchor {
-    /// `|x| e + 2 |r|`.
-    per_norm: f32,
-    /// `2 |X|`.
-    per_residual: f32,
-    /// The terms with `N(x)`, and the constant.
-    slack: f32,
+/// What the bound needs of a block of anchors: [`BLOCK`] numbers each.
+struct Anchors {
+    squared_norms: Vec<f32>,
+    residuals: Vec<f32>,
+    /// Square roots of the edges of the windows.
+    above: Vec<f32>,
+    below: Vec<f32>,
+    /// The edges for one panel, relative to `|X|^2`.
+    low: Vec<f32>,
+    high: Vec<f32>,
 }
 
 /// Covers the float32 evaluation of a term of the bound.
 const RAISE: f64 = 1.0 + 1.0 / (1 << 20) as f64;
+const LOWER: f64 = 1.0 - 1.0 / (1 << 20) as f64;
+
+/// `2^-100`, more than `2 a` of the bound.
+const UNDERFLOW: f64 = 1.0 / (1_u128 << 100) as f64;
 
 impl<'a> Screen<'a> {
-    /// Packs the rows: one copy of them, of a quarter of the size in 8 bits.
-    pub fn new(points: &'a Points, precision: Precision, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
-        let longest = points.squared_norms.iter().fold(0.0_f64, |a, &b| a.max(b));
-        let scale = power_of_two_below(longest);
-        let product = choose_product(points, precision, scale as f32, isa, interrupt)?;
-        let d = points.width() as f64;
-        let mut screen = Self {
-            points,
+    /// Codes and packs the rows.
+    pub fn new(sets: &'a Sets, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
+        let longest = |points: &Points| points.squared_norms.iter().fold(0.0_f64, |a, &b| a.max(b));
+        let scale = power_of_two_below(longest(&sets.anchors).max(longest(sets.candidates())));
+        let product = choose_product(sets, scale as f32, isa, interrupt)?;
+        let candidates = sets.candidates();
+        let panels = (0..candidates.len().div_ceil(COLUMNS)).map(|panel| {
+            let mut squared_norms = [f32::INFINITY; COLUMNS];
+            let mut largest = Coded::default();
+            for (column, place) in places(candidates, panel).enumerate() {
+                let coded = product.candidate(place);
+                squared_norms[column] = coded.squared_norm as f32;
+                largest.squared_norm = largest.squared_norm.max(coded.squared_norm);
+                largest.residual = largest.residual.max(coded.residual);
+            }
+            Panel {
+                squared_norms,
+                squared_norm: (largest.squared_norm * RAISE) as f32,
+                residual: (largest.residual * RAISE) as f32,
+            }
+        });
+        Ok(Self {
+            sets,
             isa,
             squared_scale: scale * scale,
-            product_error: product.error() * RAISE,
-            wide_error: (d + 8.0) * 2_f64.powi(-51),
-            underflow: d * 2_f64.powi(-122),
+            widening: (candidates.width() as f64 + 16.0) * 2_f64.powi(-50),
+            error: product.error() + 2_f64.powi(-20),
+            panels: panels.collect(),
             product,
-            candidates: Vec::new(),
-        };
-        screen.candidates =
-            (0..points.len().div_ceil(COLUMNS)).map(|panel| screen.candidates(panel)).collect();
-        Ok(screen)
+        })
     }
 
-    fn candidates(&self, panel: usize) -> Candidates {
-        // Places past the end are far away: hardly a window holds them, and none is visited.
-        let mut candidates = Candidates {
-            squared_norms: [f32::INFINITY; COLUMNS],
-            norms: [0.0; COLUMNS],
-            residuals: [0.0; COLUMNS],
-            slacks: [0.0; COLUMNS],
+    /// The squared distances between `above` and `below`, both outside.
+    pub fn window(&self, above: f64, below: f64) -> Window {
+        // The constant covers edges that are subnormal, here or in the scale.
+        let outwards = |edge: f64, sign: f64| {
+            let scaled = edge * self.squared_scale;
+            scaled + sign * (scaled.abs() * self.widening + 1e-300)
         };
-        for (column, place) in places(self.points, panel).enumerate() {
-            let norm = self.points.squared_norms[place as usize] * self.squared_scale;
-            candidates.squared_norms[column] = norm as f32;
-            candidates.norms[column] = (norm.sqrt() * RAISE) as f32;
-            candidates.residuals[column] = (self.product.residual(place) * RAISE) as f32;
-            candidates.slacks[column] =
-                (norm * (2_f64.powi(-22) + self.wide_error) * RAISE + self.underflow) as f32;
-        }
-        candidates
+        Window { above: outwards(above, -1.0), below: outwards(below, 1.0) }
     }
 
-    fn anchor(&self, place: Place) -> Anchor {
-        let norm = self.points.squared_norms[place as usize] * self.squared_scale;
-        let (length, residual) = (norm.sqrt(), self.product.residual(place));
-        Anchor {
-            per_norm: ((length * self.product_error + 2.0 * residual) * RAISE) as f32,
-            per_residual: (2.0 * (length + residual) * RAISE) as f32,
-            slack: (norm * self.wide_error * RAISE + self.underflow) as f32,
-        }
+    /// What one product tells of the squared distance of an anchor and a candidate.
+    pub fn bounds(&self, anchor: Place, candidate: Place) -> Bounds {
+        let (x, y) = (self.product.anchor(anchor), self.product.candidate(candidate));
+        let v = y.squared_norm as f32 - 2.0 * self.product.one(anchor, candidate);
+        self.bounds_of(v, x, y)
     }
 
-    /// The squared distances between `above` and `below` (both outside) of the row at `anchor`.
-    pub fn window(&self, anchor: Place, above: f64, below: f64) -> Window {
-        let norm = self.points.squared_norms[anchor as usize];
-        let edge = |d: f64, outwards: f64| {
-            let moved = (d - norm) + outwards * (d.abs() + norm) * 2_f64.powi(-50);
-            let scaled = moved * self.squared_scale;
-            let near = scaled as f32;
-            // One step outwards covers the rounding to float32.
-            if outwards < 0.0 { near.next_down() } else { near.next_up() }
-        };
-        Window {
-            below: if above == f64::NEG_INFINITY { f32::NEG_INFINITY } else { edge(above, -1.0) },
-            above: if below == f64::INFINITY { f32::INFINITY } else { edge(below, 1.0) },
-        }
+    fn bounds_of(&self, v: f32, x: Coded, y: Coded) -> Bounds {
+        let coded = f64::from(v) + x.squared_norm;
+        let error = self.error * (x.squared_norm + y.squared_norm) + UNDERFLOW;
+        let residual = x.residual + y.residual;
+        let low = (coded - error).max(0.0).sqrt() - residual;
+        let high = (coded + error).max(0.0).sqrt() + residual;
+        Bounds { low: low.max(0.0).powi(2), high: high * high }
     }
 
     /// Calls `visit(i, place, bounds, &mut windows[i])` for every row that may lie in the window of
@@ -246,94 +237,115 @@ impl<'a> Screen<'a> {
     ) -> Result<()> {
         debug_assert!(anchors.len() <= BLOCK && anchors.len() == windows.len());
         let multiply = self.product.block(anchors);
-        let terms: Vec<Anchor> = anchors.iter().map(|&place| self.anchor(place)).collect();
+        let coded: Vec<Coded> = anchors.iter().map(|&place| self.product.anchor(place)).collect();
+        let mut terms = Anchors::new(&coded, windows);
         let mut products = vec![[0.0; COLUMNS]; BLOCK];
-        let (mut low, mut high, mut keep) = ([0.0; COLUMNS], [0.0; COLUMNS], [0; COLUMNS]);
-        for (panel, candidates) in self.candidates.iter().enumerate() {
+        let mut flagged = vec![false; anchors.len()];
+        for (number, panel) in self.panels.iter().enumerate() {
             interrupt.check()?;
-            multiply(panel, &mut products);
-            for (i, anchor) in terms.iter().enumerate() {
-                let window = &mut windows[i];
-                let any =
-                    bound(self.isa, &products[i], candidates, anchor, window, &mut low, &mut high, &mut keep);
-                if any {
-                    let kept =
-                        places(self.points, panel).enumerate().filter(|(column, _)| keep[*column] != 0);
-                    for (column, place) in kept {
-                        visit(i, place, Bounds { low: low[column], high: high[column] }, window);
+            multiply(number, &mut products);
+            select(self.isa, &products, panel, self.error as f32, &mut terms, &mut flagged);
+            for i in flagged.iter().enumerate().filter(|(_, flagged)| **flagged).map(|(i, _)| i) {
+                for (column, place) in places(self.sets.candidates(), number).enumerate() {
+                    let v = panel.squared_norms[column] - 2.0 * products[i][column];
+                    if terms.low[i] < v && v < terms.high[i] {
+                        let bounds = self.bounds_of(v, coded[i], self.product.candidate(place));
+                        if windows[i].may_hold(bounds) {
+                            visit(i, place, bounds, &mut windows[i]);
+                        }
                     }
                 }
+                terms.set_window(i, windows[i]);
             }
         }
         Ok(())
     }
 }
 
-#[inline(always)]
-#[allow(clippy::too_many_arguments)] // one fused loop: its inputs and its three output rows
-#[allow(clippy::needless_bitwise_bool)] // without a branch the loop is a handful of vector instructions
-fn bound_body(
-    products: &[f32; COLUMNS],
-    candidates: &Candidates,
-    anchor: &Anchor,
-    window: &Window,
-    low: &mut [f32; COLUMNS],
-    high: &mut [f32; COLUMNS],
-    keep: &mut [u32; COLUMNS],
-) -> bool {
-    let mut any = 0;
-    for c in 0..COLUMNS {
-        let estimate = candidates.squared_norms[c] - 2.0 * products[c];
-        let error = anchor.per_norm * candidates.norms[c]
-            + anchor.per_residual * candidates.residuals[c]
-            + (candidates.slacks[c] + anchor.slack);
-        low[c] = estimate - error;
-        high[c] = estimate + error;
-        keep[c] = u32::from((high[c] > window.below) & (low[c] < window.above));
-        any |= keep[c];
+impl Anchors {
+    fn new(coded: &[Coded], windows: &[Window]) -> Self {
+        let numbers = || vec![0.0; coded.len()];
+        let mut terms = Self {
+            squared_norms: coded.iter().map(|x| x.squared_norm as f32).collect(),
+            residuals: coded.iter().map(|x| (x.residual * RAISE) as f32).collect(),
+            above: numbers(),
+            below: numbers(),
+            low: numbers(),
+            high: numbers(),
+        };
+        for (i, &window) in windows.iter().enumerate() {
+            terms.set_window(i, window);
+        }
+        terms
     }
-    any != 0
+
+    fn set_window(&mut self, i: usize, window: Window) {
+        self.above[i] = (window.above.max(0.0).sqrt() * LOWER) as f32;
+        self.below[i] = (window.below.max(0.0).sqrt() * RAISE) as f32;
+    }
+}
+
+/// Marks the anchors whose windows may hold one of a panel's candidates, and leaves their edges in
+/// `low` and `high`.
+#[inline(always)]
+#[allow(clippy::needless_bitwise_bool)] // without a branch the loop is a handful of vector instructions
+fn select_body(
+    products: &[[f32; COLUMNS]],
+    panel: &Panel,
+    error: f32,
+    terms: &mut Anchors,
+    flagged: &mut [bool],
+) {
+    let anchors = terms.squared_norms.iter().zip(&terms.residuals).zip(terms.above.iter().zip(&terms.below));
+    for ((low, high), ((&squared_norm, &residual), (&above, &below))) in
+        terms.low.iter_mut().zip(&mut terms.high).zip(anchors)
+    {
+        let residual = residual + panel.residual;
+        let offset = error * (squared_norm + panel.squared_norm) + UNDERFLOW as f32;
+        let (nearest, farthest) = ((above - residual).max(0.0), below + residual);
+        *low = nearest * nearest * LOWER as f32 - (squared_norm + offset);
+        *high = farthest * farthest * RAISE as f32 - (squared_norm - offset);
+    }
+    for ((flagged, products), (&low, &high)) in
+        flagged.iter_mut().zip(products).zip(terms.low.iter().zip(&terms.high))
+    {
+        let mut any = 0;
+        for c in 0..COLUMNS {
+            let v = panel.squared_norms[c] - 2.0 * products[c];
+            any |= u32::from((low < v) & (v < high));
+        }
+        *flagged = any != 0;
+    }
 }
 
 per_isa! {
-    /// Bounds one anchor's distances to a panel; `keep` marks those that the window may hold.
-    #[allow(clippy::too_many_arguments)]
-    fn bound(
-        products: &[f32; COLUMNS],
-        candidates: &Candidates,
-        anchor: &Anchor,
-        window: &Window,
-        low: &mut [f32; COLUMNS],
-        high: &mut [f32; COLUMNS],
-        keep: &mut [u32; COLUMNS],
-    ) -> bool {
-        portable => bound_body,
-        avx2 => bound_body,
-        avx512 => bound_body,
-    }
+    fn select(
+        products: &[[f32; COLUMNS]],
+        panel: &Panel,
+        error: f32,
+        terms: &mut Anchors,
+        flagged: &mut [bool],
+    ) => select_body
 }
 
 /// The places in a panel.
-fn places(points: &Points, panel: usize) -> impl Iterator<Item = Place> + use<> {
+fn places(candidates: &Points, panel: usize) -> impl Iterator<Item = Place> + use<> {
     let first = panel * COLUMNS;
-    first as Place..points.len().min(first + COLUMNS) as Place
+    first as Place..candidates.len().min(first + COLUMNS) as Place
 }
 
-/// 8-bit integers where that is wanted and the CPU and the rows are made for them, else float32.
+/// 8-bit codes where the CPU multiplies them, else float32.
 fn choose_product<'a>(
-    points: &'a Points,
-    precision: Precision,
+    sets: &'a Sets,
     scale: f32,
     isa: Isa,
     interrupt: &Interrupt,
 ) -> Result<Box<dyn Product + 'a>> {
     #[cfg(target_arch = "x86_64")]
-    if precision == Precision::Coarse
-        && let Some(int8) = Int8::new(points, scale, isa, interrupt)?
-    {
+    if let Some(int8) = Int8::new(sets, scale, isa, interrupt)? {
         return Ok(Box::new(int8));
     }
-    Ok(Box::new(Float::new(points, scale, isa, interrupt)?))
+    Ok(Box::new(Float::new(sets, scale, interrupt)?))
 }
 
 /// The power of two that brings a squared length into `[1/4, 1)`, as a factor of the length.
@@ -351,7 +363,7 @@ fn power_of_two_below(squared: f64) -> f64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Band, Input, Options, Pairs, Pick, exact};
+    use super::super::{Band, Input, Metric, Options, Pairs, Pick, Rows, exact};
     use super::*;
 
     const OPTIONS: Options = Options {
@@ -359,6 +371,7 @@ mod tests {
         pick: Pick::All,
         negatives_per_pair: 1,
         pairs: Pairs::Ordered,
+        metric: Metric::SquaredEuclidean,
         margin: 0.0,
         max_ap: None,
         normalize: false,
