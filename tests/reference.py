@@ -71,10 +71,12 @@ def pair_code(seed: int, anchor: int, positive: int) -> int:
     return mix64((mix64(code(seed, anchor) ^ GOLDEN) + code(seed, positive)) & MASK64)
 
 
-def priority(seed: int, anchor: int, positive: int, negative: int) -> int:
+def priority(seed: int, anchor: int, positive: int, negative: int) -> tuple[int, int]:
     """Keyed hash of a triplet: among the qualifying negatives of a pair the smallest is picked."""
-    mixed = code(seed, negative) ^ pair_code(seed, anchor, positive)
-    return mix32(mixed & 0xFFFFFFFF) << 32 | mix32(mixed >> 32)
+    spread = mix32((code(seed, negative) ^ mix64(code(seed, anchor) ^ GOLDEN)) & 0xFFFFFFFF) >> 16
+    pair = pair_code(seed, anchor, positive)
+    draw = (spread ^ (pair & 0xFFFF)) * (pair >> 16 & 0xFFFF | 1) & 0xFFFF
+    return draw, mix64(code(seed, negative) ^ pair)
 
 
 def qualifies(band: str, d_ap: float, d_an: float, margin: float) -> bool:

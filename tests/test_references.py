@@ -242,14 +242,16 @@ def test_all_triplets_with_a_gallery() -> None:
     np.testing.assert_allclose(triplets.d_an, distances[triplets.anchor, triplets.negative])
 
 
-def test_several_hard_negatives_of_a_gallery() -> None:
-    sets: dict[str, Any] = gallery(20, 60, 8, identities=6)
+@pytest.mark.parametrize("count", [1, 5, 40, 1000])
+def test_several_hard_negatives_of_a_gallery(count: int) -> None:
+    """Also more of them than there are anchors, and than there are references."""
+    sets: dict[str, Any] = gallery(12, 60, 8, identities=6)
     same, distances = brute_force(sets)
     expected = []
     for a, p in np.argwhere(same):
-        nearest = np.where(same[a], np.inf, distances[a]).argsort()[:5]
+        nearest = np.where(same[a], np.inf, distances[a]).argsort()[: min(count, (~same[a]).sum())]
         expected += [(a, p, n) for n in sorted(nearest)]
-    triplets = ft.mine(**sets, band="any", pick="hardest", negatives_per_pair=5, normalize=False)
+    triplets = ft.mine(**sets, band="any", pick="hardest", negatives_per_pair=count, normalize=False)
     assert list(zip(*triplets, strict=True)) == expected
 
 
@@ -358,7 +360,7 @@ def test_floats_of_other_widths_and_strides() -> None:
 
 
 def naming(*words: str) -> str:
-    """A pattern for a message that has all these patterns, in any order."""
+    """A pattern for messages that have all of these patterns, in any order."""
     return "(?s)" + "".join(f"(?=.*{word})" for word in words)
 
 

@@ -202,6 +202,17 @@ def test_random_picks_vary_from_call_to_call_and_repeat_with_the_run() -> None:
     assert same(copy.deepcopy(run)(embeddings, labels), again(embeddings, labels))
 
 
+def test_the_other_picks_are_the_same_at_every_call() -> None:
+    embeddings, labels = batch()
+    duplicates = embeddings.repeat(3, 1)  # every nearest negative is one of three
+    options: dict[str, Any] = {"metric": "euclidean", "band": "any", "pick": "hardest"}
+    mine = TripletMiner(**options)
+    results = [mine(duplicates, labels.repeat(3)) for _ in range(3)]
+    assert same(results[1], results[0])
+    assert same(results[2], results[0])
+    assert not same(TripletMiner(**options, seed=1)(duplicates, labels.repeat(3)), results[0])
+
+
 def test_a_call_that_fails_is_not_counted() -> None:
     embeddings, labels = batch()
     counted = TripletMiner(metric="euclidean")

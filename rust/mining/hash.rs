@@ -6,15 +6,25 @@
 //!
 //! * Every row has a *code*, 64 bits mixed from its id and the seed. For one seed the map is a
 //!   bijection, so codes differ where ids differ.
+//! * For one anchor every row has a *spread*, 16 bits of its code and the anchor's, fully mixed: for
+//!   another anchor or another seed, another one that tells nothing about the first.
 //! * Every pair has a *key*, 64 bits mixed from the codes of its anchor and positive; the two enter
 //!   differently, so the key of (a, p) tells nothing about that of (p, a).
-//! * The priority of a negative is `mix32(low half) << 32 | mix32(high half)` of `code ^ key`.
-//!   [`mix32`] is a bijection with full avalanche: two priorities of one pair never tie, and the
-//!   order that one key gives the negatives tells nothing about the order that another key gives.
+//! * The *draw* of a negative is `(spread ^ key) * key'` in 16 bits, and `mix64(code ^ key)`, which is a
+//!   bijection, decides between equal ones: two draws of one pair never tie.
 //!
-//! Two halves instead of one 64-bit mixer, because a scan needs only the low one: 32-bit lanes,
-//! two multiplications, 16 candidates in six AVX-512 instructions ([`probe`](super::probe)). `tests/test_picks.py`
-//! checks uniformity and independence (chi-square over seeds, pairs and ids).
+//! Uniform: over seeds the spreads of an anchor's negatives are independent and uniform, a pair's map
+//! of them is one to one, and ties are decided by a full mixer; so each of m negatives is the smallest
+//! with probability 1/m. Independent: another pair's keys are new, and `key` alone makes the second draw
+//! of a row uniform whatever the first was. What is left is that rows of equal spread stay together in all
+//! pairs of one anchor: two of its pairs pick the same of m negatives with probability
+//! `(1 + m / 2^18) / m` instead of `1 / m`. `tests/test_picks.py` checks both (chi-square over seeds, pairs
+//! and ids).
+//!
+//! Why two stages: the spreads cost eight instructions for 16 rows, but once an anchor. A pair's scan then
+//! costs three for 32 ([`probe`](super::probe)), and an anchor may have a hundred pairs.
+
+use super::isa::per_isa;
 
 /// 2^64 / golden ratio, the increment of `SplitMix64`.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -26,21 +36,12 @@ const fn mix64(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Multipliers of [`mix32`], from Wellons' hash prospector (bias 0.107).
-pub const MULTIPLIERS: [u32; 2] = [0x21F0_AAAD, 0xD35A_2D97];
-
-/// A 32-bit mixer with two multiplications.
+/// A 32-bit mixer with two multiplications; constants from Wellons' hash prospector (bias 0.107).
 #[inline(always)]
-pub const fn mix32(z: u32) -> u32 {
-    let mut z = fold(z).wrapping_mul(MULTIPLIERS[0]);
-    z = (z ^ (z >> 15)).wrapping_mul(MULTIPLIERS[1]);
+pub const fn mix32(mut z: u32) -> u32 {
+    z = (z ^ (z >> 16)).wrapping_mul(0x21F0_AAAD);
+    z = (z ^ (z >> 15)).wrapping_mul(0xD35A_2D97);
     z ^ (z >> 15)
-}
-
-/// The first step of [`mix32`]. It is linear: `fold(code ^ key)` is `fold(code) ^ fold(key)`.
-#[inline(always)]
-pub const fn fold(z: u32) -> u32 {
-    z ^ (z >> 16)
 }
 
 /// The code of the row with this id.
@@ -48,13 +49,63 @@ pub const fn code(seed: u64, id: i64) -> u64 {
     mix64(mix64((id as u64).wrapping_add(GOLDEN)) ^ mix64(seed.wrapping_add(GOLDEN.wrapping_mul(2))))
 }
 
-/// The key of a pair, from the codes of its anchor and positive.
-pub const fn pair_key(anchor: u64, positive: u64) -> u64 {
-    mix64(mix64(anchor ^ GOLDEN).wrapping_add(positive))
+/// What mixes the spreads of an anchor with this code.
+const fn spread_key(anchor: u64) -> u32 {
+    mix64(anchor ^ GOLDEN) as u32
 }
 
-/// The priority of a negative for a pair: the smallest is picked.
-pub const fn priority(key: u64, negative: u64) -> u64 {
-    let mixed = key ^ negative;
-    (mix32(mixed as u32) as u64) << 32 | mix32((mixed >> 32) as u32) as u64
+#[inline(always)]
+const fn spread(key: u32, code: u32) -> u16 {
+    (mix32(code ^ key) >> 16) as u16
+}
+
+per_isa! {
+    /// The spreads, for an anchor with this code, of the rows with the given low halves of codes.
+    pub fn spreads(anchor: u64, codes_low: &[u32], spreads: &mut [u16]) => spreads_body
+}
+
+#[inline(always)]
+fn spreads_body(anchor: u64, codes_low: &[u32], spreads: &mut [u16]) {
+    let key = spread_key(anchor);
+    for (to, &code) in spreads.iter_mut().zip(codes_low) {
+        *to = spread(key, code);
+    }
+}
+
+/// What orders the negatives of one pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    spread: u32,
+    pair: u64,
+}
+
+impl Key {
+    /// From the codes of anchor and positive.
+    pub const fn new(anchor: u64, positive: u64) -> Self {
+        Self { spread: spread_key(anchor), pair: mix64(mix64(anchor ^ GOLDEN).wrapping_add(positive)) }
+    }
+
+    /// The two numbers that map spreads to draws: `(spread ^ .0) * .1`.
+    pub const fn map(self) -> (u16, u16) {
+        (self.pair as u16, (self.pair >> 16) as u16 | 1)
+    }
+
+    /// The draw of a row with this spread, for the key's anchor.
+    pub const fn draw(self, spread: u16) -> u16 {
+        let (xor, factor) = self.map();
+        (spread ^ xor).wrapping_mul(factor)
+    }
+
+    /// Where the row with this code comes among the negatives: the smallest is picked.
+    pub const fn order(self, code: u64) -> Draw {
+        Draw { draw: self.draw(spread(self.spread, code as u32)), tie: mix64(self.pair ^ code) }
+    }
+}
+
+/// A draw, and what decides between equal ones: unique among the negatives of one pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Draw {
+    /// What a scan looks for.
+    pub draw: u16,
+    tie: u64,
 }

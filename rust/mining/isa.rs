@@ -23,10 +23,13 @@ pub(super) enum Kind {
 pub struct Isa(pub(super) Kind);
 
 impl Isa {
+    /// What every CPU has.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
     /// All that this CPU has, the plainest first.
     pub fn available() -> Vec<Self> {
         #[allow(unused_mut)]
-        let mut kinds = vec![Self(Kind::Portable)];
+        let mut kinds = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -73,26 +76,44 @@ impl Isa {
 }
 
 /// Defines a function whose body is compiled once for each instruction set, and which takes the
-/// [`Isa`] to run on as its first argument. The body is an `#[inline(always)]` function.
+/// [`Isa`] to run on as its first argument. Bodies are `#[inline(always)]` functions; there may be one for
+/// each, over the set's vectors, or one for all.
 macro_rules! per_isa {
     (
         $(#[$meta:meta])*
         $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? => $body:path
+    ) => {
+        $crate::mining::isa::per_isa! {
+            $(#[$meta])*
+            $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+                portable => $body,
+                avx2 => $body,
+                avx512 => $body,
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? {
+            portable => $portable:path,
+            avx2 => $avx2:path,
+            avx512 => $avx512:path,
+        }
     ) => {
         $(#[$meta])*
         $vis fn $name(isa: $crate::mining::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
-                $body($($arg),*)
+                $avx2($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             fn avx512($($arg: $ty),*) $(-> $ret)? {
-                $body($($arg),*)
+                $avx512($($arg),*)
             }
             match isa.0 {
-                $crate::mining::isa::Kind::Portable => $body($($arg),*),
+                $crate::mining::isa::Kind::Portable => $portable($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
                 $crate::mining::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },

@@ -23,6 +23,7 @@ mod picked;
 mod points;
 mod probe;
 mod screen;
+mod search;
 
 pub use isa::{FORCE, Isa};
 pub use mine::mine;

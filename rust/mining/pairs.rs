@@ -1,7 +1,8 @@
 //! The pairs of an anchor.
 
+use super::hash::Key;
 use super::points::{Place, Sets};
-use super::{Isa, Options, Pairs, Stats, exact, hash};
+use super::{Isa, Options, Pairs, Stats, exact};
 
 /// An anchor and one of its positives.
 #[derive(Debug, Clone, Copy)]
@@ -10,8 +11,8 @@ pub struct Pair {
     pub positive: Place,
     /// Distance of the two.
     pub d_ap: f64,
-    /// Key of the hash that orders the negatives.
-    pub key: u64,
+    /// What orders the negatives.
+    pub key: Key,
 }
 
 /// The pairs of the anchor, in ascending order of the positives' ids.
@@ -32,7 +33,7 @@ pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: 
                 anchors.values(anchor),
                 candidates.values(positive),
             )),
-            key: hash::pair_key(anchors.codes[anchor as usize], candidates.codes[positive as usize]),
+            key: Key::new(anchors.codes[anchor as usize], candidates.codes[positive as usize]),
         })
         .collect();
     if let Some(max_ap) = options.max_ap {

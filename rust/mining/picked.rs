@@ -1,12 +1,16 @@
 //! The negatives picked so far for one pair.
 
+use super::hash::Draw;
 use super::points::Place;
+
+/// What a pick orders by: a number, and the draw where that is equal.
+pub type Order = (u64, Draw);
 
 /// A qualifying negative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Negative {
     /// What the pick orders by: the smallest come first. Unique within a pair.
-    pub order: (u64, u64),
+    pub order: Order,
     /// Where it is.
     pub place: Place,
     /// Its squared distance from the anchor.
@@ -41,7 +45,7 @@ impl Picked {
     }
 
     /// Whether a negative of this order would be kept.
-    pub fn wants(&self, order: (u64, u64)) -> bool {
+    pub fn wants(&self, order: Order) -> bool {
         self.last().is_none_or(|last| order < last.order)
     }
 

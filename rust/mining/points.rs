@@ -67,8 +67,8 @@ pub struct Points {
     width: usize,
     /// Squared L2 norms.
     pub squared_norms: Vec<f64>,
-    /// Low halves of the rows' [`hash::code`]s, folded: what a scan for the smallest hash reads.
-    pub folded_codes: Vec<u32>,
+    /// Low halves of the rows' [`hash::code`]s.
+    pub codes_low: Vec<u32>,
     /// The rows' [`hash::code`]s.
     pub codes: Vec<u64>,
     /// The caller's ids, or positions.
@@ -150,7 +150,7 @@ impl Points {
             values,
             width,
             squared_norms,
-            folded_codes: codes.iter().map(|&code| hash::fold(code as u32)).collect(),
+            codes_low: codes.iter().map(|&code| code as u32).collect(),
             codes,
             ids,
             ranks: rows.iter().map(|&row| rank_of_row[row as usize]).collect(),

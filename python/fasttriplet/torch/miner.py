@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fasttriplet.mining import Band, Pairs, Pick, mine
+from fasttriplet.mining import Band, Metric, Pairs, Pick, mine
 from fasttriplet.order import epoch_seed
 
 Indices = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -45,9 +45,9 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     max_ap : float, optional
         Pairs with a larger distance are skipped.
     normalize : bool, default True
-        Divide each row by its L2 norm. (PML: ``normalize_embeddings``.)
+        Divide each row by its L2 norm. (PML: ``normalize_embeddings``.) ``cosine`` needs it.
     seed : int, default 0
-        For ``pick="random"``: a pick is a pure function of `seed`, the number of the call, and the ids.
+        A random pick is a pure function of `seed`, the number of the call, and the ids of the rows.
     threads : int, optional
         By default one for each core.
 
@@ -79,7 +79,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
 
     PML compares float32 distances, so a triplet within their rounding of an edge (about 1e-6 here, more
     for near duplicates) may be on its other side there. Its ``BatchHardMiner`` is ``band="any",
-    pick="hardest", pairs="hardest"``; on ties the smallest index is taken here.
+    pick="hardest", pairs="hardest"``; of equally far positives the first is taken here, of equally near
+    negatives one that `seed` decides.
 
     Examples
     --------
@@ -94,7 +95,7 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(
         self,
         *,
-        metric: Literal["sqeuclidean", "euclidean", "cosine"],
+        metric: Metric,
         margin: float = 0.2,
         band: Band = "violating",
         pick: Pick = "all",
@@ -188,7 +189,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             against["reference_ids"] = other_ids
         elif ref_ids is not None:
             raise ValueError("ref_ids are given without ref_emb; ids are those of the embeddings")
-        seed = epoch_seed(self._seed, self.calls)
+        # Of equally near negatives the seed picks one, and then every call the same.
+        seed = epoch_seed(self._seed, self.calls if self._options["pick"] == "random" else 0)
         anchor, positive, negative = mine(
             rows, numbers, ids=anchor_ids, seed=seed, **against, **self._options
         )

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::{BLOCK, COLUMNS, Coded, Multiply, Product, places};
+use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
 use crate::mining::isa::{Isa, per_isa};
 use crate::mining::points::{Place, Sets};
 use crate::{Interrupt, Result};
@@ -15,7 +15,7 @@ mod codes;
 mod kernel;
 
 use codes::{Codes, Frame};
-use kernel::{Kernel, Row};
+use kernel::{Kernel, Panel, Row};
 
 /// Numbers that one instruction multiplies and adds into one 32-bit lane.
 const QUAD: usize = 4;
@@ -88,12 +88,16 @@ impl Product for Int8<'_> {
         self.candidates().coded(place)
     }
 
+    fn is_close(&self) -> bool {
+        false
+    }
+
     fn one(&self, anchor: Place, candidate: Place) -> f32 {
         let sum = dot(self.isa, self.anchors.row(anchor), self.candidates().row(candidate));
         sum as f32 * (self.anchors.steps[anchor as usize] * self.steps[candidate as usize])
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> Multiply<'b> {
+    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {
         let depth = self.sets.anchors.width();
         let (quads, rows) = (depth / QUAD, self.kernel.rows());
         // Groups of `rows` anchors, in quads of dimensions, depth first.
@@ -111,13 +115,14 @@ impl Product for Int8<'_> {
             }
         }
         let groups = anchors.len().div_ceil(rows);
-        Box::new(move |panel, products| {
+        Box::new(move |panel, squared_norms, estimates| {
             let codes = self.panels[panel * depth * COLUMNS..][..depth * COLUMNS].as_chunks().0;
             let steps = self.steps[panel * COLUMNS..].first_chunk().expect("a step for each column");
             for group in 0..groups {
                 let anchors = &packed[group * quads * rows..][..quads * rows];
                 let rows = group * rows..(group + 1) * rows;
-                self.kernel.multiply(anchors, codes, &terms[rows.clone()], steps, &mut products[rows]);
+                let candidates = Panel { codes, steps, squared_norms };
+                self.kernel.estimate(anchors, &terms[rows.clone()], candidates, &mut estimates[rows]);
             }
         })
     }

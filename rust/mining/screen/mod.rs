@@ -33,8 +33,7 @@
 //!
 //! `e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u for what the comparison itself
 //! rounds. So a candidate outside `(sqrt(above) - |r| - |t|)^2 - E < v + |X|^2 < (sqrt(below) + |r| + |t|)^2 + E`
-//! is outside the window. A panel is compared with its largest `|t|` and `|Y|`; what passes is held
-//! against its own. Square roots of edges, residuals and `E` are raised by `2^-20`, many times what their
+//! is outside the window. A panel is compared with its largest `|t|` and `|Y|`. Square roots of edges, residuals and `E` are raised by `2^-20`, many times what their
 //! evaluation rounds.
 //!
 //! The definition's float64 distance is `d` times `1 + (K + 8) 2^-53` at most, and a metric's scale adds a
@@ -43,6 +42,8 @@
 //!
 //! For unit rows of 512 Gaussian numbers `|r| + |t|` is 0.019 in 8 bits and 0.037 in 7, so a distance of 1
 //! is known to 0.04 and 0.08, against a margin of 0.3.
+
+use std::ops::Range;
 
 use super::Isa;
 use super::isa::per_isa;
@@ -60,9 +61,12 @@ use int8::Int8;
 /// Candidates in a panel, the unit in which they are packed and multiplied.
 const COLUMNS: usize = 32;
 
-/// Anchors that share one pass over the candidates. Their codes, 48 KiB of 512 columns, stay in a core's
-/// L2 beside the panel in L1. A multiple of the rows of every register tile (12, 8, 4).
-pub const BLOCK: usize = 96;
+/// Anchors that share one pass over the candidates, which then come from L3 or memory at 2.6 bytes a
+/// cycle. A multiple of the rows of every register tile (12, 8, 4).
+pub const BLOCK: usize = 24;
+
+/// Panels in a stretch, whose estimates for a block are kept: 10,240 candidates, 960 KiB.
+const STRETCH: usize = 320;
 
 /// Squared distances in the screen's scale, open at both ends.
 #[derive(Debug, Clone, Copy)]
@@ -98,12 +102,15 @@ pub struct Screen<'a> {
     sets: &'a Sets,
     isa: Isa,
     product: Box<dyn Product + 'a>,
+    /// Factor of lengths.
+    scale: f32,
     /// Factor of squared lengths.
     squared_scale: f64,
     /// By how much windows are widened, of the distance.
     widening: f64,
     /// `e` of the bound.
     error: f64,
+    candidates: Vec<Coded>,
     panels: Vec<Panel>,
 }
 
@@ -127,15 +134,18 @@ trait Product: Sync {
     /// The candidate at a place.
     fn candidate(&self, place: Place) -> Coded;
 
+    /// Whether the bound is that of float32.
+    fn is_close(&self) -> bool;
+
     /// One product, within the same bound.
     fn one(&self, anchor: Place, candidate: Place) -> f32;
 
     /// Packs at most [`BLOCK`] anchors, to be multiplied with one panel after the other.
-    fn block<'b>(&'b self, anchors: &[Place]) -> Multiply<'b>;
+    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b>;
 }
 
-/// Writes the products of anchor i and the candidates of the given panel to row i, of [`BLOCK`] rows.
-type Multiply<'b> = Box<dyn Fn(usize, &mut [[f32; COLUMNS]]) + 'b>;
+/// Writes `v` of anchor i and the candidates of the given panel to row i, of [`BLOCK`] rows.
+type Estimate<'b> = Box<dyn Fn(usize, &[f32; COLUMNS], &mut [[f32; COLUMNS]]) + 'b>;
 
 /// What the bound needs of one panel's candidates.
 struct Panel {
@@ -147,21 +157,12 @@ struct Panel {
     residual: f32,
 }
 
-/// What the bound needs of a block of anchors: [`BLOCK`] numbers each.
-struct Anchors {
-    squared_norms: Vec<f32>,
-    residuals: Vec<f32>,
-    /// Square roots of the edges of the windows.
-    above: Vec<f32>,
-    below: Vec<f32>,
-    /// The edges for one panel, relative to `|X|^2`.
-    low: Vec<f32>,
-    high: Vec<f32>,
-}
-
 /// Covers the float32 evaluation of a term of the bound.
 const RAISE: f64 = 1.0 + 1.0 / (1 << 20) as f64;
 const LOWER: f64 = 1.0 - 1.0 / (1 << 20) as f64;
+
+/// `e - g` of the bound.
+const ROUNDED: f64 = 1.0 / (1 << 20) as f64;
 
 /// `2^-100`, more than `2 a` of the bound.
 const UNDERFLOW: f64 = 1.0 / (1_u128 << 100) as f64;
@@ -172,13 +173,14 @@ impl<'a> Screen<'a> {
         let longest = |points: &Points| points.squared_norms.iter().fold(0.0_f64, |a, &b| a.max(b));
         let scale = power_of_two_below(longest(&sets.anchors).max(longest(sets.candidates())));
         let product = choose_product(sets, scale as f32, isa, interrupt)?;
-        let candidates = sets.candidates();
-        let panels = (0..candidates.len().div_ceil(COLUMNS)).map(|panel| {
+        let points = sets.candidates();
+        let candidates: Vec<Coded> =
+            (0..points.len() as Place).map(|place| product.candidate(place)).collect();
+        let panels = candidates.chunks(COLUMNS).map(|panel| {
             let mut squared_norms = [f32::INFINITY; COLUMNS];
             let mut largest = Coded::default();
-            for (column, place) in places(candidates, panel).enumerate() {
-                let coded = product.candidate(place);
-                squared_norms[column] = coded.squared_norm as f32;
+            for (to, coded) in squared_norms.iter_mut().zip(panel) {
+                *to = coded.squared_norm as f32;
                 largest.squared_norm = largest.squared_norm.max(coded.squared_norm);
                 largest.residual = largest.residual.max(coded.residual);
             }
@@ -192,9 +194,11 @@ impl<'a> Screen<'a> {
             sets,
             isa,
             squared_scale: scale * scale,
-            widening: (candidates.width() as f64 + 16.0) * 2_f64.powi(-50),
-            error: product.error() + 2_f64.powi(-20),
+            widening: (points.width() as f64 + 16.0) * 2_f64.powi(-50),
+            error: product.error() + ROUNDED,
+            scale: scale as f32,
             panels: panels.collect(),
+            candidates,
             product,
         })
     }
@@ -211,9 +215,20 @@ impl<'a> Screen<'a> {
 
     /// What one product tells of the squared distance of an anchor and a candidate.
     pub fn bounds(&self, anchor: Place, candidate: Place) -> Bounds {
-        let (x, y) = (self.product.anchor(anchor), self.product.candidate(candidate));
+        let (x, y) = (self.product.anchor(anchor), self.candidates[candidate as usize]);
         let v = y.squared_norm as f32 - 2.0 * self.product.one(anchor, candidate);
         self.bounds_of(v, x, y)
+    }
+
+    /// What the float32 product of an anchor and a candidate tells.
+    fn look(&self, anchor: Place, candidate: Place) -> Bounds {
+        let (anchors, candidates) = (&self.sets.anchors, self.sets.candidates());
+        let x = float::coded(anchors, anchor, self.scale).squared_norm;
+        let y = float::coded(candidates, candidate, self.scale).squared_norm;
+        let product = float::dot(self.isa, anchors.values(anchor), candidates.values(candidate), self.scale);
+        let distance = f64::from(y as f32 - 2.0 * product) + x;
+        let error = (float::error(anchors.width()) + ROUNDED) * (x + y) + UNDERFLOW;
+        Bounds { low: distance - error, high: distance + error }
     }
 
     fn bounds_of(&self, v: f32, x: Coded, y: Coded) -> Bounds {
@@ -225,107 +240,155 @@ impl<'a> Screen<'a> {
         Bounds { low: low.max(0.0).powi(2), high: high * high }
     }
 
-    /// Calls `visit(i, place, bounds, &mut windows[i])` for every row that may lie in the window of
-    /// `anchors[i]`; rows of the anchor's own identity are among them. The visitor may narrow the
-    /// window. At most [`BLOCK`] anchors.
-    pub fn sweep(
-        &self,
-        anchors: &[Place],
-        windows: &mut [Window],
-        interrupt: &Interrupt,
-        mut visit: impl FnMut(usize, Place, Bounds, &mut Window),
-    ) -> Result<()> {
-        debug_assert!(anchors.len() <= BLOCK && anchors.len() == windows.len());
-        let multiply = self.product.block(anchors);
-        let coded: Vec<Coded> = anchors.iter().map(|&place| self.product.anchor(place)).collect();
-        let mut terms = Anchors::new(&coded, windows);
-        let mut products = vec![[0.0; COLUMNS]; BLOCK];
-        let mut flagged = vec![false; anchors.len()];
-        for (number, panel) in self.panels.iter().enumerate() {
-            interrupt.check()?;
-            multiply(number, &mut products);
-            select(self.isa, &products, panel, self.error as f32, &mut terms, &mut flagged);
-            for i in flagged.iter().enumerate().filter(|(_, flagged)| **flagged).map(|(i, _)| i) {
-                for (column, place) in places(self.sets.candidates(), number).enumerate() {
-                    let v = panel.squared_norms[column] - 2.0 * products[i][column];
-                    if terms.low[i] < v && v < terms.high[i] {
-                        let bounds = self.bounds_of(v, coded[i], self.product.candidate(place));
-                        if windows[i].may_hold(bounds) {
-                            visit(i, place, bounds, &mut windows[i]);
-                        }
-                    }
-                }
-                terms.set_window(i, windows[i]);
-            }
+    /// Whether the estimates for all candidates are kept at once.
+    pub fn is_one_stretch(&self) -> bool {
+        self.panels.len() <= STRETCH
+    }
+
+    /// The candidates in stretches, as numbers of panels.
+    pub fn stretches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let count = self.panels.len();
+        (0..count).step_by(STRETCH).map(move |first| first..count.min(first + STRETCH))
+    }
+
+    /// At most [`BLOCK`] anchors, packed.
+    pub fn block(&self, anchors: &[Place]) -> Block<'_> {
+        debug_assert!(anchors.len() <= BLOCK);
+        Block {
+            screen: self,
+            anchors: anchors.to_vec(),
+            estimate: self.product.block(anchors),
+            coded: anchors.iter().map(|&place| self.product.anchor(place)).collect(),
+            estimates: vec![[0.0; COLUMNS]; BLOCK * self.panels.len().min(STRETCH)],
+            stretch: 0..0,
         }
+    }
+}
+
+/// Some anchors and their estimated distances to one stretch of the candidates.
+pub struct Block<'a> {
+    screen: &'a Screen<'a>,
+    anchors: Vec<Place>,
+    estimate: Estimate<'a>,
+    coded: Vec<Coded>,
+    /// `v` of [`BLOCK`] anchors, for one panel after the other.
+    estimates: Vec<[f32; COLUMNS]>,
+    stretch: Range<usize>,
+}
+
+impl Block<'_> {
+    /// Goes on to a stretch.
+    pub fn measure(&mut self, stretch: Range<usize>, interrupt: &Interrupt) -> Result<()> {
+        for (panel, estimates) in stretch.clone().zip(self.estimates.chunks_exact_mut(BLOCK)) {
+            interrupt.check()?;
+            (self.estimate)(panel, &self.screen.panels[panel].squared_norms, estimates);
+        }
+        self.stretch = stretch;
         Ok(())
     }
+
+    /// The panels of the stretch.
+    pub fn panels(&self) -> Range<usize> {
+        self.stretch.clone()
+    }
+
+    /// Anchor i.
+    pub fn row(&self, i: usize) -> Row<'_> {
+        Row { block: self, i }
+    }
 }
 
-impl Anchors {
-    fn new(coded: &[Coded], windows: &[Window]) -> Self {
-        let numbers = || vec![0.0; coded.len()];
-        let mut terms = Self {
-            squared_norms: coded.iter().map(|x| x.squared_norm as f32).collect(),
-            residuals: coded.iter().map(|x| (x.residual * RAISE) as f32).collect(),
-            above: numbers(),
-            below: numbers(),
-            low: numbers(),
-            high: numbers(),
-        };
-        for (i, &window) in windows.iter().enumerate() {
-            terms.set_window(i, window);
+/// One anchor and its estimated distances to a stretch of the candidates.
+pub struct Row<'a> {
+    block: &'a Block<'a>,
+    i: usize,
+}
+
+impl Row<'_> {
+    fn estimates(&self, panel: usize) -> &[f32; COLUMNS] {
+        &self.block.estimates[(panel - self.block.stretch.start) * BLOCK + self.i]
+    }
+
+    /// What is known of a candidate of the stretch.
+    pub fn bounds(&self, candidate: Place) -> Bounds {
+        let (screen, place) = (self.block.screen, candidate as usize);
+        let v = self.estimates(place / COLUMNS)[place % COLUMNS];
+        screen.bounds_of(v, self.block.coded[self.i], screen.candidates[place])
+    }
+
+    /// The most that is known of a candidate of the stretch short of its exact distance.
+    pub fn look(&self, candidate: Place) -> Bounds {
+        if self.block.screen.product.is_close() {
+            self.bounds(candidate)
+        } else {
+            self.block.screen.look(self.block.anchors[self.i], candidate)
         }
-        terms
     }
 
-    fn set_window(&mut self, i: usize, window: Window) {
-        self.above[i] = (window.above.max(0.0).sqrt() * LOWER) as f32;
-        self.below[i] = (window.below.max(0.0).sqrt() * RAISE) as f32;
+    /// Calls `visit` for every candidate of the stretch that may lie in the window; rows of the anchor's
+    /// own identity are among them.
+    pub fn visit(&self, window: Window, mut visit: impl FnMut(Place)) {
+        let edges = self.edges(window);
+        for panel in self.block.stretch.clone() {
+            self.visit_panel(panel, &edges, &mut visit);
+        }
+    }
+
+    /// As [`Self::visit`], of one panel.
+    pub fn visit_panel(&self, panel: usize, edges: &Edges, mut visit: impl FnMut(Place)) {
+        let screen = self.block.screen;
+        let estimates = self.estimates(panel);
+        let (low, high) = edges.of_panel(&screen.panels[panel], screen.error as f32);
+        if any_between(screen.isa, estimates, low, high) {
+            for (&v, place) in estimates.iter().zip(places(screen.sets.candidates(), panel)) {
+                if low < v && v < high {
+                    visit(place);
+                }
+            }
+        }
+    }
+
+    /// The edges of a window around the anchor.
+    pub fn edges(&self, window: Window) -> Edges {
+        let anchor = self.block.coded[self.i];
+        Edges {
+            above: (window.above.max(0.0).sqrt() * LOWER) as f32,
+            below: (window.below.max(0.0).sqrt() * RAISE) as f32,
+            squared_norm: anchor.squared_norm as f32,
+            residual: (anchor.residual * RAISE) as f32,
+        }
     }
 }
 
-/// Marks the anchors whose windows may hold one of a panel's candidates, and leaves their edges in
-/// `low` and `high`.
+/// The edges of a window around an anchor, in float32, for a comparison with `v`.
+pub struct Edges {
+    above: f32,
+    below: f32,
+    squared_norm: f32,
+    residual: f32,
+}
+
+impl Edges {
+    /// Any candidate of the panel with `v` outside of these is outside of the window.
+    fn of_panel(&self, panel: &Panel, error: f32) -> (f32, f32) {
+        let residual = self.residual + panel.residual;
+        let offset = error * (self.squared_norm + panel.squared_norm) + UNDERFLOW as f32;
+        let (nearest, farthest) = ((self.above - residual).max(0.0), self.below + residual);
+        let low = nearest * nearest * LOWER as f32 - (self.squared_norm + offset);
+        let high = farthest * farthest * RAISE as f32 - (self.squared_norm - offset);
+        (low, high)
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::needless_bitwise_bool)] // without a branch the loop is a handful of vector instructions
-fn select_body(
-    products: &[[f32; COLUMNS]],
-    panel: &Panel,
-    error: f32,
-    terms: &mut Anchors,
-    flagged: &mut [bool],
-) {
-    let anchors = terms.squared_norms.iter().zip(&terms.residuals).zip(terms.above.iter().zip(&terms.below));
-    for ((low, high), ((&squared_norm, &residual), (&above, &below))) in
-        terms.low.iter_mut().zip(&mut terms.high).zip(anchors)
-    {
-        let residual = residual + panel.residual;
-        let offset = error * (squared_norm + panel.squared_norm) + UNDERFLOW as f32;
-        let (nearest, farthest) = ((above - residual).max(0.0), below + residual);
-        *low = nearest * nearest * LOWER as f32 - (squared_norm + offset);
-        *high = farthest * farthest * RAISE as f32 - (squared_norm - offset);
-    }
-    for ((flagged, products), (&low, &high)) in
-        flagged.iter_mut().zip(products).zip(terms.low.iter().zip(&terms.high))
-    {
-        let mut any = 0;
-        for c in 0..COLUMNS {
-            let v = panel.squared_norms[c] - 2.0 * products[c];
-            any |= u32::from((low < v) & (v < high));
-        }
-        *flagged = any != 0;
-    }
+fn any_between_body(estimates: &[f32; COLUMNS], low: f32, high: f32) -> bool {
+    estimates.iter().fold(false, |any, &v| any | ((low < v) & (v < high)))
 }
 
 per_isa! {
-    fn select(
-        products: &[[f32; COLUMNS]],
-        panel: &Panel,
-        error: f32,
-        terms: &mut Anchors,
-        flagged: &mut [bool],
-    ) => select_body
+    /// Whether an estimate is between the two.
+    fn any_between(estimates: &[f32; COLUMNS], low: f32, high: f32) -> bool => any_between_body
 }
 
 /// The places in a panel.
@@ -378,8 +441,11 @@ mod tests {
         seed: 0,
     };
 
-    fn paths() -> impl Iterator<Item = (Isa, Precision)> {
-        Isa::available().into_iter().flat_map(|isa| [(isa, Precision::Coarse), (isa, Precision::Fine)])
+    fn sets(embeddings: &[f32], dim: usize, options: &Options, isa: Isa) -> Sets {
+        let labels: Vec<i64> = (0..(embeddings.len() / dim) as i64).collect();
+        let anchors = Rows { embeddings, labels: &labels, ids: None };
+        let input = Input { dim, anchors, references: None };
+        Sets::new(&input, options, isa, &Interrupt::new()).unwrap()
     }
 
     /// Rows of very different lengths, with near-duplicates, whose squares leave float32's range.
@@ -416,23 +482,33 @@ mod tests {
         #[test]
         fn never_drops_what_is_inside((dim, embeddings) in rows()) {
             let count = embeddings.len() / dim;
-            let labels: Vec<i64> = (0..count as i64).collect();
-            let input = Input { embeddings: &embeddings, dim, labels: &labels, ids: None };
             let interrupt = Interrupt::new();
-            for (isa, precision) in paths() {
-                let points = Points::new(&input, &OPTIONS, isa).unwrap();
-                let screen = Screen::new(&points, precision, isa, &interrupt).unwrap();
+            for isa in Isa::available() {
+                let sets = sets(&embeddings, dim, &OPTIONS, isa);
+                let points = &sets.anchors;
+                let screen = Screen::new(&sets, isa, &interrupt).unwrap();
                 let anchors: Vec<Place> = (0..count as Place).collect();
                 for target in 0..count as Place {
-                    let mut windows: Vec<Window> = anchors.iter().map(|&anchor| {
+                    let windows: Vec<Window> = anchors.iter().map(|&anchor| {
                         let d = exact::distance(isa, points.values(anchor), points.values(target));
-                        screen.window(anchor, d.next_down(), d.next_up())
+                        screen.window(d.next_down(), d.next_up())
                     }).collect();
                     let mut seen = vec![false; count];
-                    screen.sweep(&anchors, &mut windows, &interrupt, |i, place, _, _| {
-                        seen[i] |= place == target;
-                    }).unwrap();
+                    for (anchors, windows) in anchors.chunks(BLOCK).zip(windows.chunks(BLOCK)) {
+                        let mut block = screen.block(anchors);
+                        for stretch in screen.stretches() {
+                            block.measure(stretch, &interrupt).unwrap();
+                            for (i, window) in windows.iter().enumerate() {
+                                block.row(i).visit(*window, |place| seen[anchors[i] as usize] |= place == target);
+                            }
+                        }
+                    }
                     prop_assert!(seen.iter().all(|&seen| seen), "{} dropped row {target}", isa.name());
+                    for (&anchor, &window) in anchors.iter().zip(&windows) {
+                        let (glance, look) = (screen.bounds(anchor, target), screen.look(anchor, target));
+                        prop_assert!(window.may_hold(glance), "{} at a glance", isa.name());
+                        prop_assert!(window.may_hold(look), "{} at a look", isa.name());
+                    }
                 }
             }
         }
@@ -449,26 +525,28 @@ mod tests {
                 (state >> 40) as f32 / (1 << 23) as f32 - 1.0
             })
             .collect();
-        let labels: Vec<i64> = (0..count as i64).collect();
-        let input = Input { embeddings: &embeddings, dim, labels: &labels, ids: None };
         let interrupt = Interrupt::new();
-        for (isa, precision) in paths() {
-            let points = Points::new(&input, &Options { normalize: true, ..OPTIONS }, isa).unwrap();
-            let screen = Screen::new(&points, precision, isa, &interrupt).unwrap();
-            let stray = if precision == Precision::Fine { 0.001 } else { 0.1 };
-            let mut windows = [screen.window(0, 1.9, 2.1)];
-            let mut through = 0;
-            let mut strays = 0;
-            screen
-                .sweep(&[0], &mut windows, &interrupt, |_, place, _, _| {
+        for isa in Isa::available() {
+            let sets = sets(&embeddings, dim, &Options { normalize: true, ..OPTIONS }, isa);
+            let points = &sets.anchors;
+            let screen = Screen::new(&sets, isa, &interrupt).unwrap();
+            let window = screen.window(1.9, 2.1);
+            let mut block = screen.block(&[0]);
+            let (mut through, mut strays, mut after_a_look) = (0, 0, 0);
+            for stretch in screen.stretches() {
+                block.measure(stretch, &interrupt).unwrap();
+                let row = block.row(0);
+                row.visit(window, |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
+                    let astray = |by: f64| usize::from(!(1.9 - by..2.1 + by).contains(&d));
                     through += 1;
-                    strays += usize::from(!(1.9 - stray..2.1 + stray).contains(&d));
-                })
-                .unwrap();
+                    strays += astray(0.15);
+                    after_a_look += usize::from(window.may_hold(row.look(place))) * astray(0.001);
+                });
+            }
             assert!(
-                through > 10 && strays == 0,
-                "{}: {through} through, {strays} of them astray",
+                through > 10 && strays == 0 && after_a_look == 0,
+                "{}: {through} through, {strays} of them astray, {after_a_look} after a look",
                 isa.name()
             );
         }

@@ -3,10 +3,10 @@
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_epi16, _mm512_add_epi32,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_epi16, _mm512_add_epi32,
     _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
     _mm512_maddubs_epi16, _mm512_mul_ps, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_storeu_ps,
+    _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::super::COLUMNS;
@@ -24,6 +24,17 @@ pub struct Row {
     pub start: i32,
     /// s.
     pub step: f32,
+}
+
+/// A panel of candidates.
+#[derive(Clone, Copy)]
+pub struct Panel<'a> {
+    /// In quads of dimensions, with the offset.
+    pub codes: &'a [[u8; QUAD * COLUMNS]],
+    /// s of each.
+    pub steps: &'a [f32; COLUMNS],
+    /// `n` of the screen's bound.
+    pub squared_norms: &'a [f32; COLUMNS],
 }
 
 impl Kernel {
@@ -56,23 +67,22 @@ impl Kernel {
         self.levels().cast_unsigned() + 1
     }
 
-    /// The products of R anchors, in quads of dimensions, and one panel.
-    pub fn multiply(
+    /// `v` of the screen's bound for R anchors, in quads of dimensions, and one panel.
+    pub fn estimate(
         self,
         anchors: &[[i8; QUAD]],
-        panel: &[[u8; QUAD * COLUMNS]],
         rows: &[Row],
-        steps: &[f32; COLUMNS],
-        products: &mut [[f32; COLUMNS]],
+        panel: Panel<'_>,
+        estimates: &mut [[f32; COLUMNS]],
     ) {
         match self.0.0 {
             Kind::Portable => unreachable!("there is no portable kernel"),
             // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
-            Kind::Avx2 => unsafe { avx2(anchors, panel, rows, steps, products) },
+            Kind::Avx2 => unsafe { avx2(anchors, rows, panel, estimates) },
             // SAFETY: as above.
-            Kind::Avx512 => unsafe { avx512(anchors, panel, rows, steps, products) },
+            Kind::Avx512 => unsafe { avx512(anchors, rows, panel, estimates) },
             // SAFETY: as above.
-            Kind::Avx512Vnni => unsafe { vnni(anchors, panel, rows, steps, products) },
+            Kind::Avx512Vnni => unsafe { vnni(anchors, rows, panel, estimates) },
         }
     }
 }
@@ -84,14 +94,8 @@ const VNNI_ROWS: usize = 12;
 macro_rules! compiled {
     ($name:ident, $features:literal, $vector:ty, $rows:ident) => {
         #[target_feature(enable = $features)]
-        fn $name(
-            anchors: &[[i8; QUAD]],
-            panel: &[[u8; QUAD * COLUMNS]],
-            rows: &[Row],
-            steps: &[f32; COLUMNS],
-            products: &mut [[f32; COLUMNS]],
-        ) {
-            multiply_body::<$vector, $rows>(anchors, panel, rows, steps, products);
+        fn $name(anchors: &[[i8; QUAD]], rows: &[Row], panel: Panel<'_>, estimates: &mut [[f32; COLUMNS]]) {
+            estimate_body::<$vector, $rows>(anchors, rows, panel, estimates);
         }
     };
 }
@@ -101,21 +105,20 @@ compiled!(avx512, "avx512f,avx512bw", Avx512, AVX512_ROWS);
 compiled!(vnni, "avx512f,avx512bw,avx512vnni", Vnni, VNNI_ROWS);
 
 #[inline(always)]
-fn multiply_body<V: Bytes, const R: usize>(
+fn estimate_body<V: Bytes, const R: usize>(
     anchors: &[[i8; QUAD]],
-    panel: &[[u8; QUAD * COLUMNS]],
     rows: &[Row],
-    steps: &[f32; COLUMNS],
-    products: &mut [[f32; COLUMNS]],
+    panel: Panel<'_>,
+    estimates: &mut [[f32; COLUMNS]],
 ) {
     let rows: &[Row; R] = rows.try_into().expect("R rows");
-    let products: &mut [[f32; COLUMNS]; R] = products.try_into().expect("R rows of products");
+    let estimates: &mut [[f32; COLUMNS]; R] = estimates.try_into().expect("R rows of estimates");
     for first in (0..COLUMNS).step_by(2 * V::LANES) {
         let second = first + V::LANES;
         let mut tile: [[V; 2]; R] = std::array::from_fn(|r| [V::splat(rows[r].start); 2]);
         // A row is a multiple of 8 long: quads come in twos.
         let anchors = anchors.as_chunks::<R>().0.as_chunks::<2>().0;
-        for ([x, x_next], [y, y_next]) in anchors.iter().zip(panel.as_chunks::<2>().0) {
+        for ([x, x_next], [y, y_next]) in anchors.iter().zip(panel.codes.as_chunks::<2>().0) {
             let low = [V::load(&y[first * QUAD..]), V::load(&y_next[first * QUAD..])];
             let high = [V::load(&y[second * QUAD..]), V::load(&y_next[second * QUAD..])];
             for r in 0..R {
@@ -128,8 +131,8 @@ fn multiply_body<V: Bytes, const R: usize>(
             }
         }
         for r in 0..R {
-            tile[r][0].scale(rows[r].step, &steps[first..], &mut products[r][first..]);
-            tile[r][1].scale(rows[r].step, &steps[second..], &mut products[r][second..]);
+            tile[r][0].estimate(rows[r].step, panel, first, &mut estimates[r][first..]);
+            tile[r][1].estimate(rows[r].step, panel, second, &mut estimates[r][second..]);
         }
     }
 }
@@ -141,15 +144,15 @@ trait Bytes: Copy {
     const LANES: usize;
     fn splat(x: i32) -> Self;
     fn load(from: &[u8]) -> Self;
-    /// Multiplies the sums by the step of their row and those of their columns.
-    fn scale(self, step: f32, steps: &[f32], to: &mut [f32]);
+    /// `n - 2 s`, of sums with the panel's columns from `first` on.
+    fn estimate(self, step: f32, panel: Panel<'_>, first: usize, to: &mut [f32]);
     /// Adds the products of two quads a lane, of unsigned and signed bytes.
     fn add_products(self, unsigned: [Self; 2], signed: [Self; 2]) -> Self;
 }
 
 macro_rules! vector {
     ($vector:ident, $inner:ty, $lanes:literal, $splat:ident, $load:ident, $splat_float:ident, $load_floats:ident,
-     $store_floats:ident, $to_floats:ident, $multiply:ident, |$sum:ident, $unsigned:ident, $signed:ident| $add_products:expr) => {
+     $store_floats:ident, $to_floats:ident, $multiply:ident, $subtract:ident, |$sum:ident, $unsigned:ident, $signed:ident| $add_products:expr) => {
         #[derive(Clone, Copy)]
         struct $vector($inner);
 
@@ -170,12 +173,16 @@ macro_rules! vector {
             }
 
             #[inline(always)]
-            fn scale(self, step: f32, steps: &[f32], to: &mut [f32]) {
-                let (steps, to) = (&steps[..$lanes], &mut to[..$lanes]);
+            fn estimate(self, step: f32, panel: Panel<'_>, first: usize, to: &mut [f32]) {
+                let (steps, squared_norms) = (&panel.steps[first..], &panel.squared_norms[first..]);
+                let (steps, squared_norms, to) =
+                    (&steps[..$lanes], &squared_norms[..$lanes], &mut to[..$lanes]);
                 // SAFETY: the slices hold all lanes; the caller is compiled for this vector.
                 unsafe {
-                    let steps = $multiply($splat_float(step), $load_floats(steps.as_ptr()));
-                    $store_floats(to.as_mut_ptr(), $multiply($to_floats(self.0), steps));
+                    let factor = $multiply($splat_float(2.0 * step), $load_floats(steps.as_ptr()));
+                    let doubled = $multiply($to_floats(self.0), factor);
+                    let squared_norms = $load_floats(squared_norms.as_ptr());
+                    $store_floats(to.as_mut_ptr(), $subtract(squared_norms, doubled));
                 }
             }
 
@@ -200,6 +207,7 @@ vector!(
     _mm256_storeu_ps,
     _mm256_cvtepi32_ps,
     _mm256_mul_ps,
+    _mm256_sub_ps,
     |sum, unsigned, signed| {
         let first = _mm256_maddubs_epi16(unsigned[0].0, signed[0].0);
         let second = _mm256_maddubs_epi16(unsigned[1].0, signed[1].0);
@@ -217,6 +225,7 @@ vector!(
     _mm512_storeu_ps,
     _mm512_cvtepi32_ps,
     _mm512_mul_ps,
+    _mm512_sub_ps,
     |sum, unsigned, signed| {
         let first = _mm512_maddubs_epi16(unsigned[0].0, signed[0].0);
         let second = _mm512_maddubs_epi16(unsigned[1].0, signed[1].0);
@@ -234,6 +243,7 @@ vector!(
     _mm512_storeu_ps,
     _mm512_cvtepi32_ps,
     _mm512_mul_ps,
+    _mm512_sub_ps,
     |sum, unsigned, signed| {
         _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, unsigned[0].0, signed[0].0), unsigned[1].0, signed[1].0)
     }

@@ -1,0 +1,282 @@
+//! The search for the negatives of one pair: which rows are looked at, in which order, how closely.
+//!
+//! Three looks, each dearer than the one before: the screen's 8 bits, its float32, the float64 of
+//! [`exact`]. Only the last decides.
+
+use std::ops::Range;
+
+use super::hash;
+use super::pairs::Pair;
+use super::picked::{Negative, Order, Picked};
+use super::points::{Place, Sets};
+use super::screen::{Block, Bounds, Edges, Row, Screen, Window};
+use super::{Isa, Options, Pick, Stats, exact, probe};
+use crate::{Interrupt, Result};
+
+/// Rows that are tried for a random pick before the pair goes to the screen. A test costs some 150
+/// cycles, a share in the screen some 50,000: with one row in ten qualifying, 24 leave 8 % of the pairs.
+const TRIES: usize = 24;
+
+/// Pairs of one anchor from which on their tests and what these leave to the screen cost more than its
+/// row of the screen, which all of them share.
+const MANY: usize = 20;
+
+/// What all searches share.
+pub struct Search<'a> {
+    pub sets: &'a Sets,
+    pub screen: &'a Screen<'a>,
+    pub options: &'a Options,
+    pub isa: Isa,
+    /// Rows that are tried.
+    tries: usize,
+}
+
+/// An anchor with the pairs that are not settled yet.
+pub struct Open {
+    pub anchor: Place,
+    pub pairs: Vec<OpenPair>,
+}
+
+/// A pair, and what was found for it so far.
+pub struct OpenPair {
+    pub pair: Pair,
+    pub picked: Picked,
+    /// Where its negatives may lie.
+    window: Window,
+    /// Rows that draw below this were tested.
+    tested_below: u16,
+}
+
+/// Memory that is used again.
+#[derive(Default)]
+pub struct Scratch {
+    spreads: Vec<u16>,
+    marks: Vec<u64>,
+    hits: Vec<Hit>,
+}
+
+/// A row to look at, before which come all with a smaller draw.
+struct Hit {
+    draw: u16,
+    place: Place,
+}
+
+impl<'a> Search<'a> {
+    /// For these sets.
+    pub fn new(sets: &'a Sets, screen: &'a Screen<'a>, options: &'a Options, isa: Isa) -> Self {
+        Self { sets, screen, options, isa, tries: TRIES + 2 * options.negatives_per_pair }
+    }
+
+    /// A pair that nothing was found for yet.
+    pub fn open(&self, pair: Pair) -> OpenPair {
+        let capacity = match self.options.pick {
+            Pick::Random | Pick::Hardest => self.options.negatives_per_pair,
+            Pick::All => Picked::ALL,
+        };
+        let window = self.window(&pair, f64::INFINITY);
+        OpenPair { pair, picked: Picked::new(capacity), window, tested_below: 0 }
+    }
+
+    /// Tests a few negatives of each pair: all where there are no more than that, for a random pick those
+    /// with the smallest draws. Pairs that this settles come first then; returns how many these are.
+    pub fn probe(
+        &self,
+        anchor: Place,
+        pairs: &mut [OpenPair],
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> usize {
+        let identity = self.sets.identity_run(anchor);
+        let all = self.sets.candidates().len();
+        let few = all - identity.len() <= self.tries;
+        let many = pairs.len() >= MANY && self.screen.is_one_stretch();
+        if pairs.is_empty() || !few && (self.options.pick != Pick::Random || many) {
+            return 0;
+        }
+        if !few {
+            self.spread(anchor, scratch);
+        }
+        let mut settled = 0;
+        for i in 0..pairs.len() {
+            let open = &mut pairs[i];
+            scratch.hits.clear();
+            if few {
+                let others = (0..identity.start).chain(identity.end..all as Place);
+                scratch.hits.extend(others.map(|place| Hit { draw: self.order(open, place).1.draw, place }));
+            } else {
+                self.draw(&identity, open, scratch);
+            }
+            let look = |place| self.screen.bounds(anchor, place);
+            self.test(anchor, open, look, &mut scratch.hits, stats);
+            if few || open.picked.is_full() {
+                pairs.swap(i, settled);
+                settled += 1;
+            }
+        }
+        settled
+    }
+
+    /// Goes through a stretch of candidates for a block of anchors.
+    pub fn sweep(
+        &self,
+        open: &mut [Open],
+        block: &Block<'_>,
+        scratch: &mut Scratch,
+        interrupt: &Interrupt,
+        stats: &mut Stats,
+    ) -> Result<()> {
+        if self.options.pick == Pick::Random {
+            for (i, open) in open.iter_mut().enumerate() {
+                interrupt.check()?;
+                self.sweep_by_draw(open, &block.row(i), scratch, stats);
+            }
+            return Ok(());
+        }
+        // Panel by panel: the rows of a panel are looked at by many anchors, and then still in L2.
+        let mut edges: Vec<Edges> =
+            open.iter().enumerate().map(|(i, open)| block.row(i).edges(open.window())).collect();
+        for panel in block.panels() {
+            interrupt.check()?;
+            for (i, (open, edges)) in open.iter_mut().zip(&mut edges).enumerate() {
+                let row = block.row(i);
+                let mut narrower = false;
+                row.visit_panel(panel, edges, |place| narrower |= self.visit(open, &row, place, stats));
+                if narrower {
+                    *edges = row.edges(open.window());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers a row that may lie in the window of some pair to each. Whether a window became narrower.
+    fn visit(&self, open: &mut Open, row: &Row<'_>, place: Place, stats: &mut Stats) -> bool {
+        if self.sets.identity_run(open.anchor).contains(&place) {
+            return false;
+        }
+        let bounds = row.look(place);
+        let mut distance = None;
+        let mut narrower = false;
+        for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
+            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
+            self.offer(pair, place, d_an);
+            if self.options.pick == Pick::Hardest
+                && let Some(last) = pair.picked.last()
+            {
+                pair.window = self.window(&pair.pair, last.d_an);
+                narrower = true;
+            }
+        }
+        narrower
+    }
+
+    /// Of a stretch, only rows with smaller draws than those picked already are decided.
+    fn sweep_by_draw(&self, open: &mut Open, row: &Row<'_>, scratch: &mut Scratch, stats: &mut Stats) {
+        let anchor = open.anchor;
+        let identity = self.sets.identity_run(anchor);
+        let untried = open.pairs.iter().any(|pair| pair.tested_below == 0) && self.screen.is_one_stretch();
+        if untried {
+            self.spread(anchor, scratch);
+        }
+        for pair in &mut open.pairs {
+            if untried {
+                self.draw(&identity, pair, scratch);
+                self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+                if pair.picked.is_full() {
+                    continue;
+                }
+            }
+            scratch.hits.clear();
+            row.visit(pair.window, |place| {
+                if !identity.contains(&place) {
+                    let order = self.order(pair, place);
+                    if order.1.draw >= pair.tested_below && pair.picked.wants(order) {
+                        scratch.hits.push(Hit { draw: order.1.draw, place });
+                    }
+                }
+            });
+            self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+        }
+    }
+
+    fn spread(&self, anchor: Place, scratch: &mut Scratch) {
+        scratch.spreads.resize(self.sets.candidates().len(), 0);
+        let code = self.sets.anchors.codes[anchor as usize];
+        hash::spreads(self.isa, code, &self.sets.candidates().codes_low, &mut scratch.spreads);
+    }
+
+    /// Finds the negatives with the smallest draws, after [`Self::spread`].
+    fn draw(&self, identity: &Range<Place>, open: &mut OpenPair, scratch: &mut Scratch) {
+        open.tested_below = probe::threshold(self.tries, self.sets.candidates().len());
+        let Scratch { spreads, marks, hits } = scratch;
+        hits.clear();
+        probe::below(self.isa, spreads, open.pair.key, open.tested_below, marks, |place| {
+            if !identity.contains(&place) {
+                hits.push(Hit { draw: open.pair.key.draw(spreads[place as usize]), place });
+            }
+        });
+    }
+
+    /// Where a row comes among the negatives of a pair, for a pick that goes by draws.
+    fn order(&self, open: &OpenPair, place: Place) -> Order {
+        (0, open.pair.key.order(self.sets.candidates().codes[place as usize]))
+    }
+
+    /// Decides rows in the order of their draws, where the pick goes by draws until no other is wanted.
+    fn test(
+        &self,
+        anchor: Place,
+        open: &mut OpenPair,
+        look: impl Fn(Place) -> Bounds,
+        hits: &mut [Hit],
+        stats: &mut Stats,
+    ) {
+        hits.sort_unstable_by_key(|hit| hit.draw);
+        for equal in hits.chunk_by_mut(|x, y| x.draw == y.draw) {
+            if equal.len() > 1 {
+                equal.sort_unstable_by_key(|hit| self.order(open, hit.place));
+            }
+            for &Hit { place, .. } in &*equal {
+                if self.options.pick == Pick::Random && !open.picked.wants(self.order(open, place)) {
+                    return;
+                }
+                if open.window.may_hold(look(place)) {
+                    let d_an = self.distance(anchor, place, stats);
+                    self.offer(open, place, d_an);
+                }
+            }
+        }
+    }
+
+    fn distance(&self, anchor: Place, negative: Place, stats: &mut Stats) -> f64 {
+        stats.exact_distances += 1;
+        let (x, y) = (self.sets.anchors.values(anchor), self.sets.candidates().values(negative));
+        self.options.metric.of_squared(exact::distance(self.isa, x, y))
+    }
+
+    /// Adds a negative to those picked for a pair if it qualifies.
+    fn offer(&self, open: &mut OpenPair, place: Place, d_an: f64) {
+        let (above, below) = self.options.band.interval(open.pair.d_ap, self.options.margin);
+        if above < d_an && d_an < below {
+            let mut order = self.order(open, place);
+            if self.options.pick == Pick::Hardest {
+                order.0 = d_an.to_bits(); // of a float64 that is not negative, bits ascend as it does
+            }
+            open.picked.offer(Negative { order, place, d_an });
+        }
+    }
+
+    /// The window of a pair, up to a distance.
+    fn window(&self, pair: &Pair, at_most: f64) -> Window {
+        let metric = self.options.metric;
+        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        self.screen.window(metric.squared(above), metric.squared(below.min(at_most.next_up())))
+    }
+}
+
+impl Open {
+    /// The window that holds those of all pairs.
+    fn window(&self) -> Window {
+        self.pairs.iter().fold(Window::EMPTY, |window, pair| window.union(pair.window))
+    }
+}
