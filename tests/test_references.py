@@ -34,7 +34,7 @@ each_kind_of_values = pytest.mark.parametrize(
 
 
 @each_kind_of_values
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 4))
 def test_equals_the_definition(values: st.SearchStrategy[Any], data: st.DataObject, threads: int) -> None:
     assert_defined(**data.draw(datasets_with_references(values)), **data.draw(options()), threads=threads)

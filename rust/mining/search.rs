@@ -21,6 +21,9 @@ const TRIES: usize = 24;
 /// row of the screen, which all of them share.
 const MANY: usize = 20;
 
+/// Up to so many hits, looking for the smallest each time is faster than to sort them.
+const FEW_HITS: usize = 64;
+
 /// What all searches share.
 pub struct Search<'a> {
     pub sets: &'a Sets,
@@ -52,6 +55,7 @@ pub struct OpenPair {
 pub struct Scratch {
     spreads: Vec<u16>,
     marks: Vec<u64>,
+    panel_marks: Vec<u32>,
     hits: Vec<Hit>,
 }
 
@@ -102,9 +106,11 @@ impl<'a> Search<'a> {
             scratch.hits.clear();
             if few {
                 let others = (0..identity.start).chain(identity.end..all as Place);
-                scratch.hits.extend(others.map(|place| Hit { draw: self.order(open, place).1.draw, place }));
+                scratch
+                    .hits
+                    .extend(others.map(|place| Hit { draw: self.order(&open.pair, place).1.draw, place }));
             } else {
-                self.draw(&identity, open, scratch);
+                self.draw(self.tries, &identity, open, scratch);
             }
             let look = |place| self.screen.bounds(anchor, place);
             self.test(anchor, open, look, &mut scratch.hits, stats);
@@ -159,7 +165,7 @@ impl<'a> Search<'a> {
         let mut narrower = false;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
             let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
-            self.offer(pair, place, d_an);
+            self.offer(&pair.pair, &mut pair.picked, place, d_an);
             if self.options.pick == Pick::Hardest
                 && let Some(last) = pair.picked.last()
             {
@@ -180,22 +186,29 @@ impl<'a> Search<'a> {
         }
         for pair in &mut open.pairs {
             if untried {
-                self.draw(&identity, pair, scratch);
-                self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+                // A look is a matter of nanoseconds here: more are worth while before a look at all rows.
+                for tries in [self.tries, 10 * self.tries] {
+                    self.draw(tries, &identity, pair, scratch);
+                    self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+                    if pair.picked.is_full() {
+                        break;
+                    }
+                }
                 if pair.picked.is_full() {
                     continue;
                 }
             }
-            scratch.hits.clear();
-            row.visit(pair.window, |place| {
+            let Scratch { panel_marks, hits, .. } = &mut *scratch;
+            hits.clear();
+            row.visit(pair.window, panel_marks, |place| {
                 if !identity.contains(&place) {
-                    let order = self.order(pair, place);
+                    let order = self.order(&pair.pair, place);
                     if order.1.draw >= pair.tested_below && pair.picked.wants(order) {
-                        scratch.hits.push(Hit { draw: order.1.draw, place });
+                        hits.push(Hit { draw: order.1.draw, place });
                     }
                 }
             });
-            self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+            self.test(anchor, pair, |place| row.bounds(place), hits, stats);
         }
     }
 
@@ -205,21 +218,24 @@ impl<'a> Search<'a> {
         hash::spreads(self.isa, code, &self.sets.candidates().codes_low, &mut scratch.spreads);
     }
 
-    /// Finds the negatives with the smallest draws, after [`Self::spread`].
-    fn draw(&self, identity: &Range<Place>, open: &mut OpenPair, scratch: &mut Scratch) {
-        open.tested_below = probe::threshold(self.tries, self.sets.candidates().len());
-        let Scratch { spreads, marks, hits } = scratch;
+    /// Finds about so many negatives with the smallest draws, of those that were not tested, after
+    /// [`Self::spread`].
+    fn draw(&self, tries: usize, identity: &Range<Place>, open: &mut OpenPair, scratch: &mut Scratch) {
+        let below = probe::threshold(tries, self.sets.candidates().len());
+        let Scratch { spreads, marks, hits, .. } = scratch;
         hits.clear();
-        probe::below(self.isa, spreads, open.pair.key, open.tested_below, marks, |place| {
-            if !identity.contains(&place) {
-                hits.push(Hit { draw: open.pair.key.draw(spreads[place as usize]), place });
+        probe::below(self.isa, spreads, open.pair.key, below, marks, |place| {
+            let draw = open.pair.key.draw(spreads[place as usize]);
+            if draw >= open.tested_below && !identity.contains(&place) {
+                hits.push(Hit { draw, place });
             }
         });
+        open.tested_below = below;
     }
 
     /// Where a row comes among the negatives of a pair, for a pick that goes by draws.
-    fn order(&self, open: &OpenPair, place: Place) -> Order {
-        (0, open.pair.key.order(self.sets.candidates().codes[place as usize]))
+    fn order(&self, pair: &Pair, place: Place) -> Order {
+        (0, pair.key.order(self.sets.candidates().codes[place as usize]))
     }
 
     /// Decides rows in the order of their draws, where the pick goes by draws until no other is wanted.
@@ -228,22 +244,32 @@ impl<'a> Search<'a> {
         anchor: Place,
         open: &mut OpenPair,
         look: impl Fn(Place) -> Bounds,
-        hits: &mut [Hit],
+        hits: &mut Vec<Hit>,
         stats: &mut Stats,
     ) {
-        hits.sort_unstable_by_key(|hit| hit.draw);
-        for equal in hits.chunk_by_mut(|x, y| x.draw == y.draw) {
-            if equal.len() > 1 {
-                equal.sort_unstable_by_key(|hit| self.order(open, hit.place));
+        let by_draw = |x: &Hit, y: &Hit| {
+            let order = |hit: &Hit| self.order(&open.pair, hit.place);
+            x.draw.cmp(&y.draw).then_with(|| order(x).cmp(&order(y)))
+        };
+        // Mostly the first or the second is it: no need to sort them all.
+        let (picked, few) = (&mut open.picked, hits.len() <= FEW_HITS);
+        if !few {
+            hits.sort_unstable_by(|x, y| by_draw(y, x));
+        }
+        let next = |hits: &mut Vec<Hit>| {
+            if few {
+                (0..hits.len()).min_by(|&i, &j| by_draw(&hits[i], &hits[j])).map(|at| hits.swap_remove(at))
+            } else {
+                hits.pop()
             }
-            for &Hit { place, .. } in &*equal {
-                if self.options.pick == Pick::Random && !open.picked.wants(self.order(open, place)) {
-                    return;
-                }
-                if open.window.may_hold(look(place)) {
-                    let d_an = self.distance(anchor, place, stats);
-                    self.offer(open, place, d_an);
-                }
+        };
+        while let Some(Hit { place, .. }) = next(hits) {
+            if self.options.pick == Pick::Random && !picked.wants(self.order(&open.pair, place)) {
+                break;
+            }
+            if open.window.may_hold(look(place)) {
+                let d_an = self.distance(anchor, place, stats);
+                self.offer(&open.pair, picked, place, d_an);
             }
         }
     }
@@ -255,14 +281,14 @@ impl<'a> Search<'a> {
     }
 
     /// Adds a negative to those picked for a pair if it qualifies.
-    fn offer(&self, open: &mut OpenPair, place: Place, d_an: f64) {
-        let (above, below) = self.options.band.interval(open.pair.d_ap, self.options.margin);
+    fn offer(&self, pair: &Pair, picked: &mut Picked, place: Place, d_an: f64) {
+        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
         if above < d_an && d_an < below {
-            let mut order = self.order(open, place);
+            let mut order = self.order(pair, place);
             if self.options.pick == Pick::Hardest {
                 order.0 = d_an.to_bits(); // of a float64 that is not negative, bits ascend as it does
             }
-            open.picked.offer(Negative { order, place, d_an });
+            picked.offer(Negative { order, place, d_an });
         }
     }
 

@@ -326,32 +326,31 @@ impl Row<'_> {
     }
 
     /// Calls `visit` for every candidate of the stretch that may lie in the window; rows of the anchor's
-    /// own identity are among them.
-    pub fn visit(&self, window: Window, mut visit: impl FnMut(Place)) {
-        let edges = self.edges(window);
-        for panel in self.block.stretch.clone() {
-            self.visit_panel(panel, &edges, &mut visit);
+    /// own identity are among them. `marks` is memory to be used again.
+    pub fn visit(&self, window: Window, marks: &mut Vec<u32>, mut visit: impl FnMut(Place)) {
+        let block = self.block;
+        marks.resize(block.stretch.len(), 0);
+        let panels = &block.screen.panels[block.stretch.clone()];
+        let estimates = &block.estimates[self.i..];
+        mark(block.screen.isa, estimates, panels, &self.edges(window), marks);
+        for (panel, &marks) in block.stretch.clone().zip(&*marks) {
+            visit_marked(panel, marks, &mut visit);
         }
     }
 
     /// As [`Self::visit`], of one panel.
-    pub fn visit_panel(&self, panel: usize, edges: &Edges, mut visit: impl FnMut(Place)) {
+    pub fn visit_panel(&self, panel: usize, edges: &Edges, visit: impl FnMut(Place)) {
         let screen = self.block.screen;
-        let estimates = self.estimates(panel);
-        let (low, high) = edges.of_panel(&screen.panels[panel], screen.error as f32);
-        if any_between(screen.isa, estimates, low, high) {
-            for (&v, place) in estimates.iter().zip(places(screen.sets.candidates(), panel)) {
-                if low < v && v < high {
-                    visit(place);
-                }
-            }
-        }
+        let mut marks = [0];
+        mark(screen.isa, &[*self.estimates(panel)], &screen.panels[panel..=panel], edges, &mut marks);
+        visit_marked(panel, marks[0], visit);
     }
 
     /// The edges of a window around the anchor.
     pub fn edges(&self, window: Window) -> Edges {
         let anchor = self.block.coded[self.i];
         Edges {
+            error: self.block.screen.error as f32,
             above: (window.above.max(0.0).sqrt() * LOWER) as f32,
             below: (window.below.max(0.0).sqrt() * RAISE) as f32,
             squared_norm: anchor.squared_norm as f32,
@@ -362,6 +361,7 @@ impl Row<'_> {
 
 /// The edges of a window around an anchor, in float32, for a comparison with `v`.
 pub struct Edges {
+    error: f32,
     above: f32,
     below: f32,
     squared_norm: f32,
@@ -370,9 +370,10 @@ pub struct Edges {
 
 impl Edges {
     /// Any candidate of the panel with `v` outside of these is outside of the window.
-    fn of_panel(&self, panel: &Panel, error: f32) -> (f32, f32) {
+    #[inline(always)]
+    fn of_panel(&self, panel: &Panel) -> (f32, f32) {
         let residual = self.residual + panel.residual;
-        let offset = error * (self.squared_norm + panel.squared_norm) + UNDERFLOW as f32;
+        let offset = self.error * (self.squared_norm + panel.squared_norm) + UNDERFLOW as f32;
         let (nearest, farthest) = ((self.above - residual).max(0.0), self.below + residual);
         let low = nearest * nearest * LOWER as f32 - (self.squared_norm + offset);
         let high = farthest * farthest * RAISE as f32 - (self.squared_norm - offset);
@@ -380,15 +381,29 @@ impl Edges {
     }
 }
 
+fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place)) {
+    while marks != 0 {
+        visit((panel * COLUMNS) as Place + marks.trailing_zeros());
+        marks &= marks - 1;
+    }
+}
+
 #[inline(always)]
 #[allow(clippy::needless_bitwise_bool)] // without a branch the loop is a handful of vector instructions
-fn any_between_body(estimates: &[f32; COLUMNS], low: f32, high: f32) -> bool {
-    estimates.iter().fold(false, |any, &v| any | ((low < v) & (v < high)))
+fn mark_body(estimates: &[[f32; COLUMNS]], panels: &[Panel], edges: &Edges, marks: &mut [u32]) {
+    for ((estimates, panel), marks) in estimates.iter().step_by(BLOCK).zip(panels).zip(marks) {
+        let (low, high) = edges.of_panel(panel);
+        *marks = 0;
+        for (c, &v) in estimates.iter().enumerate() {
+            *marks |= u32::from((low < v) & (v < high)) << c;
+        }
+    }
 }
 
 per_isa! {
-    /// Whether an estimate is between the two.
-    fn any_between(estimates: &[f32; COLUMNS], low: f32, high: f32) -> bool => any_between_body
+    /// Sets a bit for each candidate of some panels that may lie between the edges. The estimates are
+    /// [`BLOCK`] rows apart.
+    fn mark(estimates: &[[f32; COLUMNS]], panels: &[Panel], edges: &Edges, marks: &mut [u32]) => mark_body
 }
 
 /// The places in a panel.
@@ -499,7 +514,7 @@ mod tests {
                         for stretch in screen.stretches() {
                             block.measure(stretch, &interrupt).unwrap();
                             for (i, window) in windows.iter().enumerate() {
-                                block.row(i).visit(*window, |place| seen[anchors[i] as usize] |= place == target);
+                                block.row(i).visit(*window, &mut Vec::new(), |place| seen[anchors[i] as usize] |= place == target);
                             }
                         }
                     }
@@ -536,7 +551,7 @@ mod tests {
             for stretch in screen.stretches() {
                 block.measure(stretch, &interrupt).unwrap();
                 let row = block.row(0);
-                row.visit(window, |place| {
+                row.visit(window, &mut Vec::new(), |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     let astray = |by: f64| usize::from(!(1.9 - by..2.1 + by).contains(&d));
                     through += 1;
