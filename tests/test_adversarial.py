@@ -89,11 +89,21 @@ def swallowed(rng: np.random.Generator, n: int, dim: int) -> Floats:
     return made
 
 
-def half_steps(rng: np.random.Generator, n: int, dim: int) -> Floats:
-    """On a scale of 127 steps every coordinate but one is rounded by (nearly) half a step."""
-    made: Floats = rng.integers(-3, 4, size=(n, dim)) + rng.choice([0.5, 0.49999], size=(n, 1))
-    made[:, 0] = 127
-    return made
+def half_steps(steps: int, low: int, high: int) -> Maker:
+    """On a scale of `steps` every coordinate but one is rounded by nearly half a step, the same way in a row.
+
+    What products lose by it has one sign for all of a row, as its coordinates have: nothing cancels, and a
+    bound below the worst case drops what it must not. Every row has its opposite, for a mean of 0.
+    """
+
+    def make(rng: np.random.Generator, n: int, dim: int) -> Floats:
+        half = rng.integers(low, high + 1, size=(n // 2, dim)) + rng.choice([0.49999, 0.50001], (n // 2, 1))
+        half[:, 0] = steps
+        made = np.zeros((n, dim))
+        made[rng.permutation(n)[: n // 2 * 2]] = np.concatenate([half, -half])
+        return made
+
+    return make
 
 
 def near_duplicates(rng: np.random.Generator, n: int, dim: int) -> Floats:
@@ -136,7 +146,9 @@ MAKERS: dict[str, Maker] = {
     "dominating row": dominating_row,
     "dominating rows that cancel": dominating_rows_that_cancel,
     "swallowed": swallowed,
-    "half steps": half_steps,
+    "half steps": half_steps(127, 0, 5),
+    "half steps at the top": half_steps(127, 124, 126),
+    "half steps of 63": half_steps(63, 58, 62),
     "collapsed 1e-4": collapsed(1e-4),
     "collapsed 1e-5": collapsed(1e-5),
     "collapsed 1e-6": collapsed(1e-6),

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::pairs::pairs_of;
 use super::points::{Place, Sets};
-use super::screen::{self, Screen};
+use super::screen::{self, Estimates, Precision, Screen};
 use super::search::{Open, OpenPair, Scratch, Search};
-use super::{Input, Isa, Options, Stats, Triplets};
+use super::{Input, Isa, Options, Pick, Stats, Triplets};
 use crate::{Interrupt, Result};
 
 /// Pairs that go through both steps together: what is kept between the two is at most 30 MB.
@@ -23,7 +23,7 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     input.check()?;
     let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
-    let screen = Screen::new(&sets, isa, interrupt)?;
+    let screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
     let search = Search::new(&sets, &screen, options, isa);
     let mut found = Found::default();
     for anchors in rounds(&sets) {
@@ -34,6 +34,14 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     found.triplets.par_sort_unstable_by_key(|t| (t.anchor, t.positive, t.negative));
     interrupt.check()?;
     Ok(found.with_ids(&sets))
+}
+
+/// Of the rows that may qualify, a random pick looks at the few that draw lowest, the others at all.
+pub fn precision(pick: Pick) -> Precision {
+    match pick {
+        Pick::Random => Precision::Coarse,
+        Pick::Hardest | Pick::All => Precision::Fine,
+    }
 }
 
 /// Anchors in rounds of about [`ROUND`] pairs.
@@ -55,14 +63,13 @@ fn rounds(sets: &Sets) -> Vec<Vec<Place>> {
 fn probe(search: &Search<'_>, anchors: &[Place], interrupt: &Interrupt) -> Result<Found> {
     anchors
         .par_chunks(UNIT)
-        .map(|unit| {
+        .map_init(Scratch::default, |scratch, unit| {
             let mut found = Found::default();
-            let mut scratch = Scratch::default();
             for &anchor in unit {
                 interrupt.check()?;
                 let pairs = pairs_of(anchor, search.sets, search.options, search.isa, &mut found.stats);
                 let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| search.open(pair)).collect();
-                let settled = search.probe(anchor, &mut open, &mut scratch, &mut found.stats);
+                let settled = search.probe(anchor, &mut open, scratch, &mut found.stats);
                 for pair in open.drain(..settled) {
                     found.settle(anchor, &pair, search.sets);
                 }
@@ -80,14 +87,13 @@ fn probe(search: &Search<'_>, anchors: &[Place], interrupt: &Interrupt) -> Resul
 fn sweep(search: &Search<'_>, mut open: Vec<Open>, interrupt: &Interrupt) -> Result<Found> {
     let share = open.len().div_ceil(rayon::current_num_threads());
     open.par_chunks_mut(share.clamp(LEAST_BLOCK, screen::BLOCK))
-        .map(|open| {
+        .map_init(Default::default, |(scratch, estimates): &mut (Scratch, Estimates), open| {
             let mut found = Found::default();
-            let mut scratch = Scratch::default();
             let anchors: Vec<Place> = open.iter().map(|open| open.anchor).collect();
-            let mut block = search.screen.block(&anchors);
+            let mut block = search.screen.block(&anchors, estimates);
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
-                search.sweep(open, &block, &mut scratch, interrupt, &mut found.stats)?;
+                search.sweep(open, &block, scratch, interrupt, &mut found.stats)?;
             }
             for open in open {
                 for pair in &open.pairs {

@@ -17,6 +17,8 @@ use crate::{Error, Result};
 mod exact;
 mod hash;
 mod isa;
+#[cfg(feature = "kernels")]
+pub mod kernels;
 mod mine;
 mod pairs;
 mod picked;

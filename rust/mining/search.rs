@@ -3,8 +3,6 @@
 //! Three looks, each dearer than the one before: the screen's 8 bits, its float32, the float64 of
 //! [`exact`]. Only the last decides.
 
-use std::ops::Range;
-
 use super::hash;
 use super::pairs::Pair;
 use super::picked::{Negative, Order, Picked};
@@ -17,9 +15,8 @@ use crate::{Interrupt, Result};
 /// cycles, a share in the screen some 50,000: with one row in ten qualifying, 24 leave 8 % of the pairs.
 const TRIES: usize = 24;
 
-/// Pairs of one anchor from which on their tests and what these leave to the screen cost more than its
-/// row of the screen, which all of them share.
-const MANY: usize = 20;
+/// How many times as many are tried once the anchor's distances are estimated, and a look costs little.
+const MORE: usize = 10;
 
 /// Up to so many hits, looking for the smallest each time is faster than to sort them.
 const FEW_HITS: usize = 64;
@@ -93,8 +90,7 @@ impl<'a> Search<'a> {
         let identity = self.sets.identity_run(anchor);
         let all = self.sets.candidates().len();
         let few = all - identity.len() <= self.tries;
-        let many = pairs.len() >= MANY && self.screen.is_one_stretch();
-        if pairs.is_empty() || !few && (self.options.pick != Pick::Random || many) {
+        if pairs.is_empty() || !few && self.options.pick != Pick::Random {
             return 0;
         }
         if !few {
@@ -103,20 +99,23 @@ impl<'a> Search<'a> {
         let mut settled = 0;
         for i in 0..pairs.len() {
             let open = &mut pairs[i];
-            scratch.hits.clear();
             if few {
                 let others = (0..identity.start).chain(identity.end..all as Place);
+                scratch.hits.clear();
                 scratch
                     .hits
                     .extend(others.map(|place| Hit { draw: self.order(&open.pair, place).1.draw, place }));
             } else {
-                self.draw(self.tries, &identity, open, scratch);
+                self.draw(self.tries, anchor, open, scratch, |_| true);
             }
             let look = |place| self.screen.bounds(anchor, place);
             self.test(anchor, open, look, &mut scratch.hits, stats);
             if few || open.picked.is_full() {
                 pairs.swap(i, settled);
                 settled += 1;
+            } else if self.screen.is_one_stretch() {
+                // All distances from this anchor will be estimated: the other pairs are better tried then.
+                break;
             }
         }
         settled
@@ -160,7 +159,7 @@ impl<'a> Search<'a> {
         if self.sets.identity_run(open.anchor).contains(&place) {
             return false;
         }
-        let bounds = row.look(place);
+        let bounds = row.bounds(place);
         let mut distance = None;
         let mut narrower = false;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
@@ -180,15 +179,19 @@ impl<'a> Search<'a> {
     fn sweep_by_draw(&self, open: &mut Open, row: &Row<'_>, scratch: &mut Scratch, stats: &mut Stats) {
         let anchor = open.anchor;
         let identity = self.sets.identity_run(anchor);
-        let untried = open.pairs.iter().any(|pair| pair.tested_below == 0) && self.screen.is_one_stretch();
-        if untried {
+        let mut any = false;
+        row.visit(open.window(), &mut scratch.panel_marks, |place| any |= !identity.contains(&place));
+        if !any {
+            return;
+        }
+        if self.screen.is_one_stretch() {
             self.spread(anchor, scratch);
         }
         for pair in &mut open.pairs {
-            if untried {
-                // A look is a matter of nanoseconds here: more are worth while before a look at all rows.
-                for tries in [self.tries, 10 * self.tries] {
-                    self.draw(tries, &identity, pair, scratch);
+            let (window, tried) = (pair.window, pair.tested_below > 0);
+            if self.screen.is_one_stretch() {
+                for tries in [self.tries, MORE * self.tries].into_iter().skip(usize::from(tried)) {
+                    self.draw(tries, anchor, pair, scratch, |place| window.may_hold(row.bounds(place)));
                     self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
                     if pair.picked.is_full() {
                         break;
@@ -200,7 +203,7 @@ impl<'a> Search<'a> {
             }
             let Scratch { panel_marks, hits, .. } = &mut *scratch;
             hits.clear();
-            row.visit(pair.window, panel_marks, |place| {
+            row.visit(window, panel_marks, |place| {
                 if !identity.contains(&place) {
                     let order = self.order(&pair.pair, place);
                     if order.1.draw >= pair.tested_below && pair.picked.wants(order) {
@@ -218,15 +221,23 @@ impl<'a> Search<'a> {
         hash::spreads(self.isa, code, &self.sets.candidates().codes_low, &mut scratch.spreads);
     }
 
-    /// Finds about so many negatives with the smallest draws, of those that were not tested, after
-    /// [`Self::spread`].
-    fn draw(&self, tries: usize, identity: &Range<Place>, open: &mut OpenPair, scratch: &mut Scratch) {
+    /// Finds about so many negatives with the smallest draws, of those that were not tested and that are
+    /// to be kept, after [`Self::spread`].
+    fn draw(
+        &self,
+        tries: usize,
+        anchor: Place,
+        open: &mut OpenPair,
+        scratch: &mut Scratch,
+        keep: impl Fn(Place) -> bool,
+    ) {
+        let identity = self.sets.identity_run(anchor);
         let below = probe::threshold(tries, self.sets.candidates().len());
         let Scratch { spreads, marks, hits, .. } = scratch;
         hits.clear();
         probe::below(self.isa, spreads, open.pair.key, below, marks, |place| {
             let draw = open.pair.key.draw(spreads[place as usize]);
-            if draw >= open.tested_below && !identity.contains(&place) {
+            if draw >= open.tested_below && !identity.contains(&place) && keep(place) {
                 hits.push(Hit { draw, place });
             }
         });

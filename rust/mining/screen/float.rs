@@ -1,12 +1,8 @@
 //! The product of a block of anchors and a panel of candidates, in float32: the portable path, and the
-//! one for more columns than [`int8`](super::int8) can sum.
-
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256, __m512};
+//! one for more columns than [`integer`](super::integer) can sum.
 
 use rayon::prelude::*;
 
-use super::super::isa::{Isa, per_isa};
 use super::super::points::{Place, Points, Sets};
 use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
 use crate::{Interrupt, Result};
@@ -60,176 +56,30 @@ impl<'a> Float<'a> {
         }
         packed
     }
-}
 
-/// What the bound needs of a row.
-pub fn coded(points: &Points, place: Place, scale: f32) -> Coded {
-    Coded { squared_norm: points.squared_norms[place as usize] * f64::from(scale).powi(2), residual: 0.0 }
-}
-
-/// `g` of the bound.
-pub fn error(width: usize) -> f64 {
-    let roundings = width as f64 * 2_f64.powi(-24);
-    roundings / (1.0 - roundings)
-}
-
-per_isa! {
-    /// The product of two rows, scaled.
-    pub fn dot(x: &[f32], y: &[f32], scale: f32) -> f32 {
-        portable => dot_body::<[f32; 4]>,
-        avx2 => dot_body::<__m256>,
-        avx512 => dot_body::<__m512>,
+    fn coded(&self, points: &Points, place: Place) -> Coded {
+        let squared_norm = points.squared_norms[place as usize] * f64::from(self.scale).powi(2);
+        Coded { squared_norm, residual: 0.0 }
     }
-}
-
-/// Sums that a product of two rows is spread over, so that one addition need not wait for another.
-const SUMS: usize = 4;
-
-#[inline(always)]
-fn dot_body<V: Floats>(x: &[f32], y: &[f32], scale: f32) -> f32 {
-    let factor = V::splat(scale);
-    let mut sums = [V::splat(0.0); SUMS];
-    let step = SUMS * V::LANES;
-    let whole = x.len() / step * step;
-    for start in (0..whole).step_by(step) {
-        let (x, y) = (&x[start..][..step], &y[start..][..step]);
-        for (k, sum) in sums.iter_mut().enumerate() {
-            let (x, y) = (V::load(&x[k * V::LANES..]), V::load(&y[k * V::LANES..]));
-            *sum = x.times(factor).times_plus(y.times(factor), *sum);
-        }
-    }
-    let mut total = 0.0;
-    for (x, y) in x[whole..].iter().zip(&y[whole..]) {
-        total += (x * scale) * (y * scale);
-    }
-    for sum in sums {
-        total += sum.total();
-    }
-    total
-}
-
-/// A vector register of float32. Its methods are called only from a function that is compiled for its
-/// instruction set.
-trait Floats: Copy {
-    const LANES: usize;
-    fn splat(x: f32) -> Self;
-    fn load(from: &[f32]) -> Self;
-    fn times(self, factor: Self) -> Self;
-    /// `self * factor + sum`, fused or not.
-    fn times_plus(self, factor: Self, sum: Self) -> Self;
-    /// The sum of the lanes, in any order.
-    fn total(self) -> f32;
-}
-
-impl Floats for [f32; 4] {
-    const LANES: usize = 4;
-
-    #[inline(always)]
-    fn splat(x: f32) -> Self {
-        [x; 4]
-    }
-
-    #[inline(always)]
-    fn load(from: &[f32]) -> Self {
-        *from.first_chunk().expect("4 lanes")
-    }
-
-    #[inline(always)]
-    fn times(self, factor: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] * factor[lane])
-    }
-
-    #[inline(always)]
-    fn times_plus(self, factor: Self, sum: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] * factor[lane] + sum[lane])
-    }
-
-    #[inline(always)]
-    fn total(self) -> f32 {
-        (self[0] + self[1]) + (self[2] + self[3])
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_ps,
-    };
-
-    use super::Floats;
-
-    macro_rules! floats {
-        ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $multiply:ident, $fma:ident,
-         |$sums:ident| $total:expr) => {
-            impl Floats for $vector {
-                const LANES: usize = $lanes;
-
-                #[inline(always)]
-                fn splat(x: f32) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $splat(x) }
-                }
-
-                #[inline(always)]
-                fn load(from: &[f32]) -> Self {
-                    let from = &from[..$lanes];
-                    // SAFETY: the slice holds all lanes; the caller is compiled for this vector.
-                    unsafe { $load(from.as_ptr()) }
-                }
-
-                #[inline(always)]
-                fn times(self, factor: Self) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $multiply(self, factor) }
-                }
-
-                #[inline(always)]
-                fn times_plus(self, factor: Self, sum: Self) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $fma(self, factor, sum) }
-                }
-
-                #[inline(always)]
-                fn total(self) -> f32 {
-                    let $sums = self;
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $total }
-                }
-            }
-        };
-    }
-
-    floats!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_fmadd_ps, |sums| {
-        let mut lanes = [0.0; 8];
-        _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
-        lanes.iter().sum()
-    });
-    floats!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_fmadd_ps, |sums| {
-        _mm512_reduce_add_ps(sums)
-    });
 }
 
 impl Product for Float<'_> {
     fn error(&self) -> f64 {
-        error(self.sets.anchors.width())
+        let roundings = self.sets.anchors.width() as f64 * 2_f64.powi(-24);
+        roundings / (1.0 - roundings)
     }
 
     fn anchor(&self, place: Place) -> Coded {
-        coded(&self.sets.anchors, place, self.scale)
+        self.coded(&self.sets.anchors, place)
     }
 
     fn candidate(&self, place: Place) -> Coded {
-        coded(self.sets.candidates(), place, self.scale)
-    }
-
-    fn is_close(&self) -> bool {
-        true
+        self.coded(self.sets.candidates(), place)
     }
 
     fn one(&self, anchor: Place, candidate: Place) -> f32 {
         let (x, y) = (self.sets.anchors.values(anchor), self.sets.candidates().values(candidate));
-        dot(Isa::PORTABLE, x, y, self.scale)
+        x.iter().zip(y).map(|(x, y)| (x * self.scale) * (y * self.scale)).sum()
     }
 
     fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {

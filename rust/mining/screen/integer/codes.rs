@@ -1,4 +1,5 @@
-//! Rows in 8 bits: `x` becomes `X = s q`, a step and whole numbers, and the length of what that loses.
+//! Rows in 8 or 16 bits: `x` becomes `X = s q`, a step and whole numbers, and the length of what that
+//! loses.
 //!
 //! Before, all rows are moved and turned together, which changes no distance between them:
 //!
@@ -10,6 +11,8 @@
 use rayon::prelude::*;
 
 use super::super::Coded;
+use super::Bits;
+use super::kernel::LANE;
 use crate::mining::exact::LANES;
 use crate::mining::hash::mix32;
 use crate::mining::isa::{Isa, per_isa};
@@ -49,39 +52,52 @@ impl Frame {
 
 /// The rows of one set as codes.
 pub struct Codes {
-    /// Of a row, padding included: a multiple of [`ALIGN`].
-    width: usize,
-    codes: Vec<i8>,
+    /// Of a row.
+    lanes: usize,
+    /// Row after row, signed, of 8 bits or of 16 in the machine's order of bytes.
+    bytes: Vec<u8>,
     /// s.
     pub steps: Vec<f32>,
     coded: Vec<Coded>,
 }
 
-/// Codes of a row are padded to a multiple of this, one vector of the widest instruction set.
-const ALIGN: usize = 64;
-
 impl Codes {
     /// Codes from `-levels` to `levels`.
-    pub fn new(points: &Points, frame: &Frame, levels: i8, isa: Isa, interrupt: &Interrupt) -> Result<Self> {
-        let width = points.width().next_multiple_of(ALIGN);
-        let mut codes = vec![0; points.len() * width];
+    pub fn new(
+        points: &Points,
+        frame: &Frame,
+        bits: Bits,
+        levels: i16,
+        isa: Isa,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let size = match bits {
+            Bits::Eight => points.width(),
+            Bits::Sixteen => 2 * points.width(),
+        };
+        let mut bytes = vec![0; points.len() * size];
         let mut steps = vec![0.0; points.len()];
         let mut coded = vec![Coded::default(); points.len()];
-        codes.par_chunks_mut(width).zip(&mut steps).zip(&mut coded).enumerate().try_for_each_init(
+        bytes.par_chunks_mut(size).zip(&mut steps).zip(&mut coded).enumerate().try_for_each_init(
             || vec![0.0; points.width()],
-            |moved, (place, ((codes, step), coded))| {
+            |moved, (place, ((bytes, step), coded))| {
                 interrupt.check()?;
-                let codes = &mut codes[..points.width()];
-                (*step, *coded) = encode(isa, points.values(place as Place), frame, levels, moved, codes);
+                let row = points.values(place as Place);
+                (*step, *coded) = encode(isa, row, frame, bits, levels, moved, bytes);
                 Ok(())
             },
         )?;
-        Ok(Self { width, codes, steps, coded })
+        Ok(Self { lanes: size / LANE, bytes, steps, coded })
     }
 
-    /// The codes of the row at a place, padded with zeros.
-    pub fn row(&self, place: Place) -> &[i8] {
-        &self.codes[place as usize * self.width..][..self.width]
+    /// Lanes of a row.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    /// The codes of the row at a place.
+    pub fn row(&self, place: Place) -> &[u8] {
+        &self.bytes[place as usize * self.lanes * LANE..][..self.lanes * LANE]
     }
 
     /// What the bound needs of the row at a place.
@@ -90,43 +106,82 @@ impl Codes {
     }
 }
 
+/// Codes of 16 bits have a norm of at most `2^15`, and half a unit more for each of at most `2^16` columns:
+/// by Cauchy and Schwarz no sum of their products leaves 32 bits, on the way to it neither.
+const MOST_NORM: f32 = (1 << 15) as f32;
+
 /// `|Tx|` is turned into codes with every float32 operation on the way rounding by at most `2^-24` of the
 /// length: one to move, one a stage and two a pass of the transform, of which there are at most
 /// 2 (16 + 2). Together that is below `2^-18` of the length. What underflows is below `2^-130`.
 const TURNED: f64 = 1.0 / (1 << 18) as f64;
 
 #[inline(always)]
-fn encode_body(row: &[f32], frame: &Frame, levels: i8, moved: &mut [f32], codes: &mut [i8]) -> (f32, Coded) {
+fn encode_body(
+    row: &[f32],
+    frame: &Frame,
+    bits: Bits,
+    levels: i16,
+    moved: &mut [f32],
+    bytes: &mut [u8],
+) -> (f32, Coded) {
     for ((to, &x), (&centre, &sign)) in moved.iter_mut().zip(row).zip(frame.centre.iter().zip(&frame.signs)) {
         *to = (x * frame.scale - centre) * sign;
     }
     turn(moved);
     let largest = moved.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
-    // A row so short that its step would be subnormal is all residual.
-    let step = if largest > 1e-30 { largest / f32::from(levels) } else { 0.0 };
-    let per_step = if step > 0.0 { 1.0 / step } else { 0.0 };
-    let mut squares = 0_i32; // at most 127^2 2^16
-    for (code, &x) in codes.iter_mut().zip(&*moved) {
-        // Rounding cannot lead past `levels`: x / step is at most levels (1 + 2^-22).
-        *code = (x * per_step).round_ties_even() as i8;
-        squares += i32::from(*code) * i32::from(*code);
+    let mut step = largest / f32::from(levels);
+    if bits == Bits::Sixteen {
+        let squares: f64 = lanes_of(moved, |x| f64::from(x).powi(2));
+        step = step.max(squares.sqrt() as f32 / MOST_NORM);
     }
-    let mut lanes = [0.0; LANES];
-    for (moved, codes) in moved.as_chunks::<LANES>().0.iter().zip(codes.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            let lost = f64::from(moved[lane]) - f64::from(step) * f64::from(codes[lane]);
-            lanes[lane] += lost * lost;
+    // A row so short that its step would be subnormal is all residual.
+    if largest < 1e-30 {
+        step = 0.0;
+    }
+    let per_step = if step > 0.0 { 1.0 / step } else { 0.0 };
+    // Rounding cannot lead past `levels`: x / step is at most levels (1 + 2^-22).
+    let code = |x: f32| (x * per_step).round_ties_even();
+    match bits {
+        Bits::Eight => {
+            for (to, &x) in bytes.iter_mut().zip(&*moved) {
+                *to = (code(x) as i8).cast_unsigned();
+            }
+        }
+        Bits::Sixteen => {
+            for (to, &x) in bytes.as_chunks_mut().0.iter_mut().zip(&*moved) {
+                *to = (code(x) as i16).to_ne_bytes();
+            }
         }
     }
-    let squared_norm = f64::from(step).powi(2) * f64::from(squares);
-    let lost = lanes.iter().sum::<f64>().sqrt() * (1.0 + 2_f64.powi(-30));
+    let lost = lanes_of(moved, |x| (f64::from(x) - f64::from(step) * f64::from(code(x))).powi(2));
+    let lost = lost.sqrt() * (1.0 + 2_f64.powi(-30));
+    let squared_norm = f64::from(step).powi(2) * lanes_of(moved, |x| f64::from(code(x)).powi(2));
     let residual = lost + TURNED * (squared_norm.sqrt() + lost) + 2_f64.powi(-130);
     (step, Coded { squared_norm, residual })
 }
 
+/// A sum over a row, in lanes.
+#[inline(always)]
+fn lanes_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for row in row.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
+            lanes[lane] += term(row[lane]);
+        }
+    }
+    lanes.iter().sum()
+}
+
 per_isa! {
     /// Codes of one row: their step, and what the bound needs. `moved` is scratch.
-    fn encode(row: &[f32], frame: &Frame, levels: i8, moved: &mut [f32], codes: &mut [i8]) -> (f32, Coded) => encode_body
+    fn encode(
+        row: &[f32],
+        frame: &Frame,
+        bits: Bits,
+        levels: i16,
+        moved: &mut [f32],
+        bytes: &mut [u8],
+    ) -> (f32, Coded) => encode_body
 }
 
 /// An orthonormal transform of a row: Hadamard's, of the longest power of two that fits, at the front

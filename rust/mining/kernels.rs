@@ -1,0 +1,48 @@
+//! The inner kernels one by one, for `cargo bench`: not a part of the interface.
+
+use super::mine::precision;
+use super::points::Sets;
+use super::screen::{BLOCK, Screen};
+use super::{Input, Isa, Options, exact, hash, probe};
+use crate::{Interrupt, Result};
+
+/// The definition's squared distance of two rows, padded to a multiple of 8.
+pub fn distance(isa: Isa, x: &[f32], y: &[f32]) -> f64 {
+    exact::distance(isa, x, y)
+}
+
+/// The spreads of as many rows as `spreads` holds, for one anchor.
+pub fn spreads(isa: Isa, codes: &[u32], spreads: &mut [u16]) {
+    hash::spreads(isa, 1, codes, spreads);
+}
+
+/// How many of the rows draw below a threshold that `count` should be below, for one pair.
+pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> usize {
+    let mut found = 0;
+    let threshold = probe::threshold(count, spreads.len());
+    probe::below(isa, spreads, hash::Key::new(1, 2), threshold, scratch, |_| found += 1);
+    found
+}
+
+/// Calls `work` with what estimates the distances of one block of anchors to all candidates, and with how
+/// many distances these are.
+pub fn estimates(
+    input: &Input<'_>,
+    options: &Options,
+    isa: Isa,
+    work: impl FnOnce(&mut dyn FnMut(), usize),
+) -> Result<()> {
+    let interrupt = Interrupt::new();
+    let sets = Sets::new(input, options, isa, &interrupt)?;
+    let screen = Screen::new(&sets, precision(options.pick), isa, &interrupt)?;
+    let anchors: Vec<_> = (0..sets.anchors.len().min(BLOCK) as u32).collect();
+    let mut estimates = Vec::new();
+    let mut block = screen.block(&anchors, &mut estimates);
+    let mut measure = || {
+        for stretch in screen.stretches() {
+            block.measure(stretch, &interrupt).expect("nobody interrupts");
+        }
+    };
+    work(&mut measure, anchors.len() * sets.candidates().len());
+    Ok(())
+}
