@@ -26,6 +26,9 @@ pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> 
 
 /// Calls `work` with what estimates the distances of one block of anchors to all candidates, and with how
 /// many distances these are.
+///
+/// # Panics
+/// Never: nobody interrupts.
 pub fn estimates(
     input: &Input<'_>,
     options: &Options,

@@ -13,7 +13,11 @@ use crate::{Interrupt, Result};
 const ROUND: usize = 1 << 18;
 
 /// Anchors in one unit of work of the first step.
-const UNIT: usize = 8;
+const UNIT: usize = 16;
+
+/// Where no pair of so many anchors in a row could be settled, few rows qualify, and the other anchors of
+/// the unit go straight to the second step.
+const VAIN: usize = 2;
 
 /// Fewest anchors in one unit of work of the second step: the rows of the largest register tile.
 const LEAST_BLOCK: usize = 12;
@@ -65,11 +69,16 @@ fn probe(search: &Search<'_>, anchors: &[Place], interrupt: &Interrupt) -> Resul
         .par_chunks(UNIT)
         .map_init(Scratch::default, |scratch, unit| {
             let mut found = Found::default();
+            let mut vain = 0;
             for &anchor in unit {
                 interrupt.check()?;
                 let pairs = pairs_of(anchor, search.sets, search.options, search.isa, &mut found.stats);
                 let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| search.open(pair)).collect();
-                let settled = search.probe(anchor, &mut open, scratch, &mut found.stats);
+                let mut settled = 0;
+                if vain < VAIN || !search.screen.is_one_stretch() {
+                    settled = search.probe(anchor, &mut open, scratch, &mut found.stats);
+                    vain = if settled > 0 { 0 } else { vain + usize::from(!open.is_empty()) };
+                }
                 for pair in open.drain(..settled) {
                     found.settle(anchor, &pair, search.sets);
                 }

@@ -188,12 +188,15 @@ impl<'a> Search<'a> {
             self.spread(anchor, scratch);
         }
         for pair in &mut open.pairs {
-            let (window, tried) = (pair.window, pair.tested_below > 0);
-            if self.screen.is_one_stretch() {
-                for tries in [self.tries, MORE * self.tries].into_iter().skip(usize::from(tried)) {
-                    self.draw(tries, anchor, pair, scratch, |place| window.may_hold(row.bounds(place)));
+            let window = pair.window;
+            let edges = row.edges(window);
+            if self.screen.is_one_stretch() && pair.tested_below == 0 {
+                // Where none of the first is in the window, few of all are: better to find these at once.
+                for tries in [self.tries, MORE * self.tries] {
+                    self.draw(tries, anchor, pair, scratch, |place| row.may_hold(&edges, place));
+                    let found = !scratch.hits.is_empty();
                     self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
-                    if pair.picked.is_full() {
+                    if pair.picked.is_full() || !found {
                         break;
                     }
                 }

@@ -107,7 +107,7 @@ impl Product for Integer {
         let (lanes, rows) = (self.anchors.lanes(), self.kernel.rows());
         // Groups of `rows` anchors, lane after lane of all.
         let mut packed = vec![[0; LANE]; BLOCK * lanes];
-        let mut terms = vec![Row::default(); BLOCK];
+        let mut terms = [Row::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
             let codes = self.anchors.row(place);
             let sum: i32 = codes.iter().map(|&code| i32::from(code.cast_signed())).sum();

@@ -46,17 +46,19 @@
 use std::ops::Range;
 
 use super::Isa;
-use super::isa::per_isa;
 use super::points::{Place, Points, Sets};
 use crate::{Interrupt, Result};
 
 mod float;
 #[cfg(target_arch = "x86_64")]
 mod integer;
+mod mark;
 
 use float::Float;
 #[cfg(target_arch = "x86_64")]
 use integer::{Bits, Integer};
+pub use mark::Edges;
+use mark::mark;
 
 /// Candidates in a panel, the unit in which they are packed and multiplied.
 const COLUMNS: usize = 32;
@@ -307,6 +309,14 @@ impl Row<'_> {
         screen.bounds_of(v, self.block.coded[self.i], screen.candidates[place])
     }
 
+    /// Whether a candidate of the stretch may lie between the edges.
+    pub fn may_hold(&self, edges: &Edges, candidate: Place) -> bool {
+        let (panel, column) = (candidate as usize / COLUMNS, candidate as usize % COLUMNS);
+        let (low, high) = edges.of_panel(&self.block.screen.panels[panel]);
+        let v = self.estimates(panel)[column];
+        low < v && v < high
+    }
+
     /// Calls `visit` for every candidate of the stretch that may lie in the window; rows of the anchor's
     /// own identity are among them. `marks` is memory to be used again.
     pub fn visit(&self, window: Window, marks: &mut Vec<u32>, mut visit: impl FnMut(Place)) {
@@ -329,36 +339,7 @@ impl Row<'_> {
 
     /// The edges of a window around the anchor.
     pub fn edges(&self, window: Window) -> Edges {
-        let anchor = self.block.coded[self.i];
-        Edges {
-            error: self.block.screen.error as f32,
-            above: (window.above.max(0.0).sqrt() * LOWER) as f32,
-            below: (window.below.max(0.0).sqrt() * RAISE) as f32,
-            squared_norm: anchor.squared_norm as f32,
-            residual: (anchor.residual * RAISE) as f32,
-        }
-    }
-}
-
-/// The edges of a window around an anchor, in float32, for a comparison with `v`.
-pub struct Edges {
-    error: f32,
-    above: f32,
-    below: f32,
-    squared_norm: f32,
-    residual: f32,
-}
-
-impl Edges {
-    /// Any candidate of the panel with `v` outside of these is outside of the window.
-    #[inline(always)]
-    fn of_panel(&self, panel: &Panel) -> (f32, f32) {
-        let residual = self.residual + panel.residual;
-        let offset = self.error * (self.squared_norm + panel.squared_norm) + UNDERFLOW as f32;
-        let (nearest, farthest) = ((self.above - residual).max(0.0), self.below + residual);
-        let low = nearest * nearest * LOWER as f32 - (self.squared_norm + offset);
-        let high = farthest * farthest * RAISE as f32 - (self.squared_norm - offset);
-        (low, high)
+        Edges::new(window, self.block.coded[self.i], self.block.screen.error)
     }
 }
 
@@ -367,24 +348,6 @@ fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place)) {
         visit((panel * COLUMNS) as Place + marks.trailing_zeros());
         marks &= marks - 1;
     }
-}
-
-#[inline(always)]
-#[allow(clippy::needless_bitwise_bool)] // without a branch the loop is a handful of vector instructions
-fn mark_body(estimates: &[[f32; COLUMNS]], panels: &[Panel], edges: &Edges, marks: &mut [u32]) {
-    for ((estimates, panel), marks) in estimates.iter().step_by(BLOCK).zip(panels).zip(marks) {
-        let (low, high) = edges.of_panel(panel);
-        *marks = 0;
-        for (c, &v) in estimates.iter().enumerate() {
-            *marks |= u32::from((low < v) & (v < high)) << c;
-        }
-    }
-}
-
-per_isa! {
-    /// Sets a bit for each candidate of some panels that may lie between the edges. The estimates are
-    /// [`BLOCK`] rows apart.
-    fn mark(estimates: &[[f32; COLUMNS]], panels: &[Panel], edges: &Edges, marks: &mut [u32]) => mark_body
 }
 
 /// The places in a panel.
