@@ -6,10 +6,10 @@ PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-slow lint format bench peers clean
+.PHONY: help build demo test test-slow lint format bench bench-long bench-kernels peers clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 build: $(VENV)/.built ## .venv with the release extension, MXNet, the developers' tools, and the `fasttriplet` command
 
@@ -52,6 +52,12 @@ bench: build ## the short set of benches, with peers in the same run
 	$(BIN)/python benches/bench_mine.py
 	$(BIN)/python benches/bench_index.py
 	$(BIN)/python benches/bench_decode.py
+
+bench-long: build ## how mining scales (15 minutes)
+	$(BIN)/python benches/bench_scaling.py
+
+bench-kernels: ## the inner kernels, one by one
+	cargo bench --locked --features kernels --bench kernels
 
 peers: build $(PEERS)/.built ## .venv-peers with PyTorch, pytorch-metric-learning and faiss: runs their tests and bench
 	$(PEERS)/bin/python -m pytest --quiet tests/test_torch.py

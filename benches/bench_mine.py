@@ -50,7 +50,6 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from machine import peak_memory, report
 
-
 Call = Callable[[], Any]
 
 

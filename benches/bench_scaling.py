@@ -2,8 +2,8 @@
 
 Semi-hard, random pick, margin 0.3. One thing is varied at a time around one bag of InsightFace's `triplet`
 configuration: 7,200 x 512, 5 images an identity, all cores. Random rows are the easy case, where half of all
-negatives qualify; of separated rows none does, and all must be ruled out. Memory is the peak of a fresh process
-beyond the embeddings.
+negatives qualify; of separated rows none does, and all must be ruled out. Memory is the peak of a fresh
+process beyond the embeddings.
 """
 
 from __future__ import annotations

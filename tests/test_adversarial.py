@@ -163,7 +163,7 @@ MAKERS: dict[str, Maker] = {
     "grid of huge powers of two": grid(2.0**120),
 }
 
-ROWS = (1, 2, 31, 32, 33, 63, 65, 95, 96, 97, 129, 191, 193, 200)
+ROWS = (1, 2, 11, 12, 13, 23, 24, 25, 31, 32, 33, 49, 65, 97, 200)
 WIDTHS = (
     1,
     2,
@@ -403,3 +403,39 @@ def test_order_of_rows_changes_nothing() -> None:
         plain = ft.mine(embeddings, labels, ids=ids, **wanted)
         moved = ft.mine(embeddings[order], labels[order], ids=order, **wanted)
         assert rows(plain) == rows(moved)
+
+
+def test_more_candidates_than_are_kept_at_once() -> None:
+    """The kernel goes through candidates in stretches of 10,240; the best may be in any of them."""
+    rng = np.random.default_rng(7)
+    anchors = rng.normal(size=(30, 8)).astype(np.float32)
+    references = rng.normal(size=(23_000, 8)).astype(np.float32)
+    labels, reference_labels = np.arange(30) % 10, rng.integers(0, 2000, 23_000)
+    for wanted in (
+        {"negatives_per_pair": 3},
+        {"margin": 1e-4},
+        {"pick": "hardest", "negatives_per_pair": 2},
+        {"pick": "hardest", "band": "any", "pairs": "easiest", "negatives_per_pair": 5},
+        {"pick": "all", "margin": 1e-3},
+    ):
+        against: dict[str, Any] = {"references": references, "reference_labels": reference_labels}
+        assert assert_defined(anchors, labels, **against, **wanted) > 0
+
+
+@pytest.mark.parametrize("dim", [65_536, 65_537])
+def test_as_many_columns_as_the_sums_hold_and_one_more(dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    embeddings = rng.normal(size=(40, dim)).astype(np.float32)
+    embeddings[5:9] = np.float32(1)  # every product has the same sign
+    embeddings[9:12] = np.float32(-1)
+    for pick in PICKS:
+        assert_defined(embeddings, np.arange(40) // 4, pick=pick, band="any")
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e-300])
+def test_a_band_that_holds_nothing_costs_nothing(margin: float) -> None:
+    embeddings = np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
+    triplets = ft.mine(embeddings, np.arange(3000) // 30, margin=margin)
+    assert len(triplets) == 0
+    assert triplets.stats.pairs_without_negative == triplets.stats.pairs == 43_500
+    assert triplets.stats.exact_distances == 0

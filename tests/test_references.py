@@ -422,3 +422,9 @@ MASKED: Any = np.ma.masked_equal([0, 0, 1], 1)  # type: ignore[no-untyped-call]
 def test_bad_input_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.mine(**(GOOD | wrong))
+
+
+def test_bytes_and_strings_are_no_labels_of_one_dataset() -> None:
+    embeddings = np.eye(4, dtype=np.float32)
+    with pytest.raises(ValueError, match="bytes and str"):
+        ft.mine(embeddings, np.array([b"a"] * 4), references=embeddings, reference_labels=np.array(["a"] * 4))

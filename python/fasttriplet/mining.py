@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,8 +35,8 @@ class MiningStats:
     pairs_without_negative : int
         Pairs that no negative qualified for.
     pairs_screened : int
-        Pairs that a few trials in the order of the hash did not settle, so that all negatives were
-        screened.
+        Pairs that were not settled by testing the few rows that draw lowest, so that distances to all
+        negatives were estimated.
     exact_distances : int
         Float64 distances evaluated for negatives.
     seconds : float
@@ -178,6 +179,11 @@ def mine(
     ValueError
         For shapes, types and values that cannot be mined; the first offending row is named.
 
+    Notes
+    -----
+    Subnormal numbers count, as IEEE 754 has it. Where they are flushed to zero in the calling thread
+    (``torch.set_flush_denormal``), rows without `normalize` that hold such numbers may be told apart less well.
+
     Examples
     --------
     >>> import numpy as np, fasttriplet as ft
@@ -250,6 +256,8 @@ def _sets(
         )
     other_labels = _labels("reference_labels", reference_labels, len(others))
     other_ids = None if reference_ids is None else _ids("reference_ids", reference_ids, len(others))
+    if {row_labels.dtype.kind, other_labels.dtype.kind} == {"S", "U"}:
+        raise ValueError("labels and reference_labels are bytes and str: no two of them would be equal")
     row_numbers, other_numbers = _numbered(row_labels, other_labels)
     if row_ids is not None and other_ids is not None:
         both, first, second = np.intersect1d(row_ids, other_ids, return_indices=True)
@@ -328,6 +336,11 @@ def _ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
 
 
 def _not_negative(name: str, value: float) -> float:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
-        raise ValueError(f"{name} must be a number >= 0, not {value!r}")
-    return float(value)
+    if (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and value >= 0
+    ):
+        with contextlib.suppress(OverflowError):  # an int beyond all floats
+            return float(value)
+    raise ValueError(f"{name} must be a number >= 0, not {value!r}")

@@ -20,7 +20,7 @@ pub(super) enum Kind {
 ///
 /// It decides how fast an answer comes, never what the answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Isa(pub(super) Kind);
+pub struct Isa(Kind);
 
 impl Isa {
     /// What every CPU has.
@@ -59,6 +59,10 @@ impl Isa {
                 Error::Value(format!("{FORCE}={name:?}: this machine has {}", names.join(", ")))
             }),
         }
+    }
+
+    pub(super) const fn kind(self) -> Kind {
+        self.0
     }
 
     /// As [`FORCE`] spells it.
@@ -112,7 +116,7 @@ macro_rules! per_isa {
             fn avx512($($arg: $ty),*) $(-> $ret)? {
                 $avx512($($arg),*)
             }
-            match isa.0 {
+            match isa.kind() {
                 $crate::mining::isa::Kind::Portable => $portable($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.

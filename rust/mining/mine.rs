@@ -1,19 +1,25 @@
 //! The two steps from rows to triplets.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::pairs::pairs_of;
 use super::points::{Place, Sets};
 use super::screen::{self, Estimates, Precision, Screen};
 use super::search::{Open, OpenPair, Scratch, Search};
-use super::{Input, Isa, Options, Pick, Stats, Triplets};
+use super::{Input, Isa, Options, Pairs, Pick, Stats, Triplets};
 use crate::{Interrupt, Result};
 
-/// Pairs that go through both steps together: what is kept between the two is at most 30 MB.
+/// Pairs that go through both steps together, or one identity's more: 25 MB are kept between the two, and
+/// what was picked so far.
 const ROUND: usize = 1 << 18;
 
-/// Anchors in one unit of work of the first step.
+/// Anchors in one unit of work of the first step, unless there are few of many pairs each.
 const UNIT: usize = 16;
+
+/// Fewer anchors than this are each a unit of their own: one identity of 20,000 keeps all cores busy.
+const MANY: usize = 64 * UNIT;
 
 /// Where no pair of so many anchors in a row could be settled, few rows qualify, and the other anchors of
 /// the unit go straight to the second step.
@@ -25,13 +31,14 @@ const LEAST_BLOCK: usize = 12;
 /// Mines on the current rayon pool. Triplets come in ascending order of their ids.
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
     input.check()?;
+    options.check()?;
     let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
     let screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
     let search = Search::new(&sets, &screen, options, isa);
     let mut found = Found::default();
-    for anchors in rounds(&sets) {
-        let mut round = probe(&search, &anchors, interrupt)?;
+    for anchors in rounds(&sets, options.pairs) {
+        let mut round = probe(&search, anchors, interrupt)?;
         let open = std::mem::take(&mut round.open);
         found = found.and(round).and(sweep(&search, open, interrupt)?);
     }
@@ -49,24 +56,28 @@ pub fn precision(pick: Pick) -> Precision {
 }
 
 /// Anchors in rounds of about [`ROUND`] pairs.
-fn rounds(sets: &Sets) -> Vec<Vec<Place>> {
-    let mut rounds = vec![Vec::new()];
-    let mut pairs = 0;
-    for place in 0..sets.anchors.len() as Place {
-        if pairs > ROUND {
-            rounds.push(Vec::new());
-            pairs = 0;
+fn rounds(sets: &Sets, pairs: Pairs) -> Vec<Range<Place>> {
+    let all = sets.anchors.len() as Place;
+    let mut rounds = Vec::new();
+    let (mut first, mut kept) = (0, 0);
+    for place in 0..all {
+        kept += match pairs {
+            Pairs::Hardest | Pairs::Easiest => 1,
+            Pairs::Unordered | Pairs::Ordered => sets.identity_run(place).len(),
+        };
+        if kept > ROUND || place + 1 == all {
+            rounds.push(first..place + 1);
+            (first, kept) = (place + 1, 0);
         }
-        rounds.last_mut().expect("there is always one").push(place);
-        pairs += sets.identity_run(place).len();
     }
     rounds
 }
 
 /// First step: finds the pairs of the anchors and settles what a few tests can settle.
-fn probe(search: &Search<'_>, anchors: &[Place], interrupt: &Interrupt) -> Result<Found> {
+fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) -> Result<Found> {
+    let anchors: Vec<Place> = anchors.collect();
     anchors
-        .par_chunks(UNIT)
+        .par_chunks(if anchors.len() < MANY { 1 } else { UNIT })
         .map_init(Scratch::default, |scratch, unit| {
             let mut found = Found::default();
             let mut vain = 0;
@@ -74,6 +85,9 @@ fn probe(search: &Search<'_>, anchors: &[Place], interrupt: &Interrupt) -> Resul
                 interrupt.check()?;
                 let pairs = pairs_of(anchor, search.sets, search.options, search.isa, &mut found.stats);
                 let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| search.open(pair)).collect();
+                for pair in open.extract_if(.., |pair| pair.is_hopeless()) {
+                    found.settle(anchor, &pair, search.sets);
+                }
                 let mut settled = 0;
                 if vain < VAIN || !search.screen.is_one_stretch() {
                     settled = search.probe(anchor, &mut open, scratch, &mut found.stats);

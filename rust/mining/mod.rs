@@ -183,7 +183,7 @@ pub struct Stats {
     pub pairs_over_max_ap: u64,
     /// Pairs that no negative qualified for.
     pub pairs_without_negative: u64,
-    /// Pairs that the probe did not settle.
+    /// Pairs that were not settled by testing the few rows that draw lowest.
     pub pairs_screened: u64,
     /// Float64 distances evaluated for negatives.
     pub exact_distances: u64,
@@ -201,6 +201,20 @@ impl Stats {
 
 /// The screen's bound is proven up to here.
 const MOST_DIMENSIONS: usize = 1 << 20;
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if self.negatives_per_pair == 0 {
+            return Err(Error::Value("negatives_per_pair is 0: no negative would be picked".into()));
+        }
+        for (name, value) in [("margin", self.margin), ("max_ap", self.max_ap.unwrap_or(0.0))] {
+            if value.is_nan() || value < 0.0 {
+                return Err(Error::Value(format!("{name} is {value}, but must not be negative")));
+            }
+        }
+        Ok(())
+    }
+}
 
 impl Input<'_> {
     fn check(&self) -> Result<()> {

@@ -13,7 +13,7 @@ pub struct Negative {
     pub order: Order,
     /// Where it is.
     pub place: Place,
-    /// Its squared distance from the anchor.
+    /// Its distance from the anchor.
     pub d_an: f64,
 }
 

@@ -14,7 +14,7 @@ use super::hash::Key;
 use super::isa::{Isa, per_isa};
 use super::points::Place;
 
-/// The threshold that about `count` of `of` rows draw below, where `count < of`.
+/// The threshold that about `count` of `of` rows draw below; all but those that draw highest, at most.
 pub fn threshold(count: usize, of: usize) -> u16 {
     (count << 16).div_ceil(of).min(usize::from(u16::MAX)) as u16
 }

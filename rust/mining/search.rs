@@ -1,6 +1,6 @@
 //! The search for the negatives of one pair: which rows are looked at, in which order, how closely.
 //!
-//! Three looks, each dearer than the one before: the screen's 8 bits, its float32, the float64 of
+//! Three looks, each dearer than the one before: the draw, the screen's estimate, the float64 distance of
 //! [`exact`]. Only the last decides.
 
 use super::hash;
@@ -12,7 +12,8 @@ use super::{Isa, Options, Pick, Stats, exact, probe};
 use crate::{Interrupt, Result};
 
 /// Rows that are tried for a random pick before the pair goes to the screen. A test costs some 150
-/// cycles, a share in the screen some 50,000: with one row in ten qualifying, 24 leave 8 % of the pairs.
+/// cycles, an anchor's row of the screen 50,000 (7,200 x 512): with one row in ten qualifying, 24 leave 8 %
+/// of the pairs.
 const TRIES: usize = 24;
 
 /// How many times as many are tried once the anchor's distances are estimated, and a look costs little.
@@ -54,6 +55,31 @@ pub struct Scratch {
     marks: Vec<u64>,
     panel_marks: Vec<u32>,
     hits: Vec<Hit>,
+    distances: Distances,
+}
+
+/// Exact distances from one anchor that were evaluated already: its pairs share them.
+#[derive(Default)]
+struct Distances {
+    /// The distance to each candidate, and for which anchor, in order of use, it was evaluated.
+    known: Vec<(f64, u32)>,
+    anchor: u32,
+}
+
+impl Distances {
+    /// Forgets those of the last anchor.
+    fn restart(&mut self, candidates: usize) {
+        self.known.resize(candidates, (0.0, 0));
+        self.anchor += 1;
+    }
+
+    fn get_or_insert_with(&mut self, place: Place, evaluate: impl FnOnce() -> f64) -> f64 {
+        let known = &mut self.known[place as usize];
+        if known.1 != self.anchor {
+            *known = (evaluate(), self.anchor);
+        }
+        known.0
+    }
 }
 
 /// A row to look at, before which come all with a smaller draw.
@@ -62,10 +88,17 @@ struct Hit {
     place: Place,
 }
 
+impl OpenPair {
+    /// Whether no distance at all can qualify.
+    pub fn is_hopeless(&self) -> bool {
+        self.window.is_empty()
+    }
+}
+
 impl<'a> Search<'a> {
     /// For these sets.
     pub fn new(sets: &'a Sets, screen: &'a Screen<'a>, options: &'a Options, isa: Isa) -> Self {
-        Self { sets, screen, options, isa, tries: TRIES + 2 * options.negatives_per_pair }
+        Self { sets, screen, options, isa, tries: TRIES + options.negatives_per_pair.saturating_mul(2) }
     }
 
     /// A pair that nothing was found for yet.
@@ -96,6 +129,7 @@ impl<'a> Search<'a> {
         if !few {
             self.spread(anchor, scratch);
         }
+        scratch.distances.restart(all);
         let mut settled = 0;
         for i in 0..pairs.len() {
             let open = &mut pairs[i];
@@ -108,8 +142,7 @@ impl<'a> Search<'a> {
             } else {
                 self.draw(self.tries, anchor, open, scratch, |_| true);
             }
-            let look = |place| self.screen.bounds(anchor, place);
-            self.test(anchor, open, look, &mut scratch.hits, stats);
+            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats);
             if few || open.picked.is_full() {
                 pairs.swap(i, settled);
                 settled += 1;
@@ -132,8 +165,7 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         if self.options.pick == Pick::Random {
             for (i, open) in open.iter_mut().enumerate() {
-                interrupt.check()?;
-                self.sweep_by_draw(open, &block.row(i), scratch, stats);
+                self.sweep_by_draw(open, &block.row(i), scratch, interrupt, stats)?;
             }
             return Ok(());
         }
@@ -168,26 +200,36 @@ impl<'a> Search<'a> {
             if self.options.pick == Pick::Hardest
                 && let Some(last) = pair.picked.last()
             {
-                pair.window = self.window(&pair.pair, last.d_an);
-                narrower = true;
+                let window = self.window(&pair.pair, last.d_an);
+                narrower |= window.is_narrower_than(pair.window);
+                pair.window = window;
             }
         }
         narrower
     }
 
     /// Of a stretch, only rows with smaller draws than those picked already are decided.
-    fn sweep_by_draw(&self, open: &mut Open, row: &Row<'_>, scratch: &mut Scratch, stats: &mut Stats) {
+    fn sweep_by_draw(
+        &self,
+        open: &mut Open,
+        row: &Row<'_>,
+        scratch: &mut Scratch,
+        interrupt: &Interrupt,
+        stats: &mut Stats,
+    ) -> Result<()> {
         let anchor = open.anchor;
         let identity = self.sets.identity_run(anchor);
         let mut any = false;
         row.visit(open.window(), &mut scratch.panel_marks, |place| any |= !identity.contains(&place));
         if !any {
-            return;
+            return Ok(());
         }
         if self.screen.is_one_stretch() {
             self.spread(anchor, scratch);
         }
+        scratch.distances.restart(self.sets.candidates().len());
         for pair in &mut open.pairs {
+            interrupt.check()?;
             let window = pair.window;
             let edges = row.edges(window);
             if self.screen.is_one_stretch() && pair.tested_below == 0 {
@@ -195,7 +237,7 @@ impl<'a> Search<'a> {
                 for tries in [self.tries, MORE * self.tries] {
                     self.draw(tries, anchor, pair, scratch, |place| row.may_hold(&edges, place));
                     let found = !scratch.hits.is_empty();
-                    self.test(anchor, pair, |place| row.bounds(place), &mut scratch.hits, stats);
+                    self.test(anchor, pair, |place| row.bounds(place), scratch, stats);
                     if pair.picked.is_full() || !found {
                         break;
                     }
@@ -214,8 +256,9 @@ impl<'a> Search<'a> {
                     }
                 }
             });
-            self.test(anchor, pair, |place| row.bounds(place), hits, stats);
+            self.test(anchor, pair, |place| row.bounds(place), scratch, stats);
         }
+        Ok(())
     }
 
     fn spread(&self, anchor: Place, scratch: &mut Scratch) {
@@ -258,9 +301,10 @@ impl<'a> Search<'a> {
         anchor: Place,
         open: &mut OpenPair,
         look: impl Fn(Place) -> Bounds,
-        hits: &mut Vec<Hit>,
+        scratch: &mut Scratch,
         stats: &mut Stats,
     ) {
+        let Scratch { hits, distances, .. } = scratch;
         let by_draw = |x: &Hit, y: &Hit| {
             let order = |hit: &Hit| self.order(&open.pair, hit.place);
             x.draw.cmp(&y.draw).then_with(|| order(x).cmp(&order(y)))
@@ -282,7 +326,7 @@ impl<'a> Search<'a> {
                 break;
             }
             if open.window.may_hold(look(place)) {
-                let d_an = self.distance(anchor, place, stats);
+                let d_an = distances.get_or_insert_with(place, || self.distance(anchor, place, stats));
                 self.offer(&open.pair, picked, place, d_an);
             }
         }
@@ -310,6 +354,9 @@ impl<'a> Search<'a> {
     fn window(&self, pair: &Pair, at_most: f64) -> Window {
         let metric = self.options.metric;
         let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        if above.next_up() >= below {
+            return Window::EMPTY; // without a margin, or one that is lost in rounding
+        }
         self.screen.window(metric.squared(above), metric.squared(below.min(at_most.next_up())))
     }
 }

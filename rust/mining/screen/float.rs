@@ -79,7 +79,13 @@ impl Product for Float<'_> {
 
     fn one(&self, anchor: Place, candidate: Place) -> f32 {
         let (x, y) = (self.sets.anchors.values(anchor), self.sets.candidates().values(candidate));
-        x.iter().zip(y).map(|(x, y)| (x * self.scale) * (y * self.scale)).sum()
+        let mut lanes = [0.0; 2 * LANES];
+        for (x, y) in x.as_chunks::<{ 2 * LANES }>().0.iter().zip(y.as_chunks::<{ 2 * LANES }>().0) {
+            for lane in 0..2 * LANES {
+                lanes[lane] += (x[lane] * self.scale) * (y[lane] * self.scale);
+            }
+        }
+        lanes.iter().sum()
     }
 
     fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {

@@ -16,7 +16,7 @@ mod codes;
 mod kernel;
 
 use codes::{Codes, Frame};
-use kernel::{Kernel, LANE, Panel, Row};
+use kernel::{AnchorTerms, Kernel, LANE, PanelCodes};
 
 /// Of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Bits {
 }
 
 /// A sum of this many products of 255 and 127 fits 32 bits.
-const MOST_DIMENSIONS: usize = 1 << 16;
+const MOST_COLUMNS: usize = 1 << 16;
 
 /// The candidates' codes in panels of [`COLUMNS`], lane after lane of all.
 pub struct Integer {
@@ -47,7 +47,7 @@ impl Integer {
     /// Encodes all rows and packs the candidates, unless the CPU lacks the instructions.
     pub fn new(sets: &Sets, bits: Bits, scale: f32, isa: Isa, interrupt: &Interrupt) -> Result<Option<Self>> {
         let candidates = sets.candidates();
-        let Some(kernel) = Kernel::choose(isa, bits).filter(|_| candidates.width() <= MOST_DIMENSIONS) else {
+        let Some(kernel) = Kernel::choose(isa, bits).filter(|_| candidates.width() <= MOST_COLUMNS) else {
             return Ok(None);
         };
         let frame = Frame::new(sets, scale);
@@ -107,11 +107,11 @@ impl Product for Integer {
         let (lanes, rows) = (self.anchors.lanes(), self.kernel.rows());
         // Groups of `rows` anchors, lane after lane of all.
         let mut packed = vec![[0; LANE]; BLOCK * lanes];
-        let mut terms = [Row::default(); BLOCK];
+        let mut terms = [AnchorTerms::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
             let codes = self.anchors.row(place);
             let sum: i32 = codes.iter().map(|&code| i32::from(code.cast_signed())).sum();
-            terms[i] = Row {
+            terms[i] = AnchorTerms {
                 start: -i32::from(self.kernel.offset()) * sum,
                 step: self.anchors.steps[place as usize],
             };
@@ -127,7 +127,7 @@ impl Product for Integer {
             for group in 0..groups {
                 let anchors = &packed[group * lanes * rows..][..lanes * rows];
                 let rows = group * rows..(group + 1) * rows;
-                let candidates = Panel { codes, steps, squared_norms };
+                let candidates = PanelCodes { codes, steps, squared_norms };
                 self.kernel.estimate(anchors, &terms[rows.clone()], candidates, &mut estimates[rows]);
             }
         })

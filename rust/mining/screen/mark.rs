@@ -74,7 +74,7 @@ impl Floats for [f32; 8] {
     #[inline(always)]
     fn between(estimates: &[f32], low: f32, high: f32) -> u32 {
         let estimates: &Self = estimates.first_chunk().expect("8 lanes");
-        (0..8).map(|lane| u32::from((low < estimates[lane]) & (estimates[lane] < high)) << lane).sum()
+        (0..8).map(|lane| u32::from(low < estimates[lane] && estimates[lane] < high) << lane).sum()
     }
 }
 

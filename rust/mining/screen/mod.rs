@@ -6,9 +6,9 @@
 //!
 //! # The bound
 //!
-//! Rows are scaled by one power of two, so that the longest has a norm in `[1/2, 1)`; in that scale let
-//! `d` be the squared distance of an anchor and a candidate in real numbers. Scaled, moved and turned
-//! together (`int8`) or only scaled (`float`), rows keep their distances: `d = |x - y|^2`.
+//! Rows are scaled by one power of two, so that the longest has a norm in `[1/2, 1)`, or as near as a
+//! float32 factor brings it (`2^12` at most); in that scale let `d` be the squared distance of an anchor and a candidate in real numbers. Scaled, moved and turned
+//! together (`integer`) or only scaled (`float`), rows keep their distances: `d = |x - y|^2`.
 //!
 //! A product works on `x = X + r` and `y = Y + t`: what it codes, and residuals of which only the lengths
 //! are kept, rounded up (zero in `float`). By the triangle inequality
@@ -26,12 +26,12 @@
 //!                       <= (g + 4 u) (|X|^2 + |Y|^2) + 2 a          (2 |X||Y| <= |X|^2 + |Y|^2)
 //! ```
 //!
-//! * `int8`: the sum of products is exact; it is converted, the steps are multiplied, and the two are
+//! * `integer`: the sum of products is exact; it is converted, the steps are multiplied, and the two are
 //!   multiplied: `g = 3.1 u`, and `a` covers steps whose product underflows.
 //! * `float`: `g = K u / (1 - K u)` for `K` columns in any order of summation, fused or not (Higham 2002,
 //!   section 3.1), and `a = K 2^-125` for products that underflow.
 //!
-//! `e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u for what the comparison itself
+//! `e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u and more for what the comparison itself
 //! rounds. So a candidate outside `(sqrt(above) - |r| - |t|)^2 - E < v + |X|^2 < (sqrt(below) + |r| + |t|)^2 + E`
 //! is outside the window. A panel is compared with its largest `|t|` and `|Y|`. Square roots of edges, residuals and `E` are raised by `2^-20`, many times what their
 //! evaluation rounds.
@@ -93,6 +93,16 @@ impl Window {
     /// The smallest window that holds both.
     pub fn union(self, other: Self) -> Self {
         Self { above: self.above.min(other.above), below: self.below.max(other.below) }
+    }
+
+    /// Whether it ends earlier.
+    pub fn is_narrower_than(self, other: Self) -> bool {
+        self.below < other.below
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(self) -> bool {
+        self.above >= self.below
     }
 
     /// Whether a distance between the bounds may lie inside.

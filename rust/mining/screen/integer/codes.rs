@@ -24,7 +24,7 @@ const SAMPLE: usize = 1024;
 
 /// How rows are moved and turned.
 pub struct Frame {
-    /// A power of two: after it the longest row has a norm in `[1/2, 1)`.
+    /// A power of two, the screen's.
     scale: f32,
     centre: Vec<f32>,
     signs: Vec<f32>,
@@ -111,8 +111,8 @@ impl Codes {
 const MOST_NORM: f32 = (1 << 15) as f32;
 
 /// `|Tx|` is turned into codes with every float32 operation on the way rounding by at most `2^-24` of the
-/// length: one to move, one a stage and two a pass of the transform, of which there are at most
-/// 2 (16 + 2). Together that is below `2^-18` of the length. What underflows is below `2^-130`.
+/// length: one to move, and in each of two passes one for each of at most 16 stages and three
+/// to shorten: 39. Together that is below `2^-18` of the length. What underflows is below `2^-130`.
 const TURNED: f64 = 1.0 / (1 << 18) as f64;
 
 #[inline(always)]

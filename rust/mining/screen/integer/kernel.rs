@@ -26,7 +26,7 @@ pub struct Kernel {
 
 /// What an anchor's sums need before and after the multiplications.
 #[derive(Clone, Copy, Default)]
-pub struct Row {
+pub struct AnchorTerms {
     /// What each sum starts from: it takes the candidates' offset out again.
     pub start: i32,
     /// s.
@@ -35,7 +35,7 @@ pub struct Row {
 
 /// A panel of candidates.
 #[derive(Clone, Copy)]
-pub struct Panel<'a> {
+pub struct PanelCodes<'a> {
     /// A lane of each candidate, then the next lane of each.
     pub codes: &'a [[u8; LANE * COLUMNS]],
     /// s of each.
@@ -47,13 +47,13 @@ pub struct Panel<'a> {
 impl Kernel {
     /// `None` where only the portable instructions are there.
     pub fn choose(isa: Isa, bits: Bits) -> Option<Self> {
-        (isa.0 != Kind::Portable).then_some(Self { isa, bits })
+        (isa.kind() != Kind::Portable).then_some(Self { isa, bits })
     }
 
     /// R, which fills the registers: two vectors of sums for each anchor, the candidates' vectors, the
     /// broadcast anchors, and the products on their way into the sums.
     pub fn rows(self) -> usize {
-        match self.isa.0 {
+        match self.isa.kind() {
             Kind::Portable | Kind::Avx2 => AVX2_ROWS,
             Kind::Avx512 => AVX512_ROWS,
             Kind::Avx512Vnni => VNNI_ROWS,
@@ -63,7 +63,7 @@ impl Kernel {
     /// The largest code of 8 bits. `maddubs` adds two products in 16 bits, and the kernel adds two of its
     /// sums: 4 x 127 x 63 still fit.
     pub fn levels(self) -> i16 {
-        match (self.bits, self.isa.0) {
+        match (self.bits, self.isa.kind()) {
             (Bits::Eight, Kind::Portable | Kind::Avx2 | Kind::Avx512) => 63,
             (Bits::Eight, Kind::Avx512Vnni) => 127,
             (Bits::Sixteen, _) => i16::MAX,
@@ -82,11 +82,11 @@ impl Kernel {
     pub fn estimate(
         self,
         anchors: &[[u8; LANE]],
-        rows: &[Row],
-        panel: Panel<'_>,
+        rows: &[AnchorTerms],
+        panel: PanelCodes<'_>,
         estimates: &mut [[f32; COLUMNS]],
     ) {
-        let kernel = match (self.bits, self.isa.0) {
+        let kernel = match (self.bits, self.isa.kind()) {
             (_, Kind::Portable) => unreachable!("there is no portable kernel"),
             (Bits::Eight, Kind::Avx2) => bytes_avx2,
             (Bits::Eight, Kind::Avx512) => bytes_avx512,
@@ -107,7 +107,7 @@ const VNNI_ROWS: usize = 12;
 macro_rules! compiled {
     ($($name:ident, $features:literal, $vector:ty, $multiply:ty, $rows:ident;)*) => {$(
         #[target_feature(enable = $features)]
-        fn $name(anchors: &[[u8; LANE]], rows: &[Row], panel: Panel<'_>, estimates: &mut [[f32; COLUMNS]]) {
+        fn $name(anchors: &[[u8; LANE]], rows: &[AnchorTerms], panel: PanelCodes<'_>, estimates: &mut [[f32; COLUMNS]]) {
             estimate_body::<$vector, $multiply, $rows>(anchors, rows, panel, estimates);
         }
     )*};
@@ -125,11 +125,11 @@ compiled! {
 #[inline(always)]
 fn estimate_body<V: Vector, M: Multiply<V>, const R: usize>(
     anchors: &[[u8; LANE]],
-    rows: &[Row],
-    panel: Panel<'_>,
+    rows: &[AnchorTerms],
+    panel: PanelCodes<'_>,
     estimates: &mut [[f32; COLUMNS]],
 ) {
-    let rows: &[Row; R] = rows.try_into().expect("R rows");
+    let rows: &[AnchorTerms; R] = rows.try_into().expect("R rows");
     let estimates: &mut [[f32; COLUMNS]; R] = estimates.try_into().expect("R rows of estimates");
     for first in (0..COLUMNS).step_by(2 * V::LANES) {
         let second = first + V::LANES;
@@ -160,7 +160,7 @@ trait Vector: Copy {
     fn splat(x: i32) -> Self;
     fn load(from: &[u8]) -> Self;
     /// `n - 2 s`, of sums with the panel's columns from `first` on.
-    fn estimate(self, step: f32, panel: Panel<'_>, first: usize, to: &mut [f32]);
+    fn estimate(self, step: f32, panel: PanelCodes<'_>, first: usize, to: &mut [f32]);
 }
 
 macro_rules! vector {
@@ -183,7 +183,7 @@ macro_rules! vector {
             }
 
             #[inline(always)]
-            fn estimate(self, step: f32, panel: Panel<'_>, first: usize, to: &mut [f32]) {
+            fn estimate(self, step: f32, panel: PanelCodes<'_>, first: usize, to: &mut [f32]) {
                 let (steps, squared_norms) = (&panel.steps[first..], &panel.squared_norms[first..]);
                 let (steps, squared_norms, to) =
                     (&steps[..$lanes], &squared_norms[..$lanes], &mut to[..$lanes]);
