@@ -182,7 +182,8 @@ def mine(
     Notes
     -----
     Subnormal numbers count, as IEEE 754 has it. Where they are flushed to zero in the calling thread
-    (``torch.set_flush_denormal``), rows without `normalize` that hold such numbers may be told apart less well.
+    (``torch.set_flush_denormal``), rows without `normalize` that hold such numbers may be told apart less
+    well.
 
     Examples
     --------
