@@ -22,6 +22,10 @@ const MORE: usize = 10;
 /// Up to so many hits, looking for the smallest each time is faster than to sort them.
 const FEW_HITS: usize = 64;
 
+/// Up to so many negatives that may lie in the window of any pair of an anchor, each pair goes through these;
+/// of more, it draws first.
+const FEW_NEAR: usize = 128;
+
 /// What all searches share.
 pub struct Search<'a> {
     pub sets: &'a Sets,
@@ -54,6 +58,8 @@ pub struct Scratch {
     spreads: Vec<u16>,
     marks: Vec<u64>,
     panel_marks: Vec<u32>,
+    /// Negatives that may lie in the window of some pair.
+    near: Vec<Place>,
     hits: Vec<Hit>,
     distances: Distances,
 }
@@ -219,20 +225,26 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         let anchor = open.anchor;
         let identity = self.sets.identity_run(anchor);
-        let mut any = false;
-        row.visit(open.window(), &mut scratch.panel_marks, |place| any |= !identity.contains(&place));
-        if !any {
+        let near = &mut scratch.near;
+        near.clear();
+        row.visit(open.window(), &mut scratch.panel_marks, |place| {
+            if !identity.contains(&place) {
+                near.push(place);
+            }
+        });
+        if scratch.near.is_empty() {
             return Ok(());
         }
-        if self.screen.is_one_stretch() {
+        let few = scratch.near.len() <= FEW_NEAR;
+        let by_draw = !few && self.screen.is_one_stretch();
+        if by_draw {
             self.spread(anchor, scratch);
         }
         scratch.distances.restart(self.sets.candidates().len());
         for pair in &mut open.pairs {
             interrupt.check()?;
-            let window = pair.window;
-            let edges = row.edges(window);
-            if self.screen.is_one_stretch() && pair.tested_below == 0 {
+            let edges = row.edges(pair.window);
+            if by_draw && pair.tested_below == 0 {
                 // Where none of the first is in the window, few of all are: better to find these at once.
                 for tries in [self.tries, MORE * self.tries] {
                     self.draw(tries, anchor, pair, scratch, |place| row.may_hold(&edges, place));
@@ -246,16 +258,23 @@ impl<'a> Search<'a> {
                     continue;
                 }
             }
-            let Scratch { panel_marks, hits, .. } = &mut *scratch;
+            let Scratch { panel_marks, near, hits, .. } = &mut *scratch;
             hits.clear();
-            row.visit(window, panel_marks, |place| {
-                if !identity.contains(&place) {
-                    let order = self.order(&pair.pair, place);
-                    if order.1.draw >= pair.tested_below && pair.picked.wants(order) {
-                        hits.push(Hit { draw: order.1.draw, place });
-                    }
+            let mut hit = |place| {
+                let order = self.order(&pair.pair, place);
+                if order.1.draw >= pair.tested_below && pair.picked.wants(order) {
+                    hits.push(Hit { draw: order.1.draw, place });
                 }
-            });
+            };
+            if few {
+                near.iter().copied().filter(|&place| row.may_hold(&edges, place)).for_each(hit);
+            } else {
+                row.visit(pair.window, panel_marks, |place| {
+                    if !identity.contains(&place) {
+                        hit(place);
+                    }
+                });
+            }
             self.test(anchor, pair, |place| row.bounds(place), scratch, stats);
         }
         Ok(())
