@@ -53,7 +53,7 @@ bench: build ## the short set of benches, with peers in the same run
 	$(BIN)/python benches/bench_index.py
 	$(BIN)/python benches/bench_decode.py
 
-bench-long: build ## how mining scales (15 minutes)
+bench-long: build ## how mining scales (a minute, 2 GB)
 	$(BIN)/python benches/bench_scaling.py
 
 bench-kernels: ## the inner kernels, one by one

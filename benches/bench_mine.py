@@ -1,9 +1,9 @@
 """How long mining one bag takes, beside one float32 matrix product and the loop it replaces.
 
 7,200 x 512 float32, 5 images an identity, margin 0.3, semi-hard, random pick: one bag of InsightFace's
-`triplet` configuration. Every time is the median of runs taken in turn with numpy's `E @ F.T` on the same threads
-and arrays; the ratio to it is what carries over to other machines. Of the product there are two times: as written,
-and into memory that is there already, which is what the multiplications alone take.
+`triplet` configuration. Every time is the median of runs taken in turn with numpy's `E @ F.T` on the same
+threads and arrays; the ratio to it is what carries over to other machines. The product has two times: as
+written, and into memory that is there already, which is what the multiplications alone take.
 
 Rows are *random* (half of the negatives of a pair qualify), *separated* around the centres of their
 identities (none does), and *real* where a file of embeddings is at hand: 5 of each identity, turned at random
