@@ -439,3 +439,15 @@ def test_a_band_that_holds_nothing_costs_nothing(margin: float) -> None:
     assert len(triplets) == 0
     assert triplets.stats.pairs_without_negative == triplets.stats.pairs == 43_500
     assert triplets.stats.exact_distances == 0
+
+
+@pytest.mark.parametrize(("margin", "each"), [(0.02, 5), (0.05, 30), (0.3, 5), (1.0, 20)])
+def test_few_negatives_of_many_qualify(margin: float, each: int) -> None:
+    """Enough rows near the band that pairs draw among them, in rounds, before they look at all."""
+    rng = np.random.default_rng(each)
+    labels = np.arange(600) // each
+    centres = rng.normal(size=(labels[-1] + 1, 12))
+    embeddings = (centres[labels] + 0.5 * rng.normal(size=(600, 12))).astype(np.float32)
+    for count in (1, 3):
+        wanted: dict[str, Any] = {"margin": margin, "negatives_per_pair": count, "seed": count}
+        assert assert_defined(embeddings, labels, **wanted) > 0
