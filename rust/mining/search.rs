@@ -225,17 +225,19 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         let anchor = open.anchor;
         let identity = self.sets.identity_run(anchor);
-        let near = &mut scratch.near;
+        let Scratch { panel_marks, near, .. } = &mut *scratch;
         near.clear();
-        row.visit(open.window(), &mut scratch.panel_marks, |place| {
-            if !identity.contains(&place) {
-                near.push(place);
+        let few = row.mark(open.window(), panel_marks) <= FEW_NEAR + identity.len();
+        if few {
+            row.visit(panel_marks, |place| {
+                if !identity.contains(&place) {
+                    near.push(place);
+                }
+            });
+            if near.is_empty() {
+                return Ok(());
             }
-        });
-        if scratch.near.is_empty() {
-            return Ok(());
         }
-        let few = scratch.near.len() <= FEW_NEAR;
         let by_draw = !few && self.screen.is_one_stretch();
         if by_draw {
             self.spread(anchor, scratch);
@@ -269,7 +271,8 @@ impl<'a> Search<'a> {
             if few {
                 near.iter().copied().filter(|&place| row.may_hold(&edges, place)).for_each(hit);
             } else {
-                row.visit(pair.window, panel_marks, |place| {
+                row.mark(pair.window, panel_marks);
+                row.visit(panel_marks, |place| {
                     if !identity.contains(&place) {
                         hit(place);
                     }

@@ -333,19 +333,24 @@ impl Row<'_> {
         low < v && v < high
     }
 
-    /// Calls `visit` for every candidate of the stretch that may lie in the window; rows of the anchor's
-    /// own identity are among them. `marks` is memory to be used again.
-    pub fn visit(&self, window: Window, marks: &mut Vec<u32>, mut visit: impl FnMut(Place)) {
+    /// Marks the candidates of the stretch that may lie in the window; rows of the anchor's own identity
+    /// are among them. Returns how many these are.
+    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> usize {
         let block = self.block;
         marks.resize(block.stretch.len(), 0);
         let panels = &block.screen.panels[block.stretch.clone()];
         mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
-        for (panel, &marks) in self.block.stretch.clone().zip(&*marks) {
+        marks.iter().map(|marks| marks.count_ones() as usize).sum()
+    }
+
+    /// Calls `visit` for every candidate that is marked.
+    pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place)) {
+        for (panel, &marks) in self.block.stretch.clone().zip(marks) {
             visit_marked(panel, marks, &mut visit);
         }
     }
 
-    /// As [`Self::visit`], of one panel.
+    /// Calls `visit` for every candidate of one panel that may lie between the edges.
     pub fn visit_panel(&self, panel: usize, edges: &Edges, visit: impl FnMut(Place)) {
         let screen = self.block.screen;
         let mut marks = [0];
@@ -486,7 +491,9 @@ mod tests {
                         for stretch in screen.stretches() {
                             block.measure(stretch, &interrupt).unwrap();
                             for (i, window) in windows.iter().enumerate() {
-                                block.row(i).visit(*window, &mut Vec::new(), |place| seen[anchors[i] as usize] |= place == target);
+                                let (row, mut marks) = (block.row(i), Vec::new());
+                                row.mark(*window, &mut marks);
+                                row.visit(&marks, |place| seen[anchors[i] as usize] |= place == target);
                             }
                         }
                     }
@@ -524,7 +531,9 @@ mod tests {
             for stretch in screen.stretches() {
                 block.measure(stretch, &interrupt).unwrap();
                 let row = block.row(0);
-                row.visit(window, &mut Vec::new(), |place| {
+                let mut marks = Vec::new();
+                row.mark(window, &mut marks);
+                row.visit(&marks, |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     through += 1;
                     strays += usize::from(!(1.9 - stray..2.1 + stray).contains(&d));
