@@ -164,6 +164,9 @@ def main() -> None:
                 results[f"{name} / {peer}"] = times[name] / times[peer]
         results[f"{name}: triplets"] = len(triplets)
         results[f"{name}: pairs"] = stats.pairs
+        results[f"{name}: pairs settled by the lowest draws, %"] = 100 * (
+            1 - stats.pairs_screened / max(1, stats.pairs)
+        )
         results[f"{name}: exact distances a pair"] = stats.exact_distances / max(1, stats.pairs)
         results[f"{name}: exact distances, % of pairs x negatives"] = (
             100 * stats.exact_distances / max(1, stats.pairs * rows)

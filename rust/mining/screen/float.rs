@@ -22,6 +22,9 @@ const LANES: usize = 4;
 pub struct Float<'a> {
     sets: &'a Sets,
     scale: f32,
+    anchors: Vec<Coded>,
+    /// Unless they are the anchors.
+    references: Option<Vec<Coded>>,
     panels: Vec<f32>,
 }
 
@@ -40,7 +43,12 @@ impl<'a> Float<'a> {
             }
             Ok(())
         })?;
-        Ok(Self { sets, scale, panels })
+        let coded = |points: &Points| -> Vec<Coded> {
+            let coded = |norm| Coded { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
+            points.squared_norms.iter().copied().map(coded).collect()
+        };
+        let references = sets.are_two().then(|| coded(candidates));
+        Ok(Self { sets, scale, anchors: coded(&sets.anchors), references, panels })
     }
 
     /// The anchors in groups of [`ROWS`], depth first, zeros past the end.
@@ -56,11 +64,6 @@ impl<'a> Float<'a> {
         }
         packed
     }
-
-    fn coded(&self, points: &Points, place: Place) -> Coded {
-        let squared_norm = points.squared_norms[place as usize] * f64::from(self.scale).powi(2);
-        Coded { squared_norm, residual: 0.0 }
-    }
 }
 
 impl Product for Float<'_> {
@@ -69,12 +72,12 @@ impl Product for Float<'_> {
         roundings / (1.0 - roundings)
     }
 
-    fn anchor(&self, place: Place) -> Coded {
-        self.coded(&self.sets.anchors, place)
+    fn anchors(&self) -> &[Coded] {
+        &self.anchors
     }
 
-    fn candidate(&self, place: Place) -> Coded {
-        self.coded(self.sets.candidates(), place)
+    fn candidates(&self) -> &[Coded] {
+        self.references.as_ref().unwrap_or(&self.anchors)
     }
 
     fn one(&self, anchor: Place, candidate: Place) -> f32 {

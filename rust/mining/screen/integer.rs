@@ -76,7 +76,7 @@ impl Integer {
         Ok(Some(Self { isa, bits, kernel, anchors, references, panels, steps }))
     }
 
-    fn candidates(&self) -> &Codes {
+    fn candidate_codes(&self) -> &Codes {
         self.references.as_ref().unwrap_or(&self.anchors)
     }
 }
@@ -86,16 +86,16 @@ impl Product for Integer {
         3.1 * 2_f64.powi(-24)
     }
 
-    fn anchor(&self, place: Place) -> Coded {
-        self.anchors.coded(place)
+    fn anchors(&self) -> &[Coded] {
+        &self.anchors.coded
     }
 
-    fn candidate(&self, place: Place) -> Coded {
-        self.candidates().coded(place)
+    fn candidates(&self) -> &[Coded] {
+        &self.candidate_codes().coded
     }
 
     fn one(&self, anchor: Place, candidate: Place) -> f32 {
-        let (x, y) = (self.anchors.row(anchor), self.candidates().row(candidate));
+        let (x, y) = (self.anchors.row(anchor), self.candidate_codes().row(candidate));
         let sum = match self.bits {
             Bits::Eight => dot_bytes(self.isa, x, y),
             Bits::Sixteen => dot_words(self.isa, x, y),

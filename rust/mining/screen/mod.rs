@@ -134,7 +134,6 @@ pub struct Screen<'a> {
     widening: f64,
     /// `e` of the bound.
     error: f64,
-    candidates: Vec<Coded>,
     panels: Vec<Panel>,
 }
 
@@ -152,11 +151,11 @@ trait Product: Sync {
     /// `g` of the bound.
     fn error(&self) -> f64;
 
-    /// The anchor at a place.
-    fn anchor(&self, place: Place) -> Coded;
+    /// The anchors, by place.
+    fn anchors(&self) -> &[Coded];
 
-    /// The candidate at a place.
-    fn candidate(&self, place: Place) -> Coded;
+    /// The candidates, by place.
+    fn candidates(&self) -> &[Coded];
 
     /// One product, within the same bound.
     fn one(&self, anchor: Place, candidate: Place) -> f32;
@@ -195,9 +194,7 @@ impl<'a> Screen<'a> {
         let scale = power_of_two_below(longest(&sets.anchors).max(longest(sets.candidates())));
         let product = choose_product(sets, precision, scale as f32, isa, interrupt)?;
         let points = sets.candidates();
-        let candidates: Vec<Coded> =
-            (0..points.len() as Place).map(|place| product.candidate(place)).collect();
-        let panels = candidates.chunks(COLUMNS).map(|panel| {
+        let panels = product.candidates().chunks(COLUMNS).map(|panel| {
             let mut squared_norms = [f32::INFINITY; COLUMNS];
             let mut largest = Coded::default();
             for (to, coded) in squared_norms.iter_mut().zip(panel) {
@@ -217,7 +214,6 @@ impl<'a> Screen<'a> {
             widening: (points.width() as f64 + 16.0) * 2_f64.powi(-50),
             error: product.error() + ROUNDED,
             panels: panels.collect(),
-            candidates,
             product,
         })
     }
@@ -234,7 +230,7 @@ impl<'a> Screen<'a> {
 
     /// What one product tells of the squared distance of an anchor and a candidate.
     pub fn bounds(&self, anchor: Place, candidate: Place) -> Bounds {
-        let (x, y) = (self.product.anchor(anchor), self.candidates[candidate as usize]);
+        let (x, y) = (self.product.anchors()[anchor as usize], self.product.candidates()[candidate as usize]);
         let v = y.squared_norm as f32 - 2.0 * self.product.one(anchor, candidate);
         self.bounds_of(v, x, y)
     }
@@ -266,7 +262,7 @@ impl<'a> Screen<'a> {
         Block {
             screen: self,
             estimate: self.product.block(anchors),
-            coded: anchors.iter().map(|&place| self.product.anchor(place)).collect(),
+            coded: anchors.iter().map(|&place| self.product.anchors()[place as usize]).collect(),
             estimates,
             stretch: 0..0,
         }
@@ -322,7 +318,7 @@ impl Row<'_> {
     pub fn bounds(&self, candidate: Place) -> Bounds {
         let (screen, place) = (self.block.screen, candidate as usize);
         let v = self.estimates(place / COLUMNS)[place % COLUMNS];
-        screen.bounds_of(v, self.block.coded[self.i], screen.candidates[place])
+        screen.bounds_of(v, self.block.coded[self.i], screen.product.candidates()[place])
     }
 
     /// Whether a candidate of the stretch may lie between the edges.

@@ -58,7 +58,8 @@ pub struct Codes {
     bytes: Vec<u8>,
     /// s.
     pub steps: Vec<f32>,
-    coded: Vec<Coded>,
+    /// What the bound needs of each row.
+    pub coded: Vec<Coded>,
 }
 
 impl Codes {
@@ -98,11 +99,6 @@ impl Codes {
     /// The codes of the row at a place.
     pub fn row(&self, place: Place) -> &[u8] {
         &self.bytes[place as usize * self.lanes * LANE..][..self.lanes * LANE]
-    }
-
-    /// What the bound needs of the row at a place.
-    pub fn coded(&self, place: Place) -> Coded {
-        self.coded[place as usize]
     }
 }
 
