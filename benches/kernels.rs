@@ -5,7 +5,8 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fasttriplet::mining::{Band, Input, Isa, Metric, Options, Pairs, Pick, Rows, kernels};
+use fasttriplet::Isa;
+use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Rows, kernels};
 
 const DIM: usize = 512;
 const ROWS: usize = 7200;

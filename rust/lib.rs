@@ -8,7 +8,9 @@
 pub mod error;
 pub mod image;
 pub mod interrupt;
+pub mod isa;
 pub mod mining;
+mod mix;
 pub mod recordio;
 
 #[cfg(feature = "python")]
@@ -16,3 +18,4 @@ mod python;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
+pub use isa::Isa;

@@ -6,7 +6,9 @@ from fasttriplet._core import __version__
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
 
 if TYPE_CHECKING:
+    from fasttriplet.augment import Augment, assemble
     from fasttriplet.embedders import Embedder, load_embedder
+    from fasttriplet.feed import Feed, TripletBatch
     from fasttriplet.images import Decoded, decode_images, decode_rows
     from fasttriplet.index import Inspection, index_rec, inspect_rec
     from fasttriplet.mining import MiningStats, Triplets, mine
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from fasttriplet.summary import Progress, Summary
 
 __all__ = [
+    "Augment",
     "Bag",
     "Decoded",
     "Embedder",
+    "Feed",
     "IRHeader",
     "Inspection",
     "MineResult",
@@ -33,8 +37,10 @@ __all__ = [
     "RecordWriter",
     "SpecError",
     "Summary",
+    "TripletBatch",
     "Triplets",
     "__version__",
+    "assemble",
     "bags",
     "decode_images",
     "decode_rows",
@@ -51,7 +57,9 @@ __all__ = [
 # Where the other names are. They are imported at their first use, so that `fasttriplet --help` and a
 # process that reads one record do not wait for NumPy and Polars (0.3 s).
 _HOMES = {
+    "augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
+    "feed": ("Feed", "TripletBatch"),
     "images": ("Decoded", "decode_images", "decode_rows"),
     "index": ("Inspection", "index_rec", "inspect_rec"),
     "mining": ("MiningStats", "Triplets", "mine"),

@@ -1,5 +1,5 @@
 from os import PathLike
-from typing import Literal
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +35,47 @@ def mine(
 def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
+
+# keys, offsets, lengths, numbers of files
+_Rows: TypeAlias = tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.uint32] | None
+]
+
+@overload
 def decode_rows(
     files: list[RecordFile],
-    keys: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    numbers: NDArray[np.uint32] | None,
+    rows: _Rows,
     *,
     size: tuple[int, int] | None,
     skip: bool,
+    planes: Literal[False],
     threads: int | None,
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
+@overload
+def decode_rows(
+    files: list[RecordFile],
+    rows: _Rows,
+    *,
+    size: tuple[int, int] | None,
+    skip: bool,
+    planes: bool,
+    threads: int | None,
+) -> tuple[NDArray[np.uint8] | NDArray[np.float32], int, list[tuple[int, RecordError]]]: ...
+def image_size(
+    files: list[RecordFile], rows: _Rows, *, usual: bool, threads: int | None
+) -> tuple[int, int] | None: ...
+def assemble(
+    pixels: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    out: NDArray[np.float32],
+    *,
+    augment: tuple[tuple[bool, int, float, float, float], int, NDArray[np.int64]] | None = None,
+) -> None: ...
+
+class Stop:
+    def __new__(cls) -> Stop: ...
+    def set(self) -> None: ...
+    def heed(self) -> None: ...
 
 class RecordFile:
     def __new__(cls, path: str | PathLike[str]) -> RecordFile: ...

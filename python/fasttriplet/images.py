@@ -99,8 +99,9 @@ def decode_rows(
     files : sequence of RecordFile
         The files that the index was made of, in that order.
     rows : DataFrame
-        Rows of :func:`fasttriplet.index_rec`, in any order: the columns ``key``, ``offset`` and, for
-        several files, ``file``.
+        Rows of :func:`fasttriplet.index_rec`, in any order: the columns ``key``, ``offset``, for several
+        files ``file``, and ``length``, without which less can be read ahead. The images are read in the
+        order in which they are stored.
     size : (int, int), optional
         Height and width that all images must have. By default those of the first one; with
         ``on_error="skip"`` those that most of the images have.
@@ -133,21 +134,39 @@ def decode_rows(
         )
     size = None if size is None else image_size(size)
     threads = thread_count(threads)
-    numbers = _column(rows, "file", np.uint32) if "file" in rows.columns else None
     pixels, kept, failed = _core.decode_rows(
         [file._file for file in files],  # the handle itself is private to users, not to us
-        _column(rows, "key", np.int64),
-        _column(rows, "offset", np.int64),
-        numbers,
+        _places(rows),
         size=size,
         skip=on_error == "skip",
+        planes=False,
         threads=threads,
     )
     return Decoded(pixels[:kept], failed)
 
 
-def _column(rows: pl.DataFrame, name: str, dtype: type[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(rows[name].to_numpy(), dtype=dtype)
+def size_of_images(
+    files: Sequence[RecordFile], rows: pl.DataFrame, *, on_error: OnError, threads: int | None
+) -> tuple[int, int] | None:
+    """The height and width that :func:`decode_rows` takes by default; None if no image can be read."""
+    usual = on_error == "skip"
+    return _core.image_size([file._file for file in files], _places(rows), usual=usual, threads=threads)
+
+
+def _places(
+    rows: pl.DataFrame,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.uint32] | None]:
+    """Where the images lie."""
+
+    def column(name: str, dtype: type[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(rows[name].to_numpy(), dtype=dtype)
+
+    return (
+        column("key", np.int64),
+        column("offset", np.int64),
+        column("length", np.int64) if "length" in rows.columns else None,
+        column("file", np.uint32) if "file" in rows.columns else None,
+    )
 
 
 def _to_bytes(image: object, position: int) -> bytes:

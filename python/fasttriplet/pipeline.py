@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._index_cache import cache_path
-from fasttriplet.checks import one_of, whole_number
-from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.errors import NoTripletsError
-from fasttriplet.explain import why_no_triplets
-from fasttriplet.images import OnError, decode_rows
-from fasttriplet.index import index_rec
-from fasttriplet.mining import Band, Pairs, Pick, Triplets, mine
-from fasttriplet.order import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
-from fasttriplet.recordio import RecordFile
-from fasttriplet.sink import open_sink
+from fasttriplet.checks import whole_number
+from fasttriplet.embedders import Embedder
+from fasttriplet.images import OnError
+from fasttriplet.line import Images, Line, Mined, Part
+from fasttriplet.mining import Band, Pairs, Pick
+from fasttriplet.order import Boundary, Tail
+from fasttriplet.sink import Sink, open_sink
 from fasttriplet.summary import Progress, Summary
-
-# Images between two tellings of progress: a network on a CPU takes ten seconds for so many.
-_EMBED_AT_ONCE = 1024
-
-_NO_IMAGES = pl.DataFrame(schema={"key": pl.Int64, "label": pl.Int64})
-
-_FILE_BITS = 48  # of several files: an id is the key, and above these bits the file
+from fasttriplet.worker import Ahead, Worker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,9 +63,14 @@ def mine_rec(
     on_error: OnError = "raise",
     seed: int = 0,
     threads: int | None = None,
+    prefetch: int = 1,
+    memory: int | None = None,
     progress: Callable[[Progress], object] | None = None,
 ) -> MineResult:
     """Mine the triplets of a dataset: index, order, decode, embed and mine, bag by bag.
+
+    While a bag is embedded the next one is decoded and the one before is mined, so that a run takes as long
+    as the slowest of the three.
 
     Parameters
     ----------
@@ -101,7 +98,13 @@ def mine_rec(
         Of the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with the keys as
         ids (of several files: key + file * 2**48), so that a bag can be mined again by hand.
     threads : int, optional
-        For decoding and mining; by default one for each core. A network's own threads are not counted.
+        For decoding and mining, each; by default one for each core. A network's own threads are not counted.
+    prefetch : int, default 1
+        How many bags may be decoded ahead of the images that are embedded. With 0 none is: decoding and
+        embedding take turns.
+    memory : int, optional
+        Most bytes of decoded images to hold, ahead and in use; by default what `prefetch` takes. A bag of
+        7,200 images of 112 x 112 has 271 MB.
     progress : callable, optional
         Called with a :class:`Progress` every thousand images and after each bag.
 
@@ -119,70 +122,40 @@ def mine_rec(
     OSError
         If a file cannot be read or written.
     ValueError
-        For wrong options, before anything is read; and if the images do not fit the model.
+        For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
-    options: dict[str, Any] = {
-        "margin": margin,
-        "band": band,
-        "pairs": pairs,
-        "max_ap": max_ap,
-        "normalize": normalize,
-    }
-    picks: dict[str, Any] = {"pick": pick, "negatives_per_pair": negatives_per_pair}
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
-    one_of("on_error", on_error, get_args(OnError))
-    # The stages check the other options: without images they do nothing else.
-    list(bags(triplet_seq(_NO_IMAGES, images_per_identity, seed), bag_size, boundary, tail))
-    mine(np.empty((0, 1), dtype=np.float32), [], seed=seed, threads=threads, **options, **picks)
-
-    paths = Path(rec) if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
-    files = [paths] if isinstance(paths, Path) else paths
-    embedder = load_embedder(model) if isinstance(model, str) else model
-    summary = Summary([str(path) for path in files], embedder.description)
+    line = Line(
+        rec,
+        model,
+        images_per_identity=images_per_identity,
+        bag_size=bag_size,
+        boundary=boundary,
+        tail=tail,
+        margin=margin,
+        band=band,
+        pick=pick,
+        negatives_per_pair=negatives_per_pair,
+        pairs=pairs,
+        max_ap=max_ap,
+        normalize=normalize,
+        on_error=on_error,
+        seed=seed,
+        threads=threads,
+        prefetch=prefetch,
+        memory=memory,
+    )
+    summary = line.summary
     target = None if out is None else Path(out)
     if target is not None:
-        _refuse_to_replace(files, target)
-    with summary.clock("total"), open_sink(target) as sink:
-        with summary.clock("index"):
-            index = index_rec(paths, threads=threads)
-            embedder.prepare(index)
-        summary.images_indexed, summary.identities = index.height, index["label"].n_unique()
-        miner = _BagMiner(
-            files=[RecordFile(path) for path in files],
-            embedder=embedder,
-            summary=summary,
-            on_error=on_error,
-            threads=threads,
-            seed=seed,
-            options=options,
-            picks=picks,
-            tell=progress or (lambda _: None),
-        )
-        for epoch in range(epochs):
-            with summary.clock("index"):
-                seq = triplet_seq(index, images_per_identity, seed, epoch)
-                in_epoch = list(bags(seq, bag_size, boundary, tail))
-            images_in_all = epochs * sum(bag.rows.height for bag in in_epoch)
-            summary.epochs = epoch + 1
-            for bag in in_epoch:
-                where = (epoch + 1, epochs, bag.number + 1, len(in_epoch))
-                now = Progress(*where, summary.images, images_in_all, summary.triplets)
-                found = miner.mine(bag, epoch, now)
-                if max_triplets is not None:
-                    found = found.head(max_triplets - summary.triplets)
-                summary.triplets += found.height
-                with summary.clock("write"):
-                    sink.append(found)
-                miner.tell(replace(now, images=summary.images, triplets=summary.triplets))
-                if summary.triplets == max_triplets:
-                    summary.stopped_at_max_triplets = True
-                    break
-            if summary.stopped_at_max_triplets:
-                break
+        _refuse_to_replace(line.paths, target)
+    with summary.run(), open_sink(target) as sink:
+        line.open()
+        _Run(line, sink, epochs, max_triplets, progress or (lambda _: None)).through()
         if summary.triplets == 0:
-            raise NoTripletsError(_no_triplets(summary, bag_size))
+            raise line.no_triplets()
         with summary.clock("write"):
             summary.measure(sink.join())  # before others can replace the file
             triplets = sink.publish()
@@ -201,85 +174,91 @@ def _refuse_to_replace(files: list[Path], target: Path) -> None:
 
 
 @dataclass(slots=True)
-class _BagMiner:
-    """Takes a bag through decode, embed and mine."""
+class _Run:
+    """While a part is embedded, the next ones are decoded, and the bag before is mined."""
 
-    files: list[RecordFile]
-    embedder: Embedder
-    summary: Summary
-    on_error: OnError
-    threads: int | None
-    seed: int
-    options: dict[str, Any]
-    picks: dict[str, Any]
+    line: Line
+    sink: Sink
+    epochs: int
+    max_triplets: int | None
     tell: Callable[[Progress], object]
-    size: tuple[int, int] | None = None  # of the images, once one is decoded
+    embedded: int = 0  # images
 
-    def mine(self, bag: Bag, epoch: int, now: Progress) -> pl.DataFrame:
-        """Triplets of a bag, with the columns of the output; `now` is how far the run was before it."""
-        summary, rows, images = self.summary, bag.rows, None
-        if self.embedder.needs_images:
-            with summary.clock("decode"):
-                decoded = decode_rows(
-                    self.files, rows, size=self.size, threads=self.threads, on_error=self.on_error
-                )
-            images, rows = decoded.pixels, rows[decoded.kept]
-            if len(images):
-                self.size = images.shape[1], images.shape[2]
-            failed = (str(error) for _, error in decoded.failed)
-            summary.skipped = list(dict.fromkeys([*summary.skipped, *failed]))  # once in all epochs
-        embedded = []
-        for start in range(0, rows.height, _EMBED_AT_ONCE):
-            some = slice(start, start + _EMBED_AT_ONCE)
-            with summary.clock("embed"):
-                embedded.append(self.embedder.embed(rows[some], None if images is None else images[some]))
-            self.tell(replace(now, images=now.images + min(some.stop, rows.height)))
-        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
-        labels, ids = rows["label"].to_numpy(), _ids(rows)
-        with summary.clock("mine"):
-            triplets = mine(
-                embeddings,
-                labels,
-                ids=ids,
-                seed=epoch_seed(self.seed, epoch),
-                threads=self.threads,
-                **self.options,
-                **self.picks,
+    def through(self) -> None:
+        """Take all bags through."""
+        line, summary = self.line, self.line.summary
+        step = line.part_size
+        depth = line.depth(step)
+        of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
+        mining: Future[Mined] | None = None
+        with Worker("decode") as decoder, Worker("mine") as miner:
+            for part, images in Ahead(decoder, self._parts(step), depth, partial(summary.waiting, "decode")):
+                if part.rows.height:
+                    of_bag.append((part.rows, line.embed(part.rows, images)))
+                    self.embedded += part.rows.height
+                del images  # not to be held while waiting for the next
+                if mining is not None and (part.last or mining.done()):
+                    self._take(mining)
+                    mining = None
+                self._tell(part)
+                if self._enough():
+                    return
+                if part.last:
+                    mining = miner.submit(self._mine, part, of_bag)
+                    of_bag = []
+            if mining is not None:
+                self._take(mining)
+                self._tell(part)
+
+    def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
+        for epoch in range(self.epochs):
+            yield from self.line.parts(epoch, step)
+
+    def _mine(self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]) -> Mined:
+        rows = pl.concat([rows for rows, _ in of_bag]) if of_bag else part.bag.rows.clear()
+        embeddings = [some for _, some in of_bag]
+        joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), dtype=np.float32)
+        explain = self.line.summary.why_no_triplets is None
+        return self.line.mine(part.epoch, part.bag, rows, joined, explain=explain, beside=True)
+
+    def _take(self, mining: Future[Mined]) -> None:
+        summary = self.line.summary
+        with summary.waiting("mine"):
+            mined = mining.result()
+        self.line.count(mined)
+        found = _frame(mined)
+        if self.max_triplets is not None:
+            found = found.head(self.max_triplets - summary.triplets)
+        summary.triplets += found.height
+        with summary.clock("write"):
+            self.sink.append(found)
+
+    def _enough(self) -> bool:
+        summary = self.line.summary
+        summary.stopped_at_max_triplets = summary.triplets == self.max_triplets
+        return summary.stopped_at_max_triplets
+
+    def _tell(self, part: Part) -> None:
+        self.tell(
+            Progress(
+                part.epoch + 1,
+                self.epochs,
+                part.bag.number + 1,
+                part.bags,
+                self.embedded,
+                self.epochs * part.images_of_epoch,
+                self.line.summary.triplets,
             )
-        stats = triplets.stats
-        summary.bags += 1
-        summary.images += rows.height
-        summary.pairs += stats.pairs
-        summary.pairs_without_negative += stats.pairs_without_negative
-        summary.pairs_over_max_ap += stats.pairs_over_max_ap
-        if len(triplets) == 0:
-            summary.bags_without_triplets += 1
-            if summary.why_no_triplets is None:
-                why = why_no_triplets(embeddings, labels, stats, threads=self.threads, **self.options)
-                summary.why_no_triplets = f"epoch {epoch}, bag {bag.number}: {why}"
-        return _frame(triplets, rows, ids, epoch, bag.number)
+        )
 
 
-def _ids(rows: pl.DataFrame) -> NDArray[np.int64]:
-    keys = rows["key"].to_numpy()
-    if "file" not in rows.columns:
-        return keys
-    if keys.size and not 0 <= keys.min() <= keys.max() < 1 << _FILE_BITS:
-        raise ValueError(f"of several files, keys must be from 0 to 2**{_FILE_BITS} - 1")
-    return np.asarray(keys + (rows["file"].to_numpy().astype(np.int64) << _FILE_BITS))
-
-
-def _frame(
-    triplets: Triplets, rows: pl.DataFrame, ids: NDArray[np.int64], epoch: int, bag: int
-) -> pl.DataFrame:
-    order = np.argsort(ids)
-    roles = {
-        role: rows[order[np.searchsorted(ids, of_role, sorter=order)]]
-        for role, of_role in zip(("anchor", "positive", "negative"), triplets, strict=True)
-    }
+def _frame(mined: Mined) -> pl.DataFrame:
+    """The triplets as rows of the output."""
+    triplets, rows = mined.triplets, mined.rows
+    roles = dict(zip(("anchor", "positive", "negative"), (rows[at] for at in mined.positions()), strict=True))
     columns = {
-        "epoch": pl.repeat(epoch, len(triplets), dtype=pl.Int32, eager=True),
-        "bag": pl.repeat(bag, len(triplets), dtype=pl.Int32, eager=True),
+        "epoch": pl.repeat(mined.epoch, len(triplets), dtype=pl.Int32, eager=True),
+        "bag": pl.repeat(mined.bag.number, len(triplets), dtype=pl.Int32, eager=True),
         **{f"{role}_key": of_role["key"] for role, of_role in roles.items()},
         "anchor_label": roles["anchor"]["label"],
         "negative_label": roles["negative"]["label"],
@@ -289,9 +268,3 @@ def _frame(
     if "file" in rows.columns:
         columns |= {f"{role}_file": of_role["file"] for role, of_role in roles.items()}
     return pl.DataFrame(columns)
-
-
-def _no_triplets(summary: Summary, bag_size: int) -> str:
-    if summary.bags == 0:
-        return f"no bag has {bag_size} images: lower bag_size, or use tail='keep'"
-    return f"no triplet in {summary.bags} bags of {summary.images} images; {summary.why_no_triplets}"

@@ -11,14 +11,16 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, SupportsIndex
+from typing import Any, Literal, NamedTuple, Self, SupportsIndex, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet.checks import thread_count
+from fasttriplet.checks import one_of, thread_count
 from fasttriplet.errors import RecordWarning
+
+Layout = Literal["NHWC", "NCHW"]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -152,22 +154,44 @@ class RecordFile:
         flag, label, record_id, id2, content = self._file.record_at(offset, key)
         return IRHeader(flag, label, record_id, id2), content
 
+    @overload
     def decode(
-        self, keys: Sequence[int] | NDArray[np.integer[Any]], *, threads: int | None = None
-    ) -> NDArray[np.uint8]:
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Literal["NHWC"] = "NHWC",
+        threads: int | None = None,
+    ) -> NDArray[np.uint8]: ...
+    @overload
+    def decode(
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Literal["NCHW"],
+        threads: int | None = None,
+    ) -> NDArray[np.float32]: ...
+    def decode(
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Layout = "NHWC",
+        threads: int | None = None,
+    ) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Decode the images of the records with these keys, in parallel.
 
         Parameters
         ----------
         keys : (B,) int
             Keys of records with JPEG or PNG images of one size.
+        layout : {"NHWC", "NCHW"}, default "NHWC"
+            As images are shown, or as networks take them.
         threads : int, optional
             By default one for each core.
 
         Returns
         -------
-        (B, H, W, 3) uint8
-            RGB, as :func:`fasttriplet.decode_images` makes it.
+        (B, H, W, 3) uint8, or (B, 3, H, W) float32 for ``"NCHW"``
+            RGB, 0 to 255, as :func:`fasttriplet.decode_images` makes it.
 
         Raises
         ------
@@ -176,13 +200,13 @@ class RecordFile:
         RecordError
             If a record is damaged, holds no image, or one of another size than the first.
         ValueError
-            If `keys` is no list of integers.
+            If `keys` is no list of integers, or `layout` is unknown.
         """
-        threads = thread_count(threads)
-        offsets = self.offsets(keys)
-        wanted = _keys(keys)
+        one_of("layout", layout, get_args(Layout))
+        rows = (_keys(keys), self.offsets(keys), None, None)
+        planes, threads = layout == "NCHW", thread_count(threads)
         pixels, _, _ = _core.decode_rows(
-            [self._file], wanted, offsets, None, size=None, skip=False, threads=threads
+            [self._file], rows, size=None, skip=False, planes=planes, threads=threads
         )
         return pixels
 

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use super::planes::{Pixelwise, split};
 use super::{Fault, Image, Size};
 use crate::recordio::RecordFile;
-use crate::{Error, Interrupt, Result};
+use crate::{Error, Interrupt, Isa, Result};
 
 /// Where a batch's encoded images come from.
 pub trait Source: Sync {
@@ -20,6 +21,12 @@ pub trait Source: Sync {
 
     /// An [`Error::Record`] that says where image number `row` is.
     fn error(&self, row: usize, what: String) -> Error;
+
+    /// What to sort by for reading in the order in which the images are stored.
+    fn place(&self, row: usize) -> (u32, i64);
+
+    /// Says that image number `row` will be read soon.
+    fn announce(&self, row: usize);
 }
 
 /// Images that lie in memory.
@@ -40,59 +47,88 @@ impl Source for Encoded<'_> {
     fn error(&self, row: usize, what: String) -> Error {
         Error::Record { path: PathBuf::from(format!("image [{row}]")), key: None, offset: None, what }
     }
+
+    fn place(&self, _: usize) -> (u32, i64) {
+        (0, 0) // all in memory, each as near as the other
+    }
+
+    fn announce(&self, _: usize) {}
 }
 
 /// Images in `.rec` files.
 pub struct Records<'a> {
     files: &'a [&'a RecordFile],
-    keys: &'a [i64],
-    offsets: &'a [i64],
-    numbers: Option<&'a [u32]>,
+    rows: RecordRows<'a>,
 }
 
+/// Where records lie, a column each.
+#[derive(Clone, Copy)]
+pub struct RecordRows<'a> {
+    /// The records' keys, which only name them in errors.
+    pub keys: &'a [i64],
+    /// Byte offsets.
+    pub offsets: &'a [i64],
+    /// Bytes of the encoded images, for reading ahead; without them [`USUAL_LENGTH`].
+    pub lengths: Option<&'a [i64]>,
+    /// In which of the files each lies; without it all lie in the first.
+    pub numbers: Option<&'a [u32]>,
+}
+
+/// What is read ahead of an image whose length is not known: most of 112 x 112 have 4 to 12 KiB. What is
+/// missing is read when it is decoded.
+const USUAL_LENGTH: i64 = 16 << 10;
+
 impl<'a> Records<'a> {
-    /// The records with these `keys` (which only name them in errors) at these byte `offsets`;
-    /// `numbers` says in which of the `files` each lies, and without it all lie in the first.
-    pub fn new(
-        files: &'a [&'a RecordFile],
-        keys: &'a [i64],
-        offsets: &'a [i64],
-        numbers: Option<&'a [u32]>,
-    ) -> Result<Self> {
-        let rows = keys.len();
-        if offsets.len() != rows || numbers.is_some_and(|numbers| numbers.len() != rows) {
-            return Err(Error::Value(format!("{rows} keys, and another number of offsets or files")));
+    /// The records of `files` at these rows.
+    pub fn new(files: &'a [&'a RecordFile], rows: RecordRows<'a>) -> Result<Self> {
+        let count = rows.keys.len();
+        let others = [Some(rows.offsets.len()), rows.lengths.map(<[_]>::len), rows.numbers.map(<[_]>::len)];
+        if others.into_iter().flatten().any(|other| other != count) {
+            return Err(Error::Value(format!(
+                "{count} keys, and another number of offsets, lengths or files"
+            )));
         }
-        let largest = numbers.map_or((rows > 0).then_some(0), |numbers| numbers.iter().max().copied());
+        let largest = rows.numbers.map_or((count > 0).then_some(0), |numbers| numbers.iter().max().copied());
         if let Some(largest) = largest.filter(|largest| *largest as usize >= files.len()) {
             return Err(Error::Value(format!(
                 "a row lies in file number {largest}, counted from 0, and {} files were given",
                 files.len()
             )));
         }
-        Ok(Self { files, keys, offsets, numbers })
+        Ok(Self { files, rows })
     }
 
     fn file(&self, row: usize) -> &'a RecordFile {
-        self.files[self.numbers.map_or(0, |numbers| numbers[row] as usize)]
+        self.files[self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)]
     }
 }
 
 impl Source for Records<'_> {
     fn count(&self) -> usize {
-        self.keys.len()
+        self.rows.keys.len()
     }
 
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
-        let offset = u64::try_from(self.offsets[row])
+        let offset = u64::try_from(self.rows.offsets[row])
             .map_err(|_| self.error(row, "a negative offset; was the index made for this file?".into()))?;
-        let record = self.file(row).record_at(offset).map_err(|e| e.with_key(self.keys[row]))?;
+        let record = self.file(row).record_at(offset).map_err(|e| e.with_key(self.rows.keys[row]))?;
         Ok(record.payload)
     }
 
     fn error(&self, row: usize, what: String) -> Error {
-        let offset = u64::try_from(self.offsets[row]).ok();
-        Error::Record { path: self.file(row).path().to_owned(), key: Some(self.keys[row]), offset, what }
+        let offset = u64::try_from(self.rows.offsets[row]).ok();
+        Error::Record { path: self.file(row).path().to_owned(), key: Some(self.rows.keys[row]), offset, what }
+    }
+
+    fn place(&self, row: usize) -> (u32, i64) {
+        (self.rows.numbers.map_or(0, |numbers| numbers[row]), self.rows.offsets[row])
+    }
+
+    fn announce(&self, row: usize) {
+        let length = self.rows.lengths.map_or(USUAL_LENGTH, |lengths| lengths[row]);
+        if let (Ok(offset), Ok(length)) = (u64::try_from(self.rows.offsets[row]), u64::try_from(length)) {
+            self.file(row).will_need(offset, length);
+        }
     }
 }
 
@@ -134,7 +170,8 @@ fn size_of(source: &impl Source, row: usize) -> Result<Size> {
     Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
 }
 
-/// Decodes all images of `source`, which must have `size`, into `out` on the threads of the current pool.
+/// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each, on the
+/// threads of the current pool.
 ///
 /// Returns those that failed, in order; their places in `out` hold anything.
 pub fn decode(
@@ -143,19 +180,54 @@ pub fn decode(
     out: &mut [u8],
     interrupt: &Interrupt,
 ) -> Result<Vec<Failure>> {
+    each(source, size, out, interrupt, || (), |row, pixels, ()| decode_one(source, row, size, pixels))
+}
+
+/// As [`decode`], into `3 x height x width` floats.
+pub fn decode_planes(
+    source: &impl Source,
+    size: Size,
+    isa: Isa,
+    out: &mut [f32],
+    interrupt: &Interrupt,
+) -> Result<Vec<Failure>> {
+    let scratch = || vec![0; size.bytes()];
+    each(source, size, out, interrupt, scratch, |row, planes, pixels| {
+        decode_one(source, row, size, pixels)?;
+        split(isa, pixels, size.width, &Pixelwise::default(), planes);
+        Ok(())
+    })
+}
+
+/// Calls `work` for each image with its place in `out` and something of its thread's own.
+fn each<T: Send, S>(
+    source: &impl Source,
+    size: Size,
+    out: &mut [T],
+    interrupt: &Interrupt,
+    scratch: impl Fn() -> S + Sync + Send,
+    work: impl Fn(usize, &mut [T], &mut S) -> Result<()> + Sync,
+) -> Result<Vec<Failure>> {
     if size.bytes() == 0 || Some(out.len()) != source.count().checked_mul(size.bytes()) {
         let (count, length) = (source.count(), out.len());
-        return Err(Error::Value(format!("{count} images of {size} do not fill a buffer of {length} bytes")));
+        return Err(Error::Value(format!("{count} images of {size} do not fill a buffer of {length}")));
     }
-    let failures: Vec<Option<Failure>> = out
-        .par_chunks_exact_mut(size.bytes())
-        .enumerate()
-        .map(|(row, pixels)| {
+    // In the order of the files: what a disk or a file system on the network reads fastest.
+    let mut jobs: Vec<(usize, &mut [T])> = out.chunks_exact_mut(size.bytes()).enumerate().collect();
+    jobs.sort_by_key(|(row, _)| source.place(*row));
+    for (row, _) in &jobs {
+        source.announce(*row);
+    }
+    let failures: Vec<Option<Failure>> = jobs
+        .into_par_iter()
+        .map_init(scratch, |scratch, (row, pixels)| {
             interrupt.check()?;
-            Ok(decode_one(source, row, size, pixels).err().map(|error| Failure { row, error }))
+            Ok(work(row, pixels, scratch).err().map(|error| Failure { row, error }))
         })
         .collect::<Result<_>>()?;
-    Ok(failures.into_iter().flatten().collect())
+    let mut failures: Vec<Failure> = failures.into_iter().flatten().collect();
+    failures.sort_by_key(|failure| failure.row);
+    Ok(failures)
 }
 
 fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -> Result<()> {
@@ -185,7 +257,7 @@ pub fn unreadable(source: &impl Source) -> Vec<Failure> {
 }
 
 /// Moves the images of `size` that did not fail to the front of `out` and says how many they are.
-pub fn close_gaps(out: &mut [u8], size: Size, failures: &[Failure]) -> usize {
+pub fn close_gaps<T: Copy>(out: &mut [T], size: Size, failures: &[Failure]) -> usize {
     let frame = size.bytes();
     let mut failed = failures.iter().map(|failure| failure.row).peekable();
     let mut kept = 0;
@@ -275,9 +347,12 @@ mod tests {
 
     #[test]
     fn rows_must_lie_in_the_files() {
-        assert!(Records::new(&[], &[], &[], None).is_ok());
-        assert!(Records::new(&[], &[1], &[0], None).is_err());
-        assert!(Records::new(&[], &[1], &[], None).is_err());
-        assert!(Records::new(&[], &[1], &[0], Some(&[3])).is_err());
+        let new = |keys, offsets, numbers| {
+            Records::new(&[], RecordRows { keys, offsets, lengths: None, numbers }).map(|_| ())
+        };
+        assert!(new(&[], &[], None).is_ok());
+        assert!(new(&[1], &[0], None).is_err());
+        assert!(new(&[1], &[], None).is_err());
+        assert!(new(&[1], &[0], Some(&[3])).is_err());
     }
 }

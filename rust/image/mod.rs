@@ -4,12 +4,15 @@
 //! decodes many in parallel into one buffer. A valid file gives exactly `MXNet`'s pixels. A damaged one
 //! is an error, never a picture with a grey part: `jpeg` checks the markers more strictly than any
 //! decoder that wants to show something, and what the decoder then finds wrong is an error too.
+//! [`augment`] turns decoded images into the batches that networks take.
 
+pub mod augment;
 pub mod batch;
 mod contain;
 mod decode;
 mod exif;
 mod jpeg;
+mod planes;
 mod png;
 mod turn;
 

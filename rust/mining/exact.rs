@@ -8,7 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m256d, __m512d};
 
-use super::isa::per_isa;
+use crate::isa::per_isa;
 
 /// Lanes of the sum. Rows are padded with zeros to a multiple of this, which changes no sum.
 pub const LANES: usize = 8;

@@ -25,17 +25,8 @@
 //! Why two stages: the spreads cost eight instructions for 16 rows, but once an anchor. A pair's scan then
 //! costs three for 32 ([`probe`](super::probe)), and an anchor may have a hundred pairs.
 
-use super::isa::per_isa;
-
-/// 2^64 / golden ratio, the increment of `SplitMix64`.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-
-/// The finaliser of `SplitMix64` (variant 13 of Stafford's mixers).
-const fn mix64(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
+use crate::isa::per_isa;
+use crate::mix::{GOLDEN, mix64};
 
 /// A 32-bit mixer with two multiplications; constants from Wellons' hash prospector (bias 0.107).
 #[inline(always)]

@@ -3,8 +3,8 @@
 use super::mine::precision;
 use super::points::Sets;
 use super::screen::{BLOCK, Screen};
-use super::{Input, Isa, Options, exact, hash, probe};
-use crate::{Interrupt, Result};
+use super::{Input, Options, exact, hash, probe};
+use crate::{Interrupt, Isa, Result};
 
 /// The definition's squared distance of two rows, padded to a multiple of 8.
 pub fn distance(isa: Isa, x: &[f32], y: &[f32]) -> f64 {

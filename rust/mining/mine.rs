@@ -8,8 +8,8 @@ use super::pairs::pairs_of;
 use super::points::{Place, Sets};
 use super::screen::{self, Estimates, Precision, Screen};
 use super::search::{Open, OpenPair, Scratch, Search};
-use super::{Input, Isa, Options, Pairs, Pick, Stats, Triplets};
-use crate::{Interrupt, Result};
+use super::{Input, Options, Pairs, Pick, Stats, Triplets};
+use crate::{Interrupt, Isa, Result};
 
 /// Pairs that go through both steps together, or one identity's more: 25 MB are kept between the two, and
 /// what was picked so far.

@@ -16,7 +16,6 @@ use crate::{Error, Result};
 
 mod exact;
 mod hash;
-mod isa;
 #[cfg(feature = "kernels")]
 pub mod kernels;
 mod mine;
@@ -27,7 +26,6 @@ mod probe;
 mod screen;
 mod search;
 
-pub use isa::{FORCE, Isa};
 pub use mine::mine;
 
 /// What to mine.

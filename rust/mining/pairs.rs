@@ -2,7 +2,8 @@
 
 use super::hash::Key;
 use super::points::{Place, Sets};
-use super::{Isa, Options, Pairs, Stats, exact};
+use super::{Options, Pairs, Stats, exact};
+use crate::Isa;
 
 /// An anchor and one of its positives.
 #[derive(Debug, Clone, Copy)]

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::exact::{self, LANES};
-use super::{Input, Isa, Options, Rows, hash};
-use crate::{Error, Interrupt, Result};
+use super::{Input, Options, Rows, hash};
+use crate::{Error, Interrupt, Isa, Result};
 
 /// A row's place in [`Points`]: rows are sorted by (label, id).
 pub type Place = u32;

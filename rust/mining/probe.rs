@@ -11,8 +11,8 @@
 use std::arch::x86_64::{__m256i, __m512i};
 
 use super::hash::Key;
-use super::isa::{Isa, per_isa};
 use super::points::Place;
+use crate::isa::{Isa, per_isa};
 
 /// The threshold that about `count` of `of` rows draw below; all but those that draw highest, at most.
 pub fn threshold(count: usize, of: usize) -> u16 {

@@ -8,8 +8,8 @@ use super::pairs::Pair;
 use super::picked::{Negative, Order, Picked};
 use super::points::{Place, Sets};
 use super::screen::{Block, Bounds, Edges, Row, Screen, Window};
-use super::{Isa, Options, Pick, Stats, exact, probe};
-use crate::{Interrupt, Result};
+use super::{Options, Pick, Stats, exact, probe};
+use crate::{Interrupt, Isa, Result};
 
 /// Rows that are tried for a random pick before the pair goes to the screen. A test costs some 150
 /// cycles, an anchor's row of the screen 50,000 (7,200 x 512): with one row in ten qualifying, 24 leave 8 %

@@ -1,5 +1,8 @@
 //! How every long call crosses from Python into the core and back.
 
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +20,33 @@ const SIGNAL_POLL: Duration = Duration::from_millis(50);
 /// More threads than any machine here has cores: asking for a million is no reason to start them.
 const MOST_THREADS: usize = 256;
 
+thread_local! {
+    static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// What ends the long calls of other threads: Python delivers Ctrl-C to the main thread alone.
+#[pyclass(frozen, name = "Stop", module = "fasttriplet._core")]
+#[derive(Default)]
+struct PyStop(Arc<AtomicBool>);
+
+#[pymethods]
+impl PyStop {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the calls of the threads that heed this, now and from now on, with a `KeyboardInterrupt`.
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes the calling thread heed this, and no other.
+    fn heed(&self) {
+        STOP.set(Some(Arc::clone(&self.0)));
+    }
+}
+
 /// Runs `work` on `threads` threads (`None`: one a core) without the GIL, and ends it on Ctrl-C.
 ///
 /// The threads belong to this call alone: nothing global is left that a `fork` could break.
@@ -30,6 +60,11 @@ where
         .build()
         .map_err(|e| PyOSError::new_err(format!("cannot start {threads:?} threads: {e}")))?;
     let interrupt = Interrupt::new();
+    let stop = STOP.with_borrow(Clone::clone);
+    let stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
+    if stopped() {
+        interrupt.raise();
+    }
     let (result, signal) = py.detach(|| {
         let (done, wait) = channel::<()>();
         let (pool, interrupt) = (&pool, &interrupt);
@@ -40,6 +75,9 @@ where
             });
             let mut signal = None;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
+                if stopped() {
+                    interrupt.raise();
+                }
                 if signal.is_none() {
                     // The method's path is not general enough in its lifetime to stand for the closure.
                     #[allow(clippy::redundant_closure_for_method_calls)]
@@ -92,4 +130,8 @@ fn record_error(py: Python<'_>, message: &str, key: Option<i64>, offset: Option<
         },
         Err(e) => e,
     }
+}
+
+pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<PyStop>()
 }

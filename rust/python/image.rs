@@ -1,19 +1,30 @@
 //! Bindings of [`crate::image`].
 
-use numpy::{PyArray4, PyArrayMethods, PyReadonlyArray1};
+use numpy::{Element, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyList;
 
 use super::call;
 use super::recordio::PyRecordFile;
+use crate::Isa;
 use crate::image::Size;
-use crate::image::batch::{self, Encoded, Records, Source};
+use crate::image::augment::{self, Augment, Chosen, Jitter};
+use crate::image::batch::{self, Encoded, Failure, RecordRows, Records, Source};
 use crate::recordio::RecordFile;
+use crate::{Interrupt, Result};
 
-/// Pixels (B, H, W, 3), how many of the B images are good (they come first), and the row and
-/// `RecordError` of each that is not.
-type Decoded<'py> = (Bound<'py, PyArray4<u8>>, usize, Bound<'py, PyList>);
+/// Pixels (B, H, W, 3) uint8 or (B, 3, H, W) float32, how many of the B images are good (they come first),
+/// and the row and `RecordError` of each that is not.
+type Decoded<'py> = (Bound<'py, PyAny>, usize, Bound<'py, PyList>);
+
+/// Keys, offsets, lengths, numbers of files.
+type Rows<'py> = (
+    PyReadonlyArray1<'py, i64>,
+    PyReadonlyArray1<'py, i64>,
+    Option<PyReadonlyArray1<'py, i64>>,
+    Option<PyReadonlyArray1<'py, u32>>,
+);
 
 /// `fasttriplet.decode_images` after validation.
 #[pyfunction]
@@ -27,28 +38,67 @@ fn decode_images(
     threads: Option<usize>,
 ) -> PyResult<Decoded<'_>> {
     let slices: Vec<&[u8]> = encoded.iter().map(|bytes| &**bytes).collect();
-    decode(py, &Encoded(&slices), size, skip, threads)
+    decode(py, &Encoded(&slices), size, skip, false, threads)
 }
 
 /// `fasttriplet.decode_rows` after validation.
 #[pyfunction]
-#[pyo3(signature = (files, keys, offsets, numbers, *, size, skip, threads))]
-#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // the signature is Python's
+#[pyo3(signature = (files, rows, *, size, skip, planes, threads))]
+#[allow(clippy::needless_pass_by_value)] // the signature is Python's
 fn decode_rows<'py>(
     py: Python<'py>,
     files: Vec<Bound<'py, PyRecordFile>>,
-    keys: PyReadonlyArray1<'py, i64>,
-    offsets: PyReadonlyArray1<'py, i64>,
-    numbers: Option<PyReadonlyArray1<'py, u32>>,
+    rows: Rows<'py>,
     size: Option<(usize, usize)>,
     skip: bool,
+    planes: bool,
     threads: Option<usize>,
 ) -> PyResult<Decoded<'py>> {
+    with_records(py, &files, &rows, |records| decode(py, records, size, skip, planes, threads))
+}
+
+/// The size of the first image, or the one that most have; None where none can be read.
+#[pyfunction]
+#[pyo3(signature = (files, rows, *, usual, threads))]
+#[allow(clippy::needless_pass_by_value)] // the signature is Python's
+fn image_size<'py>(
+    py: Python<'py>,
+    files: Vec<Bound<'py, PyRecordFile>>,
+    rows: Rows<'py>,
+    usual: bool,
+    threads: Option<usize>,
+) -> PyResult<Option<(usize, usize)>> {
+    let size = with_records(py, &files, &rows, |records| size_of(py, records, usual, threads))?;
+    Ok(size.map(|size| (size.height, size.width)))
+}
+
+fn with_records<T>(
+    py: Python<'_>,
+    files: &[Bound<'_, PyRecordFile>],
+    (keys, offsets, lengths, numbers): &Rows<'_>,
+    work: impl FnOnce(&Records<'_>) -> PyResult<T>,
+) -> PyResult<T> {
     let files: Vec<&RecordFile> = files.iter().map(|file| &file.get().file).collect();
-    let numbers = numbers.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
-    let records = Records::new(&files, keys.as_slice()?, offsets.as_slice()?, numbers)
-        .map_err(|e| call::to_python(py, e))?;
-    decode(py, &records, size, skip, threads)
+    let rows = RecordRows {
+        keys: keys.as_slice()?,
+        offsets: offsets.as_slice()?,
+        lengths: lengths.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+        numbers: numbers.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+    };
+    work(&Records::new(&files, rows).map_err(|e| call::to_python(py, e))?)
+}
+
+fn size_of(
+    py: Python<'_>,
+    source: &impl Source,
+    usual: bool,
+    threads: Option<usize>,
+) -> PyResult<Option<Size>> {
+    if usual {
+        call::run(py, threads, |interrupt| batch::usual_size(source, interrupt))
+    } else {
+        py.detach(|| batch::first_size(source)).map_err(|e| call::to_python(py, e))
+    }
 }
 
 fn decode<'py>(
@@ -56,29 +106,28 @@ fn decode<'py>(
     source: &impl Source,
     size: Option<(usize, usize)>,
     skip: bool,
+    planes: bool,
     threads: Option<usize>,
 ) -> PyResult<Decoded<'py>> {
     let size = match size {
         Some((height, width)) => Some(Size { height, width }),
-        None if skip => call::run(py, threads, |interrupt| batch::usual_size(source, interrupt))?,
-        None => py.detach(|| batch::first_size(source)).map_err(|e| call::to_python(py, e))?,
+        None => size_of(py, source, skip, threads)?,
     };
     // Where nothing can be read, each image still gets its own failure below.
-    let shown = size.unwrap_or(Size { height: 0, width: 0 });
-    let shape = (source.count(), shown.height, shown.width, 3);
-    // NumPy's own allocation: too little memory is a MemoryError, and no page is touched twice.
-    let pixels = py.import("numpy")?.call_method1("empty", (shape, "uint8"))?;
-    let pixels = pixels.cast_into::<PyArray4<u8>>()?;
-    let mut buffer = pixels.readwrite();
-    let out = buffer.as_slice_mut()?;
-    let (kept, failures) = call::run(py, threads, |interrupt| {
-        let Some(size) = size else {
-            return Ok((0, batch::unreadable(source)));
-        };
-        let failures = batch::decode(source, size, out, interrupt)?;
-        Ok((batch::close_gaps(out, size, &failures), failures))
-    })?;
-    drop(buffer);
+    let Size { height, width } = size.unwrap_or(Size { height: 0, width: 0 });
+    let count = source.count();
+    let (pixels, kept, failures) = if planes {
+        let isa = Isa::choose().map_err(|e| call::to_python(py, e))?;
+        let shape = (count, 3, height, width);
+        fill::<f32>(py, source, size, (shape, "float32"), threads, |size, out, interrupt| {
+            batch::decode_planes(source, size, isa, out, interrupt)
+        })?
+    } else {
+        let shape = (count, height, width, 3);
+        fill::<u8>(py, source, size, (shape, "uint8"), threads, |size, out, interrupt| {
+            batch::decode(source, size, out, interrupt)
+        })?
+    };
     let failed = PyList::empty(py);
     for failure in failures {
         let error = call::to_python(py, failure.error);
@@ -90,7 +139,61 @@ fn decode<'py>(
     Ok((pixels, kept, failed))
 }
 
+/// A new array, the good images in front, how many these are, and the failures.
+fn fill<'py, T: Element + Copy + Send>(
+    py: Python<'py>,
+    source: &impl Source,
+    size: Option<Size>,
+    array: ((usize, usize, usize, usize), &str),
+    threads: Option<usize>,
+    work: impl Fn(Size, &mut [T], &Interrupt) -> Result<Vec<Failure>> + Send + Sync,
+) -> PyResult<(Bound<'py, PyAny>, usize, Vec<Failure>)> {
+    // NumPy's own allocation: too little memory is a MemoryError, and no page is touched twice.
+    let pixels = py.import("numpy")?.call_method1("empty", array)?.cast_into::<PyArray4<T>>()?;
+    let mut buffer = pixels.readwrite();
+    let out = buffer.as_slice_mut()?;
+    let (kept, failures) = call::run(py, threads, |interrupt| {
+        let Some(size) = size else {
+            return Ok((0, batch::unreadable(source)));
+        };
+        let failures = work(size, out, interrupt)?;
+        Ok((batch::close_gaps(out, size, &failures), failures))
+    })?;
+    drop(buffer);
+    Ok((pixels.into_any(), kept, failures))
+}
+
+/// `fasttriplet.assemble` after validation: mirror, cutoff, brightness, contrast and saturation, the seed and
+/// the ids are there together or not at all.
+#[pyfunction]
+#[pyo3(signature = (pixels, rows, out, *, augment=None))]
+#[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // the signature is Python's
+fn assemble<'py>(
+    py: Python<'py>,
+    pixels: PyReadonlyArray4<'py, u8>,
+    rows: PyReadonlyArray1<'py, i64>,
+    mut out: PyReadwriteArray4<'py, f32>,
+    augment: Option<((bool, usize, f64, f64, f64), u64, PyReadonlyArray1<'py, i64>)>,
+) -> PyResult<()> {
+    let shape = pixels.as_array().dim();
+    let size = Size { height: shape.1, width: shape.2 };
+    let chosen = Chosen { pixels: pixels.as_slice()?, size, rows: rows.as_slice()? };
+    let changes = augment.as_ref().map(|((mirror, cutoff, brightness, contrast, saturation), ..)| {
+        let jitter = Jitter { brightness: *brightness, contrast: *contrast, saturation: *saturation };
+        Augment { mirror: *mirror, cutoff: *cutoff, jitter }
+    });
+    let augment = match (&changes, &augment) {
+        (Some(changes), Some((_, seed, ids))) => Some((changes, *seed, ids.as_slice()?)),
+        _ => None,
+    };
+    let planes = out.as_slice_mut()?;
+    py.detach(|| augment::assemble(&chosen, augment, Isa::choose()?, planes))
+        .map_err(|e| call::to_python(py, e))
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_images, m)?)?;
-    m.add_function(wrap_pyfunction!(decode_rows, m)?)
+    m.add_function(wrap_pyfunction!(decode_rows, m)?)?;
+    m.add_function(wrap_pyfunction!(image_size, m)?)?;
+    m.add_function(wrap_pyfunction!(assemble, m)?)
 }

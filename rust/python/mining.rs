@@ -5,7 +5,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::call;
-use crate::mining::{self, Band, Input, Isa, Metric, Options, Pairs, Pick, Rows};
+use crate::Isa;
+use crate::mining::{self, Band, Input, Metric, Options, Pairs, Pick, Rows};
 
 /// Embeddings, labels, ids.
 type Set<'py> = (PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, i64>, Option<PyReadonlyArray1<'py, i64>>);

@@ -13,6 +13,7 @@ mod recordio;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    call::register(m)?;
     image::register(m)?;
     mining::register(m)?;
     recordio::register(m)?;

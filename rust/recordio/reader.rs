@@ -11,6 +11,8 @@ use super::framing::{self, MAGIC_BYTES};
 use super::{Header, sniff};
 use crate::{Error, Result};
 
+/// What lies in front of an image: the framing, a header and a few labels.
+const HEAD: u64 = 64;
 /// How far a file's first record may lie behind a damaged start.
 const SEARCH: usize = 64 << 20;
 
@@ -83,6 +85,20 @@ impl RecordFile {
             Cow::Owned(bytes) => drop(bytes.drain(..size)),
         }
         Ok(Record { header, payload, end: span.end })
+    }
+
+    /// Asks the operating system to have the record at `offset`, of an image of `length` bytes, in memory
+    /// soon: many records can then be on their way at once.
+    pub fn will_need(&self, offset: u64, length: u64) {
+        let offset = offset.min(self.map.len() as u64) as usize;
+        let length = length.saturating_add(HEAD).min((self.map.len() - offset) as u64) as usize;
+        #[cfg(unix)]
+        if length > 0 {
+            // It is only a hint: a file system that cannot take it reads later, and says then what is wrong.
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, offset, length);
+        }
+        #[cfg(not(unix))]
+        let _ = (offset, length);
     }
 
     pub(crate) fn broken(&self, offset: u64, what: String) -> Error {

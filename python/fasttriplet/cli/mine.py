@@ -85,15 +85,29 @@ _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no termin
 @click.option("--seed", default=0, type=click.IntRange(0, 2**64 - 1), help="Of the order and the picks.")
 @click.option("--threads", type=_COUNT, help="By default one for each core.")
 @click.option(
+    "--prefetch",
+    default=1,
+    type=click.IntRange(0, 1000),
+    help="Bags that are decoded ahead of the embedding.",
+)
+@click.option(
+    "--memory",
+    type=_COUNT,
+    metavar="MB",
+    help="Most megabytes of decoded images to hold; by default what --prefetch takes.",
+)
+@click.option(
     "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs or the CPU."
 )
 @click.option("--batch-size", type=_COUNT, help="Images per forward pass of a model.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
 def mine(
+    *,
     rec: tuple[Path, ...],
     model: str,
     devices: str | None,
     batch_size: int | None,
+    memory: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -111,7 +125,13 @@ def mine(
     except SpecError as error:
         raise click.BadParameter(str(error), param_hint="--model") from error
     with _progress() as progress:
-        result = mine_rec(rec[0] if len(rec) == 1 else rec, model=embedder, progress=progress, **options)
+        result = mine_rec(
+            rec[0] if len(rec) == 1 else rec,
+            model=embedder,
+            memory=None if memory is None else memory * 10**6,
+            progress=progress,
+            **options,
+        )
     if as_json:
         click.echo(json.dumps(result.summary.to_dict()))
     else:
@@ -176,12 +196,8 @@ def print_summary(summary: Summary) -> None:
     }
     if summary.pairs_over_max_ap:
         rows["  over max_ap, skipped"] = f"{summary.pairs_over_max_ap:,}"
-    for stage in ("decode", "embed", "mine"):
-        rate = summary.images_per_second(stage)
-        seconds = summary.seconds[stage]
-        rows[stage] = f"{rate:,.0f} images/s ({seconds:.2f} s)" if rate else "not needed"
-    rows["in all"] = f"{summary.seconds['total']:.2f} s"
     show.facts(rows)
+    show.timeline(summary)
 
     distances = Table(title="Squared L2 distances", title_justify="left")
     quantiles = {f"{float(q):.0%}": q for q in summary.quantiles["d_ap"]}

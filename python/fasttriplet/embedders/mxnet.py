@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet.augment import assemble
 from fasttriplet.checks import whole_number
 from fasttriplet.embedders.base import check_finite, check_images
 from fasttriplet.errors import SpecError
@@ -137,7 +138,7 @@ class MXNetEmbedder:
             embeddings = np.empty((len(images), shape[1]), dtype=np.float32)
             for start in range(0, len(images), self.batch_size):
                 chunk = images[start : start + self.batch_size]
-                self._batch[: len(chunk)] = chunk.transpose(0, 3, 1, 2)
+                assemble(chunk, out=self._batch[: len(chunk)])
                 self._batch[len(chunk) :] = 0
                 self._module.forward(mx.io.DataBatch([mx.nd.array(self._batch)]), is_train=False)
                 outputs = self._module.get_outputs()[0].asnumpy().reshape(self.batch_size, -1)

@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
-use crate::mining::isa::{Isa, per_isa};
+use crate::isa::{Isa, per_isa};
 use crate::mining::points::{Place, Sets};
 use crate::{Interrupt, Result};
 

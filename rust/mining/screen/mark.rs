@@ -4,7 +4,7 @@
 use std::arch::x86_64::{__m256, __m512};
 
 use super::{BLOCK, COLUMNS, Coded, LOWER, Panel, RAISE, UNDERFLOW, Window};
-use crate::mining::isa::per_isa;
+use crate::isa::per_isa;
 
 /// The edges of a window around an anchor, in float32, for a comparison with `v`.
 pub struct Edges {

@@ -51,8 +51,8 @@
 
 use std::ops::Range;
 
-use super::Isa;
 use super::points::{Place, Points, Sets};
+use crate::Isa;
 use crate::{Interrupt, Result};
 
 mod float;

@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use super::super::Coded;
 use super::Bits;
 use super::kernel::LANE;
+use crate::isa::{Isa, per_isa};
 use crate::mining::exact::LANES;
 use crate::mining::hash::mix32;
-use crate::mining::isa::{Isa, per_isa};
 use crate::mining::points::{Place, Points, Sets};
 use crate::{Interrupt, Result};
 

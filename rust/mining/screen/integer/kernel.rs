@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 
 use super::super::COLUMNS;
 use super::Bits;
-use crate::mining::isa::{Isa, Kind};
+use crate::isa::{Isa, Kind};
 
 /// Bytes that one instruction multiplies and adds into one sum of 32 bits: four codes of 8 bits, or two
 /// of 16.

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 pub const FORCE: &str = "FASTTRIPLET_ISA";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -61,7 +61,7 @@ impl Isa {
         }
     }
 
-    pub(super) const fn kind(self) -> Kind {
+    pub(crate) const fn kind(self) -> Kind {
         self.0
     }
 
@@ -87,7 +87,7 @@ macro_rules! per_isa {
         $(#[$meta:meta])*
         $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? => $body:path
     ) => {
-        $crate::mining::isa::per_isa! {
+        $crate::isa::per_isa! {
             $(#[$meta])*
             $vis fn $name($($arg: $ty),*) $(-> $ret)? {
                 portable => $body,
@@ -105,7 +105,7 @@ macro_rules! per_isa {
         }
     ) => {
         $(#[$meta])*
-        $vis fn $name(isa: $crate::mining::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($arg: $ty),*) $(-> $ret)? {
@@ -117,17 +117,17 @@ macro_rules! per_isa {
                 $avx512($($arg),*)
             }
             match isa.kind() {
-                $crate::mining::isa::Kind::Portable => $portable($($arg),*),
+                $crate::isa::Kind::Portable => $portable($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this kind exists only where the CPU was seen to have it.
-                $crate::mining::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Kind::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above; VNNI is found only where the rest of AVX-512 is.
-                $crate::mining::isa::Kind::Avx512 | $crate::mining::isa::Kind::Avx512Vnni => unsafe {
+                $crate::isa::Kind::Avx512 | $crate::isa::Kind::Avx512Vnni => unsafe {
                     avx512($($arg),*)
                 },
             }
         }
     };
 }
-pub(super) use per_isa;
+pub(crate) use per_isa;

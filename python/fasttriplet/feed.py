@@ -1,0 +1,326 @@
+"""Batches of triplets for training, mined with the network that is being trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet.augment import Augment, assemble
+from fasttriplet.checks import whole_number
+from fasttriplet.embedders import Embedder
+from fasttriplet.errors import NoTripletsError
+from fasttriplet.images import OnError
+from fasttriplet.line import Images, Line, Mined, Part
+from fasttriplet.mining import Band, Pairs, Pick
+from fasttriplet.order import Boundary, Tail, epoch_seed
+from fasttriplet.summary import Summary
+from fasttriplet.worker import Ahead, Worker
+
+# Batches that are assembled while the caller trains on another one: assembling 60 images takes 1 ms, and a
+# second one makes up for a thread that is late.
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TripletBatch:
+    """Images of T triplets: the T anchors, then the positives, then the negatives.
+
+    Attributes
+    ----------
+    images : (3T, 3, H, W) float32
+        RGB, 0 to 255, augmented.
+    labels : (3T,) int64
+        Identities.
+    ids : (3T,) int64
+        Keys of the records; of several files, key + file * 2**48.
+    epoch, bag : int
+        Where the last triplet is from, from 0.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    epoch: int
+    bag: int
+
+
+class Feed:
+    """Iterates over batches of triplets of a dataset, for training.
+
+    Bag by bag, the images are decoded once, embedded with `model` as it is at that moment, and mined; the
+    triplets, in random order, come in batches ``[anchors | positives | negatives]``. The decoded images of
+    the bag are kept until all its batches are made. While the caller trains on a batch, the next batches are
+    assembled and the next bag is decoded. Triplets that do not fill a batch go into the next bag's first one.
+
+    Close it, or use it in a ``with`` block, when the iteration ends early.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset.
+    model : Embedder or str
+        The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
+        in the thread that iterates, between two batches.
+    batch_size : int, default 60
+        Images of a batch, a multiple of 3.
+    augment : Augment, optional
+        Random changes of the images of batches, another one in each epoch. Those that are embedded for mining
+        are not changed. By default none.
+    epochs : int or None, default 1
+        Passes over the dataset; None for no end.
+    images_per_identity, bag_size, boundary
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
+    tail : {"keep", "drop"}, default "keep"
+        What is done with what does not fill a bag or a batch. ``"keep"``: the last bag of an epoch is
+        smaller, left over triplets go into the next batch, and the very last batch is smaller. ``"drop"``:
+        neither is used, as in InsightFace.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, normalize
+        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin`` on squared L2.
+    on_error, seed, threads
+        See :func:`fasttriplet.mine_rec`.
+    prefetch : int, default 1
+        Bags that may be decoded ahead of the one in use.
+    memory : int, optional
+        Most bytes of decoded images to hold, ahead and in use, by default ``prefetch + 1`` bags: a bag of
+        7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead.
+
+    Attributes
+    ----------
+    summary : Summary
+        What was done so far, and what the run waited for.
+
+    Raises
+    ------
+    NoTripletsError
+        While iterating, after an epoch without any triplet; the message says why.
+    RecordError
+        While iterating, if a record is damaged, unless it is to be skipped; names file, key and offset.
+    OSError
+        If a file cannot be read.
+    ValueError
+        For wrong options, before anything is read; and if the images do not fit the model or the memory.
+
+    Examples
+    --------
+    >>> with Feed("train.rec", model=network, augment=Augment(mirror=True)) as feed:  # doctest: +SKIP
+    ...     for batch in feed:
+    ...         train_on(batch.images, batch.labels)
+    """
+
+    def __init__(
+        self,
+        rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        model: Embedder | str,
+        batch_size: int = 60,
+        augment: Augment | None = None,
+        epochs: int | None = 1,
+        images_per_identity: int = 5,
+        bag_size: int = 7200,
+        boundary: Boundary = "keep",
+        tail: Tail = "keep",
+        margin: float = 0.3,
+        band: Band = "semihard",
+        pick: Pick = "random",
+        negatives_per_pair: int = 1,
+        pairs: Pairs = "unordered",
+        max_ap: float | None = None,
+        normalize: bool = True,
+        on_error: OnError = "raise",
+        seed: int = 0,
+        threads: int | None = None,
+        prefetch: int = 1,
+        memory: int | None = None,
+    ) -> None:
+        if whole_number("batch_size", batch_size, 3) % 3:
+            raise ValueError(
+                f"batch_size must be a multiple of 3 (anchors, positives and negatives), not {batch_size}"
+            )
+        if epochs is not None:
+            whole_number("epochs", epochs, 1)
+        if augment is not None and not isinstance(augment, Augment):
+            raise ValueError(f"augment must be an Augment, not {augment!r}")
+        self._line = Line(
+            rec,
+            model,
+            images_per_identity=images_per_identity,
+            bag_size=bag_size,
+            boundary=boundary,
+            tail=tail,
+            margin=margin,
+            band=band,
+            pick=pick,
+            negatives_per_pair=negatives_per_pair,
+            pairs=pairs,
+            max_ap=max_ap,
+            normalize=normalize,
+            on_error=on_error,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            memory=memory,
+            for_training=True,
+        )
+        self._bag_size = bag_size
+        self._triplets_per_batch = batch_size // 3
+        self._augment = augment
+        self._epochs = epochs
+        self._tail = tail
+        self._seed = seed
+        self._line.open()
+        self._line.depth(bag_size)  # an error now, not when the training starts
+        self._batches = self._run()
+
+    @property
+    def summary(self) -> Summary:
+        """What was done so far."""
+        return self._line.summary
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TripletBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End the iteration and its threads."""
+        self._batches.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> Generator[TripletBatch, None, None]:
+        line, summary = self._line, self._line.summary
+        carried: _Chosen | None = None
+        epoch, found, why = 0, 0, None  # triplets of this epoch, or the reason that there are none
+        with summary.run(), Worker("decode") as decoder, Worker("assemble") as assembler:
+            depth = line.depth(self._bag_size)
+            for part, images in Ahead(decoder, self._parts(), depth, partial(summary.waiting, "decode")):
+                if part.epoch != epoch:
+                    if not found:
+                        break
+                    epoch, found, why = part.epoch, 0, None
+                mined = self._mine(part, images, explain=why is None)
+                found, why = found + len(mined.triplets), why or mined.why_none
+                chosen = _Chosen.of(mined, images)
+                del images  # only `chosen` holds them now, and not while waiting for the next ones
+                batches, carried = chosen.cut(self._triplets_per_batch, carried)
+                del chosen
+                yield from self._hand_out(part, assembler, batches)
+                del batches
+                if self._tail == "drop":
+                    carried = None
+            if not found:
+                if why is None:
+                    raise line.no_triplets()
+                raise NoTripletsError(f"a whole epoch gave no triplet; {why}")
+            if carried is not None:
+                yield from self._hand_out(part, assembler, [carried])
+
+    def _parts(self) -> Generator[tuple[Part, Images], None, None]:
+        for epoch in count() if self._epochs is None else range(self._epochs):
+            empty = True
+            for part in self._line.parts(epoch):
+                empty = False
+                yield part
+                del part
+            if empty:
+                return
+
+    def _mine(self, part: Part, images: Images, *, explain: bool) -> Mined:
+        line = self._line
+        embedded = []
+        for start in range(0, part.rows.height, line.part_size):
+            some = slice(start, start + line.part_size)
+            embedded.append(line.embed(part.rows[some], None if images is None else images[some]))
+        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
+        mined = line.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, beside=False)
+        line.count(mined)
+        line.summary.triplets += len(mined.triplets)
+        return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._seed, part.epoch)))
+
+    def _hand_out(
+        self, part: Part, assembler: Worker, batches: list[_Chosen]
+    ) -> Generator[TripletBatch, None, None]:
+        summary = self._line.summary
+        made = Ahead(
+            assembler, self._assemble(part, batches), _BATCHES_AHEAD, partial(summary.waiting, "assemble")
+        )
+        for batch in made:
+            summary.batches += 1
+            with summary.clock("train"):
+                yield batch
+
+    def _assemble(self, part: Part, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
+        seed = epoch_seed(self._seed, part.epoch)
+        for chosen in batches:
+            with self._line.summary.clock("assemble", beside=True):
+                rows = chosen.rows.T.ravel()  # all anchors first
+                ids = chosen.ids[rows]
+                images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
+                batch = TripletBatch(images, chosen.labels[rows], ids, part.epoch, part.bag.number)
+            yield batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """Triplets of some decoded images: `rows` is (T, 3), the others have one entry for each image."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mined: Mined, images: Images) -> _Chosen:
+        """The triplets of a bag."""
+        pixels = np.empty((0, 0, 0, 3), dtype=np.uint8) if images is None else images
+        return cls(pixels, mined.rows["label"].to_numpy(), mined.ids, np.stack(mined.positions(), axis=1))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, some: slice) -> _Chosen:
+        """Some of the triplets, of the same images."""
+        return replace(self, rows=self.rows[some])
+
+    def alone(self) -> _Chosen:
+        """The same triplets with copies of their images, so that the others can be let go."""
+        at, rows = np.unique(self.rows, return_inverse=True)
+        return _Chosen(self.pixels[at], self.labels[at], self.ids[at], rows.reshape(self.rows.shape))
+
+    def and_then(self, other: _Chosen) -> _Chosen:
+        """These triplets and then the other's, with copies of their images."""
+        first, second = self.alone(), other.alone()
+        return _Chosen(
+            np.concatenate([first.pixels, second.pixels]),
+            np.concatenate([first.labels, second.labels]),
+            np.concatenate([first.ids, second.ids]),
+            np.concatenate([first.rows, second.rows + len(first.pixels)]),
+        )
+
+    def cut(self, size: int, carried: _Chosen | None) -> tuple[list[_Chosen], _Chosen | None]:
+        """Full batches of `size` triplets, first of those that were carried here, and what is left."""
+        batches, start = [], 0
+        if carried is not None:
+            start = size - len(carried)
+            first = carried.and_then(self[:start])
+            if len(first) < size:
+                return [], first
+            batches.append(first)
+        batches += [self[at : at + size] for at in range(start, len(self) - size + 1, size)]
+        left = self[start + (len(self) - start) // size * size :]
+        return batches, left.alone() if len(left) else None

@@ -1,0 +1,106 @@
+"""Threads beside the caller's: stages that work ahead, or after, without losing an error or hanging."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Generic, ParamSpec, Self, TypeVar
+
+from fasttriplet import _core
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Worker:
+    """One thread. Leaving the ``with`` block ends what it is doing, and it.
+
+    Parameters
+    ----------
+    name : str
+        Of the thread, for debuggers.
+    """
+
+    def __init__(self, name: str) -> None:
+        # Ctrl-C raises in the main thread alone; through this it reaches the call that this thread is in.
+        self._stop = _core.Stop()
+        self._process = os.getpid()
+        self._executor = ThreadPoolExecutor(1, f"fasttriplet-{name}", self._stop.heed)
+
+    def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Let the thread do this after what it was given before."""
+        self.check_process()
+        return self._executor.submit(work, *args, **kwargs)
+
+    def check_process(self) -> None:
+        """Raise a RuntimeError in a fork of the process that made the thread: a fork copies no threads."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this was started in another process, before a fork, and its threads are only there; "
+                "start one in this process"
+            )
+
+    def close(self) -> None:
+        """End the thread; a long call of this package ends early."""
+        if os.getpid() == self._process:
+            self._stop.set()
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Ahead(Generic[T]):
+    """Iterates over what a generator yields, which runs on a worker's thread, ahead of the caller.
+
+    Parameters
+    ----------
+    worker : Worker
+    items : generator
+        Its errors are raised here, in their turn.
+    depth : int
+        Items that may be ready, or in the making, while the caller holds another one. With 0 the next item is
+        begun when it is asked for.
+    waiting : context manager factory, optional
+        Entered while the caller waits for an item.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        items: Generator[T, None, None],
+        depth: int,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._worker = worker
+        self._items = items
+        self._depth = depth
+        self._waiting = waiting
+        self._pending: deque[Future[tuple[T] | None]] = deque()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        self._worker.check_process()
+        while len(self._pending) <= self._depth:
+            self._pending.append(self._worker.submit(self._step))
+        with self._waiting():
+            item = self._pending.popleft().result()
+        if item is None:
+            raise StopIteration
+        return item[0]
+
+    def _step(self) -> tuple[T] | None:
+        for item in self._items:
+            return (item,)
+        return None
