@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,8 @@ _MOST_CUTOFF = 2**31 - 1
 class Augment:
     """Random changes of training images, as InsightFace makes them.
 
-    Colours change first, in random order, then the square is cut. Values are not clipped to 0..255.
+    Colours change first, then the square is cut. Values are not clipped to 0..255, so the order of the three
+    changes of colours makes no difference.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Augment:
         for name in ("brightness", "contrast", "saturation"):
             value = getattr(self, name)
             number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not 0 <= value <= 1:
+            if not number or not 0 <= value <= 1:
                 raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")
 
 
@@ -100,6 +100,8 @@ def assemble(
     ValueError
         If an array has another shape or dtype, or there is no image for a row.
     """
+    if augment is not None and not isinstance(augment, Augment):
+        raise ValueError(f"augment must be an Augment, not {augment!r}")
     if (
         not isinstance(pixels, np.ndarray)
         or pixels.dtype != np.uint8
@@ -115,10 +117,12 @@ def assemble(
         out = np.empty(shape, dtype=np.float32)
     elif not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         raise ValueError(f"out must be {shape} float32, not {_shown(out)}")
-    elif not (out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError("out must be C-contiguous and writeable")
+    elif not out.flags.carray:
+        raise ValueError("out must be C-contiguous, aligned and writeable")
+    elif np.may_share_memory(out, pixels) or np.may_share_memory(out, chosen):
+        raise ValueError("out must not share memory with what it is made of")
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(pixels):
-        raise ValueError(f"rows must be from 0 to {len(pixels) - 1}, not {chosen.min()}..{chosen.max()}")
+        raise ValueError(f"rows must be below {len(pixels)}, the number of images, and not negative")
     numbers = chosen if ids is None else _integers("ids", ids)
     if len(numbers) != len(chosen):
         raise ValueError(f"there are {len(chosen)} images but {len(numbers)} ids")
@@ -143,7 +147,7 @@ def _integers(name: str, values: Sequence[int] | NDArray[np.integer[Any]]) -> ND
     numbers = np.asarray(values)
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be a list of integers, not {_shown(numbers)}")
-    return np.ascontiguousarray(numbers, dtype=np.int64)
+    return np.require(numbers, np.int64, ["C", "A"])
 
 
 def _shown(value: object) -> str:

@@ -15,6 +15,7 @@ from fasttriplet import _core, _identity_ranges, _index_cache
 from fasttriplet._identity_ranges import BareRecords
 from fasttriplet.checks import thread_count
 from fasttriplet.errors import RecordError, RecordWarning
+from fasttriplet.forks import before_polars
 from fasttriplet.recordio import idx_beside
 
 # Signed, so that differences of keys and offsets are what they seem.
@@ -207,6 +208,7 @@ def _index_one(path: Path, cache: bool, threads: int | None) -> pl.DataFrame:
 
 def _load(path: Path, cache: bool, threads: int | None) -> tuple[pl.DataFrame, _Facts]:
     threads = thread_count(threads)
+    before_polars()
     file = _core.RecordFile(path)  # first, for its errors about what the path is
     idx = idx_beside(path)
     if not cache:

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet.checks import one_of, seed_number, whole_number
+from fasttriplet.forks import before_polars
 
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
@@ -88,6 +89,7 @@ def triplet_seq(
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
     whole_number("images_per_identity", images_per_identity, 1)
 
+    before_polars()
     state = epoch_seed(seed, epoch)
     identity = _hash(pl.col("label"), state)
     image = _hash(pl.col("key"), _mix((state + _GOLDEN) & _MASK))

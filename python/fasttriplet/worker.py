@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +31,13 @@ class Worker:
         # Ctrl-C raises in the main thread alone; through this it reaches the call that this thread is in.
         self._stop = _core.Stop()
         self._process = os.getpid()
-        self._executor = ThreadPoolExecutor(1, f"fasttriplet-{name}", self._stop.heed)
+        self._executor = ThreadPoolExecutor(1, f"fasttriplet-{name}", self._begin)
+
+    def _begin(self) -> None:
+        self._stop.heed()
+        if sys.platform == "linux":
+            # Gives way to the thread that feeds the network, and so do the threads that calls start from here.
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + 5)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Let the thread do this after what it was given before."""

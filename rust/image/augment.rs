@@ -38,20 +38,6 @@ const GREY: [f64; 3] = [0.299, 0.587, 0.114];
 /// What the cutoff fills with: 0 after the networks' `(x - 127.5) / 128`.
 const CUT: f32 = 127.5;
 
-/// A change of colours.
-#[derive(Clone, Copy)]
-enum Change {
-    Brightness,
-    Contrast,
-    Saturation,
-}
-
-/// In which orders they may come.
-const ORDERS: [[Change; 3]; 6] = {
-    use Change::{Brightness as B, Contrast as C, Saturation as S};
-    [[B, C, S], [B, S, C], [C, B, S], [C, S, B], [S, B, C], [S, C, B]]
-};
-
 /// The random numbers of one image.
 #[derive(Clone, Copy)]
 struct Draws(u64);
@@ -62,7 +48,6 @@ enum Choice {
     Mirror,
     CutY,
     CutX,
-    Order,
     Brightness,
     Contrast,
     Saturation,
@@ -113,28 +98,27 @@ impl Augment {
 }
 
 impl Jitter {
-    /// The three changes, in random order, as one map of a pixel; `None`: nothing is to change.
+    /// The three changes as one map of a pixel; `None`: nothing is to change.
+    ///
+    /// Each mixes a pixel with something grey: with black, the image's mean grey, its own grey. None changes
+    /// the grey that another one mixes with but by a factor, so their order makes no difference.
     fn draw(&self, draws: Draws, rgb: &[u8]) -> Option<Affine> {
         if *self == Self::default() {
             return None;
         }
-        let mean = mean(rgb);
-        // Red, green and blue as sums of the original ones and of an offset.
-        let mut rows = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
-        for change in ORDERS[draws.below(Choice::Order, ORDERS.len())] {
-            let grey =
-                [0, 1, 2, 3].map(|at| GREY[0] * rows[0][at] + GREY[1] * rows[1][at] + GREY[2] * rows[2][at]);
-            let (factor, towards) = match change {
-                Change::Brightness => (draws.factor(Choice::Brightness, self.brightness), [0.0; 4]),
-                Change::Contrast => {
-                    let of_mean = grey[0] * mean[0] + grey[1] * mean[1] + grey[2] * mean[2] + grey[3];
-                    (draws.factor(Choice::Contrast, self.contrast), [0.0, 0.0, 0.0, of_mean])
-                }
-                Change::Saturation => (draws.factor(Choice::Saturation, self.saturation), grey),
-            };
-            rows = rows.map(|row| [0, 1, 2, 3].map(|at| factor * row[at] + (1.0 - factor) * towards[at]));
-        }
-        Some(Affine { rows: rows.map(|row| row.map(|value| value as f32)) })
+        let brightness = draws.factor(Choice::Brightness, self.brightness);
+        let contrast = draws.factor(Choice::Contrast, self.contrast);
+        let saturation = draws.factor(Choice::Saturation, self.saturation);
+        let [red, green, blue] = mean(rgb);
+        let mean_grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue;
+        let of_pixel = brightness * contrast * saturation;
+        let of_grey = brightness * contrast * (1.0 - saturation);
+        let offset = (brightness * (1.0 - contrast) * mean_grey) as f32;
+        let rows = [0, 1, 2].map(|channel| {
+            let of = |other| (if other == channel { of_pixel } else { 0.0 } + of_grey * GREY[other]) as f32;
+            [of(0), of(1), of(2), offset]
+        });
+        Some(Affine { rows })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rayon::prelude::*;
@@ -25,8 +26,8 @@ pub trait Source: Sync {
     /// What to sort by for reading in the order in which the images are stored.
     fn place(&self, row: usize) -> (u32, i64);
 
-    /// Says that image number `row` will be read soon.
-    fn announce(&self, row: usize);
+    /// Says which images will be read soon, sorted by their places.
+    fn announce(&self, rows: impl Iterator<Item = usize>);
 }
 
 /// Images that lie in memory.
@@ -52,7 +53,7 @@ impl Source for Encoded<'_> {
         (0, 0) // all in memory, each as near as the other
     }
 
-    fn announce(&self, _: usize) {}
+    fn announce(&self, _: impl Iterator<Item = usize>) {}
 }
 
 /// Images in `.rec` files.
@@ -77,6 +78,11 @@ pub struct RecordRows<'a> {
 /// What is read ahead of an image whose length is not known: most of 112 x 112 have 4 to 12 KiB. What is
 /// missing is read when it is decoded.
 const USUAL_LENGTH: i64 = 16 << 10;
+/// What lies in front of an image: the framing, a header and a few labels.
+const HEAD: u64 = 64;
+/// Images so near each other are read together: a disk reads 64 KiB in a tenth of the time in which it finds
+/// another place, and a file system on the network answers one question instead of two.
+const NEAR: u64 = 64 << 10;
 
 impl<'a> Records<'a> {
     /// The records of `files` at these rows.
@@ -124,11 +130,32 @@ impl Source for Records<'_> {
         (self.rows.numbers.map_or(0, |numbers| numbers[row]), self.rows.offsets[row])
     }
 
-    fn announce(&self, row: usize) {
-        let length = self.rows.lengths.map_or(USUAL_LENGTH, |lengths| lengths[row]);
-        if let (Ok(offset), Ok(length)) = (u64::try_from(self.rows.offsets[row]), u64::try_from(length)) {
-            self.file(row).will_need(offset, length);
+    fn announce(&self, rows: impl Iterator<Item = usize>) {
+        for (file, bytes) in self.stretches(rows) {
+            self.files[file as usize].will_need(bytes);
         }
+    }
+}
+
+impl Records<'_> {
+    /// Which bytes of which file hold these rows, which are sorted by their places.
+    fn stretches(&self, rows: impl Iterator<Item = usize>) -> Vec<(u32, Range<u64>)> {
+        let mut stretches: Vec<(u32, Range<u64>)> = Vec::new();
+        for row in rows {
+            let (file, offset) = self.place(row);
+            let length = self.rows.lengths.map_or(USUAL_LENGTH, |lengths| lengths[row]);
+            let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
+                continue; // an error when it is read
+            };
+            let end = start.saturating_add(length).saturating_add(HEAD);
+            match stretches.last_mut() {
+                Some((last, bytes)) if *last == file && start.saturating_sub(bytes.end) <= NEAR => {
+                    bytes.end = bytes.end.max(end);
+                }
+                _ => stretches.push((file, start..end)),
+            }
+        }
+        stretches
     }
 }
 
@@ -215,9 +242,7 @@ fn each<T: Send, S>(
     // In the order of the files: what a disk or a file system on the network reads fastest.
     let mut jobs: Vec<(usize, &mut [T])> = out.chunks_exact_mut(size.bytes()).enumerate().collect();
     jobs.sort_by_key(|(row, _)| source.place(*row));
-    for (row, _) in &jobs {
-        source.announce(*row);
-    }
+    source.announce(jobs.iter().map(|(row, _)| *row));
     let failures: Vec<Option<Failure>> = jobs
         .into_par_iter()
         .map_init(scratch, |scratch, (row, pixels)| {
@@ -343,6 +368,34 @@ mod tests {
         let size = Size { height: 1, width: 2 };
         assert!(matches!(decode(&Encoded(&images), size, &mut [0; 6], &interrupt), Err(Error::Interrupted)));
         assert!(matches!(decode(&Encoded(&images), size, &mut [0; 5], &interrupt), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn neighbours_are_read_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.rec");
+        std::fs::write(&path, b"\x0a\x23\xd7\xce").unwrap();
+        let (file, size) = (RecordFile::open(&path).unwrap(), 1000);
+        let near = size + 64 + (64 << 10);
+        let offsets = [-1, 0, 4, near, 2 * near + 1, i64::MAX, 0, 2 * near];
+        let rows = RecordRows {
+            keys: &[0; 8],
+            offsets: &offsets,
+            lengths: Some(&[size; 8]),
+            numbers: Some(&[0, 0, 0, 0, 0, 0, 1, 1]),
+        };
+        let files = [&file, &file];
+        let records = Records::new(&files, rows).unwrap();
+        let until = |start: i64| (start + size + 64) as u64;
+        let expected = vec![
+            (0, 0..until(near)),
+            (0, offsets[4] as u64..until(offsets[4])),
+            (0, i64::MAX as u64..i64::MAX as u64 + 1064),
+            (1, 0..until(0)),
+            (1, offsets[7] as u64..until(offsets[7])),
+        ];
+        assert_eq!(records.stretches(0..8), expected);
+        records.announce(0..8); // most of it behind the file's end
     }
 
     #[test]

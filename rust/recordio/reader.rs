@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -11,8 +12,6 @@ use super::framing::{self, MAGIC_BYTES};
 use super::{Header, sniff};
 use crate::{Error, Result};
 
-/// What lies in front of an image: the framing, a header and a few labels.
-const HEAD: u64 = 64;
 /// How far a file's first record may lie behind a damaged start.
 const SEARCH: usize = 64 << 20;
 
@@ -87,18 +86,18 @@ impl RecordFile {
         Ok(Record { header, payload, end: span.end })
     }
 
-    /// Asks the operating system to have the record at `offset`, of an image of `length` bytes, in memory
-    /// soon: many records can then be on their way at once.
-    pub fn will_need(&self, offset: u64, length: u64) {
-        let offset = offset.min(self.map.len() as u64) as usize;
-        let length = length.saturating_add(HEAD).min((self.map.len() - offset) as u64) as usize;
+    /// Asks the operating system to have these bytes in memory soon: many records can then be on their way
+    /// at once. What lies behind the end of the file is left out.
+    pub fn will_need(&self, bytes: Range<u64>) {
+        let size = self.map.len() as u64;
+        let (start, end) = (bytes.start.min(size) as usize, bytes.end.min(size) as usize);
         #[cfg(unix)]
-        if length > 0 {
+        if start < end {
             // It is only a hint: a file system that cannot take it reads later, and says then what is wrong.
-            let _ = self.map.advise_range(memmap2::Advice::WillNeed, offset, length);
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
         }
         #[cfg(not(unix))]
-        let _ = (offset, length);
+        let _ = (start, end);
     }
 
     pub(crate) fn broken(&self, offset: u64, what: String) -> Error {

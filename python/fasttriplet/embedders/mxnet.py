@@ -138,7 +138,7 @@ class MXNetEmbedder:
             embeddings = np.empty((len(images), shape[1]), dtype=np.float32)
             for start in range(0, len(images), self.batch_size):
                 chunk = images[start : start + self.batch_size]
-                assemble(chunk, out=self._batch[: len(chunk)])
+                assemble(np.ascontiguousarray(chunk), out=self._batch[: len(chunk)])
                 self._batch[len(chunk) :] = 0
                 self._module.forward(mx.io.DataBatch([mx.nd.array(self._batch)]), is_train=False)
                 outputs = self._module.get_outputs()[0].asnumpy().reshape(self.batch_size, -1)
