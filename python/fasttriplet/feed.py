@@ -169,14 +169,13 @@ class Feed:
             memory=memory,
             for_training=True,
         )
-        self._bag_size = bag_size
         self._triplets_per_batch = batch_size // 3
         self._augment = augment
         self._epochs = epochs
         self._tail = tail
         self._seed = seed
         self._line.open()
-        self._line.depth(bag_size)  # an error now, not when the training starts
+        self._line.depth(self._line.largest_bag)  # an error now, not when the training starts
         self._batches = self._run()
 
     @property
@@ -203,32 +202,41 @@ class Feed:
         self.close()
 
     def _run(self) -> Generator[TripletBatch, None, None]:
-        line, summary = self._line, self._line.summary
+        line, size = self._line, self._triplets_per_batch
         carried: _Chosen | None = None
-        epoch, found, why = 0, 0, None  # triplets of this epoch, or the reason that there are none
-        with summary.run(), Worker("decode") as decoder, Worker("assemble") as assembler:
-            depth = line.depth(self._bag_size)
-            for part, images in Ahead(decoder, self._parts(), depth, partial(summary.waiting, "decode")):
+        epoch, mined_in_epoch, gained_in_epoch, why = 0, 0, 0, None
+        with Worker("decode") as decoder, Worker("assemble") as assembler:
+            depth = line.depth(line.largest_bag)
+            for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
                 if part.epoch != epoch:
-                    if not found:
+                    if not gained_in_epoch:
                         break
-                    epoch, found, why = part.epoch, 0, None
+                    epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
                 mined = self._mine(part, images, explain=why is None)
-                found, why = found + len(mined.triplets), why or mined.why_none
+                why = why or mined.why_none
                 chosen = _Chosen.of(mined, images)
                 del images  # only `chosen` holds them now, and not while waiting for the next ones
-                batches, carried = chosen.cut(self._triplets_per_batch, carried)
-                del chosen
-                yield from self._hand_out(part, assembler, batches)
-                del batches
+                mined_in_epoch += len(chosen)
+                gained_in_epoch += len(chosen)
+                batches, carried = chosen.cut(size, carried)
                 if self._tail == "drop":
+                    gained_in_epoch -= 0 if carried is None else len(carried)
                     carried = None
-            if not found:
-                if why is None:
-                    raise line.no_triplets()
-                raise NoTripletsError(f"a whole epoch gave no triplet; {why}")
+                del chosen
+                yield from self._hand_out(assembler, batches)
+                del batches
+            if not gained_in_epoch:
+                raise self._nothing(mined_in_epoch, why)
             if carried is not None:
-                yield from self._hand_out(part, assembler, [carried])
+                yield from self._hand_out(assembler, [carried])
+
+    def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
+        if mined_in_epoch:
+            return NoTripletsError(
+                f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
+                f"batch_size, raise bag_size, or use tail='keep'"
+            )
+        return self._line.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
         for epoch in count() if self._epochs is None else range(self._epochs):
@@ -252,33 +260,30 @@ class Feed:
         line.summary.triplets += len(mined.triplets)
         return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._seed, part.epoch)))
 
-    def _hand_out(
-        self, part: Part, assembler: Worker, batches: list[_Chosen]
-    ) -> Generator[TripletBatch, None, None]:
+    def _hand_out(self, assembler: Worker, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
         summary = self._line.summary
-        made = Ahead(
-            assembler, self._assemble(part, batches), _BATCHES_AHEAD, partial(summary.waiting, "assemble")
-        )
-        for batch in made:
+        waiting = partial(summary.waiting, "assemble")
+        for batch in Ahead(assembler, self._assemble(batches), _BATCHES_AHEAD, waiting):
             summary.batches += 1
             with summary.clock("train"):
                 yield batch
 
-    def _assemble(self, part: Part, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
-        seed = epoch_seed(self._seed, part.epoch)
+    def _assemble(self, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
         for chosen in batches:
             with self._line.summary.clock("assemble", beside=True):
                 rows = chosen.rows.T.ravel()  # all anchors first
-                ids = chosen.ids[rows]
+                ids, seed = chosen.ids[rows], epoch_seed(self._seed, chosen.epoch)
                 images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
-                batch = TripletBatch(images, chosen.labels[rows], ids, part.epoch, part.bag.number)
+                batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
             yield batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Chosen:
-    """Triplets of some decoded images: `rows` is (T, 3), the others have one entry for each image."""
+    """Triplets of some decoded images: `rows` is (T, 3), the other arrays have one entry for each image."""
 
+    epoch: int  # of the last triplet
+    bag: int
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
@@ -288,7 +293,14 @@ class _Chosen:
     def of(cls, mined: Mined, images: Images) -> _Chosen:
         """The triplets of a bag."""
         pixels = np.empty((0, 0, 0, 3), dtype=np.uint8) if images is None else images
-        return cls(pixels, mined.rows["label"].to_numpy(), mined.ids, np.stack(mined.positions(), axis=1))
+        return cls(
+            mined.epoch,
+            mined.bag.number,
+            pixels,
+            mined.rows["label"].to_numpy(),
+            mined.ids,
+            np.stack(mined.positions(), axis=1),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -300,12 +312,21 @@ class _Chosen:
     def alone(self) -> _Chosen:
         """The same triplets with copies of their images, so that the others can be let go."""
         at, rows = np.unique(self.rows, return_inverse=True)
-        return _Chosen(self.pixels[at], self.labels[at], self.ids[at], rows.reshape(self.rows.shape))
+        return replace(
+            self,
+            pixels=self.pixels[at],
+            labels=self.labels[at],
+            ids=self.ids[at],
+            rows=rows.reshape(self.rows.shape),
+        )
 
     def and_then(self, other: _Chosen) -> _Chosen:
         """These triplets and then the other's, with copies of their images."""
         first, second = self.alone(), other.alone()
+        last = second if len(second) else first
         return _Chosen(
+            last.epoch,
+            last.bag,
             np.concatenate([first.pixels, second.pixels]),
             np.concatenate([first.labels, second.labels]),
             np.concatenate([first.ids, second.ids]),

@@ -19,9 +19,9 @@ def before_polars() -> None:
     global _used  # noqa: PLW0603
     if _lost:
         raise RuntimeError(
-            "this process was forked after its parent had used Polars, whose threads are not here: it would wait "
-            "for them without end. Make the index and the order before the fork, or start processes with the "
-            "method 'spawn' or 'forkserver'"
+            "this process was forked after its parent had used Polars, whose threads are not here: it would "
+            "wait for them without end. Make the index and the order before the fork, or start processes by "
+            "the method 'spawn' or 'forkserver'"
         )
     _used = True
 

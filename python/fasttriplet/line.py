@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -149,6 +150,7 @@ class Line:
         self._prefetch, self._memory = prefetch, memory
         self._files: list[RecordFile] = []
         self._size: tuple[int, int] | None = None
+        self.largest_bag = bag_size  # images, at least 1; less when the files are open and hold less
 
     def open(self) -> None:
         """Index the files and find out how large their images are."""
@@ -158,19 +160,26 @@ class Line:
             self._files = [RecordFile(path) for path in self.paths]
             self.summary.images_indexed = self._index.height
             self.summary.identities = self._index["label"].n_unique()
+            in_epoch = self._bags(0)
+            # The same images an identity in each epoch: what fits a bag now fits one then.
+            self.largest_bag = max(1, min(self._bag_size, sum(bag.rows.height for bag in in_epoch)))
             if not self._decodes:
                 return
-            for bag in self._bags(0):
+            for bag in in_epoch:
                 self._size = size_of_images(
                     self._files, bag.rows, on_error=self._on_error, threads=self._threads
                 )
                 if self._size is not None:
                     break
 
+    def waiting_for_images(self) -> AbstractContextManager[None]:
+        """What to enter while waiting for :meth:`parts`."""
+        return self.summary.waiting("decode" if self._decodes else "index")
+
     @property
     def part_size(self) -> int:
         """How many images to decode and embed at once: two such parts fit the memory, where one can."""
-        most = min(PART, self._bag_size)
+        most = min(PART, self.largest_bag)
         if self._memory is None or self._size is None:
             return most
         height, width = self._size
@@ -184,7 +193,7 @@ class Line:
         ValueError
             If not even one fits the memory.
         """
-        ahead = -(-self._prefetch * self._bag_size // images)
+        ahead = -(-self._prefetch * self.largest_bag // images)
         if self._memory is None or self._size is None:
             return ahead
         height, width = self._size

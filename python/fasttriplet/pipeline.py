@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +150,7 @@ def mine_rec(
     target = None if out is None else Path(out)
     if target is not None:
         _refuse_to_replace(line.paths, target)
-    with summary.run(), open_sink(target) as sink:
+    with open_sink(target) as sink:
         line.open()
         _Run(line, sink, epochs, max_triplets, progress or (lambda _: None)).through()
         if summary.triplets == 0:
@@ -186,19 +185,19 @@ class _Run:
 
     def through(self) -> None:
         """Take all bags through."""
-        line, summary = self.line, self.line.summary
+        line = self.line
         step = line.part_size
         depth = line.depth(step)
         of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
         mining: Future[Mined] | None = None
         with Worker("decode") as decoder, Worker("mine") as miner:
-            for part, images in Ahead(decoder, self._parts(step), depth, partial(summary.waiting, "decode")):
+            for part, images in Ahead(decoder, self._parts(step), depth, line.waiting_for_images):
                 if part.rows.height:
                     of_bag.append((part.rows, line.embed(part.rows, images)))
                     self.embedded += part.rows.height
                 del images  # not to be held while waiting for the next
                 if mining is not None and (part.last or mining.done()):
-                    self._take(mining)
+                    self._take(miner, mining)
                     mining = None
                 self._tell(part)
                 if self._enough():
@@ -207,7 +206,7 @@ class _Run:
                     mining = miner.submit(self._mine, part, of_bag)
                     of_bag = []
             if mining is not None:
-                self._take(mining)
+                self._take(miner, mining)
                 self._tell(part)
 
     def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
@@ -221,10 +220,10 @@ class _Run:
         explain = self.line.summary.why_no_triplets is None
         return self.line.mine(part.epoch, part.bag, rows, joined, explain=explain, beside=True)
 
-    def _take(self, mining: Future[Mined]) -> None:
+    def _take(self, miner: Worker, mining: Future[Mined]) -> None:
         summary = self.line.summary
         with summary.waiting("mine"):
-            mined = mining.result()
+            mined = miner.result(mining)
         self.line.count(mined)
         found = _frame(mined)
         if self.max_triplets is not None:

@@ -69,7 +69,8 @@ class Summary:
         Whether the run ended early because it had the `max_triplets` that were asked for.
     seconds : dict of str to float
         How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
-        ``assemble`` and ``train``, the time between two batches. They overlap. ``total`` is the wall time.
+        ``assemble`` and ``train``, the time between two batches. They overlap. ``total`` is the wall time so
+        far.
     waited : dict of str to float
         How long the run could not go on before a stage was done; these times do not overlap.
     quantiles : dict of str to dict of str to float
@@ -99,6 +100,7 @@ class Summary:
     waited: dict[str, float] = field(default_factory=dict)
     quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
     out: str | None = None
+    _started: float = field(default_factory=time.perf_counter, repr=False)
     _timeline: Timeline = field(default_factory=Timeline, repr=False)
 
     @contextmanager
@@ -111,7 +113,7 @@ class Summary:
         try:
             yield
         finally:
-            ended = time.perf_counter()
+            ended = self._tick()
             self.seconds[stage] = self.seconds.get(stage, 0.0) + ended - started
             self._timeline.add(stage, started, ended)
             if not beside:
@@ -124,19 +126,15 @@ class Summary:
         try:
             yield
         finally:
-            self._count_wait(stage, time.perf_counter() - started)
+            self._count_wait(stage, self._tick() - started)
+
+    def _tick(self) -> float:
+        now = time.perf_counter()
+        self.seconds["total"] = now - self._started
+        return now
 
     def _count_wait(self, stage: str, seconds: float) -> None:
         self.waited[stage] = self.waited.get(stage, 0.0) + seconds
-
-    @contextmanager
-    def run(self) -> Iterator[None]:
-        """Measure the whole run."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds["total"] = time.perf_counter() - started
 
     @property
     def waited_most_for(self) -> str | None:
@@ -172,7 +170,7 @@ class Summary:
         """Plain data, for JSON."""
         rates = {stage: self.images_per_second(stage) for stage in ("decode", "embed", "mine")}
         width, busy = self.timeline()
-        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_timeline"}
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name[0] != "_"}
         return plain | {
             "images_per_second": rates,
             "timeline": {"seconds_per_part": width, "busy": busy},

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
@@ -16,6 +16,8 @@ from fasttriplet import _core
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+_POLL = 0.05  # seconds between two looks for Ctrl-C, as in the extension's calls
 
 
 class Worker:
@@ -36,13 +38,22 @@ class Worker:
     def _begin(self) -> None:
         self._stop.heed()
         if sys.platform == "linux":
-            # Gives way to the thread that feeds the network, and so do the threads that calls start from here.
+            # Gives way to the thread that feeds the network, and so do threads that calls start from here.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + 5)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Let the thread do this after what it was given before."""
         self.check_process()
         return self._executor.submit(work, *args, **kwargs)
+
+    def result(self, future: Future[T]) -> T:
+        """Wait for what was submitted."""
+        self.check_process()
+        # Not without end: where the kernel hands Ctrl-C to another thread, Python's handler only leaves a
+        # note for the main thread, which does not read it in a lock.
+        while not wait([future], _POLL).done:
+            pass
+        return future.result()
 
     def check_process(self) -> None:
         """Raise a RuntimeError in a fork of the process that made the thread: a fork copies no threads."""
@@ -99,11 +110,10 @@ class Ahead(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        self._worker.check_process()
         while len(self._pending) <= self._depth:
             self._pending.append(self._worker.submit(self._step))
         with self._waiting():
-            item = self._pending.popleft().result()
+            item = self._worker.result(self._pending.popleft())
         if item is None:
             raise StopIteration
         return item[0]
