@@ -2,7 +2,7 @@
 
 The real faces beside the checkout are copied into a `.rec` of 4 bags of 7,200 images, 5 an identity, and
 each image's embedding is a random row of 512 numbers, so that mining has its usual work. The network is a
-pause: `embed` sleeps its share of T, as a thread does that waits for a GPU. T is `--headroom` times what
+pause: `embed` sleeps its share of T, as a thread does that waits for a GPU. T is 1.1 and 2 times what
 decoding and mining a bag takes alone, measured first.
 
 The peers in the same run: the same stages called one after another; and the original's loop (InsightFace's
@@ -29,6 +29,7 @@ from faces import BAG, FACES, PER_IDENTITY, write_dataset
 from machine import report
 
 BAGS = 4
+HEADROOMS = (1.1, 2.0)  # T, in what decoding and mining a bag takes alone
 OF_ORIGINAL = 1440  # images
 
 
@@ -82,7 +83,6 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--rec", type=Path, default=FACES)
     parser.add_argument("--epochs", type=int, default=3, help=f"passes over the {BAGS} bags")
-    parser.add_argument("--headroom", type=float, default=1.1)
     parser.add_argument("--no-loop", action="store_true", help="leave out the original's loop (30 s)")
     arguments = parser.parse_args()
     if not arguments.rec.is_file():
@@ -91,21 +91,22 @@ def main() -> None:
         rec = write_dataset(arguments.rec, Path(folder) / "train.rec", BAGS * BAG)
         model = Pause(unit_rows(BAGS * BAG, 512), 0.0)
         stages = min(one_after_another(rec, model, BAGS) for _ in range(3))
-        model.seconds = arguments.headroom * stages
-        summary = ft.mine_rec(rec, model=model, epochs=arguments.epochs).summary
-        a_bag = (summary.seconds["total"] - summary.waited["index"]) / summary.bags
-        turns = one_after_another(rec, model, BAGS)
-        results: dict[str, Any] = {
-            "decode and mine a bag, s": stages,
-            "T, s": model.seconds,
-            "mine_rec, s a bag": a_bag,
-            "mine_rec / T": a_bag / model.seconds,
-            "one stage after another / T": turns / model.seconds,
-            "share of the run that waited for embed": summary.waited["embed"] / summary.seconds["total"],
-        }
-        if not arguments.no_loop:
-            shape = ft.RecordFile(rec).decode([0]).shape[1:]
-            results["the original's loop / T"] = original(rec, model, shape) / model.seconds
+        results: dict[str, Any] = {"decode and mine a bag, s": stages}
+        for headroom in HEADROOMS:
+            model.seconds = headroom * stages
+            summary = ft.mine_rec(rec, model=model, epochs=arguments.epochs).summary
+            a_bag = (summary.seconds["total"] - summary.waited["index"]) / summary.bags
+            at = f"T = {headroom:g} x that"
+            results |= {
+                f"{at}: mine_rec, s a bag": a_bag,
+                f"{at}: mine_rec / T": a_bag / model.seconds,
+                f"{at}: one stage after another / T": one_after_another(rec, model, BAGS) / model.seconds,
+                f"{at}: share of the run in which embed was waited for": summary.waited["embed"]
+                / summary.seconds["total"],
+            }
+            if not arguments.no_loop:
+                shape = ft.RecordFile(rec).decode([0]).shape[1:]
+                results[f"{at}: the original's loop / T"] = original(rec, model, shape) / model.seconds
     title = f"{summary.bags} bags of {BAG:,} images, embedded in T seconds each"
     report(title, results, as_json=arguments.json)
 

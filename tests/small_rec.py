@@ -23,11 +23,13 @@ def picture(seed: int, side: int = 24) -> bytes:
     return encoded.getvalue()
 
 
-def write_rec(path: Path, labels: Mapping[int, int], damaged: frozenset[int] = frozenset()) -> Path:
+def write_rec(
+    path: Path, labels: Mapping[int, int], damaged: frozenset[int] = frozenset(), *, side: int = 24
+) -> Path:
     """A flat `.rec`: `labels` by key; the images of the `damaged` keys are cut short to nonsense."""
     with ft.RecordWriter(path) as writer:
         for key, label in labels.items():
-            content = b"no image at all" if key in damaged else picture(1000 * label + key)
+            content = b"no image at all" if key in damaged else picture(1000 * label + key, side)
             writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
     return path
 

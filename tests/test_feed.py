@@ -151,14 +151,14 @@ class Plain:
     batches: list[PlainBatch] = field(default_factory=list)
     in_bags: list[int] = field(default_factory=list)
     largest_bag: int = 0
-    ended: bool = False  # with an epoch without triplets
+    ended: bool = False  # with an epoch that gave nothing
 
     def __post_init__(self) -> None:
         index = ft.index_rec(self.rec)
         waiting: list[tuple[tuple[int, int, int], int, int]] = []
         for epoch in range(self.epochs):
             seq = ft.triplet_seq(index, self.images_per_identity, self.seed, epoch)
-            in_epoch = 0
+            in_epoch, before = 0, len(self.batches)
             for bag in ft.bags(seq, self.bag_size, self.boundary, self.tail):
                 self.largest_bag = max(self.largest_bag, bag.rows.height)
                 mined = self.mine(bag, epoch)
@@ -169,7 +169,8 @@ class Plain:
                     self.cut(waiting)
                 if self.tail == "drop":
                     waiting.clear()
-            if in_epoch == 0:
+            # dropped triplets are nothing, while those that are kept go into a later batch
+            if in_epoch == 0 or (self.tail == "drop" and len(self.batches) == before):
                 self.ended = True
                 return
         if waiting:
@@ -754,11 +755,14 @@ def test_a_network_that_collapses_in_training(rec: Path, epochs: int | None) -> 
     assert {batch.epoch for batch in batches} == {0}
 
 
-def test_bags_that_never_fill_a_batch_are_no_reason_to_go_on_for_ever(rec: Path) -> None:
+@pytest.mark.parametrize("epochs", [1, 3, None])
+def test_bags_that_never_fill_a_batch_are_no_reason_to_go_on_for_ever(rec: Path, epochs: int | None) -> None:
     """Each has triplets, and ``tail="drop"`` drops them."""
-    with nothing_left(), alarm(2):
-        feed = ft.Feed(rec, model=table(), batch_size=3000, bag_size=15, tail="drop", epochs=None)
-        with pytest.raises((ValueError, ft.NoTripletsError)):
+    with nothing_left(), alarm(3):
+        feed = ft.Feed(rec, model=table(), batch_size=3000, bag_size=15, tail="drop", epochs=epochs)
+        with pytest.raises(ft.NoTripletsError, match="the 1000 triplets of a batch: lower batch_size"):
+            next(feed)
+        with pytest.raises(StopIteration):
             next(feed)
 
 

@@ -25,7 +25,7 @@ class Augment:
     Attributes
     ----------
     mirror : bool, default False
-        Swap left and right in every other image (`rand_mirror`).
+        Swap left and right in half of the images, at random (`rand_mirror`).
     cutoff : int, default 0
         Side in pixels of a square around a random centre that is filled with 127.5, which is 0 after the
         networks' ``(x - 127.5) / 128``; the part of it that lies outside of the image is lost. An odd side
@@ -98,7 +98,8 @@ def assemble(
     Raises
     ------
     ValueError
-        If an array has another shape or dtype, or there is no image for a row.
+        If an array has another shape or dtype, there is no image for a row or no id for an image, or
+        `augment` or `seed` is none.
     """
     if augment is not None and not isinstance(augment, Augment):
         raise ValueError(f"augment must be an Augment, not {augment!r}")

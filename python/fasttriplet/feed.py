@@ -18,14 +18,14 @@ from fasttriplet.checks import whole_number
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.images import OnError
-from fasttriplet.line import Images, Line, Mined, Part
+from fasttriplet.line import NICE, PART, Images, Line, Mined, Part
 from fasttriplet.mining import Band, Pairs, Pick
 from fasttriplet.order import Boundary, Tail, epoch_seed
 from fasttriplet.summary import Summary
 from fasttriplet.worker import Ahead, Worker
 
-# Batches that are assembled while the caller trains on another one: assembling 60 images takes 1 ms, and a
-# second one makes up for a thread that is late.
+# Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
+# is late.
 _BATCHES_AHEAD = 2
 
 
@@ -42,7 +42,7 @@ class TripletBatch:
     ids : (3T,) int64
         Keys of the records; of several files, key + file * 2**48.
     epoch, bag : int
-        Where the last triplet is from, from 0.
+        Where the last triplet is from, from 0. The epoch decides how the images are augmented.
     """
 
     images: NDArray[np.float32]
@@ -60,7 +60,8 @@ class Feed:
     the bag are kept until all its batches are made. While the caller trains on a batch, the next batches are
     assembled and the next bag is decoded. Triplets that do not fill a batch go into the next bag's first one.
 
-    Close it, or use it in a ``with`` block, when the iteration ends early.
+    Close it, or use it in a ``with`` block, when the iteration ends early: what is being decoded is given up
+    then. Iterate and close in one thread.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ class Feed:
         Bags that may be decoded ahead of the one in use.
     memory : int, optional
         Most bytes of decoded images to hold, ahead and in use, by default ``prefetch + 1`` bags: a bag of
-        7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead.
+        7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead. Batches come on top,
+        four at most, each of 150 kB an image of 112 x 112.
 
     Attributes
     ----------
@@ -102,7 +104,9 @@ class Feed:
     NoTripletsError
         While iterating, after an epoch without any triplet; the message says why.
     RecordError
-        While iterating, if a record is damaged, unless it is to be skipped; names file, key and offset.
+        If a record is damaged, unless it is to be skipped; names file, key and offset.
+    RuntimeError
+        In a process that was forked from the one that made the feed, or from one that had used Polars.
     OSError
         If a file cannot be read.
     ValueError
@@ -190,8 +194,17 @@ class Feed:
         return next(self._batches)
 
     def close(self) -> None:
-        """End the iteration and its threads."""
-        self._batches.close()
+        """End the iteration and its threads.
+
+        Raises
+        ------
+        RuntimeError
+            While another thread waits for a batch.
+        """
+        try:
+            self._batches.close()
+        except ValueError:
+            raise RuntimeError("another thread is waiting for a batch; close the Feed there") from None
 
     def __enter__(self) -> Self:
         return self
@@ -205,13 +218,14 @@ class Feed:
         line, size = self._line, self._triplets_per_batch
         carried: _Chosen | None = None
         epoch, mined_in_epoch, gained_in_epoch, why = 0, 0, 0, None
-        with Worker("decode") as decoder, Worker("assemble") as assembler:
+        with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
             depth = line.depth(line.largest_bag)
             for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
                 if part.epoch != epoch:
                     if not gained_in_epoch:
                         break
                     epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
+                assert images is not None  # a line for training decodes them whatever the model
                 mined = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
                 chosen = _Chosen.of(mined, images)
@@ -225,10 +239,10 @@ class Feed:
                 del chosen
                 yield from self._hand_out(assembler, batches)
                 del batches
-            if not gained_in_epoch:
-                raise self._nothing(mined_in_epoch, why)
             if carried is not None:
                 yield from self._hand_out(assembler, [carried])
+            if not gained_in_epoch:
+                raise self._nothing(mined_in_epoch, why)
 
     def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
         if mined_in_epoch:
@@ -248,12 +262,12 @@ class Feed:
             if empty:
                 return
 
-    def _mine(self, part: Part, images: Images, *, explain: bool) -> Mined:
+    def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
         line = self._line
         embedded = []
-        for start in range(0, part.rows.height, line.part_size):
-            some = slice(start, start + line.part_size)
-            embedded.append(line.embed(part.rows[some], None if images is None else images[some]))
+        for start in range(0, part.rows.height, PART):
+            some = slice(start, start + PART)
+            embedded.append(line.embed(part.rows[some], images[some]))
         embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
         mined = line.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, beside=False)
         line.count(mined)
@@ -267,6 +281,7 @@ class Feed:
             summary.batches += 1
             with summary.clock("train"):
                 yield batch
+            del batch  # not to be held while waiting for the next one
 
     def _assemble(self, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
         for chosen in batches:
@@ -290,13 +305,12 @@ class _Chosen:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mined: Mined, images: Images) -> _Chosen:
+    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _Chosen:
         """The triplets of a bag."""
-        pixels = np.empty((0, 0, 0, 3), dtype=np.uint8) if images is None else images
         return cls(
             mined.epoch,
             mined.bag.number,
-            pixels,
+            images,
             mined.rows["label"].to_numpy(),
             mined.ids,
             np.stack(mined.positions(), axis=1),

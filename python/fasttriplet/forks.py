@@ -9,7 +9,7 @@ _lost = False
 
 
 def before_polars() -> None:
-    """Say that Polars is going to be used.
+    """Say that this package is going to use Polars. What else uses it in the parent is not known here.
 
     Raises
     ------
@@ -31,4 +31,5 @@ def _after_fork() -> None:
     _lost = _used
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_after_fork)

@@ -124,6 +124,8 @@ def index_rec(
 
     Raises
     ------
+    RuntimeError
+        In a process that was forked after its parent had used Polars; it would hang.
     RecordError
         If a file holds no records or no image, or an image's label is no integer; names the record.
     OSError

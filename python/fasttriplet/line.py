@@ -28,6 +28,10 @@ from fasttriplet.summary import Summary
 # takes 0.1 s, long against what a call costs.
 PART = 1024
 
+# Threads that decode and mine beside the one that feeds the network give way to it: 2 % of a run in which all
+# cores are busy (benches/bench_pipeline.py).
+NICE = 5
+
 Images = NDArray[np.uint8] | None
 
 _NO_IMAGES = pl.DataFrame(schema={"key": pl.Int64, "label": pl.Int64})
@@ -95,7 +99,8 @@ class Mined:
 class Line:
     """From records to triplets, stage by stage; what each stage did is in `summary`.
 
-    The arguments are those of :func:`fasttriplet.mine_rec`, and are checked before anything is read.
+    The arguments are those of :func:`fasttriplet.mine_rec`, and are checked before anything is read; a line
+    `for_training` decodes the images whatever the model.
     """
 
     def __init__(
@@ -140,7 +145,6 @@ class Line:
         self.paths = [Path(rec)] if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
         self._one_file = isinstance(rec, (str, os.PathLike))
         self.embedder = load_embedder(model) if isinstance(model, str) else model
-        # A training wants the images, even where the embeddings are there already.
         self._decodes = for_training or self.embedder.needs_images
         self.summary = Summary([str(path) for path in self.paths], self.embedder.description)
         self._images_per_identity, self._bag_size = images_per_identity, bag_size
@@ -148,6 +152,7 @@ class Line:
         self._options, self._picks = options, picks
         self._on_error, self._seed, self._threads = on_error, seed, threads
         self._prefetch, self._memory = prefetch, memory
+        self._index = _NO_IMAGES
         self._files: list[RecordFile] = []
         self._size: tuple[int, int] | None = None
         self.largest_bag = bag_size  # images, at least 1; less when the files are open and hold less
@@ -201,7 +206,7 @@ class Line:
         if need > self._memory:
             raise ValueError(
                 f"memory: {images:,} images of {height} x {width} take {need:,} bytes, and only "
-                f"{self._memory:,} are allowed; raise memory, or lower bag_size"
+                f"{self._memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
             )
         return min(ahead, self._memory // need - 1)
 
@@ -236,8 +241,9 @@ class Line:
             decoded = decode_rows(
                 self._files, rows, size=self._size, threads=self._threads, on_error=self._on_error
             )
-        failed = (str(error) for _, error in decoded.failed)
-        self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
+        if decoded.failed:
+            failed = (str(error) for _, error in decoded.failed)
+            self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
         return rows[decoded.kept], decoded.pixels
 
     def embed(self, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:

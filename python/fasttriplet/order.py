@@ -81,6 +81,8 @@ def triplet_seq(
 
     Raises
     ------
+    RuntimeError
+        In a process that was forked after its parent had used Polars; it would hang.
     ValueError
         If a column is missing or a number is out of range.
     """

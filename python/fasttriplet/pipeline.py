@@ -16,7 +16,7 @@ from fasttriplet._index_cache import cache_path
 from fasttriplet.checks import whole_number
 from fasttriplet.embedders import Embedder
 from fasttriplet.images import OnError
-from fasttriplet.line import Images, Line, Mined, Part
+from fasttriplet.line import NICE, Images, Line, Mined, Part
 from fasttriplet.mining import Band, Pairs, Pick
 from fasttriplet.order import Boundary, Tail
 from fasttriplet.sink import Sink, open_sink
@@ -120,6 +120,8 @@ def mine_rec(
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     OSError
         If a file cannot be read or written.
+    RuntimeError
+        In a process that was forked after its parent had used Polars.
     ValueError
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
@@ -190,7 +192,7 @@ class _Run:
         depth = line.depth(step)
         of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
         mining: Future[Mined] | None = None
-        with Worker("decode") as decoder, Worker("mine") as miner:
+        with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
             for part, images in Ahead(decoder, self._parts(step), depth, line.waiting_for_images):
                 if part.rows.height:
                     of_bag.append((part.rows, line.embed(part.rows, images)))
@@ -200,7 +202,7 @@ class _Run:
                     self._take(miner, mining)
                     mining = None
                 self._tell(part)
-                if self._enough():
+                if line.summary.stopped_at_max_triplets:
                     return
                 if part.last:
                     mining = miner.submit(self._mine, part, of_bag)
@@ -229,13 +231,9 @@ class _Run:
         if self.max_triplets is not None:
             found = found.head(self.max_triplets - summary.triplets)
         summary.triplets += found.height
+        summary.stopped_at_max_triplets = summary.triplets == self.max_triplets
         with summary.clock("write"):
             self.sink.append(found)
-
-    def _enough(self) -> bool:
-        summary = self.line.summary
-        summary.stopped_at_max_triplets = summary.triplets == self.max_triplets
-        return summary.stopped_at_max_triplets
 
     def _tell(self, part: Part) -> None:
         self.tell(

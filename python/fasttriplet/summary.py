@@ -154,7 +154,7 @@ class Summary:
         return self._timeline.shares()
 
     def images_per_second(self, stage: str) -> float | None:
-        """Images per second of a stage alone; None if it took no time."""
+        """Mined images per second that a stage was busy; None if it took no time."""
         return self.images / self.seconds[stage] if self.seconds.get(stage) else None
 
     def measure(self, triplets: pl.LazyFrame) -> None:

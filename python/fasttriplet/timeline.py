@@ -54,12 +54,12 @@ class Timeline:
             For each stage the share of each bin in which it was busy, 0 to 1.
         """
         length = max(self._ended - self._started, _FIRST_WIDTH)
-        width = max([_FIRST_WIDTH, *(busy.width for busy in self._stages.values())])
+        width = max([_FIRST_WIDTH, *(busy.width for busy in list(self._stages.values()))])
         while width * _BINS < length:
             width *= 2
         count = -int(-length // width)
         shares = {}
-        for stage, busy in self._stages.items():
+        for stage, busy in list(self._stages.items()):
             folded = _Busy(busy.width, list(busy.bins))
             while folded.width < width:
                 folded.widen()

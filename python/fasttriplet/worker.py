@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
@@ -27,19 +27,22 @@ class Worker:
     ----------
     name : str
         Of the thread, for debuggers.
+    nice : int, default 0
+        How much it gives way to other threads, on Linux; so do the threads that calls start from it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, nice: int = 0) -> None:
         # Ctrl-C raises in the main thread alone; through this it reaches the call that this thread is in.
         self._stop = _core.Stop()
+        self._nice = nice
         self._process = os.getpid()
         self._executor = ThreadPoolExecutor(1, f"fasttriplet-{name}", self._begin)
 
     def _begin(self) -> None:
         self._stop.heed()
-        if sys.platform == "linux":
-            # Gives way to the thread that feeds the network, and so do threads that calls start from here.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + 5)
+        if self._nice and sys.platform == "linux":
+            with suppress(OSError):  # a courtesy, which some sandboxes do not allow
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + self._nice)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Let the thread do this after what it was given before."""
@@ -53,7 +56,10 @@ class Worker:
         # note for the main thread, which does not read it in a lock.
         while not wait([future], _POLL).done:
             pass
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # an error's traceback holds this frame: no circle
 
     def check_process(self) -> None:
         """Raise a RuntimeError in a fork of the process that made the thread: a fork copies no threads."""
@@ -104,21 +110,41 @@ class Ahead(Generic[T]):
         self._items = items
         self._depth = depth
         self._waiting = waiting
+        # The worker is given one step at a time: an interpreter that ends waits for what it was given.
+        self._lock = threading.Lock()
         self._pending: deque[Future[tuple[T] | None]] = deque()
+        self._busy = self._exhausted = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> T:
-        while len(self._pending) <= self._depth:
-            self._pending.append(self._worker.submit(self._step))
+        self._worker.check_process()  # before the lock, which a fork may have copied closed
+        with self._lock:
+            if not self._pending:
+                self._submit()
+            future = self._pending.popleft()
+            self._go_on()
         with self._waiting():
-            item = self._worker.result(self._pending.popleft())
+            item = self._worker.result(future)
         if item is None:
             raise StopIteration
         return item[0]
 
     def _step(self) -> tuple[T] | None:
-        for item in self._items:
-            return (item,)
-        return None
+        item = None
+        for one in self._items:
+            item = (one,)
+            break
+        with self._lock, suppress(RuntimeError):  # where the worker is being closed
+            self._busy, self._exhausted = False, item is None
+            self._go_on()
+        return item
+
+    def _go_on(self) -> None:
+        if len(self._pending) < self._depth and not (self._busy or self._exhausted):
+            self._submit()
+
+    def _submit(self) -> None:
+        self._busy = True
+        self._pending.append(self._worker.submit(self._step))

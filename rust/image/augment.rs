@@ -14,7 +14,7 @@ use crate::{Error, Isa, Result};
 /// What may happen to an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Augment {
-    /// Mirror every other image.
+    /// Mirror half of the images, at random.
     pub mirror: bool,
     /// Side of the square that is greyed out, in pixels; 0: none.
     pub cutoff: usize,
@@ -115,8 +115,9 @@ impl Jitter {
         let of_grey = brightness * contrast * (1.0 - saturation);
         let offset = (brightness * (1.0 - contrast) * mean_grey) as f32;
         let rows = [0, 1, 2].map(|channel| {
-            let of = |other| (if other == channel { of_pixel } else { 0.0 } + of_grey * GREY[other]) as f32;
-            [of(0), of(1), of(2), offset]
+            let mut row = GREY.map(|weight| of_grey * weight);
+            row[channel] += of_pixel;
+            [row[0] as f32, row[1] as f32, row[2] as f32, offset]
         });
         Some(Affine { rows })
     }
@@ -147,7 +148,7 @@ pub struct Chosen<'a> {
 /// Writes the chosen images into `planes`, each as three planes, and augmented by what `augment` says for
 /// the seed and their ids, which are as many as the rows.
 ///
-/// On the calling thread: 60 images take half a millisecond, and a batch is assembled while the network
+/// On the calling thread: 60 images take a fraction of a millisecond, and a batch is assembled while the network
 /// trains on the one before.
 pub fn assemble(
     chosen: &Chosen<'_>,

@@ -180,16 +180,28 @@ pub fn first_size(source: &impl Source) -> Result<Option<Size>> {
 /// the threads of the current pool. One odd image in front must not cost all the others. `None`: no header
 /// can be read.
 pub fn usual_size(source: &impl Source, interrupt: &Interrupt) -> Result<Option<Size>> {
-    let sizes: Vec<Option<Size>> = (0..source.count())
+    let rows = in_order(source);
+    source.announce(rows.iter().copied());
+    let mut read: Vec<(usize, Option<Size>)> = rows
         .into_par_iter()
-        .map(|row| interrupt.check().map(|()| size_of(source, row).ok()))
+        .map(|row| interrupt.check().map(|()| (row, size_of(source, row).ok())))
         .collect::<Result<_>>()?;
+    read.sort_unstable_by_key(|(row, _)| *row);
+    let sizes: Vec<Option<Size>> = read.into_iter().map(|(_, size)| size).collect();
     let mut counts = HashMap::new();
     for size in sizes.iter().flatten() {
         *counts.entry(*size).or_insert(0) += 1;
     }
     // Of equals `max_by_key` takes the last: the first, from behind.
     Ok(sizes.into_iter().flatten().rev().max_by_key(|size| counts[size]))
+}
+
+/// All rows, by their places: in the order of the files, which a disk or a file system on the network reads
+/// fastest.
+fn in_order(source: &impl Source) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..source.count()).collect();
+    rows.sort_by_key(|row| source.place(*row));
+    rows
 }
 
 fn size_of(source: &impl Source, row: usize) -> Result<Size> {
@@ -239,9 +251,8 @@ fn each<T: Send, S>(
         let (count, length) = (source.count(), out.len());
         return Err(Error::Value(format!("{count} images of {size} do not fill a buffer of {length}")));
     }
-    // In the order of the files: what a disk or a file system on the network reads fastest.
     let mut jobs: Vec<(usize, &mut [T])> = out.chunks_exact_mut(size.bytes()).enumerate().collect();
-    jobs.sort_by_key(|(row, _)| source.place(*row));
+    jobs.sort_by_key(|(row, _)| source.place(*row)); // as `in_order`
     source.announce(jobs.iter().map(|(row, _)| *row));
     let failures: Vec<Option<Failure>> = jobs
         .into_par_iter()
@@ -273,12 +284,13 @@ fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
 }
 
 /// Why each image of `source` cannot be read, where none can.
-pub fn unreadable(source: &impl Source) -> Vec<Failure> {
-    let reason = |row| match source.bytes(row) {
-        Ok(bytes) => Image::read(&bytes).err().map(|fault| explain(source, row, &fault)),
-        Err(error) => Some(error),
-    };
-    (0..source.count()).filter_map(|row| reason(row).map(|error| Failure { row, error })).collect()
+pub fn unreadable(source: &impl Source, interrupt: &Interrupt) -> Result<Vec<Failure>> {
+    let mut failures = Vec::new();
+    for row in 0..source.count() {
+        interrupt.check()?;
+        failures.extend(size_of(source, row).err().map(|error| Failure { row, error }));
+    }
+    Ok(failures)
 }
 
 /// Moves the images of `size` that did not fail to the front of `out` and says how many they are.

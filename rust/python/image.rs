@@ -154,7 +154,7 @@ fn fill<'py, T: Element + Copy + Send>(
     let out = buffer.as_slice_mut()?;
     let (kept, failures) = call::run(py, threads, |interrupt| {
         let Some(size) = size else {
-            return Ok((0, batch::unreadable(source)));
+            return Ok((0, batch::unreadable(source, interrupt)?));
         };
         let failures = work(size, out, interrupt)?;
         Ok((batch::close_gaps(out, size, &failures), failures))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fasttriplet.summary import Summary
 
 _WIDEST = 40  # parts of a timeline that fit beside the numbers
-_LEVELS = (" ▁▂▃▄▅▆▇█", " .:-=+*%#")  # the second where the terminal knows ASCII only
+_BLOCKS, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
 
 
 def facts(rows: Mapping[str, str]) -> None:
@@ -35,7 +35,7 @@ def timeline(summary: Summary) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     total = summary.seconds["total"]
-    levels = _LEVELS[not Console().encoding.startswith("utf")]
+    levels = _BLOCKS if Console().encoding.startswith("utf") else _ASCII
     stages = Table(title=f"{total:.2f} s in all", title_justify="left")
     stages.add_column("stage")
     for heading in ("images/s", "busy", "waited for"):
@@ -58,7 +58,7 @@ def timeline(summary: Summary) -> None:
 def _narrow(shares: list[float]) -> list[float]:
     if len(shares) <= _WIDEST:
         return shares
-    return [(a + b) / 2 for a, b in zip(shares[::2], [*shares[1::2], 0.0], strict=False)]
+    return [(a + b) / 2 for a, b in zip(shares[::2], [*shares[1::2], shares[-1]], strict=False)]
 
 
 def table(table: Table) -> None:
