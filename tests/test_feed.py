@@ -172,8 +172,8 @@ class Plain:
             # dropped triplets are nothing, while those that are kept go into a later batch
             if in_epoch == 0 or (self.tail == "drop" and len(self.batches) == before):
                 self.ended = True
-                return
-        if waiting:
+                break
+        if waiting:  # also before the error
             self.cut(waiting)
 
     def mine(self, bag: ft.Bag, epoch: int) -> list[tuple[int, int, int]]:
