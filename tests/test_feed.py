@@ -881,6 +881,8 @@ class NoImages(Model):
     def pause(self): ready()
 
 def ready(): print("ready", flush=True)
+
+ft.mine_rec, ft.Feed, ft.index_rec(rec)  # imports what they need: Ctrl-C comes later
 """
 
 

@@ -14,14 +14,24 @@ if TYPE_CHECKING:
     from fasttriplet.mining import MiningStats, Triplets, mine
     from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
     from fasttriplet.packing import Packed, pack
+    from fasttriplet.pairs_file import read_pairs, write_pairs
     from fasttriplet.pipeline import MineResult, mine_rec
     from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.summary import Progress, Summary
+    from fasttriplet.verification import (
+        DrawnPairs,
+        Verification,
+        draw_pairs,
+        verify_distances,
+        verify_pairs,
+        verify_rec,
+    )
 
 __all__ = [
     "Augment",
     "Bag",
     "Decoded",
+    "DrawnPairs",
     "Embedder",
     "Feed",
     "IRHeader",
@@ -39,11 +49,13 @@ __all__ = [
     "Summary",
     "TripletBatch",
     "Triplets",
+    "Verification",
     "__version__",
     "assemble",
     "bags",
     "decode_images",
     "decode_rows",
+    "draw_pairs",
     "epoch_seed",
     "index_rec",
     "inspect_rec",
@@ -51,7 +63,12 @@ __all__ = [
     "mine",
     "mine_rec",
     "pack",
+    "read_pairs",
     "triplet_seq",
+    "verify_distances",
+    "verify_pairs",
+    "verify_rec",
+    "write_pairs",
 ]
 
 # Where the other names are. They are imported at their first use, so that `fasttriplet --help` and a
@@ -65,9 +82,18 @@ _HOMES = {
     "mining": ("MiningStats", "Triplets", "mine"),
     "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
     "packing": ("Packed", "pack"),
+    "pairs_file": ("read_pairs", "write_pairs"),
     "pipeline": ("MineResult", "mine_rec"),
     "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "summary": ("Progress", "Summary"),
+    "verification": (
+        "DrawnPairs",
+        "Verification",
+        "draw_pairs",
+        "verify_distances",
+        "verify_pairs",
+        "verify_rec",
+    ),
 }
 
 

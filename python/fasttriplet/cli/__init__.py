@@ -22,7 +22,7 @@ import click
 
 from fasttriplet._core import __version__
 
-_COMMANDS = ("demo", "index", "mine", "pack")
+_COMMANDS = ("demo", "index", "mine", "pack", "pack-pairs", "verify")
 
 
 class _Commands(click.Group):
@@ -34,7 +34,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
         return command
 
 
