@@ -104,3 +104,34 @@ def test_wrong_arguments_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         triplet_loss(mx.sym.Variable("data"), margin, per_batch_size, kind)
+
+
+@pytest.mark.parametrize("kind", ["squared", "angular"])
+def test_the_metric_is_the_mean_over_devices(mx: Any, kind: Any) -> None:
+    """Two devices in a module, and the same by the formula."""
+    from fasttriplet.mxnet import TripletMetric  # noqa: PLC0415  needs MXNet
+
+    batch, margin = 12, 0.35
+    rows = np.random.default_rng(0).standard_normal((2 * batch, 5)).astype(np.float32)
+    symbol = triplet_loss(mx.sym.Variable("data") * 1, margin, batch, kind)
+    module = mx.mod.Module(symbol, context=[mx.cpu(0), mx.cpu(1)])
+    module.bind([("data", rows.shape)], [("softmax_label", (len(rows),))], for_training=False)
+    module.init_params()
+    metric = TripletMetric(margin, kind)
+    assert np.isnan(metric.get()[1]).all()
+    labels = [mx.nd.zeros(len(rows))]
+    for _ in range(2):
+        module.forward(mx.io.DataBatch([mx.nd.array(rows)], labels), is_train=False)
+        module.update_metric(metric, labels)
+    halves = np.split(rows.astype(np.float64), 2)
+    one_by_one = [
+        formula(half[at::4], margin, kind) for half in halves for at in range(4)
+    ]  # row t, t + 4, t + 8: one triplet
+    names, values = metric.get()
+    assert names == ["loss", "active", "norm"]
+    assert values[0] == pytest.approx(np.mean(one_by_one), rel=1e-5)
+    assert values[1] == pytest.approx(np.mean(np.array(one_by_one) > 0))
+    assert 0 < values[1] < 1
+    assert values[2] == pytest.approx(np.linalg.norm(rows, axis=1).mean(), rel=1e-5)
+    metric.reset()
+    assert np.isnan(metric.get()[1]).all()
