@@ -31,7 +31,7 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TripletBatch:
-    """Images of T triplets: the T anchors, then the positives, then the negatives.
+    """Images of T triplets: the T anchors, then the positives, then the negatives, of each device.
 
     Attributes
     ----------
@@ -71,12 +71,18 @@ class Feed:
         The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
         in the thread that iterates, between two batches.
     batch_size : int, default 60
-        Images of a batch, a multiple of 3.
+        Images of a batch, a multiple of 3 for each device.
+    devices : int, default 1
+        How many equal slices a batch has, each ``[anchors | positives | negatives]`` of its own triplets: for
+        a training that cuts batches for its devices.
     augment : Augment, optional
         Random changes of the images of batches, another one in each epoch. Those that are embedded for mining
         are not changed. By default none.
     epochs : int or None, default 1
         Passes over the dataset; None for no end.
+    first_epoch : int, default 0
+        The number of the first pass, which decides its order, picks and augmentation: to go on with a
+        training.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     tail : {"keep", "drop"}, default "keep"
@@ -125,8 +131,10 @@ class Feed:
         *,
         model: Embedder | str,
         batch_size: int = 60,
+        devices: int = 1,
         augment: Augment | None = None,
         epochs: int | None = 1,
+        first_epoch: int = 0,
         images_per_identity: int = 5,
         bag_size: int = 7200,
         boundary: Boundary = "keep",
@@ -144,10 +152,14 @@ class Feed:
         prefetch: int = 1,
         memory: int | None = None,
     ) -> None:
-        if whole_number("batch_size", batch_size, 3) % 3:
+        whole_number("devices", devices, 1)
+        if whole_number("batch_size", batch_size, 3) % (3 * devices):
+            each = "" if devices == 1 else f" for each of {devices} devices"
             raise ValueError(
-                f"batch_size must be a multiple of 3 (anchors, positives and negatives), not {batch_size}"
+                f"batch_size must be a multiple of 3 (anchors, positives and negatives){each}, not "
+                f"{batch_size}"
             )
+        whole_number("first_epoch", first_epoch, 0)
         if epochs is not None:
             whole_number("epochs", epochs, 1)
         if augment is not None and not isinstance(augment, Augment):
@@ -175,7 +187,8 @@ class Feed:
         )
         self._triplets_per_batch = batch_size // 3
         self._augment = augment
-        self._epochs = epochs
+        self._devices = devices
+        self._epochs, self._first_epoch = epochs, first_epoch
         self._tail = tail
         self._seed = seed
         self._line.open()
@@ -217,7 +230,7 @@ class Feed:
     def _run(self) -> Generator[TripletBatch, None, None]:
         line, size = self._line, self._triplets_per_batch
         carried: _Chosen | None = None
-        epoch, mined_in_epoch, gained_in_epoch, why = 0, 0, 0, None
+        epoch, mined_in_epoch, gained_in_epoch, why = self._first_epoch, 0, 0, None
         with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
             depth = line.depth(line.largest_bag)
             for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
@@ -253,7 +266,8 @@ class Feed:
         return self._line.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
-        for epoch in count() if self._epochs is None else range(self._epochs):
+        first = self._first_epoch
+        for epoch in count(first) if self._epochs is None else range(first, first + self._epochs):
             empty = True
             for part in self._line.parts(epoch):
                 empty = False
@@ -286,7 +300,9 @@ class Feed:
     def _assemble(self, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
         for chosen in batches:
             with self._line.summary.clock("assemble", beside=True):
-                rows = chosen.rows.T.ravel()  # all anchors first
+                # For each device all anchors first. The last, smaller batch may not come out even.
+                slices = np.array_split(chosen.rows, self._devices)
+                rows = np.concatenate([triplets.T.ravel() for triplets in slices])
                 ids, seed = chosen.ids[rows], epoch_seed(self._seed, chosen.epoch)
                 images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
                 batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)

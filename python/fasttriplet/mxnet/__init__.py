@@ -1,18 +1,21 @@
 """Everything that needs MXNet itself, imported only when it is used."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fasttriplet.mxnet.loss import triplet_loss
 
 if TYPE_CHECKING:
     from fasttriplet.mxnet.metric import TripletMetric
+    from fasttriplet.mxnet.triplet_iter import TripletIter
 
-__all__ = ["TripletMetric", "triplet_loss"]
+__all__ = ["TripletIter", "TripletMetric", "triplet_loss"]
+
+# Their base classes are MXNet's, which takes a second to import.
+_HOMES = {"TripletIter": "triplet_iter", "TripletMetric": "metric"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "TripletMetric":  # its base class is MXNet's, which takes a second to import
-        from fasttriplet.mxnet.metric import TripletMetric  # noqa: PLC0415
-
-        return TripletMetric
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
