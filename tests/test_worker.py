@@ -89,7 +89,7 @@ def test_a_timeline_keeps_the_busy_time_however_long_the_run(
 
 
 def test_a_narrow_timeline_is_the_means_of_neighbours() -> None:
-    assert _narrow([0.5] * 40) == [0.5] * 40
+    assert _narrow([0.5] * 32) == [0.5] * 32
     assert _narrow([1.0, 0.0] * 20 + [0.6]) == [0.5] * 20 + [0.6]
 
 

@@ -108,7 +108,8 @@ class Feed:
     Raises
     ------
     NoTripletsError
-        While iterating, after an epoch without any triplet; the message says why.
+        While iterating, after an epoch without any triplet, or with ``tail="drop"`` without a full batch; the
+        message says why.
     RecordError
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     RuntimeError

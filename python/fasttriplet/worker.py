@@ -52,8 +52,8 @@ class Worker:
     def result(self, future: Future[T]) -> T:
         """Wait for what was submitted."""
         self.check_process()
-        # Not without end: where the kernel hands Ctrl-C to another thread, Python's handler only leaves a
-        # note for the main thread, which does not read it in a lock.
+        # Not without end: Polars (2.1) installs a handler of SIGINT with SA_RESTART, after which Ctrl-C does
+        # not wake a thread that waits for a lock.
         while not wait([future], _POLL).done:
             pass
         try:

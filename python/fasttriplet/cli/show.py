@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from fasttriplet.summary import Summary
 
-_WIDEST = 40  # parts of a timeline that fit beside the numbers
+_WIDEST = 32  # parts of a timeline that fit beside the numbers
 _BLOCKS, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
 
 
@@ -37,7 +37,7 @@ def timeline(summary: Summary) -> None:
     total = summary.seconds["total"]
     levels = _BLOCKS if Console().encoding.startswith("utf") else _ASCII
     stages = Table(title=f"{total:.2f} s in all", title_justify="left")
-    stages.add_column("stage")
+    stages.add_column("stage", no_wrap=True)
     for heading in ("images/s", "busy", "waited for"):
         stages.add_column(heading, justify="right", no_wrap=True)
     stages.add_column("busy over time", no_wrap=True)

@@ -41,7 +41,7 @@ class Embedder(Protocol):
         rows : pl.DataFrame
             B rows of the index.
         images : (B, H, W, 3) uint8, or None
-            RGB, image i of row i; None if `needs_images` is false.
+            RGB, image i of row i, not to be changed; None if `needs_images` is false.
 
         Returns
         -------
