@@ -245,10 +245,9 @@ class Feed:
                 chosen = _Chosen.of(mined, images)
                 del images  # only `chosen` holds them now, and not while waiting for the next ones
                 mined_in_epoch += len(chosen)
-                gained_in_epoch += len(chosen)
                 batches, carried = chosen.cut(size, carried)
+                gained_in_epoch += size * len(batches) if self._tail == "drop" else len(chosen)
                 if self._tail == "drop":
-                    gained_in_epoch -= 0 if carried is None else len(carried)
                     carried = None
                 del chosen
                 yield from self._hand_out(assembler, batches)
