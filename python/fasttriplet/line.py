@@ -28,8 +28,8 @@ from fasttriplet.summary import Summary
 # takes 0.1 s, long against what a call costs.
 PART = 1024
 
-# Threads that decode and mine beside the one that feeds the network give way to it: where all cores are busy, it
-# would be woken late.
+# Threads that decode and mine beside the one that feeds the network give way to it: where all cores are busy,
+# it would be woken late.
 NICE = 5
 
 Images = NDArray[np.uint8] | None
