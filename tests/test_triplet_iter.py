@@ -138,10 +138,10 @@ def test_a_network_learns(make: Make, rec: Path) -> None:
             eval_metric=TripletMetric(0.3),
             optimizer="sgd",
             optimizer_params={"learning_rate": 0.05, "momentum": 0.9, "rescale_grad": 1.0},
-            num_epoch=3,
+            num_epoch=8,
             batch_end_callback=lambda state: losses.append(state.eval_metric.get()[1][0]),
         )
-    assert batches.epoch >= 3  # one of few triplets may be passed over
+    assert batches.epoch >= 8  # one of few triplets may be passed over
     assert np.isfinite(losses).all()
     after = auc(batches, rec)
     assert before < 0.7

@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 _FILTERS = (32, 64, 96, 128)
 _EPSILON = 2e-5  # of batch normalisation, InsightFace's
-_PRELU_SLOPE = 0.25  # "Delving Deep into Rectifiers"
 _PICTURES = 64  # from which running statistics are taken
 
 
 def small_convnet(embedding_size: int = 128) -> Any:
     """Build a network of four convolution blocks for small images.
 
-    Each block halves the sides: convolution 3 x 3 with stride 2, batch normalisation, PReLU; 32, 64, 96 and
+    Each block halves the sides: convolution 3 x 3 with stride 2, batch normalisation, ReLU; 32, 64, 96 and
     128 filters. Then ``fc1``, as InsightFace calls it: fully connected, batch-normalised. The network takes
     RGB 0..255 and normalises it itself.
 
@@ -49,7 +48,7 @@ def small_convnet(embedding_size: int = 128) -> Any:
             shape = {"num_filter": filters, "kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
             layer = mx.sym.Convolution(layer, name=f"{name}_conv", no_bias=True, **shape)
             layer = mx.sym.BatchNorm(layer, name=f"{name}_bn", fix_gamma=False, eps=_EPSILON, momentum=0.9)
-            layer = mx.sym.LeakyReLU(layer, name=f"{name}_prelu", act_type="prelu")
+            layer = mx.sym.Activation(layer, name=f"{name}_relu", act_type="relu")
         layer = mx.sym.FullyConnected(mx.sym.Flatten(layer), name="pre_fc1", num_hidden=embedding_size)
         return mx.sym.BatchNorm(layer, name="fc1", fix_gamma=True, eps=_EPSILON, momentum=0.9)
 
@@ -61,7 +60,7 @@ def save_untrained(
 
     The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015). The running
     statistics of batch normalisations are those of smooth random pictures: with zeros and ones there, the
-    embeddings of different faces had a mean cosine of 0.60, with these 0.26 (:func:`small_convnet`). The same
+    embeddings of different faces had a mean cosine of 0.71, with these 0.23 (:func:`small_convnet`). The same
     arguments give the same files.
 
     Parameters
@@ -112,7 +111,7 @@ def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDA
     if name.endswith("_weight"):
         return rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
     if name.endswith("_gamma"):
-        return np.full(shape, _PRELU_SLOPE if "prelu" in name else 1.0)
+        return np.ones(shape)
     return np.zeros(shape)
 
 
