@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from fasttriplet.checks import whole_number
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.images import OnError
-from fasttriplet.line import NICE, PART, Images, Line, Mined, Part
+from fasttriplet.line import NICE, PART, Images, Line, Mined, Part, image_ids
 from fasttriplet.mining import Band, Pairs, Pick
 from fasttriplet.order import Boundary, Tail, epoch_seed
 from fasttriplet.summary import Summary
@@ -99,11 +99,16 @@ class Feed:
         Most bytes of decoded images to hold, ahead and in use, by default ``prefetch + 1`` bags: a bag of
         7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead. Batches come on top,
         four at most, each of 150 kB an image of 112 x 112.
+    state : dict, optional
+        What :meth:`state_dict` of a feed with the same arguments gave: go on behind the batch that it had
+        handed out last.
 
     Attributes
     ----------
     summary : Summary
         What was done so far, and what the run waited for.
+    image_size : (int, int)
+        Height and width of the images.
 
     Raises
     ------
@@ -152,6 +157,7 @@ class Feed:
         threads: int | None = None,
         prefetch: int = 1,
         memory: int | None = None,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         whole_number("devices", devices, 1)
         if whole_number("batch_size", batch_size, 3) % (3 * devices):
@@ -194,12 +200,53 @@ class Feed:
         self._seed = seed
         self._line.open()
         self._line.depth(self._line.largest_bag)  # an error now, not when the training starts
+        self._arguments = {
+            "images": self._line.summary.images_indexed,
+            "batch_size": batch_size,
+            "devices": devices,
+            "augment": None if augment is None else asdict(augment),
+            "images_per_identity": images_per_identity,
+            "bag_size": bag_size,
+            "boundary": boundary,
+            "tail": tail,
+            "margin": margin,
+            "band": band,
+            "pick": pick,
+            "negatives_per_pair": negatives_per_pair,
+            "pairs": pairs,
+            "max_ap": max_ap,
+            "normalize": normalize,
+            "seed": seed,
+        }
+        self._start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
+        self._next = (self._start.epoch, self._start.bag)  # of the bags behind the last batch, the first
+        self._left: list[_Chosen] | None = None  # triplets behind the last batch
         self._batches = self._run()
 
     @property
     def summary(self) -> Summary:
         """What was done so far."""
         return self._line.summary
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self._line.image_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on behind the batch that was handed out last.
+
+        A feed that gets it as `state` hands out the batches that this one would have handed out, if the
+        model embeds as it would have: the model's own state is to be saved at the same moment.
+
+        Returns
+        -------
+        dict
+            Numbers, texts and one array: ``triplets``, (T, 3) int64, ids of what was mined and is still to be
+            handed out.
+        """
+        place = self._start if self._left is None else _Place.behind(*self._next, self._left)
+        return {"arguments": dict(self._arguments), **asdict(place)}
 
     def __iter__(self) -> Self:
         return self
@@ -229,11 +276,17 @@ class Feed:
         self.close()
 
     def _run(self) -> Generator[TripletBatch, None, None]:
-        line, size = self._line, self._triplets_per_batch
+        line, size, start = self._line, self._triplets_per_batch, self._start
         carried: _Chosen | None = None
-        epoch, mined_in_epoch, gained_in_epoch, why = self._first_epoch, 0, 0, None
+        # A feed stops behind a batch, so bags that lie behind have given triplets.
+        epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
+        after = start.epoch, start.bag
         with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
             depth = line.depth(line.largest_bag)
+            if len(start.triplets):
+                batches, carried = self._again(start).cut(size, None)
+                yield from self._hand_out(assembler, batches, carried, after)
+                del batches
             for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
                 if part.epoch != epoch:
                     if not gained_in_epoch:
@@ -250,10 +303,11 @@ class Feed:
                 if self._tail == "drop":
                     carried = None
                 del chosen
-                yield from self._hand_out(assembler, batches)
+                after = epoch, part.bag.number + 1
+                yield from self._hand_out(assembler, batches, carried, after)
                 del batches
             if carried is not None:
-                yield from self._hand_out(assembler, [carried])
+                yield from self._hand_out(assembler, [carried], None, after)
             if not gained_in_epoch:
                 raise self._nothing(mined_in_epoch, why)
 
@@ -266,15 +320,27 @@ class Feed:
         return self._line.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
-        first = self._first_epoch
-        for epoch in count(first) if self._epochs is None else range(first, first + self._epochs):
-            empty = True
-            for part in self._line.parts(epoch):
+        first, first_bag = self._start.epoch, self._start.bag
+        end = self._first_epoch + (self._epochs or 0)
+        for epoch in count(first) if self._epochs is None else range(first, end):
+            empty = first_bag == 0
+            for part in self._line.parts(epoch, first_bag=first_bag):
                 empty = False
                 yield part
                 del part
             if empty:
                 return
+            first_bag = 0
+
+    def _again(self, place: _Place) -> _Chosen:
+        """Triplets that were mined before, with their images."""
+        rows, images = self._line.again(place.triplets)
+        assert images is not None  # a line for training decodes them whatever the model
+        ids = image_ids(rows)
+        order = np.argsort(ids)
+        positions = order[np.searchsorted(ids, place.triplets, sorter=order)]
+        labels = rows["label"].to_numpy()
+        return _Chosen(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
 
     def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
         line = self._line
@@ -288,11 +354,16 @@ class Feed:
         line.summary.triplets += len(mined.triplets)
         return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._seed, part.epoch)))
 
-    def _hand_out(self, assembler: Worker, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
+    def _hand_out(
+        self, assembler: Worker, batches: list[_Chosen], carried: _Chosen | None, after: tuple[int, int]
+    ) -> Generator[TripletBatch, None, None]:
         summary = self._line.summary
         waiting = partial(summary.waiting, "assemble")
+        left = [*batches, *([] if carried is None else [carried])]
         for batch in Ahead(assembler, self._assemble(batches), _BATCHES_AHEAD, waiting):
             summary.batches += 1
+            del left[0]
+            self._next, self._left = after, left
             with summary.clock("train"):
                 yield batch
             del batch  # not to be held while waiting for the next one
@@ -307,6 +378,41 @@ class Feed:
                 images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
                 batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
             yield batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Behind a batch: the next bag to mine, and triplets (T, 3) of one before it that are to come first."""
+
+    epoch: int
+    bag: int
+    triplets_epoch: int = 0
+    triplets_bag: int = 0
+    triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+
+    @classmethod
+    def behind(cls, epoch: int, bag: int, left: list[_Chosen]) -> _Place:
+        """Where there are only these triplets before the next bag."""
+        if not left:
+            return cls(epoch, bag)
+        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in left])
+        return cls(epoch, bag, left[-1].epoch, left[-1].bag, ids)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
+        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
+        names = [place.name for place in fields(cls)]
+        if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
+            raise ValueError("state must be what state_dict() of a Feed gave")
+        for name, value in arguments.items():
+            before = state["arguments"].get(name)
+            if before != value:
+                raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
+        triplets = np.asarray(state["triplets"])
+        if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
+            raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
+        numbers = {name: whole_number(f"state: {name}", state[name], 0) for name in names[:-1]}
+        return cls(**numbers, triplets=triplets)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

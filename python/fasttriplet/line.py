@@ -177,6 +177,11 @@ class Line:
                 if self._size is not None:
                     break
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images; (0, 0) if there are none."""
+        return self._size or (0, 0)
+
     def waiting_for_images(self) -> AbstractContextManager[None]:
         """What to enter while waiting for :meth:`parts`."""
         return self.summary.waiting("decode" if self._decodes else "index")
@@ -214,8 +219,10 @@ class Line:
         seq = triplet_seq(self._index, self._images_per_identity, self._seed, epoch)
         return list(bags(seq, self._bag_size, self._boundary, self._tail))
 
-    def parts(self, epoch: int, images: int | None = None) -> Generator[tuple[Part, Images], None, None]:
-        """Decode one epoch, bag by bag, in parts of so many images or as whole bags.
+    def parts(
+        self, epoch: int, images: int | None = None, *, first_bag: int = 0
+    ) -> Generator[tuple[Part, Images], None, None]:
+        """Decode one epoch from some bag on, bag by bag, in parts of so many images or as whole bags.
 
         Yields
         ------
@@ -226,7 +233,7 @@ class Line:
         with self.summary.clock("index", beside=True):
             in_epoch = self._bags(epoch)
         images_of_epoch = sum(bag.rows.height for bag in in_epoch)
-        for bag in in_epoch:
+        for bag in in_epoch[first_bag:]:
             step = bag.rows.height if images is None else images
             for start in range(0, bag.rows.height, step):
                 rows, pixels = self._decode(bag.rows[start : start + step])
@@ -245,6 +252,22 @@ class Line:
             failed = (str(error) for _, error in decoded.failed)
             self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
         return rows[decoded.kept], decoded.pixels
+
+    def again(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
+        """Decode the images that have these ids, in the order of the index.
+
+        Raises
+        ------
+        ValueError
+            If there is no such image, or it is one that is left out.
+        """
+        rows, images = self._decode(self._index.filter(np.isin(image_ids(self._index), ids)))
+        if (missing := np.setdiff1d(ids, image_ids(rows))).size:
+            raise ValueError(
+                f"state: {', '.join(map(str, self.paths))} has no image with the id {missing[0]}, of which "
+                f"triplets were mined; was the dataset changed?"
+            )
+        return rows, images
 
     def embed(self, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:
         """Embed images that were decoded."""
