@@ -170,9 +170,8 @@ def test_what_cannot_be_embedded_is_said(make: Make) -> None:
     batches, _ = make(bind=False)
     with pytest.raises(ValueError, match="bind it and give it weights"):
         next(batches)
-    batches, _ = make(data_shape=(3, 32, 32))
     with pytest.raises(ValueError, match=r"the images are 24 x 24 .* data_shape says 32 x 32"):
-        next(batches)
+        make(data_shape=(3, 32, 32))
 
 
 def test_an_epoch_without_a_triplet_ends_with_the_reason(make: Make) -> None:

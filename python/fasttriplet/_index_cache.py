@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from fasttriplet.files import replacing
 
 # Raised whenever the frame, the facts or how they are found change.
 FORMAT = 1
@@ -66,7 +67,7 @@ def store(rec: Path, current: dict[str, Any], index: pl.DataFrame, facts: Any) -
         checksum, place = _checksum(buffer.getvalue())
         buffer.seek(place.start)
         buffer.write(checksum)
-        with _replacing(cache_path(rec)) as temporary:
+        with replacing(cache_path(rec)) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
 
@@ -77,14 +78,3 @@ def _checksum(content: bytes) -> tuple[bytes, slice]:
     view = memoryview(content)
     checksum = zlib.crc32(view[place.stop :], zlib.crc32(view[: place.start]))
     return b"%08x" % checksum, place
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name that becomes `path` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,8 +7,7 @@ import io
 import os
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet.contents import instead_of
+from fasttriplet.files import replacing
 
 _KIND = "a .bin file of verification pairs"
 _REC_MAGIC = b"\x0a\x23\xd7\xce"
@@ -123,26 +123,6 @@ def write_pairs(
     encoded, truth = _checked(str(path), list(images), same)
     with replacing(path) as unfinished, unfinished.open("wb") as file:
         pickle.dump((encoded, truth.tolist()), file, protocol=2)
-
-
-def check_can_be_written(path: Path) -> None:
-    """Raise an OSError if `path` is a folder, or in none."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to it at the end, and removed after an exception."""
-    check_can_be_written(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class _Unfit(Exception):  # noqa: N818  a finding, whose text goes on after the name of the file

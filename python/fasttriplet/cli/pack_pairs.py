@@ -58,7 +58,8 @@ def pack_pairs(
         raise click.UsageError("--folder goes with --list")
     if out.exists() and not overwrite:
         raise ValueError(f"{out}: exists already; --overwrite replaces it")
-    from fasttriplet.pairs_file import check_can_be_written, write_pairs  # noqa: PLC0415  not for --help
+    from fasttriplet.files import check_can_be_written  # noqa: PLC0415  not for --help
+    from fasttriplet.pairs_file import write_pairs  # noqa: PLC0415
 
     check_can_be_written(out)  # before anything is read
     if listing is not None:

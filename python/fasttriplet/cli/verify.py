@@ -95,7 +95,7 @@ def verify(
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
-    from fasttriplet.pairs_file import check_can_be_written  # noqa: PLC0415  not for --help
+    from fasttriplet.files import check_can_be_written  # noqa: PLC0415  not for --help
 
     if roc is not None:  # before minutes of embedding
         _figure()
@@ -204,7 +204,7 @@ def _figure() -> Any:
 
 
 def _draw(found: Mapping[str, Verification], path: Path) -> None:
-    from fasttriplet.pairs_file import replacing  # noqa: PLC0415
+    from fasttriplet.files import replacing  # noqa: PLC0415
 
     figure = _figure()(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fasttriplet.augment import assemble
-from fasttriplet.embedders.base import check_finite, check_images
 from fasttriplet.feed import Feed, TripletBatch
 from fasttriplet.mxnet.compat import import_mxnet
-
-if TYPE_CHECKING:
-    import polars as pl
-    from numpy.typing import NDArray
+from fasttriplet.mxnet.module_embedder import ModuleEmbedder
 
 _mx: Any = import_mxnet()
 
@@ -82,7 +77,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         self.provide_label = [_mx.io.DataDesc(label_name, (batch_size,))]
         self._rec = rec
         self._options = options | {
-            "model": _Training(module, (data_shape[1], data_shape[2])),
+            "model": ModuleEmbedder(module),
             "batch_size": batch_size,
             "devices": devices,
             "epochs": None,
@@ -90,6 +85,13 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         self._epoch = first_epoch
         self._ahead: TripletBatch | None = None  # the first batch of another epoch
         self._feed = self._open()
+        height, width = self._feed.image_size
+        if (height, width) != tuple(data_shape[1:]):
+            self._feed.close()
+            raise ValueError(
+                f"the images are {height} x {width} (H x W), and data_shape says "
+                f"{data_shape[1]} x {data_shape[2]}"
+            )
 
     def _open(self) -> Feed:
         return Feed(self._rec, first_epoch=self._epoch, **self._options)
@@ -141,41 +143,3 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     def close(self) -> None:
         """End the threads that read ahead."""
         self._feed.close()
-
-
-class _Training:
-    """The module that is being trained, as an embedder."""
-
-    needs_images = True
-    description = "the MXNet module that is being trained"
-
-    def __init__(self, module: Any, size: tuple[int, int]) -> None:
-        self._module = module
-        self._size = size
-
-    def prepare(self, index: pl.DataFrame) -> None:
-        """Nothing: the module is not bound yet."""
-
-    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Run the module over images, without training it."""
-        images = check_images(rows, images)
-        if images.shape[1:3] != self._size:
-            (height, width), (high, wide) = images.shape[1:3], self._size
-            raise ValueError(
-                f"the images are {height} x {width} (H x W), and data_shape says {high} x {wide}"
-            )
-        if not (self._module.binded and self._module.params_initialized):
-            raise ValueError(
-                "the module embeds the images: bind it and give it weights before the first batch"
-            )
-        at_once = self._module.data_shapes[0].shape[0]
-        batch = np.zeros((at_once, 3, *self._size), dtype=np.float32)
-        embedded = []
-        for start in range(0, len(images), at_once):
-            some = images[start : start + at_once]
-            assemble(some, out=batch[: len(some)])
-            self._module.forward(_mx.io.DataBatch([_mx.nd.array(batch)]), is_train=False)
-            embedded.append(self._module.get_outputs()[0].asnumpy()[: len(some)])
-        embeddings: NDArray[np.float32] = np.concatenate(embedded)
-        check_finite(embeddings, rows, self.description)
-        return embeddings
