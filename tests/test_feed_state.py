@@ -27,7 +27,7 @@ def rec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stored(state: dict[str, Any]) -> dict[str, Any]:
     """As it comes back from a file."""
     numbers = json.dumps({name: value for name, value in state.items() if name != "triplets"})
-    return json.loads(numbers) | {"triplets": state["triplets"].copy()}
+    return {**json.loads(numbers), "triplets": state["triplets"].copy()}
 
 
 def same(one: ft.TripletBatch, other: ft.TripletBatch) -> bool:
@@ -50,10 +50,8 @@ def same(one: ft.TripletBatch, other: ft.TripletBatch) -> bool:
     behind=st.integers(0, 40),
     again=st.integers(0, 10),
 )
-def test_the_rest_is_the_same(
-    rec: Path, first_epoch: int, epochs: int | None, mirror: bool, behind: int, again: int, **options: Any
-) -> None:
-    options |= {"augment": ft.Augment(mirror=mirror), "epochs": epochs, "first_epoch": first_epoch}
+def test_the_rest_is_the_same(rec: Path, mirror: bool, behind: int, again: int, **options: Any) -> None:
+    options["augment"] = ft.Augment(mirror=mirror)
 
     def run(state: dict[str, Any] | None, most: int) -> tuple[list[ft.TripletBatch], dict[str, Any], bool]:
         found = []

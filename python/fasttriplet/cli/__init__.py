@@ -22,7 +22,7 @@ import click
 
 from fasttriplet._core import __version__
 
-_COMMANDS = ("demo", "index", "mine", "pack", "pack-pairs", "verify")
+_COMMANDS = ("demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
 class _Commands(click.Group):

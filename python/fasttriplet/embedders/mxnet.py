@@ -16,6 +16,7 @@ from fasttriplet.embedders.base import check_finite, check_images
 from fasttriplet.errors import SpecError
 from fasttriplet.mxnet.checkpoint import Checkpoint, epochs_beside, load_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
+from fasttriplet.mxnet.devices import contexts, name_of
 from fasttriplet.mxnet.outputs import find_data, find_embedding
 from fasttriplet.mxnet.quiet import quiet
 
@@ -79,7 +80,7 @@ class MXNetEmbedder:
         self._arguments = {"output": output, "batch_size": batch_size, "devices": devices}
         self.prefix = os.fspath(prefix)
         self.epoch = epoch
-        self._contexts = _contexts(devices)
+        self._contexts = contexts(devices)
         self.batch_size = _batch_size(batch_size, self._contexts)
         self._checkpoint = load_checkpoint(prefix, epoch)
         try:
@@ -107,7 +108,7 @@ class MXNetEmbedder:
     @property
     def devices(self) -> list[str]:
         """Where the network runs, such as ``["cpu"]`` or ``["gpu:0", "gpu:1"]``."""
-        return ["cpu" if c.device_type == "cpu" else f"gpu:{c.device_id}" for c in self._contexts]
+        return list(map(name_of, self._contexts))
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Do nothing: the network is set up when the size of the images is known."""
@@ -226,32 +227,6 @@ def parse_spec(text: str) -> tuple[str, int, str | None]:
     else:
         msg += ", for example mxnet:models/model,0"
     raise SpecError(msg)
-
-
-def _contexts(devices: str | Sequence[str] | None) -> list[Any]:
-    mx = import_mxnet()
-    try:
-        count = mx.context.num_gpus()
-    except mx.base.MXNetError:  # built for CUDA, but there is no driver
-        count = 0
-    if devices is None:
-        devices = "gpu" if count else "cpu"
-    names = [devices] if isinstance(devices, str) else list(devices)
-    if names == ["cpu"]:
-        return [mx.cpu()]
-    numbers: list[int] = []
-    for name in names:
-        match = re.fullmatch(r"gpu(?::(\d+(?:,\d+)*))?", name)
-        if not match:
-            raise ValueError(f"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'; got {devices!r}")
-        numbers += map(int, match[1].split(",")) if match[1] else range(count)
-    if not count:
-        raise ValueError(
-            f"devices {devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
-        )
-    if not numbers or max(numbers) >= count or len(set(numbers)) != len(numbers):
-        raise ValueError(f"devices {devices!r}: name each GPU once; there are {count}, numbered from 0")
-    return [mx.gpu(number) for number in numbers]
 
 
 def _batch_size(wanted: int | None, contexts: list[Any]) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fasttriplet.checks import whole_number
 from fasttriplet.contents import instead_of
+from fasttriplet.files import replacing
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.quiet import quiet
 
@@ -93,6 +95,35 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
         symbol_path=symbol_path,
         params_path=params_path,
     )
+
+
+def save_checkpoint(
+    prefix: str | os.PathLike[str],
+    epoch: int,
+    symbol: Any,
+    arg_params: Mapping[str, Any],
+    aux_params: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint, each file under another name and then renamed.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    mx = import_mxnet()
+    params = {f"arg:{name}": value for name, value in arg_params.items()}
+    params |= {f"aux:{name}": value for name, value in aux_params.items()}
+    _write(Path(f"{os.fspath(prefix)}-symbol.json"), symbol.save)
+    _write(Path(f"{os.fspath(prefix)}-{epoch:04d}.params"), lambda path: mx.nd.save(path, params))
+
+
+def _write(path: Path, save: Callable[[str], None]) -> None:
+    with replacing(path) as unfinished:
+        try:
+            save(str(unfinished))
+        except import_mxnet().base.MXNetError as error:  # how MXNet reports what the disk refuses
+            raise OSError(f"cannot write {path}") from error
 
 
 def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:

@@ -35,8 +35,7 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
 
     def reset(self) -> None:
         """Begin anew."""
-        self._loss = self._active = self._norm = 0.0
-        self._triplets = 0
+        self.sums = [0.0] * 4  # of losses, active triplets, norms; triplets
 
     def update(self, labels: Any, preds: Sequence[Any]) -> None:  # noqa: ARG002  the names are MXNet's
         """Count the batch of one device.
@@ -49,14 +48,14 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
             Embedding (3T, D), labels (3T,), loss (1,).
         """
         embedding, _, loss = (output.asnumpy() for output in preds)
-        norms = np.linalg.norm(embedding, axis=1)
-        anchor, positive, negative = np.split(embedding / np.maximum(norms, 1e-10)[:, None], 3)
-        d_ap, d_an = (self._distance(anchor, other) for other in (positive, negative))
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite says enough
+            norms = np.linalg.norm(embedding, axis=1)
+            anchor, positive, negative = np.split(embedding / np.maximum(norms, 1e-10)[:, None], 3)
+            d_ap, d_an = (self._distance(anchor, other) for other in (positive, negative))
         triplets = len(anchor)
-        self._loss += float(loss.mean()) * triplets
-        self._active += float(np.count_nonzero(d_ap - d_an + self._margin > 0))
-        self._norm += float(norms.mean()) * triplets
-        self._triplets += triplets
+        active = float(np.count_nonzero(d_ap - d_an + self._margin > 0))
+        of_batch = (float(loss.mean()) * triplets, active, float(norms.mean()) * triplets, triplets)
+        self.sums = [total + more for total, more in zip(self.sums, of_batch, strict=True)]
 
     def _distance(self, rows: Any, others: Any) -> Any:
         if self._kind == "squared":
@@ -74,6 +73,6 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
             Means over the triplets since the last reset: of the loss, of whether it is above 0, and of the L2
             norms of the embeddings.
         """
-        sums = (self._loss, self._active, self._norm)
-        values = [total / self._triplets if self._triplets else float("nan") for total in sums]
+        *sums, triplets = self.sums
+        values = [total / triplets if triplets else float("nan") for total in sums]
         return ["loss", "active", "norm"], values

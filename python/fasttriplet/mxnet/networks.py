@@ -159,3 +159,10 @@ def _write(path: Path, save: Callable[[str], None]) -> None:
         raise OSError(f"cannot write {path}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def build_network(name: str, image_size: tuple[int, int], embedding_size: int = 128) -> Any:  # noqa: ARG001
+    """Build a network by its name."""
+    if name != "small":
+        raise ValueError(f"network must be small, not {name!r}")
+    return small_convnet(embedding_size)

@@ -1,0 +1,66 @@
+"""The network that a training begins with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fasttriplet.contents import instead_of
+from fasttriplet.mxnet.checkpoint import load_checkpoint
+from fasttriplet.mxnet.compat import import_mxnet
+from fasttriplet.mxnet.networks import build_network
+from fasttriplet.mxnet.outputs import find_data, find_embedding
+from fasttriplet.mxnet.quiet import quiet
+from fasttriplet.mxnet.training.settings import TrainSettings
+
+
+def network(settings: TrainSettings, image_size: tuple[int, int]) -> Any:
+    """The network without a loss: its input is ``data``, its output the embedding.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the name is not known, the file holds no symbol, or its embedding cannot be told.
+    """
+    if settings.network is not None:
+        return build_network(settings.network, image_size, settings.embedding_size)
+    assert settings.symbol is not None
+    path = Path(settings.symbol)
+    if not path.is_file():
+        raise FileNotFoundError(f"no network at {path}")
+    mx = import_mxnet()
+    with quiet():
+        try:
+            symbol = mx.sym.load(str(path))
+        except (mx.base.MXNetError, UnicodeDecodeError) as error:
+            raise ValueError(instead_of(path, "an MXNet symbol")) from error
+    # Without a file of weights, all that is neither the image nor a label is one.
+    params = [name for name in symbol.list_arguments() if name != "data" and not name.endswith("label")]
+    try:
+        if find_data(symbol, params) != "data":
+            raise ValueError("the input for images must be called data")
+        output = find_embedding(symbol, data="data", params=params)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return symbol.get_internals()[output]
+
+
+def pretrained(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and running statistics to begin with, by name; none if none are asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such checkpoint.
+    ValueError
+        If it is not named as it should be, or damaged.
+    """
+    if settings.pretrained is None:
+        return {}, {}
+    prefix, _, epoch = settings.pretrained.rpartition(",")
+    if not prefix or not epoch.isdecimal():
+        raise ValueError(f"pretrained must be PREFIX,EPOCH, not {settings.pretrained!r}")
+    checkpoint = load_checkpoint(prefix, int(epoch))
+    return checkpoint.arg_params, checkpoint.aux_params
