@@ -154,6 +154,7 @@ def test_a_network_learns(make: Make, rec: Path) -> None:
         ({"data_shape": (1, 24, 24)}, r"data_shape must be \(3, height, width\)"),
         ({"epochs": 2}, "epochs cannot be chosen"),
         ({"tail": "drop"}, "tail cannot be chosen"),
+        ({"state": {}}, "state cannot be chosen"),
         ({"batch_size": 15, "devices": 2}, "multiple of 3 .* for each of 2 devices, not 15"),
         ({"bag_size": 2}, "bag_size"),
     ],
@@ -164,6 +165,25 @@ def test_wrong_options_are_named(mx: Any, rec: Path, options: dict[str, Any], me
     module = mx.mod.Module(triplet_loss(small_convnet(16), 0.3, 12))
     with pytest.raises(ValueError, match=message):
         TripletIter(rec, module, **{"data_shape": SHAPE} | options)
+
+
+def test_a_pass_may_give_less_than_a_batch(mx: Any, tmp_path: Path) -> None:
+    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
+
+    rec = write_rec(tmp_path / "few.rec", identities(4, 2))
+    symbol = triplet_loss(small_convnet(16), 4.0, 24)
+    module = mx.mod.Module(symbol, context=mx.cpu())
+    batches = TripletIter(rec, module, data_shape=SHAPE, batch_size=24, bag_size=8, margin=4.0)
+    module.bind(batches.provide_data, batches.provide_label)
+    module.init_params(mx.init.Xavier())
+    epochs = []
+    for _ in range(3):
+        assert len(list(batches)) == 1
+        epochs.append(batches.epoch)
+        batches.reset()
+    batches.close()
+    assert epochs[0] >= 1  # 4 pairs a pass, 8 to a batch
+    assert epochs == sorted(set(epochs))
 
 
 def test_what_cannot_be_embedded_is_said(make: Make) -> None:

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 from fasttriplet.mxnet.loss import triplet_loss
 
 if TYPE_CHECKING:
+    from fasttriplet.mxnet.face_image_iter import FaceImageIter
     from fasttriplet.mxnet.metric import TripletMetric
     from fasttriplet.mxnet.triplet_iter import TripletIter
 
-__all__ = ["TripletIter", "TripletMetric", "triplet_loss"]
+__all__ = ["FaceImageIter", "TripletIter", "TripletMetric", "triplet_loss"]
 
 # Their base classes are MXNet's, which takes a second to import.
-_HOMES = {"TripletIter": "triplet_iter", "TripletMetric": "metric"}
+_HOMES = {
+    "FaceImageIter": "face_image_iter",
+    "TripletIter": "triplet_iter",
+    "TripletMetric": "metric",
+}
 
 
 def __getattr__(name: str) -> Any:

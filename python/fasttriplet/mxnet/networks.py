@@ -1,26 +1,26 @@
-"""Small networks, for a first run and for tests."""
+"""Networks to train: a small one for first runs, and MobileFaceNet."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
+from fasttriplet.checks import image_size as checked_size
+from fasttriplet.checks import one_of, whole_number
 from fasttriplet.mxnet.compat import import_mxnet
-from fasttriplet.mxnet.quiet import quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
+PReLU = Literal["convolutions", "operator"]
 
-_FILTERS = (32, 64, 96, 128)
-_EPSILON = 2e-5  # of batch normalisation, InsightFace's
-_PICTURES = 64  # from which running statistics are taken
+# Of batch normalisation, as in InsightFace's MobileFaceNet. They must differ: MXNet 1.9.1 on a CPU ends the
+# process (SIGSEGV) when it infers a normalisation of (B, D) behind one of (B, D, 1, 1) with the same epsilon.
+_EPSILON, _EPSILON_OF_EMBEDDING = 1e-3, 2e-5
+_SMALL_FILTERS = (32, 64, 96, 128)
+# Of the bottlenecks in table 1 of the paper: expansion t, channels c, repetitions n, stride s of the first.
+_BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+_LAST_FILTERS = 512
+_SHRINKS = 16  # MobileFaceNet's sides, by four convolutions of stride 2, each rounding up
 
 
 def small_convnet(embedding_size: int = 128) -> Any:
@@ -39,130 +39,183 @@ def small_convnet(embedding_size: int = 128) -> Any:
     -------
     mxnet.symbol.Symbol
         Input ``data`` (B, 3, H, W), output ``fc1`` (B, D).
-    """
-    mx = import_mxnet()
-    with mx.name.NameManager():  # the same names, however many networks the process has built before
-        layer = (mx.sym.Variable("data") - 127.5) * 0.0078125
-        for number, filters in enumerate(_FILTERS, start=1):
-            name = f"block{number}"
-            shape = {"num_filter": filters, "kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
-            layer = mx.sym.Convolution(layer, name=f"{name}_conv", no_bias=True, **shape)
-            layer = mx.sym.BatchNorm(layer, name=f"{name}_bn", fix_gamma=False, eps=_EPSILON, momentum=0.9)
-            layer = mx.sym.Activation(layer, name=f"{name}_relu", act_type="relu")
-        layer = mx.sym.FullyConnected(mx.sym.Flatten(layer), name="pre_fc1", num_hidden=embedding_size)
-        return mx.sym.BatchNorm(layer, name="fc1", fix_gamma=True, eps=_EPSILON, momentum=0.9)
-
-
-def save_untrained(
-    prefix: str | os.PathLike[str], symbol: Any, image_size: tuple[int, int], *, seed: int = 0
-) -> None:
-    """Give a network random weights and save it as epoch 0 of a checkpoint.
-
-    The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015). The running
-    statistics of batch normalisations are those of smooth random pictures: with zeros and ones there, the
-    embeddings of different faces had a mean cosine of 0.71, with these 0.23 (:func:`small_convnet`). The same
-    arguments give the same files.
-
-    Parameters
-    ----------
-    prefix : path
-        Path without ``-symbol.json`` and ``-0000.params``; the folder must exist.
-    symbol : mxnet.symbol.Symbol
-        A network with the input ``data`` and no labels, such as :func:`small_convnet`.
-    image_size : (int, int)
-        Height and width of the images.
-    seed : int, default 0
-        Of the weights and pictures.
 
     Raises
     ------
     ImportError
         If MXNet cannot be imported.
-    OSError
-        If the files cannot be written.
     ValueError
-        If the network has labels, or does not take images of this size.
+        If `embedding_size` is not a whole number of at least 1.
+    """
+    embedding_size = whole_number("embedding_size", embedding_size, 1)
+    mx = import_mxnet()
+    with mx.name.NameManager():  # the same names, however many networks the process has built before
+        layer = _normalised_images()
+        for number, filters in enumerate(_SMALL_FILTERS, start=1):
+            layer = _convolution(layer, f"block{number}", filters, (3, 3), stride=2)
+            layer = mx.sym.Activation(layer, name=f"block{number}_relu", act_type="relu")
+        layer = mx.sym.FullyConnected(mx.sym.Flatten(layer), name="pre_fc1", num_hidden=embedding_size)
+        return _embedding(layer)
+
+
+def mobilefacenet(
+    embedding_size: int = 128,
+    image_size: tuple[int, int] = (112, 112),
+    *,
+    prelu: PReLU = "convolutions",
+) -> Any:
+    """Build MobileFaceNet.
+
+    The network of Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification on
+    Mobile Devices", 2018, table 1: 0.99 million parameters for embeddings of 128 numbers. It takes RGB
+    0..255 and normalises it itself.
+
+    Parameters
+    ----------
+    embedding_size : int, default 128
+        D.
+    image_size : (int, int), default (112, 112)
+        Height and width of the images. The global depthwise convolution has one weight for each place of the
+        last map, whose sides are a 16th of these, rounded up.
+    prelu : {"convolutions", "operator"}, default "convolutions"
+        How PReLU is computed: as the sum of two depthwise convolutions, which is many times as fast on a CPU,
+        or by MXNet's operator, which is one kernel on a GPU and what other tools know. The weights have the
+        same names and shapes, and one network can take those of the other.
+
+    Returns
+    -------
+    mxnet.symbol.Symbol
+        Input ``data`` (B, 3, H, W), output ``fc1`` (B, D).
+
+    Raises
+    ------
+    ImportError
+        If MXNet cannot be imported.
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    As in InsightFace's networks, the embedding is batch-normalised without a learned factor.
+    """
+    embedding_size = whole_number("embedding_size", embedding_size, 1)
+    height, width = checked_size(image_size)
+    one_of("prelu", prelu, get_args(PReLU))
+    mx = import_mxnet()
+
+    def activated(layer: Any, name: str, filters: int, kernel: tuple[int, int], **options: int) -> Any:
+        return _prelu(_convolution(layer, name, filters, kernel, **options), f"{name}_prelu", filters, prelu)
+
+    with mx.name.NameManager():
+        layer = activated(_normalised_images(), "conv1", 64, (3, 3), stride=2)
+        layer = activated(layer, "conv2", 64, (3, 3), groups=64)
+        channels, number = 64, 0
+        for expansion, filters, repetitions, first_stride in _BOTTLENECKS:
+            for stride in (first_stride, *[1] * (repetitions - 1)):
+                number += 1
+                name, inside = f"bottleneck{number}", channels * expansion
+                inner = activated(layer, f"{name}_expand", inside, (1, 1))
+                inner = activated(inner, f"{name}_depthwise", inside, (3, 3), stride=stride, groups=inside)
+                inner = _convolution(inner, f"{name}_project", filters, (1, 1))
+                residual = stride == 1 and channels == filters
+                layer = mx.sym.elemwise_add(inner, layer, name=f"{name}_add") if residual else inner
+                channels = filters
+        layer = activated(layer, "conv3", _LAST_FILTERS, (1, 1))
+        last_map = (-(-height // _SHRINKS), -(-width // _SHRINKS))
+        layer = _convolution(layer, "gdc", _LAST_FILTERS, last_map, groups=_LAST_FILTERS, padded=False)
+        # The shape is given so that images of another size are an error, and no wider layer.
+        weight = mx.sym.Variable("pre_fc1_weight", shape=(embedding_size, _LAST_FILTERS))
+        layer = mx.sym.FullyConnected(
+            mx.sym.Flatten(layer), weight=weight, name="pre_fc1", num_hidden=embedding_size, no_bias=True
+        )
+        return _embedding(layer)
+
+
+NETWORKS: dict[str, Callable[[tuple[int, int], int], Any]] = {
+    "small": lambda _, embedding_size: small_convnet(embedding_size),
+    "mobilefacenet": lambda image_size, embedding_size: mobilefacenet(embedding_size, image_size),
+}
+"""The networks by name: what builds each for images (H, W) and D."""
+
+
+def build_network(name: str, image_size: tuple[int, int], embedding_size: int = 128) -> Any:
+    """Build a network by its name.
+
+    Parameters
+    ----------
+    name : {"small", "mobilefacenet"}
+        A name in :data:`NETWORKS`.
+    image_size : (int, int)
+        Height and width of the images.
+    embedding_size : int, default 128
+        D.
+
+    Returns
+    -------
+    mxnet.symbol.Symbol
+        Input ``data`` (B, 3, H, W), output ``fc1`` (B, D).
+
+    Raises
+    ------
+    ImportError
+        If MXNet cannot be imported.
+    ValueError
+        If there is no network of that name, or a size is out of its range.
+    """
+    one_of("network", name, tuple(NETWORKS))
+    return NETWORKS[name](checked_size(image_size), embedding_size)
+
+
+def _normalised_images() -> Any:
+    return (import_mxnet().sym.Variable("data") - 127.5) * 0.0078125
+
+
+def _convolution(
+    layer: Any,
+    name: str,
+    filters: int,
+    kernel: tuple[int, int],
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    padded: bool = True,
+) -> Any:
+    """Convolution and batch normalisation."""
+    mx = import_mxnet()
+    layer = mx.sym.Convolution(
+        layer,
+        name=f"{name}_conv",
+        num_filter=filters,
+        kernel=kernel,
+        stride=(stride, stride),
+        pad=(kernel[0] // 2, kernel[1] // 2) if padded else (0, 0),
+        num_group=groups,
+        no_bias=True,
+    )
+    return mx.sym.BatchNorm(layer, name=f"{name}_bn", fix_gamma=False, eps=_EPSILON, momentum=0.9)
+
+
+def _embedding(layer: Any) -> Any:
+    return import_mxnet().sym.BatchNorm(
+        layer, name="fc1", fix_gamma=True, eps=_EPSILON_OF_EMBEDDING, momentum=0.9
+    )
+
+
+def _prelu(layer: Any, name: str, channels: int, by: PReLU) -> Any:
+    """``max(x, 0) + slope * min(x, 0)`` with a learned slope for each channel, at first 0.25.
+
+    He et al., "Delving Deep into Rectifiers", 2015.
     """
     mx = import_mxnet()
-    rng = np.random.default_rng(seed)
-    height, width = image_size
-    try:
-        arg_shapes, _, aux_shapes = symbol.infer_shape_partial(data=(_PICTURES, 3, height, width))
-    except mx.base.MXNetError as error:
-        raise ValueError(f"the network does not take images of {height} x {width} (H x W)") from error
-    shapes = dict(zip(symbol.list_arguments(), arg_shapes, strict=True))
-    if unknown := [name for name, shape in shapes.items() if not shape or 0 in shape]:
-        raise ValueError(f"only the input 'data' can be fed, and it does not determine: {', '.join(unknown)}")
-    shapes.pop("data", None)
-    args = {name: mx.nd.array(_initial(name, shape, rng)) for name, shape in shapes.items()}
-    auxs = {
-        name: mx.nd.array(np.full(shape, float(name.endswith("_var"))))
-        for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes, strict=True)
-    }
-    _set_running_statistics(symbol, args, auxs, _pictures(rng, height, width))
-
-    params = {f"arg:{name}": value for name, value in args.items()}
-    params |= {f"aux:{name}": value for name, value in auxs.items()}
-    _write(Path(f"{os.fspath(prefix)}-symbol.json"), symbol.save)
-    _write(Path(f"{os.fspath(prefix)}-0000.params"), lambda path: mx.nd.save(path, params))
-
-
-def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
-    if name.endswith("_weight"):
-        return rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
-    if name.endswith("_gamma"):
-        return np.ones(shape)
-    return np.zeros(shape)
-
-
-def _pictures(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """Draw pictures of random colour patches at several scales, (N, 3, H, W), 0..255."""
-    total = np.zeros((_PICTURES, 3, height, width), dtype=np.float32)
-    for patches in (2, 4, 8, 16, 32):
-        colours = rng.random((_PICTURES, 3, patches, patches), dtype=np.float32)
-        down, across = np.arange(height) * patches // height, np.arange(width) * patches // width
-        total += colours[:, :, down][:, :, :, across]
-    total -= total.min(axis=(1, 2, 3), keepdims=True)
-    total *= 255 / total.max(axis=(1, 2, 3), keepdims=True)
-    return total
-
-
-def _set_running_statistics(
-    symbol: Any, args: dict[str, Any], auxs: dict[str, Any], images: NDArray[np.float32]
-) -> None:
-    """Set what each batch normalisation subtracts and divides by, from the first to the last of them."""
-    mx = import_mxnet()
-    nodes = json.loads(symbol.tojson())["nodes"]
-    for node in nodes:
-        if node["op"] != "BatchNorm":
-            continue
-        before, _, _, mean, variance = (nodes[entry[0]]["name"] for entry in node["inputs"])
-        output = before if before == "data" else f"{before}_output"
-        module = mx.mod.Module(symbol.get_internals()[output], label_names=None)
-        with quiet():
-            module.bind([("data", images.shape)], for_training=False)
-            module.set_params(args, auxs, allow_extra=True)
-        module.forward(mx.io.DataBatch([mx.nd.array(images)]), is_train=False)
-        layer = module.get_outputs()[0].asnumpy().astype(np.float64)
-        axes = tuple(axis for axis in range(layer.ndim) if axis != 1)
-        auxs[mean], auxs[variance] = mx.nd.array(layer.mean(axes)), mx.nd.array(layer.var(axes))
-
-
-def _write(path: Path, save: Callable[[str], None]) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save(str(partial))
-        partial.replace(path)
-    except import_mxnet().base.MXNetError as error:  # how MXNet reports what the disk refuses
-        raise OSError(f"cannot write {path}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def build_network(name: str, image_size: tuple[int, int], embedding_size: int = 128) -> Any:  # noqa: ARG001
-    """Build a network by its name."""
-    if name != "small":
-        raise ValueError(f"network must be small, not {name!r}")
-    return small_convnet(embedding_size)
+    slopes = mx.sym.Variable(f"{name}_gamma", shape=(channels,), init=mx.init.Constant(0.25))
+    if by == "operator":
+        return mx.sym.LeakyReLU(layer, gamma=slopes, act_type="prelu", name=name)
+    # slope * x + (1 - slope) * max(x, 0): of operators that oneDNN has, so that nothing is laid out anew.
+    weight = mx.sym.Reshape(slopes, shape=(-1, 1, 1, 1), name=f"{name}_weight")
+    options = {"num_filter": channels, "num_group": channels, "kernel": (1, 1), "no_bias": True}
+    positive = mx.sym.Activation(layer, act_type="relu", name=f"{name}_relu")
+    return mx.sym.elemwise_add(
+        mx.sym.Convolution(layer, weight=weight, name=f"{name}_all", **options),
+        mx.sym.Convolution(positive, weight=1 - weight, name=f"{name}_positive", **options),
+        name=name,
+    )

@@ -40,7 +40,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     first_epoch : int, default 0
         To go on with a training.
     **options
-        Of :class:`fasttriplet.Feed`, but for `epochs` and `tail`: `augment`, `bag_size`, `margin` and others.
+        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin` and others.
 
     Raises
     ------
@@ -67,10 +67,11 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     ) -> None:
         if len(data_shape) != 3 or data_shape[0] != 3:
             raise ValueError(f"data_shape must be (3, height, width), not {data_shape!r}")
-        for name in ("epochs", "tail"):
+        for name in ("epochs", "tail", "state"):
             if name in options:
                 raise ValueError(
-                    f"{name} cannot be chosen: the iterator has no end, and all batches are full"
+                    f"{name} cannot be chosen: the iterator has no end, all batches are full, and first_epoch "
+                    "says where it begins"
                 )
         super().__init__(batch_size)
         self.provide_data = [_mx.io.DataDesc(data_name, (batch_size, *data_shape))]
@@ -124,6 +125,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
             batch = next(self._feed)
             if len(batch.labels) < self.batch_size:  # the last of a feed that has no triplets any more
                 batch = next(self._feed)
+        if self._feed.summary.batches == 1:
+            self._epoch = batch.epoch  # where the passes before did not fill a batch
         if batch.epoch != self._epoch:
             self._ahead = batch
             raise StopIteration
