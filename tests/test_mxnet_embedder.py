@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet.embedders.mxnet import MXNetEmbedder
 from fasttriplet.mxnet.checkpoint import load_checkpoint
-from fasttriplet.mxnet.networks import save_untrained, small_convnet
+from fasttriplet.mxnet.networks import small_convnet
 from fasttriplet.mxnet.quiet import quiet
+from fasttriplet.mxnet.untrained import save_untrained
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 SIZE = (32, 24)

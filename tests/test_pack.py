@@ -21,7 +21,8 @@ from PIL import Image
 import fasttriplet as ft
 import reference
 from fasttriplet.cli.pack import pack as command
-from fasttriplet.mxnet.networks import save_untrained, small_convnet
+from fasttriplet.mxnet.networks import small_convnet
+from fasttriplet.mxnet.untrained import save_untrained
 from fasttriplet.packing import natural, pack
 
 RNG = np.random.default_rng(5)

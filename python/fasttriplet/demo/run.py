@@ -178,7 +178,8 @@ def _own_folder(folder: Path) -> Path:
 
 
 def _save_network(prefix: Path, size: int, seed: int) -> str:
-    from fasttriplet.mxnet.networks import save_untrained, small_convnet  # noqa: PLC0415  optional
+    from fasttriplet.mxnet.networks import small_convnet  # noqa: PLC0415  optional
+    from fasttriplet.mxnet.untrained import save_untrained  # noqa: PLC0415
 
     save_untrained(prefix, small_convnet(), (size, size), seed=seed)
     return f"mxnet:{prefix},0"

@@ -103,8 +103,11 @@ def mobilefacenet(
     one_of("prelu", prelu, get_args(PReLU))
     mx = import_mxnet()
 
-    def activated(layer: Any, name: str, filters: int, kernel: tuple[int, int], **options: int) -> Any:
-        return _prelu(_convolution(layer, name, filters, kernel, **options), f"{name}_prelu", filters, prelu)
+    def activated(
+        layer: Any, name: str, filters: int, kernel: tuple[int, int], *, stride: int = 1, groups: int = 1
+    ) -> Any:
+        layer = _convolution(layer, name, filters, kernel, stride=stride, groups=groups)
+        return _prelu(layer, f"{name}_prelu", filters, prelu)
 
     with mx.name.NameManager():
         layer = activated(_normalised_images(), "conv1", 64, (3, 3), stride=2)

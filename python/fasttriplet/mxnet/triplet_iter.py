@@ -40,7 +40,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     first_epoch : int, default 0
         To go on with a training.
     **options
-        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin` and others.
+        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin` and
+        others.
 
     Raises
     ------
@@ -70,8 +71,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         for name in ("epochs", "tail", "state"):
             if name in options:
                 raise ValueError(
-                    f"{name} cannot be chosen: the iterator has no end, all batches are full, and first_epoch "
-                    "says where it begins"
+                    f"{name} cannot be chosen: the iterator has no end, all batches are full, and "
+                    "first_epoch says where it begins"
                 )
         super().__init__(batch_size)
         self.provide_data = [_mx.io.DataDesc(data_name, (batch_size, *data_shape))]

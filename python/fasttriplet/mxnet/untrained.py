@@ -28,11 +28,11 @@ def save_untrained(
 ) -> None:
     """Give a network random weights and save it as epoch 0 of a checkpoint.
 
-    The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015); a variable that
-    was made with a constant as its initializer, as the slopes of PReLU are, gets that. The running statistics
-    of batch normalisations are those of smooth random pictures: with zeros and ones there, the embeddings of
-    different faces had a mean cosine of 0.71, with these 0.23
-    (:func:`~fasttriplet.mxnet.networks.small_convnet`). The same arguments give the same files.
+    The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015); slopes of
+    PReLU, and whatever else has a constant as its initializer, get that. The running statistics of batch
+    normalisations are those of smooth random pictures: with zeros and ones there, the embeddings of different
+    faces had a mean cosine of 0.71, with these 0.23 (:func:`~fasttriplet.mxnet.networks.small_convnet`). The
+    same arguments give the same files.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def save_untrained(
     shapes.pop("data", None)
     constants = _constants(symbol)
     args = {
-        name: mx.nd.array(np.full(shape, constants[name]) if name in constants else _initial(name, shape, rng))
+        name: mx.nd.array(_initial(name, shape, rng) + constants.get(name, 0))
         for name, shape in shapes.items()
     }
     auxs = {
@@ -154,10 +154,3 @@ def _write(path: Path, save: Callable[[str], None]) -> None:
         raise OSError(f"cannot write {path}") from error
     finally:
         partial.unlink(missing_ok=True)
-
-
-def build_network(name: str, image_size: tuple[int, int], embedding_size: int = 128) -> Any:  # noqa: ARG001
-    """Build a network by its name."""
-    if name != "small":
-        raise ValueError(f"network must be small, not {name!r}")
-    return small_convnet(embedding_size)
