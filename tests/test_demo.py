@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fasttriplet import IRHeader, RecordFile, RecordWriter, index_rec
+from fasttriplet import IRHeader, RecordFile, RecordWriter, index_rec, verify_pairs
 from fasttriplet.cli import main
 from fasttriplet.demo import contact_sheet, draw_identities, run_demo, triplet_sheet
 
@@ -169,7 +169,9 @@ class TestRun:
             with Image.open(sheet) as picture:
                 picture.load()
         assert (made.model, made.no_network) == ("pixels", "it was not asked for")
-        assert ("drawing", 12, 12) in told
+        assert ("drawing", 72, 72) in told  # 20 identities to verify on
+        found = verify_pairs(made.pairs, "pixels")
+        assert found.genuine == found.impostors == 60
         assert ("mining", 12, 12) in told
 
     def test_again_over_its_own_files(self, tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ class TestRun:
         def missing(*_: object) -> str:
             raise ImportError("no MXNet here")
 
-        monkeypatch.setattr("fasttriplet.demo.run._save_network", missing)
+        monkeypatch.setattr("fasttriplet.demo.run._train", missing)
         made = run_demo(tmp_path, identities=4, images=3, size=48)
         assert (made.model, made.no_network) == ("pixels", "no MXNet here")
 
@@ -212,7 +214,7 @@ class TestRun:
         def missing(*_: object) -> str:
             raise ImportError("no MXNet here")
 
-        monkeypatch.setattr("fasttriplet.demo.run._save_network", missing)
+        monkeypatch.setattr("fasttriplet.demo.run._train", missing)
         monkeypatch.chdir(tmp_path)
         assert main(["demo", "--identities", "4", "--images", "3", "--threads", "1"]) == 0
         printed = capsys.readouterr()
@@ -221,16 +223,18 @@ class TestRun:
             assert f"{Path('demo') / name}" in printed.out
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out
-        assert printed.err.splitlines()[:2] == ["drawing", "packing"]
+        assert printed.err.splitlines()[:2] == ["drawing", "mining"]
         assert main(["demo", "--out", "."]) == 1
         assert "files that are not the demo's" in capsys.readouterr().err
 
     @pytest.mark.mxnet
     @pytest.mark.usefixtures("mx")
     def test_with_a_network(self, tmp_path: Path) -> None:
-        made = run_demo(tmp_path, identities=4, images=3, size=48)
-        assert made.no_network is None
-        assert made.model == f"mxnet:{tmp_path / 'network'},0"
-        assert (tmp_path / "network-symbol.json").exists()
-        assert (tmp_path / "network-0000.params").exists()
-        assert made.summary.triplets > 0
+        for _ in range(2):  # over its own files
+            made = run_demo(tmp_path, identities=4, images=3, size=48, batches=2)
+            assert made.no_network is None
+            assert made.model == f"mxnet:{tmp_path / 'network'},0"
+            assert (tmp_path / "network-symbol.json").exists()
+            assert (tmp_path / "network-0000.params").exists()
+            assert [found["batch"] for found in made.verifications] == [0, 2]
+            assert made.summary.triplets > 0

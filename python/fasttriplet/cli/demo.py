@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,19 +24,22 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder: new, empty, or of an earlier demo.",
 )
-@click.option("--identities", default=60, type=click.IntRange(min=2), help="Characters to draw.")
+@click.option("--identities", default=60, type=click.IntRange(min=2), help="Characters to train on.")
 @click.option("--images", default=20, type=click.IntRange(min=2), help="Images of each.")
+@click.option("--batches", default=240, type=click.IntRange(min=1), help="Of the training.")
 @click.option(
     "--seed", default=0, type=click.IntRange(min=0), help="Of the pictures, the network and the picks."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
-def demo(out: Path, identities: int, images: int, seed: int, threads: int | None) -> None:
-    """Draw a small dataset, embed it with an untrained MXNet network, mine it, show what was mined."""
+def demo(*, out: Path, **options: Any) -> None:
+    """Draw a small dataset, train an MXNet network on it, and show what it learned and what it mines."""
     from fasttriplet.demo import run_demo  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
     with _steps() as tell:
-        made = run_demo(out, identities=identities, images=images, seed=seed, threads=threads, tell=tell)
+        made = run_demo(out, tell=tell, **options)
     print_summary(made.summary)
+    if made.verifications:
+        _print_verifications(made)
     _print_files(made)
 
 
@@ -73,25 +76,41 @@ def _lines() -> Callable[[str, int, int], None]:
     return tell
 
 
+def _print_verifications(made: Demo) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title="Pairs of characters that the network was not trained on", title_justify="left")
+    for heading in ("", "accuracy", "AUC", "TAR at FAR 0.01"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for when, found in zip(("before the training", "after it"), made.verifications, strict=True):
+        tar = found["tar"].get("0.01")
+        values = (f"{found['accuracy']:.1%}", f"{found['auc']:.4f}", "" if tar is None else f"{tar:.1%}")
+        table.add_row(when, *values)
+    show.table(table)
+
+
 def _print_files(made: Demo) -> None:
-    rows = {"dataset": f"{made.rec} (with .idx and property)"}
+    rows = {"dataset": f"{made.rec} (with .idx and property)", "pairs of others": str(made.pairs)}
     if made.no_network is None:
         prefix = made.model.removeprefix("mxnet:").removesuffix(",0")
-        rows["network, untrained"] = f"{prefix}-symbol.json, {prefix}-0000.params"
+        rows["network"] = f"{prefix}-symbol.json, {prefix}-0000.params"
+        rows["its training"] = f"{prefix}-log.jsonl"
     rows |= {
         "triplets": str(made.triplets),
         "pictures of the dataset": str(made.contact_sheet),
         "pictures of triplets": str(made.triplet_sheet),
     }
     show.facts(rows)
-    if made.no_network is None:
-        click.echo("The network has random weights: these triplets show the machinery, not quality.")
-    else:
+    if made.no_network is not None:
         click.echo(f"Embedded by the pixels themselves, without a network: {made.no_network}")
     click.echo(f"{made.seconds:.1f} s in all. Next:")
+    more = f"fasttriplet verify --pairs {made.pairs} --model {made.model}"
+    if made.no_network is None:
+        more = f"fasttriplet train --out {prefix} --resume --batches 1000 --pairs {made.pairs}"
     for command in (
         f"fasttriplet index --rec {made.rec}",
         f"fasttriplet mine --rec {made.rec} --model {made.model} --band hard --out hard.parquet",
+        more,
         "fasttriplet pack FOLDER mine.rec   # your own images, a folder for each identity",
     ):
         click.echo(f"  {command}")

@@ -18,7 +18,7 @@ _VIEW = 1.58  # half the picture's side, in head radii
 
 
 def draw_identities(
-    identities: int = 60, images: int = 20, size: int = 112, *, seed: int = 0
+    identities: int = 60, images: int = 20, size: int = 112, *, seed: int = 0, first: int = 0
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
     """
     Draw a dataset of faces that belong to nobody.
@@ -33,6 +33,8 @@ def draw_identities(
         Side of the pictures in pixels.
     seed
         The same seed gives the same pictures; the first of a larger set are those of a smaller one.
+    first
+        Identity to begin with.
 
     Yields
     ------
@@ -51,13 +53,13 @@ def draw_identities(
         if value < least:
             msg = f"{name} must be {least} or more, not {value}"
             raise ValueError(msg)
-    return _draw_all(identities, images, size, seed)
+    return _draw_all(range(first, identities), images, size, seed)
 
 
 def _draw_all(
-    identities: int, images: int, size: int, seed: int
+    identities: range, images: int, size: int, seed: int
 ) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    for identity in range(identities):
+    for identity in identities:
         who = Character(seed, identity)
         backdrop = backdrop_of(who)
         for image in range(images):
