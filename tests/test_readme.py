@@ -27,9 +27,9 @@ def test_the_page_on_feeding_a_training(
 ) -> None:
     page = README.parent / "docs" / "feed.md"
     code = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    names = run(code[0], tmp_path, monkeypatch, side=112)
+    names = run(code[0] + code[2], tmp_path, monkeypatch, side=112)
     assert names["batch"].images.shape[1:] == (3, 112, 112)
-    assert names["feed"].summary.epochs == 2
+    assert names["feed"].summary.batches == 0
     assert "batches; waited most for" in capsys.readouterr().out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -348,6 +349,24 @@ def test_tensorboard_files(mx: Any, data: Path, tmp_path: Path) -> None:
     content = b"".join(file.read_bytes() for file in folder.iterdir())
     for tag in (b"train/loss", b"train/active", b"verification/pairs.bin/auc"):
         assert tag in content
+
+
+def test_the_documentation_trains(
+    mx: Any,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert mx
+    page = Path(__file__).parents[1] / "docs" / "training.md"
+    code = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "demo").mkdir()
+    shutil.copy(data / "train.rec", tmp_path / "demo" / "train.rec")
+    shutil.copy(data / "pairs.bin", tmp_path / "demo" / "unseen.bin")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, str(page), "exec"), {})
+    assert capsys.readouterr().out == "mxnet:small,0 mxnet:small-best,0 train\n30\n"
 
 
 # The command

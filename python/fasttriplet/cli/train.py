@@ -186,8 +186,7 @@ def train(
     if decide["symbol"] is not None and _given(ctx, "embedding_size"):
         raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
 
-    from fasttriplet.mxnet.training import TrainSettings, train_rec  # noqa: PLC0415  takes a second
-    from fasttriplet.mxnet.training.run import settings_at  # noqa: PLC0415
+    from fasttriplet.mxnet.training import TrainSettings, settings_at, train_rec  # noqa: PLC0415  takes a second
 
     if resume:
         given = {name: value for name, value in decide.items() if _given(ctx, _OPTION.get(name, name))}
