@@ -309,6 +309,19 @@ def test_nothing_is_replaced(mx: Any, data: Path, tmp_path: Path) -> None:
         train(replace(chosen, margin=0.5, seed=3), tmp_path / "a", batches=5, resume=True)
 
 
+def test_the_best_is_known_when_it_goes_on(mx: Any, data: Path, tmp_path: Path) -> None:
+    from fasttriplet.mxnet.training.state import load_state  # noqa: PLC0415  needs MXNet
+
+    chosen, pairs = settings(mx, data), [data / "pairs.bin"]
+    train(chosen, tmp_path / "a", batches=5)
+    assert load_state(tmp_path / "a-state.npz").plain["best"] is None
+    done = train(chosen, tmp_path / "a", batches=5, pairs=pairs, resume=True)  # verifies, and no more
+    assert done.best_batch == load_state(tmp_path / "a-state.npz").plain["best"]["batch"] == 5
+    again = train(chosen, tmp_path / "a", batches=5, pairs=pairs, resume=True)  # nothing
+    assert again.best_batch == 5
+    assert [line["batch"] for line in records(tmp_path / "a")] == [5]
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 and no more"])
 def test_a_damaged_state_is_named(mx: Any, data: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a-state.npz").write_bytes(content)

@@ -40,8 +40,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     first_epoch : int, default 0
         To go on with a training.
     **options
-        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin` and
-        others.
+        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin`
+        and others.
 
     Raises
     ------

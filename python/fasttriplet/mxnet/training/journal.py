@@ -47,21 +47,27 @@ class Journal:
     ) -> None:
         self.tell = tell
         self._events = None if tensorboard is None else _events(tensorboard, state)
-        self._file = path.open("a+", encoding="utf-8")
+        self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
             raise FileExistsError(f"another training is writing {path} at this moment") from None
+        self._file.truncate(0 if state is None else self._end_of(state))
+
+    def _end_of(self, state: Mapping[str, Any]) -> int:
+        """Where the records end that were written before this state."""
         self._file.seek(0)
-        kept = [] if state is None else [line for line in self._file if _is_before(line, state)]
-        self._file.truncate(0)
-        self._file.writelines(kept)
-        self._file.flush()
+        end = 0
+        for line in self._file:
+            if not _is_before(line, state):
+                break
+            end += len(line)
+        return end
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write a record; its ``batch`` says how many are behind."""
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
         if self._events is not None:
             kind = record["kind"] if "pairs" not in record else f"verification/{Path(record['pairs']).name}"
@@ -82,7 +88,7 @@ class Journal:
             self._events.close()
 
 
-def _is_before(line: str, state: Mapping[str, Any]) -> bool:
+def _is_before(line: bytes, state: Mapping[str, Any]) -> bool:
     try:
         record = json.loads(line)
         if record["batch"] == state["batch"] and record["kind"] == "verification":

@@ -219,7 +219,7 @@ class _Run:
         self._batch = int(plain.get("batch", 0))  # behind the training
         self._verified = int(plain.get("verified", -1))  # the batch of the last verification
         self._best = _Best(**plain["best"]) if plain.get("best") else None
-        self._saved = self._batch if state else -1
+        self._saved = None if state is None else (self._batch, self._verified)
         self._whole = True  # weights, momenta and place fit together, and are finite
 
     def through(self, batches: int, devices: Sequence[Any], options: Mapping[str, Any]) -> Trained:
@@ -246,7 +246,7 @@ class _Run:
             try:
                 self._go_on(batches, embedder)
             except BaseException:
-                if self._whole and self._batch > self._saved:
+                if self._whole and self._saved != (self._batch, self._verified):
                     self._save()
                 raise
         best = self._best
@@ -306,7 +306,8 @@ class _Run:
             at_end = self._batch >= batches
             if watch.pairs and self._verified != self._batch and (at_end or self._batch % watch.verify == 0):
                 self._verify(embedder)
-            if self._batch > self._saved and (at_end or self._batch % watch.checkpoint == 0):
+            is_saved = self._saved == (self._batch, self._verified)
+            if not is_saved and (at_end or self._batch % watch.checkpoint == 0):
                 self._save()
             if at_end:
                 return
@@ -330,7 +331,7 @@ class _Run:
     def _not_finite(self, what: str) -> ValueError:
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with pretrained weights "
-            f"{self._files.prefix},0 of batch {self._saved:,}"
+            f"{self._files.prefix},0 of batch {self._saved[0] if self._saved else 0:,}"
         )
 
     def _log(self, batch: TripletBatch, rate: float, images_per_second: float) -> None:
@@ -385,7 +386,7 @@ class _Run:
             "feed": feed,
         }
         save_state(self._files.state, State(plain, arrays))
-        self._saved = self._batch
+        self._saved = (self._batch, self._verified)
 
     def _publish(self, prefix: str) -> None:
         save_checkpoint(prefix, 0, self._model.embedding, *self._model.params())
