@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet import draw_pairs, verify_distances, verify_pairs, verify_rec
 from fasttriplet.cli import verify as verify_module
 from fasttriplet.cli.pack_pairs import pack_pairs as pack_command
 from fasttriplet.cli.verify import verify as verify_command
 from fasttriplet.embedders.pixels import PixelEmbedder
 from fasttriplet.pairs_file import read_pairs, write_pairs
-from fasttriplet.verification import draw_pairs, verify_distances, verify_pairs, verify_rec
 from small_rec import Table, identities, picture, write_rec
 
 # The protocol

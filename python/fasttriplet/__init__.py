@@ -11,21 +11,16 @@ if TYPE_CHECKING:
     from fasttriplet.feed import Feed, TripletBatch
     from fasttriplet.images import Decoded, decode_images, decode_rows
     from fasttriplet.index import Inspection, index_rec, inspect_rec
+    from fasttriplet.judging import Verification, verify_distances
     from fasttriplet.mining import MiningStats, Triplets, mine
     from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
     from fasttriplet.packing import Packed, pack
+    from fasttriplet.pair_drawing import DrawnPairs, draw_pairs
     from fasttriplet.pairs_file import read_pairs, write_pairs
     from fasttriplet.pipeline import MineResult, mine_rec
     from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.summary import Progress, Summary
-    from fasttriplet.verification import (
-        DrawnPairs,
-        Verification,
-        draw_pairs,
-        verify_distances,
-        verify_pairs,
-        verify_rec,
-    )
+    from fasttriplet.verification import verify_pairs, verify_rec
 
 __all__ = [
     "Augment",
@@ -79,21 +74,16 @@ _HOMES = {
     "feed": ("Feed", "TripletBatch"),
     "images": ("Decoded", "decode_images", "decode_rows"),
     "index": ("Inspection", "index_rec", "inspect_rec"),
+    "judging": ("Verification", "verify_distances"),
     "mining": ("MiningStats", "Triplets", "mine"),
     "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
     "packing": ("Packed", "pack"),
+    "pair_drawing": ("DrawnPairs", "draw_pairs"),
     "pairs_file": ("read_pairs", "write_pairs"),
     "pipeline": ("MineResult", "mine_rec"),
     "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "summary": ("Progress", "Summary"),
-    "verification": (
-        "DrawnPairs",
-        "Verification",
-        "draw_pairs",
-        "verify_distances",
-        "verify_pairs",
-        "verify_rec",
-    ),
+    "verification": ("verify_pairs", "verify_rec"),
 }
 
 

@@ -79,8 +79,8 @@ Pairs = tuple[list[bytes], list[bool], Callable[[int], str]]
 
 def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> Pairs:
     from fasttriplet.index import index_rec  # noqa: PLC0415
+    from fasttriplet.pair_drawing import draw_pairs  # noqa: PLC0415
     from fasttriplet.recordio import RecordFile  # noqa: PLC0415
-    from fasttriplet.verification import draw_pairs  # noqa: PLC0415
 
     index = index_rec(rec[0] if len(rec) == 1 else rec, threads=threads)
     drawn = draw_pairs(index, pairs_per_kind, seed)

@@ -16,7 +16,7 @@ import click
 from fasttriplet.cli import show
 
 if TYPE_CHECKING:
-    from fasttriplet.verification import Verification
+    from fasttriplet.judging import Verification
 
 _COUNT = click.IntRange(1, 2**31 - 1)
 _LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no terminal

@@ -21,11 +21,11 @@ from fasttriplet.demo.pictures import draw_identities
 from fasttriplet.demo.sheets import contact_sheet, triplet_sheet
 from fasttriplet.index import index_rec
 from fasttriplet.packing import pack
+from fasttriplet.pair_drawing import draw_pairs
 from fasttriplet.pairs_file import write_pairs
 from fasttriplet.pipeline import mine_rec
 from fasttriplet.recordio import RecordFile
 from fasttriplet.summary import Summary
-from fasttriplet.verification import draw_pairs
 
 Tell = Callable[[str, int, int], object]
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet.mxnet.checkpoint import save_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import os
 
     from numpy.typing import NDArray
 
@@ -68,19 +67,14 @@ def save_untrained(
     shapes.pop("data", None)
     constants = _constants(symbol)
     args = {
-        name: mx.nd.array(_initial(name, shape, rng) + constants.get(name, 0))
-        for name, shape in shapes.items()
+        name: mx.nd.array(_initial(name, shape, constants.get(name), rng)) for name, shape in shapes.items()
     }
     auxs = {
         name: mx.nd.array(np.full(shape, float(name.endswith("_var"))))
         for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes, strict=True)
     }
     _set_running_statistics(symbol, args, auxs, _pictures(rng, height, width))
-
-    params = {f"arg:{name}": value for name, value in args.items()}
-    params |= {f"aux:{name}": value for name, value in auxs.items()}
-    _write(Path(f"{os.fspath(prefix)}-symbol.json"), symbol.save)
-    _write(Path(f"{os.fspath(prefix)}-0000.params"), lambda path: mx.nd.save(path, params))
+    save_checkpoint(prefix, 0, symbol, args, auxs)
 
 
 def _constants(symbol: Any) -> dict[str, Any]:
@@ -93,7 +87,11 @@ def _constants(symbol: Any) -> dict[str, Any]:
     }
 
 
-def _initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+def _initial(
+    name: str, shape: tuple[int, ...], constant: Any, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    if constant is not None:
+        return np.full(shape, constant, dtype=np.float64)
     if name.endswith("_weight"):
         return rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
     if name.endswith("_gamma"):
@@ -141,16 +139,3 @@ def _set_running_statistics(
         layer = output.asnumpy().astype(np.float64)
         axes = tuple(axis for axis in range(layer.ndim) if axis != 1)
         auxs[mean], auxs[variance] = mx.nd.array(layer.mean(axes)), mx.nd.array(layer.var(axes))
-
-
-def _write(path: Path, save: Callable[[str], None]) -> None:
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {path.parent} to write {path.name} into")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save(str(partial))
-        partial.replace(path)
-    except import_mxnet().base.MXNetError as error:  # how MXNet reports what the disk refuses
-        raise OSError(f"cannot write {path}") from error
-    finally:
-        partial.unlink(missing_ok=True)

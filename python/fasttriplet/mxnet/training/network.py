@@ -8,14 +8,16 @@ from typing import Any
 from fasttriplet.contents import instead_of
 from fasttriplet.mxnet.checkpoint import load_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
-from fasttriplet.mxnet.networks import build_network
+from fasttriplet.mxnet.networks import PReLU, build_network
 from fasttriplet.mxnet.outputs import find_data, find_embedding
 from fasttriplet.mxnet.quiet import quiet
 from fasttriplet.mxnet.training.settings import TrainSettings
 
 
-def network(settings: TrainSettings, image_size: tuple[int, int]) -> Any:
+def network(settings: TrainSettings, image_size: tuple[int, int], device: Any) -> Any:
     """The network without a loss: its input is ``data``, its output the embedding.
+
+    A built-in one has the form of PReLU that suits the device.
 
     Raises
     ------
@@ -25,7 +27,8 @@ def network(settings: TrainSettings, image_size: tuple[int, int]) -> Any:
         If the name is not known, the file holds no symbol, or its embedding cannot be told.
     """
     if settings.network is not None:
-        return build_network(settings.network, image_size, settings.embedding_size)
+        prelu: PReLU = "convolutions" if device.device_type == "cpu" else "operator"
+        return build_network(settings.network, image_size, settings.embedding_size, prelu=prelu)
     assert settings.symbol is not None
     path = Path(settings.symbol)
     if not path.is_file():

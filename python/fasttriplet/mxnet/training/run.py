@@ -14,6 +14,7 @@ import numpy as np
 
 from fasttriplet.checks import whole_number
 from fasttriplet.feed import Feed, TripletBatch
+from fasttriplet.judging import Verification
 from fasttriplet.mxnet.checkpoint import save_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.devices import contexts, name_of
@@ -26,7 +27,7 @@ from fasttriplet.mxnet.training.settings import TrainSettings
 from fasttriplet.mxnet.training.signals import signals_wait
 from fasttriplet.mxnet.training.state import State, load_state, save_state
 from fasttriplet.summary import Summary
-from fasttriplet.verification import Verification, verify_pairs
+from fasttriplet.verification import verify_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,8 @@ class _Run:
                 raise ValueError(f"{self._files.state} does not fit its network: {error}") from error
             model.metric.sums = list(state.plain["metric"])
             return model
-        model = Model(network(settings, self._feed.image_size), settings, devices, self._feed.image_size)
+        size = self._feed.image_size
+        model = Model(network(settings, size, devices[0]), settings, devices, size)
         model.begin(*pretrained(settings))
         return model
 

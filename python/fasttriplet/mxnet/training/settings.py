@@ -23,7 +23,7 @@ class TrainSettings:
     rec : tuple of str
         The ``.rec`` file, or several that are shards of one dataset.
     network : str, optional
-        A name of :data:`fasttriplet.mxnet.networks.NETWORKS`. Either this or `symbol`.
+        ``"small"`` or ``"mobilefacenet"``. Either this or `symbol`.
     symbol : str, optional
         Path of an MXNet symbol, ``*-symbol.json``, with the input ``data``, RGB 0 to 255. Its embedding is
         found as for :func:`fasttriplet.load_embedder`.
