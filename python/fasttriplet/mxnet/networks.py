@@ -11,9 +11,10 @@ from fasttriplet.mxnet.compat import import_mxnet
 NETWORKS = ("small", "mobilefacenet")
 PReLU = Literal["convolutions", "operator"]
 
-# Of batch normalisation, as in InsightFace's MobileFaceNet. They must differ: MXNet 1.9.1 on a CPU ends the
-# process (SIGSEGV) when it infers a normalisation of (B, D) behind one of (B, D, 1, 1) with the same epsilon.
-_EPSILON, _EPSILON_OF_EMBEDDING = 1e-3, 2e-5
+# Of batch normalisation. MXNet's default, 1e-3, is as large as the variances of the first maps of line
+# drawings. The two must differ: MXNet 1.9.1 on a CPU ends the process (SIGSEGV) when it infers a
+# normalisation of (B, D) behind one of (B, D, 1, 1) with the same epsilon.
+_EPSILON, _EPSILON_OF_EMBEDDING = 2e-5, 4e-5
 _SMALL_FILTERS = (32, 64, 96, 128)
 # Of the bottlenecks in table 1 of the paper: expansion t, channels c, repetitions n, stride s of the first.
 _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
