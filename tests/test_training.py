@@ -78,7 +78,7 @@ def same_training(out: Path, other: Path) -> bool:
     one, two = (load_state(Path(f"{prefix}-state.npz")) for prefix in (out, other))
     files = ("-0000.params", "-symbol.json", "-best-0000.params", "-best-symbol.json")
     return (
-        one.plain == two.plain
+        {**one.plain, "how": None} == {**two.plain, "how": None}
         and one.arrays.keys() == two.arrays.keys()
         and all(np.array_equal(one.arrays[name], two.arrays[name]) for name in one.arrays)
         and all(Path(f"{out}{end}").read_bytes() == Path(f"{other}{end}").read_bytes() for end in files)
@@ -195,7 +195,7 @@ def test_several_devices_keep_statistics_of_their_own(
     assert not np.array_equal(one["aux:0:block1_bn_moving_mean"], one["aux:2:block1_bn_moving_mean"])
     assert any(name.startswith("momentum:") for name in one)
     monkeypatch.setattr(run, "contexts", lambda _: [mx.cpu(0)])
-    with pytest.raises(ValueError, match="batch_size 36, and this one has 12"):
+    with pytest.raises(ValueError, match="on 3 devices, and now there are 1"):
         train(chosen, tmp_path / "b", batches=30, resume=True)
 
 
@@ -296,7 +296,7 @@ def test_nothing_is_replaced(mx: Any, data: Path, tmp_path: Path) -> None:
         train(chosen, tmp_path / "a", resume=True)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         train(chosen, tmp_path / "b" / "a")
-    with pytest.raises(FileNotFoundError, match=r"no file .*x.bin to verify on"):
+    with pytest.raises(FileNotFoundError, match=r"x\.bin"):
         train(chosen, tmp_path / "a", pairs=[tmp_path / "x.bin"])
     train(chosen, tmp_path / "a", batches=3)
     with pytest.raises(FileExistsError, match=r"there is a training at .*go on with it"):
@@ -453,7 +453,7 @@ def test_a_full_disk_is_named(mx: Any, data: Path, tmp_path: Path) -> None:
     words += f" --rec {data / 'train.rec'} --out {tmp_path / 'a'} --batches 3 --batch-size 12 --bag-size 48"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
-    assert "a-0000.params" in done.stderr
+    assert "a-state.npz: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.params"))
     assert not list(tmp_path.glob(".*"))

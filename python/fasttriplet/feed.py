@@ -201,7 +201,6 @@ class Feed:
         self._line.open()
         self._line.depth(self._line.largest_bag)  # an error now, not when the training starts
         self._arguments = {
-            "images": self._line.summary.images_indexed,
             "batch_size": batch_size,
             "devices": devices,
             "augment": None if augment is None else asdict(augment),
@@ -218,7 +217,9 @@ class Feed:
             "normalize": normalize,
             "seed": seed,
         }
-        self._start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
+        self._start = _Place(first_epoch, 0)
+        if state is not None:
+            self._start = _Place.of(state, {"dataset": self._line.fingerprint(), **self._arguments})
         self._next = (self._start.epoch, self._start.bag)  # of the bags behind the last batch, the first
         self._left: list[_Chosen] | None = None  # triplets behind the last batch
         self._batches = self._run()
@@ -246,7 +247,8 @@ class Feed:
             handed out.
         """
         place = self._start if self._left is None else _Place.behind(*self._next, self._left)
-        return {"arguments": dict(self._arguments), **asdict(place)}
+        arguments = {"dataset": self._line.fingerprint(), **self._arguments}
+        return {"arguments": arguments, **asdict(place)}
 
     def __iter__(self) -> Self:
         return self
@@ -306,7 +308,8 @@ class Feed:
                 after = epoch, part.bag.number + 1
                 yield from self._hand_out(assembler, batches, carried, after)
                 del batches
-            if carried is not None:
+            # Without an end all batches are full, as a network may be bound to their size.
+            if carried is not None and (gained_in_epoch or self._epochs is not None):
                 yield from self._hand_out(assembler, [carried], None, after)
             if not gained_in_epoch:
                 raise self._nothing(mined_in_epoch, why)
@@ -406,6 +409,8 @@ class _Place:
             raise ValueError("state must be what state_dict() of a Feed gave")
         for name, value in arguments.items():
             before = state["arguments"].get(name)
+            if before != value and name == "dataset":
+                raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
             if before != value:
                 raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
         triplets = np.asarray(state["triplets"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
@@ -155,6 +156,7 @@ class Line:
         self._index = _NO_IMAGES
         self._files: list[RecordFile] = []
         self._size: tuple[int, int] | None = None
+        self._fingerprint: str | None = None
         self.largest_bag = bag_size  # images, at least 1; less when the files are open and hold less
 
     def open(self) -> None:
@@ -252,6 +254,15 @@ class Line:
             failed = (str(error) for _, error in decoded.failed)
             self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
         return rows[decoded.kept], decoded.pixels
+
+    def fingerprint(self) -> str:
+        """What tells the dataset from others: of the keys, labels and lengths of all records."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(digest_size=8)
+            for name in ("key", "label", "length"):
+                digest.update(self._index[name].cast(pl.Int64).to_numpy().tobytes())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def again(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
         """Decode the images that have these ids, in the order of the index.

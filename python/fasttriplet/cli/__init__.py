@@ -2,7 +2,7 @@
 
 Data goes to stdout, progress and notes to stderr. Exit codes: 0 done (or the reader of a pipe has seen
 enough), 1 the data or the machine would not do it, 2 the command was not understood, 130 stopped by
-Ctrl-C, 143 by SIGTERM.
+Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     try:
         # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
-        with _plain_warnings(), _sigterm_cleans_up():
+        with _plain_warnings(), _signals_clean_up():
             try:
                 with cli.make_context("fasttriplet", list(arguments)) as context:
                     cli.invoke(context)
@@ -105,8 +105,8 @@ def _plain_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def _sigterm_cleans_up() -> Iterator[None]:
-    """Let SIGTERM, with which batch systems end jobs, unwind as Ctrl-C does."""
+def _signals_clean_up() -> Iterator[None]:
+    """Let SIGTERM (batch systems end jobs by it) and SIGHUP (a closed terminal) unwind as Ctrl-C does."""
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
@@ -114,8 +114,12 @@ def _sigterm_cleans_up() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # nohup
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

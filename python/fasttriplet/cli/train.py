@@ -30,7 +30,6 @@ _HOW = (
     "checkpoint_every",
     "log_every",
     "tensorboard",
-    "resume",
     "devices",
     "threads",
     "prefetch",
@@ -71,7 +70,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the training at PREFIX. Options that decide its outcome are taken from there.",
+    help="Go on with the training at PREFIX, with the options that it was last run with.",
 )
 @click.option("--batches", default=240_000, type=_COUNT, help="Where the training ends.")
 @click.option("--batch-size", default=60, type=_COUNT, help="Images on each device, a multiple of 3.")
@@ -165,6 +164,7 @@ def train(
     *,
     rec: tuple[str, ...],
     out: str,
+    resume: bool,
     pairs: tuple[str, ...],
     positives: str,
     memory: int | None,
@@ -176,9 +176,9 @@ def train(
     A training that was stopped is gone on with by --resume, and ends with the same numbers as one that was
     not.
     """
-    how = {name: options.pop(name) for name in _HOW}
+    how = {name: options.pop(name) for name in _HOW} | {"pairs": pairs}
+    how["memory"] = None if memory is None else memory * 10**6
     decide = options | {"rec": rec, "pairs": positives}
-    resume = how["resume"]
     if not resume and not rec:
         raise click.UsageError("--rec is missing: the .rec file to train on")
     if not resume and (decide["network"] is None) == (decide["symbol"] is None):
@@ -186,22 +186,19 @@ def train(
     if decide["symbol"] is not None and _given(ctx, "embedding_size"):
         raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
 
-    from fasttriplet.mxnet.training import TrainSettings, settings_at, train_rec  # noqa: PLC0415  takes a second
+    from fasttriplet.mxnet.training import TrainSettings, options_at, train_rec  # noqa: PLC0415  takes a second
 
     if resume:
+        before, how_before = options_at(out)
         given = {name: value for name, value in decide.items() if _given(ctx, _OPTION.get(name, name))}
-        settings = replace(settings_at(out), **given)
+        if "network" in given or "symbol" in given:
+            given = {"network": None, "symbol": None} | given
+        settings = replace(before, **given)
+        how = how_before | {name: value for name, value in how.items() if _given(ctx, name)}
     else:
         settings = TrainSettings(**decide)
     try:
-        done = train_rec(
-            settings,
-            out,
-            pairs=pairs,
-            memory=None if memory is None else memory * 10**6,
-            tell=_lines(how["batches"]),
-            **how,
-        )
+        done = train_rec(settings, out, **how, resume=resume, tell=_lines())
     except (KeyboardInterrupt, SystemExit):
         if Path(f"{out}-state.npz").exists():
             click.echo(f"To go on: fasttriplet train --out {shlex.quote(out)} --resume", err=True)
@@ -220,19 +217,18 @@ def _given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def _lines(batches: int) -> Callable[[Mapping[str, Any]], None]:
-    told, embedded = time.perf_counter(), 0
+def _lines() -> Callable[[Mapping[str, Any]], None]:
+    told, batches = time.perf_counter(), 0
 
     def tell(record: Mapping[str, Any]) -> None:
-        nonlocal told, embedded
+        nonlocal told, batches
         now = time.perf_counter()
         if record["kind"] == "embedded":
-            embedded += record["images"]
             if now - told < _LINE_EVERY:
                 return
-            click.echo(f"embedded {embedded:,} images of a bag", err=True)
+            click.echo(f"embedded {record['images']:,} images of a bag", err=True)
         else:
-            embedded = 0
+            batches = record.get("batches", batches)
             click.echo(_LINE[record["kind"]](record, batches), err=True)
         told = now
 
@@ -244,6 +240,7 @@ def _start(record: Mapping[str, Any], batches: int) -> str:
     return (
         f"{record['images']:,} images of {record['identities']:,} identities, {height} x {width}, on "
         f"{', '.join(record['devices'])}; batch {record['batch']:,} of {batches:,}"
+        + (": nothing to do, give more --batches" if record["batch"] >= batches else "")
     )
 
 

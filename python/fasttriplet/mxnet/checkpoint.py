@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ def save_checkpoint(
     arg_params: Mapping[str, Any],
     aux_params: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, each file under another name and then renamed.
+    """Write a checkpoint, each file under another name and then renamed; an equal symbol stays as it is.
 
     Raises
     ------
@@ -114,16 +114,21 @@ def save_checkpoint(
     mx = import_mxnet()
     params = {f"arg:{name}": value for name, value in arg_params.items()}
     params |= {f"aux:{name}": value for name, value in aux_params.items()}
-    _write(Path(f"{os.fspath(prefix)}-symbol.json"), symbol.save)
-    _write(Path(f"{os.fspath(prefix)}-{epoch:04d}.params"), lambda path: mx.nd.save(path, params))
-
-
-def _write(path: Path, save: Callable[[str], None]) -> None:
-    with replacing(path) as unfinished:
+    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
+    text = symbol.tojson()
+    if not symbol_path.is_file() or symbol_path.read_text(encoding="utf-8", errors="replace") != text:
+        with replacing(symbol_path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    params_path = Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
+    with replacing(params_path) as unfinished:
         try:
-            save(str(unfinished))
-        except import_mxnet().base.MXNetError as error:  # how MXNet reports what the disk refuses
-            raise OSError(f"cannot write {path}") from error
+            mx.nd.save(str(unfinished), params)
+            # MXNet does not look whether the last block was written; the end is missed when it reads.
+            whole = mx.nd.load(str(unfinished)).keys() == params.keys()
+        except mx.base.MXNetError as error:
+            raise OSError(f"cannot write {params_path}; is the disk full?") from error
+        if not whole:
+            raise OSError(f"cannot write {params_path}; is the disk full?")
 
 
 def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:

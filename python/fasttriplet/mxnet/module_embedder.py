@@ -63,6 +63,7 @@ class ModuleEmbedder:
         for start in range(0, len(images), at_once):
             some = images[start : start + at_once]
             assemble(some, out=batch[: len(some)])
+            batch[len(some) :] = 0
             self.module.forward(mx.io.DataBatch([mx.nd.array(batch)]), is_train=False)
             embedded.append(self.module.get_outputs()[0].asnumpy()[: len(some)])
         embeddings: NDArray[np.float32] = np.concatenate(embedded)

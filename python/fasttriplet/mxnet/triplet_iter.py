@@ -127,8 +127,6 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         batch = self._ahead
         if batch is None:
             batch = next(self._feed)
-            if len(batch.labels) < self.batch_size:  # the last of a feed that has no triplets any more
-                batch = next(self._feed)
         if self._feed.summary.batches == 1:
             self._epoch = batch.epoch  # where the passes before did not fill a batch
         if batch.epoch != self._epoch:

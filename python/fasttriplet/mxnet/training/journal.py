@@ -1,4 +1,4 @@
-"""What a training tells while it runs: JSON lines, TensorBoard, and whoever listens."""
+"""What a training writes down while it runs: JSON lines, and event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import fcntl
 import importlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-Tell = Callable[[Mapping[str, Any]], object]
-
 
 class Journal:
-    """Writes each record as a line of JSON, to TensorBoard if asked to, and hands it to `tell`.
+    """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
-    While it is open no other training can have the same journal. What goes to `tell` alone is not kept.
+    While it is open no other training can have the same journal. It leaves no empty file.
 
     Parameters
     ----------
@@ -26,7 +24,6 @@ class Journal:
     state : dict, optional
         Of a training that is gone on with: records of what it did after that, before it was killed, are
         removed. Without it all are.
-    tell : callable
     tensorboard : str or PathLike, optional
         Folder for event files.
 
@@ -42,11 +39,9 @@ class Journal:
         self,
         path: Path,
         state: Mapping[str, Any] | None,
-        tell: Tell,
         tensorboard: str | os.PathLike[str] | None,
     ) -> None:
-        self.tell = tell
-        self._events = None if tensorboard is None else _events(tensorboard, state)
+        self._path = path
         self._file = path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,6 +49,13 @@ class Journal:
             self._file.close()
             raise FileExistsError(f"another training is writing {path} at this moment") from None
         self._file.truncate(0 if state is None else self._end_of(state))
+        self._events = None
+        if tensorboard is not None:
+            try:
+                self._events = _events(tensorboard, state)
+            except BaseException:
+                self._close()
+                raise
 
     def _end_of(self, state: Mapping[str, Any]) -> int:
         """Where the records end that were written before this state."""
@@ -67,15 +69,17 @@ class Journal:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write a record; its ``batch`` says how many are behind."""
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
         if self._events is not None:
             kind = record["kind"] if "pairs" not in record else f"verification/{Path(record['pairs']).name}"
             for name, value in record.items():
                 if isinstance(value, float):
                     self._events.add_scalar(f"{kind}/{name}", value, record["batch"])
             self._events.flush()
-        self.tell(record)
 
     def __enter__(self) -> Self:
         return self
@@ -83,9 +87,14 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close()
         if self._events is not None:
             self._events.close()
+
+    def _close(self) -> None:
+        if self._file.tell() == 0:
+            self._path.unlink(missing_ok=True)
+        self._file.close()
 
 
 def _is_before(line: bytes, state: Mapping[str, Any]) -> bool:

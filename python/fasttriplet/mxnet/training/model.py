@@ -53,8 +53,10 @@ class Model:
         try:
             with quiet():
                 self.module.bind([("data", (images, 3, *image_size))], [("softmax_label", (images,))])
-        except mx.base.MXNetError as error:
+        except RuntimeError as error:  # MXNetError is one
             height, width = image_size
+            if "llocate" in str(error):
+                raise MemoryError(f"for {images} images of {height} x {width} (H x W) at once") from error
             reason = [line for line in str(error).splitlines() if "rror" in line] or [str(error)]
             raise ValueError(
                 f"the network does not take images of {height} x {width} (H x W): {reason[-1].strip()}"
@@ -104,6 +106,8 @@ class Model:
             force_init=True,
         )
         self._optimizer = self.module._optimizer
+        # A gamma that is fixed is set to 1 by each pass, and would decay behind it.
+        self._optimizer.set_wd_mult(dict.fromkeys(_fixed_gammas(self.embedding), 0.0))
 
     @property
     def _contexts(self) -> list[Any]:
@@ -130,7 +134,7 @@ class Model:
                 f"{extra[0]} and others"
             )
         if missing:
-            warnings.warn(f"pretrained: {_some(missing)} not there; drawn at random", stacklevel=5)
+            warnings.warn(f"pretrained: {_some(missing)} not there; drawn at random", stacklevel=6)
 
     def step(self, batch: TripletBatch, behind: int) -> None:
         """Train on one batch; so many are behind it."""
@@ -204,6 +208,15 @@ class Model:
         """Of the weights."""
         names: list[str] = self.module._param_names
         return names
+
+
+def _fixed_gammas(symbol: Any) -> list[str]:
+    nodes = json.loads(symbol.tojson())["nodes"]
+    return [
+        nodes[node["inputs"][1][0]]["name"]
+        for node in nodes
+        if node["op"] == "BatchNorm" and node.get("attrs", {}).get("fix_gamma", "True") in ("True", "1")
+    ]
 
 
 def _found(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

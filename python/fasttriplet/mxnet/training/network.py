@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fasttriplet.contents import instead_of
 from fasttriplet.mxnet.checkpoint import load_checkpoint
 from fasttriplet.mxnet.compat import import_mxnet
@@ -46,8 +48,16 @@ def network(settings: TrainSettings, image_size: tuple[int, int], device: Any) -
             raise ValueError("the input for images must be called data")
         output = find_embedding(symbol, data="data", params=params)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return symbol.get_internals()[output]
+        raise ValueError(
+            f"{path}: {error}. For a training, save the symbol with the embedding as its only output"
+        ) from error
+    embedding = symbol.get_internals()[output]
+    try:
+        _, shapes, _ = embedding.infer_shape_partial(data=(1, 3, *image_size))
+    except mx.base.MXNetError:  # told where the network is bound
+        return embedding
+    # (B, D, 1, 1) counts as (B, D).
+    return mx.sym.Flatten(embedding) if shapes and len(shapes[0]) > 2 else embedding
 
 
 def pretrained(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,4 +76,7 @@ def pretrained(settings: TrainSettings) -> tuple[dict[str, Any], dict[str, Any]]
     if not prefix or not epoch.isdecimal():
         raise ValueError(f"pretrained must be PREFIX,EPOCH, not {settings.pretrained!r}")
     checkpoint = load_checkpoint(prefix, int(epoch))
+    for name, value in (checkpoint.arg_params | checkpoint.aux_params).items():
+        if not np.isfinite(value.asnumpy()).all():
+            raise ValueError(f"pretrained: {checkpoint.params_path} holds NaN or infinity, in {name}")
     return checkpoint.arg_params, checkpoint.aux_params

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from fasttriplet.checks import whole_number
 from fasttriplet.feed import Feed, TripletBatch
@@ -20,14 +22,18 @@ from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.devices import contexts, name_of
 from fasttriplet.mxnet.module_embedder import ModuleEmbedder
 from fasttriplet.mxnet.quiet import quiet
-from fasttriplet.mxnet.training.journal import Journal, Tell
+from fasttriplet.mxnet.training.journal import Journal
 from fasttriplet.mxnet.training.model import Model
+from fasttriplet.mxnet.training.names import Names
 from fasttriplet.mxnet.training.network import network, pretrained
 from fasttriplet.mxnet.training.settings import TrainSettings
 from fasttriplet.mxnet.training.signals import signals_wait
 from fasttriplet.mxnet.training.state import State, load_state, save_state
+from fasttriplet.pairs_file import read_pairs
 from fasttriplet.summary import Summary
 from fasttriplet.verification import verify_pairs
+
+Tell = Callable[[Mapping[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def train_rec(
     Parameters
     ----------
     settings : TrainSettings
-        To go on with a training, the same; :func:`settings_at` reads them.
+        To go on with a training, the same; :func:`options_at` reads them.
     out : path
         PREFIX of the files: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
         checkpoint; ``PREFIX-best-symbol.json`` and ``PREFIX-best-0000.params``, the one of the best
@@ -104,7 +110,7 @@ def train_rec(
         See :class:`fasttriplet.Feed`.
     tell : callable, optional
         Called with each record of the log, and with ``{"kind": "embedded", "images": n}`` while a bag is
-        embedded.
+        embedded, of which n images are done.
 
     Returns
     -------
@@ -122,75 +128,88 @@ def train_rec(
         If an option is wrong, settings are others than before, or the loss is not finite any more.
     OSError, RecordError
         If a file cannot be read or written. The state is saved before, where that is possible.
+    MemoryError
+        If a batch does not fit the device.
     """
-    whole_number("batches", batches, 1)
     for name, value in (
+        ("batches", batches),
         ("verify_every", verify_every),
         ("checkpoint_every", checkpoint_every),
         ("log_every", log_every),
     ):
         whole_number(name, value, 1)
-    for file in pairs:
-        if not Path(file).is_file():
-            raise FileNotFoundError(f"no file {file} to verify on")
-    files = _Files(os.fspath(out))
-    state = load_state(files.state) if resume else None
+    files = [pairs] if isinstance(pairs, (str, os.PathLike)) else pairs
+    watch = _Watch(
+        batches, tuple(os.fspath(file) for file in files), verify_every, checkpoint_every, log_every
+    )
+    names = Names.of(out)
+    for file in watch.pairs:
+        read_pairs(file)  # an error now, not at the next verification
+    on = contexts(devices)
+    state = load_state(names.state) if resume else None
     if state is None:
-        files.refuse_to_replace()
+        names.refuse_to_replace()
     else:
-        _check_settings(files.state, state, settings)
-    watch = _Watch([os.fspath(file) for file in pairs], verify_every, checkpoint_every, log_every)
-    options = {"threads": threads, "prefetch": prefetch, "memory": memory}
-    with Journal(
-        files.log, None if state is None else state.plain, tell or (lambda _: None), tensorboard
-    ) as journal:
-        run = _Run(settings, files, state, journal, watch)
-        return run.through(batches, contexts(devices), options)
+        _check(names, state, settings, watch, len(on))
+    how = {
+        **asdict(watch),
+        "tensorboard": None if tensorboard is None else os.fspath(tensorboard),
+        "devices": devices if devices is None or isinstance(devices, str) else list(devices),
+        "threads": threads,
+        "prefetch": prefetch,
+        "memory": memory,
+    }
+    with Journal(names.log, None if state is None else state.plain, tensorboard) as journal:
+        names.tidy(new=state is None)
+        run = _Run(settings, names, journal, tell or (lambda _: None), watch, how)
+        return run.through(state, on)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The names under a prefix."""
+def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, Any]]:
+    """What the training at PREFIX was last run with.
 
-    prefix: str
+    Returns
+    -------
+    settings : TrainSettings
+    how : dict
+        The other arguments of :func:`train_rec`, but for `resume` and `tell`.
 
-    @property
-    def state(self) -> Path:
-        return Path(f"{self.prefix}-state.npz")
-
-    @property
-    def log(self) -> Path:
-        return Path(f"{self.prefix}-log.jsonl")
-
-    @property
-    def best(self) -> str:
-        return f"{self.prefix}-best"
-
-    def refuse_to_replace(self) -> None:
-        """Never write over what somebody has trained."""
-        folder = self.state.parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"out: there is no folder {folder}")
-        if self.state.exists():
-            raise FileExistsError(
-                f"out: there is a training at {self.prefix}; go on with it (resume), or give another prefix"
-            )
-        for taken in (f"{prefix}{end}" for prefix in (self.prefix, self.best) for end in _ENDS):
-            if Path(taken).exists():
-                raise FileExistsError(f"out: {taken} exists; give another prefix")
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file of its state is damaged.
+    """
+    plain = load_state(Names.of(out).state).plain
+    return TrainSettings.from_dict(plain["settings"]), plain["how"]
 
 
-_ENDS = ("-symbol.json", "-0000.params")
+def _check(names: Names, state: State, settings: TrainSettings, watch: _Watch, devices: int) -> None:
+    before = TrainSettings.from_dict(state.plain["settings"])
+    if different := before.differences(settings):
+        raise ValueError(
+            f"{names.state} is of a training with {', '.join(different)}: it can only be gone on with as it "
+            "was begun. Begin another one with its weights as pretrained"
+        )
+    if devices != (then := state.plain["feed"]["arguments"]["devices"]):
+        raise ValueError(f"{names.state} is of a training on {then} devices, and now there are {devices}")
+    for rec in settings.rec:
+        if not Path(rec).exists():
+            raise FileNotFoundError(f"{rec} does not exist; if the dataset was moved, give its path as rec")
+    if watch.pairs and state.plain["best"] is None:
+        names.refuse_to_replace_best()
 
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """What is done every so many batches."""
+    """Where a training ends, and what is done every so many batches."""
 
-    pairs: list[str]  # to verify on
-    verify: int
-    checkpoint: int
-    log: int
+    batches: int
+    pairs: tuple[str, ...]  # to verify on
+    verify_every: int
+    checkpoint_every: int
+    log_every: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,127 +224,152 @@ class _Best:
         return other is None or (self.accuracy, self.auc) > (other.accuracy, other.auc)
 
 
+class _Embedder(ModuleEmbedder):
+    """Tells how far a bag is embedded, which can take minutes."""
+
+    def __init__(self, description: str, tell: Tell) -> None:
+        super().__init__()
+        self.description = description
+        self.images = 0  # of the bag, so far
+        self._tell = tell
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """Embed and tell."""
+        embeddings = super().embed(rows, images)
+        self.images += len(embeddings)
+        self._tell({"kind": "embedded", "images": self.images})
+        return embeddings
+
+
 class _Run:
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         settings: TrainSettings,
-        files: _Files,
-        state: State | None,
+        names: Names,
         journal: Journal,
+        tell: Tell,
         watch: _Watch,
+        how: dict[str, Any],
     ) -> None:
-        self._settings, self._files, self._journal, self._watch = settings, files, journal, watch
-        self._state = state
-        plain = {} if state is None else state.plain
-        self._batch = int(plain.get("batch", 0))  # behind the training
-        self._verified = int(plain.get("verified", -1))  # the batch of the last verification
-        self._best = _Best(**plain["best"]) if plain.get("best") else None
-        self._saved = None if state is None else (self._batch, self._verified)
-        self._whole = True  # weights, momenta and place fit together, and are finite
+        self._settings, self._names, self._watch, self._how = settings, names, watch, how
+        self._journal, self._tell = journal, tell
+        self._batch = 0  # behind the training
+        self._verified = -1  # the batch of the last verification
+        self._best: _Best | None = None
+        self._saved: tuple[int, int] | None = None  # batch and last verification
+        # Weights, momenta and sums fit together, are finite, and can be written.
+        self._whole = True
+        self._steps = 0  # of this run
 
-    def through(self, batches: int, devices: Sequence[Any], options: Mapping[str, Any]) -> Trained:
-        """Train up to so many batches."""
-        settings = self._settings
-        embedder = _Embedder(self._journal)
-        embedder.description = f"the network in training, on {', '.join(map(name_of, devices))}"
-        feed_options = settings.feed()
-        feed_options["batch_size"] *= len(devices)
+    def through(self, state: State | None, devices: Sequence[Any]) -> Trained:
+        """Train to the end."""
+        settings, how = self._settings, self._how
+        on = list(map(name_of, devices))
+        embedder = _Embedder(f"the network in training, on {', '.join(on)}", self._tell)
+        options = settings.feed()
+        options["batch_size"] *= len(devices)
         feed = Feed(
             settings.rec if len(settings.rec) > 1 else settings.rec[0],
             model=embedder,
             devices=len(devices),
             epochs=None,
-            state=self._feed_state(),
-            **feed_options,
+            state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
+            threads=how["threads"],
+            prefetch=how["prefetch"],
+            memory=how["memory"],
             **options,
         )
         with feed:
             self._feed = feed
-            self._model = self._begin(devices)
+            self._model = self._begin(devices) if state is None else self._restore(state, devices)
             embedder.module = self._model.module
-            self._tell_the_start(batches, devices)
+            if state is None:
+                self._save()  # finds out now whether there is room
+            self._record(self._start(on))
             try:
-                self._go_on(batches, embedder)
+                self._go_on(embedder)
             except BaseException:
-                if self._whole and self._saved != (self._batch, self._verified):
-                    self._save()
+                self._save_if_possible()
                 raise
         best = self._best
         return Trained(
             batches=self._batch,
-            last=f"mxnet:{self._files.prefix},0",
-            best=None if best is None else f"mxnet:{self._files.best},0",
+            last=f"mxnet:{self._names.prefix},0",
+            best=None if best is None else f"mxnet:{self._names.best},0",
             best_batch=None if best is None else best.batch,
             summary=feed.summary,
         )
 
-    def _feed_state(self) -> dict[str, Any] | None:
-        if self._state is None:
-            return None
-        feed: dict[str, Any] = self._state.plain["feed"]
-        return feed | {"triplets": self._state.arrays["triplets"]}
-
     def _begin(self, devices: Sequence[Any]) -> Model:
-        settings, state = self._settings, self._state
-        if state is not None:
-            mx = import_mxnet()
-            with quiet():
-                embedding = mx.sym.load_json(state.plain["symbol"])
-            model = Model(embedding, settings, devices, self._feed.image_size)
-            try:
-                model.load(state.arrays)
-            except ValueError as error:
-                raise ValueError(f"{self._files.state} does not fit its network: {error}") from error
-            model.metric.sums = list(state.plain["metric"])
-            return model
         size = self._feed.image_size
-        model = Model(network(settings, size, devices[0]), settings, devices, size)
-        model.begin(*pretrained(settings))
+        model = Model(network(self._settings, size, devices[0]), self._settings, devices, size)
+        model.begin(*pretrained(self._settings))
         return model
 
-    def _tell_the_start(self, batches: int, devices: Sequence[Any]) -> None:
-        summary = self._feed.summary
-        self._journal.write(
-            {
-                "kind": "start",
-                "batch": self._batch,
-                "batches": batches,
-                "images": summary.images_indexed,
-                "identities": summary.identities,
-                "image_size": list(self._feed.image_size),
-                "devices": list(map(name_of, devices)),
-                "settings": self._settings.to_dict(),
-            }
-        )
+    def _restore(self, state: State, devices: Sequence[Any]) -> Model:
+        plain = state.plain
+        with quiet():
+            embedding = import_mxnet().sym.load_json(plain["symbol"])
+        model = Model(embedding, self._settings, devices, self._feed.image_size)
+        try:
+            model.load(state.arrays)
+        except ValueError as error:
+            raise ValueError(f"{self._names.state} does not fit its network: {error}") from error
+        model.metric.sums = list(plain["metric"])
+        self._batch = plain["batch"]
+        if not self._watch.pairs or list(self._watch.pairs) == plain["pairs"]:  # else accuracies of others
+            self._verified = plain["verified"]
+            self._best = None if plain["best"] is None else _Best(**plain["best"])
+        self._saved = (self._batch, self._verified)
+        return model
 
-    def _go_on(self, batches: int, embedder: ModuleEmbedder) -> None:
+    def _start(self, devices: list[str]) -> dict[str, Any]:
+        summary = self._feed.summary
+        return {
+            "kind": "start",
+            "batch": self._batch,
+            "batches": self._watch.batches,
+            "images": summary.images_indexed,
+            "identities": summary.identities,
+            "image_size": list(self._feed.image_size),
+            "devices": devices,
+            "settings": self._settings.to_dict(),
+        }
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        self._journal.write(record)
+        self._tell(record)
+
+    def _go_on(self, embedder: _Embedder) -> None:
         settings, watch = self._settings, self._watch
-        if self._state is None:
-            self._save()  # finds out now whether there is room
         images = settings.batch_size * len(self._model.module._context)
         since, logged = time.perf_counter(), self._batch
         while True:
-            at_end = self._batch >= batches
-            if watch.pairs and self._verified != self._batch and (at_end or self._batch % watch.verify == 0):
-                self._verify(embedder)
-            is_saved = self._saved == (self._batch, self._verified)
-            if not is_saved and (at_end or self._batch % watch.checkpoint == 0):
+            at_end = self._batch >= watch.batches
+            began = time.perf_counter()
+            verify = watch.pairs and (at_end or self._batch % watch.verify_every == 0)
+            if verify and self._verified != self._batch:
+                self._verify()
+            save = at_end or self._batch % watch.checkpoint_every == 0
+            if save and self._saved != (self._batch, self._verified):
                 self._save()
             if at_end:
                 return
+            since += time.perf_counter() - began  # not what images per second are about
             batch = next(self._feed)
-            rate = settings.learning_rate_behind(self._batch)
+            embedder.images = 0
             with signals_wait():
                 self._step(batch)
-                if self._batch % watch.log == 0:
+                if self._batch % watch.log_every == 0:
                     now = time.perf_counter()
-                    self._log(batch, rate, images * (self._batch - logged) / (now - since))
+                    self._log(batch, images * (self._batch - logged) / (now - since))
                     since, logged = now, self._batch
 
     def _step(self, batch: TripletBatch) -> None:
         self._whole = False
         self._model.step(batch, self._batch)
         self._batch += 1
+        self._steps += 1
         if not math.isfinite(self._model.metric.sums[0]):
             raise self._not_finite(f"the loss of batch {self._batch:,}")
         self._whole = True
@@ -333,98 +377,78 @@ class _Run:
     def _not_finite(self, what: str) -> ValueError:
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with pretrained weights "
-            f"{self._files.prefix},0 of batch {self._saved[0] if self._saved else 0:,}"
+            f"{self._names.prefix},0 of batch {self._saved[0] if self._saved else 0:,}"
         )
 
-    def _log(self, batch: TripletBatch, rate: float, images_per_second: float) -> None:
+    def _log(self, batch: TripletBatch, images_per_second: float) -> None:
         names, values = self._model.metric.get()
-        self._model.metric.reset()
-        self._journal.write(
-            {
-                "kind": "train",
-                "batch": self._batch,
-                "epoch": batch.epoch,
-                "bag": batch.bag,
-                **dict(zip(names, values, strict=True)),
-                "learning_rate": rate,
-                "images_per_second": images_per_second,
-            }
-        )
+        record = {
+            "kind": "train",
+            "batch": self._batch,
+            "epoch": batch.epoch,
+            "bag": batch.bag,
+            **dict(zip(names, values, strict=True)),
+            "learning_rate": self._settings.learning_rate_behind(self._batch - 1),
+            "images_per_second": images_per_second,
+        }
+        self._journal.write(record)
+        self._model.metric.reset()  # in this order: what is not written comes again
+        self._tell(record)
 
-    def _verify(self, embedder: ModuleEmbedder) -> None:
+    def _verify(self) -> None:
         found: list[Verification] = []
         for file in self._watch.pairs:
-            # Not the one that tells of bags.
-            one = verify_pairs(file, ModuleEmbedder(embedder.module))
+            one = verify_pairs(file, ModuleEmbedder(self._model.module))
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
-            self._journal.write({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
+            self._record({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
         score = _Best(
             self._batch,
             sum(one.accuracy for one in found) / len(found),
             sum(one.auc or 0.0 for one in found) / len(found),
         )
-        if score.beats(self._best):
-            self._publish(self._files.best)
-            self._best = score
-        self._verified = self._batch
+        with signals_wait():
+            beats = score.beats(self._best)
+            if beats:
+                self._publish(self._names.best)
+                self._best = score
+            self._verified = self._batch
+            if beats:
+                self._save()  # the file and the state are not to differ
+
+    def _save_if_possible(self) -> None:
+        # A batch that the feed handed out and that no step has seen would be lost.
+        none_lost = self._feed.summary.batches == self._steps
+        if self._whole and none_lost and self._saved != (self._batch, self._verified):
+            self._save()
 
     def _save(self) -> None:
+        with signals_wait():
+            self._write()
+
+    def _write(self) -> None:
+        self._whole = False
         arrays = self._model.arrays()
         for name, values in arrays.items():
             if not np.isfinite(values).all():  # the loss of the batch before was
-                self._whole = False
                 raise self._not_finite(f"{name} behind batch {self._batch:,}")
         feed = self._feed.state_dict()
         arrays["triplets"] = feed.pop("triplets")
-        self._publish(self._files.prefix)
         plain = {
             "batch": self._batch,
             "verified": self._verified,
             "best": None if self._best is None else asdict(self._best),
+            "pairs": list(self._watch.pairs),
             "metric": self._model.metric.sums,
             "settings": self._settings.to_dict(),
+            "how": self._how,
             "symbol": self._model.embedding.tojson(),
             "feed": feed,
         }
-        save_state(self._files.state, State(plain, arrays))
+        save_state(self._names.state, State(plain, arrays))
         self._saved = (self._batch, self._verified)
+        self._publish(self._names.prefix)
+        self._whole = True
 
     def _publish(self, prefix: str) -> None:
         save_checkpoint(prefix, 0, self._model.embedding, *self._model.params())
-
-
-class _Embedder(ModuleEmbedder):
-    """Tells how far a bag is embedded, which can take minutes."""
-
-    def __init__(self, journal: Journal) -> None:
-        super().__init__()
-        self._journal = journal
-
-    def embed(self, rows: Any, images: Any) -> Any:
-        """Embed and tell."""
-        embeddings = super().embed(rows, images)
-        self._journal.tell({"kind": "embedded", "images": len(embeddings)})
-        return embeddings
-
-
-def settings_at(out: str | os.PathLike[str]) -> TrainSettings:
-    """Those of the training at PREFIX.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If the file of its state is damaged.
-    """
-    return TrainSettings.from_dict(load_state(_Files(os.fspath(out)).state).plain["settings"])
-
-
-def _check_settings(path: Path, state: State, settings: TrainSettings) -> None:
-    before = TrainSettings.from_dict(state.plain["settings"])
-    if different := before.differences(settings):
-        raise ValueError(
-            f"{path} is of a training with {', '.join(different)}: it can only be gone on with as it was "
-            "begun. Begin another one with its weights as pretrained"
-        )

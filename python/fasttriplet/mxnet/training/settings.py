@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self, get_args
+
+import numpy as np
 
 from fasttriplet.augment import Augment
 from fasttriplet.checks import one_of, seed_number, whole_number
@@ -91,8 +94,9 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.rec, str) or not self.rec:
+        if isinstance(self.rec, (str, os.PathLike)) or not self.rec:
             raise ValueError(f"rec must be one path or more, in a tuple, not {self.rec!r}")
+        self._make_plain()
         if (self.network is None) == (self.symbol is None):
             raise ValueError("give either network or symbol")
         whole_number("embedding_size", self.embedding_size, 1)
@@ -120,6 +124,22 @@ class TrainSettings:
             raise ValueError(f"lr_steps must ascend, not {self.lr_steps!r}")
         seed_number(self.seed)
         self.augment()
+
+    def _make_plain(self) -> None:
+        """Paths to texts and NumPy's numbers to Python's, as JSON has them."""
+        plain = {
+            field.name: value.item() if isinstance(value, np.generic) else value
+            for field in fields(self)
+            for value in [getattr(self, field.name)]
+        }
+        plain["rec"] = tuple(map(os.fspath, self.rec))
+        plain["lr_steps"] = tuple(
+            step.item() if isinstance(step, np.generic) else step for step in self.lr_steps
+        )
+        if self.symbol is not None:
+            plain["symbol"] = os.fspath(self.symbol)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
@@ -152,9 +172,10 @@ class TrainSettings:
         return {name: getattr(self, name) for name in names.split()} | {"augment": self.augment()}
 
     def differences(self, other: TrainSettings) -> list[str]:
-        """What is set otherwise, in words; not `rec`, as files may be moved."""
+        """What is set otherwise, in words; but for where files are, and what is done about damaged images."""
+        before, now = self.to_dict(), other.to_dict()
         return [
-            f"{field.name} {getattr(self, field.name)!r} (now {getattr(other, field.name)!r})"
-            for field in fields(self)
-            if field.name != "rec" and getattr(self, field.name) != getattr(other, field.name)
+            f"{name} {value!r} (now {now[name]!r})"
+            for name, value in before.items()
+            if value != now[name] and name not in ("rec", "on_error")
         ]

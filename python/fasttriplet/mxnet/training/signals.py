@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a moment when a training can be stopped."""
+"""Ctrl-C, SIGTERM and SIGHUP at a moment when a training can be stopped."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM take effect behind the block: inside of it weights are half changed."""
+    """Let signals that stop a training take effect behind the block: inside, weights are half changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -20,7 +22,7 @@ def signals_wait() -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in _STOPPING}
     try:
         yield
     finally:

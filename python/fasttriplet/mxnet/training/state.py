@@ -17,6 +17,7 @@ from fasttriplet.files import replacing
 
 _FORMAT = 1  # another number where older versions could not read it
 _KIND = "the state of a training"
+_PLAIN = ("batch", "verified", "best", "pairs", "metric", "settings", "how", "symbol", "feed")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,11 @@ def save_state(path: Path, state: State) -> None:
     """
     text = json.dumps({"format": _FORMAT, **state.plain})
     plain = np.frombuffer(text.encode(), dtype=np.uint8)
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, plain=plain, **state.arrays)
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
+        # As np.savez, which leaves the file half closed where it cannot write.
+        for name, array in {"plain": plain, **state.arrays}.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def load_state(path: Path) -> State:
@@ -66,8 +70,10 @@ def load_state(path: Path) -> State:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
         plain = json.loads(arrays.pop("plain").tobytes())
-    except (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever the formats' readers say of damage
         raise ValueError(instead_of(path, _KIND)) from error
     if not isinstance(plain, Mapping) or plain.get("format") != _FORMAT:
         raise ValueError(f"{path} is not {_KIND} that this version can read")
+    if missing := [name for name in _PLAIN if name not in plain] + ["triplets"] * ("triplets" not in arrays):
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
     return State(dict(plain), arrays)
