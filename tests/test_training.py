@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
-from small_rec import identities
+from small_rec import identities, write_rec
 
 if TYPE_CHECKING:
     from fasttriplet.mxnet.training import Trained, TrainSettings
@@ -56,7 +56,7 @@ def settings(mx: Any, data: Path, **options: Any) -> TrainSettings:
     return TrainSettings(rec=(str(data / "train.rec"),), **{"network": "small"} | OPTIONS | options)
 
 
-def train(chosen: TrainSettings, out: Path, **options: Any) -> Trained:
+def train(chosen: TrainSettings, out: Path | str, **options: Any) -> Trained:
     from fasttriplet.mxnet.training import train_rec  # noqa: PLC0415  needs MXNet
 
     how: dict[str, Any] = {"batches": 70, "verify_every": 30, "checkpoint_every": 20, "log_every": 10}
@@ -382,6 +382,121 @@ def test_the_documentation_trains(
     assert capsys.readouterr().out == "mxnet:small,0 mxnet:small-best,0 train\n30\n"
 
 
+def test_a_batch_that_no_step_has_seen_is_not_lost(
+    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come between the feed, which handed a batch out, and the step."""
+    from fasttriplet.mxnet.training import run  # noqa: PLC0415  needs MXNet
+
+    out, pairs, steps = tmp_path / "a", [data / "pairs.bin"], iter(range(33))
+    step = run._Run._step
+
+    def interrupted(self: Any, batch: ft.TripletBatch) -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._Run, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(mx, data), out, pairs=pairs)
+    train(settings(mx, data), out, pairs=pairs, resume=True)
+    assert same_training(out, unbroken)
+
+
+def test_a_second_ctrl_c_does_not_stop_the_saving(
+    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fasttriplet.mxnet.training import run  # noqa: PLC0415  needs MXNet
+    from fasttriplet.mxnet.training.state import load_state  # noqa: PLC0415
+
+    out, pairs, save = tmp_path / "a", [data / "pairs.bin"], vars(run)["save_state"]
+
+    def interrupted(path: Path, state: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save(path, state)
+
+    def tell(record: Mapping[str, Any]) -> None:
+        if record["kind"] == "train" and record["batch"] == 50:
+            monkeypatch.setattr(run, "save_state", interrupted)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(mx, data), out, pairs=pairs, tell=tell)
+    monkeypatch.undo()
+    assert load_state(Path(f"{out}-state.npz")).plain["batch"] == 50
+    train(settings(mx, data), out, pairs=pairs, resume=True)
+    assert same_training(out, unbroken)
+
+
+def test_another_dataset_is_refused(mx: Any, data: Path, tmp_path: Path) -> None:
+    chosen = settings(mx, data)
+    train(chosen, tmp_path / "a", batches=3)
+    other = write_rec(tmp_path / "other.rec", identities(16, 6))  # as many images
+    with pytest.raises(ValueError, match="another dataset: its keys, labels or sizes differ"):
+        train(replace(chosen, rec=(str(other),)), tmp_path / "a", batches=6, resume=True)
+    moved = str(shutil.copy(data / "train.rec", tmp_path / "moved.rec"))
+    train(replace(chosen, rec=(moved,)), tmp_path / "a", batches=6, resume=True)
+    with pytest.raises(FileNotFoundError, match=r"gone\.rec does not exist; if the dataset was moved"):
+        train(replace(chosen, rec=("gone.rec",)), tmp_path / "a", batches=9, resume=True)
+
+
+def test_damaged_images_may_be_skipped_from_some_point_on(mx: Any, tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "d.rec", identities(16, 6), damaged=frozenset({40}))
+    chosen = settings(mx, tmp_path, band="violating", bag_size=24)
+    chosen = replace(chosen, rec=(str(rec),))
+    with pytest.raises(ft.RecordError, match="key 40"):
+        train(chosen, tmp_path / "a", batches=100)
+    train(replace(chosen, on_error="skip"), tmp_path / "a", batches=100, resume=True)
+    train(replace(chosen, on_error="skip"), tmp_path / "b", batches=100)
+    assert (tmp_path / "a-0000.params").read_bytes() == (tmp_path / "b-0000.params").read_bytes()
+
+
+def test_a_training_of_no_batches_is_replaced(mx: Any, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ft.NoTripletsError):
+        train(settings(mx, data, max_ap=0.0), tmp_path / "a")
+    train(settings(mx, data), tmp_path / "a", batches=3)
+    with pytest.raises(FileExistsError, match="there is a training"):
+        train(settings(mx, data), tmp_path / "a", batches=3)
+
+
+def test_other_pairs_are_compared_anew(mx: Any, data: Path, tmp_path: Path) -> None:
+    chosen, other = settings(mx, data), str(shutil.copy(data / "pairs.bin", tmp_path / "other.bin"))
+    train(chosen, tmp_path / "a", batches=30, pairs=[data / "pairs.bin"])
+    done = train(chosen, tmp_path / "a", batches=31, pairs=other, resume=True)  # one path is fine
+    assert done.best_batch in (30, 31)
+    told = [(line["batch"], line["pairs"]) for line in records(tmp_path / "a") if "pairs" in line]
+    assert told[-2:] == [(30, other), (31, other)]
+
+    train(chosen, tmp_path / "b", batches=3)
+    (tmp_path / "b-best-0000.params").write_bytes(b"years of work")
+    with pytest.raises(FileExistsError, match="not of this training"):
+        train(chosen, tmp_path / "b", batches=6, pairs=other, resume=True)
+    assert (tmp_path / "b-best-0000.params").read_bytes() == b"years of work"
+
+
+def test_what_does_not_fit_the_network_is_named(mx: Any, data: Path, tmp_path: Path) -> None:
+    layer = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=4, kernel=(30, 30), name="c")
+    mx.sym.FullyConnected(layer, num_hidden=4, name="fc1").save(str(tmp_path / "large.json"))
+    with pytest.raises(ValueError, match=r"the network does not take images of 24 x 24 \(H x W\): .*kernel"):
+        train(settings(mx, data, network=None, symbol=tmp_path / "large.json"), tmp_path / "a", batches=1)
+    with pytest.raises(ValueError, match="needs the beginning of a name"):
+        train(settings(mx, data), f"{tmp_path}/", batches=1)
+    assert not list(tmp_path.glob("a-*"))
+
+
+def test_settings_take_paths_and_numbers_of_numpy(mx: Any, data: Path, tmp_path: Path) -> None:
+    plain = settings(mx, data)
+    numpy: dict[str, Any] = {
+        "rec": (data / "train.rec",),
+        "lr_steps": [np.int64(25), 50],
+        "seed": np.int64(0),
+    }
+    other = replace(plain, **numpy)
+    assert other == plain
+    train(other, tmp_path / "a", batches=1)
+
+
 # The command
 
 
@@ -418,6 +533,9 @@ def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> 
     done = command("--out", tmp_path / "a", "--batches", 30, "--resume", "--json", "--positives", "ordered")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["batches"] == 30
+    assert "batch 30  pairs.bin: accuracy" in done.stderr  # as it was begun
+    done = command("--out", tmp_path / "a", "--resume")
+    assert "batch 30 of 30: nothing to do, give more --batches" in done.stderr
     done = command("--out", tmp_path / "a", "--batches", 40, "--resume", "--margin", 0.7)
     assert done.returncode == 1
     assert "margin 0.3 (now 0.7)" in done.stderr
