@@ -6,7 +6,7 @@ PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-slow lint format bench bench-feed bench-long bench-kernels peers clean
+.PHONY: help build demo test test-slow lint format bench bench-feed bench-training bench-long bench-kernels peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,10 +54,14 @@ bench: build ## the short set of benches, with peers in the same run
 	$(BIN)/python benches/bench_feed.py
 	$(BIN)/python benches/bench_pipeline.py
 	$(BIN)/python benches/bench_cold.py
+	$(BIN)/python benches/bench_networks.py
 
 bench-feed: build ## loading beside DALI, which this installs into .venv (a gigabyte)
 	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda130==2.4.0
 	$(BIN)/python benches/bench_feed.py
+
+bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
+	$(BIN)/python benches/bench_training.py
 
 bench-long: build ## how mining scales (a minute, 2 GB)
 	$(BIN)/python benches/bench_scaling.py

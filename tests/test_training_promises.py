@@ -1,4 +1,4 @@
-"""What docs/training.md promises, by someone who has read nothing else."""
+"""What docs/training.md promises, from the outside."""
 
 from __future__ import annotations
 
