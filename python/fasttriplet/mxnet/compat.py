@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _importing = threading.Lock()
 def import_mxnet() -> Any:
     """Import MXNet, whichever NumPy 1 is installed.
 
-    Three obstacles are dealt with here, so that nobody else has to know of them:
+    Four obstacles are dealt with here, so that nobody else has to know of them:
 
     * MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. The name exists while MXNet is being
       imported and is gone again afterwards, so that other packages see NumPy as it is.
@@ -27,6 +28,9 @@ def import_mxnet() -> Any:
       ``MXNET_SUBGRAPH_BACKEND=NONE`` turns the rewriting off. MXNet reads the variable whenever a network is
       bound, so this has effect for an MXNet that was imported before, too. A value that you have set is
       kept.
+
+    * It takes half of the cores, as if each were two threads of one. For the import ``OMP_NUM_THREADS`` is
+      the number of cores that this process may use, unless you have set it.
 
     Returns
     -------
@@ -57,6 +61,9 @@ def _import() -> Any:
         lent = not hasattr(np, "bool")
         if lent:
             np.bool = bool  # type: ignore[attr-defined, unused-ignore]
+        counted = "OMP_NUM_THREADS" not in os.environ
+        if counted:
+            os.environ["OMP_NUM_THREADS"] = str(_cores())
         try:
             return importlib.import_module("mxnet")
         except ModuleNotFoundError as error:
@@ -70,3 +77,17 @@ def _import() -> Any:
         finally:
             if lent:
                 del np.bool  # type: ignore[attr-defined, unused-ignore]
+            if counted:
+                del os.environ["OMP_NUM_THREADS"]
+
+
+def _cores() -> int:
+    """Cores that this process may use; two threads of one core count once."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cpus = os.sched_getaffinity(0)
+    siblings = (Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus)
+    try:
+        return len({path.read_text() for path in siblings})
+    except OSError:
+        return len(cpus)
