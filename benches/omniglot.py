@@ -1,134 +1,100 @@
-"""Omniglot's small background sets as `.rec` files: characters to train on, and others to verify on.
+"""Omniglot's two small background sets as `.rec` files: drawn characters, 20 images each.
 
-Every character (identity) was drawn once by each of 20 people. Those of the first set are for training; of the
-second, those of the three alphabets that the first has not.
+The training set has 136 characters of five alphabets, the test set the 106 of Japanese, Sanskrit and Tagalog,
+which are in no other alphabet.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import tempfile
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import fasttriplet as ft
 
-OMNIGLOT = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
-SIDE = 64  # pixels
-TRAINING, OTHERS = "images_background_small1.zip", "images_background_small2.zip"
-UNSEEN = ("Japanese_(katakana)", "Sanskrit", "Tagalog")  # Greek and Latin are in both sets
-
-# A turned or mirrored character is another character: the first is as it was drawn.
-_TURNS = (
-    None,
-    Image.Transpose.ROTATE_90,
-    Image.Transpose.ROTATE_180,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.FLIP_LEFT_RIGHT,
-    Image.Transpose.FLIP_TOP_BOTTOM,
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.TRANSVERSE,
-)
+FOLDER = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
+_UNSEEN = ("Japanese", "Sanskrit", "Tagalog")
+_MIRRORED = Image.Transpose.FLIP_LEFT_RIGHT
+_TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
 
 
-@dataclass(frozen=True, slots=True)
-class Variants:
-    """What a dataset is made of besides the drawings themselves.
+def _characters(part: int) -> dict[str, list[Image.Image]]:
+    """The images of each character, black on white."""
+    found: dict[str, list[Image.Image]] = {}
+    with zipfile.ZipFile(FOLDER / f"images_background_small{part}.zip") as archive:
+        for name in sorted(archive.namelist()):
+            parts = Path(name).parts
+            if not name.endswith(".png") or (part == 2 and not parts[-3].startswith(_UNSEEN)):
+                continue
+            image = Image.open(io.BytesIO(archive.read(name))).convert("L")
+            found.setdefault("-".join(parts[-3:-1]), []).append(image)
+    return found
 
-    Attributes
-    ----------
-    turns : int
-        Identities that each character becomes, at most 8: turned by 90, 180 and 270 degrees, then mirrored.
-    copies : int
-        Images that each drawing becomes: itself, and others moved at random.
-    degrees, scale, shear, shift : float
-        How far, at most: turned; stretched along each axis, by a factor whose logarithm is uniform; sheared;
-        moved, as a share of the side.
+
+def write_plain(folder: Path, side: int) -> tuple[Path, Path]:
+    """Training and test set as they are, in InsightFace's layout of identities."""
+    paths = []
+    for part, name in ((1, "train"), (2, "unseen")):
+        with tempfile.TemporaryDirectory() as drawn:
+            for character, images in _characters(part).items():
+                (Path(drawn) / character).mkdir()
+                for number, image in enumerate(images):
+                    image.save(Path(drawn) / character / f"{number:02d}.png")
+            (folder / name).mkdir()
+            ft.pack(drawn, folder / name / "plain.rec", size=(side, side))
+        paths.append(folder / name / "plain.rec")
+    return paths[0], paths[1]
+
+
+def write_varied(folder: Path, side: int, variants: int) -> tuple[Path, Path]:
+    """Training and test set with thick strokes on grey.
+
+    In the training set each character, turned by 0, 90, 180 and 270 degrees and mirrored, counts as eight,
+    and of each image there are so many variants: turned, stretched, slanted and moved a little.
     """
-
-    turns: int = 1
-    copies: int = 1
-    degrees: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    shift: float = 0.0
-
-
-def write_training(folder: Path, rec: Path, variants: Variants | None = None) -> None:
-    """Write the 136 characters to train on, or variants of them."""
-    _write(rec, list(_characters(folder / TRAINING)), variants or Variants())
-
-
-def write_unseen(folder: Path, rec: Path) -> None:
-    """Write the 106 characters to verify on."""
-    _write(rec, list(_characters(folder / OTHERS, UNSEEN)), Variants())
-
-
-def _characters(path: Path, alphabets: tuple[str, ...] | None = None) -> Iterator[list[Image.Image]]:
-    """The drawings of each character, 105 x 105, black on white."""
-    drawings: dict[Path, list[Image.Image]] = {}
-    with zipfile.ZipFile(path) as file:
-        for name in sorted(file.namelist()):
-            at = Path(name)  # set/alphabet/character/drawing.png
-            if at.suffix == ".png" and at.parts[0] + ".zip" == path.name:
-                if alphabets is None or at.parts[1] in alphabets:
-                    drawings.setdefault(at.parent, []).append(
-                        Image.open(io.BytesIO(file.read(name))).convert("L")
-                    )
-    yield from drawings.values()
-
-
-def _write(rec: Path, characters: list[list[Image.Image]], variants: Variants) -> None:
-    """Write a `.rec` in InsightFace's identity layout, which its iterator reads."""
-    identities = len(characters) * variants.turns
-    end = 1 + variants.copies * variants.turns * sum(len(drawings) for drawings in characters)
-    with ft.RecordWriter(rec) as writer, ThreadPoolExecutor() as pool:
-        writer.write(0, ft.IRHeader(0, [end, end + identities], 0, 0), b"")
-        encoded = pool.map(
-            lambda number: _identity(characters[number // variants.turns], number, variants),
-            range(identities),
-        )
-        ranges, key = [], 1
-        for label, images in enumerate(encoded):
-            ranges.append([key, key + len(images)])
+    rng, train, unseen = np.random.default_rng(0), folder / "varied.rec", folder / "varied_unseen.rec"
+    key = 0
+    with ft.RecordWriter(train) as writer:
+        characters = _characters(1).values()
+        eight = [
+            (images, mirror, turn) for images in characters for mirror in (False, True) for turn in _TURNS
+        ]
+        for label, (images, mirror, turn) in enumerate(eight):
             for image in images:
-                writer.write(key, ft.IRHeader(0, float(label), key, 0), image)
-                key += 1
-        for number, keys in enumerate(ranges):
-            writer.write(end + number, ft.IRHeader(0, keys, end + number, 0), b"")
+                seen = image.transpose(_MIRRORED) if mirror else image
+                seen = seen if turn is None else seen.transpose(turn)
+                for variant in range(variants):
+                    content = _png(seen if variant == 0 else _varied(seen, rng), side)
+                    writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
+                    key += 1
+    with ft.RecordWriter(unseen) as writer:
+        for label, images in enumerate(_characters(2).values()):
+            for number, image in enumerate(images):
+                key = label * len(images) + number
+                writer.write(key, ft.IRHeader(0, float(label), key, 0), _png(image, side))
+    return train, unseen
 
 
-def _identity(drawings: list[Image.Image], number: int, variants: Variants) -> list[bytes]:
-    """The encoded images of an identity; the same ones each time."""
-    rng = np.random.default_rng(number)
-    turn = _TURNS[number % variants.turns]
-    images = []
-    for drawing in drawings:
-        upright = drawing if turn is None else drawing.transpose(turn)
-        for copy in range(variants.copies):
-            moved = _moved(upright, variants, rng) if copy else upright
-            buffer = io.BytesIO()
-            moved.resize((SIDE, SIDE), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=95)
-            images.append(buffer.getvalue())
-    return images
+def _varied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    angle = math.radians(rng.uniform(-15, 15))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    slant = np.array([[1, rng.uniform(-0.2, 0.2)], [0, 1]])
+    matrix = turn @ slant @ np.diag(np.exp(rng.uniform(-0.2, 0.2, 2)))
+    centre = np.array(image.size) / 2
+    offset = centre - matrix @ (centre + rng.uniform(-0.06, 0.06, 2) * image.size)
+    (a, b), (d, e) = matrix
+    data = (a, b, offset[0], d, e, offset[1])
+    return image.transform(image.size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC, fillcolor=255)
 
 
-def _moved(drawing: Image.Image, variants: Variants, rng: np.random.Generator) -> Image.Image:
-    """Turn, stretch, shear and shift a drawing at random."""
-    angle = math.radians(rng.uniform(-variants.degrees, variants.degrees))
-    turned = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    sheared = np.array([[1.0, rng.uniform(-variants.shear, variants.shear)], [0.0, 1.0]])
-    stretched = np.diag(np.exp(rng.uniform(-variants.scale, variants.scale, 2)))
-    matrix = turned @ sheared @ stretched  # from a pixel of the result to one of the drawing
-    centre = np.full(2, drawing.width / 2)
-    offset = centre - matrix @ (centre + drawing.width * rng.uniform(-variants.shift, variants.shift, 2))
-    data = (*matrix[0], offset[0], *matrix[1], offset[1])
-    return drawing.transform(
-        drawing.size, Image.Transform.AFFINE, data, Image.Resampling.BICUBIC, fillcolor=255
-    )
+def _png(image: Image.Image, side: int) -> bytes:
+    thick = image.filter(ImageFilter.MinFilter(3))
+    grey = thick.point([127 + (255 - value) * 128 // 255 for value in range(256)])
+    encoded = io.BytesIO()
+    grey.resize((side, side), Image.Resampling.LANCZOS).save(encoded, "PNG")
+    return encoded.getvalue()
