@@ -6,16 +6,19 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fasttriplet.mxnet import compat
 
+_OF_MXNET = ("MXNET_SUBGRAPH_BACKEND", "OMP_NUM_THREADS")
+
 
 def run(code: str, **environment: str) -> str:
     """What `code` prints in a fresh interpreter where warnings are errors."""
-    kept = {name: value for name, value in os.environ.items() if name != "MXNET_SUBGRAPH_BACKEND"}
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_MXNET}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
         env=kept | environment,
@@ -84,6 +87,34 @@ def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str)
 
 
 @pytest.mark.usefixtures("without_mxnet")
+@pytest.mark.mxnet
+@pytest.mark.parametrize("chosen", [None, "1"])
+def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
+    code = """
+    import ctypes, os
+    from fasttriplet.mxnet.compat import import_mxnet
+    mx = import_mxnet()
+    import mxnet.libinfo
+    library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])
+    print(library.omp_get_max_threads(), os.environ.get("OMP_NUM_THREADS"))
+    """
+    environment = {} if chosen is None else {"OMP_NUM_THREADS": chosen}
+    assert run(code, **environment) == f"{chosen or compat._cores()} {chosen}"
+
+
+def test_two_threads_of_a_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
+    siblings = {"cpu0": "0,4", "cpu1": "1,5", "cpu2": "2,6", "cpu5": "1,5"}
+    monkeypatch.setattr(Path, "read_text", lambda path: siblings[path.parent.parent.name])
+    assert compat._cores() == 3
+
+    def hidden(path: Path) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert compat._cores() == 4
+
+
 def test_numpy_2_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "__version__", "2.4.1")
     with pytest.raises(ImportError, match=r"NumPy 2\.4\.1.*pip install 'fasttriplet\[mxnet\]'"):
