@@ -86,7 +86,6 @@ def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str)
     assert run(code, **({} if chosen is None else {"MXNET_SUBGRAPH_BACKEND": chosen})) == expected
 
 
-@pytest.mark.usefixtures("without_mxnet")
 @pytest.mark.mxnet
 @pytest.mark.parametrize("chosen", [None, "1"])
 def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
@@ -115,6 +114,7 @@ def test_two_threads_of_a_core_count_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert compat._cores() == 4
 
 
+@pytest.mark.usefixtures("without_mxnet")
 def test_numpy_2_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "__version__", "2.4.1")
     with pytest.raises(ImportError, match=r"NumPy 2\.4\.1.*pip install 'fasttriplet\[mxnet\]'"):
