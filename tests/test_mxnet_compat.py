@@ -87,6 +87,7 @@ def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str)
 
 
 @pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
 @pytest.mark.parametrize("chosen", [None, "1"])
 def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
     code = """
