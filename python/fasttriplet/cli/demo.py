@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--identities", default=60, type=click.IntRange(min=2), help="Characters to train on.")
 @click.option("--images", default=20, type=click.IntRange(min=2), help="Images of each.")
-@click.option("--batches", default=240, type=click.IntRange(min=1), help="Of the training.")
+@click.option("--batches", default=400, type=click.IntRange(min=1), help="Of the training.")
 @click.option(
     "--seed", default=0, type=click.IntRange(min=0), help="Of the pictures, the network and the picks."
 )

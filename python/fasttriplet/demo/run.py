@@ -34,7 +34,7 @@ _MARGIN = 0.3
 _UNSEEN = 20  # identities that the network is verified on, and not trained
 _PAIRS = 1000  # of them, of each kind
 _BAG_SIZE = 300  # small, so that they are mined often
-_BATCHES = 240  # about a minute on two cores
+_BATCHES = 400  # about a minute on two cores
 
 
 @dataclass(frozen=True, slots=True)
