@@ -121,8 +121,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         StopIteration
             At the end of an epoch; :meth:`reset` begins the next one.
         """
-        # MXNet's operators run on, and on the CPU some do not wait for each other as they should: trainings
-        # that handed in the next step before the last one was done took twice as long, and collapsed.
+        # MXNet's operators run on. On the CPU an inference right behind an update may see older running
+        # statistics: trainings that did not wait ended in other numbers each time.
         _mx.nd.waitall()
         batch = self._ahead
         if batch is None:

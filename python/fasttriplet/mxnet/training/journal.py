@@ -92,7 +92,7 @@ class Journal:
             self._events.close()
 
     def _close(self) -> None:
-        if self._file.tell() == 0:
+        if os.fstat(self._file.fileno()).st_size == 0:
             self._path.unlink(missing_ok=True)
         self._file.close()
 
