@@ -14,7 +14,7 @@ CODE = """
 from pathlib import Path
 import numpy as np
 import fasttriplet as ft
-from small_rec import identities, write_rec
+from tests.small_rec import identities, write_rec
 
 assert np.__version__.startswith("2."), np.__version__
 rec = write_rec(Path("train.rec"), identities(12, 6))
@@ -48,5 +48,5 @@ def test_index_decode_and_mine_beside_numpy_2(tmp_path: Path) -> None:
         check=True,
         timeout=120,
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
     )

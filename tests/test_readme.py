@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from small_rec import identities, write_rec
+from tests.small_rec import identities, write_rec
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -6,21 +6,21 @@ from fasttriplet._core import __version__
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
 
 if TYPE_CHECKING:
-    from fasttriplet.augment import Augment, assemble
+    from fasttriplet.dataset._augment import Augment, assemble
+    from fasttriplet.dataset._images import Decoded, decode_images, decode_rows
+    from fasttriplet.dataset._index import Inspection, index_rec, inspect_rec
+    from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
+    from fasttriplet.dataset._packing import Packed, pack
+    from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
-    from fasttriplet.feed import Feed, TripletBatch
-    from fasttriplet.images import Decoded, decode_images, decode_rows
-    from fasttriplet.index import Inspection, index_rec, inspect_rec
-    from fasttriplet.judging import Verification, verify_distances
-    from fasttriplet.mining import MiningStats, Triplets, mine
-    from fasttriplet.order import Bag, bags, epoch_seed, triplet_seq
-    from fasttriplet.packing import Packed, pack
-    from fasttriplet.pair_drawing import DrawnPairs, draw_pairs
-    from fasttriplet.pairs_file import read_pairs, write_pairs
-    from fasttriplet.pipeline import MineResult, mine_rec
-    from fasttriplet.recordio import IRHeader, RecordFile, RecordWriter
-    from fasttriplet.summary import Progress, Summary
-    from fasttriplet.verification import verify_pairs, verify_rec
+    from fasttriplet.mining._mine import MiningStats, Triplets, mine
+    from fasttriplet.run._feed import Feed, TripletBatch
+    from fasttriplet.run._mine_rec import MineResult, mine_rec
+    from fasttriplet.run._summary import Progress, Summary
+    from fasttriplet.verify._bin_file import read_pairs, write_pairs
+    from fasttriplet.verify._draw import DrawnPairs, draw_pairs
+    from fasttriplet.verify._protocol import Verification, verify_distances
+    from fasttriplet.verify._run import verify_pairs, verify_rec
 
 __all__ = [
     "Augment",
@@ -69,21 +69,21 @@ __all__ = [
 # Where the other names are. They are imported at their first use, so that `fasttriplet --help` and a
 # process that reads one record do not wait for NumPy and Polars (0.3 s).
 _HOMES = {
-    "augment": ("Augment", "assemble"),
+    "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
-    "feed": ("Feed", "TripletBatch"),
-    "images": ("Decoded", "decode_images", "decode_rows"),
-    "index": ("Inspection", "index_rec", "inspect_rec"),
-    "judging": ("Verification", "verify_distances"),
-    "mining": ("MiningStats", "Triplets", "mine"),
-    "order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
-    "packing": ("Packed", "pack"),
-    "pair_drawing": ("DrawnPairs", "draw_pairs"),
-    "pairs_file": ("read_pairs", "write_pairs"),
-    "pipeline": ("MineResult", "mine_rec"),
-    "recordio": ("IRHeader", "RecordFile", "RecordWriter"),
-    "summary": ("Progress", "Summary"),
-    "verification": ("verify_pairs", "verify_rec"),
+    "run._feed": ("Feed", "TripletBatch"),
+    "dataset._images": ("Decoded", "decode_images", "decode_rows"),
+    "dataset._index": ("Inspection", "index_rec", "inspect_rec"),
+    "verify._protocol": ("Verification", "verify_distances"),
+    "mining._mine": ("MiningStats", "Triplets", "mine"),
+    "dataset._order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
+    "dataset._packing": ("Packed", "pack"),
+    "verify._draw": ("DrawnPairs", "draw_pairs"),
+    "verify._bin_file": ("read_pairs", "write_pairs"),
+    "run._mine_rec": ("MineResult", "mine_rec"),
+    "dataset._recordio": ("IRHeader", "RecordFile", "RecordWriter"),
+    "run._summary": ("Progress", "Summary"),
+    "verify._run": ("verify_pairs", "verify_rec"),
 }
 
 

@@ -35,7 +35,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{name}"), name)
+        command: click.Command = getattr(importlib.import_module(f"{__name__}._{name}"), name)
         return command
 
 

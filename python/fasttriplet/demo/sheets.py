@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw, ImageFont
 
-from fasttriplet.index import index_rec
-from fasttriplet.recordio import RecordFile
+from fasttriplet.dataset._index import index_rec
+from fasttriplet.dataset._recordio import RecordFile
 
 _TILE = 112  # pixels
 _GAP = 8

@@ -1,6 +1,6 @@
 """Embedders turn images into vectors: one protocol, one file for each backend."""
 
-from fasttriplet.embedders.base import Embedder
-from fasttriplet.embedders.load import load_embedder
+from fasttriplet.embedders._base import Embedder
+from fasttriplet.embedders._load import load_embedder
 
 __all__ = ["Embedder", "load_embedder"]

@@ -3,20 +3,20 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fasttriplet.mxnet.loss import triplet_loss
+from fasttriplet.mxnet._loss import triplet_loss
 
 if TYPE_CHECKING:
-    from fasttriplet.mxnet.face_image_iter import FaceImageIter
-    from fasttriplet.mxnet.metric import TripletMetric
-    from fasttriplet.mxnet.triplet_iter import TripletIter
+    from fasttriplet.mxnet._face_image_iter import FaceImageIter
+    from fasttriplet.mxnet._metric import TripletMetric
+    from fasttriplet.mxnet._triplet_iter import TripletIter
 
 __all__ = ["FaceImageIter", "TripletIter", "TripletMetric", "triplet_loss"]
 
 # Their base classes are MXNet's, which takes a second to import.
 _HOMES = {
-    "FaceImageIter": "face_image_iter",
-    "TripletIter": "triplet_iter",
-    "TripletMetric": "metric",
+    "FaceImageIter": "_face_image_iter",
+    "TripletIter": "_triplet_iter",
+    "TripletMetric": "_metric",
 }
 
 

@@ -12,6 +12,6 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from None
 
-from fasttriplet.torch.miner import TripletMiner
+from fasttriplet.torch._miner import TripletMiner
 
 __all__ = ["TripletMiner"]

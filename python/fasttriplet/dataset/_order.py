@@ -1,0 +1,189 @@
+"""The order of an epoch: identities shuffled, then cut into bags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet._checks import one_of, seed_number, whole_number
+from fasttriplet._forks import before_polars
+
+Boundary = Literal["keep", "split"]
+Tail = Literal["keep", "drop"]
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bag:
+    """Images that are embedded and mined together.
+
+    Attributes
+    ----------
+    number : int
+        Position in the epoch, from 0.
+    rows : pl.DataFrame
+        Rows of the index; the images of an identity follow each other.
+    """
+
+    number: int
+    rows: pl.DataFrame
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Derive the seed of one epoch: what :func:`fasttriplet.mine_rec` gives to ``mine``.
+
+    Parameters
+    ----------
+    seed, epoch : int
+        At least 0, the seed below 2**64.
+
+    Returns
+    -------
+    int
+        Below 2**64, different for each epoch of a seed.
+    """
+    seed, epoch = seed_number(seed), whole_number("epoch", epoch, 0)
+    return _mix((_mix((seed + _GOLDEN) & _MASK) + epoch) & _MASK)
+
+
+def triplet_seq(
+    index: pl.DataFrame, images_per_identity: int = 5, seed: int = 0, epoch: int = 0
+) -> pl.DataFrame:
+    """Order the images for one epoch of mining.
+
+    Identities come in random order, each as a run of at most `images_per_identity` of its images,
+    chosen and ordered at random anew each epoch. The order is that of SplitMix64 hashes of the labels
+    and keys: a pure function of the arguments, whatever the order of the rows, the number of threads
+    and the version of Polars.
+
+    Parameters
+    ----------
+    index : pl.DataFrame
+        One row per image with at least ``key`` and ``label`` (and ``file``, where there are several),
+        as :func:`fasttriplet.index_rec` returns it.
+    images_per_identity : int, default 5
+        At least 1. Identities with fewer images give all they have; those with one can only be
+        negatives.
+    seed, epoch : int, default 0
+        At least 0. Change the epoch for each pass over the data.
+
+    Returns
+    -------
+    pl.DataFrame
+        The chosen rows of the index with the same columns, in the new order.
+
+    Raises
+    ------
+    RuntimeError
+        In a process that was forked after its parent had used Polars; it would hang.
+    ValueError
+        If a column is missing or a number is out of range.
+    """
+    missing = [name for name in ("key", "label") if name not in index.columns]
+    if missing:
+        raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
+    whole_number("images_per_identity", images_per_identity, 1)
+
+    before_polars()
+    state = epoch_seed(seed, epoch)
+    identity = _hash(pl.col("label"), state)
+    image = _hash(pl.col("key"), _mix((state + _GOLDEN) & _MASK))
+    order = ["_identity", "_image"]
+    if "file" in index.columns:
+        # Keys of different files may hash to the same number; then file and key decide.
+        image = _hash(pl.col("file"), image)
+        order += ["file", "key"]
+    # In runs, a row is past the limit if the row that many places above is of the same identity.
+    past = pl.col("_identity").eq_missing(pl.col("_identity").shift(min(images_per_identity, index.height)))
+    # Not lazy: the sort of the streaming engine takes twice as long here (Polars 2.1).
+    return (
+        index.with_columns(identity.alias("_identity"), image.alias("_image"))
+        .sort(order)
+        .filter(~past)
+        .drop("_identity", "_image")
+    )
+
+
+def bags(
+    seq: pl.DataFrame,
+    bag_size: int = 7200,
+    boundary: Boundary = "keep",
+    tail: Tail = "keep",
+) -> Iterator[Bag]:
+    """Cut an epoch's order into bags.
+
+    Parameters
+    ----------
+    seq : pl.DataFrame
+        The result of :func:`triplet_seq`.
+    bag_size : int, default 7200
+        Most images of a bag, at least 1.
+    boundary : {"keep", "split"}, default "keep"
+        ``"keep"``: a bag ends before the identity that would not fit. ``"split"``: every bag but the
+        last is full, and an identity may be cut in two (as InsightFace does).
+    tail : {"keep", "drop"}, default "keep"
+        Whether the last bag is used when it has less than `bag_size` images (InsightFace drops it).
+
+    Yields
+    ------
+    Bag
+        Bags share memory with `seq`.
+
+    Raises
+    ------
+    ValueError
+        At the first bag: if an option is unknown, or an identity has more images than a bag.
+    """
+    whole_number("bag_size", bag_size, 1)
+    one_of("boundary", boundary, get_args(Boundary))
+    one_of("tail", tail, get_args(Tail))
+    ends = _run_ends(seq) if boundary == "keep" else None
+    number = start = 0
+    while start < seq.height:
+        end = min(start + bag_size, seq.height)
+        if ends is not None and end < seq.height:
+            fitting = int(np.searchsorted(ends, end, side="right"))
+            end = int(ends[fitting - 1]) if fitting else 0
+        if end <= start:
+            raise ValueError(
+                f"the identity {seq['label'][start]} has more images in the sequence than the bag_size of "
+                f"{bag_size}: raise bag_size, lower images_per_identity, or allow boundary='split'"
+            )
+        if tail == "keep" or end < seq.height or end - start == bag_size:
+            yield Bag(number, seq[start:end])
+        number, start = number + 1, end
+
+
+def _run_ends(seq: pl.DataFrame) -> NDArray[np.int64]:
+    """Positions just past the last row of each identity run."""
+    labels = seq["label"].to_numpy()
+    return np.append(np.flatnonzero(labels[1:] != labels[:-1]) + 1, len(labels))
+
+
+def _mix(z: int) -> int:
+    """The finaliser of SplitMix64 (variant 13 of Stafford's mixers)."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def _hash(column: pl.Expr, state: int | pl.Expr) -> pl.Expr:
+    """`_mix(column ^ state)` for each row; different where the column differs."""
+    z = column.cast(pl.Int64).reinterpret(signed=False) ^ (
+        state if isinstance(state, pl.Expr) else _literal(state)
+    )
+    # Shifts as divisions by powers of two: Polars has no shift. Products wrap around.
+    z = (z ^ (z // _literal(1 << 30))) * _literal(0xBF58476D1CE4E5B9)
+    z = (z ^ (z // _literal(1 << 27))) * _literal(0x94D049BB133111EB)
+    return z ^ (z // _literal(1 << 31))
+
+
+def _literal(value: int) -> pl.Expr:
+    return pl.lit(value, dtype=pl.UInt64)

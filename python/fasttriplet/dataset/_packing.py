@@ -1,0 +1,403 @@
+"""A folder of images, one folder for each identity, to a ``.rec`` in the InsightFace layout."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import os
+import re
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fasttriplet._checks import image_size, thread_count, whole_number
+from fasttriplet.dataset._images import decode_images
+from fasttriplet.dataset._recordio import IRHeader, RecordWriter
+from fasttriplet.errors import RecordError, RecordWarning
+
+_PROBLEMS_SHOWN = 10
+_EXACT_IN_FLOAT32 = 2**24
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TAKES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+_GRAY = {"1", "L", "LA", "I;16", "I"}
+_ORIENTATION = 0x112
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What :func:`pack` wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The ``.rec`` file.
+    images, identities : int
+        How many it holds.
+    size : (int, int)
+        Height and width of the images.
+    kept : int
+        JPEGs that were stored as they were; the others were encoded anew.
+    bytes : int
+        Size of the ``.rec``.
+    seconds : float
+        How long it took.
+    """
+
+    path: Path
+    images: int
+    identities: int
+    size: tuple[int, int]
+    kept: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An image as it goes into the file."""
+
+    content: bytes
+    size: tuple[int, int]
+    kept: bool
+
+
+class _Problem(Exception):  # noqa: N818  a finding: it goes into a list
+    """What is wrong with one image."""
+
+
+def pack(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    quality: int = 95,
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Packed:
+    """Pack a folder of images into a ``.rec`` in the InsightFace identity layout.
+
+    ``FOLDER/identity/image`` is all that is accepted: identities get the labels 0, 1, 2, ... in the
+    natural order of their names (``p2`` before ``p10``), and images lie in that order, too. The same folder
+    gives the same bytes. Beside ``OUT.rec`` are written ``OUT.idx``, ``property``
+    (``identities,height,width``, what InsightFace's training scripts read) and ``OUT.identities.csv`` (which
+    label is which folder).
+
+    A JPEG that has the right size is stored as it is. Everything else is decoded, turned upright,
+    stretched to `size` with a Lanczos filter where needed, and encoded as a JPEG; gray stays gray, alpha is
+    dropped. That goes also for a JPEG with an EXIF orientation, which readers treat in different ways.
+
+    Parameters
+    ----------
+    folder : path
+        One folder for each identity, with its images.
+    out : path
+        The ``.rec`` file.
+    size : (int, int), optional
+        Height and width to bring all images to. By default they must have one size already.
+    quality : int
+        JPEG quality of the images that are encoded, 1 to 100.
+    threads : int, optional
+        By default one for each core.
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+    progress : callable, optional
+        Called with the images done and the images in all.
+
+    Returns
+    -------
+    Packed
+        What was written. After an error nothing is, and what lay under the final names is untouched.
+
+    Raises
+    ------
+    ValueError
+        If the folder has another structure, an image cannot be read, or sizes differ. The message lists the
+        files.
+    FileExistsError
+        If an output file exists and `overwrite` is not set.
+    """
+    started = time.perf_counter()
+    folder, out = Path(folder), Path(out)
+    _check(folder, out, size, quality, threads)
+    extras = (out.with_suffix(".identities.csv"), out.with_name("property"))
+    if not overwrite:
+        for path in (out, out.with_suffix(".idx"), *extras):
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
+    identities = _scan(folder)
+    count = sum(len(images) for _, images in identities)
+    labels = (label for label, (_, images) in enumerate(identities) for _ in images)
+    end = count + 1
+    if end + len(identities) > _EXACT_IN_FLOAT32:
+        warnings.warn(
+            f"{out}: with more than {_EXACT_IN_FLOAT32:,} records the identities' ranges of keys, which this "
+            "layout stores as float32, are rounded. Readers that go by the labels, as fasttriplet does, are "
+            "not affected",
+            RecordWarning,
+            stacklevel=2,
+        )
+    kept, problems = 0, _Problems()
+    first: tuple[Path, tuple[int, int]] | None = None
+    with ExitStack() as resources:
+        names, about = resources.enter_context(_temporary(extras))
+        writer = resources.enter_context(RecordWriter(out))
+        writer.write(0, IRHeader(0, [end, end + len(identities)], 0, 0), b"")
+        ready = resources.enter_context(closing(_prepare(_paths(folder, identities), size, quality, threads)))
+        paths = _paths(folder, identities)
+        for key, (path, label, image) in enumerate(zip(paths, labels, ready, strict=True), start=1):
+            if isinstance(image, _Problem):
+                problems.add(path, str(image))
+            else:
+                first = first or (path, image.size)
+                if image.size != first[1]:
+                    problems.add(path, _two_sizes(image.size, *first))
+                elif not problems:  # the rest is only looked at, so that one run names all problems
+                    writer.write(key, IRHeader(0, float(label), key, 0), image.content)
+                    kept += image.kept
+            if progress is not None:
+                progress(key, count)
+        problems.check()
+        assert first is not None  # no image and no problem: _scan lets no folder be empty
+        key = 1
+        for number, (_, images) in enumerate(identities):
+            writer.write(end + number, IRHeader(0, [key, key + len(images)], end + number, 0), b"")
+            key += len(images)
+        height, width = first[1]
+        _write_names(names, identities)
+        about.write_text(f"{len(identities)},{height},{width}\n", encoding="ascii")
+    return Packed(
+        path=out,
+        images=count,
+        identities=len(identities),
+        size=first[1],
+        kept=kept,
+        bytes=out.stat().st_size,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check(folder: Path, out: Path, size: tuple[int, int] | None, quality: int, threads: int | None) -> None:
+    if out.suffix != ".rec":
+        raise ValueError(f"{out}: the name of the output must end in .rec")
+    if not folder.is_dir():
+        reason = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"{folder}: {reason}; expected a folder with one folder for each identity")
+    if folder.resolve() in out.resolve().parents:
+        raise ValueError(
+            f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
+        )
+    if size is not None and max(image_size(size)) > 2**14:
+        raise ValueError(f"size: expected height and width of 1 to {2**14} pixels, got {size}")
+    if whole_number("quality", quality, 1) > 100:
+        raise ValueError(f"quality: expected 1 to 100, got {quality}")
+    thread_count(threads)
+
+
+class _Problems:
+    """Collects what is wrong with the folder, to say it all at once."""
+
+    def __init__(self) -> None:
+        self._shown: list[str] = []
+        self._count = 0
+
+    def add(self, path: Path, what: str) -> None:
+        self._count += 1
+        if len(self._shown) < _PROBLEMS_SHOWN:
+            self._shown.append(f"{_name(path)}: {what}")
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def check(self) -> None:
+        if self._count == 0:
+            return
+        if self._count == 1:
+            raise ValueError(f"{self._shown[0]}. Nothing was written")
+        hidden = self._count - len(self._shown)
+        lines = [*self._shown, *([f"... and {hidden:,} more"] if hidden else [])]
+        raise ValueError(f"{self._count:,} problems, nothing was written:\n  " + "\n  ".join(lines))
+
+
+def _paths(folder: Path, identities: list[tuple[str, list[str]]]) -> Iterator[Path]:
+    return (folder / name / image for name, images in identities for image in images)
+
+
+def _scan(folder: Path) -> list[tuple[str, list[str]]]:
+    """Names of the identities with the names of their images, in natural order."""
+    problems = _Problems()
+    identities = []
+    for entry in _entries(folder):
+        path = folder / entry.name
+        if entry.name.startswith("."):
+            problems.add(path, "is hidden; remove it, or move it out of the folder")
+        elif not entry.is_dir():
+            problems.add(path, "lies beside the identities' folders; move it into one of them, or away")
+        else:
+            images = []
+            for inner in _entries(path):
+                image = path / inner.name
+                if inner.name.startswith("."):
+                    problems.add(image, "is hidden; remove it, or move it out of the folder")
+                elif inner.is_dir():
+                    problems.add(
+                        image,
+                        "is a folder inside an identity's folder; expected FOLDER/identity/image. If the "
+                        "identities are one level deeper, pack that folder",
+                    )
+                elif not inner.is_file():
+                    problems.add(image, "is no file (a broken link?); remove it")
+                else:
+                    images.append(inner.name)
+            if not images and not problems:
+                problems.add(path, "has no images; remove the folder")
+            identities.append((entry.name, images))
+    problems.check()
+    if not identities:
+        raise ValueError(f"{folder}: is empty; expected one folder for each identity")
+    return identities
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: natural(entry.name))
+
+
+def natural(name: str) -> tuple[list[tuple[int, str]], bytes]:
+    """Sort key for names as people count: ``p2`` before ``p10``. Ties go by the bytes of the name."""
+    parts = re.split(r"([0-9]+)", name)
+    # Text and numbers alternate, so that only like is compared with like.
+    pairs = [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)]
+    return pairs, os.fsencode(name)
+
+
+def _name(path: Path) -> str:
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def _two_sizes(size: tuple[int, int], first: Path, expected: tuple[int, int]) -> str:
+    (height, width), (other_height, other_width) = size, expected
+    return (
+        f"is {height} x {width} pixels (height x width), {_name(first)} is {other_height} x {other_width}; "
+        f"--size {other_height}x{other_width} brings all to one size"
+    )
+
+
+def _prepare(
+    paths: Iterator[Path], size: tuple[int, int] | None, quality: int, threads: int | None
+) -> Generator[_Ready | _Problem, None, None]:
+    """Read and, where needed, encode the images, on threads, in order, a few ahead of the reader."""
+    workers = threads or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[_Ready | _Problem]] = deque()
+    try:
+        for path in paths:
+            waiting.append(pool.submit(_ready, path, size, quality))
+            if len(waiting) >= 16 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ready(path: Path, size: tuple[int, int] | None, quality: int) -> _Ready | _Problem:
+    try:
+        return _encode(path.read_bytes(), size, quality)
+    except _Problem as problem:
+        return problem
+    except OSError as error:
+        return _Problem(f"cannot be read: {error.strerror or error}")
+
+
+def _encode(data: bytes, size: tuple[int, int] | None, quality: int) -> _Ready:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about odd metadata
+        try:
+            if data.startswith((b"\xff\xd8", b"\x89PNG")):
+                # By our own decoder, so that a reader sees what MXNet would have seen of the original.
+                pixels = _pixels(data)
+                own = pixels.shape[0], pixels.shape[1]
+                picture = Image.open(io.BytesIO(data))
+                turned = picture.getexif().get(_ORIENTATION, 1) in _TURNS
+                if picture.format == "JPEG" and not turned and size in (None, own):
+                    return _Ready(data, own, kept=True)
+                upright = _upright(picture, pixels)
+            else:
+                upright = _any_format(Image.open(io.BytesIO(data)))
+        except UnidentifiedImageError:
+            raise _Problem("is no image that can be read; remove it, or convert it to JPEG or PNG") from None
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise _Problem(f"cannot be read: {error}") from None
+        if size is not None and upright.size != (size[1], size[0]):
+            upright = upright.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        upright.save(buffer, "JPEG", quality=quality)
+    return _Ready(buffer.getvalue(), (upright.height, upright.width), kept=False)
+
+
+def _pixels(data: bytes) -> NDArray[np.uint8]:
+    try:
+        pixels: NDArray[np.uint8] = decode_images([data], threads=1)[0]
+    except RecordError as error:
+        raise _Problem(str(error).removeprefix("image [0]: ")) from None
+    return pixels
+
+
+def _upright(picture: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
+    turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    if turn is not None and picture.format == "JPEG":  # the decoder has turned some of these, as MXNet does
+        return _any_format(picture)
+    image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]) if picture.mode in _GRAY else pixels)
+    return image if turn is None else image.transpose(turn)
+
+
+def _any_format(picture: Image.Image) -> Image.Image:
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise _Problem(f"has {frames} frames; save the one you want as JPEG or PNG")
+    if picture.mode not in _TAKES:
+        raise _Problem(
+            f"is of Pillow's mode {picture.mode}, not of 8 bits a channel; convert it to JPEG or PNG"
+        )
+    image = ImageOps.exif_transpose(picture)
+    return image.convert("L" if picture.mode in _GRAY else "RGB")
+
+
+def _write_names(path: Path, identities: list[tuple[str, list[str]]]) -> None:
+    # Names that are no Unicode go out as the bytes they are.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["label", "folder", "images"])
+        table.writerows((label, name, len(images)) for label, (name, images) in enumerate(identities))
+
+
+@contextmanager
+def _temporary(paths: tuple[Path, ...]) -> Iterator[list[Path]]:
+    """Names to write to; the files get their final names at the end, and after an exception they go."""
+    names = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
+    try:
+        yield names
+        for name, path in zip(names, paths, strict=True):
+            name.replace(path)
+    finally:
+        for name in names:
+            name.unlink(missing_ok=True)

@@ -1,0 +1,390 @@
+"""MXNet RecordIO files: reading by key from any thread or process, and writing."""
+
+from __future__ import annotations
+
+import errno
+import math
+import numbers
+import operator
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self, SupportsIndex, get_args, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet import _core
+from fasttriplet._checks import one_of, thread_count
+from fasttriplet.errors import RecordWarning
+
+Layout = Literal["NHWC", "NCHW"]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+class IRHeader(NamedTuple):
+    """What a record says about itself; the fields of ``mx.recordio.IRHeader``.
+
+    Attributes
+    ----------
+    flag : int
+        0 for one label, else the count of labels. Ignored when writing, as ``mx.recordio.pack`` does.
+    label : float or (flag,) float32
+        The label or labels. The first names the identity.
+    id : int
+        The record's key, by convention.
+    id2 : int
+        Higher bits of the id; 0 everywhere.
+    """
+
+    flag: int
+    label: float | Sequence[float] | NDArray[np.floating[Any]]
+    id: int
+    id2: int
+
+
+def idx_beside(path: Path) -> Path | None:
+    """Find the ``.idx`` file of the same name, if there is one."""
+    idx = path.with_suffix(".idx")
+    return idx if idx.exists() else None
+
+
+class RecordFile:
+    """A ``.rec`` file, read by key through a memory map.
+
+    There is no position to share: one handle serves any number of threads, and the processes of a
+    data loader after a fork. It pickles by path. The ``.idx`` is read at the first use of a key; one
+    that is missing or does not fit the ``.rec`` is replaced by what the records themselves say, and
+    `problems` tells so. Of files of more than 1,048,576 records, that many evenly spread ones are
+    checked against the ``.idx``; :func:`fasttriplet.index_rec` checks all.
+
+    The file must not be cut short while it is open: the operating system ends a process that reads a
+    page of the map behind the file's new end. Replacing it by renaming another over it is safe.
+
+    Parameters
+    ----------
+    path : path
+        The ``.rec`` file.
+    idx : path, optional
+        Its ``.idx`` file. By default the one of the same name beside it, if it is there, and it must name
+        all records. One that is given may name some, for instance one half of a split.
+
+    Raises
+    ------
+    RecordError
+        If the file holds no records; the message says what it is instead, for instance a Git LFS pointer.
+    OSError
+        If the file cannot be read.
+
+    Warns
+    -----
+    RecordWarning
+        At the first use of a key, if the ``.idx`` or the ``.rec`` is not as it should be.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], idx: str | os.PathLike[str] | None = None) -> None:
+        self._path = Path(path)
+        self._idx = None if idx is None else Path(idx)
+        if self._idx is not None and not self._idx.exists():
+            raise FileNotFoundError(errno.ENOENT, "no such .idx file", str(self._idx))
+        self._file = _core.RecordFile(self._path)
+        # Two threads may both fill these; they get the same.
+        self._loaded: _core.KeyTable | None = None
+        self._keys: NDArray[np.int64] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file's path, as given."""
+        return self._path
+
+    @property
+    def _table(self) -> _core.KeyTable:
+        if self._loaded is None:
+            idx = idx_beside(self._path) if self._idx is None else self._idx
+            loaded = _core.KeyTable(self._file, idx, complete=self._idx is None)
+            if loaded.problems:
+                more = f" (and {len(loaded.problems) - 1} more)" if len(loaded.problems) > 1 else ""
+                warnings.warn(loaded.problems[0] + more, RecordWarning, stacklevel=3)
+            self._loaded = loaded
+        return self._loaded
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """Keys of all records, in file order: (N,) int64, read-only."""
+        if self._keys is None:
+            keys = self._table.keys()
+            keys.flags.writeable = False
+            self._keys = keys
+        return self._keys
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was found wrong with the ``.idx`` or the ``.rec`` and worked around, a line each."""
+        return tuple(self._table.problems)
+
+    def read(self, key: SupportsIndex) -> tuple[IRHeader, bytes]:
+        """Read one record.
+
+        Parameters
+        ----------
+        key : int
+            The record's key.
+
+        Returns
+        -------
+        header : IRHeader
+            What ``mx.recordio.unpack`` gives.
+        content : bytes
+            The bytes behind the header and its labels, usually an encoded image.
+
+        Raises
+        ------
+        KeyError
+            If no record has this key.
+        RecordError
+            If the record is damaged.
+        """
+        key = operator.index(key)
+        offset = self._offset(key)
+        if offset is None:
+            raise KeyError(self._no_key(key))
+        flag, label, record_id, id2, content = self._file.record_at(offset, key)
+        return IRHeader(flag, label, record_id, id2), content
+
+    @overload
+    def decode(
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Literal["NHWC"] = "NHWC",
+        threads: int | None = None,
+    ) -> NDArray[np.uint8]: ...
+    @overload
+    def decode(
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Literal["NCHW"],
+        threads: int | None = None,
+    ) -> NDArray[np.float32]: ...
+    def decode(
+        self,
+        keys: Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        layout: Layout = "NHWC",
+        threads: int | None = None,
+    ) -> NDArray[np.uint8] | NDArray[np.float32]:
+        """Decode the images of the records with these keys, in parallel.
+
+        Parameters
+        ----------
+        keys : (B,) int
+            Keys of records with JPEG or PNG images of one size.
+        layout : {"NHWC", "NCHW"}, default "NHWC"
+            As images are shown, or as networks take them.
+        threads : int, optional
+            By default one for each core.
+
+        Returns
+        -------
+        (B, H, W, 3) uint8, or (B, 3, H, W) float32 for ``"NCHW"``
+            RGB, 0 to 255, as :func:`fasttriplet.decode_images` makes it.
+
+        Raises
+        ------
+        KeyError
+            If no record has one of the keys.
+        RecordError
+            If a record is damaged, holds no image, or one of another size than the first.
+        ValueError
+            If `keys` is no list of integers, or `layout` is unknown.
+        """
+        one_of("layout", layout, get_args(Layout))
+        rows = (_keys(keys), self.offsets(keys), None, None)
+        planes, threads = layout == "NCHW", thread_count(threads)
+        pixels, _, _ = _core.decode_rows(
+            [self._file], rows, size=None, skip=False, planes=planes, threads=threads
+        )
+        return pixels
+
+    def offsets(self, keys: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Byte offsets of the records with these keys.
+
+        Parameters
+        ----------
+        keys : (B,) int
+            Keys of records.
+
+        Returns
+        -------
+        (B,) int64
+            Their byte offsets.
+
+        Raises
+        ------
+        KeyError
+            If no record has one of the keys; names the first.
+        ValueError
+            If `keys` is no list of integers.
+        """
+        wanted = _keys(keys)
+        offsets = self._table.offsets(wanted)
+        unknown = np.flatnonzero(offsets < 0)
+        if unknown.size:
+            raise KeyError(self._no_key(int(wanted[unknown[0]])))
+        return offsets
+
+    def _offset(self, key: int) -> int | None:
+        return self._table.offset(key) if -(2**63) <= key < 2**63 else None
+
+    def _no_key(self, key: int) -> str:
+        keys = self.keys
+        have = (
+            f"its {keys.size} keys lie in {keys.min()}..{keys.max()}"
+            if keys.size
+            else "it has no readable record"
+        )
+        return f"{self._path} has no record with key {key}; {have}"
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, (int, np.integer)) and self._offset(int(key)) is not None
+
+    def __reduce__(self) -> tuple[type[RecordFile], tuple[str, str | None]]:
+        # Absolute: the process that unpickles may run in another folder.
+        idx = None if self._idx is None else str(self._idx.absolute())
+        return type(self), (str(self._path.absolute()), idx)
+
+    def __repr__(self) -> str:
+        return f"RecordFile({str(self._path)!r})"
+
+
+def _keys(values: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    keys = np.asarray(values)
+    if keys.ndim != 1 or (keys.size and keys.dtype.kind not in "iu"):
+        raise ValueError(f"keys must be a list of integers, not {keys.dtype} of shape {keys.shape}")
+    if keys.dtype == np.uint64 and keys.size and keys.max() >= 2**63:
+        raise ValueError(f"keys must be below 2**63, not {keys.max()}")
+    return np.ascontiguousarray(keys, dtype=np.int64)
+
+
+class RecordWriter:
+    """Writes a ``.rec`` and its ``.idx``, byte for byte as ``MXIndexedRecordIO`` and ``pack`` do.
+
+    Both are written under temporary names in the same folder and renamed when the ``with`` block
+    ends; after an exception they are removed, and what lay under the final names before is untouched.
+
+    Parameters
+    ----------
+    path : path
+        The ``.rec`` file; the ``.idx`` of the same name lies beside it.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be made.
+
+    Examples
+    --------
+    >>> with RecordWriter("train.rec") as writer:  # doctest: +SKIP
+    ...     writer.write(1, IRHeader(0, 42.0, 1, 0), jpeg_bytes)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._writer: _core.RecordWriter | None = _core.RecordWriter(self._path)
+
+    @property
+    def path(self) -> Path:
+        """The ``.rec`` file's final name."""
+        return self._path
+
+    def write(
+        self,
+        key: SupportsIndex,
+        header: IRHeader | tuple[int, float | Sequence[float] | NDArray[np.floating[Any]], int, int],
+        payload: bytes | bytearray | memoryview | NDArray[np.uint8],
+    ) -> None:
+        """Append one record.
+
+        Parameters
+        ----------
+        key : int
+            Its key in the ``.idx``; each key once.
+        header : IRHeader
+            Its header. As in ``mx.recordio.pack``, a number as label is written with flag 0, several
+            labels with their count.
+        payload : bytes
+            The content.
+
+        Raises
+        ------
+        ValueError
+            If a field does not fit the format, the key was written before, the record has 2^29 bytes or
+            more, or the writer is closed.
+        OSError
+            If the disk is full or fails; the files are removed.
+        """
+        if self._writer is None:
+            raise ValueError(f"{self._path}: the RecordWriter is closed")
+        key = _whole("key", key, -(2**63), 2**63 - 1)
+        _, label, record_id, id2 = header
+        one, several = _labels(key, label)
+        content = payload if isinstance(payload, bytes) else bytes(memoryview(payload))  # type: ignore[arg-type]
+        try:
+            self._writer.write(
+                key,
+                one,
+                several,
+                _whole(f"key {key}: id", record_id, 0, 2**64 - 1),
+                _whole(f"key {key}: id2", id2, 0, 2**64 - 1),
+                content,
+            )
+        except OSError:
+            self.discard()
+            raise
+
+    def close(self) -> None:
+        """Give the files their final names."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.finish()
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def _whole(what: str, value: SupportsIndex, low: int, high: int) -> int:
+    whole = operator.index(value)
+    if not low <= whole <= high:
+        raise ValueError(f"{what}: expected an integer in {low}..{high}, got {whole}")
+    return whole
+
+
+def _labels(key: int, label: object) -> tuple[float, list[float]]:
+    """Split a header's label into the one of flag 0 and the several of other flags."""
+    if isinstance(label, numbers.Number):
+        one = float(label)  # type: ignore[arg-type]
+        if math.isfinite(one) and abs(one) > _FLOAT32_MAX:
+            raise ValueError(f"key {key}: label {one} does not fit a float32")
+        return one, []
+    return 0.0, np.asarray(label, dtype=np.float32).ravel().tolist()

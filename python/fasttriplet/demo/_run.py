@@ -1,0 +1,257 @@
+"""The demo: draw a dataset, pack it, train a network with its triplets, mine it with that, show it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fasttriplet._checks import whole_number
+from fasttriplet._core import __version__
+from fasttriplet.dataset._index import index_rec
+from fasttriplet.dataset._packing import pack
+from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.demo.pictures import draw_identities
+from fasttriplet.demo.sheets import contact_sheet, triplet_sheet
+from fasttriplet.run._mine_rec import mine_rec
+from fasttriplet.run._summary import Summary
+from fasttriplet.verify._bin_file import write_pairs
+from fasttriplet.verify._draw import draw_pairs
+
+Tell = Callable[[str, int, int], object]
+
+_MARK = "demo.json"  # says that a folder is the demo's
+_MARGIN = 0.3
+_UNSEEN = 20  # identities that the network is verified on, and not trained
+_PAIRS = 1000  # of them, of each kind
+_BAG_SIZE = 300  # small, so that they are mined often
+_BATCHES = 400  # about a minute on two cores
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What :func:`run_demo` made.
+
+    Attributes
+    ----------
+    rec : Path
+        The dataset; its ``.idx`` and ``property`` are beside it.
+    pairs : Path
+        Pairs of identities that are not in it, for ``fasttriplet verify``.
+    model : str
+        The spec of what embedded it for mining: ``mxnet:PREFIX,EPOCH``, or ``pixels``.
+    no_network : str or None
+        Why there is no network, if there is none.
+    verifications : list of dict
+        How well the network told the pairs apart, before the training and after it: records of its log.
+    triplets : Path
+        Parquet.
+    contact_sheet, triplet_sheet : Path
+        PNG.
+    summary : Summary
+        Of the mining.
+    seconds : float
+        The demo in all.
+    """
+
+    rec: Path
+    pairs: Path
+    model: str
+    no_network: str | None
+    verifications: list[dict[str, Any]]
+    triplets: Path
+    contact_sheet: Path
+    triplet_sheet: Path
+    summary: Summary
+    seconds: float
+
+
+def run_demo(
+    out: str | os.PathLike[str] = "demo",
+    *,
+    identities: int = 60,
+    images: int = 20,
+    size: int = 112,
+    network: bool = True,
+    batches: int = _BATCHES,
+    seed: int = 0,
+    threads: int | None = None,
+    tell: Tell | None = None,
+) -> Demo:
+    """
+    Draw a small dataset, train a network on it, verify that on other identities, and mine with it.
+
+    Parameters
+    ----------
+    out : path
+        A folder: new, empty, or of an earlier demo, whose files are replaced.
+    identities, images : int
+        Synthetic identities to train on, and images of each; 2 or more.
+    size : int
+        Side of the images in pixels.
+    network : bool
+        Train an MXNet network. Without it, or where MXNet cannot be imported, embed with the pixels
+        themselves.
+    batches : int
+        Of the training.
+    seed : int
+        Of the pictures, the network and the mining.
+    threads : int, optional
+        By default one for each core.
+    tell : callable, optional
+        Called with a step's name, how much of it is done and how much there is.
+
+    Returns
+    -------
+    Demo
+
+    Raises
+    ------
+    FileExistsError
+        When `out` is a file, or a folder with files that no demo has made.
+    NoTripletsError
+        When so few identities leave no semi-hard negative.
+    OSError
+        When the files cannot be written.
+    ValueError
+        When a number is out of range.
+    """
+    for name, value in (("identities", identities), ("images", images)):
+        if value < 2:
+            msg = f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
+            raise ValueError(msg)
+    # Before any file: it checks its arguments.
+    pictures = draw_identities(identities, images, size, seed=seed)
+    whole_number("batches", batches, 1)
+    say = tell if tell is not None else _silent
+    started = time.perf_counter()
+    folder = _own_folder(Path(out))
+    settings = {"identities": identities, "images": images, "size": size, "seed": seed, "batches": batches}
+    (folder / _MARK).write_text(json.dumps({"fasttriplet": __version__, **settings}) + "\n")
+
+    rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
+    in_all = (identities + _UNSEEN) * images
+    others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
+    _pack(rec, pictures, lambda done: say("drawing", done, in_all))
+    _pack(unseen, others, lambda done: say("drawing", identities * images + done, in_all))
+    _write_pairs(unseen, pairs, seed)
+
+    no_network = None if network else "it was not asked for"
+    model = "pixels"
+    verifications: list[dict[str, Any]] = []
+    if network:
+        try:
+            model, verifications = _train(rec, pairs, folder / "network", batches, seed, threads, say)
+        except ImportError as error:
+            no_network = str(error)
+
+    result = mine_rec(
+        rec,
+        model=model,
+        out=folder / "triplets.parquet",
+        images_per_identity=images,
+        margin=_MARGIN,
+        seed=seed,
+        threads=threads,
+        progress=lambda now: say("mining", now.images, now.images_in_all),
+    )
+    contact, triplets = folder / "faces.png", folder / "triplets.png"
+    say("drawing sheets", 0, 2)
+    contact_sheet(rec, contact)
+    say("drawing sheets", 1, 2)
+    triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed)
+    say("drawing sheets", 2, 2)
+    return Demo(
+        rec=rec,
+        pairs=pairs,
+        model=model,
+        no_network=no_network,
+        verifications=verifications,
+        triplets=folder / "triplets.parquet",
+        contact_sheet=contact,
+        triplet_sheet=triplets,
+        summary=result.summary,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _own_folder(folder: Path) -> Path:
+    if folder.exists() and not folder.is_dir():
+        msg = f"{folder} is a file: give the name of a folder"
+        raise FileExistsError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / _MARK).exists() and any(folder.iterdir()):
+        msg = f"{folder} holds files that are not the demo's: give the name of a new folder"
+        raise FileExistsError(msg)
+    return folder
+
+
+def _pack(
+    rec: Path, pictures: Iterable[tuple[int, int, NDArray[np.uint8]]], done: Callable[[int], object]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=rec.parent) as drawn:
+        for count, (identity, image, pixels) in enumerate(pictures, start=1):
+            file = Path(drawn) / f"{identity:05d}" / f"{image:05d}.jpg"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(file, quality=95, subsampling=0)
+            done(count)
+        pack(drawn, rec, overwrite=True)
+
+
+def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
+    index, file = index_rec(rec), RecordFile(rec)
+    drawn = draw_pairs(index, _PAIRS, seed)
+    keys = index["key"].to_numpy()[np.stack(drawn[:2], axis=1).ravel()]
+    write_pairs(pairs, [file.read(int(key))[1] for key in keys], drawn.same)
+
+
+def _train(  # noqa: PLR0917
+    rec: Path, pairs: Path, prefix: Path, batches: int, seed: int, threads: int | None, say: Tell
+) -> tuple[str, list[dict[str, Any]]]:
+    from fasttriplet.training import TrainSettings, train_rec  # noqa: PLC0415  optional
+
+    for file in prefix.parent.glob(f"{prefix.name}-*"):  # of an earlier demo
+        file.unlink()
+    verifications = []
+
+    def tell(record: Mapping[str, Any]) -> None:
+        if record["kind"] == "verification":
+            verifications.append(dict(record))
+        elif record["kind"] == "train":
+            say("training", record["batch"], batches)
+
+    settings = TrainSettings(
+        rec=(str(rec),),
+        network="small",
+        margin=_MARGIN,
+        bag_size=_BAG_SIZE,
+        lr_steps=(max(1, batches * 2 // 3),),
+        seed=seed,
+    )
+    say("training", 0, batches)
+    done = train_rec(
+        settings,
+        prefix,
+        batches=batches,
+        pairs=[pairs],
+        verify_every=batches,
+        checkpoint_every=batches,
+        log_every=min(batches, 5),
+        threads=threads,
+        tell=tell,
+    )
+    say("training", batches, batches)
+    return done.last, verifications
+
+
+def _silent(step: str, done: int, total: int) -> None:
+    del step, done, total

@@ -1,0 +1,82 @@
+"""What an embedder is, and checks that every backend makes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from fasttriplet._checks import rows_not_finite
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+
+class Embedder(Protocol):
+    """Turns the images of a bag into vectors; any object with these four members will do."""
+
+    @property
+    def description(self) -> str:
+        """One line for people: what computes the vectors, and where."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether :meth:`embed` wants decoded images; if not, decoding is skipped."""
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        """Look at the whole index, once, before the first bag.
+
+        Parameters
+        ----------
+        index : pl.DataFrame
+            One row per image of the dataset, as :func:`fasttriplet.index_rec` returns it.
+        """
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """Embed the images of some rows of the index.
+
+        Parameters
+        ----------
+        rows : pl.DataFrame
+            B rows of the index.
+        images : (B, H, W, 3) uint8, or None
+            RGB, image i of row i, not to be changed; None if `needs_images` is false.
+
+        Returns
+        -------
+        (B, D) float32
+            Finite; embedding i of row i.
+        """
+
+
+def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Check that there is one RGB image for each row, and return the images.
+
+    Raises
+    ------
+    ValueError
+        If the images are missing, or their dtype, shape or number is wrong.
+    """
+    if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        found = "nothing" if images is None else f"{images.dtype} {images.shape}"
+        raise ValueError(f"images must be (B, H, W, 3) uint8, got {found}")
+    if len(images) != rows.height:
+        raise ValueError(f"{rows.height} rows of the index but {len(images)} images")
+    return images
+
+
+def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: str) -> None:
+    """Check that no embedding holds NaN or infinity.
+
+    Raises
+    ------
+    ValueError
+        Naming the key of the first image whose embedding does.
+    """
+    bad = rows_not_finite(embeddings)
+    if bad:
+        where = f" of file {rows['file'][bad[0]]}" if "file" in rows.columns else ""
+        image = f"the image with key {rows['key'][bad[0]]}{where}"
+        count = "" if len(bad) == 1 else f" ({len(bad)} of {rows.height} images)"
+        raise ValueError(f"{source}: the embedding of {image} holds NaN or infinity{count}")

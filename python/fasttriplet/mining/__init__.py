@@ -1,0 +1,1 @@
+"""Triplets from embeddings, and why there are none."""

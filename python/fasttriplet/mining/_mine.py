@@ -1,0 +1,347 @@
+"""Triplets from embeddings."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, Literal, get_args
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from fasttriplet import _core
+from fasttriplet._checks import one_of, rows_not_finite, seed_number, thread_count, whole_number
+
+Band = Literal["semihard", "violating", "hard", "any"]
+Pick = Literal["random", "hardest", "all"]
+Pairs = Literal["unordered", "ordered", "hardest", "easiest"]
+Metric = Literal["sqeuclidean", "euclidean", "cosine"]
+
+
+@dataclass(frozen=True, slots=True)
+class MiningStats:
+    """What a call of :func:`mine` did.
+
+    Attributes
+    ----------
+    pairs : int
+        Pairs that negatives were looked for.
+    pairs_over_max_ap : int
+        Pairs skipped because their ``d_ap`` is above ``max_ap``.
+    pairs_without_negative : int
+        Pairs that no negative qualified for.
+    pairs_screened : int
+        Pairs that were not settled by testing the few rows that draw lowest, so that distances to all
+        negatives were estimated.
+    exact_distances : int
+        Float64 distances evaluated for negatives.
+    seconds : float
+        Wall time.
+    """
+
+    pairs: int
+    pairs_over_max_ap: int
+    pairs_without_negative: int
+    pairs_screened: int
+    exact_distances: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Triplets:
+    """Mined triplets, in ascending order of anchor, positive and negative.
+
+    Unpacks as ``anchor, positive, negative = triplets``.
+
+    Attributes
+    ----------
+    anchor, positive, negative : (T,) int64
+        Ids where ``ids`` were given, else positions of rows; of positive and negative among the references
+        where there are any.
+    d_ap, d_an : (T,) float64
+        Distances of anchor and positive, anchor and negative: squared L2, unless another metric was asked
+        for.
+    stats : MiningStats
+        Counts of the call.
+    """
+
+    anchor: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    d_ap: NDArray[np.float64]
+    d_an: NDArray[np.float64]
+    stats: MiningStats
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return iter((self.anchor, self.positive, self.negative))
+
+    def to_frame(self) -> pl.DataFrame:
+        """The triplets as columns ``anchor, positive, negative, d_ap, d_an``."""
+        names = ("anchor", "positive", "negative", "d_ap", "d_an")
+        return pl.DataFrame({name: getattr(self, name) for name in names})
+
+    def shuffle(self, seed: int) -> Triplets:
+        """The same triplets in a random order, the same for the same seed and triplets."""
+        order = np.random.Generator(np.random.PCG64(seed_number(seed))).permutation(len(self))
+        return replace(
+            self,
+            anchor=self.anchor[order],
+            positive=self.positive[order],
+            negative=self.negative[order],
+            d_ap=self.d_ap[order],
+            d_an=self.d_an[order],
+        )
+
+
+def mine(
+    embeddings: ArrayLike,
+    labels: ArrayLike,
+    *,
+    margin: float = 0.3,
+    band: Band = "semihard",
+    pick: Pick = "random",
+    negatives_per_pair: int = 1,
+    pairs: Pairs = "unordered",
+    max_ap: float | None = None,
+    metric: Metric = "sqeuclidean",
+    normalize: bool = True,
+    references: ArrayLike | None = None,
+    reference_labels: ArrayLike | None = None,
+    ids: ArrayLike | None = None,
+    reference_ids: ArrayLike | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Triplets:
+    """Pick triplets (anchor, positive, negative) exactly.
+
+    Anchor and positive share a label, the negative has another. Distances are *squared* L2 unless `metric`
+    says otherwise, evaluated in float64 on the float32 embeddings, and every comparison below is made on
+    them: however fast the search, the result is what that definition gives.
+
+    Parameters
+    ----------
+    embeddings : (N, D) float32
+        One row per image, finite. Other float types are rounded to float32 first. Must not be changed by
+        another thread during the call.
+    labels : (N,) int or str
+        Identity of each row. Rows may come in any order.
+    margin : float, default 0.3
+        On the scale of `metric`, by default the squared distance (FaceNet's alpha; InsightFace's
+        ``triplet_alpha``). ``inf`` for none.
+    band : {"semihard", "violating", "hard", "any"}, default "semihard"
+        Which negatives qualify for a pair: *semihard* ``d_ap < d_an < d_ap + margin`` (FaceNet,
+        arXiv:1503.03832, section 3.2; both strict), *violating* ``d_an < d_ap + margin`` (what
+        InsightFace calls the VGG Face rule), *hard* ``d_an <= d_ap``, *any* all of them.
+    pick : {"random", "hardest", "all"}, default "random"
+        Which of these are returned: a uniform choice, the nearest to the anchor, or all.
+    negatives_per_pair : int, default 1
+        How many at most; without meaning for ``pick="all"``.
+    pairs : {"unordered", "ordered", "hardest", "easiest"}, default "unordered"
+        *unordered*: each pair once, the earlier row is the anchor (as InsightFace); *ordered*: both ways;
+        *hardest*, *easiest*: for each anchor its farthest or nearest positive (smallest id on ties). Among
+        references every positive makes a pair, and *unordered* is *ordered*.
+    max_ap : float, optional
+        Pairs with a larger ``d_ap`` are skipped, before the hardest or easiest is chosen.
+    metric : {"sqeuclidean", "euclidean", "cosine"}, default "sqeuclidean"
+        The scale of the distances, of `margin` and of `max_ap`: squared L2; its square root in float64; or
+        half of it, which for unit rows is 1 - cosine (exactly half, so that a margin of 0.15 is one of 0.3
+        on squared L2; needs ``normalize=True``).
+    normalize : bool, default True
+        Divide each row by its L2 norm, evaluated in float64 and rounded to float32. Zero rows stay zero.
+    references : (M, D) float32, optional
+        Where positives and negatives come from: anchors are the `embeddings` alone.
+    reference_labels : (M,) int or str
+        Identity of each reference: the same label means the same identity in both sets.
+    ids, reference_ids : (N,), (M,) int, optional
+        Unique numbers to call the rows by, by default their positions. Picks depend on ids, not on
+        positions, and the triplets hold ids. With references give both or neither: a reference with the
+        anchor's id is the anchor itself, and no positive of it. Without ids nothing is taken for the same.
+    seed : int, default 0
+        A random pick is a pure function of seed, anchor id, positive id and the ids of the qualifying
+        negatives: the same for any number of threads, machine, and order of the rows.
+    threads : int, optional
+        By default one for each core.
+
+    Returns
+    -------
+    Triplets
+        Ascending by anchor, positive, negative; use :meth:`Triplets.shuffle` for training order.
+
+    Raises
+    ------
+    ValueError
+        For shapes, types and values that cannot be mined; the first offending row is named.
+
+    Notes
+    -----
+    Subnormal numbers count, as IEEE 754 has it. Where they are flushed to zero in the calling thread
+    (``torch.set_flush_denormal``), rows without `normalize` that hold such numbers may be told apart less
+    well.
+
+    Examples
+    --------
+    >>> import numpy as np, fasttriplet as ft
+    >>> embeddings = np.array([[1, 0], [0.9, 0.1], [0.8, 0.3]], dtype=np.float32)
+    >>> anchor, positive, negative = ft.mine(embeddings, ["ann", "ann", "bob"])
+    >>> anchor, positive, negative
+    (array([0]), array([1]), array([2]))
+    """
+    started = time.perf_counter()
+    one_of("band", band, get_args(Band))
+    one_of("pick", pick, get_args(Pick))
+    one_of("pairs", pairs, get_args(Pairs))
+    one_of("metric", metric, get_args(Metric))
+    one_of("normalize", normalize, (False, True))
+    if metric == "cosine" and not normalize:
+        raise ValueError("metric='cosine' compares directions: it needs normalize=True")
+    anchors, candidates = _sets((embeddings, labels, ids), (references, reference_labels, reference_ids))
+    anchor, positive, negative, d_ap, d_an, counts = _core.mine(
+        anchors,
+        candidates,
+        metric=metric,
+        band=band,
+        pick=pick,
+        negatives_per_pair=min(
+            whole_number("negatives_per_pair", negatives_per_pair, 1), max(1, len((candidates or anchors)[0]))
+        ),
+        pairs=pairs,
+        margin=_not_negative("margin", margin),
+        max_ap=None if max_ap is None else _not_negative("max_ap", max_ap),
+        normalize=normalize,
+        seed=seed_number(seed),
+        threads=thread_count(threads),
+    )
+    stats = MiningStats(*counts, seconds=time.perf_counter() - started)
+    return Triplets(anchor, positive, negative, d_ap, d_an, stats)
+
+
+Set = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]
+
+
+def _sets(
+    given: tuple[ArrayLike, ArrayLike, ArrayLike | None],
+    given_references: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None],
+) -> tuple[Set, Set | None]:
+    embeddings, labels, ids = given
+    references, reference_labels, reference_ids = given_references
+    rows = _embeddings("embeddings", embeddings)
+    row_labels = _labels("labels", labels, len(rows))
+    row_ids = None if ids is None else _ids("ids", ids, len(rows))
+    if references is None:
+        for name, values in (("reference_labels", reference_labels), ("reference_ids", reference_ids)):
+            if values is not None:
+                raise ValueError(f"{name} are given, but no references")
+        return (rows, _numbered(row_labels)[0], row_ids), None
+    if reference_labels is None:
+        raise ValueError(
+            "references are given without reference_labels: one identity per reference is needed"
+        )
+    if (ids is None) != (reference_ids is None):
+        one, missing = ("ids", "reference_ids") if reference_ids is None else ("reference_ids", "ids")
+        raise ValueError(
+            f"{one} are given without {missing}: give both, so that a reference that is the anchor itself "
+            "can be told, or neither"
+        )
+    others = _embeddings("references", references)
+    if others.shape[1] != rows.shape[1]:
+        raise ValueError(
+            f"references have {others.shape[1]} columns, but embeddings have {rows.shape[1]}: both must come "
+            "from the same network"
+        )
+    other_labels = _labels("reference_labels", reference_labels, len(others))
+    other_ids = None if reference_ids is None else _ids("reference_ids", reference_ids, len(others))
+    if {row_labels.dtype.kind, other_labels.dtype.kind} == {"S", "U"}:
+        raise ValueError("labels and reference_labels are bytes and str: no two of them would be equal")
+    row_numbers, other_numbers = _numbered(row_labels, other_labels)
+    if row_ids is not None and other_ids is not None:
+        both, first, second = np.intersect1d(row_ids, other_ids, return_indices=True)
+        for at in np.flatnonzero(row_numbers[first] != other_numbers[second])[:1]:
+            raise ValueError(
+                f"id {both[at]} has the label {row_labels[first[at]]} among the embeddings, but "
+                f"{other_labels[second[at]]} among the references: the same id must be the same image"
+            )
+    return (rows, row_numbers, row_ids), (others, other_numbers, other_ids)
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    if np.ma.is_masked(values):  # type: ignore[no-untyped-call]
+        raise ValueError(f"{name} are a masked array with masked values: fill them or leave them out")
+    return np.asarray(values)
+
+
+def _embeddings(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    rows = _array(name, values)
+    if rows.ndim != 2:
+        raise ValueError(f"{name} must be 2-D (one row per image), but have the shape {rows.shape}")
+    if rows.dtype.kind != "f":
+        raise ValueError(f"{name} must be floating point, but are {rows.dtype}")
+    if rows.shape[1] == 0:
+        raise ValueError(f"{name} have the shape {rows.shape}: no columns")
+    given = rows
+    with np.errstate(over="ignore"):  # what overflows float32 is reported below
+        rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+    for row in rows_not_finite(rows):
+        column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
+        raise ValueError(
+            f"{name} must be finite float32 numbers, but row {row}, column {column} is "
+            f"{given[row, column]}: look for a division by zero, an overflow (float16?) or a damaged "
+            "checkpoint"
+        )
+    return rows
+
+
+def _labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
+    labels = _array(name, values)
+    if labels.dtype.kind in "US" and isinstance(values, (list, tuple)):
+        labels = np.array(values, dtype=object)  # NumPy would make 1 and "1", "a" and "a\0" the same
+    if labels.shape != (count,):
+        raise ValueError(f"{name} must have the shape ({count},), one per row, not {labels.shape}")
+    if labels.dtype.kind == "O":
+        for row, label in enumerate(labels):
+            if not isinstance(label, (Integral, str, bytes)):
+                raise ValueError(f"{name} must be integers or strings, but that of row {row} is {label!r}")
+    elif count and labels.dtype.kind not in "iubUST":
+        hint = " (are some missing?)" if labels.dtype.kind == "f" else ""
+        raise ValueError(f"{name} must be integers or strings, but are {labels.dtype}{hint}")
+    return labels
+
+
+def _numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """Labels as integers, equal where the labels are, in all sets."""
+    if all(len(labels) == 0 or np.can_cast(labels.dtype, np.int64) for labels in sets):
+        # Copies: they are read several times while other threads may run.
+        return [(labels if len(labels) else np.empty(0)).astype(np.int64) for labels in sets]
+    numbers: dict[Any, int] = {}
+    return [
+        np.array([numbers.setdefault(label, len(numbers)) for label in labels.tolist()], dtype=np.int64)
+        for labels in sets
+    ]
+
+
+def _ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
+    ids = _array(name, values)
+    if ids.shape != (count,):
+        raise ValueError(f"{name} must have the shape ({count},), one per row, not {ids.shape}")
+    if count and ids.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, but are {ids.dtype}")
+    if ids.dtype == np.uint64 and count and ids.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must be below 2**63")
+    return ids.astype(np.int64)  # a copy, as of the labels
+
+
+def _not_negative(name: str, value: float) -> float:
+    if (
+        isinstance(value, (int, float, np.integer, np.floating))
+        and not isinstance(value, bool)
+        and value >= 0
+    ):
+        with contextlib.suppress(OverflowError):  # an int beyond all floats
+            return float(value)
+    raise ValueError(f"{name} must be a number >= 0, not {value!r}")

@@ -1,0 +1,147 @@
+"""MXNet checkpoints: ``PREFIX-symbol.json`` with the network, ``PREFIX-0000.params`` with its weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fasttriplet._checks import whole_number
+from fasttriplet._contents import instead_of
+from fasttriplet._files import replacing
+from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet._quiet import quiet
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and its weights, as they were saved.
+
+    Attributes
+    ----------
+    symbol : mxnet.symbol.Symbol
+        The whole graph, with a loss where it was saved with one.
+    arg_params, aux_params : dict of str to mxnet.nd.NDArray
+        Weights, and running statistics.
+    symbol_path, params_path : Path
+        The two files.
+    """
+
+    symbol: Any
+    arg_params: dict[str, Any]
+    aux_params: dict[str, Any]
+    symbol_path: Path
+    params_path: Path
+
+
+def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    prefix : path
+        Path without ``-symbol.json``.
+    epoch : int
+        Number in the name of the ``.params`` file.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    FileNotFoundError
+        Naming the file that does not exist, and the epochs that do.
+    ValueError
+        If one of the files is not what its name says.
+    ImportError
+        If MXNet cannot be imported.
+    """
+    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
+    params_path = Path(f"{os.fspath(prefix)}-{whole_number('epoch', epoch, 0):04d}.params")
+    epochs = epochs_beside(prefix)
+    if not symbol_path.is_file():
+        raise FileNotFoundError(f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'")
+    if not params_path.is_file():
+        beside = (
+            f"epochs found beside it: {', '.join(map(str, epochs))}" if epochs else "no epoch lies beside it"
+        )
+        raise FileNotFoundError(f"no weights at {params_path}; {beside}")
+
+    mx = import_mxnet()
+    with quiet():
+        try:
+            symbol = mx.sym.load(str(symbol_path))
+        except (mx.base.MXNetError, UnicodeDecodeError) as error:
+            raise ValueError(instead_of(symbol_path, "an MXNet symbol")) from error
+        try:
+            params = mx.nd.load(str(params_path))
+        except mx.base.MXNetError as error:
+            raise ValueError(instead_of(params_path, "a file of MXNet parameters")) from error
+    if not params:
+        params = {}  # MXNet gives an empty list
+    if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
+        raise ValueError(
+            f"{params_path} holds arrays whose names lack 'arg:' or 'aux:'; Gluon's save_parameters() writes "
+            "such files, its export() writes a checkpoint"
+        )
+    return Checkpoint(
+        symbol=symbol,
+        arg_params={name[4:]: value for name, value in params.items() if name.startswith("arg:")},
+        aux_params={name[4:]: value for name, value in params.items() if name.startswith("aux:")},
+        symbol_path=symbol_path,
+        params_path=params_path,
+    )
+
+
+def save_checkpoint(
+    prefix: str | os.PathLike[str],
+    epoch: int,
+    symbol: Any,
+    arg_params: Mapping[str, Any],
+    aux_params: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint, each file under another name and then renamed; an equal symbol stays as it is.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    mx = import_mxnet()
+    params = {f"arg:{name}": value for name, value in arg_params.items()}
+    params |= {f"aux:{name}": value for name, value in aux_params.items()}
+    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
+    text = symbol.tojson()
+    if not symbol_path.is_file() or symbol_path.read_text(encoding="utf-8", errors="replace") != text:
+        with replacing(symbol_path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    params_path = Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
+    with replacing(params_path) as unfinished:
+        try:
+            mx.nd.save(str(unfinished), params)
+            # MXNet does not look whether the last block was written; the end is missed when it reads.
+            whole = mx.nd.load(str(unfinished)).keys() == params.keys()
+        except mx.base.MXNetError as error:
+            raise OSError(f"cannot write {params_path}; is the disk full?") from error
+        if not whole:
+            raise OSError(f"cannot write {params_path}; is the disk full?")
+
+
+def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
+    """List the epochs for which ``PREFIX-0000.params`` files exist.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
+    path = Path(prefix)
+    name = re.compile(re.escape(path.name) + r"-(\d{4,})\.params")
+    if not path.parent.is_dir():
+        return []
+    found = (name.fullmatch(file.name) for file in path.parent.iterdir())
+    return sorted(int(match[1]) for match in found if match)

@@ -1,0 +1,57 @@
+"""The devices that MXNet runs on, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fasttriplet.mxnet._compat import import_mxnet
+
+
+def contexts(devices: str | Sequence[str] | None) -> list[Any]:
+    """The devices that a user names.
+
+    Parameters
+    ----------
+    devices : str or sequence of str, optional
+        ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as ``["gpu:0", "gpu:2"]``. By
+        default all GPUs, or the CPU where there is none.
+
+    Returns
+    -------
+    list of mxnet.Context
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    mx = import_mxnet()
+    try:
+        count = mx.context.num_gpus()
+    except mx.base.MXNetError:  # built for CUDA, but there is no driver
+        count = 0
+    if devices is None:
+        devices = "gpu" if count else "cpu"
+    names = [devices] if isinstance(devices, str) else list(devices)
+    if names == ["cpu"]:
+        return [mx.cpu()]
+    numbers: list[int] = []
+    for name in names:
+        match = re.fullmatch(r"gpu(?::(\d+(?:,\d+)*))?", name)
+        if not match:
+            raise ValueError(f"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'; got {devices!r}")
+        numbers += map(int, match[1].split(",")) if match[1] else range(count)
+    if not count:
+        raise ValueError(
+            f"devices {devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
+        )
+    if not numbers or max(numbers) >= count or len(set(numbers)) != len(numbers):
+        raise ValueError(f"devices {devices!r}: name each GPU once; there are {count}, numbered from 0")
+    return [mx.gpu(number) for number in numbers]
+
+
+def name_of(context: Any) -> str:
+    """``"cpu"``, or such as ``"gpu:0"``."""
+    return "cpu" if context.device_type == "cpu" else f"gpu:{context.device_id}"

@@ -1,0 +1,150 @@
+"""Batches of triplets for an MXNet module, mined with the module itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet._module_embedder import ModuleEmbedder
+from fasttriplet.run._feed import Feed, TripletBatch
+
+_mx: Any = import_mxnet()
+
+
+class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
+    """An iterator for ``mx.mod.Module.fit`` and loops like it, over a :class:`fasttriplet.Feed`.
+
+    The module that is trained embeds the bags. An epoch is a pass over the dataset; triplets that do not fill
+    a batch go into the next epoch's first one, so all batches are full. Where an epoch is left before its
+    end, `reset` goes on with the next one.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset.
+    module : mxnet.mod.Module
+        Its first output is the embedding, as :func:`fasttriplet.mxnet.triplet_loss` has it. It must be bound
+        and have its weights when the first batch is asked for, not before.
+    data_shape : (int, int, int), default (3, 112, 112)
+        Channels, height and width of the images; the channels are 3.
+    batch_size : int, default 60
+        Images of a batch over all devices, a multiple of 3 for each device.
+    devices : int, default 1
+        Devices of the module: each gets ``[anchors | positives | negatives]`` of its own.
+    data_name, label_name : str
+        Names of the module's inputs; labels are identities.
+    first_epoch : int, default 0
+        To go on with a training.
+    **options
+        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin`
+        and others.
+
+    Raises
+    ------
+    NoTripletsError
+        From `next` and `reset`, after an epoch without any triplet; the message says why.
+    ValueError
+        If an option is wrong, the images have another size, or an embedding is not finite.
+    OSError
+        If a file cannot be read.
+    """
+
+    def __init__(
+        self,
+        rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        module: Any,
+        *,
+        data_shape: tuple[int, int, int] = (3, 112, 112),
+        batch_size: int = 60,
+        devices: int = 1,
+        data_name: str = "data",
+        label_name: str = "softmax_label",
+        first_epoch: int = 0,
+        **options: Any,
+    ) -> None:
+        if len(data_shape) != 3 or data_shape[0] != 3:
+            raise ValueError(f"data_shape must be (3, height, width), not {data_shape!r}")
+        for name in ("epochs", "tail", "state"):
+            if name in options:
+                raise ValueError(
+                    f"{name} cannot be chosen: the iterator has no end, all batches are full, and "
+                    "first_epoch says where it begins"
+                )
+        super().__init__(batch_size)
+        self.provide_data = [_mx.io.DataDesc(data_name, (batch_size, *data_shape))]
+        self.provide_label = [_mx.io.DataDesc(label_name, (batch_size,))]
+        self._rec = rec
+        self._options = options | {
+            "model": ModuleEmbedder(module),
+            "batch_size": batch_size,
+            "devices": devices,
+            "epochs": None,
+        }
+        self._epoch = first_epoch
+        self._ahead: TripletBatch | None = None  # the first batch of another epoch
+        self._feed = self._open()
+        height, width = self._feed.image_size
+        if (height, width) != tuple(data_shape[1:]):
+            self._feed.close()
+            raise ValueError(
+                f"the images are {height} x {width} (H x W), and data_shape says "
+                f"{data_shape[1]} x {data_shape[2]}"
+            )
+
+    def _open(self) -> Feed:
+        return Feed(self._rec, first_epoch=self._epoch, **self._options)
+
+    @property
+    def epoch(self) -> int:
+        """The current pass, from 0."""
+        return self._epoch
+
+    @property
+    def feed(self) -> Feed:
+        """What makes the batches; its summary says what was done and what was waited for."""
+        return self._feed
+
+    def next(self) -> Any:
+        """The next batch.
+
+        Returns
+        -------
+        mxnet.io.DataBatch
+            Images (`batch_size`, 3, H, W) float32, RGB 0 to 255, and labels (`batch_size`,).
+
+        Raises
+        ------
+        StopIteration
+            At the end of an epoch; :meth:`reset` begins the next one.
+        """
+        # MXNet's operators run on. On the CPU an inference right behind an update may see older running
+        # statistics: trainings that did not wait ended in other numbers each time.
+        _mx.nd.waitall()
+        batch = self._ahead
+        if batch is None:
+            batch = next(self._feed)
+        if self._feed.summary.batches == 1:
+            self._epoch = batch.epoch  # where the passes before did not fill a batch
+        if batch.epoch != self._epoch:
+            self._ahead = batch
+            raise StopIteration
+        self._ahead = None
+        labels = _mx.nd.array(batch.labels.astype(np.float32))
+        return _mx.io.DataBatch([_mx.nd.array(batch.images)], [labels], pad=0)
+
+    def reset(self) -> None:
+        """Begin the next epoch; before the first batch of one, do nothing."""
+        if self._ahead is not None:
+            self._epoch = self._ahead.epoch
+        elif self._feed.summary.batches:
+            self._feed.close()
+            self._epoch += 1
+            self._feed = self._open()
+
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        self._feed.close()

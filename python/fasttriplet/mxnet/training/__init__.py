@@ -1,6 +1,0 @@
-"""Training an MXNet network with the triplet loss, in a way that can be stopped and gone on with."""
-
-from fasttriplet.mxnet.training.run import Trained, options_at, train_rec
-from fasttriplet.mxnet.training.settings import TrainSettings
-
-__all__ = ["TrainSettings", "Trained", "options_at", "train_rec"]

@@ -1,0 +1,488 @@
+"""Batches of triplets for training, mined with the network that is being trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet._checks import whole_number
+from fasttriplet.dataset._augment import Augment, assemble
+from fasttriplet.dataset._images import OnError
+from fasttriplet.dataset._order import Boundary, Tail, epoch_seed
+from fasttriplet.embedders import Embedder
+from fasttriplet.errors import NoTripletsError
+from fasttriplet.mining._mine import Band, Pairs, Pick
+from fasttriplet.run._stages import NICE, PART, Images, Line, Mined, Part, image_ids
+from fasttriplet.run._summary import Summary
+from fasttriplet.run._worker import Ahead, Worker
+
+# Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
+# is late.
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TripletBatch:
+    """Images of T triplets: the T anchors, then the positives, then the negatives, of each device.
+
+    Attributes
+    ----------
+    images : (3T, 3, H, W) float32
+        RGB, 0 to 255, augmented.
+    labels : (3T,) int64
+        Identities.
+    ids : (3T,) int64
+        Keys of the records; of several files, key + file * 2**48.
+    epoch, bag : int
+        Where the last triplet is from, from 0. The epoch decides how the images are augmented.
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    epoch: int
+    bag: int
+
+
+class Feed:
+    """Iterates over batches of triplets of a dataset, for training.
+
+    Bag by bag, the images are decoded once, embedded with `model` as it is at that moment, and mined; the
+    triplets, in random order, come in batches ``[anchors | positives | negatives]``. The decoded images of
+    the bag are kept until all its batches are made. While the caller trains on a batch, the next batches are
+    assembled and the next bag is decoded. Triplets that do not fill a batch go into the next bag's first one.
+
+    Close it, or use it in a ``with`` block, when the iteration ends early: what is being decoded is given up
+    then. Iterate and close in one thread.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset.
+    model : Embedder or str
+        The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
+        in the thread that iterates, between two batches.
+    batch_size : int, default 60
+        Images of a batch, a multiple of 3 for each device.
+    devices : int, default 1
+        How many equal slices a batch has, each ``[anchors | positives | negatives]`` of its own triplets: for
+        a training that cuts batches for its devices.
+    augment : Augment, optional
+        Random changes of the images of batches, another one in each epoch. Those that are embedded for mining
+        are not changed. By default none.
+    epochs : int or None, default 1
+        Passes over the dataset; None for no end.
+    first_epoch : int, default 0
+        The number of the first pass, which decides its order, picks and augmentation: to go on with a
+        training.
+    images_per_identity, bag_size, boundary
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
+    tail : {"keep", "drop"}, default "keep"
+        What is done with what does not fill a bag or a batch. ``"keep"``: the last bag of an epoch is
+        smaller, left over triplets go into the next batch, and the very last batch is smaller. ``"drop"``:
+        neither is used, as in InsightFace.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, normalize
+        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin`` on squared L2.
+    on_error, seed, threads
+        See :func:`fasttriplet.mine_rec`.
+    prefetch : int, default 1
+        Bags that may be decoded ahead of the one in use.
+    memory : int, optional
+        Most bytes of decoded images to hold, ahead and in use, by default ``prefetch + 1`` bags: a bag of
+        7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead. Batches come on top,
+        four at most, each of 150 kB an image of 112 x 112.
+    state : dict, optional
+        What :meth:`state_dict` of a feed with the same arguments gave: go on behind the batch that it had
+        handed out last.
+
+    Attributes
+    ----------
+    summary : Summary
+        What was done so far, and what the run waited for.
+    image_size : (int, int)
+        Height and width of the images.
+
+    Raises
+    ------
+    NoTripletsError
+        While iterating, after an epoch without any triplet, or with ``tail="drop"`` without a full batch; the
+        message says why.
+    RecordError
+        If a record is damaged, unless it is to be skipped; names file, key and offset.
+    RuntimeError
+        In a process that was forked from the one that made the feed, or from one that had used Polars.
+    OSError
+        If a file cannot be read.
+    ValueError
+        For wrong options, before anything is read; and if the images do not fit the model or the memory.
+
+    Examples
+    --------
+    >>> with Feed("train.rec", model=network, augment=Augment(mirror=True)) as feed:  # doctest: +SKIP
+    ...     for batch in feed:
+    ...         train_on(batch.images, batch.labels)
+    """
+
+    def __init__(
+        self,
+        rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        model: Embedder | str,
+        batch_size: int = 60,
+        devices: int = 1,
+        augment: Augment | None = None,
+        epochs: int | None = 1,
+        first_epoch: int = 0,
+        images_per_identity: int = 5,
+        bag_size: int = 7200,
+        boundary: Boundary = "keep",
+        tail: Tail = "keep",
+        margin: float = 0.3,
+        band: Band = "semihard",
+        pick: Pick = "random",
+        negatives_per_pair: int = 1,
+        pairs: Pairs = "unordered",
+        max_ap: float | None = None,
+        normalize: bool = True,
+        on_error: OnError = "raise",
+        seed: int = 0,
+        threads: int | None = None,
+        prefetch: int = 1,
+        memory: int | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        whole_number("devices", devices, 1)
+        if whole_number("batch_size", batch_size, 3) % (3 * devices):
+            each = "" if devices == 1 else f" for each of {devices} devices"
+            raise ValueError(
+                f"batch_size must be a multiple of 3 (anchors, positives and negatives){each}, not "
+                f"{batch_size}"
+            )
+        whole_number("first_epoch", first_epoch, 0)
+        if epochs is not None:
+            whole_number("epochs", epochs, 1)
+        if augment is not None and not isinstance(augment, Augment):
+            raise ValueError(f"augment must be an Augment, not {augment!r}")
+        self._line = Line(
+            rec,
+            model,
+            images_per_identity=images_per_identity,
+            bag_size=bag_size,
+            boundary=boundary,
+            tail=tail,
+            margin=margin,
+            band=band,
+            pick=pick,
+            negatives_per_pair=negatives_per_pair,
+            pairs=pairs,
+            max_ap=max_ap,
+            normalize=normalize,
+            on_error=on_error,
+            seed=seed,
+            threads=threads,
+            prefetch=prefetch,
+            memory=memory,
+            for_training=True,
+        )
+        self._triplets_per_batch = batch_size // 3
+        self._augment = augment
+        self._devices = devices
+        self._epochs, self._first_epoch = epochs, first_epoch
+        self._tail = tail
+        self._seed = seed
+        self._line.open()
+        self._line.depth(self._line.largest_bag)  # an error now, not when the training starts
+        self._arguments = {
+            "batch_size": batch_size,
+            "devices": devices,
+            "augment": None if augment is None else asdict(augment),
+            "images_per_identity": images_per_identity,
+            "bag_size": bag_size,
+            "boundary": boundary,
+            "tail": tail,
+            "margin": margin,
+            "band": band,
+            "pick": pick,
+            "negatives_per_pair": negatives_per_pair,
+            "pairs": pairs,
+            "max_ap": max_ap,
+            "normalize": normalize,
+            "seed": seed,
+        }
+        self._start = _Place(first_epoch, 0)
+        if state is not None:
+            self._start = _Place.of(state, {"dataset": self._line.fingerprint(), **self._arguments})
+        self._next = (self._start.epoch, self._start.bag)  # of the bags behind the last batch, the first
+        self._left: list[_Chosen] | None = None  # triplets behind the last batch
+        self._batches = self._run()
+
+    @property
+    def summary(self) -> Summary:
+        """What was done so far."""
+        return self._line.summary
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self._line.image_size
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is needed to go on behind the batch that was handed out last.
+
+        A feed that gets it as `state` hands out the batches that this one would have handed out, if the
+        model embeds as it would have: the model's own state is to be saved at the same moment.
+
+        Returns
+        -------
+        dict
+            Numbers, texts and one array: ``triplets``, (T, 3) int64, ids of what was mined and is still to be
+            handed out.
+        """
+        place = self._start if self._left is None else _Place.behind(*self._next, self._left)
+        arguments = {"dataset": self._line.fingerprint(), **self._arguments}
+        return {"arguments": arguments, **asdict(place)}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> TripletBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """End the iteration and its threads.
+
+        Raises
+        ------
+        RuntimeError
+            While another thread waits for a batch.
+        """
+        try:
+            self._batches.close()
+        except ValueError:
+            raise RuntimeError("another thread is waiting for a batch; close the Feed there") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> Generator[TripletBatch, None, None]:
+        line, size, start = self._line, self._triplets_per_batch, self._start
+        carried: _Chosen | None = None
+        # A feed stops behind a batch, so bags that lie behind have given triplets.
+        epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
+        after = start.epoch, start.bag
+        with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
+            depth = line.depth(line.largest_bag)
+            if len(start.triplets):
+                batches, carried = self._again(start).cut(size, None)
+                yield from self._hand_out(assembler, batches, carried, after)
+                del batches
+            for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
+                if part.epoch != epoch:
+                    if not gained_in_epoch:
+                        break
+                    epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
+                assert images is not None  # a line for training decodes them whatever the model
+                mined = self._mine(part, images, explain=why is None)
+                why = why or mined.why_none
+                chosen = _Chosen.of(mined, images)
+                del images  # only `chosen` holds them now, and not while waiting for the next ones
+                mined_in_epoch += len(chosen)
+                batches, carried = chosen.cut(size, carried)
+                gained_in_epoch += size * len(batches) if self._tail == "drop" else len(chosen)
+                if self._tail == "drop":
+                    carried = None
+                del chosen
+                after = epoch, part.bag.number + 1
+                yield from self._hand_out(assembler, batches, carried, after)
+                del batches
+            # Without an end all batches are full, as a network may be bound to their size.
+            if carried is not None and (gained_in_epoch or self._epochs is not None):
+                yield from self._hand_out(assembler, [carried], None, after)
+            if not gained_in_epoch:
+                raise self._nothing(mined_in_epoch, why)
+
+    def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
+        if mined_in_epoch:
+            return NoTripletsError(
+                f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
+                f"batch_size, raise bag_size, or use tail='keep'"
+            )
+        return self._line.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
+
+    def _parts(self) -> Generator[tuple[Part, Images], None, None]:
+        first, first_bag = self._start.epoch, self._start.bag
+        end = self._first_epoch + (self._epochs or 0)
+        for epoch in count(first) if self._epochs is None else range(first, end):
+            empty = first_bag == 0
+            for part in self._line.parts(epoch, first_bag=first_bag):
+                empty = False
+                yield part
+                del part
+            if empty:
+                return
+            first_bag = 0
+
+    def _again(self, place: _Place) -> _Chosen:
+        """Triplets that were mined before, with their images."""
+        rows, images = self._line.again(place.triplets)
+        assert images is not None  # a line for training decodes them whatever the model
+        ids = image_ids(rows)
+        order = np.argsort(ids)
+        positions = order[np.searchsorted(ids, place.triplets, sorter=order)]
+        labels = rows["label"].to_numpy()
+        return _Chosen(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
+
+    def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
+        line = self._line
+        embedded = []
+        for start in range(0, part.rows.height, PART):
+            some = slice(start, start + PART)
+            embedded.append(line.embed(part.rows[some], images[some]))
+        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
+        mined = line.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, beside=False)
+        line.count(mined)
+        line.summary.triplets += len(mined.triplets)
+        return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._seed, part.epoch)))
+
+    def _hand_out(
+        self, assembler: Worker, batches: list[_Chosen], carried: _Chosen | None, after: tuple[int, int]
+    ) -> Generator[TripletBatch, None, None]:
+        summary = self._line.summary
+        waiting = partial(summary.waiting, "assemble")
+        left = [*batches, *([] if carried is None else [carried])]
+        for batch in Ahead(assembler, self._assemble(batches), _BATCHES_AHEAD, waiting):
+            summary.batches += 1
+            del left[0]
+            self._next, self._left = after, left
+            with summary.clock("train"):
+                yield batch
+            del batch  # not to be held while waiting for the next one
+
+    def _assemble(self, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
+        for chosen in batches:
+            with self._line.summary.clock("assemble", beside=True):
+                # For each device all anchors first. The last, smaller batch may not come out even.
+                slices = np.array_split(chosen.rows, self._devices)
+                rows = np.concatenate([triplets.T.ravel() for triplets in slices])
+                ids, seed = chosen.ids[rows], epoch_seed(self._seed, chosen.epoch)
+                images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
+                batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
+            yield batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Behind a batch: the next bag to mine, and triplets (T, 3) of one before it that are to come first."""
+
+    epoch: int
+    bag: int
+    triplets_epoch: int = 0
+    triplets_bag: int = 0
+    triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+
+    @classmethod
+    def behind(cls, epoch: int, bag: int, left: list[_Chosen]) -> _Place:
+        """Where there are only these triplets before the next bag."""
+        if not left:
+            return cls(epoch, bag)
+        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in left])
+        return cls(epoch, bag, left[-1].epoch, left[-1].bag, ids)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
+        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
+        names = [place.name for place in fields(cls)]
+        if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
+            raise ValueError("state must be what state_dict() of a Feed gave")
+        for name, value in arguments.items():
+            before = state["arguments"].get(name)
+            if before != value and name == "dataset":
+                raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
+            if before != value:
+                raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
+        triplets = np.asarray(state["triplets"])
+        if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
+            raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
+        numbers = {name: whole_number(f"state: {name}", state[name], 0) for name in names[:-1]}
+        return cls(**numbers, triplets=triplets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """Triplets of some decoded images: `rows` is (T, 3), the other arrays have one entry for each image."""
+
+    epoch: int  # of the last triplet
+    bag: int
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _Chosen:
+        """The triplets of a bag."""
+        return cls(
+            mined.epoch,
+            mined.bag.number,
+            images,
+            mined.rows["label"].to_numpy(),
+            mined.ids,
+            np.stack(mined.positions(), axis=1),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, some: slice) -> _Chosen:
+        """Some of the triplets, of the same images."""
+        return replace(self, rows=self.rows[some])
+
+    def alone(self) -> _Chosen:
+        """The same triplets with copies of their images, so that the others can be let go."""
+        at, rows = np.unique(self.rows, return_inverse=True)
+        return replace(
+            self,
+            pixels=self.pixels[at],
+            labels=self.labels[at],
+            ids=self.ids[at],
+            rows=rows.reshape(self.rows.shape),
+        )
+
+    def and_then(self, other: _Chosen) -> _Chosen:
+        """These triplets and then the other's, with copies of their images."""
+        first, second = self.alone(), other.alone()
+        last = second if len(second) else first
+        return _Chosen(
+            last.epoch,
+            last.bag,
+            np.concatenate([first.pixels, second.pixels]),
+            np.concatenate([first.labels, second.labels]),
+            np.concatenate([first.ids, second.ids]),
+            np.concatenate([first.rows, second.rows + len(first.pixels)]),
+        )
+
+    def cut(self, size: int, carried: _Chosen | None) -> tuple[list[_Chosen], _Chosen | None]:
+        """Full batches of `size` triplets, first of those that were carried here, and what is left."""
+        batches, start = [], 0
+        if carried is not None:
+            start = size - len(carried)
+            first = carried.and_then(self[:start])
+            if len(first) < size:
+                return [], first
+            batches.append(first)
+        batches += [self[at : at + size] for at in range(start, len(self) - size + 1, size)]
+        left = self[start + (len(self) - start) // size * size :]
+        return batches, left.alone() if len(left) else None

@@ -1,0 +1,267 @@
+"""The whole line, from ``.rec`` files to triplets, bag by bag."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet._checks import whole_number
+from fasttriplet.dataset._images import OnError
+from fasttriplet.dataset._index_cache import cache_path
+from fasttriplet.dataset._order import Boundary, Tail
+from fasttriplet.embedders import Embedder
+from fasttriplet.mining._mine import Band, Pairs, Pick
+from fasttriplet.run._sink import Sink, open_sink
+from fasttriplet.run._stages import NICE, Images, Line, Mined, Part
+from fasttriplet.run._summary import Progress, Summary
+from fasttriplet.run._worker import Ahead, Worker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MineResult:
+    """What :func:`mine_rec` returns.
+
+    Attributes
+    ----------
+    triplets : pl.LazyFrame
+        One row per triplet: ``epoch, bag, anchor_key, positive_key, negative_key, anchor_label,
+        negative_label, d_ap, d_an``, and for several files ``anchor_file, positive_file, negative_file``.
+        Distances are squared L2.
+    summary : Summary
+    """
+
+    triplets: pl.LazyFrame
+    summary: Summary
+
+
+def mine_rec(
+    rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    model: str | Embedder = "pixels",
+    out: str | os.PathLike[str] | None = None,
+    images_per_identity: int = 5,
+    bag_size: int = 7200,
+    boundary: Boundary = "keep",
+    tail: Tail = "keep",
+    epochs: int = 1,
+    margin: float = 0.3,
+    band: Band = "semihard",
+    pick: Pick = "random",
+    negatives_per_pair: int = 1,
+    pairs: Pairs = "unordered",
+    max_ap: float | None = None,
+    normalize: bool = True,
+    max_triplets: int | None = None,
+    on_error: OnError = "raise",
+    seed: int = 0,
+    threads: int | None = None,
+    prefetch: int = 1,
+    memory: int | None = None,
+    progress: Callable[[Progress], object] | None = None,
+) -> MineResult:
+    """Mine the triplets of a dataset: index, order, decode, embed and mine, bag by bag.
+
+    While a bag is embedded the next one is decoded and the one before is mined, so that a run takes as long
+    as the slowest of the three.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset.
+    model : str or Embedder, default "pixels"
+        What turns images into embeddings: an embedder, or a spec for :func:`fasttriplet.load_embedder`.
+        The default is a baseline that needs no model.
+    out : path, optional
+        A parquet file for the triplets, written bag by bag under another name and renamed at the end.
+        Without it the triplets are kept in memory.
+    images_per_identity, bag_size, boundary, tail
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
+    epochs : int, default 1
+        Passes over the dataset, each in another order and with other picks.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, normalize
+        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin`` on squared L2.
+    max_triplets : int, optional
+        Stop when there are as many.
+    on_error : {"raise", "skip"}, default "raise"
+        What to do about an image that cannot be read or decoded, or is of another size than the others:
+        end the run, or leave the image out and list it in the summary. The size is that of the first
+        image, with ``"skip"`` the most frequent one of the first bag.
+    seed : int, default 0
+        Of the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with the keys as
+        ids (of several files: key + file * 2**48), so that a bag can be mined again by hand.
+    threads : int, optional
+        For decoding and mining, each; by default one for each core. A network's own threads are not counted.
+    prefetch : int, default 1
+        How many bags may be decoded ahead of the images that are embedded. With 0 none is: decoding and
+        embedding take turns.
+    memory : int, optional
+        Most bytes of decoded images to hold, ahead and in use; by default what `prefetch` takes. A bag of
+        7,200 images of 112 x 112 has 271 MB.
+    progress : callable, optional
+        Called with a :class:`Progress` every thousand images and after each bag.
+
+    Returns
+    -------
+    MineResult
+        The triplets (a scan of `out`, or in memory) and a summary.
+
+    Raises
+    ------
+    NoTripletsError
+        If the whole run finds none; the message says why. Nothing is written.
+    RecordError
+        If a record is damaged, unless it is to be skipped; names file, key and offset.
+    OSError
+        If a file cannot be read or written.
+    RuntimeError
+        In a process that was forked after its parent had used Polars.
+    ValueError
+        For wrong options, before anything is read; and if the images do not fit the model or the memory.
+    """
+    whole_number("epochs", epochs, 1)
+    if max_triplets is not None:
+        whole_number("max_triplets", max_triplets, 1)
+    line = Line(
+        rec,
+        model,
+        images_per_identity=images_per_identity,
+        bag_size=bag_size,
+        boundary=boundary,
+        tail=tail,
+        margin=margin,
+        band=band,
+        pick=pick,
+        negatives_per_pair=negatives_per_pair,
+        pairs=pairs,
+        max_ap=max_ap,
+        normalize=normalize,
+        on_error=on_error,
+        seed=seed,
+        threads=threads,
+        prefetch=prefetch,
+        memory=memory,
+    )
+    summary = line.summary
+    target = None if out is None else Path(out)
+    if target is not None:
+        _refuse_to_replace(line.paths, target)
+    with open_sink(target) as sink:
+        line.open()
+        _Run(line, sink, epochs, max_triplets, progress or (lambda _: None)).through()
+        if summary.triplets == 0:
+            raise line.no_triplets()
+        with summary.clock("write"):
+            summary.measure(sink.join())  # before others can replace the file
+            triplets = sink.publish()
+            summary.out = None if target is None else str(target)
+    return MineResult(triplets, summary)
+
+
+def _refuse_to_replace(files: list[Path], target: Path) -> None:
+    for path in filter(Path.is_file, files):
+        # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
+        for part in (path, path.with_suffix(".idx"), cache_path(path)):
+            same = part.exists() and target.exists() and part.samefile(target)
+            if same or part.resolve() == target.resolve():
+                what = "the dataset's index" if part == cache_path(path) else "the dataset"
+                raise ValueError(f"out: {target} is {what}; give another name for the triplets")
+
+
+@dataclass(slots=True)
+class _Run:
+    """While a part is embedded, the next ones are decoded, and the bag before is mined."""
+
+    line: Line
+    sink: Sink
+    epochs: int
+    max_triplets: int | None
+    tell: Callable[[Progress], object]
+    embedded: int = 0  # images
+
+    def through(self) -> None:
+        """Take all bags through."""
+        line = self.line
+        step = line.part_size
+        depth = line.depth(step)
+        of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
+        mining: Future[Mined] | None = None
+        with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
+            for part, images in Ahead(decoder, self._parts(step), depth, line.waiting_for_images):
+                if part.rows.height:
+                    of_bag.append((part.rows, line.embed(part.rows, images)))
+                    self.embedded += part.rows.height
+                del images  # not to be held while waiting for the next
+                if mining is not None and (part.last or mining.done()):
+                    self._take(miner, mining)
+                    mining = None
+                self._tell(part)
+                if line.summary.stopped_at_max_triplets:
+                    return
+                if part.last:
+                    mining = miner.submit(self._mine, part, of_bag)
+                    of_bag = []
+            if mining is not None:
+                self._take(miner, mining)
+                self._tell(part)
+
+    def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
+        for epoch in range(self.epochs):
+            yield from self.line.parts(epoch, step)
+
+    def _mine(self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]) -> Mined:
+        rows = pl.concat([rows for rows, _ in of_bag]) if of_bag else part.bag.rows.clear()
+        embeddings = [some for _, some in of_bag]
+        joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), dtype=np.float32)
+        explain = self.line.summary.why_no_triplets is None
+        return self.line.mine(part.epoch, part.bag, rows, joined, explain=explain, beside=True)
+
+    def _take(self, miner: Worker, mining: Future[Mined]) -> None:
+        summary = self.line.summary
+        with summary.waiting("mine"):
+            mined = miner.result(mining)
+        self.line.count(mined)
+        found = _frame(mined)
+        if self.max_triplets is not None:
+            found = found.head(self.max_triplets - summary.triplets)
+        summary.triplets += found.height
+        summary.stopped_at_max_triplets = summary.triplets == self.max_triplets
+        with summary.clock("write"):
+            self.sink.append(found)
+
+    def _tell(self, part: Part) -> None:
+        self.tell(
+            Progress(
+                part.epoch + 1,
+                self.epochs,
+                part.bag.number + 1,
+                part.bags,
+                self.embedded,
+                self.epochs * part.images_of_epoch,
+                self.line.summary.triplets,
+            )
+        )
+
+
+def _frame(mined: Mined) -> pl.DataFrame:
+    """The triplets as rows of the output."""
+    triplets, rows = mined.triplets, mined.rows
+    roles = dict(zip(("anchor", "positive", "negative"), (rows[at] for at in mined.positions()), strict=True))
+    columns = {
+        "epoch": pl.repeat(mined.epoch, len(triplets), dtype=pl.Int32, eager=True),
+        "bag": pl.repeat(mined.bag.number, len(triplets), dtype=pl.Int32, eager=True),
+        **{f"{role}_key": of_role["key"] for role, of_role in roles.items()},
+        "anchor_label": roles["anchor"]["label"],
+        "negative_label": roles["negative"]["label"],
+        "d_ap": triplets.d_ap,
+        "d_an": triplets.d_an,
+    }
+    if "file" in rows.columns:
+        columns |= {f"{role}_file": of_role["file"] for role, of_role in roles.items()}
+    return pl.DataFrame(columns)

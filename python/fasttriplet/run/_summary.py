@@ -1,0 +1,177 @@
+"""What a run did, how far it is, and how fast each stage was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import polars as pl
+
+from fasttriplet.run._timeline import Timeline
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_SAMPLE = 1_000_000  # triplets that the quantiles are taken from
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, told every thousand images and at the end of each bag.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The current one, from 1, and how many there are.
+    bag, bags : int
+        The current one of this epoch, from 1, and how many there are.
+    images, images_in_all : int
+        Images embedded so far, and in all epochs.
+    triplets : int
+        So far.
+    """
+
+    epoch: int
+    epochs: int
+    bag: int
+    bags: int
+    images: int
+    images_in_all: int
+    triplets: int
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run of :func:`fasttriplet.mine_rec` or a :class:`fasttriplet.Feed` did.
+
+    Attributes
+    ----------
+    files : list of str
+        The ``.rec`` files, as they were given.
+    embedder : str
+        What computed the embeddings, and where.
+    images_indexed, identities : int
+        Of the dataset.
+    epochs, bags, images : int
+        What went through the line.
+    batches : int
+        What a feed handed out.
+    triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
+        Over all bags.
+    bags_without_triplets : int
+        Bags that gave none.
+    why_no_triplets : str or None
+        The reason for the first of those.
+    skipped : list of str
+        What was wrong with each image that was left out (``on_error="skip"``), once in all epochs.
+    stopped_at_max_triplets : bool
+        Whether the run ended early because it had the `max_triplets` that were asked for.
+    seconds : dict of str to float
+        How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
+        ``assemble`` and ``train``, the time between two batches. They overlap. ``total`` is the wall time so
+        far.
+    waited : dict of str to float
+        How long the run could not go on before a stage was done; these times do not overlap.
+    quantiles : dict of str to dict of str to float
+        Of ``d_ap`` and ``d_an`` (squared L2), by probability; from every k-th triplet where there are
+        more than a million.
+    out : str or None
+        The parquet file.
+    """
+
+    files: list[str]
+    embedder: str
+    images_indexed: int = 0
+    identities: int = 0
+    epochs: int = 0
+    bags: int = 0
+    images: int = 0
+    batches: int = 0
+    triplets: int = 0
+    pairs: int = 0
+    pairs_without_negative: int = 0
+    pairs_over_max_ap: int = 0
+    bags_without_triplets: int = 0
+    why_no_triplets: str | None = None
+    skipped: list[str] = field(default_factory=list)
+    stopped_at_max_triplets: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    waited: dict[str, float] = field(default_factory=dict)
+    quantiles: dict[str, dict[str, float]] = field(default_factory=dict)
+    out: str | None = None
+    _started: float = field(default_factory=time.perf_counter, repr=False)
+    _timeline: Timeline = field(default_factory=Timeline, repr=False)
+
+    @contextmanager
+    def clock(self, stage: str, *, beside: bool = False) -> Iterator[None]:
+        """Count the time that the block takes for a stage.
+
+        A stage is clocked from one thread at a time; `beside` says that the run goes on meanwhile.
+        """
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            ended = self._tick()
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + ended - started
+            self._timeline.add(stage, started, ended)
+            if not beside:
+                self._count_wait(stage, ended - started)
+
+    @contextmanager
+    def waiting(self, stage: str) -> Iterator[None]:
+        """Count the time of the block as waited for a stage that is clocked elsewhere."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._count_wait(stage, self._tick() - started)
+
+    def _tick(self) -> float:
+        now = time.perf_counter()
+        self.seconds["total"] = now - self._started
+        return now
+
+    def _count_wait(self, stage: str, seconds: float) -> None:
+        self.waited[stage] = self.waited.get(stage, 0.0) + seconds
+
+    @property
+    def waited_most_for(self) -> str | None:
+        """The stage to make faster first: the one that the run waited for longest."""
+        return max(self.waited, key=self.waited.__getitem__, default=None)
+
+    def timeline(self) -> tuple[float, dict[str, list[float]]]:
+        """How busy each stage was over time.
+
+        Returns
+        -------
+        width : float
+            Seconds of each of at most 64 equal parts of the run.
+        busy : dict of str to list of float
+            The share of each part in which a stage was busy, 0 to 1.
+        """
+        return self._timeline.shares()
+
+    def images_per_second(self, stage: str) -> float | None:
+        """Mined images per second that a stage was busy; None if it took no time."""
+        return self.images / self.seconds[stage] if self.seconds.get(stage) else None
+
+    def measure(self, triplets: pl.LazyFrame) -> None:
+        """Take the quantiles of the distances."""
+        columns = pl.col("d_ap", "d_an")
+        sample = triplets.select(columns.gather_every(1 + self.triplets // _SAMPLE)).collect()
+        self.quantiles = {
+            name: {f"{q:g}": float(sample[name].quantile(q, "linear") or 0.0) for q in _QUANTILES}
+            for name in sample.columns
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        rates = {stage: self.images_per_second(stage) for stage in ("decode", "embed", "mine")}
+        width, busy = self.timeline()
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name[0] != "_"}
+        return plain | {
+            "images_per_second": rates,
+            "timeline": {"seconds_per_part": width, "busy": busy},
+        }

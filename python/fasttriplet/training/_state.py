@@ -1,0 +1,79 @@
+"""The file that a training goes on from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet._contents import instead_of
+from fasttriplet._files import replacing
+
+_FORMAT = 1  # another number where older versions could not read it
+_KIND = "the state of a training"
+_PLAIN = ("batch", "verified", "best", "pairs", "metric", "settings", "how", "symbol", "feed")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """All that a training consists of, between two batches.
+
+    Attributes
+    ----------
+    plain : dict
+        What JSON can hold.
+    arrays : dict of str to array
+        The model's, and ``triplets``, those that are still to be handed out.
+    """
+
+    plain: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write a state to an ``.npz`` file, which appears when it is complete.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    text = json.dumps({"format": _FORMAT, **state.plain})
+    plain = np.frombuffer(text.encode(), dtype=np.uint8)
+    with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
+        # As np.savez, which leaves the file half closed where it cannot write.
+        for name, array in {"plain": plain, **state.arrays}.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
+
+
+def load_state(path: Path) -> State:
+    """Read a state.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If the file is none, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no training to go on with: there is no {path}")
+    try:
+        # np.load would not close a file that it opened and cannot read.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+        plain = json.loads(arrays.pop("plain").tobytes())
+    except Exception as error:  # whatever the formats' readers say of damage
+        raise ValueError(instead_of(path, _KIND)) from error
+    if not isinstance(plain, Mapping) or plain.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not {_KIND} that this version can read")
+    if missing := [name for name in _PLAIN if name not in plain] + ["triplets"] * ("triplets" not in arrays):
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    return State(dict(plain), arrays)

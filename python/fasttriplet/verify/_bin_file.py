@@ -1,0 +1,415 @@
+"""Verification pairs in InsightFace's ``.bin`` files: pickles, which are read without trusting them."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import pickle
+import pickletools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fasttriplet._contents import instead_of
+from fasttriplet._files import replacing
+
+_KIND = "a .bin file of verification pairs"
+_REC_MAGIC = b"\x0a\x23\xd7\xce"
+_KNOWN_STARTS = {
+    _REC_MAGIC: "a .rec file; give it as --rec",
+    b"\xff\xd8\xff": "a single JPEG",
+    b"\x89PNG": "a single PNG",
+    b"PK\x03\x04": "a zip archive (an .npz, or a PyTorch file)",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"BZh": "compressed with bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed with xz; unpack it first",
+    b"\x93NUMPY": "a .npy file",
+}
+_LFS = b"version https://git-lfs"  # of a pointer, which `instead_of` explains
+_PICKLE_STARTS = (b"\x80", b"(", b"]")  # of pairs in protocols 2 to 5, and 0 and 1
+_TEXT = frozenset(b"\t\n\r") | frozenset(range(32, 127))
+_DTYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {"b1"}
+
+# Opcodes that lists, tuples, numbers, strings, bytes and calls are written with, by Pythons 2 and 3 in the
+# protocols 0 to 5. Not among them: dicts (a deep tuple as a key overflows the C stack), sets, instances
+# (NEWOBJ, INST, OBJ), persistent ids, registered extensions, buffers outside of the file.
+_OPCODES = {
+    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
+    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG",
+    "FLOAT", "BINFLOAT", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "STRING", "BINSTRING",
+    "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "BINUNICODE",
+    "SHORT_BINUNICODE", "BINUNICODE8", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET",
+    "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
+}  # fmt: skip
+_OPERATIONS = {operation.code.encode("latin-1"): operation for operation in pickletools.opcodes}
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:
+    """Read a ``.bin`` file of verification pairs, as InsightFace has them.
+
+    It is a pickle of ``(images, same)``: 2N encoded images, of which 2i and 2i + 1 are pair i, and N truth
+    values. Images may be bytes or uint8 arrays of shape (n,) or (n, 1), written by Python 2 or 3 with NumPy 1
+    or 2.
+
+    A pickle is a program. This one is never given anything to run: opcodes that pairs do not need are an
+    error, and the names by which bytes and NumPy arrays are made stand for plain containers of this module,
+    so that neither NumPy nor anything else is called with what the file says.
+
+    Parameters
+    ----------
+    path : path
+        The file. It is read whole.
+
+    Returns
+    -------
+    images : list of bytes
+        2N encoded images.
+    same : (N,) bool
+        Whether the two images of a pair show one identity.
+
+    Raises
+    ------
+    ValueError
+        If the file is something else, cut off, damaged, wants to load something that pairs do not need, or
+        an image or truth value is not as said above; names the pair, counted from 0.
+    OSError
+        If the file cannot be read.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    if not data or data.startswith((_LFS, *_KNOWN_STARTS)):
+        raise ValueError(_what_else(path, data))
+    try:
+        _scan(data)
+        loaded = _Unpickler(data).load()
+    except _Unfit as error:
+        unknown = error.position == 0 or _is_other_text(data)
+        raise ValueError(_what_else(path, data) if unknown else f"{path} {error}") from None
+    except Exception as error:  # damaged bytes can make the unpickler raise nearly anything
+        what = f"{path} is damaged: {type(error).__name__}: {error}"
+        raise ValueError(_what_else(path, data) if _is_other_text(data) else what) from None
+    return _pairs(path, loaded)
+
+
+def write_pairs(
+    path: str | os.PathLike[str], images: Sequence[bytes | NDArray[np.uint8]], same: ArrayLike
+) -> None:
+    """Write a ``.bin`` file of verification pairs that InsightFace's tools read, too.
+
+    The images are written as they are, as bytes, with pickle's protocol 2, which Python 2 reads.
+
+    Parameters
+    ----------
+    path : path
+        Appears when it is complete, and then replaces a file of that name.
+    images : sequence of bytes or (n,) or (n, 1) uint8
+        2N encoded images (JPEG or PNG); 2i and 2i + 1 are pair i.
+    same : (N,) bool
+        Whether the two images of a pair show one identity.
+
+    Raises
+    ------
+    ValueError
+        If the numbers do not fit, or an image or truth value is of another type.
+    OSError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    encoded, truth = _checked(str(path), list(images), same)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        pickle.dump((encoded, truth.tolist()), file, protocol=2)
+
+
+class _Unfit(Exception):  # noqa: N818  a finding, whose text goes on after the name of the file
+    """What is wrong with a pickle, and at which byte."""
+
+    def __init__(self, what: str, position: int | None = None) -> None:
+        super().__init__(what if position is None else f"{what} (at byte {position:,})")
+        self.position = position
+
+
+def _scan(data: bytes) -> None:
+    """Go through a pickle without running it, and refuse what its unpickler should not see.
+
+    Besides opcodes these are declared lengths beyond the end of the file and places of the memo that no
+    writer uses: for those the unpickler would reserve memory first and look at the file afterwards.
+    """
+    file = io.BytesIO(data)
+    cut = f"is cut off: it ends after {len(data):,} bytes, in the middle of a pickle"
+    operations = 0
+    while True:
+        position = file.tell()
+        code = file.read(1)
+        if not code:
+            raise _Unfit(cut)
+        operation = _OPERATIONS.get(code)
+        if operation is None:
+            raise _Unfit("is damaged, or no pickle", position)
+        if operation.name not in _OPCODES:
+            raise _Unfit(
+                f"is a pickle of something else than verification pairs: it uses {operation.name}", position
+            )
+        argument: Any = None
+        try:
+            if operation.name == "STRING":  # the reader of this one takes only ASCII
+                if not file.readline().endswith(b"\n"):
+                    raise ValueError
+            elif operation.arg is not None:
+                argument = operation.arg.reader(file)
+        except ValueError:
+            # Where the argument would have ended, nothing is left to read.
+            at_end = file.tell() == len(data)
+            raise (_Unfit(cut) if at_end else _Unfit("is damaged", position)) from None
+        if operation.name == "STOP":
+            return
+        if operation.name == "FRAME" and argument > len(data) - file.tell():
+            raise _Unfit(cut)
+        operations += 1
+        if operation.name in _PUTS and not 0 <= argument <= operations:
+            raise _Unfit(f"is damaged: it puts an object at place {argument:,} of the memo", position)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows nine names, and gives a stand-in for each."""
+
+    def __init__(self, data: bytes) -> None:
+        # Python 2's str becomes bytes.
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        # A real file has each string or buffer converted once. More often is an attempt to fill the memory.
+        self._left_to_convert = len(data)
+
+    def find_class(self, module: str, name: str) -> Any:
+        makers: dict[tuple[str, str], Callable[..., Any]] = {
+            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy.core.multiarray", "scalar"): _scalar,
+            ("numpy._core.multiarray", "scalar"): _scalar,
+            ("numpy.core.numeric", "_frombuffer"): self._from_buffer,
+            ("numpy._core.numeric", "_frombuffer"): self._from_buffer,
+            ("numpy", "ndarray"): _no_call,
+            ("numpy", "dtype"): _Dtype,
+            ("_codecs", "encode"): self._encode,
+        }
+        maker = makers.get((module, name))
+        if maker is None:
+            raise _Unfit(
+                f"wants to load {module}.{name}, which verification pairs do not need; nothing of it was "
+                "run. Do not open this file with pickle.load"
+            )
+        return _StandIn(name, maker)
+
+    def _encode(self, text: object, encoding: object) -> bytes:
+        """How Python 3 writes bytes in protocols 0 to 2."""
+        if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+            raise _Unfit(f"is damaged: it encodes {type(text).__name__} as {encoding!r:.40}")
+        self._convert(len(text))
+        return codecs.latin_1_encode(text)[0]
+
+    def _from_buffer(self, raw: object, dtype: object, shape: object, *_: object) -> _Array:
+        """How NumPy writes arrays in protocol 5."""
+        if isinstance(raw, bytearray):
+            self._convert(len(raw))
+            raw = bytes(raw)
+        array = _Array()
+        array.fill(shape, dtype, raw)
+        return array
+
+    def _convert(self, length: int) -> None:
+        self._left_to_convert -= length
+        if self._left_to_convert < 0:
+            raise _Unfit("is damaged: it converts the same bytes again and again")
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        raise _Unfit(f"refers to an object outside of it ({pid!r:.40})")
+
+
+class _StandIn:
+    """What a pickle gets for a name: it can be called, and nothing of it can be changed."""
+
+    __slots__ = ("_maker", "name")
+
+    def __init__(self, name: str, maker: Callable[..., Any]) -> None:
+        self.name, self._maker = name, maker
+
+    def __call__(self, *arguments: object) -> Any:
+        return self._maker(*arguments)
+
+    def __setstate__(self, state: object) -> NoReturn:
+        raise _Unfit(f"is damaged: it changes {self.name}")
+
+
+class _Dtype:
+    """A dtype of whole numbers or truth values; any other is an error."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: object, *_: object) -> None:  # align and copy mean nothing here
+        text = code.decode("latin-1") if isinstance(code, bytes) else code
+        text = {"bool": "b1", "uint8": "u1"}.get(text, text) if isinstance(text, str) else None
+        if text not in _DTYPES:
+            raise _Unfit(
+                f"holds an array of dtype {code!r:.40}; images are uint8, and truth values bool or integer"
+            )
+        self.code, self.order = text, "|" if text[1] == "1" else "<"
+
+    def __setstate__(self, state: object) -> None:
+        # (version, byte order, subarray, names, fields, size, alignment, flags); the flags of NumPy's own
+        # dtype would decide how memory is read, so they are looked at and thrown away.
+        if not isinstance(state, tuple) or len(state) < 8 or any(state[2:5]) or state[7] != 0:
+            raise _Unfit(f"holds an array of a dtype of several parts ({self.code})")
+        order = state[1].decode("latin-1") if isinstance(state[1], bytes) else state[1]
+        if order not in ("|", "<", ">"):
+            raise _Unfit(f"is damaged: an array has the byte order {order!r:.40}")
+        self.order = order
+
+    def read(self, raw: bytes) -> NDArray[Any]:
+        return np.frombuffer(raw, dtype=np.dtype(self.order + self.code))
+
+
+class _Array:
+    """An array's dtype, shape and bytes."""
+
+    __slots__ = ("dtype", "raw", "shape")
+
+    def __init__(self) -> None:
+        self.dtype: _Dtype | None = None
+        self.shape: tuple[int, ...] = ()
+        self.raw = b""
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:  # (version, shape, dtype, Fortran order, bytes)
+            raise _Unfit("is damaged: an array is not described as NumPy does")
+        self.fill(state[1], state[2], state[4])
+
+    def fill(self, shape: object, dtype: object, raw: object) -> None:
+        """Take what the file says, if the parts fit each other."""
+        if isinstance(shape, int):
+            shape = (shape,)
+        whole = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
+        if not whole or not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
+            raise _Unfit("is damaged: an array is not described as NumPy does")
+        assert isinstance(shape, tuple)
+        if len(shape) > 2:
+            raise _Unfit(f"holds an array of {len(shape)} dimensions; encoded images have one")
+        size = int(dtype.code[1])
+        for length in shape:
+            size *= length
+        if size != len(raw):
+            raise _Unfit(
+                f"is damaged: an array of shape {shape!r:.80} would have {size:,} bytes, and "
+                f"{len(raw):,} are there"
+            )
+        self.shape, self.dtype, self.raw = shape, dtype, raw
+
+    def flat(self) -> NDArray[Any]:
+        if self.dtype is None:
+            raise _Unfit("is damaged: an array has no content")
+        return self.dtype.read(self.raw)
+
+    def described(self) -> str:
+        return "an empty array" if self.dtype is None else f"{self.dtype.code} of shape {self.shape}"
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()  # the state that follows has shape and type
+
+
+def _scalar(dtype: object, raw: object = None) -> int:
+    if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or len(raw) != int(dtype.code[1]):
+        raise _Unfit("is damaged: a number is not described as NumPy does")
+    return int(dtype.read(raw)[0])
+
+
+def _no_call(*_: object) -> NoReturn:
+    raise _Unfit("is damaged: it makes an array otherwise than NumPy's files do")
+
+
+def _what_else(path: Path, data: bytes) -> str:
+    for start, what in _KNOWN_STARTS.items():
+        if data.startswith(start):
+            return f"{path} is {what}, not {_KIND}"
+    if data and _is_other_text(data) and not data.startswith(_LFS):
+        return f"{path} is text (it starts with {data[:24]!r}), not {_KIND}"
+    return instead_of(path, _KIND)
+
+
+def _is_other_text(data: bytes) -> bool:
+    return not data.startswith(_PICKLE_STARTS) and _TEXT.issuperset(data[:512])
+
+
+def _pairs(path: Path, loaded: object) -> tuple[list[bytes], NDArray[np.bool_]]:
+    if not isinstance(loaded, (tuple, list)) or len(loaded) != 2:
+        found = f"{type(loaded).__name__} of {len(loaded)}" if hasattr(loaded, "__len__") else _named(loaded)
+        raise ValueError(
+            f"{path} is a pickle of a {found}; expected (images, same), the pairs of a .bin file"
+        )
+    images, same = loaded
+    if not isinstance(images, (list, tuple)):
+        raise ValueError(f"{path}: the images are a {_named(images)}; expected a list of encoded images")
+    if isinstance(same, _Array):
+        same = same.flat()
+    elif not isinstance(same, (list, tuple)):
+        raise ValueError(f"{path}: the truth values are a {_named(same)}; expected a list of True and False")
+    return _checked(str(path), images, same)
+
+
+def _checked(name: str, images: Sequence[object], same: ArrayLike) -> tuple[list[bytes], NDArray[np.bool_]]:
+    """Images as bytes and one truth value for two of them, or an error that names the pair."""
+    truth = list(same) if isinstance(same, (list, tuple, np.ndarray)) else list(np.atleast_1d(same))
+    if len(images) % 2:
+        raise ValueError(f"{name}: {len(images):,} images are not pairs: their number is odd")
+    if len(images) != 2 * len(truth):
+        raise ValueError(
+            f"{name}: {len(images):,} images are {len(images) // 2:,} pairs, but there are {len(truth):,} "
+            "truth values; expected one for two images"
+        )
+    for pair, value in enumerate(truth):
+        # Not `in (0, 1)`: arrays and 1.0 would pass, or raise.
+        if not isinstance(value, (bool, np.bool_, int, np.integer)) or not 0 <= value <= 1:
+            raise ValueError(
+                f"{name}: pair {pair} (counted from 0): expected True or False, got {_named(value)}"
+            )
+    encoded = [_encoded(name, position, image) for position, image in enumerate(images)]
+    return encoded, np.array([bool(value) for value in truth], dtype=np.bool_)
+
+
+def _encoded(name: str, position: int, image: object) -> bytes:
+    content: bytes | None = None
+    if isinstance(image, bytes):
+        content = image
+    elif isinstance(image, _Array):
+        one_byte = image.dtype is not None and image.dtype.code == "u1"
+        content = image.raw if one_byte and _is_column(image.shape) else None
+    elif isinstance(image, np.ndarray):
+        content = image.tobytes() if image.dtype == np.uint8 and _is_column(image.shape) else None
+    if content:
+        return content
+    found = "nothing (0 bytes)" if content is not None else _named(image)
+    raise ValueError(
+        f"{name}: {image_of_pair(position)} is {found}; expected an encoded image, as bytes or as uint8 of "
+        "shape (n,) or (n, 1)"
+    )
+
+
+def _is_column(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+
+
+def image_of_pair(position: int) -> str:
+    """Name the image at a position of a ``.bin`` file."""
+    return f"pair {position // 2} (counted from 0), {('first', 'second')[position % 2]} image,"
+
+
+def _named(thing: object) -> str:
+    if isinstance(thing, _Array):
+        return f"array, {thing.described()}"
+    if isinstance(thing, np.ndarray):
+        return f"{thing.dtype} array of shape {thing.shape}"
+    if isinstance(thing, (bool, int, float, np.generic)):
+        return f"{thing!r:.40}"
+    return type(thing).__name__

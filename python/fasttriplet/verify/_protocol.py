@@ -1,0 +1,236 @@
+"""Distances of pairs, judged by the protocol of LFW."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fasttriplet._checks import whole_number
+
+FOLDS = 10
+_THRESHOLDS = np.arange(400) / 100  # of squared L2, those of InsightFace: 0.00 to 3.99
+_LARGEST = 4.0 + 1e-3  # squared L2 of unit rows, with what rounding may add
+_FAR_EXPONENTS = range(1, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What :func:`verify_distances`, :func:`verify_pairs` and :func:`verify_rec` found.
+
+    Distances are squared L2 between unit embeddings. A pair is accepted as one identity if its distance is
+    below the threshold (strictly).
+
+    Attributes
+    ----------
+    pairs, genuine, impostors : int
+        Counts: of all, of one identity, of two.
+    accuracy, accuracy_std : float
+        Mean and standard deviation (of the population, ``numpy.std``) over the folds. The threshold of a
+        fold is chosen on the other folds.
+    threshold : float
+        The one that is best for all pairs together; the smallest where several are.
+    fold_accuracies, fold_thresholds : tuple of float
+        Of each fold.
+    auc : float or None
+        Probability that a genuine pair is nearer than an impostor pair, ties counted half (the area under
+        the ROC curve; Mann and Whitney's U over the product of the counts). None if a kind is missing.
+    tar : dict of float to float
+        True accept rate by false accept rate, 0.1 to 1e-6: the share of genuine pairs below the largest
+        threshold that at most ``floor(FAR * impostors)`` impostors are below. Rates that would allow no
+        impostor at all are left out, and all of them if there is no genuine pair.
+    images : int or None
+        Images that were embedded.
+    flip : bool or None
+        Whether the embedding of the mirrored image was added.
+    xnorm : float or None
+        Mean L2 norm of the embeddings, of mirrored images too, before they were added and normalised.
+    recall_at_1 : float or None
+        Share of the images whose nearest other image shows the same identity, among those of which there
+        is another image. A tie of both kinds counts as a miss.
+    recall_images : int or None
+        How many those are.
+    distances : (pairs,) float64
+        Squared L2 of each pair.
+    same : (pairs,) bool
+        Whether it is genuine.
+    """
+
+    pairs: int
+    genuine: int
+    impostors: int
+    accuracy: float
+    accuracy_std: float
+    threshold: float
+    fold_accuracies: tuple[float, ...]
+    fold_thresholds: tuple[float, ...]
+    auc: float | None
+    tar: dict[float, float]
+    images: int | None = None
+    flip: bool | None = None
+    xnorm: float | None = None
+    recall_at_1: float | None = None
+    recall_images: int | None = None
+    distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
+    same: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_), repr=False, compare=False)
+
+    def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The ROC curve, exactly: one point for each distance that occurs, and (1, 1).
+
+        Returns
+        -------
+        far, tar : (P,) float64
+            Shares of impostor and of genuine pairs below the threshold, both ascending.
+
+        Raises
+        ------
+        ValueError
+            If there are no pairs of one of the kinds.
+        """
+        if not self.genuine or not self.impostors:
+            raise ValueError(f"a ROC curve needs pairs of both kinds, and {_missing_kind(self)}")
+        thresholds = np.append(np.unique(self.distances), np.inf)
+        below = [
+            np.searchsorted(np.sort(self.distances[kind]), thresholds, side="left") / np.count_nonzero(kind)
+            for kind in (~self.same, self.same)
+        ]
+        return below[0], below[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON: all but the distances of the pairs."""
+        plain = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("distances", "same")
+        }
+        return plain | {
+            "fold_accuracies": list(self.fold_accuracies),
+            "fold_thresholds": list(self.fold_thresholds),
+            "tar": {f"{far:g}": tar for far, tar in self.tar.items()},
+        }
+
+
+def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) -> Verification:
+    """Judge the distances of pairs by the protocol of LFW, as InsightFace's ``verification.py`` has it.
+
+    The pairs are cut, in their order, into folds of equal size (the first ones have a pair more where it
+    does not come out even). For each fold, the threshold out of 0.00, 0.01, ... 3.99 that is most accurate on
+    the other folds, the smallest where several are, gives the accuracy on it.
+
+    Parameters
+    ----------
+    distances : (P,) float
+        Squared L2 distances of unit embeddings, 0 to 4.
+    same : (P,) bool
+        Whether the pair shows one identity.
+    folds : int, default 10
+        At least 2; not more than there are pairs.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ValueError
+        If shapes or values are not as said above; names the first pair, counted from 0.
+
+    Examples
+    --------
+    >>> import fasttriplet as ft
+    >>> found = ft.verify_distances([0.1, 0.2, 1.9, 2.1], [True, True, False, False], folds=2)
+    >>> found.accuracy, found.auc
+    (0.5, 1.0)
+    """
+    whole_number("folds", folds, 2)
+    measured = _distances(distances)
+    genuine = _truth(same, len(measured))
+    enough_pairs(len(measured), folds)
+    ends = np.arange(folds + 1) * (len(measured) // folds)
+    ends += np.minimum(np.arange(folds + 1), len(measured) % folds)
+    right = np.stack([_right(measured[a:b], genuine[a:b]) for a, b in pairwise(ends)])  # (folds, 400)
+    in_all = right.sum(axis=0)
+    chosen = np.argmax(in_all - right, axis=1)  # the first maximum
+    accuracies = right[np.arange(folds), chosen] / np.diff(ends)
+    near, far = np.sort(measured[genuine]), np.sort(measured[~genuine])
+    return Verification(
+        pairs=len(measured),
+        genuine=len(near),
+        impostors=len(far),
+        accuracy=float(accuracies.mean()),
+        accuracy_std=float(accuracies.std()),
+        threshold=float(_THRESHOLDS[np.argmax(in_all)]),
+        fold_accuracies=tuple(accuracies.tolist()),
+        fold_thresholds=tuple(_THRESHOLDS[chosen].tolist()),
+        auc=_auc(near, far),
+        tar=_true_accept_rates(near, far),
+        distances=measured,
+        same=genuine,
+    )
+
+
+def _distances(distances: ArrayLike) -> NDArray[np.float64]:
+    measured = np.array(distances, dtype=np.float64)
+    if measured.ndim != 1:
+        raise ValueError(f"distances must be a list of numbers, one for each pair, not {measured.shape}")
+    bad = np.flatnonzero(~((measured >= 0) & (measured <= _LARGEST)))
+    if bad.size:
+        raise ValueError(
+            f"the distance of pair {bad[0]} is {measured[bad[0]]}; squared L2 distances of unit embeddings "
+            "are 0 to 4: divide the embeddings by their L2 norm first"
+        )
+    return measured
+
+
+def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
+    given = np.asarray(same)
+    if given.shape != (count,):
+        raise ValueError(f"{count} distances but truth values of shape {given.shape}; give one for each pair")
+    if count and given.dtype.kind not in "biu":
+        raise ValueError(f"same must be True or False for each pair, not {given.dtype}")
+    bad = np.flatnonzero((given != 0) & (given != 1))
+    if bad.size:
+        raise ValueError(f"same of pair {bad[0]} is {given[bad[0]]}; expected True or False")
+    return given.astype(np.bool_)
+
+
+def enough_pairs(pairs: int, folds: int) -> None:
+    """Raise a ValueError if there is not a pair for each fold."""
+    if pairs < folds:
+        raise ValueError(f"{pairs} pairs are too few for {folds} folds")
+
+
+def _right(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How many pairs each threshold judges right: (400,) int64."""
+    accepted = np.searchsorted(np.sort(distances[same]), _THRESHOLDS, side="left")
+    wrongly = np.searchsorted(np.sort(distances[~same]), _THRESHOLDS, side="left")
+    return accepted - wrongly + np.count_nonzero(~same)
+
+
+def _auc(near: NDArray[np.float64], far: NDArray[np.float64]) -> float | None:
+    """U / (n m) of Mann and Whitney (1947), from ranks; both sorted."""
+    if not len(near) or not len(far):
+        return None
+    not_above = np.searchsorted(far, near, side="right")
+    below = np.searchsorted(far, near, side="left")
+    twice = 2 * len(near) * len(far) - int(not_above.sum()) - int(below.sum())
+    return twice / (2 * len(near) * len(far))
+
+
+def _true_accept_rates(near: NDArray[np.float64], far: NDArray[np.float64]) -> dict[float, float]:
+    rates = {}
+    for exponent in _FAR_EXPONENTS:
+        allowed = len(far) // 10**exponent
+        if not allowed or not len(near):
+            break
+        # At most `allowed` impostors are below this distance, and more below any larger one.
+        accepted = np.searchsorted(near, far[allowed], side="left")
+        rates[float(f"1e-{exponent}")] = int(accepted) / len(near)
+    return rates
+
+
+def _missing_kind(found: Verification) -> str:
+    return "all pairs are genuine" if not found.impostors else "all pairs are impostors"

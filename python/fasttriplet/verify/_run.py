@@ -1,0 +1,290 @@
+"""How well a model tells same from different, on pairs of a file or of a ``.rec``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet._checks import rows_not_finite, seed_number, thread_count, whole_number
+from fasttriplet.dataset._images import decode_images, decode_rows, size_of_images
+from fasttriplet.dataset._index import index_rec
+from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.errors import RecordError
+from fasttriplet.mining._mine import mine
+from fasttriplet.run._stages import PART
+from fasttriplet.verify._bin_file import image_of_pair, read_pairs
+from fasttriplet.verify._draw import draw_pairs
+from fasttriplet.verify._protocol import FOLDS, Verification, enough_pairs, verify_distances
+
+Told = Callable[[int, int], None]
+
+_PAIRS_AT_ONCE = 4096  # 2 x 16 MB of float64 for embeddings of 512
+
+
+def verify_pairs(
+    path: str | os.PathLike[str],
+    model: str | Embedder,
+    *,
+    flip: bool = True,
+    threads: int | None = None,
+    progress: Told | None = None,
+) -> Verification:
+    """Embed the pairs of a ``.bin`` file and judge their distances.
+
+    An image and its mirror image are embedded, the two vectors added and divided by the L2 norm of the sum,
+    in float64; the distances are squared L2 of these, judged as :func:`verify_distances` does. A sum of zero
+    stays zero.
+
+    Parameters
+    ----------
+    path : path
+        The file, as :func:`read_pairs` takes it.
+    model : str or Embedder
+        A spec for :func:`load_embedder`, or an embedder. It must embed images: embeddings computed before
+        have no rows for those of the file. Its `rows` have the ``key`` of an image, its position in the file,
+        and the ``label`` -1.
+    flip : bool, default True
+        Whether the mirror image is used.
+    threads : int, optional
+        That decode; by default one for each core.
+    progress : callable, optional
+        Called with the number of images done and in all.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ValueError
+        If the file, one of its images or the model is not what it should be, or there are less than 10 pairs.
+    OSError, ImportError
+        If a file cannot be read, or the model's package is not installed.
+    """
+    path = Path(path)
+    threads = thread_count(threads)
+    embedder = load_embedder(model) if isinstance(model, str) else model
+    if not embedder.needs_images:
+        raise ValueError(
+            f"{path} holds images without an index, and this model embeds no images "
+            f"({embedder.description}); give a network, such as mxnet:PREFIX,EPOCH"
+        )
+    images, same = read_pairs(path)
+    with _naming(str(path)):
+        enough_pairs(len(same), FOLDS)
+    rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
+    embedder.prepare(rows)
+    size = _decoded(path, images[:1], 0, None, threads).shape[1:3]
+
+    def parts() -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8]]]:
+        for start in range(0, len(images), PART):
+            pixels = _decoded(path, images[start : start + PART], start, (size[0], size[1]), threads)
+            yield rows[start : start + PART], pixels
+
+    embeddings, xnorm = _embed(embedder, parts(), len(images), flip, progress)
+    even = np.arange(0, len(images), 2)
+    with _naming(str(path)):
+        found = verify_distances(_squared(embeddings, even, even + 1), same)
+    return replace(found, images=len(images), flip=flip, xnorm=xnorm)
+
+
+def verify_rec(
+    rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    model: str | Embedder,
+    *,
+    pairs_per_kind: int = 6000,
+    seed: int = 0,
+    flip: bool = True,
+    recall: bool = True,
+    threads: int | None = None,
+    progress: Told | None = None,
+) -> Verification:
+    """Draw pairs from a ``.rec``, embed its images, and judge distances and neighbours.
+
+    Embeddings and distances are those of :func:`verify_pairs`, the pairs those of :func:`draw_pairs`. For
+    the recall all images are embedded, and their embeddings kept in memory in float64 (4 KB an image for 512
+    numbers); without it only those of the pairs.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset.
+    model : str or Embedder
+        A spec for :func:`load_embedder`, or an embedder. Where it embeds no images (``npy:FILE``), nothing
+        can be mirrored, and `flip` is False in the result.
+    pairs_per_kind : int, default 6000
+        Genuine pairs to draw, and as many impostor pairs.
+    seed : int, default 0
+        Of the pairs.
+    flip : bool, default True
+        Whether the mirror image is used.
+    recall : bool, default True
+        Whether the nearest image of each image is looked for. Nearest is decided in float64 on the unit
+        embeddings rounded to float32, as :func:`mine` does.
+    threads : int, optional
+        By default one for each core.
+    progress : callable, optional
+        Called with the number of images done and in all.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    ValueError
+        If the file or the model is not what it should be, or less than 10 pairs can be drawn.
+    RecordError
+        If a record or an image is damaged or of another size than the first; names file, key and offset.
+    OSError, ImportError
+        If a file cannot be read, or the model's package is not installed.
+    """
+    whole_number("pairs_per_kind", pairs_per_kind, 1)
+    seed, threads = seed_number(seed), thread_count(threads)
+    embedder = load_embedder(model) if isinstance(model, str) else model
+    paths = [Path(rec)] if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
+    index = index_rec(paths[0] if len(paths) == 1 else paths, threads=threads)
+    name = ", ".join(map(str, paths))
+    with _naming(name):
+        drawn = draw_pairs(index, pairs_per_kind, seed)
+        enough_pairs(len(drawn.same), FOLDS)
+    embedder.prepare(index)
+    wanted = np.arange(index.height) if recall else np.unique(np.concatenate(drawn[:2]))
+    rows = index[wanted]
+    flip = flip and embedder.needs_images
+    embeddings, xnorm = _embed(
+        embedder, _parts_of_rec(paths, rows, embedder, threads), rows.height, flip, progress
+    )
+    first, second = (np.searchsorted(wanted, side) for side in drawn[:2])
+    found = verify_distances(_squared(embeddings, first, second), drawn.same)
+    found = replace(found, images=rows.height, flip=flip, xnorm=xnorm)
+    if not recall:
+        return found
+    share, count = _recall_at_1(embeddings, rows["label"].to_numpy(), threads)
+    return replace(found, recall_at_1=share, recall_images=count)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the name of the file before the text of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _decoded(
+    path: Path,
+    images: list[bytes],
+    start: int,
+    size: tuple[int, int] | None,
+    threads: int | None,
+) -> NDArray[np.uint8]:
+    try:
+        return decode_images(images, size=size, threads=threads)
+    except RecordError as error:
+        found = re.match(r"image \[(\d+)\]: (.*)", str(error), re.DOTALL)
+        if found is None:
+            raise
+        raise ValueError(f"{path}: {image_of_pair(start + int(found[1]))} {found[2]}") from error
+
+
+def _parts_of_rec(
+    paths: list[Path], rows: pl.DataFrame, embedder: Embedder, threads: int | None
+) -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8] | None]]:
+    if not embedder.needs_images:
+        for start in range(0, rows.height, PART):
+            yield rows[start : start + PART], None
+        return
+    files = [RecordFile(path) for path in paths]
+    size = size_of_images(files, rows, on_error="raise", threads=threads)
+    for start in range(0, rows.height, PART):
+        part = rows[start : start + PART]
+        yield part, decode_rows(files, part, size=size, threads=threads).pixels
+
+
+def _embed(
+    embedder: Embedder,
+    parts: Iterable[tuple[pl.DataFrame, NDArray[np.uint8] | None]],
+    count: int,
+    flip: bool,
+    progress: Told | None,
+) -> tuple[NDArray[np.float64], float]:
+    """Embed images and mirror images: unit rows (N, D) float64, and the mean norm before."""
+    embeddings = np.empty((count, 0))
+    norms, done = 0.0, 0
+    if progress is not None:
+        progress(0, count)
+    for rows, images in parts:
+        total = _rows_of(embedder, rows, images)
+        norms += float(np.linalg.norm(total, axis=1).sum())
+        if flip and images is not None:
+            mirrored = _rows_of(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]))
+            norms += float(np.linalg.norm(mirrored, axis=1).sum())
+            total += mirrored
+        lengths = np.linalg.norm(total, axis=1, keepdims=True)
+        if done == 0:
+            embeddings = np.empty((count, total.shape[1]))
+        embeddings[done : done + len(total)] = total / np.where(lengths > 0, lengths, 1.0)
+        done += len(total)
+        if progress is not None:
+            progress(done, count)
+    return embeddings, norms / (count * (2 if flip else 1))
+
+
+def _rows_of(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float64]:
+    embedded = np.asarray(embedder.embed(rows, images))
+    if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
+        raise ValueError(
+            f"{embedder.description}: expected one vector for each of {rows.height} images, "
+            f"got an array of shape {embedded.shape}"
+        )
+    bad = rows_not_finite(embedded)
+    if bad:
+        raise ValueError(
+            f"{embedder.description}: the embedding of the image with key {rows['key'][bad[0]]} holds NaN or "
+            "infinity"
+        )
+    return embedded.astype(np.float64)
+
+
+def _squared(
+    embeddings: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Squared L2 distances of rows."""
+    distances = np.empty(len(first))
+    for start in range(0, len(first), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        difference = embeddings[first[part]] - embeddings[second[part]]
+        distances[part] = np.square(difference, out=difference).sum(axis=1)
+    return distances
+
+
+def _recall_at_1(
+    embeddings: NDArray[np.float64], labels: NDArray[np.int64], threads: int | None
+) -> tuple[float | None, int]:
+    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    asked = int((counts[inverse] > 1).sum())
+    if asked == 0:
+        return None, 0
+    if len(counts) == 1:
+        return 1.0, asked  # there is nobody else
+    nearest = mine(
+        embeddings.astype(np.float32),
+        labels,
+        pairs="easiest",
+        band="any",
+        pick="hardest",
+        normalize=False,
+        threads=threads,
+    )
+    return int((nearest.d_ap < nearest.d_an).sum()) / asked, asked

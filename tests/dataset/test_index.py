@@ -1,0 +1,457 @@
+"""The index of images: identities by label, ranges checked, caches kept and replaced."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import shutil
+import stat
+import struct
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fasttriplet as ft
+from fasttriplet import _core
+from fasttriplet.dataset import _index_cache
+
+JPEG = b"\xff\xd8 pretended image"
+
+
+def write_flat(path: Path, labels: dict[int, Any]) -> None:
+    with ft.RecordWriter(path) as writer:
+        for key, label in labels.items():
+            writer.write(key, ft.IRHeader(0, label, key, 0), JPEG + b"x" * (key % 5))
+
+
+def write_identities(
+    path: Path,
+    labels: dict[int, Any],
+    ranges: Sequence[tuple[float, float]],
+    *,
+    low: int | None = None,
+    high: int | None = None,
+) -> None:
+    """InsightFace's layout, record 0 last in the file."""
+    low = max(labels) + 1 if low is None else low
+    with ft.RecordWriter(path) as writer:
+        for key, label in labels.items():
+            writer.write(key, ft.IRHeader(0, label, key, 0), JPEG)
+        for key, ends in enumerate(ranges, start=low):
+            writer.write(key, ft.IRHeader(0, ends, key, 0), b"")
+        end = low + len(ranges) if high is None else high
+        writer.write(0, ft.IRHeader(0, (low, end), 0, 0), b"")
+
+
+def rows(index: pl.DataFrame) -> list[tuple[int, int]]:
+    return list(zip(index["key"].to_list(), index["label"].to_list(), strict=True))
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Path:
+    path = tmp_path / "train.rec"
+    write_identities(path, {1: 7.0, 2: 7.0, 3: 9.0, 4: 9.0, 5: 9.0}, [(1, 3), (3, 6)])
+    return path
+
+
+def cache_of(rec: Path) -> Path:
+    return rec.with_name("train.rec.index.parquet")
+
+
+def test_insightface_layout(rec: Path) -> None:
+    index = ft.index_rec(rec)
+    assert dict(index.schema) == dict.fromkeys(["key", "label", "offset", "length"], pl.Int64)
+    assert rows(index) == [(1, 7), (2, 7), (3, 9), (4, 9), (5, 9)]
+    assert index["length"].to_list() == [len(JPEG)] * 5
+    file = ft.RecordFile(rec)
+    assert index["offset"].to_list() == file.offsets(index["key"].to_numpy()).tolist()
+    found = ft.inspect_rec(rec)
+    assert (found.records, found.images, found.identities, found.identity_records) == (8, 5, 2, 2)
+    assert (found.layout, found.idx_used, found.problems) == ("insightface", True, ())
+    assert (found.bytes, found.image_bytes) == (rec.stat().st_size, 5 * len(JPEG))
+    assert found.images_by_flag == {0: 5}
+    assert found.images_per_identity.to_list() == [2, 3]
+    assert found.index.equals(index)
+
+
+def test_flat_layout_in_key_order(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {4: 1, 0: 0, 9: 1, 2: [0.0, 1.0]})
+    assert rows(ft.index_rec(path)) == [(0, 0), (2, 0), (4, 1), (9, 1)]
+    found = ft.inspect_rec(path)
+    assert (found.layout, found.images_by_flag, found.problems) == ("flat", {0: 3, 2: 1}, ())
+
+
+def test_image_in_record_0_with_two_labels_is_an_image(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {0: [3.0, 1.0], 1: [3.0, 0.0]})
+    assert rows(ft.index_rec(path)) == [(0, 3), (1, 3)]
+
+
+def test_first_label_also_where_the_header_repeats_it(tmp_path: Path) -> None:
+    path = tmp_path / "cpp.rec"
+    write_flat(path, {1: [6.0, 1.0]})
+    raw = bytearray(path.read_bytes())
+    raw[12:16] = np.float32(6).tobytes()  # the C++ im2rec fills the header's own label, too
+    path.write_bytes(raw)
+    assert rows(ft.index_rec(path)) == [(1, 6)]
+
+
+def test_one_label_under_several_identity_records_is_one_identity(tmp_path: Path) -> None:
+    path = tmp_path / "train.rec"
+    write_identities(path, {1: 7, 2: 7, 3: 7, 4: 8, 5: 7}, [(1, 3), (3, 4), (4, 5), (5, 6)])
+    assert ft.index_rec(path)["label"].n_unique() == 2
+    found = ft.inspect_rec(path)
+    assert (found.identities, found.identity_records) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        (
+            [(1, 4), (4, 6)],
+            r"key 6: .* from 1 to 3, but image 3 has label 9 and image 1 has label 7; the labels are",
+        ),
+        ([(1, 3), (3, 5)], r"key 5: the image with label 9 lies in the range of no identity record"),
+        ([(1, 3), (3, 9)], r"key 7: .* from 3 to 8, but the file has 3 images there \(1 such"),
+        ([(1, 3), (6, 3)], r"key 7: .* from 6 to 2, which is no range"),
+        ([(1, 3), (3, float("nan"))], r"key 7: .* which is no range"),
+    ],
+)
+def test_ranges_that_disagree_are_warned_of_and_not_used(
+    tmp_path: Path, ranges: list[tuple[float, float]], message: str
+) -> None:
+    path = tmp_path / "train.rec"
+    write_identities(path, {1: 7, 2: 7, 3: 9, 4: 9, 5: 9}, ranges)
+    for _ in range(2):  # built, and from the cache
+        with pytest.warns(ft.RecordWarning, match=message) as caught:
+            assert rows(ft.index_rec(path)) == [(1, 7), (2, 7), (3, 9), (4, 9), (5, 9)]
+        assert caught[0].filename == __file__
+    assert len(ft.inspect_rec(path).problems) == 1
+
+
+def test_record_0_that_announces_other_counts(tmp_path: Path) -> None:
+    path = tmp_path / "train.rec"
+    labels, ranges = {1: 7, 2: 7, 3: 9, 4: 9, 5: 9}, [(1, 3), (3, 6)]
+    write_identities(path, labels, ranges, high=9)
+    with pytest.warns(
+        ft.RecordWarning, match="announces identity records with keys from 6 to 8, 2 are there"
+    ):
+        assert ft.index_rec(path).height == 5
+    write_identities(path, labels, ranges, high=7)
+    problems = "\n".join(ft.inspect_rec(path).problems)
+    assert "key 7, offset 300: the record is empty and was left out" in problems
+    assert "key 3: the image with label 9 lies in the range of no identity record" in problems
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=12),
+    below=st.integers(0, 30),
+)
+@settings(deadline=None, max_examples=80)
+def test_rounding_to_float32_is_no_disagreement(sizes: list[int], below: int) -> None:
+    # As in Glint360K: the writer rounds every key above 2^24 to a float32, so that ranges run into
+    # their neighbours and record 0 is off by one.
+    start = 2**24 - below
+    ends = [int(end) for end in start + np.cumsum([0, *sizes])]
+    labels = {key: label for label, (a, b) in enumerate(itertools.pairwise(ends)) for key in range(a, b)}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.rec"
+        write_identities(path, labels, list(itertools.pairwise(ends)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert rows(ft.index_rec(path, cache=False)) == sorted(labels.items())
+        found = ft.inspect_rec(path, cache=False)
+        assert (found.identity_records, found.layout) == (len(sizes), "insightface")
+
+
+def test_a_real_disagreement_above_2_to_the_24_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "train.rec"
+    start = 2**24 + 10
+    labels = {start + i: i // 10 for i in range(20)}
+    write_identities(path, labels, [(start, start + 14), (start + 14, start + 20)])
+    with pytest.warns(ft.RecordWarning, match=f"but image {start + 10} has label 1 and image"):
+        ft.index_rec(path)
+
+
+@settings(deadline=None, max_examples=40)
+@given(labels=st.dictionaries(st.integers(0, 2**40), st.integers(-(2**24), 2**24), min_size=1, max_size=30))
+def test_any_flat_file(labels: dict[int, int]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flat.rec"
+        write_flat(path, labels)
+        with_idx = ft.index_rec(path, cache=False)
+        assert rows(with_idx) == sorted(labels.items())
+        assert with_idx["length"].to_list() == [len(JPEG) + key % 5 for key in sorted(labels)]
+        path.with_suffix(".idx").unlink()
+        assert ft.index_rec(path, cache=False, threads=1).equals(with_idx)
+        assert not ft.inspect_rec(path, cache=False).idx_used
+
+
+@pytest.mark.parametrize("label", [0.5, float("inf"), [1.5, 2.0]])
+def test_labels_that_are_no_integers_name_the_record(tmp_path: Path, label: Any) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {1: 3, 2: label})
+    with pytest.raises(
+        ft.RecordError, match=r"flat\.rec, key 2, offset \d+: label .*; expected an integer"
+    ) as caught:
+        ft.index_rec(path)
+    assert caught.value.key == 2
+
+
+def test_a_few_labels_that_are_no_integers_are_left_out_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {1: 3, 2: 0.5, 3: 4})
+    with pytest.warns(ft.RecordWarning, match=r"key 2, offset \d+: label 0.5; expected an integer"):
+        assert rows(ft.index_rec(path)) == [(1, 3), (3, 4)]
+    assert len(ft.inspect_rec(path).problems) == 1
+
+
+def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    with ft.RecordWriter(path) as writer:
+        writer.write(1, (0, 5.0, 1, 0), b"")
+        writer.write(2, (0, 5.0, 2, 0), JPEG)
+    with pytest.warns(
+        ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out \(1 such"
+    ):
+        assert rows(ft.index_rec(path)) == [(2, 5)]
+    with ft.RecordWriter(path) as writer:
+        writer.write(1, (0, 5.0, 1, 0), b"")
+    with pytest.raises(ft.RecordError, match="no image in its 1 records: all are empty"):
+        ft.index_rec(path)
+
+
+def test_a_broken_idx_is_named_and_replaced(rec: Path) -> None:
+    good = ft.index_rec(rec, cache=False)
+    idx = rec.with_suffix(".idx")
+    lines = idx.read_text().splitlines()
+    cases = {
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "Git LFS pointer.* rebuilt from",
+        "": r"train\.idx: the file is empty; the index was rebuilt",
+        "\n".join(lines[1:]): "names nothing before offset",
+        "\n".join(lines[:2] + lines[3:]): "lie records that it does not name",
+        "\n".join(
+            [lines[0], "2\t18446744073709551615", *lines[2:]]
+        ): "line 2: offset 18446744073709551615 lies beyond",
+        "\n".join([lines[0], "2\t8", *lines[2:]]): "key 2 points to offset 8: no record starts here",
+    }
+    for text, message in cases.items():
+        idx.write_text(text)
+        with pytest.warns(ft.RecordWarning, match=message):
+            assert ft.index_rec(rec).equals(good)
+        found = ft.inspect_rec(rec)
+        assert not found.idx_used
+        assert "rebuilt from the .rec" in "\n".join(found.problems)
+
+
+def test_damage_costs_one_record(rec: Path) -> None:
+    offset = ft.index_rec(rec)["offset"][3]
+    with rec.open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(b"????")
+    with pytest.warns(ft.RecordWarning):
+        assert ft.index_rec(rec)["key"].to_list() == [1, 2, 3, 5]
+    assert f"no readable record from offset {offset} to offset" in "\n".join(ft.inspect_rec(rec).problems)
+
+
+def test_several_files_are_one_dataset(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.rec", tmp_path / "b.rec"]
+    write_flat(paths[0], {1: 5, 2: 6})
+    write_flat(paths[1], {1: 6, 2: 7})
+    index = ft.index_rec(paths)
+    assert index["file"].dtype == pl.UInt32
+    assert index.select("file", "key", "label").rows() == [(0, 1, 5), (0, 2, 6), (1, 1, 6), (1, 2, 7)]
+    assert ft.index_rec(paths[:1]).columns == ["key", "label", "offset", "length", "file"]
+    with pytest.raises(ValueError, match="got an empty list"):
+        ft.index_rec([])
+    with pytest.raises(ValueError, match=r"is given twice .*its own positive"):
+        ft.index_rec([paths[0], tmp_path / "." / "b.rec", str(tmp_path / ".." / tmp_path.name / "a.rec")])
+
+
+def test_what_cannot_be_indexed(tmp_path: Path, real_data: Path) -> None:
+    with pytest.raises(ft.RecordError, match="Git LFS pointer"):
+        ft.index_rec(real_data / "bad" / "dali_train.rec")
+    with pytest.raises(FileNotFoundError, match=r"no\.rec"):
+        ft.index_rec(tmp_path / "no.rec")
+    with pytest.raises(ValueError, match="threads must be a whole number >= 1, not 0"):
+        ft.index_rec(tmp_path / "no.rec", threads=0)
+
+
+def test_real_datasets(real_data: Path) -> None:
+    index = ft.index_rec(real_data / "lfw112-a" / "train.rec", cache=False)
+    np.testing.assert_array_equal(
+        index["label"].to_numpy(), np.load(real_data / "lfw112-a" / "lab_a.npy").ravel()
+    )
+    found = ft.inspect_rec(real_data / "lfw112-a" / "train.rec", cache=False)
+    assert (found.images, found.identities, found.identity_records) == (2375, 109, 109)
+    assert (found.layout, found.images_by_flag, found.problems) == ("insightface", {2: 2375}, ())
+    flat = ft.inspect_rec(real_data / "adaface8" / "train.rec", cache=False)
+    assert (flat.layout, flat.images, flat.identities, flat.problems) == ("flat", 8, 2, ())
+
+
+# Without the .idx, the holes are searched for records, which takes a while.
+@pytest.mark.parametrize("with_idx", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_offsets_above_4_gib(tmp_path: Path, with_idx: bool) -> None:
+    # Ten records of nearly 2^29 bytes, which are holes but for their headers, and a small one.
+    path, long = tmp_path / "long.rec", 2**29 - 4
+    with path.open("wb") as raw:
+        for key in range(10):
+            start = raw.tell()
+            raw.write(struct.pack("<IIIfQQ", 0xCED7230A, long, 0, key // 2, key, 0))
+            raw.seek(start + 8 + long)
+        offset = raw.tell()
+        raw.write(struct.pack("<IIIfQQ", 0xCED7230A, 24 + 4, 0, 5, 10, 0) + b"tail")
+    if with_idx:
+        path.with_suffix(".idx").write_text("".join(f"{key}\t{key * (long + 8)}\n" for key in range(11)))
+    found = ft.inspect_rec(path, cache=False)
+    assert (found.problems, found.idx_used) == ((), with_idx)
+    assert found.index["offset"].to_list() == [key * (long + 8) for key in range(11)]
+    assert found.index["offset"][-1] == offset > 2**32
+    assert found.index["length"][-2:].to_list() == [long - 24, 4]
+    if with_idx:
+        file = ft.RecordFile(path)
+        assert file.problems == ()
+        assert file.read(10)[1] == b"tail"
+
+
+# The cache.
+
+
+def built_again(rec: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether `index_rec` reads the file, and does not take the cache."""
+    built: list[int] = []
+    scan = _core.scan
+
+    def counted(*args: Any) -> Any:
+        built.append(1)
+        return scan(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_core, "scan", counted)
+        ft.index_rec(rec)
+    return bool(built)
+
+
+def test_the_cache_is_used_and_notices_changes(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    idx = rec.with_suffix(".idx")
+    first = ft.index_rec(rec)
+    assert cache_of(rec).exists()
+    assert not built_again(rec, monkeypatch)
+    assert ft.index_rec(rec).equals(first)
+    for changed in (rec, idx):
+        before = changed.stat()
+        os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+        assert built_again(rec, monkeypatch)
+        assert not built_again(rec, monkeypatch)
+    idx.unlink()
+    assert built_again(rec, monkeypatch)
+    write_flat(rec, {1: 3, 2: 4})
+    assert rows(ft.index_rec(rec)) == [(1, 3), (2, 4)]
+    monkeypatch.setattr(_index_cache, "FORMAT", 10**6)
+    assert built_again(rec, monkeypatch)
+
+
+def test_without_a_cache_none_is_written(rec: Path) -> None:
+    ft.index_rec(rec, cache=False)
+    assert not cache_of(rec).exists()
+
+
+def test_a_moved_dataset_keeps_its_cache(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ft.index_rec(rec)
+    shutil.copytree(rec.parent, tmp_path / "moved")
+    assert not built_again(tmp_path / "moved" / "train.rec", monkeypatch)
+
+
+def test_damaged_caches_are_replaced_silently(rec: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    good = ft.index_rec(rec)
+    whole = cache_of(rec).read_bytes()
+    damaged = [b"", b"PAR1", whole[:-20], whole[: len(whole) // 2], b"rubbish" * 100]
+    damaged += [whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :] for at in range(0, len(whole), 7)]
+    for content in damaged:
+        cache_of(rec).write_bytes(content)
+        assert ft.index_rec(rec).equals(good)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_parquet_files_in_its_place(rec: Path) -> None:
+    good = ft.index_rec(rec)
+    pl.DataFrame({"key": [1]}).write_parquet(cache_of(rec))
+    assert ft.index_rec(rec).equals(good)
+    cache_of(rec).unlink()
+    cache_of(rec).mkdir()
+    assert ft.index_rec(rec).equals(good)
+    assert sorted(path.name for path in rec.parent.iterdir()) == [
+        "train.idx",
+        "train.rec",
+        "train.rec.index.parquet",
+    ]
+
+
+def _index_in_child(rec: Path, queue: Any) -> None:
+    os.setgid(65534)
+    os.setuid(65534)
+    queue.put(ft.index_rec(rec).height)
+
+
+def test_a_read_only_folder_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rec = Path(folder) / "train.rec"
+        write_flat(rec, {1: 5, 2: 6})
+        Path(folder).chmod(0o555)
+        if os.geteuid() == 0:
+            context = multiprocessing.get_context("spawn")
+            queue = context.Queue()
+            child = context.Process(target=_index_in_child, args=(rec, queue))
+            child.start()
+            assert queue.get(timeout=60) == 2
+            child.join()
+        else:
+            assert ft.index_rec(rec).height == 2
+        assert not cache_of(rec).exists()
+        Path(folder).chmod(0o755)
+        monkeypatch.setattr(Path, "replace", _no_space)
+        assert ft.index_rec(rec).height == 2
+        assert sorted(path.name for path in Path(folder).iterdir()) == ["train.idx", "train.rec"]
+
+
+def _no_space(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_the_cache_is_readable_to_whom_the_umask_allows(rec: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        ft.index_rec(rec)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(cache_of(rec).stat().st_mode) == 0o644
+
+
+def _index_often(rec: Path, queue: Any) -> None:
+    for _ in range(20):
+        heights = {ft.index_rec(rec).height}
+        cache_of(rec).unlink(missing_ok=True)
+        queue.put(heights)
+
+
+def test_processes_at_once(rec: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    children = [context.Process(target=_index_often, args=(rec, queue)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert all(queue.get(timeout=60) == {5} for _ in range(40))
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert not [path for path in rec.parent.iterdir() if path.suffix == ".tmp"]

@@ -1,0 +1,143 @@
+"""The import shim: MXNet loads beside any NumPy 1, and nothing of it is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fasttriplet.mxnet import compat
+
+_OF_MXNET = ("MXNET_SUBGRAPH_BACKEND", "OMP_NUM_THREADS")
+
+
+def run(code: str, **environment: str) -> str:
+    """What `code` prints in a fresh interpreter where warnings are errors."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_MXNET}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def without_mxnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mxnet"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_importing_the_package_does_not_import_mxnet() -> None:
+    assert run("import fasttriplet, fasttriplet.mxnet._compat, sys; print('mxnet' in sys.modules)") == "False"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_import_leaves_numpy_and_warnings_as_they_were() -> None:
+    code = """
+        import warnings
+        import numpy
+        before = "bool" in vars(numpy), list(warnings.filters)
+        from fasttriplet.mxnet._compat import import_mxnet
+        mxnet = import_mxnet()
+        assert mxnet is import_mxnet()
+        assert before == ("bool" in vars(numpy), list(warnings.filters)), before
+        print(mxnet.nd.array(numpy.array([1.5])).asnumpy())
+    """
+    assert run(code) == "[1.5]"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_import_works_after_a_failed_import() -> None:
+    code = """
+        import warnings
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                import mxnet
+            except AttributeError:
+                pass
+        from fasttriplet.mxnet._compat import import_mxnet
+        print(import_mxnet().nd.ones(2).asnumpy())
+    """
+    assert run(code) == "[1. 1.]"
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "NONE"), ("MKLDNN", "MKLDNN")])
+def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str) -> None:
+    code = """
+        from fasttriplet.mxnet._compat import import_mxnet
+        import_mxnet()
+        import os
+        print(os.environ["MXNET_SUBGRAPH_BACKEND"])
+    """
+    assert run(code, **({} if chosen is None else {"MXNET_SUBGRAPH_BACKEND": chosen})) == expected
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+@pytest.mark.parametrize("chosen", [None, "1"])
+def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
+    code = """
+    import ctypes, os
+    from fasttriplet.mxnet._compat import import_mxnet
+    mx = import_mxnet()
+    import mxnet.libinfo
+    library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])
+    print(library.omp_get_max_threads(), os.environ.get("OMP_NUM_THREADS"))
+    """
+    environment = {} if chosen is None else {"OMP_NUM_THREADS": chosen}
+    assert run(code, **environment) == f"{chosen or compat._cores()} {chosen}"
+
+
+def test_two_threads_of_a_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
+    siblings = {"cpu0": "0,4", "cpu1": "1,5", "cpu2": "2,6", "cpu5": "1,5"}
+    monkeypatch.setattr(Path, "read_text", lambda path: siblings[path.parent.parent.name])
+    assert compat._cores() == 3
+
+    def hidden(path: Path) -> str:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert compat._cores() == 4
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_numpy_2_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np, "__version__", "2.4.1")
+    with pytest.raises(ImportError, match=r"NumPy 2\.4\.1.*pip install 'fasttriplet\[mxnet\]'"):
+        compat.import_mxnet()
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_missing_mxnet_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = "bool" in vars(np)
+    monkeypatch.setitem(sys.modules, "mxnet", None)
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    with pytest.raises(ImportError, match=r"not installed.*pip install 'fasttriplet\[mxnet\]'"):
+        compat.import_mxnet()
+    assert ("bool" in vars(np)) == before
+
+
+@pytest.mark.usefixtures("without_mxnet")
+def test_broken_installation_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_name: str) -> None:
+        raise OSError("libgfortran.so.3: cannot open shared object file")
+
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(ImportError, match=r"does not load: libgfortran"):
+        compat.import_mxnet()

@@ -1,0 +1,548 @@
+"""`mxnet:PREFIX,EPOCH` against MXNet itself, with small networks made here."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet.mxnet._checkpoint import load_checkpoint
+from fasttriplet.mxnet._embedder import MXNetEmbedder
+from fasttriplet.mxnet._networks import small_convnet
+from fasttriplet.mxnet._quiet import quiet
+from fasttriplet.mxnet._untrained import save_untrained
+
+pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
+SIZE = (32, 24)
+
+
+def rows_of(count: int) -> pl.DataFrame:
+    return pl.DataFrame({"key": np.arange(1, count + 1)})
+
+
+def random_images(count: int, height: int = SIZE[0], width: int = SIZE[1]) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def save(
+    mx: Any, prefix: Path, symbol: Any, changes: dict[str, Any] | None = None, size: tuple[int, int] = SIZE
+) -> str:
+    """Random weights for any symbol; `changes` replace or (None) remove some of them."""
+    args, auxs = {}, {}
+    arg_shapes, _, aux_shapes = symbol.infer_shape_partial(data=(6, 3, *size))
+    rng = np.random.default_rng(7)
+    for name, shape in zip(symbol.list_arguments(), arg_shapes, strict=True):
+        if name != "data" and not name.endswith("label"):
+            args[name] = mx.nd.array(rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
+    for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes, strict=True):
+        auxs[name] = mx.nd.array(rng.random(shape) + 0.5)
+    for name, value in (changes or {}).items():
+        args.pop(name, None)
+        auxs.pop(name, None)
+        if value is not None:
+            (auxs if name in symbol.list_auxiliary_states() else args)[name] = mx.nd.array(value)
+    mx.model.save_checkpoint(str(prefix), 0, symbol, args, auxs)
+    return f"mxnet:{prefix},0"
+
+
+def body(mx: Any, name: str = "fc1", width: int = 8) -> Any:
+    data = mx.sym.Variable("data")
+    layer = mx.sym.Convolution(data * 0.01, name="conv", num_filter=4, kernel=(3, 3), stride=(2, 2))
+    layer = mx.sym.Activation(mx.sym.BatchNorm(layer, name="bn"), act_type="relu", name="relu")
+    return mx.sym.FullyConnected(mx.sym.Flatten(layer, name="flat"), name=name, num_hidden=width)
+
+
+def triplet_loss(mx: Any, embedding: Any) -> Any:
+    """The loss of InsightFace's train_triplet.py."""
+    norm = mx.sym.L2Normalization(embedding, mode="instance", name="norm")
+    a, p, n = (mx.sym.slice_axis(norm, axis=0, begin=2 * i, end=2 * (i + 1)) for i in range(3))
+    ap, an = (mx.sym.sum(mx.sym.square(a - other), axis=1, keepdims=1) for other in (p, n))
+    return mx.sym.MakeLoss(mx.sym.mean(mx.sym.Activation(ap - an + 0.3, act_type="relu")))
+
+
+def softmax(mx: Any, embedding: Any) -> Any:
+    logits = mx.sym.FullyConnected(embedding, name="fc7", num_hidden=10, no_bias=True)
+    return mx.sym.SoftmaxOutput(logits, mx.sym.Variable("softmax_label"), name="softmax")
+
+
+def direct(mx: Any, prefix: Path, output: str, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+    """What a Module gives whose batches are made by hand."""
+    symbol, args, auxs = mx.model.load_checkpoint(str(prefix), 0)
+    module = mx.mod.Module(symbol.get_internals()[output], label_names=None)
+    module.bind([("data", (batch, 3, *images.shape[1:3]))], for_training=False)
+    module.set_params(args, auxs, allow_extra=True)
+    found = []
+    for start in range(0, len(images), batch):
+        chunk = images[start : start + batch]
+        padded = np.zeros((batch, *images.shape[1:]), np.uint8)
+        padded[: len(chunk)] = chunk
+        array = mx.nd.array(np.ascontiguousarray(padded.transpose(0, 3, 1, 2)).astype(np.float32))
+        module.forward(mx.io.DataBatch([array]), is_train=False)
+        found.append(module.get_outputs()[0].asnumpy()[: len(chunk)])
+    return np.concatenate(found)
+
+
+# --- the forward pass
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 24])
+def test_equals_a_module_bit_for_bit(mx: Any, tmp_path: Path, count: int) -> None:
+    images = random_images(count)
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=8)
+    assert embedder.needs_images
+    embedder.prepare(rows_of(count))
+    found = embedder.embed(rows_of(count), images)
+    assert found.dtype == np.float32
+    assert found.shape == (count, 8)
+    assert found.std() > 0
+    np.testing.assert_array_equal(found, direct(mx, tmp_path / "net", "fc1_output", images, 8))
+    np.testing.assert_array_equal(found, embedder.embed(rows_of(count), images))
+
+
+def test_batch_sizes_agree(tmp_path: Path) -> None:
+    save_untrained(tmp_path / "net", small_convnet(), SIZE)
+    images = random_images(30)
+    sizes = (1, 7, 30, 64)
+    found = [
+        ft.load_embedder(f"mxnet:{tmp_path}/net,0", batch_size=size).embed(rows_of(30), images)
+        for size in sizes
+    ]
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-5)
+
+
+def test_images_of_another_size_and_layout(mx: Any, tmp_path: Path) -> None:
+    """A network that takes any size is set up again when the size changes; strided images are read right."""
+    data = mx.sym.Variable("data")
+    layer = mx.sym.Convolution(data, name="conv", num_filter=4, kernel=(3, 3))
+    spec = save(mx, tmp_path / "net", mx.sym.Pooling(layer, global_pool=True, pool_type="avg", name="pool"))
+    embedder = ft.load_embedder(spec, batch_size=4)
+    for height, width in ((9, 8), (12, 15), (9, 8)):
+        images = random_images(6, height, width)
+        found = embedder.embed(rows_of(6), images)
+        expected = direct(mx, tmp_path / "net", "pool_output", images, 4)
+        assert expected.shape == (6, 4, 1, 1)
+        np.testing.assert_array_equal(found, expected[:, :, 0, 0])
+        np.testing.assert_array_equal(found, embedder.embed(rows_of(6), np.asfortranarray(images)))
+        np.testing.assert_array_equal(found[::-1], embedder.embed(rows_of(6), images[::-1]))
+
+
+def test_no_images_at_all(mx: Any, tmp_path: Path) -> None:
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)))
+    assert embedder.embed(rows_of(0), random_images(0)).shape == (0, 8)
+
+
+def test_runs_in_another_thread_and_after_pickling(mx: Any, tmp_path: Path) -> None:
+    images = random_images(5)
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx, "emb")), batch_size=4, output="emb")
+    expected = embedder.embed(rows_of(5), images)
+    copy = pickle.loads(pickle.dumps(embedder))
+    assert copy.description == embedder.description
+    found = []
+    thread = threading.Thread(target=lambda: found.append(copy.embed(rows_of(5), images)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0], expected)
+
+
+def test_not_finite_names_the_image(mx: Any, tmp_path: Path) -> None:
+    bias = np.zeros(8, np.float32)
+    bias[3] = np.nan
+    spec = save(mx, tmp_path / "net", body(mx), {"fc1_bias": bias})
+    rows = pl.DataFrame({"key": [44, 55]})
+    with pytest.raises(ValueError, match=r"net-0000\.params, output fc1_output: .* key 44 holds NaN"):
+        ft.load_embedder(spec).embed(rows, random_images(2))
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "got nothing"),
+        (np.zeros((2, 3, *SIZE), np.uint8), r"\(B, H, W, 3\) uint8, got uint8"),
+        (np.zeros((3, *SIZE, 3), np.uint8), "2 rows of the index but 3 images"),
+    ],
+)
+def test_wrong_images(mx: Any, tmp_path: Path, images: NDArray[np.uint8] | None, message: str) -> None:
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)))
+    with pytest.raises(ValueError, match=message):
+        embedder.embed(rows_of(2), images)
+
+
+# --- which output
+
+
+def trained_with_triplets(mx: Any, name: str) -> Any:
+    """Build what InsightFace's train_triplet.py saves."""
+    embedding = body(mx, name)
+    label = mx.sym.Variable("softmax_label")
+    return mx.sym.Group([mx.sym.BlockGrad(embedding), mx.sym.BlockGrad(label), triplet_loss(mx, embedding)])
+
+
+def trained_with_softmax(mx: Any) -> Any:
+    """Build what InsightFace's train.py saves."""
+    embedding = body(mx)
+    head = softmax(mx, embedding)
+    label = mx.sym.one_hot(mx.sym.Variable("softmax_label"), depth=10)
+    cross_entropy = -mx.sym.sum(mx.sym.log(head + 1e-6) * label)
+    return mx.sym.Group([mx.sym.BlockGrad(embedding), head, mx.sym.BlockGrad(cross_entropy)])
+
+
+NETWORKS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "plain": (body, "fc1"),
+    "plain, other name": (lambda mx: body(mx, "emb"), "emb"),
+    "plain, fc1 inside": (lambda mx: mx.sym.FullyConnected(body(mx), name="emb", num_hidden=5), "emb"),
+    "trained with triplets": (lambda mx: trained_with_triplets(mx, "fc1"), "fc1"),
+    "trained with triplets, other name": (lambda mx: trained_with_triplets(mx, "emb"), "emb"),
+    "trained with softmax": (trained_with_softmax, "fc1"),
+    "softmax after fc1": (lambda mx: softmax(mx, body(mx)), "fc1"),
+    "softmax on the embedding": (lambda mx: mx.sym.SoftmaxOutput(body(mx, "emb"), name="softmax"), "emb"),
+    "softmax without a label": (lambda mx: mx.sym.softmax(body(mx, "emb"), name="prob"), "emb"),
+    "triplet loss alone": (lambda mx: triplet_loss(mx, body(mx, "emb")), "emb"),
+    "regression": (lambda mx: mx.sym.LinearRegressionOutput(body(mx, "emb"), mx.sym.Variable("y")), "emb"),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_output_is_found(mx: Any, tmp_path: Path, case: str) -> None:
+    build, output = NETWORKS[case]
+    images = random_images(5)
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", build(mx), {"y": None}), batch_size=6)
+    assert f"output {output}," in embedder.description
+    expected = direct(mx, tmp_path / "net", f"{output}_output", images, 6)
+    np.testing.assert_array_equal(embedder.embed(rows_of(5), images), expected)
+
+
+@pytest.mark.parametrize("name", ["fc7", "fc7_output"])
+def test_output_is_chosen(mx: Any, tmp_path: Path, name: str) -> None:
+    spec = save(mx, tmp_path / "net", softmax(mx, body(mx)))
+    images = random_images(3)
+    expected = direct(mx, tmp_path / "net", "fc7_output", images, 64)
+    for embedder in (ft.load_embedder(spec, output=name), ft.load_embedder(f"{spec},output={name}")):
+        assert ", output fc7, " in embedder.description
+        np.testing.assert_array_equal(embedder.embed(rows_of(3), images), expected)
+    with pytest.raises(ValueError, match="two outputs are chosen"):
+        ft.load_embedder(f"{spec},output={name}", output="fc1")
+
+
+def test_output_that_does_not_exist(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", softmax(mx, body(mx)))
+    with pytest.raises(ValueError, match=r"net-symbol\.json: the network has no output 'fc2'.*fc1"):
+        ft.load_embedder(spec, output="fc2")
+    for variable in ("data", "fc1_weight", "softmax_label"):
+        with pytest.raises(ValueError, match="no output"):
+            ft.load_embedder(spec, output=variable)
+    with pytest.raises(ValueError, match=r"is computed from data, softmax_label"):
+        ft.load_embedder(spec, output="softmax")
+
+
+def test_output_that_is_no_vector(mx: Any, tmp_path: Path) -> None:
+    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)), output="conv")
+    with pytest.raises(ValueError, match=r"output conv_output has shape \(64, 4, 15, 11\).*choose another"):
+        embedder.embed(rows_of(1), random_images(1))
+
+
+def test_undecidable_output_lists_the_candidates(mx: Any, tmp_path: Path) -> None:
+    flat = body(mx, "left").get_internals()["flat_output"]
+    both = [mx.sym.FullyConnected(flat, name=name, num_hidden=3) for name in ("left", "right")]
+    spec = save(mx, tmp_path / "net", mx.sym.Group(both))
+    with pytest.raises(ValueError, match=r"choose one with output=NAME\. Candidates: left, right$"):
+        ft.load_embedder(spec)
+    spec = save(mx, tmp_path / "net", mx.sym.MakeLoss(both[0] * both[1]))
+    with pytest.raises(ValueError, match=r"Candidates: left, right$"):
+        ft.load_embedder(spec)
+    assert ft.load_embedder(f"{spec},output=right").embed(rows_of(1), random_images(1)).shape == (1, 3)
+    scaled = mx.sym.broadcast_mul(mx.sym.Variable("data"), mx.sym.Variable("scale", shape=(1, 3, 1, 1)))
+    spec = save(mx, tmp_path / "net", mx.sym.MakeLoss(scaled))
+    with pytest.raises(ValueError, match="cannot tell which output"):
+        ft.load_embedder(spec)
+
+
+def test_input_of_another_name(mx: Any, tmp_path: Path) -> None:
+    symbol = mx.sym.FullyConnected(mx.sym.Variable("image"), name="fc1", num_hidden=3)
+    weights = {"arg:fc1_weight": mx.nd.ones((3, 12)), "arg:fc1_bias": mx.nd.zeros(3)}
+    symbol.save(f"{tmp_path}/net-symbol.json")
+    mx.nd.save(f"{tmp_path}/net-0000.params", weights)
+    images = random_images(2, 2, 2)
+    found = ft.load_embedder(f"mxnet:{tmp_path}/net,0").embed(rows_of(2), images)
+    np.testing.assert_array_equal(found, images.sum((1, 2, 3))[:, None].repeat(3, axis=1).astype(np.float32))
+    mx.nd.save(f"{tmp_path}/net-0000.params", {"arg:fc1_bias": mx.nd.zeros(3)})
+    with pytest.raises(ValueError, match=r"no input called 'data'.*image, fc1_weight"):
+        ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+
+
+# --- checkpoints that do not fit
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no network at .*net-symbol\.json"):
+        ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+    with pytest.raises(FileNotFoundError, match=r"no network at .*nowhere/net-symbol\.json"):
+        ft.load_embedder(f"mxnet:{tmp_path}/nowhere/net,0")
+    small_convnet().save(f"{tmp_path}/net-symbol.json")
+    with pytest.raises(FileNotFoundError, match=r"no weights at .*net-0000\.params; no epoch lies beside it"):
+        ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+    for name in ("net-0002.params", "net-10000.params", "other-0003.params", "net-x.params"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match=r"net-0000\.params; epochs found beside it: 2, 10000$"):
+        ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"\xff\xfe{"]
+)
+@pytest.mark.parametrize("name", ["net-symbol.json", "net-0000.params"])
+def test_files_that_are_something_else(mx: Any, tmp_path: Path, name: str, content: bytes) -> None:
+    spec = save(mx, tmp_path / "net", body(mx))
+    (tmp_path / name).write_bytes(content)
+    what = {b"": "is empty, not", b"ver": "is a Git LFS pointer"}.get(content[:3], "is not")
+    with pytest.raises(ValueError, match=f"{re.escape(name)} {what}"):
+        ft.load_embedder(spec)
+
+
+def test_truncated_params(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", body(mx))
+    path = tmp_path / "net-0000.params"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"net-0000\.params is not a file of MXNet parameters"):
+        ft.load_embedder(spec)
+
+
+def test_no_parameters_at_all(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", body(mx))
+    mx.nd.save(f"{tmp_path}/net-0000.params", {})
+    with pytest.raises(ValueError, match=r"net-0000\.params lacks conv_weight, .*, which"):
+        ft.load_embedder(spec)
+
+
+def test_gluon_parameters(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", body(mx))
+    mx.nd.save(f"{tmp_path}/net-0000.params", {"fc1_weight": mx.nd.ones(3)})
+    with pytest.raises(ValueError, match=r"lack 'arg:' or 'aux:'.*export"):
+        ft.load_embedder(spec)
+
+
+@pytest.mark.parametrize("case", ["plain", "trained with softmax"])
+def test_missing_params_are_named(mx: Any, tmp_path: Path, case: str) -> None:
+    spec = save(mx, tmp_path / "net", NETWORKS[case][0](mx), {"conv_weight": None, "bn_moving_mean": None})
+    with pytest.raises(
+        ValueError, match=r"net-0000\.params lacks conv_weight, bn_moving_mean, which .*symbol"
+    ):
+        ft.load_embedder(spec)
+
+
+def test_unneeded_params_are_ignored_and_unknown_ones_named(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", softmax(mx, body(mx)), {"fc7_weight": None})
+    assert ft.load_embedder(spec).embed(rows_of(1), random_images(1)).shape == (1, 8)
+    spec = save(mx, tmp_path / "net", body(mx), {f"old_{i}": np.ones(2) for i in range(7)})
+    with pytest.warns(UserWarning, match=r"holds old_0, old_1, old_2, old_3, old_4 and 2 more, unknown to"):
+        embedder = ft.load_embedder(spec)
+    assert embedder.embed(rows_of(1), random_images(1)).shape == (1, 8)
+
+
+def test_image_size_that_does_not_fit_names_both(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", body(mx), size=(112, 96))
+    embedder = ft.load_embedder(spec)
+    with pytest.raises(
+        ValueError, match=r"net-symbol\.json.*not take images of 32 x 24.*; it takes 112 x 96$"
+    ):
+        embedder.embed(rows_of(1), random_images(1))
+    assert embedder.embed(rows_of(1), random_images(1, 112, 96)).shape == (1, 8)  # still usable
+
+    spec = save(mx, tmp_path / "odd", body(mx), size=(17, 1000))
+    with pytest.raises(
+        ValueError, match=r"not take images of 32 x 24.*fc1_weight would have to be \(8, 660\)"
+    ):
+        ft.load_embedder(spec).embed(rows_of(1), random_images(1))
+
+
+def test_gray_network_is_told_apart(mx: Any, tmp_path: Path) -> None:
+    symbol = body(mx)
+    shapes, _, _ = symbol.infer_shape(data=(1, 1, 28, 28))
+    fc1 = dict(zip(symbol.list_arguments(), shapes, strict=True))["fc1_weight"]
+    changes = {"conv_weight": np.ones((4, 1, 3, 3)), "fc1_weight": np.ones(fc1)}
+    spec = save(mx, tmp_path / "net", symbol, changes)
+    with pytest.raises(
+        ValueError, match=r"images of 28 x 28.*takes 28 x 28 in gray, and only colour can be fed"
+    ):
+        ft.load_embedder(spec).embed(rows_of(1), random_images(1, 28, 28))
+
+
+# --- devices and batch size
+
+
+def test_device_is_said(mx: Any, tmp_path: Path) -> None:
+    spec = save(mx, tmp_path / "net", body(mx))
+    embedder = ft.load_embedder(spec, devices="cpu")
+    assert isinstance(embedder, MXNetEmbedder)
+    assert embedder.devices == ["cpu"]
+    assert embedder.description == (
+        f"MXNet network {tmp_path}/net, epoch 0, output fc1, on cpu, 64 images at a time"
+    )
+    if not mx.context.num_gpus():
+        assert ft.load_embedder(spec).description == embedder.description
+        with pytest.raises(ValueError, match="'gpu:0': MXNet finds no GPU"):
+            ft.load_embedder(spec, devices="gpu:0")
+
+
+@pytest.mark.parametrize("devices", ["cuda", "gpu:", "gpu:a", "cpu,gpu", "gpu:-1", ["cpu", "cpu"]])
+def test_unknown_devices(mx: Any, tmp_path: Path, devices: str | list[str]) -> None:
+    with pytest.raises(ValueError, match=r"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'"):
+        ft.load_embedder(save(mx, tmp_path / "net", body(mx)), devices=devices)
+
+
+def test_gpus_are_chosen(mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice only: no GPU is touched before images come."""
+    spec = save(mx, tmp_path / "net", body(mx))
+    monkeypatch.setattr(mx.context, "num_gpus", lambda: 3)
+    for devices, expected in {
+        None: ["gpu:0", "gpu:1", "gpu:2"],
+        "cpu": ["cpu"],
+        "gpu": ["gpu:0", "gpu:1", "gpu:2"],
+        "gpu:2": ["gpu:2"],
+        "gpu:0,2": ["gpu:0", "gpu:2"],
+        ("gpu:1", "gpu:0"): ["gpu:1", "gpu:0"],
+    }.items():
+        embedder = ft.load_embedder(spec, devices=devices)
+        assert isinstance(embedder, MXNetEmbedder)
+        assert embedder.devices == expected
+        assert f"on {', '.join(expected)}, " in embedder.description
+        assert embedder.batch_size == (64 if expected == ["cpu"] else 128 * len(expected))
+    shared = ft.load_embedder(spec, batch_size=100)
+    assert isinstance(shared, MXNetEmbedder)
+    assert shared.batch_size == 102  # 34 for each of the three
+    for devices in ("gpu:3", "gpu:0,0"):
+        with pytest.raises(ValueError, match=r"there are 3, numbered from 0"):
+            ft.load_embedder(spec, devices=devices)
+
+
+def test_several_devices_share_a_batch(mx: Any, tmp_path: Path) -> None:
+    """Two devices of the CPU stand in for two GPUs."""
+    spec = save(mx, tmp_path / "net", body(mx))
+    images = random_images(11)
+    alone, both = (ft.load_embedder(spec, batch_size=8) for _ in range(2))
+    assert isinstance(both, MXNetEmbedder)
+    both._contexts = [mx.cpu(0), mx.cpu(1)]
+    expected = alone.embed(rows_of(11), images)
+    np.testing.assert_allclose(both.embed(rows_of(11), images), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0, -4])
+def test_batch_size_out_of_range(mx: Any, tmp_path: Path, size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, not {size}"):
+        ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=size)
+
+
+# --- untrained networks
+
+
+def test_untrained_network_is_reproducible(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        save_untrained(tmp_path / name, small_convnet(32), (28, 28), seed=seed)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(written) == [f"{n}-{e}" for n in "abc" for e in ("0000.params", "symbol.json")]
+    assert written["a-symbol.json"] == written["b-symbol.json"] == written["c-symbol.json"]
+    assert written["a-0000.params"] == written["b-0000.params"] != written["c-0000.params"]
+
+
+def test_untrained_embeddings_differ(tmp_path: Path) -> None:
+    save_untrained(tmp_path / "net", small_convnet(), (40, 40))
+    embedder = ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+    found = embedder.embed(rows_of(60), random_images(60, 40, 40) // np.uint8(2))
+    assert found.shape == (60, 128)
+    pictures = random_images(20, 5, 5).repeat(8, axis=1).repeat(8, axis=2)
+    found = embedder.embed(rows_of(20), pictures)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    cosines = (found @ found.T)[np.triu_indices(20, 1)]
+    assert cosines.mean() < 0.5
+    assert cosines.max() < 0.95
+
+
+def test_untrained_network_errors(mx: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        save_untrained(tmp_path / "nowhere" / "net", small_convnet(), SIZE)
+    with pytest.raises(ValueError, match=r"only the input 'data' can be fed.*x"):
+        save_untrained(tmp_path / "net", small_convnet() + mx.sym.Variable("x").reshape((-1,)), SIZE)
+    tall = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1, kernel=(50, 50), name="fc1")
+    with pytest.raises(ValueError, match="does not take images of 32 x 24"):
+        save_untrained(tmp_path / "net", tall, SIZE)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the real network
+
+
+def decoded(mx: Any, folder: Path, keys: list[int]) -> NDArray[np.uint8]:
+    record = mx.recordio.MXIndexedRecordIO(str(folder / "train.idx"), str(folder / "train.rec"), "r")
+    contents = (mx.recordio.unpack(record.read_idx(key))[1] for key in keys)
+    images: NDArray[np.uint8] = np.stack([mx.image.imdecode(content).asnumpy() for content in contents])
+    record.close()
+    return images
+
+
+@pytest.mark.parametrize("step", [16, pytest.param(1, marks=pytest.mark.slow)])
+def test_real_checkpoint_gives_the_recorded_embeddings(mx: Any, real_data: Path, step: int) -> None:
+    folder = real_data / "lfw112-a"
+    expected = np.load(folder / "emb_a.npy")[::step]
+    rows = pl.DataFrame({"key": np.arange(1, 2376)[::step]})
+    embedder = ft.load_embedder(f"mxnet:{real_data}/model-y1/model,0")
+    assert "output fc1," in embedder.description
+    found = embedder.embed(rows, decoded(mx, folder, rows["key"].to_list()))
+    assert found.shape == (rows.height, 128)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert (np.sum(found * expected, axis=1) / norms).min() > 1 - 1e-6
+
+
+@pytest.mark.parametrize("imported", ["", "import warnings; warnings.simplefilter('ignore'); import mxnet"])
+def test_real_checkpoint_needs_nothing_from_the_user(real_data: Path, imported: str) -> None:
+    """No environment variable, even where MXNet came first; and nothing on stderr."""
+    code = f"""
+import numpy, polars, sys
+numpy.bool = bool
+{imported}
+import fasttriplet as ft
+embedder = ft.load_embedder(sys.argv[1], batch_size=2)
+images = numpy.zeros((5, 112, 112, 3), numpy.uint8)  # three batches: without the variable the second fails
+print(embedder.embed(polars.DataFrame({{"key": numpy.arange(5)}}), images).shape)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MXNET_SUBGRAPH_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"mxnet:{real_data}/model-y1/model,0"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(5, 128)\n", "")
+
+
+def test_only_known_lines_are_held_back(capfd: pytest.CaptureFixture[str]) -> None:
+    with quiet():
+        os.write(
+            2, b"before\n[01:02:03] ../src/nnvm/legacy_json_util.cc:216: Symbol successfully upgraded!\n"
+        )
+        os.write(2, b"unended")
+    with pytest.raises(KeyError), quiet():
+        os.write(2, b"[01:02:03] ../src/a.cc:1: Something else\n")
+        raise KeyError
+    assert capfd.readouterr().err == "before\nunended[01:02:03] ../src/a.cc:1: Something else\n"
+
+
+def test_checkpoint_is_read_whole(mx: Any, tmp_path: Path) -> None:
+    save(mx, tmp_path / "net", softmax(mx, body(mx)))
+    checkpoint = load_checkpoint(tmp_path / "net", 0)
+    assert checkpoint.symbol.list_outputs() == ["softmax_output"]
+    assert sorted(checkpoint.aux_params) == ["bn_moving_mean", "bn_moving_var"]
+    assert "fc7_weight" in checkpoint.arg_params

@@ -1,0 +1,214 @@
+"""The iterator for MXNet's modules: what it hands out, with which weights, and that a network learns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import fasttriplet as ft
+from fasttriplet.mxnet import triplet_loss
+from fasttriplet.mxnet._networks import small_convnet
+from tests.small_rec import Table, identities, write_rec
+
+pytestmark = pytest.mark.mxnet
+
+SHAPE = (3, 24, 24)
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Path:
+    """16 identities of 6 images: a pattern of coarse noise each, under noise of the image."""
+    path = tmp_path / "train.rec"
+    with ft.RecordWriter(path) as writer:
+        for key, label in identities(16, 6).items():
+            pattern = np.random.default_rng(label).integers(0, 56, (3, 3, 3)).repeat(8, 0).repeat(8, 1)
+            noise = np.random.default_rng(1000 + key).integers(0, 200, (24, 24, 3))
+            encoded = io.BytesIO()
+            Image.fromarray((pattern + noise).astype(np.uint8)).save(encoded, "PNG")
+            writer.write(key, ft.IRHeader(0, float(label), key, 0), encoded.getvalue())
+    return path
+
+
+def embeddings(batches: Any, rec: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Of all images by the iterator's module, and their labels; keys are 1 to 96."""
+    index = ft.index_rec(rec)
+    embedder, pixels = batches.feed._line.embedder, ft.RecordFile(rec).decode(index["key"].to_numpy())
+    parts = [embedder.embed(index[at : at + 5], pixels[at : at + 5]) for at in range(0, 96, 5)]
+    return np.concatenate(parts), index["label"].to_numpy()
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(mx: Any, rec: Path) -> Iterator[Make]:
+    """Makes an iterator over `rec` and the module of it, bound with random weights."""
+    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
+
+    made: list[Any] = []
+
+    def make(batch_size: int = 12, devices: int = 1, bind: bool = True, **options: Any) -> Any:
+        mx.random.seed(0)
+        symbol = triplet_loss(small_convnet(16), 0.3, batch_size // devices)
+        module = mx.mod.Module(symbol, context=[mx.cpu(number) for number in range(devices)])
+        chosen: dict[str, Any] = {"data_shape": SHAPE, "bag_size": 48, "band": "violating"} | options
+        batches = TripletIter(rec, module, batch_size=batch_size, devices=devices, **chosen)
+        if bind:
+            module.bind(batches.provide_data, batches.provide_label)
+            module.init_params(mx.init.Xavier())
+        made.append(batches)
+        return batches, module
+
+    yield make
+    for batches in made:
+        batches.close()
+
+
+def test_batches_are_those_of_a_feed_with_the_modules_embeddings(make: Make, rec: Path) -> None:
+    batches, module = make()
+    rows, _ = embeddings(batches, rec)
+    table = Table(np.concatenate([np.zeros((1, 16), np.float32), rows]))  # keys begin at 1
+    expected = list(ft.Feed(rec, model=table, batch_size=12, bag_size=48, band="violating", epochs=1))
+    found = list(batches)
+    assert len(found) == len(expected) - (len(expected[-1].labels) < 12) > 5
+    for batch, other in zip(found, expected, strict=False):
+        assert batch.pad == 0
+        assert batch.data[0].shape == batches.provide_data[0].shape
+        assert np.array_equal(batch.data[0].asnumpy(), other.images)
+        assert np.array_equal(batch.label[0].asnumpy(), other.labels)
+    assert module.data_names == ["data"]
+
+
+def test_an_epoch_ends_and_reset_begins_the_next(make: Make) -> None:
+    batches, _ = make()
+    counts = []
+    for epoch in range(3):
+        assert batches.epoch == epoch
+        counts.append(len(list(batches)))
+        with pytest.raises(StopIteration):
+            next(batches)
+        batches.reset()
+        batches.reset()  # before the first batch it does nothing
+    assert min(counts) > 5
+    next(batches)
+    next(batches)
+    assert batches.epoch == 3
+    batches.reset()  # in the middle
+    assert batches.epoch == 4
+    again, _ = make(first_epoch=4)
+    assert np.array_equal(next(batches).label[0].asnumpy(), next(again).label[0].asnumpy())
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+def test_each_device_has_triplets_of_its_own(make: Make, devices: int) -> None:
+    batches, _ = make(batch_size=24, devices=devices)
+    for batch in batches:
+        for labels in np.split(batch.label[0].asnumpy(), devices):
+            anchors, positives, negatives = np.split(labels, 3)
+            assert (anchors == positives).all()
+            assert (anchors != negatives).all()
+
+
+def auc(batches: Any, rec: Path) -> float:
+    """How well same and different are told apart, over all pairs."""
+    rows, labels = embeddings(batches, rec)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    squared = ((rows[:, None] - rows[None]) ** 2).sum(-1)
+    first, second = np.triu_indices(len(rows), 1)
+    found = ft.verify_distances(squared[first, second], labels[first] == labels[second]).auc
+    assert found is not None
+    return found
+
+
+def test_a_network_learns(make: Make, rec: Path) -> None:
+    from fasttriplet.mxnet import TripletMetric  # noqa: PLC0415  needs MXNet
+
+    batches, module = make(batch_size=48, bag_size=96, augment=ft.Augment(mirror=True))
+    before, losses = auc(batches, rec), []
+    with pytest.warns(UserWarning, match="already initialized"):  # of the weights that `before` is about
+        module.fit(
+            batches,
+            eval_metric=TripletMetric(0.3),
+            optimizer="sgd",
+            optimizer_params={"learning_rate": 0.05, "momentum": 0.9, "rescale_grad": 1.0},
+            num_epoch=8,
+            batch_end_callback=lambda state: losses.append(state.eval_metric.get()[1][0]),
+        )
+    assert batches.epoch >= 8  # one of few triplets may be passed over
+    assert np.isfinite(losses).all()
+    after = auc(batches, rec)
+    assert before < 0.7
+    assert after > 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data_shape": (1, 24, 24)}, r"data_shape must be \(3, height, width\)"),
+        ({"epochs": 2}, "epochs cannot be chosen"),
+        ({"tail": "drop"}, "tail cannot be chosen"),
+        ({"state": {}}, "state cannot be chosen"),
+        ({"batch_size": 15, "devices": 2}, "multiple of 3 .* for each of 2 devices, not 15"),
+        ({"bag_size": 2}, "bag_size"),
+    ],
+)
+def test_wrong_options_are_named(mx: Any, rec: Path, options: dict[str, Any], message: str) -> None:
+    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
+
+    module = mx.mod.Module(triplet_loss(small_convnet(16), 0.3, 12))
+    with pytest.raises(ValueError, match=message):
+        TripletIter(rec, module, **{"data_shape": SHAPE} | options)
+
+
+def test_a_pass_may_give_less_than_a_batch(mx: Any, tmp_path: Path) -> None:
+    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
+
+    rec = write_rec(tmp_path / "few.rec", identities(4, 2))
+    symbol = triplet_loss(small_convnet(16), 4.0, 24)
+    module = mx.mod.Module(symbol, context=mx.cpu())
+    batches = TripletIter(rec, module, data_shape=SHAPE, batch_size=24, bag_size=8, margin=4.0)
+    module.bind(batches.provide_data, batches.provide_label)
+    module.init_params(mx.init.Xavier())
+    epochs = []
+    for _ in range(3):
+        assert len(list(batches)) == 1
+        epochs.append(batches.epoch)
+        batches.reset()
+    batches.close()
+    assert epochs[0] >= 1  # 4 pairs a pass, 8 to a batch
+    assert epochs == sorted(set(epochs))
+
+
+def test_what_cannot_be_embedded_is_said(make: Make) -> None:
+    batches, _ = make(bind=False)
+    with pytest.raises(ValueError, match="bind it and give it weights"):
+        next(batches)
+    with pytest.raises(ValueError, match=r"the images are 24 x 24 .* data_shape says 32 x 32"):
+        make(data_shape=(3, 32, 32))
+
+
+def test_an_epoch_without_a_triplet_ends_with_the_reason(make: Make) -> None:
+    batches, _ = make(max_ap=0.0)
+    with pytest.raises(ft.NoTripletsError, match="max_ap"):
+        list(batches)
+
+
+def test_the_documentation_trains(
+    mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "mxnet.md"
+    section = page.read_text(encoding="utf-8").partition("## Training with the triplet loss")[2]
+    code = section.partition("```python\n")[2].partition("```")[0].replace("112, 112", "24, 24")
+    (tmp_path / "demo").mkdir()
+    write_rec(tmp_path / "demo" / "train.rec", identities(40, 6))
+    monkeypatch.chdir(tmp_path)
+    mx.random.seed(0)
+    exec(compile(code, str(page), "exec"), {})
+    assert "batches; waited most for" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""A feed goes on behind any batch, with the batches that it would have handed out."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fasttriplet as ft
+from tests.small_rec import Table, identities, write_rec
+
+TABLE = Table(np.random.default_rng(0).standard_normal((100, 16)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def rec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 identities of 6 images, keys 1 to 72."""
+    return write_rec(tmp_path_factory.mktemp("state") / "train.rec", identities(12, 6))
+
+
+def stored(state: dict[str, Any]) -> dict[str, Any]:
+    """As it comes back from a file."""
+    numbers = json.dumps({name: value for name, value in state.items() if name != "triplets"})
+    return {**json.loads(numbers), "triplets": state["triplets"].copy()}
+
+
+def same(one: ft.TripletBatch, other: ft.TripletBatch) -> bool:
+    arrays = all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("images", "labels", "ids")
+    )
+    return arrays and (one.epoch, one.bag) == (other.epoch, other.bag)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    batch_size=st.sampled_from([6, 12, 18, 60, 240]),
+    devices=st.sampled_from([1, 2]),
+    bag_size=st.sampled_from([12, 20, 30, 72]),
+    band=st.sampled_from(["semihard", "violating", "hard"]),
+    tail=st.sampled_from(["keep", "drop"]),
+    epochs=st.sampled_from([1, 3, None]),
+    first_epoch=st.sampled_from([0, 2]),
+    mirror=st.booleans(),
+    behind=st.integers(0, 40),
+    again=st.integers(0, 10),
+)
+def test_the_rest_is_the_same(rec: Path, mirror: bool, behind: int, again: int, **options: Any) -> None:
+    options["augment"] = ft.Augment(mirror=mirror)
+
+    def run(state: dict[str, Any] | None, most: int) -> tuple[list[ft.TripletBatch], dict[str, Any], bool]:
+        found = []
+        with ft.Feed(rec, model=TABLE, state=state, **options) as feed:
+            try:
+                found = list(islice(feed, most))
+                nothing = False
+            except ft.NoTripletsError:
+                nothing = True
+            return found, stored(feed.state_dict()), nothing
+
+    expected, _, nothing = run(None, behind + again + 30)
+    if nothing:
+        return
+    first, state, _ = run(None, behind)
+    second, state, _ = run(state, again)  # which may be no batch at all
+    rest, _, nothing = run(state, behind + again + 30 - len(first) - len(second))
+    assert not nothing
+    found = first + second + rest
+    assert len(found) == len(expected)
+    assert all(map(same, found, expected))
+
+
+def test_what_is_left_of_a_bag_is_named_by_ids(rec: Path) -> None:
+    feed = ft.Feed(rec, model=TABLE, batch_size=6, bag_size=36)
+    fresh = feed.state_dict()
+    assert (fresh["epoch"], fresh["bag"], fresh["triplets"].shape) == (0, 0, (0, 3))
+    next(feed)
+    state = feed.state_dict()
+    rest = list(feed)
+    of_bag = [batch.ids.reshape(3, -1).T for batch in rest if batch.bag == 0]
+    assert (state["epoch"], state["bag"], state["triplets_bag"]) == (0, 1, 0)
+    assert np.array_equal(state["triplets"][: 2 * len(of_bag)], np.concatenate(of_bag))
+    assert len(feed.state_dict()["triplets"]) == 0  # at the end
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"seed": 1}, "state is of a Feed with seed 0, and this one has 1"),
+        ({"augment": ft.Augment(cutoff=3)}, "with augment None"),
+        ({"bag_size": 30}, "with bag_size 36, and this one has 30"),
+    ],
+)
+def test_arguments_must_be_the_same(rec: Path, change: dict[str, Any], message: str | None) -> None:
+    options: dict[str, Any] = {"batch_size": 6, "bag_size": 36}
+    with ft.Feed(rec, model=TABLE, **options) as feed:
+        next(feed)
+        state = feed.state_dict()
+    if message is None:
+        ft.Feed(rec, model=TABLE, state=state, threads=1, prefetch=0, **options | change).close()
+        return
+    with pytest.raises(ValueError, match=message):
+        ft.Feed(rec, model=TABLE, state=state, **options | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bag": -1}, "state: bag"),
+        ({"bag": 1.5}, "state: bag"),
+        ({"triplets": np.zeros((2, 2), np.int64)}, r"triplets must be \(T, 3\) int64"),
+        ({"triplets": np.zeros((2, 3))}, r"triplets must be \(T, 3\) int64"),
+        ({"more": 1}, "what state_dict"),
+    ],
+)
+def test_a_state_that_is_none(rec: Path, change: dict[str, Any], message: str) -> None:
+    with ft.Feed(rec, model=TABLE) as feed:
+        state = feed.state_dict()
+    with pytest.raises(ValueError, match=message):
+        ft.Feed(rec, model=TABLE, state=state | change)
+
+
+def test_images_that_are_gone(rec: Path) -> None:
+    with ft.Feed(rec, model=TABLE) as feed:
+        state = feed.state_dict() | {"triplets": np.array([[1, 2, 99]])}
+    with (
+        ft.Feed(rec, model=TABLE, state=state) as feed,
+        pytest.raises(ValueError, match="no image with the id 99"),
+    ):
+        next(feed)
