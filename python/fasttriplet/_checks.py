@@ -1,7 +1,9 @@
-"""Checks that several stages make of what they are given, and the words of the errors."""
+"""Checks of options that several stages share, and the wording of their errors."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,13 @@ _MOST_SEED = 2**64 - 1
 
 
 def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
-    """Return the option `name` as an int; a ValueError if it is out of range, or 1.5, or True."""
+    """Return the option `name` as an int.
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer (True and 1.0 are not), below `least` or above `most`.
+    """
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
     if most is not None and value > most:
@@ -20,14 +28,47 @@ def whole_number(name: str, value: int, least: int, most: int | None = None) -> 
     return int(value)
 
 
-def thread_count(threads: int | None) -> int | None:
-    """Return the option `threads`, at least 1; None stands for one for each core."""
-    return None if threads is None else min(whole_number("threads", threads, 1), _MOST_THREADS)
+def number(
+    name: str, value: float, least: float, most: float = math.inf, *, allow_infinity: bool = False
+) -> float:
+    """Return the option `name` as a float.
+
+    Raises
+    ------
+    ValueError
+        If it is not a number (True and NaN are not), below `least` or above `most`, or infinite where that
+        is not allowed.
+    """
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an int beyond all floats
+            as_float = float(value)
+            if least <= as_float <= most and (allow_infinity or math.isfinite(as_float)):
+                return as_float
+    limits = f">= {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+    raise ValueError(f"{name} must be a number {limits}, not {value!r}")
+
+
+def truth_value(name: str, value: bool) -> bool:
+    """Return the option `name` as a bool; a ValueError if it is anything else, such as 1."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
+    """Raise a ValueError if the option `name` has a value that is not known."""
+    if not any(type(value) is type(choice) and value == choice for choice in known):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
 
 
 def seed_number(seed: int) -> int:
-    """Return the option `seed`, which fits 64 bits."""
+    """Return the option `seed`, from 0 to 2**64 - 1."""
     return whole_number("seed", seed, 0, _MOST_SEED)
+
+
+def thread_count(threads: int | None) -> int | None:
+    """Return the option `threads`, at least 1; None stands for one per core."""
+    return None if threads is None else min(whole_number("threads", threads, 1), _MOST_THREADS)
 
 
 def image_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -38,16 +79,20 @@ def image_size(size: tuple[int, int]) -> tuple[int, int]:
     return whole_number("the height in size", height, 1), whole_number("the width in size", width, 1)
 
 
-def one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
-    """Raise a ValueError if the option `name` has a value that is not known."""
-    if not any(type(value) is type(choice) and value == choice for choice in known):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
+    """Return the option `name`, a number of images in which each device gets whole triplets."""
+    if whole_number(name, images, 3) % (3 * devices):
+        each = "" if devices == 1 else f" for each of {devices} devices"
+        raise ValueError(
+            f"{name} must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
+        )
+    return int(images)
 
 
 def rows_not_finite(rows: NDArray[np.float32]) -> list[int]:
     """Positions of the rows of an (N, D) array that hold NaN or infinity."""
-    # One pass without a temporary of the same size: the sum of a row is finite only if each part is; a sum
-    # that overflows by itself is told apart below.
+    # One pass without a temporary of the same size: the sum of a row is finite only if each element is.
+    # Finite elements may still overflow in the sum, so the rows it suspects are looked at again.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = np.flatnonzero(~np.isfinite(rows.sum(axis=1)))
     return [row for row in suspects.tolist() if not np.isfinite(rows[row]).all()]
