@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import one_of, seed_number, whole_number
 from fasttriplet._forks import before_polars
+from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
 
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
-
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, the increment of SplitMix64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +48,7 @@ def epoch_seed(seed: int, epoch: int) -> int:
         Below 2**64, different for each epoch of a seed.
     """
     seed, epoch = seed_number(seed), whole_number("epoch", epoch, 0)
-    return _mix((_mix((seed + _GOLDEN) & _MASK) + epoch) & _MASK)
+    return mix(mix(seed + GOLDEN) + epoch)
 
 
 def triplet_seq(
@@ -94,7 +92,7 @@ def triplet_seq(
     before_polars()
     state = epoch_seed(seed, epoch)
     identity = _hash(pl.col("label"), state)
-    image = _hash(pl.col("key"), _mix((state + _GOLDEN) & _MASK))
+    image = _hash(pl.col("key"), mix(state + GOLDEN))
     order = ["_identity", "_image"]
     if "file" in index.columns:
         # Keys of different files may hash to the same number; then file and key decide.
@@ -167,23 +165,7 @@ def _run_ends(seq: pl.DataFrame) -> NDArray[np.int64]:
     return np.append(np.flatnonzero(labels[1:] != labels[:-1]) + 1, len(labels))
 
 
-def _mix(z: int) -> int:
-    """The finaliser of SplitMix64 (variant 13 of Stafford's mixers)."""
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
-
-
 def _hash(column: pl.Expr, state: int | pl.Expr) -> pl.Expr:
-    """`_mix(column ^ state)` for each row; different where the column differs."""
-    z = column.cast(pl.Int64).reinterpret(signed=False) ^ (
-        state if isinstance(state, pl.Expr) else _literal(state)
-    )
-    # Shifts as divisions by powers of two: Polars has no shift. Products wrap around.
-    z = (z ^ (z // _literal(1 << 30))) * _literal(0xBF58476D1CE4E5B9)
-    z = (z ^ (z // _literal(1 << 27))) * _literal(0x94D049BB133111EB)
-    return z ^ (z // _literal(1 << 31))
-
-
-def _literal(value: int) -> pl.Expr:
-    return pl.lit(value, dtype=pl.UInt64)
+    """``mix(column ^ state)`` for each row; different where the column differs."""
+    key = state if isinstance(state, pl.Expr) else unsigned(state)
+    return mix_column(column.cast(pl.Int64).reinterpret(signed=False) ^ key)

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet.dataset._augment import Augment, assemble
+from fasttriplet.dataset._ids import image_ids
 from fasttriplet.dataset._images import OnError
 from fasttriplet.dataset._order import Boundary, Tail, epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.mining._mine import Band, Pairs, Pick
-from fasttriplet.run._stages import NICE, PART, Images, Line, Mined, Part, image_ids
+from fasttriplet.run._stages import NICE, PART, Images, Line, Mined, Part
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 

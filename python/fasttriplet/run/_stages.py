@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import one_of, whole_number
+from fasttriplet.dataset._ids import image_ids
 from fasttriplet.dataset._images import OnError, decode_rows, size_of_images
 from fasttriplet.dataset._index import index_rec
 from fasttriplet.dataset._order import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
@@ -36,8 +37,6 @@ NICE = 5
 Images = NDArray[np.uint8] | None
 
 _NO_IMAGES = pl.DataFrame(schema={"key": pl.Int64, "label": pl.Int64})
-
-_FILE_BITS = 48  # of several files: an id is the key, and above these bits the file
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -333,13 +332,3 @@ class Line:
         return NoTripletsError(
             f"no triplet in {summary.bags} bags of {summary.images} images; {summary.why_no_triplets}"
         )
-
-
-def image_ids(rows: pl.DataFrame) -> NDArray[np.int64]:
-    """A number for each image that no other image of the dataset has: (B,) int64."""
-    keys = rows["key"].to_numpy()
-    if "file" not in rows.columns:
-        return keys
-    if keys.size and not 0 <= keys.min() <= keys.max() < 1 << _FILE_BITS:
-        raise ValueError(f"of several files, keys must be from 0 to 2**{_FILE_BITS} - 1")
-    return np.asarray(keys + (rows["file"].to_numpy().astype(np.int64) << _FILE_BITS))

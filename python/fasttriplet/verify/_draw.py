@@ -9,8 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import seed_number, whole_number
+from fasttriplet._splitmix import GOLDEN, mix_array
+from fasttriplet.dataset._ids import image_ids
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.run._stages import image_ids
 
 
 class DrawnPairs(NamedTuple):
@@ -108,7 +109,7 @@ def _sample(total: int, count: int, state: int) -> NDArray[np.int64]:
         chosen = np.delete(np.arange(total), _first_draws(total, total - count, state))
     else:
         chosen = _first_draws(total, count, state)
-    order = _mixed(chosen.astype(np.uint64) ^ np.uint64(epoch_seed(state, 1)))
+    order = mix_array(chosen.astype(np.uint64) ^ np.uint64(epoch_seed(state, 1)))
     return chosen[np.argsort(order, kind="stable")]  # the mixer maps no two numbers to one
 
 
@@ -120,16 +121,9 @@ def _first_draws(total: int, count: int, state: int) -> NDArray[np.int64]:
     while len(found) < count:
         many = 2 * (count - len(found)) + 16
         counter = np.arange(start + 1, start + many + 1, dtype=np.uint64)
-        draws = _mixed(counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(state))
+        draws = mix_array(counter * np.uint64(GOLDEN) + np.uint64(state))
         start += many
         draws = draws[draws <= np.uint64(fair - 1)]
         both = np.concatenate([found, (draws % np.uint64(total)).astype(np.int64)])
         found = both[np.sort(np.unique(both, return_index=True)[1])]
     return np.sort(found[:count])
-
-
-def _mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64, the one of :mod:`fasttriplet.dataset._order`."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
