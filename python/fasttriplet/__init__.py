@@ -7,7 +7,8 @@ from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, Spec
 
 if TYPE_CHECKING:
     from fasttriplet.dataset._augment import Augment, assemble
-    from fasttriplet.dataset._images import Decoded, decode_images, decode_rows
+    from fasttriplet.dataset._dataset import Dataset
+    from fasttriplet.dataset._images import Decoded, decode_images
     from fasttriplet.dataset._index import Inspection, index_rec, inspect_rec
     from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
     from fasttriplet.dataset._packing import Packed, pack
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Augment",
     "Bag",
+    "Dataset",
     "Decoded",
     "DrawnPairs",
     "Embedder",
@@ -49,7 +51,6 @@ __all__ = [
     "assemble",
     "bags",
     "decode_images",
-    "decode_rows",
     "draw_pairs",
     "epoch_seed",
     "index_rec",
@@ -72,7 +73,8 @@ _HOMES = {
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),
-    "dataset._images": ("Decoded", "decode_images", "decode_rows"),
+    "dataset._dataset": ("Dataset",),
+    "dataset._images": ("Decoded", "decode_images"),
     "dataset._index": ("Inspection", "index_rec", "inspect_rec"),
     "verify._protocol": ("Verification", "verify_distances"),
     "mining._mine": ("MiningStats", "Triplets", "mine"),

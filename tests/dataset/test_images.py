@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import struct
 import threading
 import time
@@ -187,8 +186,8 @@ def test_any_small_image(data: st.DataObject, mx: Any) -> None:
 @pytest.mark.mxnet
 def test_real_faces_bit_by_bit(real_data: Path, mx: Any) -> None:
     path = real_data / "lfw112-a" / "train.rec"
-    file, index = ft.RecordFile(path), ft.index_rec(path, cache=False)
-    decoded = ft.decode_rows([file], index)
+    file, dataset = ft.RecordFile(path), ft.Dataset(path, cache=False)
+    index, decoded = dataset.index, dataset.decode(dataset.index)
     assert decoded.pixels.shape == (2375, 112, 112, 3)
     assert not decoded.failed
     for pixels, key in zip(decoded.pixels, index["key"], strict=True):
@@ -347,33 +346,32 @@ def write(path: Path, contents: list[bytes]) -> Path:
 def test_rows_of_several_files(tmp_path: Path) -> None:
     images = [jpeg(picture(8, 6, seed=seed), quality=95) for seed in range(7)]
     paths = [write(tmp_path / "a.rec", images[:4]), write(tmp_path / "b.rec", images[4:])]
-    files, index = [ft.RecordFile(path) for path in paths], ft.index_rec(paths, cache=False)
+    dataset, index = ft.Dataset(paths, cache=False), ft.index_rec(paths, cache=False)
     expected = ft.decode_images(images)
     for threads in (1, 2, 5):
-        decoded = ft.decode_rows(files, index, threads=threads)
+        decoded = dataset.decode(index, threads=threads)
         assert np.array_equal(decoded.pixels, expected)
     order = [6, 0, 3, 3]
-    assert np.array_equal(ft.decode_rows(files, index[order]).pixels, expected[order])
-    assert ft.decode_rows(files, index.head(0)).pixels.shape == (0, 0, 0, 3)
-    again = pickle.loads(pickle.dumps(files))
-    assert np.array_equal(ft.decode_rows(again, index).pixels, expected)
+    assert np.array_equal(dataset.decode(index[order]).pixels, expected[order])
+    assert dataset.decode(index.head(0)).pixels.shape == (0, 0, 0, 3)
+    assert np.array_equal(dataset.decode(order).pixels, expected[order])
     with pytest.raises(ValueError, match="no column 'file'"):
-        ft.decode_rows(files, index.drop("file"))
+        dataset.decode(index.drop("file"))
     with pytest.raises(ValueError, match="file number 1, counted from 0, and 1 files"):
-        ft.decode_rows(files[:1], index)
+        ft.Dataset(paths[:1], cache=False).decode(index)
     with pytest.raises(ValueError, match="offset is not there"):
-        ft.decode_rows(files, index.drop("offset"))
+        dataset.decode(index.drop("offset"))
     with pytest.raises(ValueError, match="on_error"):
-        ft.decode_rows(files, index, on_error="ignore")  # type: ignore[arg-type]
+        dataset.decode(index, on_error="ignore")  # type: ignore[arg-type]
 
 
 def test_bad_rows_are_raised_or_skipped(tmp_path: Path) -> None:
     good = [jpeg(picture(8, 6, seed=seed), quality=95) for seed in range(4)]
     contents = [b"GIF89a", good[0], good[1][:-9], good[1], jpeg(picture(6, 8)), good[2], good[3]]
     path = write(tmp_path / "a.rec", contents)
-    file, index = ft.RecordFile(path), ft.index_rec(path, cache=False)
+    dataset, index = ft.Dataset(path, cache=False), ft.index_rec(path, cache=False)
     damaged = index.with_columns(pl.when(pl.col("key") == 7).then(4).otherwise("offset").alias("offset"))
-    decoded = ft.decode_rows([file], damaged, on_error="skip")
+    decoded = dataset.decode(damaged, on_error="skip")
     assert np.array_equal(decoded.pixels, ft.decode_images(good[:3]))
     assert [position for position, _ in decoded.failed] == [0, 2, 4, 6]
     assert decoded.kept.tolist() == [1, 3, 5]
@@ -385,14 +383,14 @@ def test_bad_rows_are_raised_or_skipped(tmp_path: Path) -> None:
     assert "the image is 6 x 8 pixels (height x width), not 8 x 6" in messages[2]
     assert "offset 4" in messages[3]
     with pytest.raises(ft.RecordError, match="key 1, offset 0: this is a GIF") as error:
-        ft.decode_rows([file], damaged)
+        dataset.decode(damaged)
     assert (error.value.key, error.value.offset) == (1, 0)
     with pytest.raises(ft.RecordError, match="key 3"):  # the first of several
-        ft.decode_rows([file], damaged[1:], threads=3)
-    none = ft.decode_rows([file], index[[0, 0]], on_error="skip")
+        dataset.decode(damaged[1:], threads=3)
+    none = dataset.decode(index[[0, 0]], on_error="skip")
     assert none.pixels.shape == (0, 0, 0, 3)
     assert [position for position, _ in none.failed] == [0, 1]
-    none = ft.decode_rows([file], index[[1, 3]], size=(3, 3), on_error="skip")
+    none = dataset.decode(index[[1, 3]], size=(3, 3), on_error="skip")
     assert none.pixels.shape == (0, 3, 3, 3)
 
 
@@ -416,8 +414,8 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 def test_one_odd_image_in_front_costs_only_itself(tmp_path: Path) -> None:
     good = [jpeg(picture(8, 6, seed=seed)) for seed in range(3)]
     path = write(tmp_path / "a.rec", [jpeg(picture(6, 8)), *good])
-    file, index = ft.RecordFile(path), ft.index_rec(path, cache=False)
-    decoded = ft.decode_rows([file], index, on_error="skip")
+    dataset = ft.Dataset(path, cache=False)
+    decoded = dataset.decode(dataset.index, on_error="skip")
     assert np.array_equal(decoded.pixels, ft.decode_images(good))
     [(position, error)] = decoded.failed
     assert position == 0

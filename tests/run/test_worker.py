@@ -54,10 +54,10 @@ def test_an_error_comes_in_its_turn_and_ends_the_items(depth: int) -> None:
 
 def test_leaving_the_block_ends_a_call_that_takes_long(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(50, 20))
-    rows = ft.index_rec(rec)
-    rows = rows.select(rows.columns).sample(400_000, with_replacement=True, seed=1)  # takes seconds
+    dataset = ft.Dataset(rec)
+    rows = dataset.index.sample(400_000, with_replacement=True, seed=1)  # takes seconds
     with Worker("test") as worker:
-        decoding = worker.submit(ft.decode_rows, [ft.RecordFile(rec)], rows)
+        decoding = worker.submit(dataset.decode, rows)
         time.sleep(0.2)
         started = time.monotonic()
     assert time.monotonic() - started < 1

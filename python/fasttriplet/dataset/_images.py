@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._checks import image_size, one_of, thread_count
-from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.dataset._options import OnError
 from fasttriplet.errors import RecordError
 
-OnError = Literal["raise", "skip"]
+if TYPE_CHECKING:
+    import polars as pl
+
+Layout = Literal["NHWC", "NCHW"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What :func:`decode_rows` made of the rows of an index.
+    """What :meth:`fasttriplet.Dataset.decode` made of some images.
 
     Attributes
     ----------
@@ -38,6 +40,93 @@ class Decoded:
         """Positions of the rows in `pixels`: (B,) int64."""
         bad = [position for position, _ in self.failed]
         return np.delete(np.arange(len(self.pixels) + len(bad)), bad)
+
+
+class Places(NamedTuple):
+    """Where the records of some images lie; the arrays have one entry per image.
+
+    Without `lengths` less can be read ahead; without `files` there is only one file.
+    """
+
+    keys: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None = None
+    files: NDArray[np.uint32] | None = None
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> Places:
+        """Read the columns of an index.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing.
+        """
+        if missing := [name for name in ("key", "offset") if name not in rows.columns]:
+            raise ValueError(
+                f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there"
+            )
+
+        def column(name: str, dtype: type[Any]) -> NDArray[Any] | None:
+            return np.ascontiguousarray(rows[name].to_numpy(), dtype) if name in rows.columns else None
+
+        keys, offsets = column("key", np.int64), column("offset", np.int64)
+        assert keys is not None and offsets is not None
+        return cls(keys, offsets, column("length", np.int64), column("file", np.uint32))
+
+
+def decode_records(
+    files: Sequence[_core.RecordFile],
+    places: Places,
+    *,
+    size: tuple[int, int] | None = None,
+    layout: Layout = "NHWC",
+    threads: int | None = None,
+    on_error: OnError = "raise",
+) -> tuple[NDArray[Any], list[tuple[int, RecordError]]]:
+    """Decode the images of records, in the order in which they are stored.
+
+    This is what every reader of records calls.
+
+    Parameters
+    ----------
+    files : sequence of _core.RecordFile
+    places : Places
+        Where the B records lie.
+    size, threads, on_error
+        See :meth:`fasttriplet.Dataset.decode`.
+    layout : {"NHWC", "NCHW"}, default "NHWC"
+        (B, H, W, 3) uint8, or (B, 3, H, W) float32.
+
+    Returns
+    -------
+    pixels : array
+        Images that could be decoded.
+    failed : list of (int, RecordError)
+        Positions of the others, and why.
+    """
+    one_of("on_error", on_error, get_args(OnError))
+    one_of("layout", layout, get_args(Layout))
+    if places.files is None and len(files) != 1:
+        raise ValueError(
+            f"rows: {len(files)} files were given, and no column 'file' says in which of them a row lies"
+        )
+    pixels, kept, failed = _core.decode_rows(
+        list(files),
+        places,
+        size=None if size is None else image_size(size),
+        skip=on_error == "skip",
+        planes=layout == "NCHW",
+        threads=thread_count(threads),
+    )
+    return pixels[:kept], failed
+
+
+def size_of_records(
+    files: Sequence[_core.RecordFile], places: Places, *, on_error: OnError, threads: int | None
+) -> tuple[int, int] | None:
+    """The height and width that :func:`decode_records` takes by default; None if no image can be read."""
+    return _core.image_size(list(files), places, usual=on_error == "skip", threads=thread_count(threads))
 
 
 def decode_images(
@@ -82,91 +171,6 @@ def decode_images(
     threads = thread_count(threads)
     pixels, _, _ = _core.decode_images(listed, size=size, skip=False, threads=threads)
     return pixels
-
-
-def decode_rows(
-    files: Sequence[RecordFile],
-    rows: pl.DataFrame,
-    *,
-    size: tuple[int, int] | None = None,
-    threads: int | None = None,
-    on_error: OnError = "raise",
-) -> Decoded:
-    """Decode the images that the rows of an index stand for.
-
-    Parameters
-    ----------
-    files : sequence of RecordFile
-        The files that the index was made of, in that order.
-    rows : DataFrame
-        Rows of :func:`fasttriplet.index_rec`, in any order: the columns ``key``, ``offset``, for several
-        files ``file``, and ``length``, without which less can be read ahead. The images are read in the
-        order in which they are stored.
-    size : (int, int), optional
-        Height and width that all images must have. By default those of the first one; with
-        ``on_error="skip"`` those that most of the images have.
-    threads : int, optional
-        By default one for each core.
-    on_error : {"raise", "skip"}
-        What to do about an image that is damaged, of another format or of another size: raise for the
-        first of them, or leave it out and list it in the result.
-
-    Returns
-    -------
-    Decoded
-        Pixels as :func:`decode_images` makes them, and what was left out.
-
-    Raises
-    ------
-    RecordError
-        If an image cannot be decoded and ``on_error="raise"``; the message names the file, the record's
-        key and its byte offset.
-    ValueError
-        If a column is missing or an option is wrong.
-    """
-    one_of("on_error", on_error, get_args(OnError))
-    missing = [name for name in ("key", "offset") if name not in rows.columns]
-    if missing:
-        raise ValueError(f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there")
-    if "file" not in rows.columns and len(files) != 1:
-        raise ValueError(
-            f"rows: {len(files)} files were given, and no column 'file' says in which of them a row lies"
-        )
-    size = None if size is None else image_size(size)
-    threads = thread_count(threads)
-    pixels, kept, failed = _core.decode_rows(
-        [file._file for file in files],  # the handle itself is private to users, not to us
-        _places(rows),
-        size=size,
-        skip=on_error == "skip",
-        planes=False,
-        threads=threads,
-    )
-    return Decoded(pixels[:kept], failed)
-
-
-def size_of_images(
-    files: Sequence[RecordFile], rows: pl.DataFrame, *, on_error: OnError, threads: int | None
-) -> tuple[int, int] | None:
-    """The height and width that :func:`decode_rows` takes by default; None if no image can be read."""
-    usual = on_error == "skip"
-    return _core.image_size([file._file for file in files], _places(rows), usual=usual, threads=threads)
-
-
-def _places(
-    rows: pl.DataFrame,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.uint32] | None]:
-    """Where the images lie."""
-
-    def column(name: str, dtype: type[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(rows[name].to_numpy(), dtype=dtype)
-
-    return (
-        column("key", np.int64),
-        column("offset", np.int64),
-        column("length", np.int64) if "length" in rows.columns else None,
-        column("file", np.uint32) if "file" in rows.columns else None,
-    )
 
 
 def _to_bytes(image: object, position: int) -> bytes:

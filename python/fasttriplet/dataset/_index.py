@@ -137,17 +137,9 @@ def index_rec(
     RecordWarning
         If something in a file is wrong and was worked around; :func:`inspect_rec` lists all.
     """
-    if isinstance(path, (str, os.PathLike)):
-        return _index_one(Path(path), cache, threads)
-    paths = [Path(one) for one in path]
-    if not paths:
-        raise ValueError("path: expected a .rec file or several, got an empty list")
-    _refuse_repeated(paths)
-    frames = []
-    for number, one in enumerate(paths):
-        index = _index_one(one, cache, threads)
-        frames.append(index.with_columns(pl.lit(number, pl.UInt32).alias("file")))
-    return pl.concat(frames)
+    paths, several = paths_of(path)
+    files = [_core.RecordFile(one) for one in paths]
+    return index_files(paths, files, several=several, cache=cache, threads=threads)
 
 
 def inspect_rec(
@@ -173,7 +165,7 @@ def inspect_rec(
         As :func:`index_rec`.
     """
     path = Path(path)
-    index, facts = _load(path, cache, threads)
+    index, facts = _load(path, _core.RecordFile(path), cache, threads)
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -190,7 +182,19 @@ def inspect_rec(
     )
 
 
-def _refuse_repeated(paths: list[Path]) -> None:
+def paths_of(rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[list[Path], bool]:
+    """The ``.rec`` files that a user names, and whether as a sequence.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is given twice.
+    """
+    if isinstance(rec, (str, os.PathLike)):
+        return [Path(rec)], False
+    paths = [Path(one) for one in rec]
+    if not paths:
+        raise ValueError("path: expected a .rec file or several, got an empty list")
     seen: dict[Path, Path] = {}
     for path in paths:
         first = seen.setdefault(path.resolve(), path)
@@ -198,21 +202,34 @@ def _refuse_repeated(paths: list[Path]) -> None:
             raise ValueError(
                 f"path: {path} is given twice (also as {first}); each image would be its own positive"
             )
+    return paths, True
 
 
-def _index_one(path: Path, cache: bool, threads: int | None) -> pl.DataFrame:
-    index, facts = _load(path, cache, threads)
-    for problems in (facts.problems, facts.range_problems):
-        if problems:
-            more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
-            warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
-    return index
+def index_files(
+    paths: Sequence[Path],
+    files: Sequence[_core.RecordFile],
+    *,
+    several: bool,
+    cache: bool,
+    threads: int | None,
+) -> pl.DataFrame:
+    """Index open files as :func:`index_rec` does; of `several` with the column ``file``."""
+    frames = []
+    for number, (path, file) in enumerate(zip(paths, files, strict=True)):
+        index, facts = _load(path, file, cache, threads)
+        for problems in (facts.problems, facts.range_problems):
+            if problems:
+                more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
+                warnings.warn(problems[0] + more, RecordWarning, stacklevel=4)
+        frames.append(index.with_columns(pl.lit(number, pl.UInt32).alias("file")) if several else index)
+    return pl.concat(frames, rechunk=True)
 
 
-def _load(path: Path, cache: bool, threads: int | None) -> tuple[pl.DataFrame, _Facts]:
+def _load(
+    path: Path, file: _core.RecordFile, cache: bool, threads: int | None
+) -> tuple[pl.DataFrame, _Facts]:
     threads = thread_count(threads)
     before_polars()
-    file = _core.RecordFile(path)  # first, for its errors about what the path is
     idx = idx_beside(path)
     if not cache:
         return _build(path, file, idx, threads)

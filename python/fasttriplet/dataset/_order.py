@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import one_of, seed_number, whole_number
+from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._forks import before_polars
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
-
-Boundary = Literal["keep", "split"]
-Tail = Literal["keep", "drop"]
+from fasttriplet.dataset._options import BagOptions, Boundary, Tail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +49,10 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def triplet_seq(
-    index: pl.DataFrame, images_per_identity: int = 5, seed: int = 0, epoch: int = 0
+    index: pl.DataFrame,
+    images_per_identity: int = BagOptions.images_per_identity,
+    seed: int = 0,
+    epoch: int = 0,
 ) -> pl.DataFrame:
     """Order the images for one epoch of mining.
 
@@ -87,7 +87,7 @@ def triplet_seq(
     missing = [name for name in ("key", "label") if name not in index.columns]
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
-    whole_number("images_per_identity", images_per_identity, 1)
+    BagOptions(images_per_identity=images_per_identity)
 
     before_polars()
     state = epoch_seed(seed, epoch)
@@ -111,9 +111,9 @@ def triplet_seq(
 
 def bags(
     seq: pl.DataFrame,
-    bag_size: int = 7200,
-    boundary: Boundary = "keep",
-    tail: Tail = "keep",
+    bag_size: int = BagOptions.bag_size,
+    boundary: Boundary = BagOptions.boundary,
+    tail: Tail = BagOptions.tail,
 ) -> Iterator[Bag]:
     """Cut an epoch's order into bags.
 
@@ -139,9 +139,7 @@ def bags(
     ValueError
         At the first bag: if an option is unknown, or an identity has more images than a bag.
     """
-    whole_number("bag_size", bag_size, 1)
-    one_of("boundary", boundary, get_args(Boundary))
-    one_of("tail", tail, get_args(Tail))
+    BagOptions(bag_size=bag_size, boundary=boundary, tail=tail)
     ends = _run_ends(seq) if boundary == "keep" else None
     number = start = 0
     while start < seq.height:

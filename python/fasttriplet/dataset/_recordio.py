@@ -11,16 +11,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, SupportsIndex, get_args, overload
+from typing import Any, Literal, NamedTuple, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import one_of, thread_count
+from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.errors import RecordWarning
-
-Layout = Literal["NHWC", "NCHW"]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -202,12 +200,8 @@ class RecordFile:
         ValueError
             If `keys` is no list of integers, or `layout` is unknown.
         """
-        one_of("layout", layout, get_args(Layout))
-        rows = (_keys(keys), self.offsets(keys), None, None)
-        planes, threads = layout == "NCHW", thread_count(threads)
-        pixels, _, _ = _core.decode_rows(
-            [self._file], rows, size=None, skip=False, planes=planes, threads=threads
-        )
+        places = Places(_keys(keys), self.offsets(keys))
+        pixels, _ = decode_records([self._file], places, layout=layout, threads=threads)
         return pixels
 
     def offsets(self, keys: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:

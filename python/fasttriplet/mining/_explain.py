@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.mining._mine import Band, MiningStats, Pairs, mine
+from fasttriplet.mining._mine import MiningStats, mine_rows
+from fasttriplet.mining._options import MiningOptions
 
 # Embeddings have collapsed if no squared distance is above this share of their mean squared norm.
 _COLLAPSED = 1e-6
@@ -15,12 +19,8 @@ def why_no_triplets(  # noqa: PLR0911
     embeddings: NDArray[np.float32],
     labels: NDArray[np.int64],
     stats: MiningStats,
+    options: MiningOptions,
     *,
-    margin: float,
-    band: Band,
-    pairs: Pairs,
-    max_ap: float | None,
-    normalize: bool,
     threads: int | None = None,
 ) -> str:
     """Explain in a sentence or two why mining these rows with these options found nothing.
@@ -30,14 +30,16 @@ def why_no_triplets(  # noqa: PLR0911
     embeddings : (N, D) float32
     labels : (N,) int64
     stats : MiningStats
-        Of the call that found nothing.
-    margin, band, pairs, max_ap, normalize, threads
-        As given to :func:`fasttriplet.mine`.
+        Counts of the call that found nothing.
+    options : MiningOptions
+        Its options.
+    threads : int, optional
+        One per core by default.
 
     Returns
     -------
     str
-        The cause, with the numbers that show it, and what to change.
+        The cause, with the numbers that show it on the scale of the metric, and what to change.
     """
     sizes = np.unique(labels, return_counts=True)[1]
     if len(sizes) == 0:
@@ -52,33 +54,29 @@ def why_no_triplets(  # noqa: PLR0911
             f"each of the {len(sizes)} identities has one image, so there is no positive: "
             "raise images_per_identity, or check the labels"
         )
-    nearest = mine(
-        embeddings,
-        labels,
-        band="any",
-        pick="hardest",
-        pairs=pairs,
-        margin=margin,
-        normalize=normalize,
+    nearest = mine_rows(
+        replace(options, band="any", pick="hardest", negatives_per_pair=1, max_ap=None),
+        (embeddings, labels, None),
+        seed=0,
         threads=threads,
     )
     d_ap, d_an = nearest.d_ap, nearest.d_an
-    farthest = max(d_ap.max(), d_an.max())
-    scale = 1.0 if normalize else float(np.square(embeddings, dtype=np.float64).sum(axis=1).mean())
-    if farthest <= _COLLAPSED * scale:
+    farthest = float(max(d_ap.max(), d_an.max()))
+    if farthest <= _collapsed(embeddings, options):
         return (
-            f"the embeddings are all but equal (no squared distance above {farthest:.2g}): "
+            f"the embeddings are all but equal (no {options.scale} distance above {farthest:.2g}): "
             "the network has collapsed or its input is constant"
         )
     if stats.pairs == 0 and stats.pairs_over_max_ap:
         return (
-            f"all {stats.pairs_over_max_ap} pairs are over max_ap={max_ap} "
+            f"all {stats.pairs_over_max_ap} pairs are over max_ap={options.max_ap} "
             f"(the nearest pair has d_ap={d_ap.min():.4g}): raise max_ap or leave it out"
         )
-    reach = {"semihard": margin, "violating": margin, "hard": 0.0}.get(band, np.inf)
+    margin = options.margin
+    reach = {"semihard": margin, "violating": margin, "hard": 0.0}.get(options.band, np.inf)
     gap = d_an - d_ap
     if gap.min() >= reach:
-        limit = "d_ap" if band == "hard" else f"d_ap + margin ({margin})"
+        limit = "d_ap" if options.band == "hard" else f"d_ap + margin ({margin})"
         return (
             f"no negative is nearer than {limit}: for the closest of {len(gap)} pairs d_an - d_ap is "
             f"{gap.min():.4g}, at the median {np.median(gap):.4g}. The embeddings separate these identities; "
@@ -88,3 +86,11 @@ def why_no_triplets(  # noqa: PLR0911
         f"no negative lies strictly between d_ap and d_ap + margin ({margin}): the nearest negatives are at "
         f"d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Raise the margin, or mine band='violating'"
     )
+
+
+def _collapsed(embeddings: NDArray[np.float32], options: MiningOptions) -> float:
+    """The largest distance of collapsed embeddings, on the scale of the metric."""
+    squared = _COLLAPSED
+    if not options.normalize:
+        squared *= float(np.square(embeddings, dtype=np.float64).sum(axis=1).mean())
+    return {"sqeuclidean": squared, "euclidean": math.sqrt(squared), "cosine": squared / 2}[options.metric]

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import one_of, rows_not_finite, seed_number, thread_count, whole_number
-
-Band = Literal["semihard", "violating", "hard", "any"]
-Pick = Literal["random", "hardest", "all"]
-Pairs = Literal["unordered", "ordered", "hardest", "easiest"]
-Metric = Literal["sqeuclidean", "euclidean", "cosine"]
+from fasttriplet._checks import rows_not_finite, seed_number, thread_count
+from fasttriplet._options import shows
+from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +96,18 @@ class Triplets:
         )
 
 
+@shows(MiningOptions)
 def mine(
     embeddings: ArrayLike,
     labels: ArrayLike,
     *,
-    margin: float = 0.3,
-    band: Band = "semihard",
-    pick: Pick = "random",
-    negatives_per_pair: int = 1,
-    pairs: Pairs = "unordered",
-    max_ap: float | None = None,
-    metric: Metric = "sqeuclidean",
-    normalize: bool = True,
     references: ArrayLike | None = None,
     reference_labels: ArrayLike | None = None,
     ids: ArrayLike | None = None,
     reference_ids: ArrayLike | None = None,
     seed: int = 0,
     threads: int | None = None,
+    **options: Unpack[MiningKeywords],
 ) -> Triplets:
     """Pick triplets (anchor, positive, negative) exactly.
 
@@ -193,28 +183,37 @@ def mine(
     >>> anchor, positive, negative
     (array([0]), array([1]), array([2]))
     """
+    return mine_rows(
+        MiningOptions.of("mine", options),
+        (embeddings, labels, ids),
+        (references, reference_labels, reference_ids),
+        seed=seed,
+        threads=threads,
+    )
+
+
+def mine_rows(
+    options: MiningOptions,
+    rows: tuple[ArrayLike, ArrayLike, ArrayLike | None],
+    references: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None] = (None, None, None),
+    *,
+    seed: int,
+    threads: int | None,
+) -> Triplets:
+    """Do what :func:`mine` does, with the options in one object; each set is (embeddings, labels, ids)."""
     started = time.perf_counter()
-    one_of("band", band, get_args(Band))
-    one_of("pick", pick, get_args(Pick))
-    one_of("pairs", pairs, get_args(Pairs))
-    one_of("metric", metric, get_args(Metric))
-    one_of("normalize", normalize, (False, True))
-    if metric == "cosine" and not normalize:
-        raise ValueError("metric='cosine' compares directions: it needs normalize=True")
-    anchors, candidates = _sets((embeddings, labels, ids), (references, reference_labels, reference_ids))
+    anchors, candidates = _sets(rows, references)
     anchor, positive, negative, d_ap, d_an, counts = _core.mine(
         anchors,
         candidates,
-        metric=metric,
-        band=band,
-        pick=pick,
-        negatives_per_pair=min(
-            whole_number("negatives_per_pair", negatives_per_pair, 1), max(1, len((candidates or anchors)[0]))
-        ),
-        pairs=pairs,
-        margin=_not_negative("margin", margin),
-        max_ap=None if max_ap is None else _not_negative("max_ap", max_ap),
-        normalize=normalize,
+        metric=options.metric,
+        band=options.band,
+        pick=options.pick,
+        negatives_per_pair=min(int(options.negatives_per_pair), max(1, len((candidates or anchors)[0]))),
+        pairs=options.pairs,
+        margin=float(options.margin),
+        max_ap=None if options.max_ap is None else float(options.max_ap),
+        normalize=bool(options.normalize),
         seed=seed_number(seed),
         threads=thread_count(threads),
     )
@@ -334,14 +333,3 @@ def _ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
     if ids.dtype == np.uint64 and count and ids.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name} must be below 2**63")
     return ids.astype(np.int64)  # a copy, as of the labels
-
-
-def _not_negative(name: str, value: float) -> float:
-    if (
-        isinstance(value, (int, float, np.integer, np.floating))
-        and not isinstance(value, bool)
-        and value >= 0
-    ):
-        with contextlib.suppress(OverflowError):  # an int beyond all floats
-            return float(value)
-    raise ValueError(f"{name} must be a number >= 0, not {value!r}")

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import count
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._checks import whole_number
+from fasttriplet._checks import batch_of_triplets, whole_number
+from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment, assemble
+from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._ids import image_ids
-from fasttriplet.dataset._images import OnError
-from fasttriplet.dataset._order import Boundary, Tail, epoch_seed
+from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
-from fasttriplet.mining._mine import Band, Pairs, Pick
-from fasttriplet.run._stages import NICE, PART, Images, Line, Mined, Part
+from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
+from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages, positions_of
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
+
+# Options that a feed's batches do not depend on.
+_WITHOUT_EFFECT = {*ResourceOptions.names(), "on_error"}
 
 # Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
 # is late.
@@ -66,8 +69,8 @@ class Feed:
 
     Parameters
     ----------
-    rec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset.
+    rec : path, sequence of paths, or Dataset
+        The ``.rec`` file, several that are shards of one dataset, or a :class:`fasttriplet.Dataset`.
     model : Embedder or str
         The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
         in the thread that iterates, between two batches.
@@ -77,21 +80,23 @@ class Feed:
         How many equal slices a batch has, each ``[anchors | positives | negatives]`` of its own triplets: for
         a training that cuts batches for its devices.
     augment : Augment, optional
-        Random changes of the images of batches, another one in each epoch. Those that are embedded for mining
-        are not changed. By default none.
+        Random changes of the images of batches, different in each epoch. Images that are embedded for mining
+        are not changed. By default there are none.
     epochs : int or None, default 1
         Passes over the dataset; None for no end.
     first_epoch : int, default 0
-        The number of the first pass, which decides its order, picks and augmentation: to go on with a
-        training.
+        Number of the first pass, which decides its order, picks and augmentation: to continue a training.
+    state : dict, optional
+        What :meth:`state_dict` of a feed with the same arguments gave: continue after the batch that it had
+        handed out last.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     tail : {"keep", "drop"}, default "keep"
-        What is done with what does not fill a bag or a batch. ``"keep"``: the last bag of an epoch is
-        smaller, left over triplets go into the next batch, and the very last batch is smaller. ``"drop"``:
-        neither is used, as in InsightFace.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, normalize
-        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin`` on squared L2.
+        What to do with images that do not fill a bag and triplets that do not fill a batch. ``"keep"``: the
+        last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
+        smaller. ``"drop"``: neither is used, as in InsightFace.
     on_error, seed, threads
         See :func:`fasttriplet.mine_rec`.
     prefetch : int, default 1
@@ -99,10 +104,7 @@ class Feed:
     memory : int, optional
         Most bytes of decoded images to hold, ahead and in use, by default ``prefetch + 1`` bags: a bag of
         7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead. Batches come on top,
-        four at most, each of 150 kB an image of 112 x 112.
-    state : dict, optional
-        What :meth:`state_dict` of a feed with the same arguments gave: go on behind the batch that it had
-        handed out last.
+        four at most, each of 150 kB per image of 112 x 112.
 
     Attributes
     ----------
@@ -132,9 +134,10 @@ class Feed:
     ...         train_on(batch.images, batch.labels)
     """
 
+    @shows(RunOptions)
     def __init__(
         self,
-        rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        rec: Rec | Dataset,
         *,
         model: Embedder | str,
         batch_size: int = 60,
@@ -142,101 +145,48 @@ class Feed:
         augment: Augment | None = None,
         epochs: int | None = 1,
         first_epoch: int = 0,
-        images_per_identity: int = 5,
-        bag_size: int = 7200,
-        boundary: Boundary = "keep",
-        tail: Tail = "keep",
-        margin: float = 0.3,
-        band: Band = "semihard",
-        pick: Pick = "random",
-        negatives_per_pair: int = 1,
-        pairs: Pairs = "unordered",
-        max_ap: float | None = None,
-        normalize: bool = True,
-        on_error: OnError = "raise",
-        seed: int = 0,
-        threads: int | None = None,
-        prefetch: int = 1,
-        memory: int | None = None,
         state: Mapping[str, Any] | None = None,
+        **options: Unpack[RunKeywords],
     ) -> None:
+        self._options = chosen = RunOptions.of("Feed", options)
         whole_number("devices", devices, 1)
-        if whole_number("batch_size", batch_size, 3) % (3 * devices):
-            each = "" if devices == 1 else f" for each of {devices} devices"
-            raise ValueError(
-                f"batch_size must be a multiple of 3 (anchors, positives and negatives){each}, not "
-                f"{batch_size}"
-            )
-        whole_number("first_epoch", first_epoch, 0)
-        if epochs is not None:
-            whole_number("epochs", epochs, 1)
+        self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
+        self._devices = devices
+        self._first_epoch = whole_number("first_epoch", first_epoch, 0)
+        self._epochs = None if epochs is None else whole_number("epochs", epochs, 1)
         if augment is not None and not isinstance(augment, Augment):
             raise ValueError(f"augment must be an Augment, not {augment!r}")
-        self._line = Line(
-            rec,
-            model,
-            images_per_identity=images_per_identity,
-            bag_size=bag_size,
-            boundary=boundary,
-            tail=tail,
-            margin=margin,
-            band=band,
-            pick=pick,
-            negatives_per_pair=negatives_per_pair,
-            pairs=pairs,
-            max_ap=max_ap,
-            normalize=normalize,
-            on_error=on_error,
-            seed=seed,
-            threads=threads,
-            prefetch=prefetch,
-            memory=memory,
-            for_training=True,
-        )
-        self._triplets_per_batch = batch_size // 3
         self._augment = augment
-        self._devices = devices
-        self._epochs, self._first_epoch = epochs, first_epoch
-        self._tail = tail
-        self._seed = seed
-        self._line.open()
-        self._line.depth(self._line.largest_bag)  # an error now, not when the training starts
+        self._stages = Stages(rec, model, chosen, for_training=True)
+        self._stages.open()
+        self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
+        # What decides the batches.
         self._arguments = {
+            "dataset": self._stages.dataset.fingerprint,
             "batch_size": batch_size,
             "devices": devices,
             "augment": None if augment is None else asdict(augment),
-            "images_per_identity": images_per_identity,
-            "bag_size": bag_size,
-            "boundary": boundary,
-            "tail": tail,
-            "margin": margin,
-            "band": band,
-            "pick": pick,
-            "negatives_per_pair": negatives_per_pair,
-            "pairs": pairs,
-            "max_ap": max_ap,
-            "normalize": normalize,
-            "seed": seed,
+            **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
         }
         self._start = _Place(first_epoch, 0)
         if state is not None:
-            self._start = _Place.of(state, {"dataset": self._line.fingerprint(), **self._arguments})
-        self._next = (self._start.epoch, self._start.bag)  # of the bags behind the last batch, the first
-        self._left: list[_Chosen] | None = None  # triplets behind the last batch
+            self._start = _Place.of(state, self._arguments)
+        self._next_bag = (self._start.epoch, self._start.bag)  # the first that no batch so far is from
+        self._pending: list[_ImageTriplets] | None = None  # mined, and not yet handed out
         self._batches = self._run()
 
     @property
     def summary(self) -> Summary:
         """What was done so far."""
-        return self._line.summary
+        return self._stages.summary
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images."""
-        return self._line.image_size
+        return self._stages.image_size
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to go on behind the batch that was handed out last.
+        """What is needed to continue after the batch that was handed out last.
 
         A feed that gets it as `state` hands out the batches that this one would have handed out, if the
         model embeds as it would have: the model's own state is to be saved at the same moment.
@@ -247,9 +197,9 @@ class Feed:
             Numbers, texts and one array: ``triplets``, (T, 3) int64, ids of what was mined and is still to be
             handed out.
         """
-        place = self._start if self._left is None else _Place.behind(*self._next, self._left)
-        arguments = {"dataset": self._line.fingerprint(), **self._arguments}
-        return {"arguments": arguments, **asdict(place)}
+        pending = self._pending
+        place = self._start if pending is None else _Place.after(*self._next_bag, pending)
+        return {"arguments": self._arguments, **asdict(place)}
 
     def __iter__(self) -> Self:
         return self
@@ -279,39 +229,41 @@ class Feed:
         self.close()
 
     def _run(self) -> Generator[TripletBatch, None, None]:
-        line, size, start = self._line, self._triplets_per_batch, self._start
-        carried: _Chosen | None = None
-        # A feed stops behind a batch, so bags that lie behind have given triplets.
+        stages, size, start = self._stages, self._triplets_per_batch, self._start
+        carried: _ImageTriplets | None = None
+        drop = self._options.tail == "drop"
+        drop = self._options.tail == "drop"
+        # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
-        after = start.epoch, start.bag
+        next_bag = start.epoch, start.bag
         with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
-            depth = line.depth(line.largest_bag)
+            depth = stages.depth(stages.largest_bag)
             if len(start.triplets):
-                batches, carried = self._again(start).cut(size, None)
-                yield from self._hand_out(assembler, batches, carried, after)
+                batches, carried = self._restored(start).cut(size, None)
+                yield from self._hand_out(assembler, batches, carried, next_bag)
                 del batches
-            for part, images in Ahead(decoder, self._parts(), depth, line.waiting_for_images):
+            for part, images in Ahead(decoder, self._parts(), depth, stages.waiting_for_images):
                 if part.epoch != epoch:
                     if not gained_in_epoch:
                         break
                     epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
-                assert images is not None  # a line for training decodes them whatever the model
+                assert images is not None  # stages for training decode them whatever the model
                 mined = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
-                chosen = _Chosen.of(mined, images)
-                del images  # only `chosen` holds them now, and not while waiting for the next ones
-                mined_in_epoch += len(chosen)
-                batches, carried = chosen.cut(size, carried)
-                gained_in_epoch += size * len(batches) if self._tail == "drop" else len(chosen)
-                if self._tail == "drop":
+                found = _ImageTriplets.of(mined, images)
+                del images  # only `found` holds them now, and not while waiting for the next ones
+                mined_in_epoch += len(found)
+                batches, carried = found.cut(size, carried)
+                gained_in_epoch += size * len(batches) if drop else len(found)
+                if drop:
                     carried = None
-                del chosen
-                after = epoch, part.bag.number + 1
-                yield from self._hand_out(assembler, batches, carried, after)
+                del found
+                next_bag = epoch, part.bag.number + 1
+                yield from self._hand_out(assembler, batches, carried, next_bag)
                 del batches
             # Without an end all batches are full, as a network may be bound to their size.
             if carried is not None and (gained_in_epoch or self._epochs is not None):
-                yield from self._hand_out(assembler, [carried], None, after)
+                yield from self._hand_out(assembler, [carried], None, next_bag)
             if not gained_in_epoch:
                 raise self._nothing(mined_in_epoch, why)
 
@@ -321,14 +273,16 @@ class Feed:
                 f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
                 f"batch_size, raise bag_size, or use tail='keep'"
             )
-        return self._line.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
+        return (
+            self._stages.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
+        )
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
         first, first_bag = self._start.epoch, self._start.bag
         end = self._first_epoch + (self._epochs or 0)
         for epoch in count(first) if self._epochs is None else range(first, end):
             empty = first_bag == 0
-            for part in self._line.parts(epoch, first_bag=first_bag):
+            for part in self._stages.parts(epoch, first_bag=first_bag):
                 empty = False
                 yield part
                 del part
@@ -336,49 +290,52 @@ class Feed:
                 return
             first_bag = 0
 
-    def _again(self, place: _Place) -> _Chosen:
+    def _restored(self, place: _Place) -> _ImageTriplets:
         """Triplets that were mined before, with their images."""
-        rows, images = self._line.again(place.triplets)
-        assert images is not None  # a line for training decodes them whatever the model
+        rows, images = self._stages.decode_ids(place.triplets)
+        assert images is not None  # stages for training decode them whatever the model
         ids = image_ids(rows)
-        order = np.argsort(ids)
-        positions = order[np.searchsorted(ids, place.triplets, sorter=order)]
+        positions = positions_of(ids, place.triplets)
         labels = rows["label"].to_numpy()
-        return _Chosen(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
+        return _ImageTriplets(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
 
     def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
-        line = self._line
+        stages = self._stages
         embedded = []
         for start in range(0, part.rows.height, PART):
             some = slice(start, start + PART)
-            embedded.append(line.embed(part.rows[some], images[some]))
+            embedded.append(stages.embed(part.rows[some], images[some]))
         embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
-        mined = line.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, beside=False)
-        line.count(mined)
-        line.summary.triplets += len(mined.triplets)
-        return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._seed, part.epoch)))
+        mined = stages.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, overlapped=False)
+        stages.record(mined)
+        stages.summary.triplets += len(mined.triplets)
+        return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch)))
 
     def _hand_out(
-        self, assembler: Worker, batches: list[_Chosen], carried: _Chosen | None, after: tuple[int, int]
+        self,
+        assembler: Worker,
+        batches: list[_ImageTriplets],
+        carried: _ImageTriplets | None,
+        next_bag: tuple[int, int],
     ) -> Generator[TripletBatch, None, None]:
-        summary = self._line.summary
+        summary = self._stages.summary
         waiting = partial(summary.waiting, "assemble")
-        left = [*batches, *([] if carried is None else [carried])]
+        pending = [*batches, *([] if carried is None else [carried])]
         for batch in Ahead(assembler, self._assemble(batches), _BATCHES_AHEAD, waiting):
             summary.batches += 1
-            del left[0]
-            self._next, self._left = after, left
+            del pending[0]
+            self._next_bag, self._pending = next_bag, pending
             with summary.clock("train"):
                 yield batch
             del batch  # not to be held while waiting for the next one
 
-    def _assemble(self, batches: list[_Chosen]) -> Generator[TripletBatch, None, None]:
+    def _assemble(self, batches: list[_ImageTriplets]) -> Generator[TripletBatch, None, None]:
         for chosen in batches:
-            with self._line.summary.clock("assemble", beside=True):
+            with self._stages.summary.clock("assemble", overlapped=True):
                 # For each device all anchors first. The last, smaller batch may not come out even.
                 slices = np.array_split(chosen.rows, self._devices)
                 rows = np.concatenate([triplets.T.ravel() for triplets in slices])
-                ids, seed = chosen.ids[rows], epoch_seed(self._seed, chosen.epoch)
+                ids, seed = chosen.ids[rows], epoch_seed(self._options.seed, chosen.epoch)
                 images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
                 batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
             yield batch
@@ -386,7 +343,7 @@ class Feed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
-    """Behind a batch: the next bag to mine, and triplets (T, 3) of one before it that are to come first."""
+    """The place after a batch: the next bag to mine, and triplets (T, 3) that come before it."""
 
     epoch: int
     bag: int
@@ -395,12 +352,12 @@ class _Place:
     triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @classmethod
-    def behind(cls, epoch: int, bag: int, left: list[_Chosen]) -> _Place:
-        """Where there are only these triplets before the next bag."""
-        if not left:
+    def after(cls, epoch: int, bag: int, pending: list[_ImageTriplets]) -> _Place:
+        """The place with these triplets left before the next bag."""
+        if not pending:
             return cls(epoch, bag)
-        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in left])
-        return cls(epoch, bag, left[-1].epoch, left[-1].bag, ids)
+        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in pending])
+        return cls(epoch, bag, pending[-1].epoch, pending[-1].bag, ids)
 
     @classmethod
     def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
@@ -408,8 +365,9 @@ class _Place:
         names = [place.name for place in fields(cls)]
         if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
             raise ValueError("state must be what state_dict() of a Feed gave")
+        defaults = asdict(RunOptions())  # for a state from before there was an option
         for name, value in arguments.items():
-            before = state["arguments"].get(name)
+            before = state["arguments"].get(name, defaults.get(name))
             if before != value and name == "dataset":
                 raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
             if before != value:
@@ -422,7 +380,7 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Chosen:
+class _ImageTriplets:
     """Triplets of some decoded images: `rows` is (T, 3), the other arrays have one entry for each image."""
 
     epoch: int  # of the last triplet
@@ -433,7 +391,7 @@ class _Chosen:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _Chosen:
+    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _ImageTriplets:
         """The triplets of a bag."""
         return cls(
             mined.epoch,
@@ -447,12 +405,12 @@ class _Chosen:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, some: slice) -> _Chosen:
+    def __getitem__(self, some: slice) -> _ImageTriplets:
         """Some of the triplets, of the same images."""
         return replace(self, rows=self.rows[some])
 
-    def alone(self) -> _Chosen:
-        """The same triplets with copies of their images, so that the others can be let go."""
+    def compact(self) -> _ImageTriplets:
+        """The same triplets with copies of their images, so that all other images can be freed."""
         at, rows = np.unique(self.rows, return_inverse=True)
         return replace(
             self,
@@ -462,11 +420,11 @@ class _Chosen:
             rows=rows.reshape(self.rows.shape),
         )
 
-    def and_then(self, other: _Chosen) -> _Chosen:
-        """These triplets and then the other's, with copies of their images."""
-        first, second = self.alone(), other.alone()
+    def followed_by(self, other: _ImageTriplets) -> _ImageTriplets:
+        """These triplets, then those of `other`, with copies of their images."""
+        first, second = self.compact(), other.compact()
         last = second if len(second) else first
-        return _Chosen(
+        return _ImageTriplets(
             last.epoch,
             last.bag,
             np.concatenate([first.pixels, second.pixels]),
@@ -475,15 +433,17 @@ class _Chosen:
             np.concatenate([first.rows, second.rows + len(first.pixels)]),
         )
 
-    def cut(self, size: int, carried: _Chosen | None) -> tuple[list[_Chosen], _Chosen | None]:
+    def cut(
+        self, size: int, carried: _ImageTriplets | None
+    ) -> tuple[list[_ImageTriplets], _ImageTriplets | None]:
         """Full batches of `size` triplets, first of those that were carried here, and what is left."""
         batches, start = [], 0
         if carried is not None:
             start = size - len(carried)
-            first = carried.and_then(self[:start])
+            first = carried.followed_by(self[:start])
             if len(first) < size:
                 return [], first
             batches.append(first)
         batches += [self[at : at + size] for at in range(start, len(self) - size + 1, size)]
         left = self[start + (len(self) - start) // size * size :]
-        return batches, left.alone() if len(left) else None
+        return batches, left.compact() if len(left) else None

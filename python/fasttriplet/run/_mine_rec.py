@@ -1,25 +1,26 @@
-"""The whole line, from ``.rec`` files to triplets, bag by bag."""
+"""All stages of a run, from ``.rec`` files to a table of triplets, bag by bag."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
-from fasttriplet.dataset._images import OnError
+from fasttriplet._options import shows
+from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._index_cache import cache_path
-from fasttriplet.dataset._order import Boundary, Tail
 from fasttriplet.embedders import Embedder
-from fasttriplet.mining._mine import Band, Pairs, Pick
+from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, open_sink
-from fasttriplet.run._stages import NICE, Images, Line, Mined, Part
+from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
 from fasttriplet.run._worker import Ahead, Worker
 
@@ -33,7 +34,7 @@ class MineResult:
     triplets : pl.LazyFrame
         One row per triplet: ``epoch, bag, anchor_key, positive_key, negative_key, anchor_label,
         negative_label, d_ap, d_an``, and for several files ``anchor_file, positive_file, negative_file``.
-        Distances are squared L2.
+        Distances are on the scale of the metric, by default squared L2.
     summary : Summary
     """
 
@@ -41,30 +42,16 @@ class MineResult:
     summary: Summary
 
 
+@shows(RunOptions)
 def mine_rec(
-    rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    rec: Rec | Dataset,
     *,
     model: str | Embedder = "pixels",
     out: str | os.PathLike[str] | None = None,
-    images_per_identity: int = 5,
-    bag_size: int = 7200,
-    boundary: Boundary = "keep",
-    tail: Tail = "keep",
     epochs: int = 1,
-    margin: float = 0.3,
-    band: Band = "semihard",
-    pick: Pick = "random",
-    negatives_per_pair: int = 1,
-    pairs: Pairs = "unordered",
-    max_ap: float | None = None,
-    normalize: bool = True,
     max_triplets: int | None = None,
-    on_error: OnError = "raise",
-    seed: int = 0,
-    threads: int | None = None,
-    prefetch: int = 1,
-    memory: int | None = None,
     progress: Callable[[Progress], object] | None = None,
+    **options: Unpack[RunKeywords],
 ) -> MineResult:
     """Mine the triplets of a dataset: index, order, decode, embed and mine, bag by bag.
 
@@ -73,39 +60,40 @@ def mine_rec(
 
     Parameters
     ----------
-    rec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset.
+    rec : path, sequence of paths, or Dataset
+        The ``.rec`` file, several that are shards of one dataset, or a :class:`fasttriplet.Dataset`.
     model : str or Embedder, default "pixels"
         What turns images into embeddings: an embedder, or a spec for :func:`fasttriplet.load_embedder`.
         The default is a baseline that needs no model.
     out : path, optional
         A parquet file for the triplets, written bag by bag under another name and renamed at the end.
         Without it the triplets are kept in memory.
-    images_per_identity, bag_size, boundary, tail
-        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     epochs : int, default 1
         Passes over the dataset, each in another order and with other picks.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, normalize
-        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin`` on squared L2.
     max_triplets : int, optional
-        Stop when there are as many.
+        Stop when this many are found.
+    progress : callable, optional
+        Called with a :class:`Progress` every thousand images and after each bag.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+        See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
+    images_per_identity, bag_size, boundary, tail
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     on_error : {"raise", "skip"}, default "raise"
-        What to do about an image that cannot be read or decoded, or is of another size than the others:
+        What to do about an image that cannot be read or decoded, or is of another size than the rest:
         end the run, or leave the image out and list it in the summary. The size is that of the first
         image, with ``"skip"`` the most frequent one of the first bag.
     seed : int, default 0
-        Of the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with the keys as
-        ids (of several files: key + file * 2**48), so that a bag can be mined again by hand.
+        Seed for the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with
+        :attr:`Dataset.ids <fasttriplet.Dataset>`, so that a bag can be mined again by hand.
     threads : int, optional
-        For decoding and mining, each; by default one for each core. A network's own threads are not counted.
+        Threads that decode and threads that mine; one per core by default. A network's own threads are not
+        counted.
     prefetch : int, default 1
-        How many bags may be decoded ahead of the images that are embedded. With 0 none is: decoding and
-        embedding take turns.
+        How many bags may be decoded ahead of the images that are embedded. With 0, decoding and embedding
+        take turns.
     memory : int, optional
         Most bytes of decoded images to hold, ahead and in use; by default what `prefetch` takes. A bag of
         7,200 images of 112 x 112 has 271 MB.
-    progress : callable, optional
-        Called with a :class:`Progress` every thousand images and after each bag.
 
     Returns
     -------
@@ -125,38 +113,20 @@ def mine_rec(
     ValueError
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
+    chosen = RunOptions.of("mine_rec", options)
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
-    line = Line(
-        rec,
-        model,
-        images_per_identity=images_per_identity,
-        bag_size=bag_size,
-        boundary=boundary,
-        tail=tail,
-        margin=margin,
-        band=band,
-        pick=pick,
-        negatives_per_pair=negatives_per_pair,
-        pairs=pairs,
-        max_ap=max_ap,
-        normalize=normalize,
-        on_error=on_error,
-        seed=seed,
-        threads=threads,
-        prefetch=prefetch,
-        memory=memory,
-    )
-    summary = line.summary
+    stages = Stages(rec, model, chosen)
+    summary = stages.summary
     target = None if out is None else Path(out)
     if target is not None:
-        _refuse_to_replace(line.paths, target)
+        _refuse_to_replace(stages.paths, target)
     with open_sink(target) as sink:
-        line.open()
-        _Run(line, sink, epochs, max_triplets, progress or (lambda _: None)).through()
+        stages.open()
+        _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
         if summary.triplets == 0:
-            raise line.no_triplets()
+            raise stages.no_triplets()
         with summary.clock("write"):
             summary.measure(sink.join())  # before others can replace the file
             triplets = sink.publish()
@@ -178,55 +148,55 @@ def _refuse_to_replace(files: list[Path], target: Path) -> None:
 class _Run:
     """While a part is embedded, the next ones are decoded, and the bag before is mined."""
 
-    line: Line
+    stages: Stages
     sink: Sink
     epochs: int
     max_triplets: int | None
-    tell: Callable[[Progress], object]
+    progress: Callable[[Progress], object]
     embedded: int = 0  # images
 
     def through(self) -> None:
         """Take all bags through."""
-        line = self.line
-        step = line.part_size
-        depth = line.depth(step)
+        stages = self.stages
+        step = stages.part_size
+        depth = stages.depth(step)
         of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
         mining: Future[Mined] | None = None
         with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
-            for part, images in Ahead(decoder, self._parts(step), depth, line.waiting_for_images):
+            for part, images in Ahead(decoder, self._parts(step), depth, stages.waiting_for_images):
                 if part.rows.height:
-                    of_bag.append((part.rows, line.embed(part.rows, images)))
+                    of_bag.append((part.rows, stages.embed(part.rows, images)))
                     self.embedded += part.rows.height
                 del images  # not to be held while waiting for the next
                 if mining is not None and (part.last or mining.done()):
                     self._take(miner, mining)
                     mining = None
-                self._tell(part)
-                if line.summary.stopped_at_max_triplets:
+                self._report(part)
+                if stages.summary.stopped_at_max_triplets:
                     return
                 if part.last:
                     mining = miner.submit(self._mine, part, of_bag)
                     of_bag = []
             if mining is not None:
                 self._take(miner, mining)
-                self._tell(part)
+                self._report(part)
 
     def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
         for epoch in range(self.epochs):
-            yield from self.line.parts(epoch, step)
+            yield from self.stages.parts(epoch, step)
 
     def _mine(self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]) -> Mined:
         rows = pl.concat([rows for rows, _ in of_bag]) if of_bag else part.bag.rows.clear()
         embeddings = [some for _, some in of_bag]
         joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), dtype=np.float32)
-        explain = self.line.summary.why_no_triplets is None
-        return self.line.mine(part.epoch, part.bag, rows, joined, explain=explain, beside=True)
+        explain = self.stages.summary.why_no_triplets is None
+        return self.stages.mine(part.epoch, part.bag, rows, joined, explain=explain, overlapped=True)
 
     def _take(self, miner: Worker, mining: Future[Mined]) -> None:
-        summary = self.line.summary
+        summary = self.stages.summary
         with summary.waiting("mine"):
             mined = miner.result(mining)
-        self.line.count(mined)
+        self.stages.record(mined)
         found = _frame(mined)
         if self.max_triplets is not None:
             found = found.head(self.max_triplets - summary.triplets)
@@ -235,8 +205,8 @@ class _Run:
         with summary.clock("write"):
             self.sink.append(found)
 
-    def _tell(self, part: Part) -> None:
-        self.tell(
+    def _report(self, part: Part) -> None:
+        self.progress(
             Progress(
                 part.epoch + 1,
                 self.epochs,
@@ -244,7 +214,7 @@ class _Run:
                 part.bags,
                 self.embedded,
                 self.epochs * part.images_of_epoch,
-                self.line.summary.triplets,
+                self.stages.summary.triplets,
             )
         )
 

@@ -1,33 +1,28 @@
-"""What mining to a file and feeding a training have in common: a dataset on its way to triplets."""
+"""The stages of a run, one after the other: from a dataset to the triplets of each bag."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import one_of, whole_number
+from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._ids import image_ids
-from fasttriplet.dataset._images import OnError, decode_rows, size_of_images
-from fasttriplet.dataset._index import index_rec
-from fasttriplet.dataset._order import Bag, Boundary, Tail, bags, epoch_seed, triplet_seq
-from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.dataset._index import paths_of
+from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.mining._explain import why_no_triplets
-from fasttriplet.mining._mine import Band, Pairs, Pick, Triplets, mine
+from fasttriplet.mining._mine import Triplets, mine_rows
+from fasttriplet.run._options import RunOptions
 from fasttriplet.run._summary import Summary
 
-# Images that are decoded, and embedded, at once. A network on a CPU takes ten seconds for so many; a GPU
-# takes 0.1 s, long against what a call costs.
+# Images that are decoded, and embedded, at once. A network on a CPU takes ten seconds for them; a GPU takes
+# 0.1 s, long against what a call costs.
 PART = 1024
 
 # Threads that decode and mine beside the one that feeds the network give way to it: where all cores are busy,
@@ -35,8 +30,6 @@ PART = 1024
 NICE = 5
 
 Images = NDArray[np.uint8] | None
-
-_NO_IMAGES = pl.DataFrame(schema={"key": pl.Int64, "label": pl.Int64})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,11 +41,11 @@ class Part:
     epoch : int
         From 0.
     bag : Bag
-        Where they are from; its rows may hold images that were left out.
+        The bag that they are from; its rows may hold images that were left out.
     bags, images_of_epoch : int
-        How many there are in the epoch.
+        How many bags and images the epoch has.
     rows : pl.DataFrame
-        Rows of the index, one for each image.
+        Rows of the index, one per image.
     last : bool
         Whether it is the bag's last part.
     """
@@ -76,11 +69,11 @@ class Mined:
     rows : pl.DataFrame
         Rows of the index that were mined.
     ids : (B,) int64
-        A number for each of them that no other image of the dataset has.
+        Their ids, see :class:`fasttriplet.Dataset`.
     triplets : Triplets
-        Of these ids.
+        In terms of these ids.
     why_none : str or None
-        What explains that there are none.
+        Why there are none, if that was asked for.
     """
 
     epoch: int
@@ -92,88 +85,65 @@ class Mined:
 
     def positions(self) -> tuple[NDArray[np.int64], ...]:
         """Where the anchors, positives and negatives are among the rows: (T,) int64 each."""
-        order = np.argsort(self.ids)
-        return tuple(order[np.searchsorted(self.ids, role, sorter=order)] for role in self.triplets)
+        return tuple(positions_of(self.ids, role) for role in self.triplets)
 
 
-class Line:
-    """From records to triplets, stage by stage; what each stage did is in `summary`.
+def positions_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of the `wanted` ids stands among `ids`, which holds all of them."""
+    order = np.argsort(ids)
+    return order[np.searchsorted(ids, wanted, sorter=order)]
 
-    The arguments are those of :func:`fasttriplet.mine_rec`, and are checked before anything is read; a line
-    `for_training` decodes the images whatever the model.
+
+class Stages:
+    """The stages between a dataset and its triplets; what each of them did is in `summary`.
+
+    Making one loads the model and reads nothing of the dataset; :meth:`open` does.
+
+    Parameters
+    ----------
+    rec : path, sequence of paths, or Dataset
+    model : str or Embedder
+    options : RunOptions
+    for_training : bool, default False
+        Decode the images even if the model does not need them.
+
+    Attributes
+    ----------
+    dataset : Dataset
+        Once it is open.
+    largest_bag : int
+        Most images of a bag, once it is open; at least 1.
     """
 
-    def __init__(
-        self,
-        rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        model: str | Embedder,
-        *,
-        images_per_identity: int,
-        bag_size: int,
-        boundary: Boundary,
-        tail: Tail,
-        margin: float,
-        band: Band,
-        pick: Pick,
-        negatives_per_pair: int,
-        pairs: Pairs,
-        max_ap: float | None,
-        normalize: bool,
-        on_error: OnError,
-        seed: int,
-        threads: int | None,
-        prefetch: int,
-        memory: int | None,
-        for_training: bool = False,
-    ) -> None:
-        one_of("on_error", on_error, get_args(OnError))
-        whole_number("prefetch", prefetch, 0)
-        if memory is not None:
-            whole_number("memory", memory, 1)
-        options: dict[str, Any] = {
-            "margin": margin,
-            "band": band,
-            "pairs": pairs,
-            "max_ap": max_ap,
-            "normalize": normalize,
-        }
-        picks: dict[str, Any] = {"pick": pick, "negatives_per_pair": negatives_per_pair}
-        # The stages check the other options: without images they do nothing else.
-        list(bags(triplet_seq(_NO_IMAGES, images_per_identity, seed), bag_size, boundary, tail))
-        mine(np.empty((0, 1), dtype=np.float32), [], seed=seed, threads=threads, **options, **picks)
+    dataset: Dataset
+    largest_bag: int
 
-        self.paths = [Path(rec)] if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
-        self._one_file = isinstance(rec, (str, os.PathLike))
+    def __init__(
+        self, rec: Rec | Dataset, model: str | Embedder, options: RunOptions, *, for_training: bool = False
+    ) -> None:
+        self._rec, self._options = rec, options
+        self.paths = rec.paths if isinstance(rec, Dataset) else paths_of(rec)[0]
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
-        self.summary = Summary([str(path) for path in self.paths], self.embedder.description)
-        self._images_per_identity, self._bag_size = images_per_identity, bag_size
-        self._boundary, self._tail = boundary, tail
-        self._options, self._picks = options, picks
-        self._on_error, self._seed, self._threads = on_error, seed, threads
-        self._prefetch, self._memory = prefetch, memory
-        self._index = _NO_IMAGES
-        self._files: list[RecordFile] = []
+        self.summary = Summary([str(path) for path in self.paths], self.embedder.description, options.metric)
         self._size: tuple[int, int] | None = None
-        self._fingerprint: str | None = None
-        self.largest_bag = bag_size  # images, at least 1; less when the files are open and hold less
 
     def open(self) -> None:
         """Index the files and find out how large their images are."""
+        options, rec = self._options, self._rec
         with self.summary.clock("index"):
-            self._index = index_rec(self.paths[0] if self._one_file else self.paths, threads=self._threads)
-            self.embedder.prepare(self._index)
-            self._files = [RecordFile(path) for path in self.paths]
-            self.summary.images_indexed = self._index.height
-            self.summary.identities = self._index["label"].n_unique()
+            self.dataset = rec if isinstance(rec, Dataset) else Dataset(rec, threads=options.threads)
+            self.embedder.prepare(self.dataset.index)
+            self.summary.images_indexed = len(self.dataset)
+            self.summary.identities = self.dataset.index["label"].n_unique()
             in_epoch = self._bags(0)
-            # The same images an identity in each epoch: what fits a bag now fits one then.
-            self.largest_bag = max(1, min(self._bag_size, sum(bag.rows.height for bag in in_epoch)))
+            # Each epoch takes as many images of an identity: what fits a bag now fits one later.
+            self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
             if not self._decodes:
                 return
             for bag in in_epoch:
-                self._size = size_of_images(
-                    self._files, bag.rows, on_error=self._on_error, threads=self._threads
+                self._size = self.dataset.image_size(
+                    bag.rows, on_error=options.on_error, threads=options.threads
                 )
                 if self._size is not None:
                     break
@@ -190,48 +160,58 @@ class Line:
     @property
     def part_size(self) -> int:
         """How many images to decode and embed at once: two such parts fit the memory, where one can."""
-        most = min(PART, self.largest_bag)
-        if self._memory is None or self._size is None:
+        most, memory = min(PART, self.largest_bag), self._options.memory
+        if memory is None or self._size is None:
             return most
         height, width = self._size
-        return min(most, max(1, self._memory // (2 * height * width * 3)))
+        return min(most, max(1, memory // (2 * height * width * 3)))
 
     def depth(self, images: int) -> int:
-        """How many parts of so many images each may be decoded ahead of the one in use.
+        """How many parts of `images` images may be decoded ahead of the one in use.
 
         Raises
         ------
         ValueError
             If not even one fits the memory.
         """
-        ahead = -(-self._prefetch * self.largest_bag // images)
-        if self._memory is None or self._size is None:
+        ahead, memory = -(-self._options.prefetch * self.largest_bag // images), self._options.memory
+        if memory is None or self._size is None:
             return ahead
         height, width = self._size
         need = images * height * width * 3
-        if need > self._memory:
+        if need > memory:
             raise ValueError(
                 f"memory: {images:,} images of {height} x {width} take {need:,} bytes, and only "
-                f"{self._memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
+                f"{memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
             )
-        return min(ahead, self._memory // need - 1)
+        return min(ahead, memory // need - 1)
 
     def _bags(self, epoch: int) -> list[Bag]:
-        seq = triplet_seq(self._index, self._images_per_identity, self._seed, epoch)
-        return list(bags(seq, self._bag_size, self._boundary, self._tail))
+        options = self._options
+        seq = triplet_seq(self.dataset.index, options.images_per_identity, options.seed, epoch)
+        return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(
         self, epoch: int, images: int | None = None, *, first_bag: int = 0
     ) -> Generator[tuple[Part, Images], None, None]:
-        """Decode one epoch from some bag on, bag by bag, in parts of so many images or as whole bags.
+        """Decode one epoch, bag by bag.
+
+        Parameters
+        ----------
+        epoch : int
+        images : int, optional
+            Most images of a part. By default a part is a whole bag.
+        first_bag : int, default 0
+            Number of the bag to begin with.
 
         Yields
         ------
         Part
         (B, H, W, 3) uint8, or None
-            Its images; None if the embedder needs none. Apart from it, so that they can be let go.
+            Its images; None if the embedder needs none. They are not in the part, so that they can be freed
+            before it is.
         """
-        with self.summary.clock("index", beside=True):
+        with self.summary.clock("index", overlapped=True):
             in_epoch = self._bags(epoch)
         images_of_epoch = sum(bag.rows.height for bag in in_epoch)
         for bag in in_epoch[first_bag:]:
@@ -245,25 +225,17 @@ class Line:
     def _decode(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Images]:
         if not self._decodes:
             return rows, None
-        with self.summary.clock("decode", beside=True):
-            decoded = decode_rows(
-                self._files, rows, size=self._size, threads=self._threads, on_error=self._on_error
+        options = self._options
+        with self.summary.clock("decode", overlapped=True):
+            decoded = self.dataset.decode(
+                rows, size=self._size, threads=options.threads, on_error=options.on_error
             )
         if decoded.failed:
             failed = (str(error) for _, error in decoded.failed)
             self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
         return rows[decoded.kept], decoded.pixels
 
-    def fingerprint(self) -> str:
-        """What tells the dataset from others: of the keys, labels and lengths of all records."""
-        if self._fingerprint is None:
-            digest = hashlib.blake2b(digest_size=8)
-            for name in ("key", "label", "length"):
-                digest.update(self._index[name].cast(pl.Int64).to_numpy().tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
-
-    def again(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
+    def decode_ids(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
         """Decode the images that have these ids, in the order of the index.
 
         Raises
@@ -271,7 +243,7 @@ class Line:
         ValueError
             If there is no such image, or it is one that is left out.
         """
-        rows, images = self._decode(self._index.filter(np.isin(image_ids(self._index), ids)))
+        rows, images = self._decode(self.dataset.index.filter(np.isin(self.dataset.ids, ids)))
         if (missing := np.setdiff1d(ids, image_ids(rows))).size:
             raise ValueError(
                 f"state: {', '.join(map(str, self.paths))} has no image with the id {missing[0]}, of which "
@@ -292,28 +264,31 @@ class Line:
         embeddings: NDArray[np.float32],
         *,
         explain: bool,
-        beside: bool,
+        overlapped: bool,
     ) -> Mined:
-        """Mine a bag, here or beside the run, and explain if asked to why it has no triplets."""
-        labels, ids = rows["label"].to_numpy(), image_ids(rows)
-        with self.summary.clock("mine", beside=beside):
-            triplets = mine(
-                embeddings,
-                labels,
-                ids=ids,
-                seed=epoch_seed(self._seed, epoch),
-                threads=self._threads,
-                **self._options,
-                **self._picks,
-            )
+        """Mine a bag.
+
+        Parameters
+        ----------
+        epoch, bag, rows, embeddings
+            What was embedded.
+        explain : bool
+            Whether to find out why, if there are no triplets.
+        overlapped : bool
+            Whether the run goes on meanwhile.
+        """
+        options, labels, ids = self._options, rows["label"].to_numpy(), image_ids(rows)
+        seed = epoch_seed(options.seed, epoch)
+        with self.summary.clock("mine", overlapped=overlapped):
+            triplets = mine_rows(options, (embeddings, labels, ids), seed=seed, threads=options.threads)
         why = None
         if len(triplets) == 0 and explain:
-            why = why_no_triplets(embeddings, labels, triplets.stats, threads=self._threads, **self._options)
+            why = why_no_triplets(embeddings, labels, triplets.stats, options, threads=options.threads)
             why = f"epoch {epoch}, bag {bag.number}: {why}"
         return Mined(epoch, bag, rows, ids, triplets, why)
 
-    def count(self, mined: Mined) -> None:
-        """Enter a bag in the summary, all but how many of its triplets are used."""
+    def record(self, mined: Mined) -> None:
+        """Add a bag to the summary, except how many of its triplets are used."""
         summary, stats = self.summary, mined.triplets.stats
         summary.epochs = mined.epoch + 1
         summary.bags += 1
@@ -326,9 +301,9 @@ class Line:
 
     def no_triplets(self) -> NoTripletsError:
         """The error for a run that found none."""
-        summary = self.summary
+        summary, size = self.summary, self._options.bag_size
         if summary.bags == 0:
-            return NoTripletsError(f"no bag has {self._bag_size} images: lower bag_size, or use tail='keep'")
+            return NoTripletsError(f"no bag has {size} images: lower bag_size, or use tail='keep'")
         return NoTripletsError(
             f"no triplet in {summary.bags} bags of {summary.images} images; {summary.why_no_triplets}"
         )

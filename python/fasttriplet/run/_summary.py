@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from fasttriplet.mining._options import Metric
 from fasttriplet.run._timeline import Timeline
 
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -51,12 +52,14 @@ class Summary:
         The ``.rec`` files, as they were given.
     embedder : str
         What computed the embeddings, and where.
+    metric : str
+        The scale of all distances, see :func:`fasttriplet.mine`.
     images_indexed, identities : int
-        Of the dataset.
+        How many the dataset has.
     epochs, bags, images : int
-        What went through the line.
+        How many were mined.
     batches : int
-        What a feed handed out.
+        How many a feed handed out.
     triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
         Over all bags.
     bags_without_triplets : int
@@ -74,14 +77,15 @@ class Summary:
     waited : dict of str to float
         How long the run could not go on before a stage was done; these times do not overlap.
     quantiles : dict of str to dict of str to float
-        Of ``d_ap`` and ``d_an`` (squared L2), by probability; from every k-th triplet where there are
-        more than a million.
+        Quantiles of ``d_ap`` and ``d_an`` by probability, on the scale of the metric. With more than a
+        million triplets they are those of every k-th triplet.
     out : str or None
         The parquet file.
     """
 
     files: list[str]
     embedder: str
+    metric: Metric = "sqeuclidean"
     images_indexed: int = 0
     identities: int = 0
     epochs: int = 0
@@ -104,10 +108,10 @@ class Summary:
     _timeline: Timeline = field(default_factory=Timeline, repr=False)
 
     @contextmanager
-    def clock(self, stage: str, *, beside: bool = False) -> Iterator[None]:
+    def clock(self, stage: str, *, overlapped: bool = False) -> Iterator[None]:
         """Count the time that the block takes for a stage.
 
-        A stage is clocked from one thread at a time; `beside` says that the run goes on meanwhile.
+        A stage is clocked from one thread at a time. The run waits for the block, unless it is `overlapped`.
         """
         started = time.perf_counter()
         try:
@@ -116,7 +120,7 @@ class Summary:
             ended = self._tick()
             self.seconds[stage] = self.seconds.get(stage, 0.0) + ended - started
             self._timeline.add(stage, started, ended)
-            if not beside:
+            if not overlapped:
                 self._count_wait(stage, ended - started)
 
     @contextmanager

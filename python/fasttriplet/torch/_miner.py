@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 import torch
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.mining._mine import Band, Metric, Pairs, Pick, mine
+from fasttriplet.mining._mine import mine
+from fasttriplet.mining._options import Band, Metric, Pairs, Pick
 
 Indices = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from fasttriplet._checks import one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
-from fasttriplet.dataset._images import OnError
-from fasttriplet.dataset._order import Boundary
-from fasttriplet.mining._mine import Band, Pairs, Pick
+from fasttriplet.dataset._options import Boundary, OnError
+from fasttriplet.mining._options import Band, Pairs, Pick
 from fasttriplet.mxnet._loss import Kind
 
 

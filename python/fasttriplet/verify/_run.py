@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import rows_not_finite, seed_number, thread_count, whole_number
-from fasttriplet.dataset._images import decode_images, decode_rows, size_of_images
-from fasttriplet.dataset._index import index_rec
-from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.dataset._dataset import Dataset, Rec
+from fasttriplet.dataset._images import decode_images
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine
@@ -98,7 +97,7 @@ def verify_pairs(
 
 
 def verify_rec(
-    rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    rec: Rec | Dataset,
     model: str | Embedder,
     *,
     pairs_per_kind: int = 6000,
@@ -151,10 +150,9 @@ def verify_rec(
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     seed, threads = seed_number(seed), thread_count(threads)
     embedder = load_embedder(model) if isinstance(model, str) else model
-    paths = [Path(rec)] if isinstance(rec, (str, os.PathLike)) else [Path(path) for path in rec]
-    index = index_rec(paths[0] if len(paths) == 1 else paths, threads=threads)
-    name = ", ".join(map(str, paths))
-    with _naming(name):
+    dataset = rec if isinstance(rec, Dataset) else Dataset(rec, threads=threads)
+    index = dataset.index
+    with _naming(", ".join(map(str, dataset.paths))):
         drawn = draw_pairs(index, pairs_per_kind, seed)
         enough_pairs(len(drawn.same), FOLDS)
     embedder.prepare(index)
@@ -162,7 +160,7 @@ def verify_rec(
     rows = index[wanted]
     flip = flip and embedder.needs_images
     embeddings, xnorm = _embed(
-        embedder, _parts_of_rec(paths, rows, embedder, threads), rows.height, flip, progress
+        embedder, _parts_of_rec(dataset, rows, embedder, threads), rows.height, flip, progress
     )
     first, second = (np.searchsorted(wanted, side) for side in drawn[:2])
     found = verify_distances(_squared(embeddings, first, second), drawn.same)
@@ -199,17 +197,16 @@ def _decoded(
 
 
 def _parts_of_rec(
-    paths: list[Path], rows: pl.DataFrame, embedder: Embedder, threads: int | None
+    dataset: Dataset, rows: pl.DataFrame, embedder: Embedder, threads: int | None
 ) -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8] | None]]:
     if not embedder.needs_images:
         for start in range(0, rows.height, PART):
             yield rows[start : start + PART], None
         return
-    files = [RecordFile(path) for path in paths]
-    size = size_of_images(files, rows, on_error="raise", threads=threads)
+    size = dataset.image_size(rows, threads=threads)
     for start in range(0, rows.height, PART):
         part = rows[start : start + PART]
-        yield part, decode_rows(files, part, size=size, threads=threads).pixels
+        yield part, dataset.decode(part, size=size, threads=threads).pixels
 
 
 def _embed(

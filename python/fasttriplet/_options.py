@@ -1,0 +1,86 @@
+"""Options: flat keyword arguments at the door, one checked object behind it.
+
+A group of options is a frozen dataclass, a subclass of :class:`Options`, that checks itself when it is made.
+Beside it is a ``TypedDict`` of the same names. A public function takes ``**options: Unpack[that]``, so that
+mypy and editors know each option, and packs them with :meth:`Options.of`. All code behind it takes objects.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, Self, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Options:
+    """A group of options; subclasses are frozen dataclasses, and may join several groups."""
+
+    def __post_init__(self) -> None:
+        """Check the values; each group checks its own and calls ``super().__post_init__()``."""
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Names of the options, in the order of the groups that the class joins."""
+        return tuple(_parameters(cls))
+
+    @classmethod
+    def of(cls, call: str, options: Mapping[str, Any]) -> Self:
+        """Make the object of the keyword arguments that `call` was given.
+
+        Raises
+        ------
+        TypeError
+            If there is no option of a name.
+        ValueError
+            If a value is out of its range.
+        """
+        known = cls.names()
+        for name in options:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+                raise TypeError(f"{call}() has no option {name!r}; {hint}")
+        return cls(**options)
+
+
+def shows(group: type[Options], **defaults: Any) -> Callable[[F], F]:
+    """Let ``help()`` and editors show each option of a group instead of ``**options``.
+
+    Parameters
+    ----------
+    group : subclass of Options
+    **defaults
+        Default values that differ from those of the group.
+    """
+
+    def mark(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        taken = {parameter.name for parameter in own}
+        options = [
+            parameter.replace(default=defaults.get(name, parameter.default))
+            for name, parameter in _parameters(group).items()
+            if name not in taken
+        ]
+        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+def _parameters(group: type[Options]) -> dict[str, inspect.Parameter]:
+    """Each option as a keyword-only parameter. Dataclasses list the fields of the last base first."""
+    order = [name for kind in group.__mro__ for name in inspect.get_annotations(kind)]
+    return {
+        field.name: inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in sorted(fields(group), key=lambda field: order.index(field.name))  # type: ignore[arg-type]
+    }

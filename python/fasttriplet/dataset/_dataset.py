@@ -1,0 +1,230 @@
+"""The images of one or several ``.rec`` files: what all stages of a run share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet import _core
+from fasttriplet._forks import before_polars
+from fasttriplet.dataset._ids import image_ids
+from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
+from fasttriplet.dataset._index import index_files, paths_of
+from fasttriplet.dataset._options import OnError
+from fasttriplet.dataset._recordio import IRHeader
+from fasttriplet.errors import RecordError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Rec: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+
+
+class Dataset:
+    """The images of one or several ``.rec`` files.
+
+    It holds the open files and one NumPy array for each column of their index. It can be pickled, given to
+    the workers of a data loader, and used after a fork. It reads and decodes in all of them; `index`, which
+    is a Polars frame, is for the process that made the dataset and for processes that were spawned.
+
+    A file that another one replaces by a rename stays open, and this dataset goes on reading it.
+
+    Parameters
+    ----------
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that are shards of one dataset: the same label in two of them is the
+        same identity.
+    cache, threads
+        See :func:`fasttriplet.index_rec`.
+
+    Attributes
+    ----------
+    paths : list of Path
+        The files.
+    keys, labels, offsets, lengths : (N,) int64
+        The columns of the index, one entry per image, in the order of file and key. Read-only.
+    files : (N,) uint32
+        Which of `paths` an image is in.
+    ids : (N,) int64
+        A number for each image that no other image of the dataset has: its key, or for a sequence of paths
+        key + file * 2**48.
+
+    Raises
+    ------
+    RecordError
+        If a file holds no records or no image, or an image's label is not an integer; names the record.
+    OSError
+        If a file cannot be read.
+    RuntimeError
+        In a process that was forked after its parent had used Polars; it would hang.
+    ValueError
+        If there is no path, or one is given twice.
+
+    Warns
+    -----
+    RecordWarning
+        If something in a file is wrong and was worked around; :func:`fasttriplet.inspect_rec` lists all.
+
+    Examples
+    --------
+    >>> dataset = Dataset("train.rec")  # doctest: +SKIP
+    >>> len(dataset), dataset.decode([0, 1]).pixels.shape  # doctest: +SKIP
+    (3340, (2, 112, 112, 3))
+    """
+
+    def __init__(
+        self,
+        rec: Rec,
+        *,
+        cache: bool = True,
+        threads: int | None = None,
+    ) -> None:
+        self.paths, self._several = paths_of(rec)
+        self._files = [_core.RecordFile(path) for path in self.paths]
+        # One handle from the index to the pixels: a file that is replaced in between changes nothing.
+        self.index = index_files(self.paths, self._files, several=self._several, cache=cache, threads=threads)
+        self._take({name: self.index[name].to_numpy() for name in self.index.columns})
+
+    def _take(self, columns: dict[str, NDArray[Any]]) -> None:
+        self._columns = columns
+        self.keys, self.labels = columns["key"], columns["label"]
+        self.offsets, self.lengths = columns["offset"], columns["length"]
+        # Of one file, a zero for each image that takes no memory.
+        self.files = columns.get("file", np.broadcast_to(np.uint32(0), self.keys.shape))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def index(self) -> pl.DataFrame:
+        """One row per image, as :func:`fasttriplet.index_rec` gives it."""
+        import polars as pl  # noqa: PLC0415  workers that only decode do without
+
+        before_polars()
+        return pl.DataFrame(self._columns)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        return image_ids(self.index)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the keys, labels and lengths of all records: it tells this dataset from others."""
+        digest = hashlib.blake2b(digest_size=8)
+        for column in (self.keys, self.labels, self.lengths):
+            digest.update(column.tobytes())
+        return digest.hexdigest()
+
+    def decode(
+        self,
+        rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        size: tuple[int, int] | None = None,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Decoded:
+        """Decode images, in parallel and in the order in which they are stored.
+
+        Parameters
+        ----------
+        rows : DataFrame, or (B,) int
+            Rows of the index, such as those of a bag, or positions in it. An image may occur several times.
+        size : (int, int), optional
+            Height and width that all images must have. By default those of the first one; with
+            ``on_error="skip"`` those that most of the images have.
+        threads : int, optional
+            One per core by default.
+        on_error : {"raise", "skip"}, default "raise"
+            What to do about an image that is damaged, of another format or of another size: raise for the
+            first of them, or leave it out and list it in the result.
+
+        Returns
+        -------
+        Decoded
+            Pixels as :func:`fasttriplet.decode_images` makes them, and what was left out.
+
+        Raises
+        ------
+        RecordError
+            If an image cannot be decoded and ``on_error="raise"``; names file, key and byte offset.
+        ValueError
+            If a column is missing, there is no row of a position, or an option is wrong.
+        """
+        places = self._places(rows)
+        pixels, failed = decode_records(self._files, places, size=size, threads=threads, on_error=on_error)
+        return Decoded(pixels, failed)
+
+    def image_size(
+        self,
+        rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]],
+        *,
+        threads: int | None = None,
+        on_error: OnError = "raise",
+    ) -> tuple[int, int] | None:
+        """The height and width that :meth:`decode` takes for these rows; None if no image can be read."""
+        return size_of_records(self._files, self._places(rows), threads=threads, on_error=on_error)
+
+    def read(self, row: SupportsIndex) -> tuple[IRHeader, bytes]:
+        """Read the record of one image.
+
+        Parameters
+        ----------
+        row : int
+            A position in the index.
+
+        Returns
+        -------
+        header : IRHeader
+        content : bytes
+            The encoded image.
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        RecordError
+            If the record is damaged.
+        """
+        key, offset = int(self.keys[row]), int(self.offsets[row])
+        *header, content = self._files[self.files[row]].record_at(offset, key)
+        return IRHeader(*header), content
+
+    def _places(self, rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]]) -> Places:
+        if hasattr(rows, "columns"):  # Polars need not be imported to know a frame
+            return Places.of(rows)  # type: ignore[arg-type]
+        at = np.asarray(rows)
+        if at.ndim != 1 or (at.size and at.dtype.kind not in "iu"):
+            raise ValueError(f"rows must be a list of integers, not {at.dtype} of shape {at.shape}")
+        if at.size and not 0 <= at.min() <= at.max() < len(self):
+            raise ValueError(f"rows must be from 0 to {len(self) - 1}, the positions of the images")
+        at = at.astype(np.intp)
+        return Places(self.keys[at], self.offsets[at], self.lengths[at], self.files[at])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            # Absolute: the process that unpickles may run in another folder.
+            "paths": [str(path.absolute()) for path in self.paths],
+            "sizes": [file.size for file in self._files],
+            "several": self._several,
+            "columns": self._columns,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.paths, self._several = [Path(path) for path in state["paths"]], state["several"]
+        self._files = [_core.RecordFile(path) for path in self.paths]
+        for path, file, size in zip(self.paths, self._files, state["sizes"], strict=True):
+            if file.size != size:
+                raise RecordError(
+                    f"{path} has {file.size:,} bytes, and had {size:,} when it was indexed: it was replaced"
+                )
+        self._take(state["columns"])
+
+    def __repr__(self) -> str:
+        return f"Dataset({', '.join(map(str, self.paths))!r}, {len(self):,} images)"

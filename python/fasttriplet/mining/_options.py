@@ -1,0 +1,73 @@
+"""Which negatives qualify for a pair, and which of them are picked: the options of mining."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from fasttriplet._checks import number, one_of, whole_number
+from fasttriplet._options import Options
+
+Band = Literal["semihard", "violating", "hard", "any"]
+Pick = Literal["random", "hardest", "all"]
+Pairs = Literal["unordered", "ordered", "hardest", "easiest"]
+Metric = Literal["sqeuclidean", "euclidean", "cosine"]
+
+_SCALES = {"sqeuclidean": "squared L2", "euclidean": "L2", "cosine": "1 - cosine"}
+
+
+class MiningKeywords(TypedDict, total=False):
+    """The fields of :class:`MiningOptions` as keyword arguments."""
+
+    margin: float
+    band: Band
+    pick: Pick
+    negatives_per_pair: int
+    pairs: Pairs
+    max_ap: float | None
+    metric: Metric
+    normalize: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiningOptions(Options):
+    """What :func:`fasttriplet.mine` looks for; its documentation explains each option.
+
+    Raises
+    ------
+    ValueError
+        If a value is unknown or out of its range.
+    """
+
+    margin: float = 0.3
+    band: Band = "semihard"
+    pick: Pick = "random"
+    negatives_per_pair: int = 1
+    pairs: Pairs = "unordered"
+    max_ap: float | None = None
+    metric: Metric = "sqeuclidean"
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("band", self.band, get_args(Band))
+        one_of("pick", self.pick, get_args(Pick))
+        one_of("pairs", self.pairs, get_args(Pairs))
+        one_of("metric", self.metric, get_args(Metric))
+        one_of("normalize", self.normalize, (False, True))
+        if self.metric == "cosine" and not self.normalize:
+            raise ValueError("metric='cosine' compares directions: it needs normalize=True")
+        whole_number("negatives_per_pair", self.negatives_per_pair, 1)
+        number("margin", self.margin, 0, allow_infinity=True)
+        if self.max_ap is not None:
+            number("max_ap", self.max_ap, 0, allow_infinity=True)
+        super().__post_init__()
+
+    @property
+    def scale(self) -> str:
+        """The metric in words: the scale of all distances, of `margin` and of `max_ap`."""
+        return scale_of(self.metric)
+
+
+def scale_of(metric: Metric) -> str:
+    """A metric in words, such as ``"squared L2"``."""
+    return _SCALES[metric]

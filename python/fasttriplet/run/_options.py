@@ -1,0 +1,67 @@
+"""The options of a run over a dataset: how it mines, how it makes bags, and what it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict, get_args
+
+from fasttriplet._checks import one_of, seed_number, thread_count, whole_number
+from fasttriplet._options import Options
+from fasttriplet.dataset._options import BagKeywords, BagOptions, OnError
+from fasttriplet.mining._options import MiningKeywords, MiningOptions
+
+
+class ResourceKeywords(TypedDict, total=False):
+    """The fields of :class:`ResourceOptions` as keyword arguments."""
+
+    threads: int | None
+    prefetch: int
+    memory: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceOptions(Options):
+    """What a run may use of the machine; no result depends on it.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+
+    threads: int | None = None
+    prefetch: int = 1
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        thread_count(self.threads)
+        whole_number("prefetch", self.prefetch, 0)
+        if self.memory is not None:
+            whole_number("memory", self.memory, 1)
+        super().__post_init__()
+
+
+class RunKeywords(MiningKeywords, BagKeywords, ResourceKeywords, total=False):
+    """The fields of :class:`RunOptions` as keyword arguments."""
+
+    on_error: OnError
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(MiningOptions, BagOptions, ResourceOptions):
+    """The options that :func:`fasttriplet.mine_rec` and :class:`fasttriplet.Feed` share.
+
+    Raises
+    ------
+    ValueError
+        If a value is unknown or out of its range.
+    """
+
+    on_error: OnError = "raise"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("on_error", self.on_error, get_args(OnError))
+        seed_number(self.seed)
+        super().__post_init__()
