@@ -1,16 +1,43 @@
-"""What files hold that should hold something else."""
+"""What a file holds that should hold something else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_LFS = b"version https://git-lfs"
+_KINDS = {
+    b"version https://git-lfs": "a Git LFS pointer (fetch the data with `git lfs pull`)",
+    b"\x0a\x23\xd7\xce": "a .rec file; give it as --rec",
+    b"\xff\xd8\xff": "a single JPEG",
+    b"\x89PNG": "a single PNG",
+    b"PK\x03\x04": "a zip archive (an .npz, or a PyTorch file)",
+    b"\x1f\x8b": "compressed with gzip (unpack it first)",
+    b"BZh": "compressed with bzip2 (unpack it first)",
+    b"\xfd7zXZ": "compressed with xz (unpack it first)",
+    b"\x93NUMPY": "a .npy file",
+}
+_LONGEST = max(map(len, _KINDS))
 
 
-def instead_of(path: Path, expected: str) -> str:
-    """Say of a file that could not be read that it is not what was `expected`, and what it is if known."""
+def kind_of(start: bytes) -> str | None:
+    """Name the kind of a file with these first bytes; None if it is not a kind that is often mistaken."""
+    return next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
+
+
+def describe_wrong_file(path: Path, expected: str, magic: bytes | None = None) -> str:
+    """Say that a file is not what was `expected`, and what it is if that is known.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    expected : str
+        Such as ``"a .npy file"``.
+    magic : bytes, optional
+        What such files start with: a file that does is damaged, not of another kind.
+    """
     with path.open("rb") as file:
-        start = file.read(len(_LFS))
-    if start == _LFS:
-        return f"{path} is a Git LFS pointer (fetch the data with `git lfs pull`), not {expected}"
-    return f"{path} is {'' if start else 'empty, '}not {expected}"
+        start = file.read(_LONGEST)
+    if not start:
+        return f"{path} is empty, not {expected}"
+    kind = None if magic is not None and start.startswith(magic) else kind_of(start)
+    return f"{path} is not {expected}" if kind is None else f"{path} is {kind}, not {expected}"

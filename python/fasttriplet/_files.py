@@ -1,54 +1,108 @@
-"""Files appear under their name only when complete."""
+"""Files that appear under their names only when they are complete."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 def check_can_be_written(path: Path) -> None:
-    """Raise an OSError if `path` is a folder, or in none."""
+    """Raise an OSError if `path` cannot be the name of a new file: before anything is computed for it."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no regular file, and only those can be replaced")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed to it at the end, and removed after an exception.
+    """Make an empty file beside `path` to write to, which is renamed to `path` at the end.
 
-    After a power cut the file is either the old one or the new one.
+    After an exception it is removed, and `path` is untouched. After a power cut, `path` is either the old
+    file or the complete new one.
+
+    Yields
+    ------
+    Path
+        The file beside it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made, written or renamed; names `path`.
     """
-    check_can_be_written(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-    try:
+    with replacing_all(path) as (unfinished,):
         yield unfinished
-        _to_disk(unfinished)
-        unfinished.replace(path)
-        _to_disk(path.parent)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:  # of a write
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+
+
+@contextmanager
+def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Do the same for files that belong together: when all are complete and on the disk, all are renamed."""
+    finals: dict[Path, Path] = {}
+    try:
+        for path in paths:
+            check_can_be_written(path)
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+            with _naming_final({unfinished: path}):
+                unfinished.touch(exist_ok=False)
+            finals[unfinished] = path
+        with _naming_final(finals):
+            yield tuple(finals)
+        for unfinished, path in finals.items():
+            with _naming_final({unfinished: path}):
+                _sync(unfinished)
+        for unfinished, path in finals.items():
+            with _naming_final({unfinished: path}):
+                publish(unfinished, path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        for unfinished in finals:
+            unfinished.unlink(missing_ok=True)
+
+
+def publish(complete: Path, path: Path) -> None:
+    """Rename a file to `path` in a way that leaves the old file or the new one after a power cut."""
+    _sync(complete)
+    complete.replace(path)
+    _sync(path.parent)
 
 
 def remove_unfinished(path: Path) -> None:
     """Remove what :func:`replacing` was writing for `path` in a process that was killed."""
     if not path.parent.is_dir():
         return
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+-[0-9a-f]+\.tmp")
     for entry in path.parent.iterdir():
-        if entry.name.startswith(f".{path.name}.") and entry.name.endswith(".tmp"):
+        if ours.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _naming_final(finals: dict[Path, Path]) -> Iterator[None]:
+    """Let errors about an unfinished file, and errors that name no file, name the final one."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        if error.errno is None:  # raised by a library or by us, with words of its own
+            raise
+        if named is None:  # a write
+            final = ", ".join(map(str, finals.values()))
+        elif isinstance(named, (str, bytes, os.PathLike)) and Path(os.fsdecode(named)) in finals:
+            final = str(finals[Path(os.fsdecode(named))])
+        else:
+            raise
+        raise OSError(error.errno, error.strerror, final) from error

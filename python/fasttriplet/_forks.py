@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 
-_used = False
-_lost = False
+_used = False  # by this process
+_lost = False  # by a fork from a process that had used it
 
 
-def before_polars() -> None:
-    """Say that this package is going to use Polars. What else uses it in the parent is not known here.
+def ensure_polars_threads() -> None:
+    """Call this before a Polars query: it raises an error where the query would wait for ever.
+
+    Polars runs queries on threads of its own, and a fork copies no threads. Only uses that were announced by
+    this function before the fork are known.
 
     Raises
     ------
     RuntimeError
-        If that would hang: Polars has threads, and a fork copies no threads.
+        If this process was forked from one that had used Polars.
     """
     global _used  # noqa: PLW0603
     if _lost:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._forks import before_polars
+from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset._ids import image_ids
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import index_files, paths_of
@@ -107,7 +107,7 @@ class Dataset:
         """One row per image, as :func:`fasttriplet.index_rec` gives it."""
         import polars as pl  # noqa: PLC0415  workers that only decode do without
 
-        before_polars()
+        ensure_polars_threads()
         return pl.DataFrame(self._columns)
 
     @cached_property

@@ -13,7 +13,7 @@ import polars as pl
 
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
-from fasttriplet._forks import before_polars
+from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset import _identity_ranges, _index_cache
 from fasttriplet.dataset._identity_ranges import BareRecords
 from fasttriplet.dataset._recordio import idx_beside
@@ -229,7 +229,7 @@ def _load(
     path: Path, file: _core.RecordFile, cache: bool, threads: int | None
 ) -> tuple[pl.DataFrame, _Facts]:
     threads = thread_count(threads)
-    before_polars()
+    ensure_polars_threads()
     idx = idx_beside(path)
     if not cache:
         return _build(path, file, idx, threads)

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import seed_number, whole_number
-from fasttriplet._forks import before_polars
+from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
 from fasttriplet.dataset._options import BagOptions, Boundary, Tail
 
@@ -89,7 +89,7 @@ def triplet_seq(
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
     BagOptions(images_per_identity=images_per_identity)
 
-    before_polars()
+    ensure_polars_threads()
     state = epoch_seed(seed, epoch)
     identity = _hash(pl.col("label"), state)
     image = _hash(pl.col("key"), mix(state + GOLDEN))

@@ -12,7 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fasttriplet._checks import image_size, thread_count, whole_number
+from fasttriplet._files import check_can_be_written, replacing_all
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._recordio import IRHeader, RecordWriter
 from fasttriplet.errors import RecordError, RecordWarning
@@ -158,7 +159,7 @@ def pack(
     kept, problems = 0, _Problems()
     first: tuple[Path, tuple[int, int]] | None = None
     with ExitStack() as resources:
-        names, about = resources.enter_context(_temporary(extras))
+        names, about = resources.enter_context(replacing_all(*extras))
         writer = resources.enter_context(RecordWriter(out))
         writer.write(0, IRHeader(0, [end, end + len(identities)], 0, 0), b"")
         ready = resources.enter_context(closing(_prepare(_paths(folder, identities), size, quality, threads)))
@@ -210,6 +211,7 @@ def _check(folder: Path, out: Path, size: tuple[int, int] | None, quality: int, 
     if whole_number("quality", quality, 1) > 100:
         raise ValueError(f"quality: expected 1 to 100, got {quality}")
     thread_count(threads)
+    check_can_be_written(out)
 
 
 class _Problems:
@@ -388,16 +390,3 @@ def _write_names(path: Path, identities: list[tuple[str, list[str]]]) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["label", "folder", "images"])
         table.writerows((label, name, len(images)) for label, (name, images) in enumerate(identities))
-
-
-@contextmanager
-def _temporary(paths: tuple[Path, ...]) -> Iterator[list[Path]]:
-    """Names to write to; the files get their final names at the end, and after an exception they go."""
-    names = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
-    try:
-        yield names
-        for name, path in zip(names, paths, strict=True):
-            name.replace(path)
-    finally:
-        for name in names:
-            name.unlink(missing_ok=True)

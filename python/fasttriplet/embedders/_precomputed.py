@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fasttriplet._contents import instead_of
+from fasttriplet._contents import describe_wrong_file
 from fasttriplet.embedders._base import check_finite
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _open(path: Path) -> NDArray[Any]:
     try:
         table = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(instead_of(path, "a .npy file of numbers")) from error
+        raise ValueError(describe_wrong_file(path, "a .npy file of numbers", magic=b"\x93NUMPY")) from error
     if not isinstance(table, np.ndarray):  # an .npz archive
         table.close()
         raise ValueError(f"{path} is an archive of several arrays, not a .npy file")

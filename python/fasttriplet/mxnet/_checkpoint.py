@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fasttriplet._checks import whole_number
-from fasttriplet._contents import instead_of
+from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._quiet import quiet
@@ -76,11 +76,11 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
         try:
             symbol = mx.sym.load(str(symbol_path))
         except (mx.base.MXNetError, UnicodeDecodeError) as error:
-            raise ValueError(instead_of(symbol_path, "an MXNet symbol")) from error
+            raise ValueError(describe_wrong_file(symbol_path, "an MXNet symbol")) from error
         try:
             params = mx.nd.load(str(params_path))
         except mx.base.MXNetError as error:
-            raise ValueError(instead_of(params_path, "a file of MXNet parameters")) from error
+            raise ValueError(describe_wrong_file(params_path, "a file of MXNet parameters")) from error
     if not params:
         params = {}  # MXNet gives an empty list
     if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):

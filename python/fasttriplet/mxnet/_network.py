@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fasttriplet._contents import instead_of
+from fasttriplet._contents import describe_wrong_file
 from fasttriplet.mxnet._checkpoint import load_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._networks import PReLU, build_network
@@ -40,7 +40,7 @@ def network(settings: TrainSettings, image_size: tuple[int, int], device: Any) -
         try:
             symbol = mx.sym.load(str(path))
         except (mx.base.MXNetError, UnicodeDecodeError) as error:
-            raise ValueError(instead_of(path, "an MXNet symbol")) from error
+            raise ValueError(describe_wrong_file(path, "an MXNet symbol")) from error
     # Without a file of weights, all that is neither the image nor a label is one.
     params = [name for name in symbol.list_arguments() if name != "data" and not name.endswith("label")]
     try:

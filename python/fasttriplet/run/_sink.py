@@ -12,6 +12,8 @@ from typing import Protocol
 
 import polars as pl
 
+from fasttriplet._files import check_can_be_written, publish
+
 
 class Sink(Protocol):
     """Takes frames of the same columns, one after the other."""
@@ -46,12 +48,7 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
     if path is None:
         yield _Memory()
         return
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no regular file, and a parquet file cannot be written to it piece by piece")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    check_can_be_written(path)
     _utf8(path)
     with _writing(path):
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
@@ -109,7 +106,7 @@ class _Parquet:
 
     def publish(self) -> pl.LazyFrame:
         with _writing(self._path):
-            os.replace(self._complete, self._path)  # noqa: PTH105
+            publish(self._complete, self._path)
         return pl.scan_parquet(_utf8(self._path), glob=False)
 
 

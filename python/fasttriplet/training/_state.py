@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._contents import instead_of
+from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
 
 _FORMAT = 1  # another number where older versions could not read it
@@ -71,7 +71,7 @@ def load_state(path: Path) -> State:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
         plain = json.loads(arrays.pop("plain").tobytes())
     except Exception as error:  # whatever the formats' readers say of damage
-        raise ValueError(instead_of(path, _KIND)) from error
+        raise ValueError(describe_wrong_file(path, _KIND, magic=b"PK")) from error
     if not isinstance(plain, Mapping) or plain.get("format") != _FORMAT:
         raise ValueError(f"{path} is not {_KIND} that this version can read")
     if missing := [name for name in _PLAIN if name not in plain] + ["triplets"] * ("triplets" not in arrays):

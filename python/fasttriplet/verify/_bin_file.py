@@ -14,22 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fasttriplet._contents import instead_of
+from fasttriplet._contents import describe_wrong_file, kind_of
 from fasttriplet._files import replacing
 
 _KIND = "a .bin file of verification pairs"
-_REC_MAGIC = b"\x0a\x23\xd7\xce"
-_KNOWN_STARTS = {
-    _REC_MAGIC: "a .rec file; give it as --rec",
-    b"\xff\xd8\xff": "a single JPEG",
-    b"\x89PNG": "a single PNG",
-    b"PK\x03\x04": "a zip archive (an .npz, or a PyTorch file)",
-    b"\x1f\x8b": "compressed with gzip; unpack it first",
-    b"BZh": "compressed with bzip2; unpack it first",
-    b"\xfd7zXZ": "compressed with xz; unpack it first",
-    b"\x93NUMPY": "a .npy file",
-}
-_LFS = b"version https://git-lfs"  # of a pointer, which `instead_of` explains
 _PICKLE_STARTS = (b"\x80", b"(", b"]")  # of pairs in protocols 2 to 5, and 0 and 1
 _TEXT = frozenset(b"\t\n\r") | frozenset(range(32, 127))
 _DTYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {"b1"}
@@ -82,7 +70,7 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bo
     """
     path = Path(path)
     data = path.read_bytes()
-    if not data or data.startswith((_LFS, *_KNOWN_STARTS)):
+    if not data or kind_of(data) is not None:
         raise ValueError(_what_else(path, data))
     try:
         _scan(data)
@@ -330,12 +318,9 @@ def _no_call(*_: object) -> NoReturn:
 
 
 def _what_else(path: Path, data: bytes) -> str:
-    for start, what in _KNOWN_STARTS.items():
-        if data.startswith(start):
-            return f"{path} is {what}, not {_KIND}"
-    if data and _is_other_text(data) and not data.startswith(_LFS):
+    if data and kind_of(data) is None and _is_other_text(data):
         return f"{path} is text (it starts with {data[:24]!r}), not {_KIND}"
-    return instead_of(path, _KIND)
+    return describe_wrong_file(path, _KIND)
 
 
 def _is_other_text(data: bytes) -> bool:
