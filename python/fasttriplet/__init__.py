@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fasttriplet import _moved
 from fasttriplet._core import __version__
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
 
@@ -88,6 +89,8 @@ _HOMES = {
     "verify._run": ("verify_pairs", "verify_rec"),
 }
 
+_moved.answer_old_names()
+
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module  # noqa: PLC0415
@@ -96,6 +99,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
             return value
+    if answer := _moved.renamed(name):
+        raise ImportError(answer)  # `from fasttriplet import name` would hide an AttributeError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._forks import ensure_polars_threads
-from fasttriplet.dataset._ids import image_ids
+from fasttriplet.dataset._ids import ids_of
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import index_files, paths_of
 from fasttriplet.dataset._options import OnError
@@ -112,7 +112,7 @@ class Dataset:
 
     @cached_property
     def ids(self) -> NDArray[np.int64]:
-        return image_ids(self.index)
+        return ids_of(self.keys, self._columns.get("file"))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,0 +1,166 @@
+"""The rooms are as ARCHITECTURE.md draws them: imports go down, options are written once."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.dataset._options import BagKeywords, BagOptions
+from fasttriplet.mining._options import MiningKeywords, MiningOptions
+from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "python" / "fasttriplet"
+
+# A room may import from those before it, and from itself. What a framework's room implements is looked up by
+# name (of a model's spec, of a training's framework), so no import goes up.
+ROOMS = ["", "dataset", "mining", "embedders", "run", "verify", "training", "mxnet", "torch", "demo", "cli"]
+# The package's own names, and the entry points that start the command line.
+OUTSIDE = {"__init__", "__main__"}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; a room is named for its ``__init__``."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    first = module.partition(".")[0]
+    return first if first in ROOMS else ""
+
+
+def imports(path: Path, *, everywhere: bool) -> set[str]:
+    """Modules of the package that a file imports: at its top level, or anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if everywhere else ast.iter_child_nodes(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "fasttriplet":
+            base = (node.module or "").removeprefix("fasttriplet").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                found.add(inner if inner in MODULES else base)
+    return found - {""}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in OUTSIDE])
+def test_no_import_goes_up(module: str) -> None:
+    own = ROOMS.index(room(module))
+    up = {name for name in imports(MODULES[module], everywhere=True) if ROOMS.index(room(name)) > own}
+    assert not up, f"{module} imports from a room above its own: {', '.join(sorted(up))}"
+
+
+def test_no_imports_go_round_in_circles() -> None:
+    below = {name: imports(path, everywhere=True) - {name} for name, path in MODULES.items()}
+    while ends := [name for name, names in below.items() if not names & below.keys()]:
+        for name in ends:
+            del below[name]
+    assert not below, below
+
+
+@pytest.mark.parametrize("framework", ["mxnet", "torch"])
+def test_only_its_own_room_imports_a_framework(framework: str) -> None:
+    for module, path in MODULES.items():
+        if room(module) != framework:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(rf"^\s*(import|from) {framework}\b", text, re.MULTILINE), module
+
+
+def test_public_modules_say_what_is_public() -> None:
+    """Below the package, only rooms have names without an underscore; ``errors`` is the one exception."""
+    for info in pkgutil.walk_packages([str(PACKAGE)], "fasttriplet."):
+        if not any(part.startswith("_") for part in info.name.split(".")[1:]) and not info.ispkg:
+            assert info.name == "fasttriplet.errors"
+    for name in ft.__all__:
+        assert getattr(ft, name).__doc__ or name == "__version__"
+
+
+def test_pages_import_nothing_private() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if re.match(r"\W*(from|import) fasttriplet", line):
+                assert not re.search(r"fasttriplet\S*\._|import _", line), f"{page.name}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("from fasttriplet import decode_rows", "decode_rows is now fasttriplet.Dataset(rec).decode(rows)"),
+        ("import fasttriplet.feed", "fasttriplet.feed has no public names now: import them from fasttriplet"),
+        ("from fasttriplet.mxnet.training import train_rec", "import them from fasttriplet.training"),
+    ],
+)
+def test_old_names_answer(code: str, message: str) -> None:
+    with pytest.raises(ImportError, match=re.escape(message)):
+        exec(code, {})
+
+
+GROUPS = [
+    (MiningOptions, MiningKeywords),
+    (BagOptions, BagKeywords),
+    (ResourceOptions, ResourceKeywords),
+    (RunOptions, RunKeywords),
+]
+
+
+@pytest.mark.parametrize(("options", "keywords"), GROUPS)
+def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
+    hints = get_type_hints(options)
+    assert {field.name: hints[field.name] for field in dataclasses.fields(options)} == get_type_hints(
+        keywords
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "options"), [(ft.mine, MiningOptions), (ft.mine_rec, RunOptions), (ft.Feed, RunOptions)]
+)
+def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:
+    shown = inspect.signature(function).parameters
+    for field in dataclasses.fields(options):
+        assert shown[field.name].default == field.default
+        assert shown[field.name].kind is inspect.Parameter.KEYWORD_ONLY
+    for parameter in shown.values():
+        assert parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        assert re.search(rf"\b{parameter.name}\b", function.__doc__), parameter.name
+
+
+@pytest.mark.parametrize("function", [ft.mine_rec, ft.Feed])
+def test_an_unknown_option_is_named(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"has no option 'margn'; did you mean 'margin'\?"):
+        function("train.rec", model="pixels", margn=0.2)
+    with pytest.raises(TypeError, match=r"\(\) has no option 'x'; it has margin|it has on_error"):
+        function("train.rec", model="pixels", x=1)
+
+
+def test_options_import_nothing_heavy() -> None:
+    """The command line shows their defaults; ``--help`` must not wait for NumPy."""
+    code = (
+        "import sys, fasttriplet.run._options; "
+        "assert not {'numpy', 'polars', 'click'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_module_can_be_imported_alone() -> None:
+    """No module needs another one to have been imported before it."""
+    for name in MODULES:
+        if room(name) not in {"mxnet", "torch"} and name not in OUTSIDE:
+            importlib.import_module(f"fasttriplet.{name}")
