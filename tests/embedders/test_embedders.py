@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +22,7 @@ import fasttriplet as ft
 from fasttriplet.embedders._base import check_finite
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder
+from fasttriplet.errors import SpecError
 
 
 def index_of(keys: list[int] | NDArray[np.int64], files: list[int] | None = None) -> pl.DataFrame:
@@ -80,6 +83,30 @@ def test_a_path_alone_gets_the_spec_that_was_meant(tmp_path: Path) -> None:
         ft.load_embedder(f"mxnet:{prefix}")
 
 
+@pytest.mark.parametrize("spec", ["mxnet", "npy"])
+def test_a_scheme_alone_is_taken_for_a_path(spec: str) -> None:
+    with pytest.raises(SpecError, match=f"unknown embedder {spec!r}; known are"):
+        ft.load_embedder(spec)
+
+
+def test_frameworks_are_imported_only_by_embedders_that_need_them(tmp_path: Path) -> None:
+    save(tmp_path / "emb.npy", np.zeros((1, 1)))
+    script = """
+import sys
+import fasttriplet as ft
+ft.load_embedder("pixels")
+ft.load_embedder("npy:emb.npy")
+for spec in ("unknown", "emb.npy", "mxnet:emb"):
+    try:
+        ft.load_embedder(spec)
+    except ValueError:
+        continue
+    raise AssertionError(spec)
+assert not {"mxnet", "torch", "onnxruntime"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+
+
 def test_a_path_object_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown embedder"):
         ft.load_embedder(tmp_path)
@@ -133,6 +160,17 @@ def test_npy_with_another_number_of_rows_than_images(tmp_path: Path) -> None:
     embedder = ft.load_embedder(save(tmp_path / "emb.npy", np.ones((4, 2))))
     with pytest.raises(ValueError, match=r"emb\.npy has 4 rows but the index has 3 images.*key order"):
         embedder.prepare(index_of([1, 2, 3]))
+
+
+def test_npy_after_an_index_that_was_refused(tmp_path: Path) -> None:
+    embedder = ft.load_embedder(save(tmp_path / "emb.npy", np.array([[1], [2]], np.float32)))
+    for bad in (index_of([1, 1]), index_of([1, 1], [2, 2]), index_of([-1, 1], [0, 1])):
+        with pytest.raises(ValueError, match=r"twice in the index|of several files, keys"):
+            embedder.prepare(bad)
+        with pytest.raises(ValueError, match="call prepare"):
+            embedder.embed(bad, None)
+    embedder.prepare(index_of([1, 1], [2, 0]))  # one key in two files
+    assert embedder.embed(index_of([1, 1], [2, 0]), None).tolist() == [[2], [1]]
 
 
 def test_npy_unknown_and_repeated_keys(tmp_path: Path) -> None:

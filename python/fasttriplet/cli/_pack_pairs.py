@@ -148,8 +148,9 @@ def _size(images: list[bytes], name: Callable[[int], str], threads: int | None) 
         try:
             shape = decode_images([images[position] for position in part], size=size, threads=threads).shape
         except RecordError as error:
-            place, _, what = str(error).removeprefix("image [").partition("]: ")
-            raise ValueError(f"{name(part[int(place)])}: {what}") from error
+            if error.position is None:
+                raise
+            raise ValueError(f"{name(part[error.position])}: {error.reason}") from error
         size = shape[1], shape[2]
     assert size is not None  # there are pairs
     return size

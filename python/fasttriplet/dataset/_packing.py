@@ -360,7 +360,7 @@ def _pixels(data: bytes) -> NDArray[np.uint8]:
     try:
         pixels: NDArray[np.uint8] = decode_images([data], threads=1)[0]
     except RecordError as error:
-        raise _Problem(str(error).removeprefix("image [0]: ")) from None
+        raise _Problem(error.reason) from None
     return pixels
 
 

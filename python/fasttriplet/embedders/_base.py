@@ -1,4 +1,4 @@
-"""What an embedder is, and checks that every backend makes."""
+"""The protocol of an embedder, and the checks that all embedders share."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Embedder(Protocol):
-    """Turns the images of a bag into vectors; any object with these four members will do."""
+    """Turns the images of a bag into vectors. Any object with these four members is an embedder."""
 
     @property
     def description(self) -> str:
-        """One line for people: what computes the vectors, and where."""
+        """One line for people that says what computes the vectors, and where."""
 
     @property
     def needs_images(self) -> bool:
-        """Whether :meth:`embed` wants decoded images; if not, decoding is skipped."""
+        """Whether :meth:`embed` needs decoded images; if not, nothing is decoded."""
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """Look at the whole index, once, before the first bag.
+        """Take the whole index, once, before the first bag.
 
         Parameters
         ----------
@@ -41,17 +41,17 @@ class Embedder(Protocol):
         rows : pl.DataFrame
             B rows of the index.
         images : (B, H, W, 3) uint8, or None
-            RGB, image i of row i, not to be changed; None if `needs_images` is false.
+            RGB; image i belongs to row i and must not be changed. None if `needs_images` is false.
 
         Returns
         -------
         (B, D) float32
-            Finite; embedding i of row i.
+            Finite numbers; embedding i belongs to row i.
         """
 
 
 def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Check that there is one RGB image for each row, and return the images.
+    """Return the images, if there is one RGB image for each row.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: st
     Raises
     ------
     ValueError
-        Naming the key of the first image whose embedding does.
+        If one does; names the key of the first such image.
     """
     bad = rows_not_finite(embeddings)
     if bad:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from fasttriplet.errors import SpecError
 
@@ -15,15 +15,37 @@ if TYPE_CHECKING:
 
 
 class _Backend(NamedTuple):
+    """A scheme, and where its embedders are made.
+
+    The module has ``from_spec(text, **options)``, which takes what comes after the colon. It may have
+    ``spec_of(path)``: the spec that was meant by a path alone, or None.
+    """
+
     form: str
     example: str
     meaning: str
+    module: str
+    runs_network: bool = False
+
+    def load(self) -> Any:
+        return import_module(f"fasttriplet.{self.module}")
 
 
 _BACKENDS = {
-    "mxnet": _Backend("mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "an MXNet checkpoint"),
-    "npy": _Backend("npy:FILE", "npy:embeddings.npy", "embeddings computed before, rows in key order"),
-    "pixels": _Backend("pixels", "pixels", "a baseline that needs no model"),
+    "mxnet": _Backend(
+        "mxnet:PREFIX,EPOCH",
+        "mxnet:models/model,0",
+        "an MXNet checkpoint",
+        "mxnet._embedder",
+        runs_network=True,
+    ),
+    "npy": _Backend(
+        "npy:FILE",
+        "npy:embeddings.npy",
+        "embeddings computed before, rows in key order",
+        "embedders._precomputed",
+    ),
+    "pixels": _Backend("pixels", "pixels", "a baseline that needs no model", "embedders._pixels"),
 }
 
 
@@ -47,7 +69,7 @@ def load_embedder(
         Where a network runs: ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as
         ``["gpu:0", "gpu:2"]``. By default all GPUs, or the CPU where there is none.
     output : str, optional
-        Name of the network's embedding output, for instance ``"fc1"``; found by itself in most networks.
+        Name of the network's embedding output, for instance ``"fc1"``. Most networks need none: it is found.
 
     Returns
     -------
@@ -66,56 +88,24 @@ def load_embedder(
     """
     text = os.fspath(spec)
     scheme, colon, rest = text.partition(":")
-    options = {"batch_size": batch_size, "devices": devices, "output": output}
-    given = [name for name, value in options.items() if value is not None]
-    if given and scheme in ("npy", "pixels"):
-        raise SpecError(f"{' and '.join(given)} cannot be given with {text!r}: there is no network to run")
-    if scheme == "mxnet" and rest:
-        from fasttriplet.mxnet._embedder import MXNetEmbedder, parse_spec  # noqa: PLC0415
-
-        prefix, epoch, named = parse_spec(rest)
-        if named is not None and output is not None and named != output:
-            raise SpecError(f"two outputs are chosen: {named!r} in {text!r} and output={output!r}; give one")
-        return MXNetEmbedder(prefix, epoch, output=output or named, batch_size=batch_size, devices=devices)
-    if scheme == "npy" and rest:
-        from fasttriplet.embedders._precomputed import PrecomputedEmbedder  # noqa: PLC0415
-
-        return PrecomputedEmbedder(rest)
-    if scheme == "pixels" and not colon:
-        from fasttriplet.embedders._pixels import PixelEmbedder  # noqa: PLC0415
-
-        return PixelEmbedder()
-    raise SpecError(_unknown(text))
+    given = {"batch_size": batch_size, "devices": devices, "output": output}
+    options = {name: value for name, value in given.items() if value is not None}
+    backend = _BACKENDS.get(scheme)
+    if backend is not None and options and not backend.runs_network:
+        names = " and ".join(options)
+        raise SpecError(f"{names} cannot be given with {text!r}: there is no network to run")
+    if backend is None or (not colon and ":" in backend.form):
+        raise SpecError(_unknown(text))
+    if bool(rest) != (":" in backend.form) or bool(rest) != bool(colon):
+        raise SpecError(f"{text!r} is not of the form {backend.form}, for example {backend.example}")
+    return cast("Embedder", backend.load().from_spec(rest, **options))
 
 
 def _unknown(spec: str) -> str:
-    """Why the spec cannot be used, with the spec that was probably meant."""
-    scheme = spec.partition(":")[0]
-    if ":" in spec and scheme in _BACKENDS:
-        known = _BACKENDS[scheme]
-        return f"{spec!r} is not of the form {known.form}, for example {known.example}"
-    meant = _probably_meant(spec)
-    if meant is not None:
-        return f"{spec!r} does not say what it is; did you mean {meant!r}?"
+    """Say that a spec names no scheme, and which spec was probably meant."""
+    for backend in _BACKENDS.values():
+        spec_of = getattr(backend.load(), "spec_of", None)
+        if spec_of is not None and (meant := spec_of(spec)) is not None:
+            return f"{spec!r} does not say what it is; did you mean {meant!r}?"
     forms = "\n".join(f"  {b.form:<20} {b.meaning}, for example {b.example}" for b in _BACKENDS.values())
     return f"unknown embedder {spec!r}; known are\n{forms}"
-
-
-def _probably_meant(spec: str) -> str | None:
-    """Return the full spec when the user gave only a path or a prefix that exists."""
-    if spec.endswith(".npy"):
-        return f"npy:{spec}" if Path(spec).is_file() else None
-    prefix, comma, epoch = spec.rpartition(",")
-    if not comma:
-        prefix, epoch = spec, ""
-    if spec.endswith("-symbol.json"):
-        prefix = spec.removesuffix("-symbol.json")
-    elif spec.endswith(".params"):
-        prefix, _, epoch = spec.removesuffix(".params").rpartition("-")
-    if not Path(f"{prefix}-symbol.json").is_file():
-        return None
-    if not epoch.isdigit():
-        from fasttriplet.mxnet._checkpoint import epochs_beside  # noqa: PLC0415
-
-        epoch = str(max(epochs_beside(prefix), default=0))
-    return f"mxnet:{prefix},{int(epoch)}"

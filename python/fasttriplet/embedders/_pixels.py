@@ -18,10 +18,10 @@ _CHUNK = 64
 
 
 class PixelEmbedder:
-    """The flattened thumbnail of an image, its mean removed: a baseline, not a trained network.
+    """A baseline, not a trained network: an embedding is the flattened thumbnail of an image minus its mean.
 
-    The thumbnail is the exact area average over a grid of equal cells, whatever the image's size. It is
-    computed in whole numbers, so that an image has the same embedding on every machine.
+    The thumbnail is the exact area average over a grid of equal cells, for images of any size. It is computed
+    in whole numbers, so that an image has the same embedding on every machine.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ class PixelEmbedder:
         """Do nothing: there is nothing to prepare."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Shrink the images and remove the mean of each.
+        """Shrink the images and subtract the mean of each thumbnail.
 
         Returns
         -------
         (B, 3 * size**2) float32
-            In the order row, column, colour.
+            Ordered by row, column and colour.
         """
         images = check_images(rows, images)
         count, height, width, _ = images.shape
@@ -76,6 +76,11 @@ class PixelEmbedder:
             centred = sums * cells - sums.sum(axis=1, keepdims=True)
             embeddings[start : start + _CHUNK] = centred / (cells * height * width)
         return embeddings
+
+
+def from_spec(_text: str) -> PixelEmbedder:
+    """Make the embedder of the spec ``pixels``, which has no text after it."""
+    return PixelEmbedder()
 
 
 def _overlaps(pixels: int, cells: int) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Embeddings that were computed before and lie in a ``.npy`` file."""
+"""Embeddings that were computed before and are stored in a ``.npy`` file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet._contents import describe_wrong_file
+from fasttriplet.dataset._ids import image_ids
 from fasttriplet.embedders._base import check_finite
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class PrecomputedEmbedder:
     Parameters
     ----------
     path : path
-        The file; float16, float32 or float64. The embeddings are handed on as float32.
+        The file, of float16, float32 or float64. Embeddings are returned as float32.
 
     Raises
     ------
@@ -40,7 +41,7 @@ class PrecomputedEmbedder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._table = _open(self.path)
-        self._keys: dict[int, tuple[int, NDArray[np.int64]]] | None = None
+        self._ids: NDArray[np.int64] | None = None  # the id of the image that each row belongs to
 
     @property
     def description(self) -> str:
@@ -49,12 +50,12 @@ class PrecomputedEmbedder:
         return f"precomputed embeddings: {self.path}, {count:,} rows of {size} {self._table.dtype}"
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """Find out which row belongs to which image.
+        """Find out which row of the file belongs to which image.
 
         Raises
         ------
         ValueError
-            When the index does not have as many images as the file has rows, or has a key twice.
+            If the index does not have as many images as the file has rows, or has a key twice.
         """
         count = len(self._table)
         if count != index.height:
@@ -62,17 +63,14 @@ class PrecomputedEmbedder:
                 f"{self.path} has {count:,} rows but the index has {index.height:,} images; "
                 "it must hold one row for each image, in key order"
             )
-        keys, first = {}, 0
-        for number, of_file in _by_file(index):
-            ordered = np.sort(of_file)
-            twice = ordered[1:][ordered[1:] == ordered[:-1]]
-            if len(twice):
-                raise ValueError(
-                    f"key {twice[0]} is twice in the index: rows of {self.path} cannot be told apart"
-                )
-            keys[number] = (first, ordered)
-            first += len(ordered)
-        self._keys = keys
+        ids = image_ids(index)
+        order = np.argsort(ids)
+        ids = ids[order]
+        twice = np.flatnonzero(ids[1:] == ids[:-1])
+        if twice.size:
+            key = index["key"][int(order[twice[0]])]
+            raise ValueError(f"key {key} is twice in the index: rows of {self.path} cannot be told apart")
+        self._ids = ids
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:  # noqa: ARG002
         """Look up the embeddings of some rows of the index.
@@ -80,47 +78,46 @@ class PrecomputedEmbedder:
         Returns
         -------
         (B, D) float32
-            As they are in the file.
+            The rows of the file.
 
         Raises
         ------
         ValueError
-            When ``prepare`` was not called, a key was not in its index, or an embedding is not finite.
+            If ``prepare`` was not called, a key was not in its index, or an embedding is not finite.
         """
-        positions = np.empty(rows.height, dtype=np.int64)
-        numbers = rows["file"].to_numpy() if "file" in rows.columns else np.zeros(rows.height, np.int64)
-        keys = rows["key"].to_numpy()
-        for number in np.unique(numbers).tolist():
-            mine = numbers == number
-            positions[mine] = self._positions(number, keys[mine])
+        if self._ids is None:
+            raise ValueError(
+                f"{self.path}: call prepare(index) before embed, so that keys can be turned into rows"
+            )
+        ids = image_ids(rows)
+        positions = np.searchsorted(self._ids, ids)
+        unknown = np.flatnonzero(np.searchsorted(self._ids, ids, side="right") == positions)
+        if unknown.size:
+            key = rows["key"][int(unknown[0])]
+            raise ValueError(
+                f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
+            )
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named below
             embeddings = self._table[positions].astype(np.float32, copy=False)
         check_finite(embeddings, rows, str(self.path))
         return embeddings
 
-    def _positions(self, number: int, keys: NDArray[np.int64]) -> NDArray[np.int64]:
-        if self._keys is None:
-            raise ValueError(
-                f"{self.path}: call prepare(index) before embed, so that keys can be turned into rows"
-            )
-        first, known = self._keys.get(number, (0, np.empty(0, np.int64)))
-        found = np.searchsorted(known, keys)
-        missing = np.ones(len(keys), dtype=bool)
-        inside = found < len(known)
-        missing[inside] = known[found[inside]] != keys[inside]
-        if missing.any():
-            key = keys[missing][0]
-            raise ValueError(
-                f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
-            )
-        return found + first
-
     def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_keys": self._keys}
+        return {"path": self.path, "_ids": self._ids}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._table = _open(self.path)
+
+
+def from_spec(path: str) -> PrecomputedEmbedder:
+    """Make the embedder of ``npy:PATH``."""
+    return PrecomputedEmbedder(path)
+
+
+def spec_of(path: str) -> str | None:
+    """Return the full spec of a ``.npy`` file that exists."""
+    return f"npy:{path}" if path.endswith(".npy") and Path(path).is_file() else None
 
 
 def _open(path: Path) -> NDArray[Any]:
@@ -138,11 +135,3 @@ def _open(path: Path) -> NDArray[Any]:
             f"{path} must hold (images, D) float16, float32 or float64, but holds {table.dtype} {table.shape}"
         )
     return table
-
-
-def _by_file(index: pl.DataFrame) -> list[tuple[int, NDArray[np.int64]]]:
-    keys = index["key"].to_numpy()
-    if "file" not in index.columns:
-        return [(0, keys)]
-    numbers = index["file"].to_numpy()
-    return [(number, keys[numbers == number]) for number in np.unique(numbers).tolist()]

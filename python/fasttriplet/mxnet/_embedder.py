@@ -6,6 +6,7 @@ import math
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,28 +206,45 @@ def _rebuild(prefix: str, epoch: int, arguments: dict[str, Any]) -> MXNetEmbedde
     return MXNetEmbedder(prefix, epoch, **arguments)
 
 
-def parse_spec(text: str) -> tuple[str, int, str | None]:
-    """Take ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME`` apart.
-
-    Returns
-    -------
-    prefix, epoch, output
+def from_spec(text: str, *, output: str | None = None, **options: Any) -> MXNetEmbedder:
+    """Make the embedder of ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME``.
 
     Raises
     ------
     SpecError
-        If the text has another form; names the epochs that exist.
+        If the text has another form (the message names the epochs that exist), or two outputs are chosen.
     """
     match = _SPEC.fullmatch(text)
-    if match:
-        return match["prefix"], int(match["epoch"]), match["output"]
-    msg = f"'mxnet:{text}' is not of the form mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
-    epochs = epochs_beside(text)
-    if epochs:
-        msg += f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
-    else:
-        msg += ", for example mxnet:models/model,0"
-    raise SpecError(msg)
+    if match is None:
+        msg = f"'mxnet:{text}' is not of the form mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
+        epochs = epochs_beside(text)
+        if epochs:
+            msg += f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
+        else:
+            msg += ", for example mxnet:models/model,0"
+        raise SpecError(msg)
+    prefix, epoch, named = match.group("prefix", "epoch", "output")
+    if named is not None and output is not None and named != output:
+        raise SpecError(
+            f"two outputs are chosen: {named!r} in 'mxnet:{text}' and output={output!r}; give one"
+        )
+    return MXNetEmbedder(prefix, int(epoch), output=output or named, **options)
+
+
+def spec_of(path: str) -> str | None:
+    """Return the full spec of a checkpoint that exists, given by its prefix or one of its files."""
+    prefix, comma, epoch = path.rpartition(",")
+    if not comma:
+        prefix, epoch = path, ""
+    if path.endswith("-symbol.json"):
+        prefix = path.removesuffix("-symbol.json")
+    elif path.endswith(".params"):
+        prefix, _, epoch = path.removesuffix(".params").rpartition("-")
+    if not Path(f"{prefix}-symbol.json").is_file():
+        return None
+    if not epoch.isdigit():
+        epoch = str(max(epochs_beside(prefix), default=0))
+    return f"mxnet:{prefix},{int(epoch)}"
 
 
 def _batch_size(wanted: int | None, contexts: list[Any]) -> int:

@@ -1,9 +1,8 @@
-"""How well a model tells same from different, on pairs of a file or of a ``.rec``."""
+"""Verification of a model, on the pairs of a ``.bin`` file or on pairs drawn from a ``.rec``."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,10 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import rows_not_finite, seed_number, thread_count, whole_number
+from fasttriplet._checks import seed_number, thread_count, whole_number
 from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders._base import check_finite
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine
 from fasttriplet.run._stages import PART
@@ -24,9 +24,9 @@ from fasttriplet.verify._bin_file import image_of_pair, read_pairs
 from fasttriplet.verify._draw import draw_pairs
 from fasttriplet.verify._protocol import FOLDS, Verification, enough_pairs, verify_distances
 
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
-_PAIRS_AT_ONCE = 4096  # 2 x 16 MB of float64 for embeddings of 512
+_PAIRS_AT_ONCE = 4096  # their embeddings of 512 float64 take 2 x 16 MB
 
 
 def verify_pairs(
@@ -35,28 +35,28 @@ def verify_pairs(
     *,
     flip: bool = True,
     threads: int | None = None,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Embed the pairs of a ``.bin`` file and judge their distances.
 
     An image and its mirror image are embedded, the two vectors added and divided by the L2 norm of the sum,
-    in float64; the distances are squared L2 of these, judged as :func:`verify_distances` does. A sum of zero
-    stays zero.
+    in float64; a sum of zero stays zero. The distances are squared L2 between the results, and
+    :func:`verify_distances` judges them.
 
     Parameters
     ----------
     path : path
         The file, as :func:`read_pairs` takes it.
     model : str or Embedder
-        A spec for :func:`load_embedder`, or an embedder. It must embed images: embeddings computed before
-        have no rows for those of the file. Its `rows` have the ``key`` of an image, its position in the file,
-        and the ``label`` -1.
+        A spec for :func:`load_embedder`, or an embedder. It must embed images: embeddings that were computed
+        before have no rows for the images of this file. The ``key`` of an image is its position in the file,
+        and its ``label`` is -1.
     flip : bool, default True
         Whether the mirror image is used.
     threads : int, optional
-        That decode; by default one for each core.
+        Threads that decode; by default one per core.
     progress : callable, optional
-        Called with the number of images done and in all.
+        Called with the number of images that are embedded and the number of all images.
 
     Returns
     -------
@@ -65,7 +65,8 @@ def verify_pairs(
     Raises
     ------
     ValueError
-        If the file, one of its images or the model is not what it should be, or there are less than 10 pairs.
+        If the file, one of its images or the model is not what it should be, or there are fewer than 10
+        pairs.
     OSError, ImportError
         If a file cannot be read, or the model's package is not installed.
     """
@@ -82,11 +83,11 @@ def verify_pairs(
         enough_pairs(len(same), FOLDS)
     rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
     embedder.prepare(rows)
-    size = _decoded(path, images[:1], 0, None, threads).shape[1:3]
+    size = _decode(path, images[:1], 0, None, threads).shape[1:3]
 
     def parts() -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8]]]:
         for start in range(0, len(images), PART):
-            pixels = _decoded(path, images[start : start + PART], start, (size[0], size[1]), threads)
+            pixels = _decode(path, images[start : start + PART], start, (size[0], size[1]), threads)
             yield rows[start : start + PART], pixels
 
     embeddings, xnorm = _embed(embedder, parts(), len(images), flip, progress)
@@ -105,13 +106,13 @@ def verify_rec(
     flip: bool = True,
     recall: bool = True,
     threads: int | None = None,
-    progress: Told | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
-    """Draw pairs from a ``.rec``, embed its images, and judge distances and neighbours.
+    """Draw pairs from a ``.rec``, embed the images, and judge distances and neighbours.
 
-    Embeddings and distances are those of :func:`verify_pairs`, the pairs those of :func:`draw_pairs`. For
-    the recall all images are embedded, and their embeddings kept in memory in float64 (4 KB an image for 512
-    numbers); without it only those of the pairs.
+    Pairs are drawn by :func:`draw_pairs`; embeddings and distances are computed as in :func:`verify_pairs`.
+    With `recall`, all images are embedded and their embeddings kept in memory in float64 (4 KB per image for
+    512 numbers); without it, only the images of the pairs are.
 
     Parameters
     ----------
@@ -121,18 +122,18 @@ def verify_rec(
         A spec for :func:`load_embedder`, or an embedder. Where it embeds no images (``npy:FILE``), nothing
         can be mirrored, and `flip` is False in the result.
     pairs_per_kind : int, default 6000
-        Genuine pairs to draw, and as many impostor pairs.
+        How many genuine pairs to draw, and how many impostor pairs.
     seed : int, default 0
-        Of the pairs.
+        Decides which pairs are drawn.
     flip : bool, default True
         Whether the mirror image is used.
     recall : bool, default True
-        Whether the nearest image of each image is looked for. Nearest is decided in float64 on the unit
-        embeddings rounded to float32, as :func:`mine` does.
+        Whether the nearest neighbour of each image is found. It is decided in float64 on the unit embeddings
+        rounded to float32, as :func:`mine` does.
     threads : int, optional
-        By default one for each core.
+        By default one per core.
     progress : callable, optional
-        Called with the number of images done and in all.
+        Called with the number of images that are embedded and the number of all that will be.
 
     Returns
     -------
@@ -141,7 +142,7 @@ def verify_rec(
     Raises
     ------
     ValueError
-        If the file or the model is not what it should be, or less than 10 pairs can be drawn.
+        If the file or the model is not what it should be, or fewer than 10 pairs can be drawn.
     RecordError
         If a record or an image is damaged or of another size than the first; names file, key and offset.
     OSError, ImportError
@@ -180,33 +181,26 @@ def _naming(name: str) -> Iterator[None]:
         raise ValueError(f"{name}: {error}") from None
 
 
-def _decoded(
-    path: Path,
-    images: list[bytes],
-    start: int,
-    size: tuple[int, int] | None,
-    threads: int | None,
+def _decode(
+    path: Path, images: list[bytes], start: int, size: tuple[int, int] | None, threads: int | None
 ) -> NDArray[np.uint8]:
+    """Decode some images of a ``.bin`` file, from position `start` on; an error names the pair."""
     try:
         return decode_images(images, size=size, threads=threads)
     except RecordError as error:
-        found = re.match(r"image \[(\d+)\]: (.*)", str(error), re.DOTALL)
-        if found is None:
+        if error.position is None:
             raise
-        raise ValueError(f"{path}: {image_of_pair(start + int(found[1]))} {found[2]}") from error
+        raise ValueError(f"{path}: {image_of_pair(start + error.position)} {error.reason}") from error
 
 
 def _parts_of_rec(
     dataset: Dataset, rows: pl.DataFrame, embedder: Embedder, threads: int | None
 ) -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8] | None]]:
-    if not embedder.needs_images:
-        for start in range(0, rows.height, PART):
-            yield rows[start : start + PART], None
-        return
-    size = dataset.image_size(rows, threads=threads)
+    decodes = embedder.needs_images
+    size = dataset.image_size(rows, threads=threads) if decodes else None
     for start in range(0, rows.height, PART):
         part = rows[start : start + PART]
-        yield part, dataset.decode(part, size=size, threads=threads).pixels
+        yield part, dataset.decode(part, size=size, threads=threads).pixels if decodes else None
 
 
 def _embed(
@@ -214,18 +208,26 @@ def _embed(
     parts: Iterable[tuple[pl.DataFrame, NDArray[np.uint8] | None]],
     count: int,
     flip: bool,
-    progress: Told | None,
+    progress: Progress | None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Embed images and mirror images: unit rows (N, D) float64, and the mean norm before."""
+    """Embed images and their mirror images.
+
+    Returns
+    -------
+    embeddings : (count, D) float64
+        Unit rows.
+    norm : float
+        Mean L2 norm of all embeddings before they were added and normalised.
+    """
     embeddings = np.empty((count, 0))
     norms, done = 0.0, 0
     if progress is not None:
         progress(0, count)
     for rows, images in parts:
-        total = _rows_of(embedder, rows, images)
+        total = _checked_rows(embedder, rows, images)
         norms += float(np.linalg.norm(total, axis=1).sum())
         if flip and images is not None:
-            mirrored = _rows_of(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]))
+            mirrored = _checked_rows(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]))
             norms += float(np.linalg.norm(mirrored, axis=1).sum())
             total += mirrored
         lengths = np.linalg.norm(total, axis=1, keepdims=True)
@@ -238,26 +240,23 @@ def _embed(
     return embeddings, norms / (count * (2 if flip else 1))
 
 
-def _rows_of(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float64]:
+def _checked_rows(
+    embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None
+) -> NDArray[np.float64]:
     embedded = np.asarray(embedder.embed(rows, images))
     if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
         raise ValueError(
             f"{embedder.description}: expected one vector for each of {rows.height} images, "
             f"got an array of shape {embedded.shape}"
         )
-    bad = rows_not_finite(embedded)
-    if bad:
-        raise ValueError(
-            f"{embedder.description}: the embedding of the image with key {rows['key'][bad[0]]} holds NaN or "
-            "infinity"
-        )
+    check_finite(embedded, rows, embedder.description)
     return embedded.astype(np.float64)
 
 
 def _squared(
     embeddings: NDArray[np.float64], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Squared L2 distances of rows."""
+    """Squared L2 distances between rows `first` and rows `second`."""
     distances = np.empty(len(first))
     for start in range(0, len(first), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
@@ -269,12 +268,13 @@ def _squared(
 def _recall_at_1(
     embeddings: NDArray[np.float64], labels: NDArray[np.int64], threads: int | None
 ) -> tuple[float | None, int]:
+    """Share of the images whose nearest image has their label, among those that could, and how many could."""
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     asked = int((counts[inverse] > 1).sum())
     if asked == 0:
         return None, 0
     if len(counts) == 1:
-        return 1.0, asked  # there is nobody else
+        return 1.0, asked  # there is no other identity
     nearest = mine(
         embeddings.astype(np.float32),
         labels,
