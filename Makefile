@@ -70,7 +70,7 @@ bench-kernels: ## the inner kernels, one by one
 	cargo bench --locked --features kernels --bench kernels
 
 peers: build $(PEERS)/.built ## .venv-peers with PyTorch, pytorch-metric-learning and faiss: runs their tests and bench
-	$(PEERS)/bin/python -m pytest --quiet tests/test_torch.py
+	$(PEERS)/bin/python -m pytest --quiet tests/torch
 	$(PEERS)/bin/python benches/bench_peers.py
 
 # With the extension that `build` left in python/: it is abi3, so it fits this Python and NumPy 2, too.

@@ -34,3 +34,9 @@ def ids_of(keys: NDArray[np.int64], files: NDArray[np.uint32] | None) -> NDArray
     if keys.size and not 0 <= keys.min() <= keys.max() < 1 << _KEY_BITS:
         raise ValueError(f"of several files, keys must be from 0 to 2**{_KEY_BITS} - 1")
     return np.asarray(keys + (files.astype(np.int64) << _KEY_BITS))
+
+
+def positions_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of the `wanted` ids stands among `ids`, which holds all of them."""
+    order = np.argsort(ids)
+    return order[np.searchsorted(ids, wanted, sorter=order)]

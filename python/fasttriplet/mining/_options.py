@@ -16,8 +16,8 @@ Metric = Literal["sqeuclidean", "euclidean", "cosine"]
 _SCALES = {"sqeuclidean": "squared L2", "euclidean": "L2", "cosine": "1 - cosine"}
 
 
-class MiningKeywords(TypedDict, total=False):
-    """The fields of :class:`MiningOptions` as keyword arguments."""
+class KeywordsWithoutMetric(TypedDict, total=False):
+    """All fields of :class:`MiningOptions` but the metric, for calls that have no default of it."""
 
     margin: float
     band: Band
@@ -25,8 +25,13 @@ class MiningKeywords(TypedDict, total=False):
     negatives_per_pair: int
     pairs: Pairs
     max_ap: float | None
-    metric: Metric
     normalize: bool
+
+
+class MiningKeywords(KeywordsWithoutMetric, total=False):
+    """The fields of :class:`MiningOptions` as keyword arguments."""
+
+    metric: Metric
 
 
 @dataclass(frozen=True, kw_only=True)

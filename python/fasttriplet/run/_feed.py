@@ -16,12 +16,12 @@ from fasttriplet._checks import batch_of_triplets, whole_number
 from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Dataset, Rec
-from fasttriplet.dataset._ids import image_ids
+from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
-from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages, positions_of
+from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet.dataset._dataset import Dataset, Rec
-from fasttriplet.dataset._ids import image_ids
+from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._index import paths_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
@@ -86,12 +86,6 @@ class Mined:
     def positions(self) -> tuple[NDArray[np.int64], ...]:
         """Where the anchors, positives and negatives are among the rows: (T,) int64 each."""
         return tuple(positions_of(self.ids, role) for role in self.triplets)
-
-
-def positions_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each of the `wanted` ids stands among `ids`, which holds all of them."""
-    order = np.argsort(ids)
-    return order[np.searchsorted(ids, wanted, sorter=order)]
 
 
 class Stages:

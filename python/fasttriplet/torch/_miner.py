@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 import torch
+from fasttriplet._checks import seed_number, thread_count
+from fasttriplet._options import shows
+from fasttriplet.dataset._ids import positions_of
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.mining._mine import mine
-from fasttriplet.mining._options import Band, Metric, Pairs, Pick
+from fasttriplet.mining._mine import mine_rows
+from fasttriplet.mining._options import KeywordsWithoutMetric, Metric, MiningOptions
+
+# What PML's TripletMarginMiner does by default.
+_AS_PML: dict[str, Any] = {"margin": 0.2, "band": "violating", "pick": "all", "pairs": "ordered"}
 
 Indices = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -93,35 +100,24 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     (tensor([0, 1]), tensor([1, 0]), tensor([2, 2]))
     """
 
+    @shows(MiningOptions, **_AS_PML)
     def __init__(
         self,
         *,
         metric: Metric,
-        margin: float = 0.2,
-        band: Band = "violating",
-        pick: Pick = "all",
-        negatives_per_pair: int = 1,
-        pairs: Pairs = "ordered",
-        max_ap: float | None = None,
-        normalize: bool = True,
         seed: int = 0,
         threads: int | None = None,
+        **options: Unpack[KeywordsWithoutMetric],
     ) -> None:
         super().__init__()
         self.calls = 0
-        self._seed = seed
-        self._options: dict[str, Any] = {
-            "metric": metric, "margin": margin, "band": band, "pick": pick, "pairs": pairs, "max_ap": max_ap,
-            "negatives_per_pair": negatives_per_pair, "normalize": normalize, "threads": threads,
-        }  # fmt: skip
-        # What `mine` has to say about the options, it says here and not at the first batch.
-        mine(np.empty((0, 1), np.float32), [], seed=epoch_seed(seed, 0), **self._options)
+        self._options = MiningOptions.of("TripletMiner", {**_AS_PML, **options, "metric": metric})
+        self._seed, self._threads = seed_number(seed), thread_count(threads)
 
     def extra_repr(self) -> str:
         """The options, for ``print(miner)``."""
-        return ", ".join(
-            f"{name}={value!r}" for name, value in (self._options | {"seed": self._seed}).items()
-        )
+        shown = asdict(self._options) | {"threads": self._threads, "seed": self._seed}
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
     def forward(
         self,
@@ -168,8 +164,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         rows = _rows("embeddings", embeddings)
         numbers = _integers("labels", labels, "embeddings", rows)
         anchor_ids = None if ids is None else _integers("ids", ids, "embeddings", rows)
-        other_ids = anchor_ids
-        against: dict[str, Any] = {}
+        other_ids, references = anchor_ids, None
+        other_numbers: NDArray[Any] | None = None
         if (ref_emb is None) != (ref_labels is None):
             raise ValueError("ref_emb and ref_labels belong together: give both or neither")
         if ref_emb is not None and ref_labels is not None:
@@ -184,16 +180,17 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
                     f"ref_emb must have as many columns as embeddings, {rows.shape[1]}, "
                     f"not {references.shape[1]}"
                 )
+            other_numbers = _integers("ref_labels", ref_labels, "ref_emb", references)
             other_ids = None if ref_ids is None else _integers("ref_ids", ref_ids, "ref_emb", references)
-            against["references"] = references
-            against["reference_labels"] = _integers("ref_labels", ref_labels, "ref_emb", references)
-            against["reference_ids"] = other_ids
         elif ref_ids is not None:
             raise ValueError("ref_ids are given without ref_emb; ids are those of the embeddings")
-        # Of equally near negatives the seed picks one, and then every call the same.
-        seed = epoch_seed(self._seed, self.calls if self._options["pick"] == "random" else 0)
-        anchor, positive, negative = mine(
-            rows, numbers, ids=anchor_ids, seed=seed, **against, **self._options
+        anchor, positive, negative = mine_rows(
+            self._options,
+            (rows, numbers, anchor_ids),
+            (references, other_numbers, None if references is None else other_ids),
+            # The seed decides between equally near negatives, too: they are to be the same in every call.
+            seed=epoch_seed(self._seed, self.calls if self._options.pick == "random" else 0),
+            threads=self._threads,
         )
         self.calls += 1
         found = (
@@ -235,8 +232,4 @@ def _integers(name: str, values: torch.Tensor, owner: str, rows: NDArray[np.floa
 
 
 def _positions(found: NDArray[np.int64], ids: NDArray[Any] | None) -> NDArray[np.int64]:
-    """Where the ids that were found stand among all of them."""
-    if ids is None:
-        return found
-    order = np.argsort(ids)
-    return order[np.searchsorted(ids, found, sorter=order)]
+    return found if ids is None else positions_of(ids, found)
