@@ -1,4 +1,4 @@
-"""Polars in forked processes: an error instead of a wait without end."""
+"""Polars in forked processes: an error instead of a hang."""
 
 from __future__ import annotations
 

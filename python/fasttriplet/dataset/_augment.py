@@ -38,7 +38,7 @@ class Augment:
     Raises
     ------
     ValueError
-        If a value is out of its range: `cutoff` from 0, the others from 0 to 1.
+        If `cutoff` is negative, or one of the factors is not between 0 and 1.
 
     Notes
     -----
@@ -72,7 +72,7 @@ def assemble(
     seed: int = 0,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Make a batch as networks take it of decoded images.
+    """Lay decoded images out as a batch that networks take.
 
     Parameters
     ----------
@@ -83,10 +83,10 @@ def assemble(
     augment : Augment, optional
         How they are changed. By default they are not.
     ids : (B,) int, optional
-        A number for each image of the batch, such as its key, that decides together with the seed how it is
-        changed. By default its row.
+        A number for each image of the batch, such as its key; together with the seed it decides how the image
+        is changed. By default its row.
     seed : int, default 0
-        Take another one for each epoch: ``epoch_seed(seed, epoch)``.
+        Seed of the changes. Take another one for each epoch: ``epoch_seed(seed, epoch)``.
     out : (B, 3, H, W) float32, optional
         Where to write the batch: C-contiguous. By default a new array.
 
@@ -98,7 +98,7 @@ def assemble(
     Raises
     ------
     ValueError
-        If an array has another shape or dtype, there is no image for a row or no id for an image, or
+        If an array has another shape or dtype, a row has no image or an image no id, or
         `augment` or `seed` is none.
     """
     if augment is not None and not isinstance(augment, Augment):

@@ -24,7 +24,7 @@ from fasttriplet.errors import RecordError
 if TYPE_CHECKING:
     import polars as pl
 
-Rec: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Dataset:
@@ -34,7 +34,7 @@ class Dataset:
     the workers of a data loader, and used after a fork. It reads and decodes in all of them; `index`, which
     is a Polars frame, is for the process that made the dataset and for processes that were spawned.
 
-    A file that another one replaces by a rename stays open, and this dataset goes on reading it.
+    If another file is renamed over one of the paths, the dataset keeps reading the file that it opened.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Dataset:
     RuntimeError
         In a process that was forked after its parent had used Polars; it would hang.
     ValueError
-        If there is no path, or one is given twice.
+        If no path is given, or one path twice.
 
     Warns
     -----
@@ -81,7 +81,7 @@ class Dataset:
 
     def __init__(
         self,
-        rec: Rec,
+        rec: Paths,
         *,
         cache: bool = True,
         threads: int | None = None,
@@ -155,7 +155,7 @@ class Dataset:
         RecordError
             If an image cannot be decoded and ``on_error="raise"``; names file, key and byte offset.
         ValueError
-            If a column is missing, there is no row of a position, or an option is wrong.
+            If a column is missing, a position is not in the index, or an option is wrong.
         """
         places = self._places(rows)
         pixels, failed = decode_records(self._files, places, size=size, threads=threads, on_error=on_error)
@@ -188,7 +188,7 @@ class Dataset:
         Raises
         ------
         IndexError
-            If there is no such row.
+            If the position is not in the index.
         RecordError
             If the record is damaged.
         """
@@ -228,3 +228,17 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"Dataset({', '.join(map(str, self.paths))!r}, {len(self):,} images)"
+
+
+# What every run takes: the file, several that are shards of one dataset, or the dataset itself.
+Rec: TypeAlias = Paths | Dataset
+
+
+def open_dataset(rec: Rec, *, threads: int | None) -> Dataset:
+    """Index the files of a dataset, unless it is one already."""
+    return rec if isinstance(rec, Dataset) else Dataset(rec, threads=threads)
+
+
+def files_of(rec: Rec) -> list[Path]:
+    """The files of a dataset, without opening them."""
+    return rec.paths if isinstance(rec, Dataset) else paths_of(rec)[0]

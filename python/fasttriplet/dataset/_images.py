@@ -103,7 +103,7 @@ def decode_records(
     pixels : array
         Images that could be decoded.
     failed : list of (int, RecordError)
-        Positions of the others, and why.
+        Position of each record that could not, and why.
     """
     one_of("on_error", on_error, get_args(OnError))
     one_of("layout", layout, get_args(Layout))

@@ -63,7 +63,7 @@ class Inspection:
     idx_used : bool
         False where the ``.idx`` is missing or does not fit, so that the index comes from the ``.rec``.
     problems : tuple of str
-        What was found wrong and worked around, a line each.
+        What was found wrong and worked around, one line per problem.
     index : pl.DataFrame
         What :func:`index_rec` returns.
     """
@@ -114,12 +114,12 @@ def index_rec(
         A cache that is older than the ``.rec`` or ``.idx``, or damaged, is replaced; where it cannot be
         written, there is none.
     threads : int, optional
-        Threads that read headers; by default one a core.
+        Threads that read headers; one per core by default.
 
     Returns
     -------
     pl.DataFrame
-        One row an image, in the order of the keys: ``key``, ``label``, ``offset`` (of the record, in
+        One row per image, in the order of the keys: ``key``, ``label``, ``offset`` (of the record, in
         bytes) and ``length`` (of the encoded image, in bytes), all Int64. For a sequence of paths, also
         ``file`` (UInt32, the position in the sequence), which then comes first in the order.
 
@@ -128,7 +128,7 @@ def index_rec(
     RuntimeError
         In a process that was forked after its parent had used Polars; it would hang.
     RecordError
-        If a file holds no records or no image, or an image's label is no integer; names the record.
+        If a file holds no records or no image, or an image's label is not an integer; names the record.
     OSError
         If a file cannot be read.
 
@@ -145,7 +145,7 @@ def index_rec(
 def inspect_rec(
     path: str | os.PathLike[str], *, cache: bool = True, threads: int | None = None
 ) -> Inspection:
-    """Index one ``.rec`` file and tell what was found in it.
+    """Index one ``.rec`` file and report what was found in it.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def inspect_rec(
     Returns
     -------
     Inspection
-        Counts, the layout, and each problem that was worked around; nothing is warned of.
+        Counts, the layout, and each problem that was worked around. There are no warnings.
 
     Raises
     ------

@@ -53,14 +53,14 @@ def idx_beside(path: Path) -> Path | None:
 class RecordFile:
     """A ``.rec`` file, read by key through a memory map.
 
-    There is no position to share: one handle serves any number of threads, and the processes of a
-    data loader after a fork. It pickles by path. The ``.idx`` is read at the first use of a key; one
+    A handle has no position: it serves any number of threads, and the processes of a data loader after
+    a fork. It pickles by path. The ``.idx`` is read at the first use of a key; one
     that is missing or does not fit the ``.rec`` is replaced by what the records themselves say, and
     `problems` tells so. Of files of more than 1,048,576 records, that many evenly spread ones are
     checked against the ``.idx``; :func:`fasttriplet.index_rec` checks all.
 
     The file must not be cut short while it is open: the operating system ends a process that reads a
-    page of the map behind the file's new end. Replacing it by renaming another over it is safe.
+    page of the map beyond the file's new end. Renaming another file over it is safe.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class RecordFile:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What was found wrong with the ``.idx`` or the ``.rec`` and worked around, a line each."""
+        """What was found wrong with the ``.idx`` or the ``.rec`` and worked around, one line per problem."""
         return tuple(self._table.problems)
 
     def read(self, key: SupportsIndex) -> tuple[IRHeader, bytes]:
@@ -136,7 +136,7 @@ class RecordFile:
         header : IRHeader
             What ``mx.recordio.unpack`` gives.
         content : bytes
-            The bytes behind the header and its labels, usually an encoded image.
+            The bytes after the header and its labels, usually an encoded image.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class RecordFile:
         RecordError
             If a record is damaged, holds no image, or one of another size than the first.
         ValueError
-            If `keys` is no list of integers, or `layout` is unknown.
+            If `keys` is not a list of integers, or `layout` is unknown.
         """
         places = Places(_keys(keys), self.offsets(keys))
         pixels, _ = decode_records([self._file], places, layout=layout, threads=threads)
@@ -222,7 +222,7 @@ class RecordFile:
         KeyError
             If no record has one of the keys; names the first.
         ValueError
-            If `keys` is no list of integers.
+            If `keys` is not a list of integers.
         """
         wanted = _keys(keys)
         offsets = self._table.offsets(wanted)

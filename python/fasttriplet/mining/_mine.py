@@ -130,7 +130,7 @@ def mine(
         arXiv:1503.03832, section 3.2; both strict), *violating* ``d_an < d_ap + margin`` (what
         InsightFace calls the VGG Face rule), *hard* ``d_an <= d_ap``, *any* all of them.
     pick : {"random", "hardest", "all"}, default "random"
-        Which of these are returned: a uniform choice, the nearest to the anchor, or all.
+        Which of the qualifying negatives are returned: a uniform choice, the nearest to the anchor, or all.
     negatives_per_pair : int, default 1
         How many at most; without meaning for ``pick="all"``.
     pairs : {"unordered", "ordered", "hardest", "easiest"}, default "unordered"

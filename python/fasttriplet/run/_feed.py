@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fasttriplet._checks import batch_of_triplets, whole_number
 from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment, assemble
-from fasttriplet.dataset._dataset import Dataset, Rec
+from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
@@ -137,7 +137,7 @@ class Feed:
     @shows(RunOptions)
     def __init__(
         self,
-        rec: Rec | Dataset,
+        rec: Rec,
         *,
         model: Embedder | str,
         batch_size: int = 60,
@@ -157,8 +157,8 @@ class Feed:
         if augment is not None and not isinstance(augment, Augment):
             raise ValueError(f"augment must be an Augment, not {augment!r}")
         self._augment = augment
-        self._stages = Stages(rec, model, chosen, for_training=True)
-        self._stages.open()
+        self._stages = Stages(model, chosen, for_training=True)
+        self._stages.open(rec)
         self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
         # What decides the batches.
         self._arguments = {

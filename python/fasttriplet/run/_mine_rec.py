@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
-from fasttriplet.dataset._dataset import Dataset, Rec
+from fasttriplet.dataset._dataset import Rec, files_of
 from fasttriplet.dataset._index_cache import cache_path
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._options import RunKeywords, RunOptions
@@ -44,7 +44,7 @@ class MineResult:
 
 @shows(RunOptions)
 def mine_rec(
-    rec: Rec | Dataset,
+    rec: Rec,
     *,
     model: str | Embedder = "pixels",
     out: str | os.PathLike[str] | None = None,
@@ -117,13 +117,13 @@ def mine_rec(
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
-    stages = Stages(rec, model, chosen)
+    stages = Stages(model, chosen)
     summary = stages.summary
     target = None if out is None else Path(out)
     if target is not None:
-        _refuse_to_replace(stages.paths, target)
+        _refuse_to_replace(files_of(rec), target)
     with open_sink(target) as sink:
-        stages.open()
+        stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
         if summary.triplets == 0:
             raise stages.no_triplets()

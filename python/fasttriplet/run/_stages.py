@@ -10,9 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet.dataset._dataset import Dataset, Rec
+from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
-from fasttriplet.dataset._index import paths_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import NoTripletsError
@@ -91,11 +90,10 @@ class Mined:
 class Stages:
     """The stages between a dataset and its triplets; what each of them did is in `summary`.
 
-    Making one loads the model and reads nothing of the dataset; :meth:`open` does.
+    Making one loads the model; :meth:`open` takes the dataset.
 
     Parameters
     ----------
-    rec : path, sequence of paths, or Dataset
     model : str or Embedder
     options : RunOptions
     for_training : bool, default False
@@ -112,26 +110,24 @@ class Stages:
     dataset: Dataset
     largest_bag: int
 
-    def __init__(
-        self, rec: Rec | Dataset, model: str | Embedder, options: RunOptions, *, for_training: bool = False
-    ) -> None:
-        self._rec, self._options = rec, options
-        self.paths = rec.paths if isinstance(rec, Dataset) else paths_of(rec)[0]
+    def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
+        self._options = options
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
-        self.summary = Summary([str(path) for path in self.paths], self.embedder.description, options.metric)
+        self.summary = Summary(self.embedder.description, options.metric)
         self._size: tuple[int, int] | None = None
 
-    def open(self) -> None:
+    def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
-        options, rec = self._options, self._rec
+        options = self._options
         with self.summary.clock("index"):
-            self.dataset = rec if isinstance(rec, Dataset) else Dataset(rec, threads=options.threads)
+            self.dataset = open_dataset(rec, threads=options.threads)
+            self.summary.files = [str(path) for path in self.dataset.paths]
             self.embedder.prepare(self.dataset.index)
             self.summary.images_indexed = len(self.dataset)
             self.summary.identities = self.dataset.index["label"].n_unique()
             in_epoch = self._bags(0)
-            # Each epoch takes as many images of an identity: what fits a bag now fits one later.
+            # Every epoch takes the same number of images of an identity: what fits a bag now fits one later.
             self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
             if not self._decodes:
                 return
@@ -235,12 +231,12 @@ class Stages:
         Raises
         ------
         ValueError
-            If there is no such image, or it is one that is left out.
+            If an id has no image, or its image was left out.
         """
         rows, images = self._decode(self.dataset.index.filter(np.isin(self.dataset.ids, ids)))
         if (missing := np.setdiff1d(ids, image_ids(rows))).size:
             raise ValueError(
-                f"state: {', '.join(map(str, self.paths))} has no image with the id {missing[0]}, of which "
+                f"state: {', '.join(self.summary.files)} has no image with the id {missing[0]}, of which "
                 f"triplets were mined; was the dataset changed?"
             )
         return rows, images
@@ -269,7 +265,7 @@ class Stages:
         explain : bool
             Whether to find out why, if there are no triplets.
         overlapped : bool
-            Whether the run goes on meanwhile.
+            Whether the run does something else meanwhile.
         """
         options, labels, ids = self._options, rows["label"].to_numpy(), image_ids(rows)
         seed = epoch_seed(options.seed, epoch)

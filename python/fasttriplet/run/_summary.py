@@ -19,18 +19,18 @@ _SAMPLE = 1_000_000  # triplets that the quantiles are taken from
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is, told every thousand images and at the end of each bag.
+    """How far a run is; reported every thousand images and at the end of each bag.
 
     Attributes
     ----------
     epoch, epochs : int
-        The current one, from 1, and how many there are.
+        The current epoch, counted from 1, and how many there are.
     bag, bags : int
-        The current one of this epoch, from 1, and how many there are.
+        The current bag of this epoch, counted from 1, and how many there are.
     images, images_in_all : int
         Images embedded so far, and in all epochs.
     triplets : int
-        So far.
+        Triplets found so far.
     """
 
     epoch: int
@@ -48,12 +48,12 @@ class Summary:
 
     Attributes
     ----------
-    files : list of str
-        The ``.rec`` files, as they were given.
     embedder : str
         What computed the embeddings, and where.
     metric : str
         The scale of all distances, see :func:`fasttriplet.mine`.
+    files : list of str
+        The ``.rec`` files, as they were given.
     images_indexed, identities : int
         How many the dataset has.
     epochs, bags, images : int
@@ -61,21 +61,21 @@ class Summary:
     batches : int
         How many a feed handed out.
     triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
-        Over all bags.
+        Counts over all bags.
     bags_without_triplets : int
-        Bags that gave none.
+        Bags that gave no triplet.
     why_no_triplets : str or None
-        The reason for the first of those.
+        Why the first of these bags gave none.
     skipped : list of str
         What was wrong with each image that was left out (``on_error="skip"``), once in all epochs.
     stopped_at_max_triplets : bool
-        Whether the run ended early because it had the `max_triplets` that were asked for.
+        Whether the run ended early because it had found `max_triplets`.
     seconds : dict of str to float
         How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
         ``assemble`` and ``train``, the time between two batches. They overlap. ``total`` is the wall time so
         far.
     waited : dict of str to float
-        How long the run could not go on before a stage was done; these times do not overlap.
+        How long the run had to wait for a stage; these times do not overlap.
     quantiles : dict of str to dict of str to float
         Quantiles of ``d_ap`` and ``d_an`` by probability, on the scale of the metric. With more than a
         million triplets they are those of every k-th triplet.
@@ -83,9 +83,9 @@ class Summary:
         The parquet file.
     """
 
-    files: list[str]
     embedder: str
     metric: Metric = "sqeuclidean"
+    files: list[str] = field(default_factory=list)
     images_indexed: int = 0
     identities: int = 0
     epochs: int = 0

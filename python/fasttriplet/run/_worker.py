@@ -1,4 +1,4 @@
-"""Threads beside the caller's: stages that work ahead, or after, without losing an error or hanging."""
+"""Threads for stages that run ahead of the caller or after it: no error is lost, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _POLL = 0.05  # seconds between two looks for Ctrl-C, as in the extension's call
 
 
 class Worker:
-    """One thread. Leaving the ``with`` block ends what it is doing, and it.
+    """One thread. Leaving the ``with`` block stops what it is doing and ends it.
 
     Parameters
     ----------
     name : str
-        Of the thread, for debuggers.
+        Name of the thread, for debuggers.
     nice : int, default 0
-        How much it gives way to other threads, on Linux; so do the threads that calls start from it.
+        How much it gives way to other threads, on Linux; the threads that its calls start do the same.
     """
 
     def __init__(self, name: str, *, nice: int = 0) -> None:
@@ -45,14 +45,14 @@ class Worker:
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + self._nice)
 
     def submit(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Let the thread do this after what it was given before."""
+        """Let the thread do this when it has done all that it was given before."""
         self.check_process()
         return self._executor.submit(work, *args, **kwargs)
 
     def result(self, future: Future[T]) -> T:
-        """Wait for what was submitted."""
+        """Wait for the result of what was submitted."""
         self.check_process()
-        # Not without end: Polars (2.1) installs a handler of SIGINT with SA_RESTART, after which Ctrl-C does
+        # In short waits: Polars (2.1) installs a handler of SIGINT with SA_RESTART, after which Ctrl-C does
         # not wake a thread that waits for a lock.
         while not wait([future], _POLL).done:
             pass
@@ -70,7 +70,7 @@ class Worker:
             )
 
     def close(self) -> None:
-        """End the thread; a long call of this package ends early."""
+        """End the thread. A long call of this package ends early."""
         if os.getpid() == self._process:
             self._stop.set()
             self._executor.shutdown(wait=True, cancel_futures=True)
@@ -91,10 +91,10 @@ class Ahead(Generic[T]):
     ----------
     worker : Worker
     items : generator
-        Its errors are raised here, in their turn.
+        An error in it is raised when its item is asked for.
     depth : int
-        Items that may be ready, or in the making, while the caller holds another one. With 0 the next item is
-        begun when it is asked for.
+        How many items may be ready or being made while the caller holds another one. With 0, making an item
+        starts when it is asked for.
     waiting : context manager factory, optional
         Entered while the caller waits for an item.
     """
@@ -110,7 +110,7 @@ class Ahead(Generic[T]):
         self._items = items
         self._depth = depth
         self._waiting = waiting
-        # The worker is given one step at a time: an interpreter that ends waits for what it was given.
+        # The worker gets one step at a time: a Python that exits waits for all that a thread was given.
         self._lock = threading.Lock()
         self._pending: deque[Future[tuple[T] | None]] = deque()
         self._busy = self._exhausted = False

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import seed_number, thread_count, whole_number
-from fasttriplet.dataset._dataset import Dataset, Rec
+from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_finite
@@ -98,7 +98,7 @@ def verify_pairs(
 
 
 def verify_rec(
-    rec: Rec | Dataset,
+    rec: Rec,
     model: str | Embedder,
     *,
     pairs_per_kind: int = 6000,
@@ -151,7 +151,7 @@ def verify_rec(
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     seed, threads = seed_number(seed), thread_count(threads)
     embedder = load_embedder(model) if isinstance(model, str) else model
-    dataset = rec if isinstance(rec, Dataset) else Dataset(rec, threads=threads)
+    dataset = open_dataset(rec, threads=threads)
     index = dataset.index
     with _naming(", ".join(map(str, dataset.paths))):
         drawn = draw_pairs(index, pairs_per_kind, seed)
