@@ -176,7 +176,7 @@ def train(
     A training that was stopped is gone on with by --resume, and ends with the same numbers as one that was
     not.
     """
-    how = {name: options.pop(name) for name in _HOW} | {"pairs": pairs}
+    how = {name: options.pop(name) for name in _HOW} | {"verify_on": pairs}
     how["memory"] = None if memory is None else memory * 10**6
     decide = options | {"rec": rec, "pairs": positives}
     if not resume and not rec:
@@ -190,15 +190,17 @@ def train(
 
     if resume:
         before, how_before = options_at(out)
-        given = {name: value for name, value in decide.items() if _given(ctx, _OPTION.get(name, name))}
+        given = {name: value for name, value in decide.items() if _given(ctx, _SETTING.get(name, name))}
         if "network" in given or "symbol" in given:
             given = {"network": None, "symbol": None} | given
         settings = replace(before, **given)
-        how = how_before | {name: value for name, value in how.items() if _given(ctx, name)}
+        how = how_before | {
+            name: value for name, value in how.items() if _given(ctx, _OPTION.get(name, name))
+        }
     else:
         settings = TrainSettings(**decide)
     try:
-        done = train_rec(settings, out, **how, resume=resume, tell=_lines())
+        done = train_rec(settings, out, **how, resume=resume, progress=_lines())
     except (KeyboardInterrupt, SystemExit):
         if Path(f"{out}-state.npz").exists():
             click.echo(f"To go on: fasttriplet train --out {shlex.quote(out)} --resume", err=True)
@@ -210,7 +212,8 @@ def train(
         _print(done, out)
 
 
-_OPTION = {"pairs": "positives"}  # what mining calls pairs
+# Arguments that have another name on the command line.
+_SETTING, _OPTION = {"pairs": "positives"}, {"verify_on": "pairs"}
 
 
 def _given(ctx: click.Context, name: str) -> bool:
