@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def check_can_be_written(path: Path) -> None:
-    """Raise an OSError if `path` cannot be the name of a new file: before anything is computed for it."""
+    """Raise an OSError if no file can have this path; to be called before anything is computed for it."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
     if not path.parent.is_dir():
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Do the same for files that belong together: when all are complete and on the disk, all are renamed."""
+    """Do the same for files that belong together: all are on the disk before the first is renamed."""
     finals: dict[Path, Path] = {}
     try:
         for path in paths:
@@ -58,7 +58,7 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
                 _sync(unfinished)
         for unfinished, path in finals.items():
             with _naming_final({unfinished: path}):
-                publish(unfinished, path)
+                _rename(unfinished, path)
     finally:
         for unfinished in finals:
             unfinished.unlink(missing_ok=True)
@@ -67,8 +67,7 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
 def publish(complete: Path, path: Path) -> None:
     """Rename a file to `path` in a way that leaves the old file or the new one after a power cut."""
     _sync(complete)
-    complete.replace(path)
-    _sync(path.parent)
+    _rename(complete, path)
 
 
 def remove_unfinished(path: Path) -> None:
@@ -79,6 +78,11 @@ def remove_unfinished(path: Path) -> None:
     for entry in path.parent.iterdir():
         if ours.fullmatch(entry.name):
             entry.unlink(missing_ok=True)
+
+
+def _rename(old: Path, new: Path) -> None:
+    old.replace(new)
+    _sync(new.parent)
 
 
 def _sync(path: Path) -> None:
@@ -97,7 +101,7 @@ def _naming_final(finals: dict[Path, Path]) -> Iterator[None]:
         yield
     except OSError as error:
         named = error.filename
-        if error.errno is None:  # raised by a library or by us, with words of its own
+        if error.errno is None:  # not from the operating system: it has words of its own
             raise
         if named is None:  # a write
             final = ", ".join(map(str, finals.values()))

@@ -1,4 +1,4 @@
-"""The identity records of InsightFace's layout, compared with the labels of the images."""
+"""Compares the identity records of InsightFace's layout with the labels of the images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Below this, a float32 holds every integer.
+# Up to here, float32 can hold every integer.
 _EXACT = 2.0**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BareRecords:
-    """The records without content: (M,) keys, offsets, flags, and first and second labels."""
+    """Keys, offsets, flags, and first and second labels of the M records without content: (M,) each."""
 
     keys: NDArray[np.int64]
     offsets: NDArray[np.int64]
@@ -25,18 +25,18 @@ class BareRecords:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identities:
-    """What the records without content are.
+    """What the records without content stand for.
 
     Attributes
     ----------
     announced : bool
-        Record 0 tells where the identity records are: the layout is InsightFace's.
+        Whether record 0 says where the identity records are, as in InsightFace's layout.
     count : int
-        Identity records.
+        How many identity records there are.
     empty : (K,) int64
-        Positions, among the records without content, of those that should have some.
+        Positions, among the records without content, of records that should have content.
     problems : list of str
-        Where the ranges of keys do not agree with the labels of the images; the first one in words.
+        How the ranges of keys disagree with the labels of the images: one line per kind, with an example.
     """
 
     announced: bool
@@ -48,8 +48,8 @@ class Identities:
 def check(path: Path, bare: BareRecords, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> Identities:
     """Find the identity records and compare their ranges with the images' labels.
 
-    The ranges are float32: above 2^24 they are rounded, and an identity's range may run into its
-    neighbours. What rounding explains is no disagreement.
+    The ranges are stored as float32. Above 2^24 they are rounded, and the range of an identity may overlap
+    with its neighbours; this is not counted as a disagreement.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def check(path: Path, bare: BareRecords, keys: NDArray[np.int64], labels: NDArra
     bare : BareRecords
         The records without content.
     keys, labels : (N,) int64
-        Of the images, in ascending order of keys.
+        Keys and labels of the images, in ascending order of keys.
     """
     zero = np.flatnonzero((bare.keys == 0) & (bare.flags >= 2))
     if zero.size == 0:
@@ -103,7 +103,7 @@ class _Ranges:
         if unusable.any():
             return [self._say(unusable, "which is no range")]
         start_slack, stop_slack = _slack(start), _slack(stop)
-        # Positions of the images that lie in a range however its ends were rounded.
+        # Positions of the images that are in a range however its ends were rounded.
         first = np.searchsorted(keys, start + start_slack)
         end = np.maximum(np.searchsorted(keys, stop - stop_slack), first)
         run = np.concatenate([[0], np.cumsum(labels[1:] != labels[:-1])])
@@ -150,6 +150,6 @@ class _Ranges:
 
 
 def _slack(value: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """How far an integer can lie from `value`, the float32 that it was rounded to."""
+    """Return how far an integer may be from `value`, the float32 that it was rounded to."""
     spacing = np.spacing(np.abs(np.asarray(value)).astype(np.float32)).astype(np.float64)
     return np.where(np.abs(value) < _EXACT, 0.0, spacing / 2)

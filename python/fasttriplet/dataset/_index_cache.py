@@ -1,4 +1,4 @@
-"""The parquet file beside a ``.rec`` that keeps its index."""
+"""The cache of an index: a parquet file beside the ``.rec``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars as pl
 
 from fasttriplet._files import replacing
 
-# Raised whenever the frame, the facts or how they are found change.
+# To be raised whenever the frame or the facts change, or how they are found.
 FORMAT = 1
 SUFFIX = ".index.parquet"
 _FIELD = "fasttriplet"
@@ -23,12 +23,12 @@ _NO_CRC = b"00000000"
 
 
 def cache_path(rec: Path) -> Path:
-    """Name the cache of a ``.rec``: ``train.rec`` has ``train.rec.index.parquet``."""
+    """Return the path of the cache: ``train.rec.index.parquet`` for ``train.rec``."""
     return rec.with_name(rec.name + SUFFIX)
 
 
 def stamp(rec: Path, idx: Path | None) -> dict[str, Any]:
-    """Sizes in bytes and times of change in ns that a cache must agree with."""
+    """Return what a cache must agree with: sizes in bytes and times of change in ns of the files."""
 
     def of(path: Path) -> list[int]:
         stat = path.stat()
@@ -40,13 +40,13 @@ def stamp(rec: Path, idx: Path | None) -> dict[str, Any]:
 def load(
     rec: Path, current: dict[str, Any], schema: Mapping[str, pl.DataType]
 ) -> tuple[pl.DataFrame, Any] | None:
-    """Read the cache of `rec`; None where there is none, or it is stale or damaged."""
+    """Read the cache of `rec`; None if there is none, or it is stale or damaged."""
     try:
         content = cache_path(rec).read_bytes()
     except OSError:
         return None
     with contextlib.suppress(pl.exceptions.PolarsError, LookupError, ValueError):
-        # Polars ends the process on some damaged files: it gets only what was written so.
+        # Some damaged files make Polars end the process, so it gets a file only if the checksum is right.
         checksum, place = _checksum(content)
         if content[place] != checksum:
             return None
@@ -59,7 +59,7 @@ def load(
 
 
 def store(rec: Path, current: dict[str, Any], index: pl.DataFrame, facts: Any) -> None:
-    """Write the cache of `rec`; where that is not possible there is none."""
+    """Write the cache of `rec`, or none if that is not possible."""
     kept = json.dumps({"crc32": _NO_CRC.decode(), "stamp": current, "facts": facts})
     buffer = io.BytesIO()
     with contextlib.suppress(OSError, pl.exceptions.PolarsError):
@@ -72,7 +72,7 @@ def store(rec: Path, current: dict[str, Any], index: pl.DataFrame, facts: Any) -
 
 
 def _checksum(content: bytes) -> tuple[bytes, slice]:
-    """Sum up all of a cache but the place, also returned, where its own checksum stands."""
+    """Return the checksum of a cache, and the place in the cache where it is stored, which it leaves out."""
     start = content.index(_CRC) + len(_CRC)
     place = slice(start, start + len(_NO_CRC))
     view = memoryview(content)

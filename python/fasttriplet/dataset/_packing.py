@@ -1,4 +1,4 @@
-"""A folder of images, one folder for each identity, to a ``.rec`` in the InsightFace layout."""
+"""Packs a folder of images, with one folder per identity, into a ``.rec`` in the InsightFace layout."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ class Packed:
     path : Path
         The ``.rec`` file.
     images, identities : int
-        How many it holds.
+        How many the file holds.
     size : (int, int)
         Height and width of the images.
     kept : int
-        JPEGs that were stored as they were; the others were encoded anew.
+        How many images were JPEGs that were stored unchanged; the rest was encoded.
     bytes : int
-        Size of the ``.rec``.
+        Size of the ``.rec`` in bytes.
     seconds : float
-        How long it took.
+        How long packing took.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An image as it goes into the file."""
+    """An image that is ready for the file."""
 
     content: bytes
     size: tuple[int, int]
@@ -96,37 +96,37 @@ def pack(
 ) -> Packed:
     """Pack a folder of images into a ``.rec`` in the InsightFace identity layout.
 
-    ``FOLDER/identity/image`` is all that is accepted: identities get the labels 0, 1, 2, ... in the
-    natural order of their names (``p2`` before ``p10``), and images lie in that order, too. The same folder
-    gives the same bytes. Beside ``OUT.rec`` are written ``OUT.idx``, ``property``
-    (``identities,height,width``, what InsightFace's training scripts read) and ``OUT.identities.csv`` (which
-    label is which folder).
+    The only structure that is accepted is ``FOLDER/identity/image``. Identities get the labels 0, 1, 2, ...
+    in the natural order of their names (``p2`` before ``p10``), and images are stored in that order, too. The
+    same folder gives the same bytes. Three files are written beside ``OUT.rec``: ``OUT.idx``, ``property``
+    (``identities,height,width``, which InsightFace's training scripts read) and ``OUT.identities.csv`` (the
+    folder of each label).
 
-    A JPEG that has the right size is stored as it is. Everything else is decoded, turned upright,
-    stretched to `size` with a Lanczos filter where needed, and encoded as a JPEG; gray stays gray, alpha is
-    dropped. That goes also for a JPEG with an EXIF orientation, which readers treat in different ways.
+    A JPEG of the right size is stored unchanged, unless it has an EXIF orientation, which readers treat in
+    different ways. Every other image is decoded, turned upright, stretched to `size` with a Lanczos filter
+    where needed, and encoded as a JPEG. Gray images stay gray, and alpha is dropped.
 
     Parameters
     ----------
     folder : path
-        One folder for each identity, with its images.
+        It has one folder per identity, with the images of that identity.
     out : path
         The ``.rec`` file.
     size : (int, int), optional
-        Height and width to bring all images to. By default they must have one size already.
+        Height and width that all images are brought to. By default they must all have one size already.
     quality : int
         JPEG quality of the images that are encoded, 1 to 100.
     threads : int, optional
-        By default one for each core.
+        By default one per core.
     overwrite : bool
         Whether files of an earlier run may be replaced.
     progress : callable, optional
-        Called with the images done and the images in all.
+        Called with the number of images that are done and the number of all images.
 
     Returns
     -------
     Packed
-        What was written. After an error nothing is, and what lay under the final names is untouched.
+        What was written. After an error, no file was written or replaced.
 
     Raises
     ------
@@ -135,6 +135,8 @@ def pack(
         files.
     FileExistsError
         If an output file exists and `overwrite` is not set.
+    OSError
+        If a file cannot be written.
     """
     started = time.perf_counter()
     folder, out = Path(folder), Path(out)
@@ -171,13 +173,13 @@ def pack(
                 first = first or (path, image.size)
                 if image.size != first[1]:
                     problems.add(path, _two_sizes(image.size, *first))
-                elif not problems:  # the rest is only looked at, so that one run names all problems
+                elif not problems:  # after a problem, images are only looked at, so that all are named
                     writer.write(key, IRHeader(0, float(label), key, 0), image.content)
                     kept += image.kept
             if progress is not None:
                 progress(key, count)
         problems.check()
-        assert first is not None  # no image and no problem: _scan lets no folder be empty
+        assert first is not None  # there was an image or a problem: _scan refuses empty folders
         key = 1
         for number, (_, images) in enumerate(identities):
             writer.write(end + number, IRHeader(0, [key, key + len(images)], end + number, 0), b"")
@@ -208,14 +210,13 @@ def _check(folder: Path, out: Path, size: tuple[int, int] | None, quality: int, 
         )
     if size is not None and max(image_size(size)) > 2**14:
         raise ValueError(f"size: expected height and width of 1 to {2**14} pixels, got {size}")
-    if whole_number("quality", quality, 1) > 100:
-        raise ValueError(f"quality: expected 1 to 100, got {quality}")
+    whole_number("quality", quality, 1, 100)
     thread_count(threads)
     check_can_be_written(out)
 
 
 class _Problems:
-    """Collects what is wrong with the folder, to say it all at once."""
+    """Collects what is wrong with the folder, so that one error names it all."""
 
     def __init__(self) -> None:
         self._shown: list[str] = []
@@ -224,7 +225,7 @@ class _Problems:
     def add(self, path: Path, what: str) -> None:
         self._count += 1
         if len(self._shown) < _PROBLEMS_SHOWN:
-            self._shown.append(f"{_name(path)}: {what}")
+            self._shown.append(f"{_printable(path)}: {what}")
 
     def __bool__(self) -> bool:
         return self._count > 0
@@ -244,7 +245,7 @@ def _paths(folder: Path, identities: list[tuple[str, list[str]]]) -> Iterator[Pa
 
 
 def _scan(folder: Path) -> list[tuple[str, list[str]]]:
-    """Names of the identities with the names of their images, in natural order."""
+    """Return the names of the identities, each with the names of its images, in natural order."""
     problems = _Problems()
     identities = []
     for entry in _entries(folder):
@@ -284,35 +285,35 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], bytes]:
-    """Sort key for names as people count: ``p2`` before ``p10``. Ties go by the bytes of the name."""
+    """Make a sort key that puts ``p2`` before ``p10``. Equal keys are ordered by the bytes of the name."""
     parts = re.split(r"([0-9]+)", name)
-    # Text and numbers alternate, so that only like is compared with like.
+    # Text and numbers alternate, so numbers are only compared with numbers.
     pairs = [(int(part), "") if number % 2 else (0, part) for number, part in enumerate(parts)]
     return pairs, os.fsencode(name)
 
 
-def _name(path: Path) -> str:
+def _printable(path: Path) -> str:
     return str(path).encode(errors="backslashreplace").decode()
 
 
 def _two_sizes(size: tuple[int, int], first: Path, expected: tuple[int, int]) -> str:
     (height, width), (other_height, other_width) = size, expected
     return (
-        f"is {height} x {width} pixels (height x width), {_name(first)} is {other_height} x {other_width}; "
-        f"--size {other_height}x{other_width} brings all to one size"
+        f"is {height} x {width} pixels (height x width), {_printable(first)} is {other_height} x "
+        f"{other_width}; --size {other_height}x{other_width} brings all to one size"
     )
 
 
 def _prepare(
     paths: Iterator[Path], size: tuple[int, int] | None, quality: int, threads: int | None
 ) -> Generator[_Ready | _Problem, None, None]:
-    """Read and, where needed, encode the images, on threads, in order, a few ahead of the reader."""
+    """Read images, and encode them where needed, on threads: in order, 16 per thread ahead of the caller."""
     workers = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[_Ready | _Problem]] = deque()
     try:
         for path in paths:
-            waiting.append(pool.submit(_ready, path, size, quality))
+            waiting.append(pool.submit(_read_and_encode, path, size, quality))
             if len(waiting) >= 16 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -321,7 +322,7 @@ def _prepare(
         pool.shutdown(cancel_futures=True)
 
 
-def _ready(path: Path, size: tuple[int, int] | None, quality: int) -> _Ready | _Problem:
+def _read_and_encode(path: Path, size: tuple[int, int] | None, quality: int) -> _Ready | _Problem:
     try:
         return _encode(path.read_bytes(), size, quality)
     except _Problem as problem:
@@ -332,10 +333,10 @@ def _ready(path: Path, size: tuple[int, int] | None, quality: int) -> _Ready | _
 
 def _encode(data: bytes, size: tuple[int, int] | None, quality: int) -> _Ready:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's about odd metadata
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata
         try:
             if data.startswith((b"\xff\xd8", b"\x89PNG")):
-                # By our own decoder, so that a reader sees what MXNet would have seen of the original.
+                # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
                 pixels = _pixels(data)
                 own = pixels.shape[0], pixels.shape[1]
                 picture = Image.open(io.BytesIO(data))
@@ -366,7 +367,7 @@ def _pixels(data: bytes) -> NDArray[np.uint8]:
 
 def _upright(picture: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
     turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-    if turn is not None and picture.format == "JPEG":  # the decoder has turned some of these, as MXNet does
+    if turn is not None and picture.format == "JPEG":  # our decoder has turned some of them, as MXNet does
         return _any_format(picture)
     image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]) if picture.mode in _GRAY else pixels)
     return image if turn is None else image.transpose(turn)
@@ -385,7 +386,7 @@ def _any_format(picture: Image.Image) -> Image.Image:
 
 
 def _write_names(path: Path, identities: list[tuple[str, list[str]]]) -> None:
-    # Names that are no Unicode go out as the bytes they are.
+    # Names that are not Unicode are written as the bytes they are.
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["label", "folder", "images"])

@@ -270,13 +270,13 @@ def _keys(values: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]
 class RecordWriter:
     """Writes a ``.rec`` and its ``.idx``, byte for byte as ``MXIndexedRecordIO`` and ``pack`` do.
 
-    Both are written under temporary names in the same folder and renamed when the ``with`` block
-    ends; after an exception they are removed, and what lay under the final names before is untouched.
+    Both are written under temporary names in the same folder and renamed when the ``with`` block ends. After
+    an exception they are removed, and older files under the final names are untouched.
 
     Parameters
     ----------
     path : path
-        The ``.rec`` file; the ``.idx`` of the same name lies beside it.
+        The ``.rec`` file. The ``.idx`` has the same name otherwise, and is written beside it.
 
     Raises
     ------
@@ -309,12 +309,12 @@ class RecordWriter:
         Parameters
         ----------
         key : int
-            Its key in the ``.idx``; each key once.
+            The key of the record in the ``.idx``. No two records can have the same.
         header : IRHeader
-            Its header. As in ``mx.recordio.pack``, a number as label is written with flag 0, several
-            labels with their count.
+            The header of the record. As in ``mx.recordio.pack``, its flag is ignored: it is written as 0 if
+            the label is a number, and as the count of the labels otherwise.
         payload : bytes
-            The content.
+            The content of the record.
 
         Raises
         ------
@@ -322,11 +322,11 @@ class RecordWriter:
             If a field does not fit the format, the key was written before, the record has 2^29 bytes or
             more, or the writer is closed.
         OSError
-            If the disk is full or fails; the files are removed.
+            If the disk is full or fails; then the files are removed.
         """
         if self._writer is None:
             raise ValueError(f"{self._path}: the RecordWriter is closed")
-        key = _whole("key", key, -(2**63), 2**63 - 1)
+        key = _integer("key", key, -(2**63), 2**63 - 1)
         _, label, record_id, id2 = header
         one, several = _labels(key, label)
         content = payload if isinstance(payload, bytes) else bytes(memoryview(payload))  # type: ignore[arg-type]
@@ -335,8 +335,8 @@ class RecordWriter:
                 key,
                 one,
                 several,
-                _whole(f"key {key}: id", record_id, 0, 2**64 - 1),
-                _whole(f"key {key}: id2", id2, 0, 2**64 - 1),
+                _integer(f"key {key}: id", record_id, 0, 2**64 - 1),
+                _integer(f"key {key}: id2", id2, 0, 2**64 - 1),
                 content,
             )
         except OSError:
@@ -350,7 +350,7 @@ class RecordWriter:
             writer.finish()
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the unfinished files."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.discard()
@@ -367,15 +367,16 @@ class RecordWriter:
             self.discard()
 
 
-def _whole(what: str, value: SupportsIndex, low: int, high: int) -> int:
-    whole = operator.index(value)
-    if not low <= whole <= high:
-        raise ValueError(f"{what}: expected an integer in {low}..{high}, got {whole}")
-    return whole
+def _integer(what: str, value: SupportsIndex, low: int, high: int) -> int:
+    """Return a field of a record as an int; anything that Python takes as an index will do."""
+    number = operator.index(value)
+    if not low <= number <= high:
+        raise ValueError(f"{what}: expected an integer in {low}..{high}, got {number}")
+    return number
 
 
 def _labels(key: int, label: object) -> tuple[float, list[float]]:
-    """Split a header's label into the one of flag 0 and the several of other flags."""
+    """Return a header's label as a number, if it is one, and as a list otherwise."""
     if isinstance(label, numbers.Number):
         one = float(label)  # type: ignore[arg-type]
         if math.isfinite(one) and abs(one) > _FLOAT32_MAX:

@@ -1,4 +1,4 @@
-"""Where triplets go, bag by bag: a parquet file that appears only when complete, or memory."""
+"""Collects triplets bag by bag, in memory or in a parquet file that appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from fasttriplet._files import check_can_be_written, publish
 
 
 class Sink(Protocol):
-    """Takes frames of the same columns, one after the other."""
+    """Collects frames that have the same columns."""
 
     def append(self, frame: pl.DataFrame) -> None:
-        """Take a frame."""
+        """Add a frame at the end."""
 
     def join(self) -> pl.LazyFrame:
-        """All frames as one, to look at before :meth:`publish`. Called once, at the end."""
+        """Return all frames as one, to be examined before :meth:`publish`. Call this once, at the end."""
 
     def publish(self) -> pl.LazyFrame:
-        """The same under its final name, where it has one."""
+        """Give the file its final name, if there is a file, and return all frames as one."""
 
 
 @contextmanager
 def open_sink(path: Path | None) -> Iterator[Sink]:
-    """Collect frames in a parquet file, or in memory where `path` is None.
+    """Collect frames in a parquet file, or in memory if `path` is None.
 
-    Until :meth:`Sink.publish` nothing is under the file's name; after the block nothing else is left in
-    its folder, whatever happened.
+    Nothing has the name of the file before :meth:`Sink.publish`. When the block ends, for whatever reason,
+    nothing else is left in the folder.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
     Raises
     ------
     OSError
-        If the folder cannot be written to (at once), or the disk is full.
+        At once if the folder cannot be written to; later if the disk is full.
     """
     if path is None:
         yield _Memory()
@@ -59,7 +59,7 @@ def open_sink(path: Path | None) -> Iterator[Sink]:
 
 
 def _utf8(path: Path) -> str:
-    """The path as Polars wants it, whatever the locale says of its bytes."""
+    """Return the path in UTF-8, which Polars takes whatever the locale is."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -83,7 +83,7 @@ class _Memory:
 
 
 class _Parquet:
-    """Each frame becomes a file of its own, so that none stays in memory; the end joins them."""
+    """Writes each frame to a file of its own, so that none stays in memory, and joins them at the end."""
 
     def __init__(self, path: Path, folder: Path) -> None:
         self._path = path
@@ -112,7 +112,7 @@ class _Parquet:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Name the file that could not be written, whichever library found out."""
+    """Let errors name the file that could not be written, whichever library raises them."""
     try:
         yield
     except (OSError, pl.exceptions.PolarsError) as error:

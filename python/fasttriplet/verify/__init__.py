@@ -1,1 +1,1 @@
-"""How well a model tells same from different."""
+"""Verification: how well the distances of a model tell same from different."""

@@ -1,4 +1,4 @@
-"""Verification pairs in InsightFace's ``.bin`` files: pickles, which are read without trusting them."""
+"""InsightFace's ``.bin`` files of verification pairs: pickles, which are read without trusting them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fasttriplet._contents import describe_wrong_file, kind_of
 from fasttriplet._files import replacing
 
 _KIND = "a .bin file of verification pairs"
-_PICKLE_STARTS = (b"\x80", b"(", b"]")  # of pairs in protocols 2 to 5, and 0 and 1
+_PICKLE_STARTS = (b"\x80", b"(", b"]")  # protocols 2 to 5; protocols 0 and 1, which may be all text
 _TEXT = frozenset(b"\t\n\r") | frozenset(range(32, 127))
 _DTYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {"b1"}
 
-# Opcodes that lists, tuples, numbers, strings, bytes and calls are written with, by Pythons 2 and 3 in the
-# protocols 0 to 5. Not among them: dicts (a deep tuple as a key overflows the C stack), sets, instances
-# (NEWOBJ, INST, OBJ), persistent ids, registered extensions, buffers outside of the file.
+# Opcodes by which Python 2 and 3 write lists, tuples, numbers, strings, bytes and calls in the protocols 0 to
+# 5. There are none for dicts (a deep tuple as a key overflows the C stack), sets, instances (NEWOBJ, INST,
+# OBJ), persistent ids, registered extensions, and buffers outside of the file.
 _OPCODES = {
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
     "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "INT", "LONG",
@@ -38,20 +38,20 @@ _PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bool_]]:
-    """Read a ``.bin`` file of verification pairs, as InsightFace has them.
+    """Read a ``.bin`` file of verification pairs, the format of InsightFace.
 
-    It is a pickle of ``(images, same)``: 2N encoded images, of which 2i and 2i + 1 are pair i, and N truth
-    values. Images may be bytes or uint8 arrays of shape (n,) or (n, 1), written by Python 2 or 3 with NumPy 1
-    or 2.
+    Such a file is a pickle of ``(images, same)``: 2N encoded images, of which 2i and 2i + 1 are pair i, and N
+    truth values. Images may be bytes or uint8 arrays of shape (n,) or (n, 1), written by Python 2 or 3 with
+    NumPy 1 or 2.
 
-    A pickle is a program. This one is never given anything to run: opcodes that pairs do not need are an
-    error, and the names by which bytes and NumPy arrays are made stand for plain containers of this module,
-    so that neither NumPy nor anything else is called with what the file says.
+    A pickle is a program. This one is given nothing to run: opcodes that pairs do not need are an error, and
+    the names by which bytes and NumPy arrays are made stand for plain containers of this module, so that
+    neither NumPy nor anything else is called with what the file says.
 
     Parameters
     ----------
     path : path
-        The file. It is read whole.
+        The file, which is read into memory as a whole.
 
     Returns
     -------
@@ -63,38 +63,38 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bo
     Raises
     ------
     ValueError
-        If the file is something else, cut off, damaged, wants to load something that pairs do not need, or
-        an image or truth value is not as said above; names the pair, counted from 0.
+        If the file is of another kind, cut off or damaged, if it wants to load something that pairs do not
+        need, or if an image or truth value is not as described above; names the pair, counted from 0.
     OSError
         If the file cannot be read.
     """
     path = Path(path)
     data = path.read_bytes()
     if not data or kind_of(data) is not None:
-        raise ValueError(_what_else(path, data))
+        raise ValueError(_wrong_file(path, data))
     try:
-        _scan(data)
+        _check_opcodes(data)
         loaded = _Unpickler(data).load()
     except _Unfit as error:
         unknown = error.position == 0 or _is_other_text(data)
-        raise ValueError(_what_else(path, data) if unknown else f"{path} {error}") from None
+        raise ValueError(_wrong_file(path, data) if unknown else f"{path} {error}") from None
     except Exception as error:  # damaged bytes can make the unpickler raise nearly anything
         what = f"{path} is damaged: {type(error).__name__}: {error}"
-        raise ValueError(_what_else(path, data) if _is_other_text(data) else what) from None
+        raise ValueError(_wrong_file(path, data) if _is_other_text(data) else what) from None
     return _pairs(path, loaded)
 
 
 def write_pairs(
     path: str | os.PathLike[str], images: Sequence[bytes | NDArray[np.uint8]], same: ArrayLike
 ) -> None:
-    """Write a ``.bin`` file of verification pairs that InsightFace's tools read, too.
+    """Write a ``.bin`` file of verification pairs, which InsightFace's tools can read, too.
 
-    The images are written as they are, as bytes, with pickle's protocol 2, which Python 2 reads.
+    The encoded images are written unchanged, as bytes, in pickle's protocol 2, which Python 2 can read.
 
     Parameters
     ----------
     path : path
-        Appears when it is complete, and then replaces a file of that name.
+        The file. It appears when it is complete, and then replaces a file of that name.
     images : sequence of bytes or (n,) or (n, 1) uint8
         2N encoded images (JPEG or PNG); 2i and 2i + 1 are pair i.
     same : (N,) bool
@@ -103,7 +103,7 @@ def write_pairs(
     Raises
     ------
     ValueError
-        If the numbers do not fit, or an image or truth value is of another type.
+        If there is not one truth value for two images, or one of them is of another type.
     OSError
         If the file cannot be written.
     """
@@ -113,7 +113,7 @@ def write_pairs(
         pickle.dump((encoded, truth.tolist()), file, protocol=2)
 
 
-class _Unfit(Exception):  # noqa: N818  a finding, whose text goes on after the name of the file
+class _Unfit(Exception):  # noqa: N818  a finding; its text continues the name of the file
     """What is wrong with a pickle, and at which byte."""
 
     def __init__(self, what: str, position: int | None = None) -> None:
@@ -121,11 +121,11 @@ class _Unfit(Exception):  # noqa: N818  a finding, whose text goes on after the 
         self.position = position
 
 
-def _scan(data: bytes) -> None:
-    """Go through a pickle without running it, and refuse what its unpickler should not see.
+def _check_opcodes(data: bytes) -> None:
+    """Go through a pickle without running it, and refuse what the unpickler should not see.
 
-    Besides opcodes these are declared lengths beyond the end of the file and places of the memo that no
-    writer uses: for those the unpickler would reserve memory first and look at the file afterwards.
+    That is, besides other opcodes, lengths beyond the end of the file and places of the memo that no writer
+    uses: the unpickler would reserve memory for them before it looks at the rest of the file.
     """
     file = io.BytesIO(data)
     cut = f"is cut off: it ends after {len(data):,} bytes, in the middle of a pickle"
@@ -163,12 +163,12 @@ def _scan(data: bytes) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows nine names, and gives a stand-in for each."""
+    """Knows nine names, and returns a stand-in for each."""
 
     def __init__(self, data: bytes) -> None:
         # Python 2's str becomes bytes.
         super().__init__(io.BytesIO(data), encoding="bytes")
-        # A real file has each string or buffer converted once. More often is an attempt to fill the memory.
+        # A real file converts each string or buffer once; to do so more often would only fill the memory.
         self._left_to_convert = len(data)
 
     def find_class(self, module: str, name: str) -> Any:
@@ -192,14 +192,14 @@ class _Unpickler(pickle.Unpickler):
         return _StandIn(name, maker)
 
     def _encode(self, text: object, encoding: object) -> bytes:
-        """How Python 3 writes bytes in protocols 0 to 2."""
+        """Make bytes, as Python 3 writes them in the protocols 0 to 2."""
         if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
             raise _Unfit(f"is damaged: it encodes {type(text).__name__} as {encoding!r:.40}")
         self._convert(len(text))
         return codecs.latin_1_encode(text)[0]
 
     def _from_buffer(self, raw: object, dtype: object, shape: object, *_: object) -> _Array:
-        """How NumPy writes arrays in protocol 5."""
+        """Make an array, as NumPy writes it in protocol 5."""
         if isinstance(raw, bytearray):
             self._convert(len(raw))
             raw = bytes(raw)
@@ -217,7 +217,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _StandIn:
-    """What a pickle gets for a name: it can be called, and nothing of it can be changed."""
+    """What a pickle gets for a name: an object that can be called but not changed."""
 
     __slots__ = ("_maker", "name")
 
@@ -232,7 +232,7 @@ class _StandIn:
 
 
 class _Dtype:
-    """A dtype of whole numbers or truth values; any other is an error."""
+    """A dtype of integers or truth values; any other is an error."""
 
     __slots__ = ("code", "order")
 
@@ -246,8 +246,8 @@ class _Dtype:
         self.code, self.order = text, "|" if text[1] == "1" else "<"
 
     def __setstate__(self, state: object) -> None:
-        # (version, byte order, subarray, names, fields, size, alignment, flags); the flags of NumPy's own
-        # dtype would decide how memory is read, so they are looked at and thrown away.
+        # (version, byte order, subarray, names, fields, size, alignment, flags). In NumPy's own dtype the
+        # flags decide how memory is read, so they must be 0 and are not kept.
         if not isinstance(state, tuple) or len(state) < 8 or any(state[2:5]) or state[7] != 0:
             raise _Unfit(f"holds an array of a dtype of several parts ({self.code})")
         order = state[1].decode("latin-1") if isinstance(state[1], bytes) else state[1]
@@ -275,7 +275,7 @@ class _Array:
         self.fill(state[1], state[2], state[4])
 
     def fill(self, shape: object, dtype: object, raw: object) -> None:
-        """Take what the file says, if the parts fit each other."""
+        """Take shape, dtype and bytes from the file, if they fit each other."""
         if isinstance(shape, int):
             shape = (shape,)
         whole = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
@@ -304,7 +304,7 @@ class _Array:
 
 
 def _reconstruct(*_: object) -> _Array:
-    return _Array()  # the state that follows has shape and type
+    return _Array()  # its shape and dtype follow as a state
 
 
 def _scalar(dtype: object, raw: object = None) -> int:
@@ -317,7 +317,7 @@ def _no_call(*_: object) -> NoReturn:
     raise _Unfit("is damaged: it makes an array otherwise than NumPy's files do")
 
 
-def _what_else(path: Path, data: bytes) -> str:
+def _wrong_file(path: Path, data: bytes) -> str:
     if data and kind_of(data) is None and _is_other_text(data):
         return f"{path} is text (it starts with {data[:24]!r}), not {_KIND}"
     return describe_wrong_file(path, _KIND)
@@ -329,22 +329,26 @@ def _is_other_text(data: bytes) -> bool:
 
 def _pairs(path: Path, loaded: object) -> tuple[list[bytes], NDArray[np.bool_]]:
     if not isinstance(loaded, (tuple, list)) or len(loaded) != 2:
-        found = f"{type(loaded).__name__} of {len(loaded)}" if hasattr(loaded, "__len__") else _named(loaded)
+        found = (
+            f"{type(loaded).__name__} of {len(loaded)}" if hasattr(loaded, "__len__") else _describe(loaded)
+        )
         raise ValueError(
             f"{path} is a pickle of a {found}; expected (images, same), the pairs of a .bin file"
         )
     images, same = loaded
     if not isinstance(images, (list, tuple)):
-        raise ValueError(f"{path}: the images are a {_named(images)}; expected a list of encoded images")
+        raise ValueError(f"{path}: the images are a {_describe(images)}; expected a list of encoded images")
     if isinstance(same, _Array):
         same = same.flat()
     elif not isinstance(same, (list, tuple)):
-        raise ValueError(f"{path}: the truth values are a {_named(same)}; expected a list of True and False")
+        raise ValueError(
+            f"{path}: the truth values are a {_describe(same)}; expected a list of True and False"
+        )
     return _checked(str(path), images, same)
 
 
 def _checked(name: str, images: Sequence[object], same: ArrayLike) -> tuple[list[bytes], NDArray[np.bool_]]:
-    """Images as bytes and one truth value for two of them, or an error that names the pair."""
+    """Return the images as bytes, and one truth value for two images; an error names the pair."""
     truth = list(same) if isinstance(same, (list, tuple, np.ndarray)) else list(np.atleast_1d(same))
     if len(images) % 2:
         raise ValueError(f"{name}: {len(images):,} images are not pairs: their number is odd")
@@ -357,7 +361,7 @@ def _checked(name: str, images: Sequence[object], same: ArrayLike) -> tuple[list
         # Not `in (0, 1)`: arrays and 1.0 would pass, or raise.
         if not isinstance(value, (bool, np.bool_, int, np.integer)) or not 0 <= value <= 1:
             raise ValueError(
-                f"{name}: pair {pair} (counted from 0): expected True or False, got {_named(value)}"
+                f"{name}: pair {pair} (counted from 0): expected True or False, got {_describe(value)}"
             )
     encoded = [_encoded(name, position, image) for position, image in enumerate(images)]
     return encoded, np.array([bool(value) for value in truth], dtype=np.bool_)
@@ -374,7 +378,7 @@ def _encoded(name: str, position: int, image: object) -> bytes:
         content = image.tobytes() if image.dtype == np.uint8 and _is_column(image.shape) else None
     if content:
         return content
-    found = "nothing (0 bytes)" if content is not None else _named(image)
+    found = "nothing (0 bytes)" if content is not None else _describe(image)
     raise ValueError(
         f"{name}: {image_of_pair(position)} is {found}; expected an encoded image, as bytes or as uint8 of "
         "shape (n,) or (n, 1)"
@@ -390,7 +394,7 @@ def image_of_pair(position: int) -> str:
     return f"pair {position // 2} (counted from 0), {('first', 'second')[position % 2]} image,"
 
 
-def _named(thing: object) -> str:
+def _describe(thing: object) -> str:
     if isinstance(thing, _Array):
         return f"array, {thing.described()}"
     if isinstance(thing, np.ndarray):

@@ -20,7 +20,7 @@ class DrawnPairs(NamedTuple):
     Attributes
     ----------
     first, second : (P,) int64
-        Positions of rows.
+        Positions of the rows.
     same : (P,) bool
         Whether their labels are the same.
     """
@@ -33,21 +33,21 @@ class DrawnPairs(NamedTuple):
 def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -> DrawnPairs:
     """Draw genuine and impostor pairs of images.
 
-    Genuine pairs are drawn uniformly from all pairs of one label, without replacement (all of them if there
-    are no more than asked for), and as many impostor pairs from all pairs of two labels, so far as there are.
-    They alternate, so that consecutive folds hold both kinds alike. A pair is never drawn twice, and no
-    image is paired with itself.
+    Genuine pairs are drawn uniformly, without replacement, from all pairs of images with the same label; if
+    there are no more than asked for, all are taken. The same number of impostor pairs is drawn from all pairs
+    with different labels, or all of them if there are fewer. The two kinds alternate, so that consecutive
+    folds hold equal shares of both. A pair is never drawn twice, and no image is paired with itself.
 
     Parameters
     ----------
     index : pl.DataFrame
-        One row per image with at least ``key`` and ``label`` (and ``file``, where there are several), as
+        One row per image with at least ``key`` and ``label`` (and ``file`` if there are several files), as
         :func:`index_rec` returns it.
     pairs_per_kind : int, default 6000
         At least 1.
     seed : int, default 0
-        The pairs are a pure function of it and of keys and labels, whatever the order of the rows, and the
-        same in every version.
+        The pairs are a pure function of the seed, the keys and the labels. They do not depend on the order of
+        the rows, and are the same in every version.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
     labels, count = labels[order], len(order)
     row = np.arange(count)
     end = np.searchsorted(labels, labels, side="right")  # of the label's rows
-    # Row by row, the pairs with later rows are numbered; kinds differ in which later rows these are.
+    # A pair is a row and a later row: of the same label up to `end`, of another label from there on.
     same = _Numbered(row + 1, end - row - 1)
     different = _Numbered(end, count - end)
     if same.total == 0:
@@ -81,7 +81,7 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
     impostors = min(len(drawn[0]), different.total)
     drawn.append(different.pairs(_sample(different.total, impostors, epoch_seed(seed, 1))))
     genuine = len(drawn[0])
-    # Pair i of n stands at (2i + 1) / 2n; multiplied out, so that it stays in whole numbers.
+    # To alternate, pair i of n is put at (2i + 1) / 2n, multiplied by both numbers to stay an integer.
     places = [(2 * np.arange(genuine) + 1) * max(impostors, 1), (2 * np.arange(impostors) + 1) * genuine]
     mixed = np.argsort(np.concatenate(places), kind="stable")
     pairs = order[np.concatenate(drawn)[mixed]]
@@ -89,7 +89,7 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
 
 
 class _Numbered:
-    """Pairs of a row with the `counts` rows from `firsts` on, numbered from 0 without listing them."""
+    """Pairs of each row with `counts` rows from `firsts` on: numbered from 0, but never listed."""
 
     def __init__(self, firsts: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         self._firsts = firsts
@@ -98,14 +98,14 @@ class _Numbered:
         self.total = int(self._ends[-1]) if len(counts) else 0
 
     def pairs(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The pairs of these numbers: (P, 2) int64."""
+        """Return the pairs that have these numbers: (P, 2) int64."""
         row = np.searchsorted(self._ends, numbers, side="right")
         return np.stack([row, self._firsts[row] + numbers - self._starts[row]], axis=1)
 
 
 def _sample(total: int, count: int, state: int) -> NDArray[np.int64]:
-    """Draw `count` different whole numbers below `total`; every set is equally likely, in random order."""
-    if 2 * count > total:  # it is quicker to draw those that are left out
+    """Draw `count` different integers below `total`, in random order; every set is equally likely."""
+    if 2 * count > total:  # it is quicker to draw the ones to leave out
         chosen = np.delete(np.arange(total), _first_draws(total, total - count, state))
     else:
         chosen = _first_draws(total, count, state)
@@ -114,7 +114,7 @@ def _sample(total: int, count: int, state: int) -> NDArray[np.int64]:
 
 
 def _first_draws(total: int, count: int, state: int) -> NDArray[np.int64]:
-    """The first `count` different numbers below `total` that SplitMix64 gives; ascending."""
+    """Return the first `count` different integers below `total` that SplitMix64 gives, in ascending order."""
     found = np.empty(0, dtype=np.int64)
     start = 0
     fair = 2**64 - 2**64 % max(total, 1)  # draws from here on would favour small numbers

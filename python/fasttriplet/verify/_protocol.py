@@ -1,4 +1,4 @@
-"""Distances of pairs, judged by the protocol of LFW."""
+"""The protocol of LFW: from the distances of pairs to accuracy, ROC and true accept rates."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from fasttriplet._checks import whole_number
 
 FOLDS = 10
-_THRESHOLDS = np.arange(400) / 100  # of squared L2, those of InsightFace: 0.00 to 3.99
-_LARGEST = 4.0 + 1e-3  # squared L2 of unit rows, with what rounding may add
+_THRESHOLDS = np.arange(400) / 100  # squared L2; InsightFace's, 0.00 to 3.99
+_LARGEST = 4.0 + 1e-3  # squared L2 of unit rows, and what rounding may add
 _FAR_EXPONENTS = range(1, 7)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What :func:`verify_distances`, :func:`verify_pairs` and :func:`verify_rec` found.
+    """The result of :func:`verify_distances`, :func:`verify_pairs` and :func:`verify_rec`.
 
     Distances are squared L2 between unit embeddings. A pair is accepted as one identity if its distance is
     below the threshold (strictly).
@@ -27,36 +27,37 @@ class Verification:
     Attributes
     ----------
     pairs, genuine, impostors : int
-        Counts: of all, of one identity, of two.
+        How many there are of all, of the same identity, and of different identities.
     accuracy, accuracy_std : float
         Mean and standard deviation (of the population, ``numpy.std``) over the folds. The threshold of a
         fold is chosen on the other folds.
     threshold : float
-        The one that is best for all pairs together; the smallest where several are.
+        The threshold that is best for all pairs together, and the smallest one if several are.
     fold_accuracies, fold_thresholds : tuple of float
-        Of each fold.
+        One per fold.
     auc : float or None
-        Probability that a genuine pair is nearer than an impostor pair, ties counted half (the area under
-        the ROC curve; Mann and Whitney's U over the product of the counts). None if a kind is missing.
+        Probability that a genuine pair is nearer than an impostor pair, where a tie counts half (the area
+        under the ROC curve; Mann and Whitney's U over the product of the counts). None without pairs of both
+        kinds.
     tar : dict of float to float
         True accept rate by false accept rate, 0.1 to 1e-6: the share of genuine pairs below the largest
-        threshold that at most ``floor(FAR * impostors)`` impostors are below. Rates that would allow no
-        impostor at all are left out, and all of them if there is no genuine pair.
+        threshold that accepts at most ``floor(FAR * impostors)`` impostor pairs. Rates that allow no impostor
+        pair at all are left out, and without genuine pairs all rates are.
     images : int or None
         Images that were embedded.
     flip : bool or None
         Whether the embedding of the mirrored image was added.
     xnorm : float or None
-        Mean L2 norm of the embeddings, of mirrored images too, before they were added and normalised.
+        Mean L2 norm of the embeddings of images and mirror images, before they were added and normalised.
     recall_at_1 : float or None
-        Share of the images whose nearest other image shows the same identity, among those of which there
-        is another image. A tie of both kinds counts as a miss.
+        Share of the images whose nearest other image shows the same identity, among the images whose identity
+        has another image. A tie between the two kinds counts as a miss.
     recall_images : int or None
-        How many those are.
+        How many images have another image of their identity.
     distances : (pairs,) float64
         Squared L2 of each pair.
     same : (pairs,) bool
-        Whether it is genuine.
+        Whether the pair is genuine.
     """
 
     pairs: int
@@ -78,7 +79,7 @@ class Verification:
     same: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_), repr=False, compare=False)
 
     def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The ROC curve, exactly: one point for each distance that occurs, and (1, 1).
+        """Return the exact ROC curve: one point for each distance that occurs, and (1, 1).
 
         Returns
         -------
@@ -88,7 +89,7 @@ class Verification:
         Raises
         ------
         ValueError
-            If there are no pairs of one of the kinds.
+            If all pairs are of one kind.
         """
         if not self.genuine or not self.impostors:
             raise ValueError(f"a ROC curve needs pairs of both kinds, and {_missing_kind(self)}")
@@ -100,7 +101,7 @@ class Verification:
         return below[0], below[1]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON: all but the distances of the pairs."""
+        """Return everything but the pairs themselves as plain data, for JSON."""
         plain = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -114,11 +115,11 @@ class Verification:
 
 
 def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) -> Verification:
-    """Judge the distances of pairs by the protocol of LFW, as InsightFace's ``verification.py`` has it.
+    """Judge the distances of pairs by the protocol of LFW, as InsightFace's ``verification.py`` does.
 
-    The pairs are cut, in their order, into folds of equal size (the first ones have a pair more where it
-    does not come out even). For each fold, the threshold out of 0.00, 0.01, ... 3.99 that is most accurate on
-    the other folds, the smallest where several are, gives the accuracy on it.
+    The pairs are cut, in their order, into folds of equal size (the first folds have one pair more if the
+    number is not divisible). The accuracy on a fold is that of the threshold out of 0.00, 0.01, ... 3.99 that
+    is most accurate on the other folds, or the smallest such threshold if there are several.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) 
     same : (P,) bool
         Whether the pair shows one identity.
     folds : int, default 10
-        At least 2; not more than there are pairs.
+        At least 2, and at most the number of pairs.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) 
     Raises
     ------
     ValueError
-        If shapes or values are not as said above; names the first pair, counted from 0.
+        If shapes or values are not as described above; names the first pair, counted from 0.
 
     Examples
     --------
@@ -148,10 +149,10 @@ def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) 
     whole_number("folds", folds, 2)
     measured = _distances(distances)
     genuine = _truth(same, len(measured))
-    enough_pairs(len(measured), folds)
+    check_enough_pairs(len(measured), folds)
     ends = np.arange(folds + 1) * (len(measured) // folds)
     ends += np.minimum(np.arange(folds + 1), len(measured) % folds)
-    right = np.stack([_right(measured[a:b], genuine[a:b]) for a, b in pairwise(ends)])  # (folds, 400)
+    right = np.stack([_correct(measured[a:b], genuine[a:b]) for a, b in pairwise(ends)])  # (folds, 400)
     in_all = right.sum(axis=0)
     chosen = np.argmax(in_all - right, axis=1)  # the first maximum
     accuracies = right[np.arange(folds), chosen] / np.diff(ends)
@@ -197,21 +198,21 @@ def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
     return given.astype(np.bool_)
 
 
-def enough_pairs(pairs: int, folds: int) -> None:
-    """Raise a ValueError if there is not a pair for each fold."""
+def check_enough_pairs(pairs: int, folds: int) -> None:
+    """Raise a ValueError if there are fewer pairs than folds."""
     if pairs < folds:
         raise ValueError(f"{pairs} pairs are too few for {folds} folds")
 
 
-def _right(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many pairs each threshold judges right: (400,) int64."""
+def _correct(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the pairs that each threshold judges correctly: (400,) int64."""
     accepted = np.searchsorted(np.sort(distances[same]), _THRESHOLDS, side="left")
     wrongly = np.searchsorted(np.sort(distances[~same]), _THRESHOLDS, side="left")
     return accepted - wrongly + np.count_nonzero(~same)
 
 
 def _auc(near: NDArray[np.float64], far: NDArray[np.float64]) -> float | None:
-    """U / (n m) of Mann and Whitney (1947), from ranks; both sorted."""
+    """Mann and Whitney's (1947) U / (n m), from ranks; both arrays are sorted."""
     if not len(near) or not len(far):
         return None
     not_above = np.searchsorted(far, near, side="right")

@@ -22,7 +22,7 @@ from fasttriplet.mining._mine import mine
 from fasttriplet.run._stages import PART
 from fasttriplet.verify._bin_file import image_of_pair, read_pairs
 from fasttriplet.verify._draw import draw_pairs
-from fasttriplet.verify._protocol import FOLDS, Verification, enough_pairs, verify_distances
+from fasttriplet.verify._protocol import FOLDS, Verification, check_enough_pairs, verify_distances
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ def verify_pairs(
         )
     images, same = read_pairs(path)
     with _naming(str(path)):
-        enough_pairs(len(same), FOLDS)
+        check_enough_pairs(len(same), FOLDS)
     rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
     embedder.prepare(rows)
     size = _decode(path, images[:1], 0, None, threads).shape[1:3]
@@ -155,7 +155,7 @@ def verify_rec(
     index = dataset.index
     with _naming(", ".join(map(str, dataset.paths))):
         drawn = draw_pairs(index, pairs_per_kind, seed)
-        enough_pairs(len(drawn.same), FOLDS)
+        check_enough_pairs(len(drawn.same), FOLDS)
     embedder.prepare(index)
     wanted = np.arange(index.height) if recall else np.unique(np.concatenate(drawn[:2]))
     rows = index[wanted]
