@@ -103,6 +103,8 @@ COLOURS = ft.Augment(mirror=True, cutoff=4, brightness=0.125)
         ({"seed": 3, "first_epoch": 2, "threads": 1}, SAME | {"seed": 3, "first_epoch": 2, "threads": 1}),
         ({"boundary": "split"}, SAME | {"boundary": "split"}),
         ({"band": "violating", "pairs": "ordered"}, SAME | {"band": "violating", "pairs": "ordered"}),
+        ({"metric": "cosine", "triplet_params": [48, 0.15, 0]}, SAME),  # half of squared L2
+        ({"metric": "euclidean"}, SAME | {"metric": "euclidean"}),
     ],
 )
 def test_batches_are_those_of_a_triplet_iter(
@@ -141,6 +143,7 @@ def test_each_argument_matters(
         {"first_epoch": 2},
         {"boundary": "split"},
         {"band": "violating"},
+        {"metric": "euclidean"},
     ]
     seen = set()
     for change in changes:
