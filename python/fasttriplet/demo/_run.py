@@ -242,12 +242,12 @@ def _train(  # noqa: PLR0917
         settings,
         prefix,
         batches=batches,
-        pairs=[pairs],
+        verify_on=[pairs],
         verify_every=batches,
         checkpoint_every=batches,
         log_every=min(batches, 5),
         threads=threads,
-        tell=tell,
+        progress=tell,
     )
     say("training", batches, batches)
     return done.last, verifications

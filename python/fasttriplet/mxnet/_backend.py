@@ -1,199 +1,85 @@
-"""The network in training: its module, its optimizer, and all numbers that they consist of."""
+"""MXNet's part of a training: a module, its optimizer, and all numbers that they consist of."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet._checkpoint import first_names, load_checkpoint, load_symbol, save_checkpoint
+from fasttriplet.mxnet._compat import import_mxnet, reason_of
+from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._loss import triplet_loss
 from fasttriplet.mxnet._metric import TripletMetric
+from fasttriplet.mxnet._module_embedder import ModuleEmbedder
+from fasttriplet.mxnet._networks import PReLU, build_network
+from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.run._feed import TripletBatch
+from fasttriplet.training._backend import Backend
 from fasttriplet.training._settings import TrainSettings
 
 _MXNET_SEEDS = 2**31 - 1
 
 
-class Model:
-    """A network with the triplet loss, on its devices.
+class TrainingBackend(Backend):
+    """An ``mx.mod.Module`` with the triplet loss; see :class:`fasttriplet.training._backend.Backend`."""
 
-    Parameters
-    ----------
-    embedding : mxnet.symbol.Symbol
-        With the input ``data`` and one output, (B, D).
-    settings : TrainSettings
-    contexts : list of mxnet.Context
-    image_size : (int, int)
-        Height and width.
+    endings = ("-symbol.json", "-0000.params")
 
-    Raises
-    ------
-    ValueError
-        If the network does not take such images.
-    """
-
-    def __init__(
-        self, embedding: Any, settings: TrainSettings, contexts: Sequence[Any], image_size: tuple[int, int]
-    ) -> None:
-        self._mx = mx = import_mxnet()
-        self.embedding = embedding
+    def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None:
+        self._mx = import_mxnet()
         self._settings = settings
-        self.metric = TripletMetric(settings.margin, settings.loss)
-        symbol = triplet_loss(embedding, settings.margin, settings.batch_size, settings.loss)
-        # The optimizer is updated through the store of all devices, or for one device without a store.
-        self.module = mx.mod.Module(symbol, context=list(contexts))
-        images = settings.batch_size * len(contexts)
-        try:
-            with quiet():
-                self.module.bind([("data", (images, 3, *image_size))], [("softmax_label", (images,))])
-        except RuntimeError as error:  # MXNetError is one
-            height, width = image_size
-            if "llocate" in str(error):
-                raise MemoryError(f"for {images} images of {height} x {width} (H x W) at once") from error
-            reason = [line for line in str(error).splitlines() if "rror" in line] or [str(error)]
-            raise ValueError(
-                f"the network does not take images of {height} x {width} (H x W): {reason[-1].strip()}"
-            ) from error
+        self._contexts = contexts(devices)
+        self.devices = tuple(map(name_of, self._contexts))
+        self.embedder = ModuleEmbedder(description=f"the network in training, on {', '.join(self.devices)}")
+        self.sums = [0.0] * 4
+        self._metric = TripletMetric(settings.margin_of_loss, settings.loss)
 
-    def begin(self, args: Mapping[str, Any], auxs: Mapping[str, Any]) -> None:
-        """Take these weights, draw the others, and set up the optimizer.
-
-        Parameters
-        ----------
-        args, auxs : dict of str to NDArray
-            By name; those of other names are not used.
-
-        Raises
-        ------
-        ValueError
-            If a weight has another shape, or all are of other names.
-        """
+    def begin(self, image_size: tuple[int, int]) -> None:
+        """Make the network and its weights, and set up the optimizer."""
         mx, settings = self._mx, self._settings
+        self._bind(_network(settings, image_size, self.devices[0]), image_size)
+        given = _pretrained(settings)
         mx.random.seed(settings.seed % _MXNET_SEEDS)
         # As InsightFace for its residual networks.
         initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
-        self.module.init_params(mx.init.Zero())  # for the shapes
-        wanted_args, wanted_auxs = self.module.get_params()
-        if args or auxs:
-            self._check(wanted_args | wanted_auxs, {**args, **auxs})
-        self.module.init_params(
+        self._module.init_params(mx.init.Zero())  # for the shapes
+        args, auxs = self._module.get_params()
+        if given:
+            _check_pretrained(args | auxs, given)
+        self._module.init_params(
             initializer,
-            arg_params={name: value for name, value in args.items() if name in wanted_args},
-            aux_params={name: value for name, value in auxs.items() if name in wanted_auxs},
+            arg_params={name: given[name] for name in args if name in given},
+            aux_params={name: given[name] for name in auxs if name in given},
             allow_missing=True,
             force_init=True,
         )
         self._begin_optimizer()
 
-    def _begin_optimizer(self) -> None:
-        settings, devices = self._settings, len(self._contexts)
-        self.module.init_optimizer(
-            kvstore="device",
-            optimizer="sgd",
-            optimizer_params={
-                "learning_rate": settings.learning_rate,
-                "momentum": settings.momentum,
-                "wd": settings.weight_decay,
-                "rescale_grad": 1.0 / devices,  # the loss is a mean on each device
-            },
-            force_init=True,
-        )
-        self._optimizer = self.module._optimizer
-        # A gamma that is fixed is set to 1 by each pass, and would decay behind it.
-        self._optimizer.set_wd_mult(dict.fromkeys(_fixed_gammas(self.embedding), 0.0))
-
-    @property
-    def _contexts(self) -> list[Any]:
-        contexts: list[Any] = self.module._context
-        return contexts
-
-    @property
-    def _updater(self) -> Any:
-        """What holds the momenta: the module's, or with several devices that of their store."""
-        return self.module._updater or self.module._kvstore._updater
-
-    @staticmethod
-    def _check(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        for name in sorted(wanted.keys() & given.keys()):
-            if wanted[name].shape != given[name].shape:
-                raise ValueError(
-                    f"pretrained: the weight {name} has the shape {given[name].shape}, and the network wants "
-                    f"{wanted[name].shape}"
-                )
-        missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-        if len(missing) == len(wanted):
-            raise ValueError(
-                f"pretrained: the checkpoint has no weight of this network, such as {missing[0]}; it has "
-                f"{extra[0]} and others"
-            )
-        if missing:
-            warnings.warn(f"pretrained: {_some(missing)} not there; drawn at random", stacklevel=6)
-
-    def step(self, batch: TripletBatch, behind: int) -> None:
-        """Train on one batch; so many are behind it."""
+    def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
+        """Make the network from its JSON, with what :meth:`arrays` gave."""
         mx = self._mx
-        # For layers that draw: the numbers depend on the batch, not on what the process did before.
-        mx.random.seed(epoch_seed(self._settings.seed, behind) % _MXNET_SEEDS)
-        self._optimizer.lr = self._settings.learning_rate_behind(behind)
-        labels = mx.nd.array(batch.labels.astype(np.float32))
-        self.module.forward_backward(mx.io.DataBatch([mx.nd.array(batch.images)], [labels]))
-        self.module.update()
-        self.module.update_metric(self.metric, [labels])
-        mx.nd.waitall()
-
-    def params(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Weights and running statistics for a checkpoint: of several devices the mean."""
-        args, auxs = self.module.get_params()
-        return args, auxs
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All numbers that a training goes on with, by name.
-
-        Running statistics are of each device. Those of the first device stand for its weights, which are the
-        same on all.
-        """
-        executors = self.module._exec_group.execs
-        found = {f"arg:{name}": executors[0].arg_dict[name].asnumpy() for name in self._names()}
-        for device, executor in enumerate(executors):
-            found |= {f"aux:{device}:{name}": value.asnumpy() for name, value in executor.aux_dict.items()}
-        for key, state in self._updater.states.items():
-            if state is not None:  # without momentum
-                found[f"momentum:{json.dumps(key)}"] = state.asnumpy()
-        return found
-
-    def load(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take what :meth:`arrays` gave, with as many devices.
-
-        Raises
-        ------
-        ValueError
-            If something is missing or has another shape.
-        """
-        mx = self._mx
-        executors = self.module._exec_group.execs
-        args = {name: _found(arrays, f"arg:{name}") for name in self._names()}
+        with quiet():
+            embedding = mx.sym.load_json(network)
+        self._bind(embedding, image_size)
+        self._module.init_params(mx.init.Zero())
+        wanted_args, wanted_auxs = self._module.get_params()
+        args = {name: _found(arrays, f"arg:{name}", value) for name, value in wanted_args.items()}
         auxs = [
-            {name: _found(arrays, f"aux:{device}:{name}") for name in executor.aux_dict}
-            for device, executor in enumerate(executors)
+            {name: _found(arrays, f"aux:{device}:{name}", value) for name, value in wanted_auxs.items()}
+            for device in range(len(self.devices))
         ]
-        self.module.init_params(mx.init.Zero())
-        wanted_args, wanted_auxs = self.module.get_params()
-        for wanted, given in ((wanted_args, args), *((wanted_auxs, aux) for aux in auxs)):
-            for name, value in given.items():
-                if wanted[name].shape != value.shape:
-                    raise ValueError(f"{name} has the shape {value.shape}, not {wanted[name].shape}")
-        self.module.set_params(
+        self._module.set_params(
             {name: mx.nd.array(value) for name, value in args.items()},
             {name: mx.nd.array(value) for name, value in auxs[0].items()},
         )
-        for executor, aux in zip(executors, auxs, strict=True):
+        for executor, aux in zip(self._executors, auxs, strict=True):
             for name, value in aux.items():
                 executor.aux_dict[name][:] = value
         self._begin_optimizer()
@@ -204,10 +90,152 @@ class Model:
         }
         self._updater.states_synced = dict.fromkeys(self._updater.states, False)
 
-    def _names(self) -> list[str]:
-        """Of the weights."""
-        names: list[str] = self.module._param_names
-        return names
+    def _bind(self, embedding: Any, image_size: tuple[int, int]) -> None:
+        mx, settings = self._mx, self._settings
+        symbol = triplet_loss(embedding, settings.margin_of_loss, settings.batch_size, settings.loss)
+        # The optimizer is updated through the store of all devices, or for one device without a store.
+        module = mx.mod.Module(symbol, context=self._contexts)
+        images = settings.batch_size * len(self.devices)
+        height, width = image_size
+        try:
+            with quiet():
+                module.bind([("data", (images, 3, height, width))], [("softmax_label", (images,))])
+        except RuntimeError as error:  # MXNetError is one
+            if "llocate" in str(error):
+                raise MemoryError(f"for {images} images of {height} x {width} (H x W) at once") from error
+            raise ValueError(
+                f"the network does not take images of {height} x {width} (H x W): {reason_of(error)}"
+            ) from error
+        self._embedding, self._module, self.embedder.module = embedding, module, module
+
+    def _begin_optimizer(self) -> None:
+        settings = self._settings
+        self._module.init_optimizer(
+            kvstore="device",
+            optimizer="sgd",
+            optimizer_params={
+                "learning_rate": settings.learning_rate,
+                "momentum": settings.momentum,
+                "wd": settings.weight_decay,
+                "rescale_grad": 1.0 / len(self.devices),  # the loss is a mean on each device
+            },
+            force_init=True,
+        )
+        # A gamma that is fixed is set to 1 by each pass, and would decay after it.
+        self._module._optimizer.set_wd_mult(dict.fromkeys(_fixed_gammas(self._embedding), 0.0))
+
+    @property
+    def _executors(self) -> list[Any]:
+        """The network on each device."""
+        executors: list[Any] = self._module._exec_group.execs
+        return executors
+
+    @property
+    def _updater(self) -> Any:
+        """What holds the momenta: the module's updater, or with several devices that of their store."""
+        return self._module._updater or self._module._kvstore._updater
+
+    @property
+    def network(self) -> Any:
+        """The JSON of the symbol without the loss."""
+        return self._embedding.tojson()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All numbers that the training continues with, by name.
+
+        Weights are those of the first device, which are the same on all. Running statistics differ, so those
+        of each device are there.
+        """
+        executors = self._executors
+        weights = executors[0].arg_dict
+        found = {f"arg:{name}": weights[name].asnumpy() for name in self._module._param_names}
+        for device, executor in enumerate(executors):
+            found |= {f"aux:{device}:{name}": value.asnumpy() for name, value in executor.aux_dict.items()}
+        for key, state in self._updater.states.items():
+            if state is not None:  # without momentum
+                found[f"momentum:{json.dumps(key)}"] = state.asnumpy()
+        return found
+
+    def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
+        """Train on one batch."""
+        mx = self._mx
+        mx.random.seed(seed % _MXNET_SEEDS)
+        self._module._optimizer.lr = learning_rate
+        labels = mx.nd.array(batch.labels.astype(np.float32))
+        self._module.forward_backward(mx.io.DataBatch([mx.nd.array(batch.images)], [labels]))
+        self._module.update()
+        self._metric.sums = self.sums
+        self._module.update_metric(self._metric, [labels])
+        self.sums = self._metric.sums
+        mx.nd.waitall()
+
+    def save(self, prefix: str) -> None:
+        """Write a checkpoint; running statistics are the mean over the devices."""
+        save_checkpoint(prefix, 0, self._embedding, *self._module.get_params())
+
+    def spec(self, prefix: str) -> str:
+        """``mxnet:PREFIX,0``."""
+        return f"mxnet:{prefix},0"
+
+
+def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) -> Any:
+    """The network without a loss: its input is ``data``, its output the embedding."""
+    if settings.network is not None:
+        prelu: PReLU = "convolutions" if device == "cpu" else "operator"
+        return build_network(settings.network, image_size, settings.embedding_size, prelu=prelu)
+    assert settings.symbol is not None
+    path = Path(settings.symbol)
+    symbol = load_symbol(path)
+    # Without a file of weights, each input that is neither the image nor a label is a weight.
+    params = [name for name in symbol.list_arguments() if name != "data" and not name.endswith("label")]
+    try:
+        if find_data(symbol, params) != "data":
+            raise ValueError("the input for images must be called data")
+        output = find_embedding(symbol, data="data", params=params)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}. For a training, save the symbol with the embedding as its only output"
+        ) from error
+    embedding, mx = symbol.get_internals()[output], import_mxnet()
+    try:
+        _, shapes, _ = embedding.infer_shape_partial(data=(1, 3, *image_size))
+    except mx.base.MXNetError:  # binding the network says why
+        return embedding
+    # (B, D, 1, 1) counts as (B, D).
+    return mx.sym.Flatten(embedding) if shapes and len(shapes[0]) > 2 else embedding
+
+
+def _pretrained(settings: TrainSettings) -> dict[str, Any]:
+    """Weights and running statistics to begin with, by name; empty if there is no checkpoint to take."""
+    if settings.pretrained is None:
+        return {}
+    prefix, _, epoch = settings.pretrained.removeprefix("mxnet:").rpartition(",")
+    if not prefix or not epoch.isdecimal():
+        raise ValueError(f"pretrained must be PREFIX,EPOCH, not {settings.pretrained!r}")
+    checkpoint = load_checkpoint(prefix, int(epoch))
+    given = checkpoint.arg_params | checkpoint.aux_params
+    for name, value in given.items():
+        if not np.isfinite(value.asnumpy()).all():
+            raise ValueError(f"pretrained: {checkpoint.params_path} holds NaN or infinity, in {name}")
+    return given
+
+
+def _check_pretrained(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    for name in sorted(wanted.keys() & given.keys()):
+        if wanted[name].shape != given[name].shape:
+            raise ValueError(
+                f"pretrained: the weight {name} has the shape {given[name].shape}, and the network wants "
+                f"{wanted[name].shape}"
+            )
+    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    if len(missing) == len(wanted):
+        raise ValueError(
+            f"pretrained: the checkpoint has no weight of this network, such as {missing[0]}; it has "
+            f"{extra[0]} and others"
+        )
+    if missing:
+        message = f"pretrained: {first_names(missing)} are not there; drawn at random"
+        warnings.warn(message, stacklevel=5)  # the caller of train_rec
 
 
 def _fixed_gammas(symbol: Any) -> list[str]:
@@ -219,12 +247,9 @@ def _fixed_gammas(symbol: Any) -> list[str]:
     ]
 
 
-def _found(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+def _found(arrays: Mapping[str, NDArray[Any]], name: str, wanted: Any) -> NDArray[Any]:
     if name not in arrays:
         raise ValueError(f"{name} is missing")
+    if arrays[name].shape != wanted.shape:
+        raise ValueError(f"{name} has the shape {arrays[name].shape}, not {wanted.shape}")
     return arrays[name]
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} are" if len(names) <= 5 else f"{shown} and {len(names) - 5} more are"

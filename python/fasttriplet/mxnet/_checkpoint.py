@@ -72,15 +72,11 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
         raise FileNotFoundError(f"no weights at {params_path}; {beside}")
 
     mx = import_mxnet()
-    with quiet():
-        try:
-            symbol = mx.sym.load(str(symbol_path))
-        except (mx.base.MXNetError, UnicodeDecodeError) as error:
-            raise ValueError(instead_of(symbol_path, "an MXNet symbol")) from error
-        try:
-            params = mx.nd.load(str(params_path))
-        except mx.base.MXNetError as error:
-            raise ValueError(instead_of(params_path, "a file of MXNet parameters")) from error
+    symbol = load_symbol(symbol_path)
+    try:
+        params = mx.nd.load(str(params_path))
+    except mx.base.MXNetError as error:
+        raise ValueError(instead_of(params_path, "a file of MXNet parameters")) from error
     if not params:
         params = {}  # MXNet gives an empty list
     if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
@@ -97,6 +93,26 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
     )
 
 
+def load_symbol(path: Path) -> Any:
+    """Read a network without its weights.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no symbol.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no network at {path}")
+    mx = import_mxnet()
+    with quiet():
+        try:
+            return mx.sym.load(str(path))
+        except (mx.base.MXNetError, UnicodeDecodeError) as error:
+            raise ValueError(instead_of(path, "an MXNet symbol")) from error
+
+
 def save_checkpoint(
     prefix: str | os.PathLike[str],
     epoch: int,
@@ -104,7 +120,7 @@ def save_checkpoint(
     arg_params: Mapping[str, Any],
     aux_params: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, each file under another name and then renamed; an equal symbol stays as it is.
+    """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is.
 
     Raises
     ------
@@ -123,7 +139,7 @@ def save_checkpoint(
     with replacing(params_path) as unfinished:
         try:
             mx.nd.save(str(unfinished), params)
-            # MXNet does not look whether the last block was written; the end is missed when it reads.
+            # MXNet does not check that the last block was written; reading finds that the end is missing.
             whole = mx.nd.load(str(unfinished)).keys() == params.keys()
         except mx.base.MXNetError as error:
             raise OSError(f"cannot write {params_path}; is the disk full?") from error
@@ -145,3 +161,9 @@ def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
         return []
     found = (name.fullmatch(file.name) for file in path.parent.iterdir())
     return sorted(int(match[1]) for match in found if match)
+
+
+def first_names(names: list[str]) -> str:
+    """The first five of some names, for a message."""
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

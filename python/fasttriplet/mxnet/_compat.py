@@ -1,4 +1,4 @@
-"""Imports MXNet 1.9.1 beside a NumPy that is newer than it."""
+"""Imports MXNet 1.9.1 beside a NumPy that is newer than it, and shortens its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _importing = threading.Lock()
 def import_mxnet() -> Any:
     """Import MXNet, whichever NumPy 1 is installed.
 
-    Four obstacles are dealt with here, so that nobody else has to know of them:
+    It works around four obstacles:
 
     * MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. The name exists while MXNet is being
       imported and is gone again afterwards, so that other packages see NumPy as it is.
@@ -28,7 +28,6 @@ def import_mxnet() -> Any:
       ``MXNET_SUBGRAPH_BACKEND=NONE`` turns the rewriting off. MXNet reads the variable whenever a network is
       bound, so this has effect for an MXNet that was imported before, too. A value that you have set is
       kept.
-
     * It takes half of the cores, as if each were two threads of one. For the import ``OMP_NUM_THREADS`` is
       the number of cores that this process may use, unless you have set it.
 
@@ -79,6 +78,12 @@ def _import() -> Any:
                 del np.bool  # type: ignore[attr-defined, unused-ignore]
             if counted:
                 del os.environ["OMP_NUM_THREADS"]
+
+
+def reason_of(error: Exception) -> str:
+    """The line of an MXNet error that says what is wrong, without the C++ stack trace."""
+    lines = [line for line in str(error).splitlines() if "rror" in line or "Check failed" in line]
+    return (lines or [str(error)])[-1].strip()
 
 
 def _cores() -> int:

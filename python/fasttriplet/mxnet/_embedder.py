@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet._checks import whole_number
-from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.errors import SpecError
-from fasttriplet.mxnet._checkpoint import Checkpoint, epochs_beside, load_checkpoint
-from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet._checkpoint import Checkpoint, epochs_beside, first_names, load_checkpoint
+from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
+from fasttriplet.mxnet._module_embedder import embed_in_batches
 from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 
@@ -35,7 +35,7 @@ _USUAL_SIZES += [(side, side) for side in [*range(8, 129), *range(136, 641, 8)]]
 
 
 class MXNetEmbedder:
-    """A network forward with ``mx.mod.Module``, on the CPU or on GPUs.
+    """Runs a network with ``mx.mod.Module``, on the CPU or on GPUs.
 
     Images are fed as RGB float32 0..255 in the layout (B, 3, H, W), as InsightFace does: its networks
     subtract 127.5 and multiply by 0.0078125 themselves. The last batch is padded with black images, whose
@@ -47,8 +47,7 @@ class MXNetEmbedder:
     epoch : int
         The files ``PREFIX-symbol.json`` and ``PREFIX-0000.params`` (for epoch 0).
     output : str, optional
-        Name of the embedding output, for instance ``"fc1"``. By default it is found; see
-        :func:`fasttriplet.mxnet._outputs.find_embedding`.
+        Name of the embedding output, for instance ``"fc1"``; found by itself in most networks.
     batch_size : int, optional
         Images per forward pass, over all devices. By default 64 on the CPU and 128 for each GPU.
     devices : str or sequence of str, optional
@@ -60,8 +59,8 @@ class MXNetEmbedder:
     FileNotFoundError
         Naming the file that does not exist.
     ValueError
-        If the checkpoint is damaged or incomplete, the embedding output cannot be told, or an argument is
-        out of its range.
+        If the checkpoint is damaged or incomplete, it is not clear which output is the embedding, or an
+        argument is out of its range.
     ImportError
         If MXNet cannot be imported.
     """
@@ -119,7 +118,7 @@ class MXNetEmbedder:
         Returns
         -------
         (B, D) float32
-            What the output gives, not normalised.
+            The values of the output, not normalised.
 
         Raises
         ------
@@ -135,32 +134,21 @@ class MXNetEmbedder:
         try:
             if self._image_size != (height, width):
                 self._bind(height, width)
-            ((_, shape),) = self._module.output_shapes
-            embeddings = np.empty((len(images), shape[1]), dtype=np.float32)
-            for start in range(0, len(images), self.batch_size):
-                chunk = images[start : start + self.batch_size]
-                assemble(np.ascontiguousarray(chunk), out=self._batch[: len(chunk)])
-                self._batch[len(chunk) :] = 0
-                self._module.forward(mx.io.DataBatch([mx.nd.array(self._batch)]), is_train=False)
-                outputs = self._module.get_outputs()[0].asnumpy().reshape(self.batch_size, -1)
-                embeddings[start : start + len(chunk)] = outputs[: len(chunk)]
+            outputs = embed_in_batches(self._module, images, self._batch)
         except mx.base.MXNetError as error:
             self._image_size = None
             where = ", ".join(self.devices)
             raise RuntimeError(
-                f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {_short(error)}"
+                f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {reason_of(error)}"
             ) from error
+        embeddings = outputs.reshape(len(images), outputs.shape[1])  # (B, D, 1, 1) counts as (B, D)
         check_finite(embeddings, rows, f"{self._checkpoint.params_path}, output {self.output}")
         return embeddings
 
     def _bind(self, height: int, width: int) -> None:
         self._image_size = None
         shape = (self.batch_size, 3, height, width)
-        if (
-            height == 0
-            or width == 0
-            or _misfit(self._symbol, self._data, shape, self._checkpoint) is not None
-        ):
+        if 0 in shape or _misfit(self._symbol, self._data, shape, self._checkpoint) is not None:
             raise ValueError(self._why_not(height, width))
         mx = import_mxnet()
         module = mx.mod.Module(
@@ -168,7 +156,7 @@ class MXNetEmbedder:
         )
         with quiet():
             module.bind([(self._data, shape)], for_training=False)
-            # What the chosen output does not need, the weights of a classifier for one, is left aside.
+            # Weights that the chosen output does not need, such as those of a classifier, are not used.
             module.set_params(self._checkpoint.arg_params, self._checkpoint.aux_params, allow_extra=True)
         ((_, size),) = module.output_shapes
         if len(size) < 2 or size[0] != self.batch_size or math.prod(size[2:]) != 1:
@@ -177,11 +165,8 @@ class MXNetEmbedder:
                 f"{self._checkpoint.symbol_path}: output {self.output} has shape {size} for {count} images, "
                 f"an embedding has ({count}, D); choose another output with output=NAME"
             )
-        self._module, self._batch, self._image_size = (
-            module,
-            np.empty(shape, dtype=np.float32),
-            (height, width),
-        )
+        self._module, self._image_size = module, (height, width)
+        self._batch = np.empty(shape, dtype=np.float32)
 
     def _why_not(self, height: int, width: int) -> str:
         """Say what the network wants instead of images of this size."""
@@ -237,18 +222,18 @@ def _batch_size(wanted: int | None, contexts: list[Any]) -> int:
 
 
 def _check_params(checkpoint: Checkpoint, symbol: Any, data: str) -> None:
-    """Check that each weight of the network is in the file, and tell of those that no network wants."""
+    """Check that each weight of the network is in the file, and warn of weights that the network lacks."""
     missing = [n for n in symbol.list_arguments() if n != data and n not in checkpoint.arg_params]
     missing += [n for n in symbol.list_auxiliary_states() if n not in checkpoint.aux_params]
     if missing:
         raise ValueError(
-            f"{checkpoint.params_path} lacks {_some(missing)}, which {checkpoint.symbol_path} needs"
+            f"{checkpoint.params_path} lacks {first_names(missing)}, which {checkpoint.symbol_path} needs"
         )
     known = {*checkpoint.symbol.list_arguments(), *checkpoint.symbol.list_auxiliary_states()}
     extra = [n for n in (*checkpoint.arg_params, *checkpoint.aux_params) if n not in known]
     if extra:
-        msg = f"{checkpoint.params_path} holds {_some(extra)}, unknown to {checkpoint.symbol_path}; not used"
-        warnings.warn(msg, stacklevel=4)
+        unknown = f"{first_names(extra)}, unknown to {checkpoint.symbol_path}"
+        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=4)
 
 
 def _misfit(symbol: Any, data: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> str | None:
@@ -256,21 +241,10 @@ def _misfit(symbol: Any, data: str, shape: tuple[int, ...], checkpoint: Checkpoi
     try:
         arguments, _, auxiliary = symbol.infer_shape_partial(**{data: shape})
     except import_mxnet().base.MXNetError as error:
-        return _short(error)
+        return reason_of(error)
     params = checkpoint.arg_params | checkpoint.aux_params
     names = symbol.list_arguments() + symbol.list_auxiliary_states()
     for name, wanted in zip(names, arguments + auxiliary, strict=True):
         if name != data and 0 not in wanted and wanted and params[name].shape != wanted:
             return f"{name} would have to be {wanted} but is {params[name].shape}"
     return None
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
-
-
-def _short(error: Exception) -> str:
-    """Cut the C++ stack trace off an MXNet message."""
-    lines = [line for line in str(error).splitlines() if "rror" in line or "Check failed" in line]
-    return (lines or [str(error)])[-1].strip()

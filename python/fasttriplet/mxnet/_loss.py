@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from fasttriplet._checks import one_of, whole_number
+from fasttriplet._checks import batch_of_triplets, number, one_of
 from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.training._settings import Loss
 
-Kind = Literal["squared", "angular"]
-
-# Cosines are kept this far from -1 and 1, where the slope of arccos is infinite and rounding leads beyond. It
-# is 16 float32 steps; an angle is wrong by 0.0014 at most.
+# Cosines are kept this far from -1 and 1, where the slope of arccos is infinite and rounding may exceed the
+# limits. It is 16 float32 steps; an angle is wrong by 0.0014 at most.
 _FROM_ONE = 1e-6
 
 
@@ -19,7 +17,7 @@ def triplet_loss(
     embedding: Any,
     margin: float,
     per_batch_size: int,
-    kind: Kind = "squared",
+    kind: Loss = "squared",
     *,
     label_name: str = "softmax_label",
 ) -> Any:
@@ -41,13 +39,12 @@ def triplet_loss(
     kind : {"squared", "angular"}, default "squared"
         The distance; InsightFace's losses `triplet` and `atriplet`.
     label_name : str, default "softmax_label"
-        Name of the input of identities, (`per_batch_size`,). The loss does not need them: they are there for
-        metrics.
+        Name of the input for identities, (`per_batch_size`,). The loss does not need them; metrics may.
 
     Returns
     -------
     mxnet.symbol.Symbol
-        Three outputs: the embedding and the labels, from which nothing flows back, and the loss, (1,).
+        Three outputs: the embedding and the labels, from which no gradient flows back, and the loss, (1,).
 
     Raises
     ------
@@ -56,19 +53,14 @@ def triplet_loss(
 
     Notes
     -----
-    Of angles below 0.0014 or that near to pi no gradient flows back; InsightFace's is infinite or NaN there.
+    No gradient flows back from angles below 0.0014 or that near to pi; InsightFace's is infinite or NaN
+    there.
     """
-    number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
-    if not number or not math.isfinite(margin) or margin < 0:
-        raise ValueError(f"margin must be a number >= 0, not {margin!r}")
-    if whole_number("per_batch_size", per_batch_size, 3) % 3:
-        raise ValueError(
-            f"per_batch_size must be a multiple of 3 (anchors, positives and negatives), not {per_batch_size}"
-        )
-    one_of("kind", kind, get_args(Kind))
+    margin = number("margin", margin, 0)
+    third = batch_of_triplets("per_batch_size", per_batch_size) // 3
+    one_of("kind", kind, get_args(Loss))
     mx = import_mxnet()
     unit = mx.sym.L2Normalization(embedding, mode="instance")
-    third = per_batch_size // 3
     anchor, positive, negative = (
         mx.sym.slice_axis(unit, axis=0, begin=start, end=start + third) for start in (0, third, 2 * third)
     )

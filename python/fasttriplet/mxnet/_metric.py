@@ -1,4 +1,4 @@
-"""What a training with the triplet loss reports."""
+"""The metric of a training with the triplet loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from fasttriplet._checks import one_of
 from fasttriplet.mxnet._compat import import_mxnet
-from fasttriplet.mxnet._loss import Kind
+from fasttriplet.training._settings import Loss
 
 _mx: Any = import_mxnet()
 
@@ -18,7 +18,7 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
     """The loss, the share of active triplets and the norm of the embeddings, over all devices.
 
     For a module with the outputs of :func:`fasttriplet.mxnet.triplet_loss`. A triplet is active if its loss
-    is above 0: of those that are not, nothing is learned. A norm that runs away tells of a learning rate that
+    is above 0; nothing is learned from the rest. A norm that keeps growing is a sign of a learning rate that
     is too high.
 
     Parameters
@@ -28,14 +28,14 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
         As given to the loss.
     """
 
-    def __init__(self, margin: float, kind: Kind = "squared") -> None:
-        one_of("kind", kind, get_args(Kind))
+    def __init__(self, margin: float, kind: Loss = "squared") -> None:
+        one_of("kind", kind, get_args(Loss))
         self._margin, self._kind = margin, kind
         super().__init__("triplet")
 
     def reset(self) -> None:
-        """Begin anew."""
-        self.sums = [0.0] * 4  # of losses, active triplets, norms; triplets
+        """Forget all batches."""
+        self.sums = [0.0] * 4  # losses, active triplets, norms, triplets
 
     def update(self, labels: Any, preds: Sequence[Any]) -> None:  # noqa: ARG002  the names are MXNet's
         """Count the batch of one device.

@@ -1,4 +1,4 @@
-"""The module that is being trained, as an embedder."""
+"""A module as an embedder, and the loop over batches that all embedding with MXNet shares."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ class ModuleEmbedder:
     Parameters
     ----------
     module : mxnet.mod.Module, optional
-        Bound and with weights when the first images come, as the attribute of this name can be set till
-        then. Its batches are filled up with black images.
+        It must be bound and have weights when the first images come; until then the attribute of this name
+        can be set.
+    description : str, optional
+        One line for people.
     """
 
     needs_images = True
-    description = "the MXNet module that is being trained"
 
-    def __init__(self, module: Any = None) -> None:
+    def __init__(
+        self, module: Any = None, description: str = "the MXNet module that is being trained"
+    ) -> None:
         self.module = module
+        self.description = description
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """Nothing: the module may not be bound yet."""
+        """Do nothing: the module may not be bound yet."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Embed images.
@@ -51,21 +55,42 @@ class ModuleEmbedder:
             raise ValueError(
                 "the module embeds the images: bind it and give it weights before the first batch"
             )
-        at_once, _, *size = self.module.data_shapes[0].shape
-        if [*images.shape[1:3]] != size:
-            (height, width), (high, wide) = images.shape[1:3], size
+        shape = tuple(self.module.data_shapes[0].shape)
+        if images.shape[1:3] != shape[2:]:
+            (height, width), (high, wide) = images.shape[1:3], shape[2:]
             raise ValueError(
                 f"the images are {height} x {width} (H x W), and the module takes {high} x {wide}"
             )
-        mx = import_mxnet()
-        batch = np.zeros((at_once, 3, *size), dtype=np.float32)
-        embedded = []
-        for start in range(0, len(images), at_once):
-            some = images[start : start + at_once]
-            assemble(some, out=batch[: len(some)])
-            batch[len(some) :] = 0
-            self.module.forward(mx.io.DataBatch([mx.nd.array(batch)]), is_train=False)
-            embedded.append(self.module.get_outputs()[0].asnumpy()[: len(some)])
-        embeddings: NDArray[np.float32] = np.concatenate(embedded)
+        embeddings = embed_in_batches(self.module, images, np.empty(shape, dtype=np.float32))
         check_finite(embeddings, rows, self.description)
         return embeddings
+
+
+def embed_in_batches(
+    module: Any, images: NDArray[np.uint8], batch: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Run a module over images; the last batch is padded with black images, whose outputs are dropped.
+
+    Parameters
+    ----------
+    module : mxnet.mod.Module
+        Bound, with weights.
+    images : (N, H, W, 3) uint8
+    batch : (B, 3, H, W) float32
+        The module's batch, which is overwritten.
+
+    Returns
+    -------
+    (N, ...) float32
+        The module's first output.
+    """
+    mx = import_mxnet()
+    _, shape = module.output_shapes[0]
+    outputs = np.empty((len(images), *shape[1:]), dtype=np.float32)
+    for start in range(0, len(images), len(batch)):
+        chunk = images[start : start + len(batch)]
+        assemble(np.ascontiguousarray(chunk), out=batch[: len(chunk)])
+        batch[len(chunk) :] = 0
+        module.forward(mx.io.DataBatch([mx.nd.array(batch)]), is_train=False)
+        outputs[start : start + len(chunk)] = module.get_outputs()[0].asnumpy()[: len(chunk)]
+    return outputs

@@ -1,4 +1,4 @@
-"""What a training writes down while it runs: JSON lines, and event files for TensorBoard."""
+"""The log of a training: JSON lines, and event files for TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any, Self
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
-    While it is open no other training can have the same journal. It leaves no empty file.
+    While it is open, no other training can open the same file. It leaves no empty file.
 
     Parameters
     ----------
     path : Path
-        JSON lines; created, or gone on with.
+        JSON lines; created, or continued.
     state : dict, optional
-        Of a training that is gone on with: records of what it did after that, before it was killed, are
-        removed. Without it all are.
+        State of the training that is resumed: records of what it did after that, before it was killed, are
+        removed. Without a state all records are.
     tensorboard : str or PathLike, optional
         Folder for event files.
 
     Raises
     ------
     FileExistsError
-        While another training writes it.
+        While another training writes the file.
     ImportError
         If tensorboardX is needed and not installed.
     """
@@ -68,7 +68,7 @@ class Journal:
         return end
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Write a record; its ``batch`` says how many are behind."""
+        """Write a record; its ``batch`` is the number of batches so far."""
         try:
             self._file.write(json.dumps(record).encode() + b"\n")
             self._file.flush()
@@ -117,6 +117,6 @@ def _events(folder: str | os.PathLike[str], state: Mapping[str, Any] | None) -> 
         ) from error
     if state is None:
         return writer(os.fspath(folder))
-    # Without a suffix the name would be that of a file of the same second.
-    behind = state["batch"]
-    return writer(os.fspath(folder), purge_step=behind + 1, filename_suffix=f".{behind}")
+    batch = state["batch"]
+    # Without a suffix two files that are begun in one second would have the same name.
+    return writer(os.fspath(folder), purge_step=batch + 1, filename_suffix=f".{batch}")

@@ -1,63 +1,70 @@
-"""What decides the outcome of a training."""
+"""The settings that decide the outcome of a training."""
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 
-from fasttriplet._checks import one_of, seed_number, whole_number
+from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
-from fasttriplet.dataset._options import Boundary, OnError
-from fasttriplet.mining._options import Band, Pairs, Pick
-from fasttriplet.mxnet._loss import Kind
+from fasttriplet.dataset._options import BagOptions, OnError, Tail
+from fasttriplet.mining._options import MiningOptions
+
+Loss = Literal["squared", "angular"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """What decides the outcome of a training; the defaults are InsightFace's `triplet` configuration.
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(MiningOptions, BagOptions):
+    """The settings that decide the outcome of a training; defaults are InsightFace's `triplet` configuration.
 
     Attributes
     ----------
     rec : tuple of str
         The ``.rec`` file, or several that are shards of one dataset.
     network : str, optional
-        ``"small"`` or ``"mobilefacenet"``. Either this or `symbol`.
+        ``"small"`` or ``"mobilefacenet"``. Give either this or `symbol`.
     symbol : str, optional
         Path of an MXNet symbol, ``*-symbol.json``, with the input ``data``, RGB 0 to 255. Its embedding is
         found as for :func:`fasttriplet.load_embedder`.
     pretrained : str, optional
-        ``PREFIX,EPOCH``: a checkpoint to take weights from, by name. The others are drawn.
+        ``PREFIX,EPOCH`` or ``mxnet:PREFIX,EPOCH``: a checkpoint to take weights from, by name. Weights that
+        it lacks are drawn.
     embedding_size : int, default 128
-        Of a named network.
+        Numbers of an embedding, for a `network` by name.
     loss : {"squared", "angular"}, default "squared"
-        Distance in the loss, see :func:`fasttriplet.mxnet.triplet_loss`. Mining is on squared L2 always, as
-        in InsightFace.
-    margin : float, default 0.3
-        Of the loss and of mining.
+        Distance in the loss: squared L2 or the angle of unit embeddings, see
+        :func:`fasttriplet.mxnet.triplet_loss`.
+    loss_margin : float, optional
+        Margin of the loss, on the scale of `loss`. By default the number that is given as `margin`, whatever
+        its scale. Squared L2 is twice the cosine distance, so ``metric="cosine", margin=0.15`` mines the
+        triplets of squared L2 with 0.3, and with ``loss_margin=0.3`` it trains on them in the same way.
     batch_size : int, default 60
         Images of a batch on each device, a multiple of 3.
     learning_rate, momentum, weight_decay : float, default 0.05, 0.9, 5e-4
         Of the stochastic gradient descent. The gradient is the mean over all triplets of a batch.
     lr_steps : tuple of int, default (100000, 160000, 220000)
-        Behind so many batches the learning rate is multiplied by `lr_factor`.
+        Numbers of batches after which the learning rate is multiplied by `lr_factor`.
     lr_factor : float, default 0.1
     mirror : bool, default True
+        Swap left and right in half of the images, at random.
     cutoff : int, default 0
+        Side in pixels of a square that is blanked out, at random; 0 for none.
     color_jitter : float, default 0
-        Random changes of the images of batches, see :class:`fasttriplet.Augment`; the last one of brightness,
-        contrast and saturation each.
+        How much brightness, contrast and saturation are changed, at random; see
+        :class:`fasttriplet.Augment`.
+    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+        Which triplets are mined; see :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``,
+        by default on squared L2.
     images_per_identity, bag_size, boundary
-        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    band, pick, negatives_per_pair, pairs, max_ap
-        See :func:`fasttriplet.mine`.
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`. There is no `tail`: the last bag of
+        an epoch is used, and triplets that do not fill a batch go into the next one.
     on_error : {"raise", "skip"}, default "raise"
         Whether an image that cannot be decoded ends the training or is left out.
     seed : int, default 0
-        Of weights, orders, picks and changes of images.
+        Seed for weights, orders, picks and changes of images.
 
     Raises
     ------
@@ -65,13 +72,14 @@ class TrainSettings:
         If a value is out of its range.
     """
 
+    tail: ClassVar[Tail] = "keep"  # type: ignore[misc]  # not an option: all batches are full
     rec: tuple[str, ...]
     network: str | None = None
     symbol: str | None = None
     pretrained: str | None = None
     embedding_size: int = 128
-    loss: Kind = "squared"
-    margin: float = 0.3
+    loss: Loss = "squared"
+    loss_margin: float | None = None
     batch_size: int = 60
     learning_rate: float = 0.05
     lr_steps: tuple[int, ...] = (100_000, 160_000, 220_000)
@@ -81,14 +89,6 @@ class TrainSettings:
     mirror: bool = True
     cutoff: int = 0
     color_jitter: float = 0.0
-    images_per_identity: int = 5
-    bag_size: int = 7200
-    boundary: Boundary = "keep"
-    band: Band = "semihard"
-    pick: Pick = "random"
-    negatives_per_pair: int = 1
-    pairs: Pairs = "unordered"
-    max_ap: float | None = None
     on_error: OnError = "raise"
     seed: int = 0
 
@@ -99,42 +99,27 @@ class TrainSettings:
         if (self.network is None) == (self.symbol is None):
             raise ValueError("give either network or symbol")
         whole_number("embedding_size", self.embedding_size, 1)
-        one_of("loss", self.loss, get_args(Kind))
-        if whole_number("batch_size", self.batch_size, 3) % 3:
-            raise ValueError(
-                "batch_size must be a multiple of 3 (anchors, positives and negatives), not "
-                f"{self.batch_size}"
-            )
-        for name, least, most in (
-            ("margin", 0.0, math.inf),
-            ("learning_rate", 0.0, math.inf),
-            ("lr_factor", 0.0, 1.0),
-            ("momentum", 0.0, 1.0),
-            ("weight_decay", 0.0, math.inf),
-        ):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not least <= value <= most:
-                limits = f">= {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise ValueError(f"{name} must be a number {limits}, not {value!r}")
+        one_of("loss", self.loss, get_args(Loss))
+        batch_of_triplets("batch_size", self.batch_size)
+        number("margin" if self.loss_margin is None else "loss_margin", self.margin_of_loss, 0)
+        number("learning_rate", self.learning_rate, 0)
+        number("lr_factor", self.lr_factor, 0, 1)
+        number("momentum", self.momentum, 0, 1)
+        number("weight_decay", self.weight_decay, 0)
         for step in self.lr_steps:
             whole_number("each of lr_steps", step, 1)
         if list(self.lr_steps) != sorted(set(self.lr_steps)):
             raise ValueError(f"lr_steps must ascend, not {self.lr_steps!r}")
+        one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
         self.augment()
+        super().__post_init__()
 
     def _make_plain(self) -> None:
-        """Paths to texts and NumPy's numbers to Python's, as JSON has them."""
-        plain = {
-            field.name: value.item() if isinstance(value, np.generic) else value
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
-        }
+        """Turn paths into texts and NumPy's numbers into Python's, as JSON has them."""
+        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         plain["rec"] = tuple(map(os.fspath, self.rec))
-        plain["lr_steps"] = tuple(
-            step.item() if isinstance(step, np.generic) else step for step in self.lr_steps
-        )
+        plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
         if self.symbol is not None:
             plain["symbol"] = os.fspath(self.symbol)
         for name, value in plain.items():
@@ -152,29 +137,38 @@ class TrainSettings:
         """Plain data, for JSON."""
         return asdict(self) | {"rec": list(self.rec), "lr_steps": list(self.lr_steps)}
 
+    @property
+    def margin_of_loss(self) -> float:
+        """The margin of the loss, on its own scale."""
+        return self.margin if self.loss_margin is None else self.loss_margin
+
     def augment(self) -> Augment:
         """The changes of images."""
         jitter = self.color_jitter
         return Augment(self.mirror, self.cutoff, brightness=jitter, contrast=jitter, saturation=jitter)
 
-    def learning_rate_behind(self, batches: int) -> float:
-        """The learning rate of the batch that follows so many."""
+    def learning_rate_after(self, batches: int) -> float:
+        """The learning rate of the batch that follows this many."""
         passed = sum(batches >= step for step in self.lr_steps)
         return self.learning_rate * self.lr_factor**passed
 
     def feed(self) -> dict[str, Any]:
         """The options of a :class:`fasttriplet.Feed` on one device."""
-        names = (
-            "batch_size images_per_identity bag_size boundary margin band pick negatives_per_pair pairs "
-            "max_ap on_error seed"
-        )
-        return {name: getattr(self, name) for name in names.split()} | {"augment": self.augment()}
+        names = (*MiningOptions.names(), *BagOptions.names(), "batch_size", "on_error", "seed")
+        return {name: getattr(self, name) for name in names} | {"augment": self.augment()}
 
     def differences(self, other: TrainSettings) -> list[str]:
-        """What is set otherwise, in words; but for where files are, and what is done about damaged images."""
+        """The settings that `other` has otherwise, in words.
+
+        Paths of the dataset and what is done about damaged images do not count.
+        """
         before, now = self.to_dict(), other.to_dict()
         return [
             f"{name} {value!r} (now {now[name]!r})"
             for name, value in before.items()
             if value != now[name] and name not in ("rec", "on_error")
         ]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP at a moment when a training can be stopped."""
+"""Ctrl-C, SIGTERM and SIGHUP wait for a moment when a training can be stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def signals_wait() -> Iterator[None]:
-    """Let signals that stop a training take effect behind the block: inside, weights are half changed."""
+    """Delay signals that stop a training to the end of the block, within which weights are half changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,10 +1,9 @@
-"""The file that a training goes on from."""
+"""The file from which a training is resumed."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from numpy.typing import NDArray
 from fasttriplet._contents import instead_of
 from fasttriplet._files import replacing
 
-_FORMAT = 1  # another number where older versions could not read it
+_FORMAT = 2  # raised when older versions could not read it
 _KIND = "the state of a training"
-_PLAIN = ("batch", "verified", "best", "pairs", "metric", "settings", "how", "symbol", "feed")
+_PLAIN = ("batch", "verified", "best", "verify_on", "sums", "settings", "options", "network", "feed")
+# Names that format 1 had for them.
+_BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +30,7 @@ class State:
     plain : dict
         What JSON can hold.
     arrays : dict of str to array
-        The model's, and ``triplets``, those that are still to be handed out.
+        The arrays of the network, and ``triplets``: those that are still to be handed out.
     """
 
     plain: dict[str, Any]
@@ -47,7 +48,7 @@ def save_state(path: Path, state: State) -> None:
     text = json.dumps({"format": _FORMAT, **state.plain})
     plain = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
-        # As np.savez, which leaves the file half closed where it cannot write.
+        # np.savez would leave the file half closed when the disk is full.
         for name, array in {"plain": plain, **state.arrays}.items():
             with file.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
@@ -61,19 +62,22 @@ def load_state(path: Path) -> State:
     FileNotFoundError
         If there is none.
     ValueError
-        If the file is none, or damaged.
+        If the file is not a state, or is damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no training to go on with: there is no {path}")
+        raise FileNotFoundError(f"no training to resume: there is no {path}")
     try:
         # np.load would not close a file that it opened and cannot read.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-        plain = json.loads(arrays.pop("plain").tobytes())
+        plain: dict[str, Any] = json.loads(arrays.pop("plain").tobytes())
+        if plain.get("format") == 1:
+            plain = {_BEFORE.get(name, name): value for name, value in plain.items()} | {"format": _FORMAT}
+            plain["options"]["verify_on"] = plain["options"].pop("pairs")
     except Exception as error:  # whatever the formats' readers say of damage
         raise ValueError(instead_of(path, _KIND)) from error
-    if not isinstance(plain, Mapping) or plain.get("format") != _FORMAT:
+    if plain.get("format") != _FORMAT:
         raise ValueError(f"{path} is not {_KIND} that this version can read")
     if missing := [name for name in _PLAIN if name not in plain] + ["triplets"] * ("triplets" not in arrays):
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    return State(dict(plain), arrays)
+    return State(plain, arrays)

@@ -1,0 +1,114 @@
+"""What a training needs of a framework; everything else in this folder knows none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from fasttriplet.embedders import Embedder
+from fasttriplet.run._feed import TripletBatch
+from fasttriplet.training._settings import TrainSettings
+
+
+class Backend(Protocol):
+    """A network in training: its module and optimizer on their devices.
+
+    Making one finds the devices. The size of the images is known later, so the network is made by
+    :meth:`begin` or :meth:`load`, and the other methods follow one of them.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    devices : str or sequence of str, optional
+        As the user named them.
+
+    Attributes
+    ----------
+    endings : tuple of str
+        What :meth:`save` appends to a prefix to name its files.
+    devices : tuple of str
+        Such as ``("gpu:0", "gpu:1")``. Each trains on ``settings.batch_size`` images of a batch.
+    embedder : Embedder
+        Embeds with the network as it is at that moment; called after :meth:`begin` or :meth:`load`.
+    sums : list of float
+        Of the loss, of whether it is above 0 and of the L2 norm of embeddings, over all triplets since the
+        list was set; last the number of triplets.
+
+    Raises
+    ------
+    ImportError
+        If the framework is not installed.
+    ValueError
+        If there is no such device.
+    """
+
+    endings: tuple[str, ...]
+    devices: tuple[str, ...]
+    embedder: Embedder
+    sums: list[float]
+
+    def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None: ...
+
+    def begin(self, image_size: tuple[int, int]) -> None:
+        """Make the network of the settings for images of this height and width, and draw or read weights.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file of the network or of its weights does not exist.
+        MemoryError
+            If a batch does not fit the devices.
+        ValueError
+            If the network does not take such images, or weights do not fit it.
+        """
+
+    def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
+        """Make the network that another backend described, with its numbers and as many devices.
+
+        Raises
+        ------
+        MemoryError
+            If a batch does not fit the devices.
+        ValueError
+            If the network does not take such images, or an array is missing or has another shape.
+        """
+
+    @property
+    def network(self) -> Any:
+        """The network without its weights, as JSON can hold it."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All numbers that the training continues with, by name: weights, momenta, running statistics."""
+
+    def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
+        """Train on one batch and add to `sums`; return when all of it is done.
+
+        Parameters
+        ----------
+        batch : TripletBatch
+            One slice for each device.
+        learning_rate : float
+        seed : int
+            Seed for layers that draw random numbers, from 0 to 2**64 - 1.
+        """
+
+    def save(self, prefix: str) -> None:
+        """Write the network for inference; each file appears when it is complete.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written.
+        """
+
+    def spec(self, prefix: str) -> str:
+        """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""
+
+
+def backend_of(framework: str) -> type[Backend]:
+    """The class `TrainingBackend` of ``fasttriplet.FRAMEWORK._backend``."""
+    backend: type[Backend] = import_module(f"fasttriplet.{framework}._backend").TrainingBackend
+    return backend

@@ -1,0 +1,160 @@
+"""The door to a training: its arguments, what is checked before it begins, and how it was last run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Unpack
+
+from fasttriplet._options import shows
+from fasttriplet.run._options import ResourceKeywords, ResourceOptions
+from fasttriplet.training._backend import backend_of
+from fasttriplet.training._files import Names
+from fasttriplet.training._journal import Journal
+from fasttriplet.training._loop import Loop, Progress, Schedule, Trained
+from fasttriplet.training._settings import TrainSettings
+from fasttriplet.training._state import State, load_state
+from fasttriplet.verify._bin_file import read_pairs
+
+_RENAMED = {"pairs": "verify_on", "tell": "progress"}
+
+
+@shows(ResourceOptions)
+def train_rec(
+    settings: TrainSettings,
+    out: str | os.PathLike[str],
+    *,
+    batches: int = 240_000,
+    verify_on: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    verify_every: int = 2000,
+    checkpoint_every: int = 1000,
+    log_every: int = 20,
+    tensorboard: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    devices: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+    **resources: Unpack[ResourceKeywords],
+) -> Trained:
+    """Train a network with the triplet loss.
+
+    A training that is stopped by Ctrl-C, a signal or a power cut can be resumed from its last checkpoint, and
+    gives the same numbers as one that was not: its state holds the weights, the momenta, the triplets that
+    were mined and not yet used, and the place in the dataset.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        To resume a training, the same settings; :func:`options_at` reads them.
+    out : path
+        PREFIX of the files: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
+        checkpoint; ``PREFIX-best-symbol.json`` and ``PREFIX-best-0000.params``, the network of the best
+        verification; ``PREFIX-state.npz``, from which the training is resumed; ``PREFIX-log.jsonl``, one JSON
+        object per line.
+    batches : int
+        Number of batches after which the training ends; a resumed one may have more.
+    verify_on : path or sequence of paths, optional
+        ``.bin`` files to verify the network on: at the start, every `verify_every` batches and at the end.
+        The best network has the highest mean accuracy over the files; among equals, the highest mean AUC.
+    verify_every, checkpoint_every, log_every : int
+        Batches between two verifications, checkpoints and lines of the log.
+    tensorboard : path, optional
+        Folder for TensorBoard's event files (needs tensorboardX).
+    resume : bool, default False
+        Whether to resume a training.
+    devices : str or sequence of str, optional
+        Where the network runs; see :func:`fasttriplet.load_embedder`. Each device gets a batch of
+        ``settings.batch_size`` images.
+    progress : callable, optional
+        Called with each record of the log, and with ``{"kind": "embedded", "images": n}`` while a bag is
+        embedded, of which n images are done.
+    threads, prefetch, memory
+        See :class:`fasttriplet.Feed`.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    FileExistsError
+        If there is a training or a network at PREFIX, or another training is writing there.
+    FileNotFoundError
+        If there is no training to resume.
+    ImportError
+        If MXNet cannot be imported.
+    NoTripletsError
+        If a whole epoch gives no triplet; the message says why. The state is saved before.
+    ValueError
+        If an option is wrong, settings differ from those of the training that is resumed, or a loss or a
+        weight is not finite.
+    OSError, RecordError
+        If a file cannot be read or written. The state is saved before, where that is possible.
+    MemoryError
+        If a batch does not fit a device.
+    """
+    for name in resources:
+        if name in _RENAMED:
+            raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
+    limits = ResourceOptions.of("train_rec", resources)
+    files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
+    schedule = Schedule(
+        batches, tuple(os.fspath(file) for file in files), verify_every, checkpoint_every, log_every
+    )
+    backend_class = backend_of("mxnet")
+    names = Names.of(out, backend_class.endings)
+    for file in schedule.verify_on:
+        read_pairs(file)  # an error now, not at the next verification
+    backend = backend_class(settings, devices)
+    state = load_state(names.state) if resume else None
+    if state is None:
+        names.refuse_to_replace()
+    else:
+        _check(names, state, settings, schedule, len(backend.devices))
+    options = {
+        **asdict(schedule),
+        "tensorboard": None if tensorboard is None else os.fspath(tensorboard),
+        "devices": devices if devices is None or isinstance(devices, str) else list(devices),
+        **asdict(limits),
+    }
+    with Journal(names.log, None if state is None else state.plain, tensorboard) as journal:
+        names.tidy(new=state is None)
+        loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
+        return loop.run(state, limits)
+
+
+def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, Any]]:
+    """How the training at PREFIX was last run.
+
+    Returns
+    -------
+    settings : TrainSettings
+    options : dict
+        The other arguments of :func:`train_rec`, except `resume` and `progress`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no training.
+    ValueError
+        If the file of its state is damaged.
+    """
+    plain = load_state(Names.of(out).state).plain
+    return TrainSettings.from_dict(plain["settings"]), plain["options"]
+
+
+def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedule, devices: int) -> None:
+    before = TrainSettings.from_dict(state.plain["settings"])
+    if different := before.differences(settings):
+        raise ValueError(
+            f"{names.state} is of a training with {', '.join(different)}: it can only be resumed with the "
+            "settings that it began with. Begin another training with its weights as pretrained"
+        )
+    if devices != (then := state.plain["feed"]["arguments"]["devices"]):
+        raise ValueError(f"{names.state} is of a training on {then} devices, and now there are {devices}")
+    for rec in settings.rec:
+        if not Path(rec).exists():
+            raise FileNotFoundError(f"{rec} does not exist; if the dataset was moved, give its path as rec")
+    if schedule.verify_on and state.plain["best"] is None:
+        names.refuse_to_replace_best()
