@@ -24,6 +24,12 @@ from tests.cli.command import Capture
         (["mine", "--rec", "REC", "--model", "resnet"], "--model: unknown embedder 'resnet'"),
         (["mine", "--rec", "REC", "--model", "mxnet:model"], "--model: 'mxnet:model' is not of the form"),
         (["mine", "--rec", "REC", "--devices", "gpu"], "--model: devices cannot be given with 'pixels'"),
+        (["mine", "--rec", "REC", "--pairs", "soft"], "'--pairs'"),
+        (["mine", "--rec", "REC", "--margin", "nan"], "'--margin': nan is not a number"),
+        (["mine", "--rec", "REC", "--metric", "dot"], "'--metric'"),
+        (["mine", "--rec", "REC", "--metric", "cosine", "--no-normalize"], "metric='cosine' compares"),
+        (["pack", ".", "a.bin"], "'OUT.rec': a.bin: the name must end in .rec"),
+        (["pack-pairs", "a.rec"], "'OUT.bin': a.rec: the name must end in .bin"),
         (["mime"], "No such command 'mime'"),
     ],
 )

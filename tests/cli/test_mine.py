@@ -50,6 +50,32 @@ def test_every_flag_of_mine_arrives(rec: Path, tmp_path: Path, capsys: Capture) 
     assert json.loads(capsys.readouterr().out)["stopped_at_max_triplets"]
 
 
+def test_the_metric_arrives_and_is_named(rec: Path, tmp_path: Path, capsys: Capture) -> None:
+    for metric, scale in (("sqeuclidean", "squared L2"), ("euclidean", "L2"), ("cosine", "1 - cosine")):
+        out = tmp_path / f"{metric}.parquet"
+        words = ["mine", "--rec", str(rec), "--out", str(out), "--metric", metric, "--margin", "0.2"]
+        assert main(words) == 0
+        assert f"Distances ({scale})" in capsys.readouterr().out
+        expected = ft.mine_rec(rec, metric=metric, margin=0.2).triplets.collect()  # type: ignore[arg-type]
+        assert pl.read_parquet(out).equals(expected)
+    out = tmp_path / "raw.parquet"
+    words = [
+        "mine",
+        "--rec",
+        str(rec),
+        "--out",
+        str(out),
+        "--no-normalize",
+        "--margin",
+        "50",
+        "--band",
+        "violating",
+    ]
+    assert main(words) == 0
+    expected = ft.mine_rec(rec, normalize=False, margin=50, band="violating").triplets.collect()
+    assert pl.read_parquet(out).equals(expected)
+
+
 def test_json_is_one_object_and_all_of_stdout(rec: Path, tmp_path: Path) -> None:
     done = run("mine", "--rec", rec, "--out", tmp_path / "t.parquet", "--json")
     summary = json.loads(done.stdout)
