@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet import import_mxnet
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from fasttriplet.mxnet import triplet_loss, untrained
+from fasttriplet.mxnet import _untrained as untrained
+from fasttriplet.mxnet import build_network, mobilefacenet, save_untrained, small_convnet, triplet_loss
 from fasttriplet.mxnet._checkpoint import load_checkpoint
-from fasttriplet.mxnet._networks import NETWORKS, PReLU, build_network, mobilefacenet, small_convnet
+from fasttriplet.mxnet._networks import NETWORKS, PReLU
 from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
-from fasttriplet.mxnet._untrained import save_untrained
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 Arrays = dict[str, NDArray[np.float32]]

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fasttriplet as ft
-from fasttriplet.mxnet import triplet_loss
-from fasttriplet.mxnet._networks import small_convnet
+from fasttriplet.mxnet import small_convnet, triplet_loss
 from tests.small_rec import Table, identities, write_rec
 
 pytestmark = pytest.mark.mxnet

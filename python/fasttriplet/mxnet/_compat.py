@@ -26,9 +26,8 @@ def import_mxnet() -> Any:
     * Its import emits several ``DeprecationWarning``, fatal where warnings are errors.
     * Its oneDNN graph rewriting breaks some networks on the CPU ("We can't generate TBlob for MKLDNN data").
       ``MXNET_SUBGRAPH_BACKEND=NONE`` turns the rewriting off. MXNet reads the variable whenever a network is
-      bound, so this has effect for an MXNet that was imported before, too. A value that you have set is
-      kept.
-    * It takes half of the cores, as if each were two threads of one. For the import ``OMP_NUM_THREADS`` is
+      bound, so this also helps an MXNet that was imported before. A value that you have set is kept.
+    * It uses half of the cores, as if each were two threads of one. During the import ``OMP_NUM_THREADS`` is
       the number of cores that this process may use, unless you have set it.
 
     Returns
@@ -56,7 +55,7 @@ def _import() -> Any:
             name="mxnet",
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # also what `hasattr` below says on NumPy 1.20 to 1.23
+        warnings.simplefilter("ignore")  # `hasattr` below warns, too, on NumPy 1.20 to 1.23
         lent = not hasattr(np, "bool")
         if lent:
             np.bool = bool  # type: ignore[attr-defined, unused-ignore]
@@ -69,7 +68,7 @@ def _import() -> Any:
             if error.name != "mxnet":
                 raise
             raise ImportError(f"MXNet is not installed. Install it: {_INSTALL}", name="mxnet") from None
-        except OSError as error:  # libmxnet.so, or a library that it wants, is missing
+        except OSError as error:  # libmxnet.so, or a library that it needs, is missing
             raise ImportError(
                 f"MXNet is installed but does not load: {error}. Install it again: {_INSTALL}", name="mxnet"
             ) from error

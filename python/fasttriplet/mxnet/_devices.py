@@ -53,5 +53,5 @@ def contexts(devices: str | Sequence[str] | None) -> list[Any]:
 
 
 def name_of(context: Any) -> str:
-    """``"cpu"``, or such as ``"gpu:0"``."""
+    """The name of a device, such as ``"cpu"`` or ``"gpu:0"``."""
     return "cpu" if context.device_type == "cpu" else f"gpu:{context.device_id}"

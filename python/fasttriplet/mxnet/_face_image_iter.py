@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from fasttriplet._checks import whole_number
+from fasttriplet._checks import number, whole_number
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.mxnet._triplet_iter import TripletIter
+from fasttriplet.run._options import RunOptions
 
-# Of Feed and TripletIter, as they are.
-_PASSED_ON = (
-    "augment",
-    "band",
-    "boundary",
-    "first_epoch",
-    "memory",
-    "negatives_per_pair",
-    "normalize",
-    "on_error",
-    "pairs",
-    "pick",
-    "prefetch",
-    "seed",
-    "threads",
-)
-# The others have another name here, or none.
+# Options of Feed and TripletIter that have another name here, or none.
 _ELSEWHERE = {
     "rec": "give path_imgrec",
     "model": "give mx_model",
@@ -44,19 +26,21 @@ _ELSEWHERE = {
     "color_jittering": "give it, with mirror and cutoff, as augment=fasttriplet.Augment(...)",
     "images_filter": "all identities are used; those with one image can only be negatives",
 }
+_PASSED_ON = sorted({*RunOptions.names(), "augment", "first_epoch"} - {*_ELSEWHERE, "images_per_identity"})
 
-# What users know it by: train.py makes the list of the configuration.
+# Where users find these: train.py takes triplet_params from the configuration.
 _BAG_SIZE = "bag_size (triplet_params[0], config.triplet_bag_size)"
 _ALPHA = "alpha (triplet_params[1], config.triplet_alpha)"
-_MAX_AP = "max_ap (triplet_params[2], config.triplet_max_ap)"
+_MAX_AP = "max_ap (triplet_params[2], config.triplet_max_ap; 0 for no limit)"
 
 
 class FaceImageIter(TripletIter):
     """A :class:`fasttriplet.mxnet.TripletIter` that is made with the arguments of InsightFace's iterator.
 
     It takes the place of ``FaceImageIter`` in InsightFace's ``triplet_image_iter.py``, for the losses
-    `triplet` and `atriplet`. An epoch is a pass over the dataset (there it is a bag or more). For both losses
-    negatives are semi-hard on the squared L2 distance of unit embeddings, as there.
+    `triplet` and `atriplet`. An epoch is a pass over the dataset (in InsightFace it is a bag or more). For
+    both losses negatives are semi-hard, ``d_ap < d_an < d_ap + alpha``, on the squared L2 distance of unit
+    embeddings, as in InsightFace.
 
     Parameters
     ----------
@@ -69,7 +53,7 @@ class FaceImageIter(TripletIter):
     shuffle : bool
         Must be True.
     aug_list : None
-        There are `rand_mirror`, `cutoff` and `augment` instead.
+        Must be None; give `rand_mirror` and `cutoff`, or `augment`.
     rand_mirror : bool, default False
         Swap left and right in half of the images, at random.
     cutoff : int, default 0
@@ -79,22 +63,22 @@ class FaceImageIter(TripletIter):
     images_per_identity : int
         At least 2; InsightFace takes 5.
     triplet_params : (int, float, float)
-        ``[bag_size, alpha, max_ap]``. Most images of a bag, at least those of a batch and of two identities.
-        The margin on the squared L2 distance, above 0, at most 1. Pairs with a larger distance are skipped;
-        0 for none.
+        ``[bag_size, alpha, max_ap]``: the most images of a bag, at least those of a batch and of two
+        identities; the margin of mining, above 0, at most 1; the distance above which pairs are skipped, 0
+        for no limit. Both are squared L2, unless `metric` says otherwise.
     mx_model : mxnet.mod.Module
         The module that is trained. It must be bound and have its weights when the first batch is asked for.
     data_name, label_name : str
         Names of the module's inputs.
     **kwargs
-        `augment`, `band`, `boundary`, `first_epoch`, `memory`, `negatives_per_pair`, `normalize`, `on_error`,
-        `pairs`, `pick`, `prefetch`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment` stands for
-        `rand_mirror` and `cutoff` together. `mean` must be None: the network normalises.
+        `augment`, `band`, `boundary`, `first_epoch`, `memory`, `metric`, `negatives_per_pair`, `normalize`,
+        `on_error`, `pairs`, `pick`, `prefetch`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment`
+        replaces `rand_mirror` and `cutoff`. `mean` must be None: the network normalises.
 
     Raises
     ------
     TypeError
-        For an option that there is not.
+        If there is no option of a name.
     ValueError
         If an argument is missing or wrong; the message says what to change.
     OSError
@@ -173,8 +157,7 @@ def _check_names(options: dict[str, Any]) -> None:
 
 
 def _check_batch(batch_size: int, ctx_num: int) -> None:
-    if not _is_whole(ctx_num) or ctx_num < 1:
-        raise ValueError(f"ctx_num must be the number of the module's devices, at least 1, not {ctx_num!r}")
+    whole_number("ctx_num, the number of the module's devices,", ctx_num, 1)
     if whole_number("batch_size", batch_size, 1) % ctx_num:
         raise ValueError(
             f"batch_size must be a multiple of ctx_num: {batch_size} images do not share out to {ctx_num} "
@@ -190,18 +173,12 @@ def _check_batch(batch_size: int, ctx_num: int) -> None:
 
 
 def _bag_margin_max_ap(
-    triplet_params: Sequence[float], images_per_identity: int, batch_size: int
+    triplet_params: Sequence[Any], images_per_identity: int, batch_size: int
 ) -> tuple[int, float, float | None]:
     if not isinstance(triplet_params, (list, tuple)) or len(triplet_params) != 3:
         raise ValueError(f"triplet_params must be [bag_size, alpha, max_ap], not {triplet_params!r}")
-    bag_size, alpha, max_ap = triplet_params
-    if not _is_whole(images_per_identity) or images_per_identity < 2:
-        raise ValueError(
-            "images_per_identity must be at least 2, for an anchor and a positive, not "
-            f"{images_per_identity!r}; InsightFace takes 5"
-        )
-    if not _is_whole(bag_size):
-        raise ValueError(f"{_BAG_SIZE} must be a whole number, not {bag_size!r}")
+    whole_number("images_per_identity (5 in InsightFace)", images_per_identity, 2)
+    bag_size = whole_number(_BAG_SIZE, triplet_params[0], 1)
     if bag_size < 2 * images_per_identity:
         raise ValueError(
             f"{_BAG_SIZE} is {bag_size}, less than two identities of {images_per_identity} images: raise it; "
@@ -212,31 +189,21 @@ def _bag_margin_max_ap(
             f"{_BAG_SIZE} is {bag_size}, less than the {batch_size} images of a batch: raise it to many "
             "batches; InsightFace takes 7200"
         )
-    if not _is_number(alpha) or not 0 < alpha <= 1:
+    alpha, max_ap = number(_ALPHA, triplet_params[1], 0, 1), number(_MAX_AP, triplet_params[2], 0)
+    if not alpha:
         raise ValueError(
-            f"{_ALPHA} must be a number above 0, at most 1, a margin on squared distances, not {alpha!r}"
+            f"{_ALPHA} must be above 0, as no negative is inside a margin of {triplet_params[1]!r}"
         )
-    if not _is_number(max_ap) or not 0 <= max_ap < math.inf:
-        raise ValueError(f"{_MAX_AP} must be a number >= 0, 0 for no limit, not {max_ap!r}")
-    return int(bag_size), float(alpha), float(max_ap) if max_ap > 0 else None
+    return bag_size, alpha, max_ap or None
 
 
 def _augment(rand_mirror: bool, cutoff: int, augment: Augment | None) -> Augment | None:
     if cutoff is True:
-        raise ValueError("cutoff is the side of the square in pixels, 0 or False for none; True is no size")
+        raise ValueError("cutoff is the side of the square in pixels, 0 or False for none, not True")
     if augment is None:
         return Augment(mirror=bool(rand_mirror), cutoff=0 if cutoff is False else cutoff)
     if rand_mirror or cutoff:
         raise ValueError(
-            "augment stands for rand_mirror and cutoff, too: give them in fasttriplet.Augment(mirror=..., "
-            "cutoff=...)"
+            "augment replaces rand_mirror and cutoff: use fasttriplet.Augment(mirror=..., cutoff=...)"
         )
     return augment
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _is_number(value: object) -> bool:
-    return _is_whole(value) or isinstance(value, (float, np.floating))

@@ -11,15 +11,15 @@ from fasttriplet.mxnet._compat import import_mxnet
 NETWORKS = ("small", "mobilefacenet")
 PReLU = Literal["convolutions", "operator"]
 
-# Of batch normalisation. MXNet's default, 1e-3, is as large as the variances of the first maps of line
-# drawings. The two must differ: MXNet 1.9.1 on a CPU ends the process (SIGSEGV) when it infers a
-# normalisation of (B, D) behind one of (B, D, 1, 1) with the same epsilon.
+# Epsilons of batch normalisations. MXNet's default, 1e-3, is as large as the variances of the first maps of
+# line drawings. The two must differ: MXNet 1.9.1 on a CPU ends the process (SIGSEGV) when it infers a
+# normalisation of (B, D) after one of (B, D, 1, 1) with the same epsilon.
 _EPSILON, _EPSILON_OF_EMBEDDING = 2e-5, 4e-5
 _SMALL_FILTERS = (32, 64, 96, 128)
-# Of the bottlenecks in table 1 of the paper: expansion t, channels c, repetitions n, stride s of the first.
+# The bottlenecks in table 1 of the paper: expansion t, channels c, repetitions n, stride s of the first.
 _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 _LAST_FILTERS = 512
-_SHRINKS = 16  # MobileFaceNet's sides, by four convolutions of stride 2, each rounding up
+_SHRINKS = 16  # factor of MobileFaceNet's sides: four convolutions of stride 2, each rounding up
 
 
 def small_convnet(embedding_size: int = 128) -> Any:
@@ -32,7 +32,7 @@ def small_convnet(embedding_size: int = 128) -> Any:
     Parameters
     ----------
     embedding_size : int, default 128
-        D.
+        Numbers of an embedding, D.
 
     Returns
     -------
@@ -72,14 +72,14 @@ def mobilefacenet(
     Parameters
     ----------
     embedding_size : int, default 128
-        D.
+        Numbers of an embedding, D.
     image_size : (int, int), default (112, 112)
         Height and width of the images. The global depthwise convolution has one weight for each place of the
         last map, whose sides are a 16th of these, rounded up.
     prelu : {"convolutions", "operator"}, default "convolutions"
         How PReLU is computed: as the sum of two depthwise convolutions, with which a training step takes a
-        fifth of the time on a CPU, or by MXNet's operator, which is one kernel on a GPU and what other tools
-        know. Both have the same weights by name and shape.
+        fifth of the time on a CPU, or by MXNet's operator, which is one kernel on a GPU and is known to other
+        tools. The names and shapes of the weights are the same.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def mobilefacenet(
         layer = activated(layer, "conv3", _LAST_FILTERS, (1, 1))
         last_map = (-(-height // _SHRINKS), -(-width // _SHRINKS))
         layer = _convolution(layer, "gdc", _LAST_FILTERS, last_map, groups=_LAST_FILTERS, padded=False)
-        # The shape is given so that images of another size are an error, and no wider layer.
+        # The shape is given so that images of another size are an error instead of a wider layer.
         weight = mx.sym.Variable("pre_fc1_weight", shape=(embedding_size, _LAST_FILTERS))
         layer = mx.sym.FullyConnected(
             mx.sym.Flatten(layer), weight=weight, name="pre_fc1", num_hidden=embedding_size, no_bias=True
@@ -141,11 +141,11 @@ def build_network(
     Parameters
     ----------
     name : {"small", "mobilefacenet"}
-        For :func:`small_convnet` and :func:`mobilefacenet`.
+        :func:`small_convnet` or :func:`mobilefacenet`.
     image_size : (int, int)
         Height and width of the images.
     embedding_size : int, default 128
-        D.
+        Numbers of an embedding, D.
     prelu : {"convolutions", "operator"}, default "convolutions"
         See :func:`mobilefacenet`.
 
@@ -159,7 +159,7 @@ def build_network(
     ImportError
         If MXNet cannot be imported.
     ValueError
-        If there is no network of that name, or a size is out of its range.
+        If the name is not known, or a size is out of its range.
     """
     one_of("network", name, NETWORKS)
     image_size = checked_size(image_size)
@@ -212,7 +212,7 @@ def _prelu(layer: Any, name: str, channels: int, by: PReLU) -> Any:
     slopes = mx.sym.Variable(f"{name}_gamma", shape=(channels,), init=mx.init.Constant(0.25))
     if by == "operator":
         return mx.sym.LeakyReLU(layer, gamma=slopes, act_type="prelu", name=name)
-    # slope * x + (1 - slope) * max(x, 0): of operators that oneDNN has, so that nothing is laid out anew.
+    # slope * x + (1 - slope) * max(x, 0) has only operators of oneDNN, so no map is copied to another layout.
     weight = mx.sym.Reshape(slopes, shape=(-1, 1, 1, 1), name=f"{name}_weight")
     options = {"num_filter": channels, "num_group": channels, "kernel": (1, 1), "no_bias": True}
     positive = mx.sym.Activation(layer, act_type="relu", name=f"{name}_relu")

@@ -1,4 +1,4 @@
-"""Finds the embedding in a network that was saved for something else, with its losses and labels."""
+"""Finds the embedding in a network that was saved with its losses and labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-# What a checkpoint may wrap around an output without changing it.
+# Operators that may wrap an output without changing it.
 _TRANSPARENT = {"BlockGrad", "stop_gradient", "identity", "_copy"}
 _LOSSES = {
     "CTCLoss",
@@ -28,8 +28,8 @@ _LOSSES = {
     "softmax",
     "softmax_cross_entropy",
 }
-# What ends the way back from a loss. Losses are built of anything else: differences, sums, slices, relu, the
-# L2 normalisation of triplet losses.
+# Operators that end the way back from a loss. Losses are built of others: differences, sums, slices, relu,
+# the L2 normalisation of triplet losses.
 _LAYERS = {
     "BatchNorm",
     "Concat",
@@ -79,9 +79,9 @@ def find_data(symbol: Any, params: Collection[str]) -> str:
 def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: str | None = None) -> str:
     """Find the name of the embedding output among all the outputs inside a network.
 
-    In this order: the output that is asked for; the only output of the network that is neither a loss nor
-    made of labels (of several, ``fc1``, InsightFace's name of the embedding); ``fc1`` anywhere inside; the
-    layer from which the loss is computed.
+    It is the first of these that exists: the output that is asked for; the only output of the network that is
+    neither a loss nor made of labels (among several, ``fc1``, InsightFace's name of the embedding); ``fc1``
+    anywhere inside; the layer from which the loss is computed.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
     data : str
         Name of the image input.
     params : collection of str
-        Names that are weights; other variables but `data` are labels.
+        Names that are weights; other variables, except `data`, are labels.
     wanted : str, optional
         Name of an output, with or without ``_output`` at its end.
 
@@ -102,8 +102,8 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
     Raises
     ------
     ValueError
-        If `wanted` does not exist or depends on a label, or when nothing is wanted and the embedding cannot
-        be told; lists the candidates.
+        If `wanted` does not exist or depends on a label, or if nothing is wanted and several outputs may be
+        the embedding; lists the candidates.
     """
     graph = _Graph(symbol, data, set(params))
     if wanted is not None:
@@ -136,7 +136,7 @@ class _Graph:
         self._fed = {data} | (self._labels() - params)
 
     def _labels(self) -> set[str]:
-        """Names of labels; other variables that the weights' file lacks are missing weights, not labels."""
+        """Names of labels; other variables that the file of weights lacks are missing weights."""
         variables = {n for n in range(len(self.nodes)) if self.op(n) == "null"}
         of_losses = {
             node for n in range(len(self.nodes)) if self.op(n) in _LOSSES for node in self.inputs(n)[1:2]
@@ -154,7 +154,7 @@ class _Graph:
 
     @cached_property
     def _needs(self) -> list[frozenset[str]]:
-        """For each node: which of `data` and the labels it is computed from."""
+        """For each node, which of `data` and the labels it is computed from."""
         needs: list[frozenset[str]] = []
         for node, fields in enumerate(self.nodes):
             if fields["op"] == "null":
@@ -191,7 +191,7 @@ class _Graph:
         return sorted(found)
 
     def candidates(self, found: Collection[int]) -> list[int]:
-        """List what a user may choose: what was found, else the last layers."""
+        """List the nodes that a user may choose: those that were found, else the last layers."""
         layers = [n for n in range(len(self.nodes)) if self.op(n) in _LAYERS and self.is_embedding(n)]
         return sorted(found) if found else layers[-8:]
 
@@ -200,7 +200,7 @@ class _Graph:
 
     def named(self, wanted: str) -> str:
         matches = [name for name in (wanted, f"{wanted}_output", f"{wanted}_output0") if name in self.outputs]
-        # A variable is among the inner outputs, too, under its bare name.
+        # Variables are among the inner outputs, too, under their bare names.
         variables = {fields["name"] for fields in self.nodes if fields["op"] == "null"}
         matches = [name for name in matches if name not in variables]
         if not matches:

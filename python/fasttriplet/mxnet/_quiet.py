@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What MXNet's C++ side says each time a network is loaded or bound, and cannot be told not to say.
+# MXNet's C++ side logs these each time a network is loaded or bound, and has no switch for it.
 _CHATTER = re.compile(
     rb"^\[[\d:]+\] [^\n]*(?:"
     rb"MXNET_SUBGRAPH_BACKEND=NONE is detected"
@@ -27,9 +27,9 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what is written to stderr inside the block, and hand all but the known lines on afterwards.
+    """Hold back what is written to stderr inside the block, and write all but the known lines afterwards.
 
-    For blocks of well under a second: other threads' output waits, too.
+    The block should take well under a second: output of other threads waits, too.
     """
     with _one_at_a_time, tempfile.TemporaryFile() as held:
         sys.stderr.flush()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
 
+from fasttriplet.dataset._augment import Augment
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.run._feed import Feed, TripletBatch
+from fasttriplet.run._options import RunKeywords
 
 _mx: Any = import_mxnet()
 
@@ -19,8 +22,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     """An iterator for ``mx.mod.Module.fit`` and loops like it, over a :class:`fasttriplet.Feed`.
 
     The module that is trained embeds the bags. An epoch is a pass over the dataset; triplets that do not fill
-    a batch go into the next epoch's first one, so all batches are full. Where an epoch is left before its
-    end, `reset` goes on with the next one.
+    a batch go into the next epoch's first one, so all batches are full. If an epoch is left before its end,
+    `reset` continues with the next one.
 
     Parameters
     ----------
@@ -38,10 +41,11 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     data_name, label_name : str
         Names of the module's inputs; labels are identities.
     first_epoch : int, default 0
-        To go on with a training.
+        Number of the first epoch, to continue a training.
+    augment : Augment, optional
     **options
-        Of :class:`fasttriplet.Feed`, but for `epochs`, `tail` and `state`: `augment`, `bag_size`, `margin`
-        and others.
+        See :class:`fasttriplet.Feed`, except for `epochs`, `tail` and `state`, which an iterator does not
+        have.
 
     Raises
     ------
@@ -64,7 +68,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         data_name: str = "data",
         label_name: str = "softmax_label",
         first_epoch: int = 0,
-        **options: Any,
+        augment: Augment | None = None,
+        **options: Unpack[RunKeywords],
     ) -> None:
         if len(data_shape) != 3 or data_shape[0] != 3:
             raise ValueError(f"data_shape must be (3, height, width), not {data_shape!r}")
@@ -77,16 +82,19 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         super().__init__(batch_size)
         self.provide_data = [_mx.io.DataDesc(data_name, (batch_size, *data_shape))]
         self.provide_label = [_mx.io.DataDesc(label_name, (batch_size,))]
-        self._rec = rec
-        self._options = options | {
-            "model": ModuleEmbedder(module),
-            "batch_size": batch_size,
-            "devices": devices,
-            "epochs": None,
-        }
+        self._open = partial(
+            Feed,
+            rec,
+            model=ModuleEmbedder(module),
+            batch_size=batch_size,
+            devices=devices,
+            augment=augment,
+            epochs=None,
+            **options,
+        )
         self._epoch = first_epoch
         self._ahead: TripletBatch | None = None  # the first batch of another epoch
-        self._feed = self._open()
+        self._feed = self._open(first_epoch=first_epoch)
         height, width = self._feed.image_size
         if (height, width) != tuple(data_shape[1:]):
             self._feed.close()
@@ -95,17 +103,14 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
                 f"{data_shape[1]} x {data_shape[2]}"
             )
 
-    def _open(self) -> Feed:
-        return Feed(self._rec, first_epoch=self._epoch, **self._options)
-
     @property
     def epoch(self) -> int:
-        """The current pass, from 0."""
+        """Number of the current pass, from 0."""
         return self._epoch
 
     @property
     def feed(self) -> Feed:
-        """What makes the batches; its summary says what was done and what was waited for."""
+        """The feed that makes the batches; its summary says what was done and what was waited for."""
         return self._feed
 
     def next(self) -> Any:
@@ -121,14 +126,14 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         StopIteration
             At the end of an epoch; :meth:`reset` begins the next one.
         """
-        # MXNet's operators run on. On the CPU an inference right behind an update may see older running
-        # statistics: trainings that did not wait ended in other numbers each time.
+        # MXNet's operators run in the background. On the CPU an inference right after an update may see older
+        # running statistics: trainings that did not wait ended in other numbers each time.
         _mx.nd.waitall()
         batch = self._ahead
         if batch is None:
             batch = next(self._feed)
         if self._feed.summary.batches == 1:
-            self._epoch = batch.epoch  # where the passes before did not fill a batch
+            self._epoch = batch.epoch  # later than the first if that did not fill a batch
         if batch.epoch != self._epoch:
             self._ahead = batch
             raise StopIteration
@@ -137,13 +142,13 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         return _mx.io.DataBatch([_mx.nd.array(batch.images)], [labels], pad=0)
 
     def reset(self) -> None:
-        """Begin the next epoch; before the first batch of one, do nothing."""
+        """Begin the next epoch; do nothing before the first batch of an epoch."""
         if self._ahead is not None:
             self._epoch = self._ahead.epoch
         elif self._feed.summary.batches:
             self._feed.close()
             self._epoch += 1
-            self._feed = self._open()
+            self._feed = self._open(first_epoch=self._epoch)
 
     def close(self) -> None:
         """End the threads that read ahead."""

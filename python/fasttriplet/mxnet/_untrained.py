@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_PICTURES = 64  # from which running statistics are taken
-# What makes a pass of a training, but for its batch normalisation, the same as one of an inference.
+_PICTURES = 64  # for running statistics
+# Changes to a network after which training differs from inference only in its batch normalisation.
 _TRAINING_AS_INFERENCE = {"Dropout": {"p": "0"}, "BatchNorm": {"use_global_stats": "False"}}
 
 
@@ -28,22 +28,21 @@ def save_untrained(
     """Give a network random weights and save it as epoch 0 of a checkpoint.
 
     The weights are drawn from He's normal distribution ("Delving Deep into Rectifiers", 2015); slopes of
-    PReLU, and whatever else has a constant as its initializer, get that. The running statistics of batch
-    normalisations are those of smooth random pictures: with zeros and ones there, the embeddings of different
-    faces had a mean cosine of 0.71, with these 0.23 (:func:`~fasttriplet.mxnet._networks.small_convnet`). The
-    same arguments give the same files.
+    PReLU and other variables with a constant as their initializer get that constant. The running statistics
+    of batch normalisations are those of smooth random pictures: with zeros and ones instead, the embeddings
+    of different faces had a mean cosine of 0.71, with these 0.23 (:func:`small_convnet`). The same arguments
+    give the same files.
 
     Parameters
     ----------
     prefix : path
         Path without ``-symbol.json`` and ``-0000.params``; the folder must exist.
     symbol : mxnet.symbol.Symbol
-        A network with the input ``data`` and no labels, such as
-        :func:`~fasttriplet.mxnet._networks.small_convnet`.
+        A network with the input ``data`` and no labels, such as :func:`small_convnet` builds.
     image_size : (int, int)
         Height and width of the images.
     seed : int, default 0
-        Of the weights and pictures.
+        Seed for the weights and the pictures.
 
     Raises
     ------
@@ -78,7 +77,7 @@ def save_untrained(
 
 
 def _constants(symbol: Any) -> dict[str, Any]:
-    """Find the variables that are to start at a constant; MXNet says so of the slopes of its own PReLU."""
+    """Find the variables that start at a constant, such as the slopes of PReLU."""
     asked = {name: attributes.get("__init__", "") for name, attributes in symbol.attr_dict().items()}
     return {
         name: json.loads(text)[1]["value"]
@@ -100,7 +99,7 @@ def _initial(
 
 
 def _pictures(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """Draw pictures of random colour patches at several scales, (N, 3, H, W), 0..255."""
+    """Draw pictures of random colour patches at several scales, (N, 3, H, W), 0 to 255."""
     total = np.zeros((_PICTURES, 3, height, width), dtype=np.float32)
     for patches in (2, 4, 8, 16, 32):
         colours = rng.random((_PICTURES, 3, patches, patches), dtype=np.float32)
@@ -114,9 +113,9 @@ def _pictures(rng: np.random.Generator, height: int, width: int) -> NDArray[np.f
 def _set_running_statistics(
     symbol: Any, args: dict[str, Any], auxs: dict[str, Any], images: NDArray[np.float32]
 ) -> None:
-    """Set what each batch normalisation subtracts and divides by to the statistics of what it gets.
+    """Set the running statistics of each batch normalisation to those of its input.
 
-    In training each normalises by the batch, whatever its running statistics, so one pass feeds all of them.
+    In training each normalises by the batch, whatever its running statistics, so one pass is enough.
     """
     mx = import_mxnet()
     graph = json.loads(symbol.tojson())

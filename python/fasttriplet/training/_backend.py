@@ -28,14 +28,16 @@ class Backend(Protocol):
     Attributes
     ----------
     endings : tuple of str
-        What :meth:`save` appends to a prefix to name its files.
+        What :meth:`save` appends to a prefix to name its files. It belongs to the class, as files are looked
+        for before there is an object.
     devices : tuple of str
         Such as ``("gpu:0", "gpu:1")``. Each trains on ``settings.batch_size`` images of a batch.
     embedder : Embedder
-        Embeds with the network as it is at that moment; called after :meth:`begin` or :meth:`load`.
+        Embeds with the network as it is at that moment. It is prepared before there is a network, and embeds
+        after :meth:`begin` or :meth:`load`.
     sums : list of float
-        Of the loss, of whether it is above 0 and of the L2 norm of embeddings, over all triplets since the
-        list was set; last the number of triplets.
+        Four sums over the triplets since the list was set to zeros: of the loss, of whether it is above 0, of
+        the L2 norm of embeddings, and of 1.
 
     Raises
     ------

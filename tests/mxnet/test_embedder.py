@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +17,13 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.mxnet import save_untrained, small_convnet
 from fasttriplet.mxnet._checkpoint import load_checkpoint
 from fasttriplet.mxnet._embedder import MXNetEmbedder
-from fasttriplet.mxnet._networks import small_convnet
 from fasttriplet.mxnet._quiet import quiet
-from fasttriplet.mxnet._untrained import save_untrained
+from tests.mxnet.small_networks import NETWORKS, SIZE, body, direct, random_images, rows_of, save, softmax
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
-SIZE = (32, 24)
-
-
-def rows_of(count: int) -> pl.DataFrame:
-    return pl.DataFrame({"key": np.arange(1, count + 1)})
-
-
-def random_images(count: int, height: int = SIZE[0], width: int = SIZE[1]) -> NDArray[np.uint8]:
-    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
-
-
-def save(
-    mx: Any, prefix: Path, symbol: Any, changes: dict[str, Any] | None = None, size: tuple[int, int] = SIZE
-) -> str:
-    """Random weights for any symbol; `changes` replace or (None) remove some of them."""
-    args, auxs = {}, {}
-    arg_shapes, _, aux_shapes = symbol.infer_shape_partial(data=(6, 3, *size))
-    rng = np.random.default_rng(7)
-    for name, shape in zip(symbol.list_arguments(), arg_shapes, strict=True):
-        if name != "data" and not name.endswith("label"):
-            args[name] = mx.nd.array(rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])))
-    for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes, strict=True):
-        auxs[name] = mx.nd.array(rng.random(shape) + 0.5)
-    for name, value in (changes or {}).items():
-        args.pop(name, None)
-        auxs.pop(name, None)
-        if value is not None:
-            (auxs if name in symbol.list_auxiliary_states() else args)[name] = mx.nd.array(value)
-    mx.model.save_checkpoint(str(prefix), 0, symbol, args, auxs)
-    return f"mxnet:{prefix},0"
-
-
-def body(mx: Any, name: str = "fc1", width: int = 8) -> Any:
-    data = mx.sym.Variable("data")
-    layer = mx.sym.Convolution(data * 0.01, name="conv", num_filter=4, kernel=(3, 3), stride=(2, 2))
-    layer = mx.sym.Activation(mx.sym.BatchNorm(layer, name="bn"), act_type="relu", name="relu")
-    return mx.sym.FullyConnected(mx.sym.Flatten(layer, name="flat"), name=name, num_hidden=width)
-
-
-def triplet_loss(mx: Any, embedding: Any) -> Any:
-    """The loss of InsightFace's train_triplet.py."""
-    norm = mx.sym.L2Normalization(embedding, mode="instance", name="norm")
-    a, p, n = (mx.sym.slice_axis(norm, axis=0, begin=2 * i, end=2 * (i + 1)) for i in range(3))
-    ap, an = (mx.sym.sum(mx.sym.square(a - other), axis=1, keepdims=1) for other in (p, n))
-    return mx.sym.MakeLoss(mx.sym.mean(mx.sym.Activation(ap - an + 0.3, act_type="relu")))
-
-
-def softmax(mx: Any, embedding: Any) -> Any:
-    logits = mx.sym.FullyConnected(embedding, name="fc7", num_hidden=10, no_bias=True)
-    return mx.sym.SoftmaxOutput(logits, mx.sym.Variable("softmax_label"), name="softmax")
-
-
-def direct(mx: Any, prefix: Path, output: str, images: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-    """What a Module gives whose batches are made by hand."""
-    symbol, args, auxs = mx.model.load_checkpoint(str(prefix), 0)
-    module = mx.mod.Module(symbol.get_internals()[output], label_names=None)
-    module.bind([("data", (batch, 3, *images.shape[1:3]))], for_training=False)
-    module.set_params(args, auxs, allow_extra=True)
-    found = []
-    for start in range(0, len(images), batch):
-        chunk = images[start : start + batch]
-        padded = np.zeros((batch, *images.shape[1:]), np.uint8)
-        padded[: len(chunk)] = chunk
-        array = mx.nd.array(np.ascontiguousarray(padded.transpose(0, 3, 1, 2)).astype(np.float32))
-        module.forward(mx.io.DataBatch([array]), is_train=False)
-        found.append(module.get_outputs()[0].asnumpy()[: len(chunk)])
-    return np.concatenate(found)
-
 
 # --- the forward pass
 
@@ -178,108 +109,6 @@ def test_wrong_images(mx: Any, tmp_path: Path, images: NDArray[np.uint8] | None,
     embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)))
     with pytest.raises(ValueError, match=message):
         embedder.embed(rows_of(2), images)
-
-
-# --- which output
-
-
-def trained_with_triplets(mx: Any, name: str) -> Any:
-    """Build what InsightFace's train_triplet.py saves."""
-    embedding = body(mx, name)
-    label = mx.sym.Variable("softmax_label")
-    return mx.sym.Group([mx.sym.BlockGrad(embedding), mx.sym.BlockGrad(label), triplet_loss(mx, embedding)])
-
-
-def trained_with_softmax(mx: Any) -> Any:
-    """Build what InsightFace's train.py saves."""
-    embedding = body(mx)
-    head = softmax(mx, embedding)
-    label = mx.sym.one_hot(mx.sym.Variable("softmax_label"), depth=10)
-    cross_entropy = -mx.sym.sum(mx.sym.log(head + 1e-6) * label)
-    return mx.sym.Group([mx.sym.BlockGrad(embedding), head, mx.sym.BlockGrad(cross_entropy)])
-
-
-NETWORKS: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "plain": (body, "fc1"),
-    "plain, other name": (lambda mx: body(mx, "emb"), "emb"),
-    "plain, fc1 inside": (lambda mx: mx.sym.FullyConnected(body(mx), name="emb", num_hidden=5), "emb"),
-    "trained with triplets": (lambda mx: trained_with_triplets(mx, "fc1"), "fc1"),
-    "trained with triplets, other name": (lambda mx: trained_with_triplets(mx, "emb"), "emb"),
-    "trained with softmax": (trained_with_softmax, "fc1"),
-    "softmax after fc1": (lambda mx: softmax(mx, body(mx)), "fc1"),
-    "softmax on the embedding": (lambda mx: mx.sym.SoftmaxOutput(body(mx, "emb"), name="softmax"), "emb"),
-    "softmax without a label": (lambda mx: mx.sym.softmax(body(mx, "emb"), name="prob"), "emb"),
-    "triplet loss alone": (lambda mx: triplet_loss(mx, body(mx, "emb")), "emb"),
-    "regression": (lambda mx: mx.sym.LinearRegressionOutput(body(mx, "emb"), mx.sym.Variable("y")), "emb"),
-}
-
-
-@pytest.mark.parametrize("case", NETWORKS)
-def test_output_is_found(mx: Any, tmp_path: Path, case: str) -> None:
-    build, output = NETWORKS[case]
-    images = random_images(5)
-    embedder = ft.load_embedder(save(mx, tmp_path / "net", build(mx), {"y": None}), batch_size=6)
-    assert f"output {output}," in embedder.description
-    expected = direct(mx, tmp_path / "net", f"{output}_output", images, 6)
-    np.testing.assert_array_equal(embedder.embed(rows_of(5), images), expected)
-
-
-@pytest.mark.parametrize("name", ["fc7", "fc7_output"])
-def test_output_is_chosen(mx: Any, tmp_path: Path, name: str) -> None:
-    spec = save(mx, tmp_path / "net", softmax(mx, body(mx)))
-    images = random_images(3)
-    expected = direct(mx, tmp_path / "net", "fc7_output", images, 64)
-    for embedder in (ft.load_embedder(spec, output=name), ft.load_embedder(f"{spec},output={name}")):
-        assert ", output fc7, " in embedder.description
-        np.testing.assert_array_equal(embedder.embed(rows_of(3), images), expected)
-    with pytest.raises(ValueError, match="two outputs are chosen"):
-        ft.load_embedder(f"{spec},output={name}", output="fc1")
-
-
-def test_output_that_does_not_exist(mx: Any, tmp_path: Path) -> None:
-    spec = save(mx, tmp_path / "net", softmax(mx, body(mx)))
-    with pytest.raises(ValueError, match=r"net-symbol\.json: the network has no output 'fc2'.*fc1"):
-        ft.load_embedder(spec, output="fc2")
-    for variable in ("data", "fc1_weight", "softmax_label"):
-        with pytest.raises(ValueError, match="no output"):
-            ft.load_embedder(spec, output=variable)
-    with pytest.raises(ValueError, match=r"is computed from data, softmax_label"):
-        ft.load_embedder(spec, output="softmax")
-
-
-def test_output_that_is_no_vector(mx: Any, tmp_path: Path) -> None:
-    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)), output="conv")
-    with pytest.raises(ValueError, match=r"output conv_output has shape \(64, 4, 15, 11\).*choose another"):
-        embedder.embed(rows_of(1), random_images(1))
-
-
-def test_undecidable_output_lists_the_candidates(mx: Any, tmp_path: Path) -> None:
-    flat = body(mx, "left").get_internals()["flat_output"]
-    both = [mx.sym.FullyConnected(flat, name=name, num_hidden=3) for name in ("left", "right")]
-    spec = save(mx, tmp_path / "net", mx.sym.Group(both))
-    with pytest.raises(ValueError, match=r"choose one with output=NAME\. Candidates: left, right$"):
-        ft.load_embedder(spec)
-    spec = save(mx, tmp_path / "net", mx.sym.MakeLoss(both[0] * both[1]))
-    with pytest.raises(ValueError, match=r"Candidates: left, right$"):
-        ft.load_embedder(spec)
-    assert ft.load_embedder(f"{spec},output=right").embed(rows_of(1), random_images(1)).shape == (1, 3)
-    scaled = mx.sym.broadcast_mul(mx.sym.Variable("data"), mx.sym.Variable("scale", shape=(1, 3, 1, 1)))
-    spec = save(mx, tmp_path / "net", mx.sym.MakeLoss(scaled))
-    with pytest.raises(ValueError, match="cannot tell which output"):
-        ft.load_embedder(spec)
-
-
-def test_input_of_another_name(mx: Any, tmp_path: Path) -> None:
-    symbol = mx.sym.FullyConnected(mx.sym.Variable("image"), name="fc1", num_hidden=3)
-    weights = {"arg:fc1_weight": mx.nd.ones((3, 12)), "arg:fc1_bias": mx.nd.zeros(3)}
-    symbol.save(f"{tmp_path}/net-symbol.json")
-    mx.nd.save(f"{tmp_path}/net-0000.params", weights)
-    images = random_images(2, 2, 2)
-    found = ft.load_embedder(f"mxnet:{tmp_path}/net,0").embed(rows_of(2), images)
-    np.testing.assert_array_equal(found, images.sum((1, 2, 3))[:, None].repeat(3, axis=1).astype(np.float32))
-    mx.nd.save(f"{tmp_path}/net-0000.params", {"arg:fc1_bias": mx.nd.zeros(3)})
-    with pytest.raises(ValueError, match=r"no input called 'data'.*image, fc1_weight"):
-        ft.load_embedder(f"mxnet:{tmp_path}/net,0")
 
 
 # --- checkpoints that do not fit
@@ -442,42 +271,6 @@ def test_several_devices_share_a_batch(mx: Any, tmp_path: Path) -> None:
 def test_batch_size_out_of_range(mx: Any, tmp_path: Path, size: int) -> None:
     with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, not {size}"):
         ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=size)
-
-
-# --- untrained networks
-
-
-def test_untrained_network_is_reproducible(tmp_path: Path) -> None:
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        save_untrained(tmp_path / name, small_convnet(32), (28, 28), seed=seed)
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(written) == [f"{n}-{e}" for n in "abc" for e in ("0000.params", "symbol.json")]
-    assert written["a-symbol.json"] == written["b-symbol.json"] == written["c-symbol.json"]
-    assert written["a-0000.params"] == written["b-0000.params"] != written["c-0000.params"]
-
-
-def test_untrained_embeddings_differ(tmp_path: Path) -> None:
-    save_untrained(tmp_path / "net", small_convnet(), (40, 40))
-    embedder = ft.load_embedder(f"mxnet:{tmp_path}/net,0")
-    found = embedder.embed(rows_of(60), random_images(60, 40, 40) // np.uint8(2))
-    assert found.shape == (60, 128)
-    pictures = random_images(20, 5, 5).repeat(8, axis=1).repeat(8, axis=2)
-    found = embedder.embed(rows_of(20), pictures)
-    found /= np.linalg.norm(found, axis=1, keepdims=True)
-    cosines = (found @ found.T)[np.triu_indices(20, 1)]
-    assert cosines.mean() < 0.5
-    assert cosines.max() < 0.95
-
-
-def test_untrained_network_errors(mx: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
-        save_untrained(tmp_path / "nowhere" / "net", small_convnet(), SIZE)
-    with pytest.raises(ValueError, match=r"only the input 'data' can be fed.*x"):
-        save_untrained(tmp_path / "net", small_convnet() + mx.sym.Variable("x").reshape((-1,)), SIZE)
-    tall = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1, kernel=(50, 50), name="fc1")
-    with pytest.raises(ValueError, match="does not take images of 32 x 24"):
-        save_untrained(tmp_path / "net", tall, SIZE)
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- the real network

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +18,8 @@ from PIL import Image
 
 import fasttriplet as ft
 from fasttriplet.cli import main
+from fasttriplet.training import Trained, TrainSettings, options_at, train_rec
 from tests.small_rec import identities
-
-if TYPE_CHECKING:
-    from fasttriplet.training import Trained, TrainSettings
 
 pytestmark = pytest.mark.mxnet
 
@@ -71,8 +69,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(mx: Any, data: Path, *recs: str, **options: Any) -> TrainSettings:
-    from fasttriplet.training import TrainSettings  # noqa: PLC0415  needs MXNet
-
     assert mx
     usual: dict[str, Any] = {"network": "small", "embedding_size": 8, "batch_size": 12, "bag_size": 40}
     rec = tuple(str(data / name) for name in recs or ("train.rec",))
@@ -80,8 +76,6 @@ def settings(mx: Any, data: Path, *recs: str, **options: Any) -> TrainSettings:
 
 
 def train(chosen: TrainSettings, out: Path, batches: int, **how: Any) -> Trained:
-    from fasttriplet.training import train_rec  # noqa: PLC0415  needs MXNet
-
     return train_rec(chosen, out, batches=batches, **{"log_every": 1} | how)
 
 
@@ -113,7 +107,7 @@ def same_numbers(out: Path, other: Path) -> bool:
 
 
 def test_the_files_are_networks_without_the_loss(mx: Any, data: Path, tmp_path: Path) -> None:
-    done = train(settings(mx, data), tmp_path / "a", 3, pairs=[data / "one.bin"])
+    done = train(settings(mx, data), tmp_path / "a", 3, verify_on=[data / "one.bin"])
     assert {file.name for file in tmp_path.iterdir()} == {f"a{end}" for end in FILES}
     assert done.batches == 3
     assert (done.last, done.best) == (f"mxnet:{tmp_path / 'a'},0", f"mxnet:{tmp_path / 'a'}-best,0")
@@ -189,11 +183,11 @@ def test_a_symbol_as_insightface_saves_them(mx: Any, data: Path, tmp_path: Path,
 
 def test_the_learning_rate_is_changed_by_another_training(mx: Any, data: Path, tmp_path: Path) -> None:
     chosen = settings(mx, data)
-    train(chosen, tmp_path / "a", 2, pairs=[data / "one.bin"])
+    train(chosen, tmp_path / "a", 2, verify_on=[data / "one.bin"])
     with pytest.raises(ValueError, match="learning_rate"):
         train(replace(chosen, learning_rate=0.0), tmp_path / "a", 3, resume=True)
     frozen = replace(chosen, learning_rate=0.0, pretrained=f"{tmp_path / 'a'},0")
-    train(frozen, tmp_path / "b", 2, pairs=[data / "one.bin"])
+    train(frozen, tmp_path / "b", 2, verify_on=[data / "one.bin"])
     before, after = arrays(tmp_path / "a"), arrays(tmp_path / "b")
     names = [name for name in before if name.startswith("arg:")]
     assert names
@@ -227,16 +221,16 @@ def test_it_stops_behind_any_batch(
 
 def test_how_it_is_watched_may_change(mx: Any, data: Path, tmp_path: Path) -> None:
     chosen = settings(mx, data)
-    train(chosen, tmp_path / "a", 12, pairs=[data / "one.bin"])
-    train(chosen, tmp_path / "b", 5, log_every=3, pairs=[data / "one.bin"], verify_every=2)
+    train(chosen, tmp_path / "a", 12, verify_on=[data / "one.bin"])
+    train(chosen, tmp_path / "b", 5, log_every=3, verify_on=[data / "one.bin"], verify_every=2)
     train(chosen, tmp_path / "b", 8, resume=True, log_every=2, checkpoint_every=1, threads=1, prefetch=0)
-    train(chosen, tmp_path / "b", 12, resume=True, pairs=[data / "two.bin"], verify_every=1, memory=10**6)
+    train(chosen, tmp_path / "b", 12, resume=True, verify_on=[data / "two.bin"], verify_every=1, memory=10**6)
     assert same_numbers(tmp_path / "a", tmp_path / "b")
 
 
 def test_to_verify_changes_no_number(mx: Any, data: Path, tmp_path: Path) -> None:
     train(settings(mx, data), tmp_path / "a", 6)
-    train(settings(mx, data), tmp_path / "b", 6, pairs=[data / "one.bin"], verify_every=2)
+    train(settings(mx, data), tmp_path / "b", 6, verify_on=[data / "one.bin"], verify_every=2)
     assert same_numbers(tmp_path / "a", tmp_path / "b")
 
 
@@ -245,6 +239,7 @@ OTHERS: dict[str, Any] = {
     "pretrained": "x,0",
     "embedding_size": 9,
     "loss": "angular",
+    "loss_margin": 0.4,
     "margin": 0.2,
     "batch_size": 15,
     "learning_rate": 0.01,
@@ -263,6 +258,8 @@ OTHERS: dict[str, Any] = {
     "negatives_per_pair": 2,
     "pairs": "ordered",
     "max_ap": 1.0,
+    "metric": "cosine",
+    "normalize": False,
     "seed": 1,
 }
 
@@ -279,8 +276,6 @@ def test_an_option_that_decides_is_named(mx: Any, data: Path, tmp_path: Path) ->
 
 
 def test_its_settings_are_known(mx: Any, data: Path, tmp_path: Path) -> None:
-    from fasttriplet.training import options_at  # noqa: PLC0415  needs MXNet
-
     chosen = settings(mx, data, max_ap=3.5, lr_steps=(5, 9), margin=1)
     train(chosen, tmp_path / "a", 1)
     assert options_at(tmp_path / "a")[0] == chosen
@@ -312,8 +307,8 @@ def test_a_line_is_of_all_batches_since_the_last(mx: Any, data: Path, tmp_path: 
 
 
 def test_the_best_has_the_highest_mean_over_the_files(mx: Any, data: Path, tmp_path: Path) -> None:
-    pairs = [data / "one.bin", data / "two.bin"]
-    done = train(settings(mx, data, margin=1.0), tmp_path / "a", 40, pairs=pairs, verify_every=4)
+    verify_on = [data / "one.bin", data / "two.bin"]
+    done = train(settings(mx, data, margin=1.0), tmp_path / "a", 40, verify_on=verify_on, verify_every=4)
     lines = log(tmp_path / "a", "verification")
     assert [line["batch"] for line in lines[::2]] == [*range(0, 41, 4)]
     assert [Path(line["pairs"]).name for line in lines] == 11 * ["one.bin", "two.bin"]
@@ -368,7 +363,7 @@ def test_an_epoch_without_triplets_behind_one_with_some(mx: Any, data: Path, tmp
     chosen = settings(mx, data, bag_size=72, band="semihard", batch_size=39, **collapses)
     told: list[Mapping[str, Any]] = []
     with pytest.raises(ft.NoTripletsError, match="no triplet in an epoch"):
-        train(chosen, tmp_path / "a", 1000, tell=told.append)
+        train(chosen, tmp_path / "a", 1000, progress=told.append)
     told = [record for record in told if "batch" in record]
     assert told[-1]["batch"] == arrays_batch(tmp_path / "a") > 0
 

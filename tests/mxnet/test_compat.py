@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fasttriplet.mxnet import compat
+from fasttriplet.mxnet import _compat as compat
 
 _OF_MXNET = ("MXNET_SUBGRAPH_BACKEND", "OMP_NUM_THREADS")
 
@@ -37,7 +37,14 @@ def without_mxnet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_the_package_does_not_import_mxnet() -> None:
-    assert run("import fasttriplet, fasttriplet.mxnet._compat, sys; print('mxnet' in sys.modules)") == "False"
+    code = """
+        import sys
+        import fasttriplet
+        from fasttriplet.mxnet import import_mxnet, small_convnet, triplet_loss
+        from fasttriplet.training import train_rec
+        print("mxnet" in sys.modules)
+    """
+    assert run(code) == "False"
 
 
 @pytest.mark.mxnet
@@ -47,7 +54,7 @@ def test_import_leaves_numpy_and_warnings_as_they_were() -> None:
         import warnings
         import numpy
         before = "bool" in vars(numpy), list(warnings.filters)
-        from fasttriplet.mxnet._compat import import_mxnet
+        from fasttriplet.mxnet import import_mxnet
         mxnet = import_mxnet()
         assert mxnet is import_mxnet()
         assert before == ("bool" in vars(numpy), list(warnings.filters)), before
@@ -67,7 +74,7 @@ def test_import_works_after_a_failed_import() -> None:
                 import mxnet
             except AttributeError:
                 pass
-        from fasttriplet.mxnet._compat import import_mxnet
+        from fasttriplet.mxnet import import_mxnet
         print(import_mxnet().nd.ones(2).asnumpy())
     """
     assert run(code) == "[1. 1.]"
@@ -78,7 +85,7 @@ def test_import_works_after_a_failed_import() -> None:
 @pytest.mark.parametrize(("chosen", "expected"), [(None, "NONE"), ("MKLDNN", "MKLDNN")])
 def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str) -> None:
     code = """
-        from fasttriplet.mxnet._compat import import_mxnet
+        from fasttriplet.mxnet import import_mxnet
         import_mxnet()
         import os
         print(os.environ["MXNET_SUBGRAPH_BACKEND"])
@@ -92,7 +99,7 @@ def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str)
 def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
     code = """
     import ctypes, os
-    from fasttriplet.mxnet._compat import import_mxnet
+    from fasttriplet.mxnet import import_mxnet
     mx = import_mxnet()
     import mxnet.libinfo
     library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])

@@ -1,0 +1,48 @@
+"""Networks with random weights: the same each time, and good enough to tell images apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.mxnet import save_untrained, small_convnet
+from tests.mxnet.small_networks import SIZE, random_images, rows_of
+
+pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
+
+
+def test_untrained_network_is_reproducible(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        save_untrained(tmp_path / name, small_convnet(32), (28, 28), seed=seed)
+    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(written) == [f"{n}-{e}" for n in "abc" for e in ("0000.params", "symbol.json")]
+    assert written["a-symbol.json"] == written["b-symbol.json"] == written["c-symbol.json"]
+    assert written["a-0000.params"] == written["b-0000.params"] != written["c-0000.params"]
+
+
+def test_untrained_embeddings_differ(tmp_path: Path) -> None:
+    save_untrained(tmp_path / "net", small_convnet(), (40, 40))
+    embedder = ft.load_embedder(f"mxnet:{tmp_path}/net,0")
+    found = embedder.embed(rows_of(60), random_images(60, 40, 40) // np.uint8(2))
+    assert found.shape == (60, 128)
+    pictures = random_images(20, 5, 5).repeat(8, axis=1).repeat(8, axis=2)
+    found = embedder.embed(rows_of(20), pictures)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    cosines = (found @ found.T)[np.triu_indices(20, 1)]
+    assert cosines.mean() < 0.5
+    assert cosines.max() < 0.95
+
+
+def test_untrained_network_errors(mx: Any, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        save_untrained(tmp_path / "nowhere" / "net", small_convnet(), SIZE)
+    with pytest.raises(ValueError, match=r"only the input 'data' can be fed.*x"):
+        save_untrained(tmp_path / "net", small_convnet() + mx.sym.Variable("x").reshape((-1,)), SIZE)
+    tall = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1, kernel=(50, 50), name="fc1")
+    with pytest.raises(ValueError, match="does not take images of 32 x 24"):
+        save_untrained(tmp_path / "net", tall, SIZE)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,189 @@
+"""A training runs on any backend: here on one of NumPy alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet.training import TrainSettings, _train_rec, options_at, train_rec
+from fasttriplet.training._backend import Backend
+from tests.training.small import OPTIONS, records
+
+
+class NumpyBackend(Backend):
+    """One matrix from the pixels to the embedding, moved so that positives come nearer than negatives."""
+
+    endings = (".npy",)
+    needs_images = True
+    description = "a matrix"
+
+    def __init__(self, settings: TrainSettings, devices: Any) -> None:
+        assert devices in (None, "cpu")
+        self.settings = settings
+        self.devices = ("cpu",)
+        self.embedder = self
+        self.sums = [0.0] * 4
+
+    def begin(self, image_size: tuple[int, int]) -> None:
+        rng = np.random.default_rng(self.settings.seed)
+        pixels = 3 * image_size[0] * image_size[1]
+        self.matrix = rng.standard_normal((pixels, self.settings.embedding_size)) / np.sqrt(pixels)
+        self.momentum = np.zeros_like(self.matrix)
+
+    def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
+        assert network == {"pixels": 3 * image_size[0] * image_size[1]}
+        self.matrix, self.momentum = arrays["matrix"].copy(), arrays["momentum"].copy()
+
+    @property
+    def network(self) -> Any:
+        return {"pixels": len(self.matrix)}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"matrix": self.matrix, "momentum": self.momentum}
+
+    def step(self, batch: ft.TripletBatch, learning_rate: float, seed: int) -> None:
+        noise = np.random.default_rng(seed).standard_normal(self.matrix.shape) * 1e-6
+        anchor, positive, negative = np.split(batch.images.reshape(len(batch.images), -1) / 255.0, 3)
+        to_positive, to_negative = (anchor - positive) @ self.matrix, (anchor - negative) @ self.matrix
+        lost = (to_positive**2).sum(1) - (to_negative**2).sum(1) + self.settings.margin_of_loss
+        active = lost > 0
+        gradient = (anchor - positive)[active].T @ to_positive[active]
+        gradient -= (anchor - negative)[active].T @ to_negative[active]
+        self.momentum = self.settings.momentum * self.momentum - learning_rate * 1e-3 * gradient / len(anchor)
+        self.matrix = self.matrix + self.momentum + noise
+        norms = np.linalg.norm(anchor @ self.matrix, axis=1)
+        of_batch = (lost.clip(0).sum(), active.sum(), norms.sum(), len(anchor))
+        self.sums = [float(total + more) for total, more in zip(self.sums, of_batch, strict=True)]
+
+    def save(self, prefix: str) -> None:
+        np.save(f"{prefix}.npy", self.matrix)
+
+    def spec(self, prefix: str) -> str:
+        return f"numpy:{prefix}.npy"
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        """Do nothing."""
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        assert images is not None
+        assert len(images) == rows.height
+        flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1) / 255.0
+        embeddings: NDArray[np.float32] = (flat @ self.matrix).astype(np.float32)
+        return embeddings
+
+
+@pytest.fixture(autouse=True)
+def numpy_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_train_rec, "backend_of", lambda _: NumpyBackend)
+
+
+@pytest.fixture
+def chosen(data: Path) -> TrainSettings:
+    return TrainSettings(rec=(str(data / "train.rec"),), network="small", band="any", **OPTIONS)
+
+
+def state(out: Path) -> dict[str, Any]:
+    with np.load(f"{out}-state.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    plain = json.loads(arrays.pop("plain").tobytes())
+    plain.pop("options")
+    return {"plain": plain} | {name: array.tolist() for name, array in arrays.items()}
+
+
+def test_a_training_needs_no_framework(data: Path, chosen: TrainSettings, tmp_path: Path) -> None:
+    done = train_rec(chosen, tmp_path / "a", batches=30, verify_on=data / "pairs.bin", log_every=5)
+    assert (done.last, done.best) == (f"numpy:{tmp_path / 'a'}.npy", f"numpy:{tmp_path / 'a-best'}.npy")
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"a{end}" for end in (".npy", "-best.npy", "-state.npz", "-log.jsonl")
+    }
+    losses = [line["loss"] for line in records(tmp_path / "a") if line["kind"] == "train"]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_it_is_resumed_with_the_same_numbers(data: Path, chosen: TrainSettings, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"verify_on": [data / "pairs.bin"], "verify_every": 10, "log_every": 4}
+    train_rec(chosen, tmp_path / "a", batches=30, **how)
+
+    def stop(record: Mapping[str, Any]) -> None:
+        if record["kind"] == "embedded":
+            raise KeyboardInterrupt
+
+    train_rec(chosen, tmp_path / "b", batches=10, **how)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            train_rec(chosen, tmp_path / "b", batches=30, **how, resume=True, progress=stop)
+    train_rec(chosen, tmp_path / "b", batches=30, **how, resume=True)
+    assert state(tmp_path / "a") == state(tmp_path / "b")
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_nothing_that_its_backend_wrote_is_replaced(chosen: TrainSettings, tmp_path: Path) -> None:
+    (tmp_path / "a-best.npy").write_bytes(b"years of work")
+    with pytest.raises(FileExistsError, match=r"a-best\.npy exists"):
+        train_rec(chosen, tmp_path / "a", batches=1)
+
+
+def test_cosine_is_squared_l2_on_another_scale(chosen: TrainSettings, tmp_path: Path) -> None:
+    squared = replace(chosen, margin=0.03, band="violating")
+    train_rec(squared, tmp_path / "a", batches=20)
+    train_rec(replace(squared, metric="cosine", margin=0.015, loss_margin=0.03), tmp_path / "b", batches=20)
+    train_rec(replace(squared, metric="cosine", margin=0.015), tmp_path / "c", batches=20)
+    train_rec(replace(squared, normalize=False), tmp_path / "d", batches=20)
+    a, b, c, d = (np.load(tmp_path / f"{name}.npy") for name in "abcd")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+    assert not np.array_equal(a, d)
+
+
+def test_a_state_of_format_1_is_resumed(data: Path, chosen: TrainSettings, tmp_path: Path) -> None:
+    verify_on = [str(data / "pairs.bin")]
+    train_rec(chosen, tmp_path / "a", batches=20, verify_on=verify_on)
+    train_rec(chosen, tmp_path / "b", batches=8, verify_on=verify_on)
+    with np.load(tmp_path / "b-state.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    plain = json.loads(arrays.pop("plain").tobytes())
+    plain["options"]["pairs"] = plain["options"].pop("verify_on")
+    for name, before in (
+        ("verify_on", "pairs"),
+        ("sums", "metric"),
+        ("options", "how"),
+        ("network", "symbol"),
+    ):
+        plain[before] = plain.pop(name)
+    for options in (plain["settings"], plain["feed"]["arguments"]):
+        options.pop("metric")
+        options.pop("normalize")
+    plain["settings"].pop("loss_margin")
+    text = json.dumps(plain | {"format": 1}).encode()
+    np.savez(tmp_path / "b-state.npz", plain=np.frombuffer(text, np.uint8), **arrays)
+    settings, options = options_at(tmp_path / "b")
+    assert settings == chosen
+    assert options["verify_on"] == verify_on
+    train_rec(settings, tmp_path / "b", **options | {"batches": 20}, resume=True)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_old_names_of_arguments_are_answered(chosen: TrainSettings, tmp_path: Path) -> None:
+    for name, now in (("pairs", "verify_on"), ("tell", "progress")):
+        with pytest.raises(TypeError, match=rf"no option '{name}': it is called '{now}'"):
+            train_rec(chosen, tmp_path / "a", **{name: ()})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"train_rec\(\) has no option 'thread'; did you mean 'threads'"):
+        train_rec(chosen, tmp_path / "a", **{"thread": 1})  # type: ignore[arg-type]
+
+
+def test_training_does_not_import_mxnet() -> None:
+    code = "import fasttriplet.training._train_rec, sys; print(any('mxnet' in name for name in sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -1,0 +1,90 @@
+"""``fasttriplet train``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.mxnet
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "fasttriplet", "train", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> None:
+    assert mx
+    begin: tuple[object, ...] = (
+        "--rec",
+        data / "train.rec",
+        "--network",
+        "small",
+        "--embedding-size",
+        16,
+        "--bag-size",
+        48,
+    )
+    begin += ("--batch-size", 12, "--positives", "ordered", "--lr-steps", "5,9", "--no-mirror")
+    done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--pairs", data / "pairs.bin")
+    assert done.returncode == 0, done.stderr
+    assert "96 images of 16 identities, 24 x 24, on cpu; batch 0 of 20" in done.stderr
+    assert "batch 20 of 20  epoch" in done.stderr
+    assert "batch 20  pairs.bin: accuracy" in done.stderr
+    for name in ("last network", "best network", "a-log.jsonl", "embed", "train"):
+        assert name in done.stdout
+    first = json.loads((tmp_path / "a-log.jsonl").read_text().splitlines()[0])
+    assert first["settings"]["pairs"] == "ordered"
+    assert first["settings"]["lr_steps"] == [5, 9]
+    assert first["settings"]["mirror"] is False
+
+    done = command("--out", tmp_path / "a", "--batches", 30, "--resume", "--json", "--positives", "ordered")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["batches"] == 30
+    assert "batch 30  pairs.bin: accuracy" in done.stderr  # as it was begun
+    done = command("--out", tmp_path / "a", "--resume")
+    assert "batch 30 of 30: nothing to do, give more --batches" in done.stderr
+    done = command("--out", tmp_path / "a", "--batches", 40, "--resume", "--margin", 0.7)
+    assert done.returncode == 1
+    assert "margin 0.3 (now 0.7)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--out", "a"], 2, "--rec is missing"),
+        (["--rec", "x.rec", "--out", "a"], 2, "either --network or --symbol"),
+        (["--rec", "x.rec", "--out", "a", "--network", "n", "--symbol", "s"], 2, "either --network or"),
+        (["--rec", "x.rec", "--out", "a", "--symbol", "s", "--embedding-size", "3"], 2, "a --symbol has its"),
+        (["--rec", "x.rec", "--out", "a", "--network", "small", "--lr-steps", "1;2"], 2, "between commas"),
+        (["--rec", "x.rec", "--out", "a", "--network", "small"], 1, "x.rec"),
+        (["--resume", "--out", "a"], 1, "no training to resume"),
+    ],
+)
+def test_what_the_command_refuses(  # noqa: PLR0917
+    mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+) -> None:
+    assert mx
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_a_full_disk_is_named(mx: Any, data: Path, tmp_path: Path) -> None:
+    assert mx
+    words = f"ulimit -f 400; trap '' XFSZ; exec {sys.executable} -m fasttriplet train --network small"  # KiB
+    words += f" --rec {data / 'train.rec'} --out {tmp_path / 'a'} --batches 3 --batch-size 12 --bag-size 48"
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "a-state.npz: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.params"))
+    assert not list(tmp_path.glob(".*"))

@@ -1,0 +1,244 @@
+"""A training is resumed after any interruption with the same numbers."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.training import _loop
+from fasttriplet.training._state import load_state
+from tests.small_rec import identities, write_rec
+from tests.training.small import records, same_training, settings, train
+
+pytestmark = pytest.mark.mxnet
+
+
+def test_equal_trainings_have_equal_numbers(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
+    train(settings(mx, data), tmp_path / "again", verify_on=[data / "pairs.bin"], threads=1, prefetch=0)
+    assert same_training(tmp_path / "again", unbroken)
+    train(settings(mx, data, seed=1), tmp_path / "other", verify_on=[data / "pairs.bin"])
+    assert not same_training(tmp_path / "other", unbroken)
+
+
+class Stop(Exception):
+    """Any exception at all."""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Stop])
+@pytest.mark.parametrize("where", [("embedded", 1), ("embedded", 4), ("train", 3), ("verification", 1)])
+def test_it_is_resumed_from_where_it_was_stopped(  # noqa: PLR0917
+    mx: Any, data: Path, unbroken: Path, tmp_path: Path, where: tuple[str, int], error: type[BaseException]
+) -> None:
+    out, verify_on = tmp_path / "a", [data / "pairs.bin"]
+    seen = 0
+
+    def progress(record: Mapping[str, Any]) -> None:
+        nonlocal seen
+        seen += record["kind"] == where[0]
+        if seen == where[1]:
+            seen = 99
+            raise error
+
+    with pytest.raises(error):
+        train(settings(mx, data), out, verify_on=verify_on, progress=progress)
+    assert seen == 99
+    done = train(settings(mx, data), out, verify_on=verify_on, resume=True)
+    assert done.batches == 70
+    assert same_training(out, unbroken)
+    assert not list(tmp_path.glob(".*"))  # half a file
+
+
+def test_a_training_goes_on_to_more_batches(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
+    out, verify_on = tmp_path / "a", [data / "pairs.bin"]
+    for batches in (1, 2, 30, 33, 70):
+        train(
+            settings(mx, data),
+            out,
+            verify_on=verify_on if batches in (30, 70) else (),
+            batches=batches,
+            resume=batches > 1,
+        )
+    found, expected = records(out), records(unbroken)
+    assert [line for line in found if line["kind"] == "train"] == [
+        line for line in expected if line["kind"] == "train"
+    ]
+    assert Path(f"{out}-0000.params").read_bytes() == Path(f"{unbroken}-0000.params").read_bytes()
+
+
+def test_a_killed_training_goes_on(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
+    assert mx
+    out = tmp_path / "a"
+    command = [sys.executable, "-m", "fasttriplet", "train", "--out", str(out), "--batches", "70"]
+    command += ["--pairs", str(data / "pairs.bin"), "--verify-every", "30", "--checkpoint-every", "7"]
+    command += ["--log-every", "10"]
+    begin = ["--rec", str(data / "train.rec"), "--network", "small", "--embedding-size", "16"]
+    begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50"]
+    state = Path(f"{out}-state.npz")
+    moment = random.Random(time.time_ns())
+    kills = 0
+    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, None):
+        going_on = state.exists()
+        process = subprocess.Popen(
+            command + (["--resume"] if going_on else begin), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        if kind is None:
+            assert process.wait(60) == 0, process.stderr.read()
+        else:
+            for line in process.stderr:  # until it trains
+                if line.startswith(f"batch {10 * kills + 10} of"):
+                    break
+            time.sleep(moment.uniform(0, 0.1))
+            process.send_signal(kind)
+            process.stderr.read()
+            code = process.wait(60)
+            assert code in (0, -signal.SIGKILL, 128 + signal.SIGTERM, 130)
+            kills += 1
+        process.stderr.close()
+    assert same_training(out, unbroken)
+
+
+def test_several_devices_keep_statistics_of_their_own(
+    mx: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    from fasttriplet.mxnet import _backend  # noqa: PLC0415  needs MXNet
+
+    monkeypatch.setattr(_backend, "contexts", lambda _: [mx.cpu(0), mx.cpu(1), mx.cpu(2)])
+    chosen = settings(mx, data)
+    train(chosen, tmp_path / "a", batches=20)
+    for batches in (3, 11, 20):
+        train(chosen, tmp_path / "b", batches=batches, resume=batches > 3)
+    one, two = (load_state(tmp_path / f"{name}-state.npz").arrays for name in "ab")
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert not np.array_equal(one["aux:0:block1_bn_moving_mean"], one["aux:2:block1_bn_moving_mean"])
+    assert any(name.startswith("momentum:") for name in one)
+    monkeypatch.setattr(_backend, "contexts", lambda _: [mx.cpu(0)])
+    with pytest.raises(ValueError, match="on 3 devices, and now there are 1"):
+        train(chosen, tmp_path / "b", batches=30, resume=True)
+
+
+@pytest.fixture
+def with_dropout(mx: Any, tmp_path: Path) -> Path:
+    """A symbol that draws random numbers, and has two outputs beside a label."""
+    layer = mx.sym.Dropout(mx.sym.Flatten((mx.sym.Variable("data") - 127.5) / 128), p=0.5)
+    layer = mx.sym.FullyConnected(layer, num_hidden=8, name="fc1")
+    mx.sym.Group([layer, mx.sym.BlockGrad(mx.sym.Variable("softmax_label"))]).save(str(tmp_path / "d.json"))
+    return tmp_path / "d.json"
+
+
+def test_what_the_network_draws_is_the_same(mx: Any, data: Path, tmp_path: Path, with_dropout: Path) -> None:
+    chosen = settings(mx, data, network=None, symbol=str(with_dropout), momentum=0.0)
+    train(chosen, tmp_path / "a", batches=20)
+    train(chosen, tmp_path / "b", batches=7)
+    mx.random.seed(99)
+    with_dropout.unlink()  # the state has it
+    train(chosen, tmp_path / "b", batches=20, resume=True)
+    assert (tmp_path / "a-0000.params").read_bytes() == (tmp_path / "b-0000.params").read_bytes()
+
+
+def test_a_batch_that_no_step_has_seen_is_not_lost(
+    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C may come between the feed, which handed a batch out, and the step."""
+
+    out, verify_on, steps = tmp_path / "a", [data / "pairs.bin"], iter(range(33))
+    step = _loop.Loop._step
+
+    def interrupted(self: Any, batch: ft.TripletBatch) -> None:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_loop.Loop, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(mx, data), out, verify_on=verify_on)
+    train(settings(mx, data), out, verify_on=verify_on, resume=True)
+    assert same_training(out, unbroken)
+
+
+def test_a_second_ctrl_c_does_not_stop_the_saving(
+    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    out, verify_on, save = tmp_path / "a", [data / "pairs.bin"], vars(_loop)["save_state"]
+
+    def interrupted(path: Path, state: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save(path, state)
+
+    def progress(record: Mapping[str, Any]) -> None:
+        if record["kind"] == "train" and record["batch"] == 50:
+            monkeypatch.setattr(_loop, "save_state", interrupted)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(mx, data), out, verify_on=verify_on, progress=progress)
+    monkeypatch.undo()
+    assert load_state(Path(f"{out}-state.npz")).plain["batch"] == 50
+    train(settings(mx, data), out, verify_on=verify_on, resume=True)
+    assert same_training(out, unbroken)
+
+
+def test_the_best_is_known_when_it_goes_on(mx: Any, data: Path, tmp_path: Path) -> None:
+
+    chosen, verify_on = settings(mx, data), [data / "pairs.bin"]
+    train(chosen, tmp_path / "a", batches=5)
+    assert load_state(tmp_path / "a-state.npz").plain["best"] is None
+    done = train(chosen, tmp_path / "a", batches=5, verify_on=verify_on, resume=True)  # verifies, and no more
+    assert done.best_batch == load_state(tmp_path / "a-state.npz").plain["best"]["batch"] == 5
+    again = train(chosen, tmp_path / "a", batches=5, verify_on=verify_on, resume=True)  # nothing
+    assert again.best_batch == 5
+    assert [line["batch"] for line in records(tmp_path / "a")] == [5]
+
+
+def test_another_dataset_is_refused(mx: Any, data: Path, tmp_path: Path) -> None:
+    chosen = settings(mx, data)
+    train(chosen, tmp_path / "a", batches=3)
+    other = write_rec(tmp_path / "other.rec", identities(16, 6))  # as many images
+    with pytest.raises(ValueError, match="another dataset: its keys, labels or sizes differ"):
+        train(replace(chosen, rec=(str(other),)), tmp_path / "a", batches=6, resume=True)
+    moved = str(shutil.copy(data / "train.rec", tmp_path / "moved.rec"))
+    train(replace(chosen, rec=(moved,)), tmp_path / "a", batches=6, resume=True)
+    with pytest.raises(FileNotFoundError, match=r"gone\.rec does not exist; if the dataset was moved"):
+        train(replace(chosen, rec=("gone.rec",)), tmp_path / "a", batches=9, resume=True)
+
+
+def test_damaged_images_may_be_skipped_from_some_point_on(mx: Any, tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "d.rec", identities(16, 6), damaged=frozenset({40}))
+    chosen = settings(mx, tmp_path, band="violating", bag_size=24)
+    chosen = replace(chosen, rec=(str(rec),))
+    with pytest.raises(ft.RecordError, match="key 40"):
+        train(chosen, tmp_path / "a", batches=100)
+    train(replace(chosen, on_error="skip"), tmp_path / "a", batches=100, resume=True)
+    train(replace(chosen, on_error="skip"), tmp_path / "b", batches=100)
+    assert (tmp_path / "a-0000.params").read_bytes() == (tmp_path / "b-0000.params").read_bytes()
+
+
+def test_other_pairs_are_compared_anew(mx: Any, data: Path, tmp_path: Path) -> None:
+    chosen, other = settings(mx, data), str(shutil.copy(data / "pairs.bin", tmp_path / "other.bin"))
+    train(chosen, tmp_path / "a", batches=30, verify_on=[data / "pairs.bin"])
+    done = train(chosen, tmp_path / "a", batches=31, verify_on=other, resume=True)  # one path is fine
+    assert done.best_batch in (30, 31)
+    told = [(line["batch"], line["pairs"]) for line in records(tmp_path / "a") if "pairs" in line]
+    assert told[-2:] == [(30, other), (31, other)]
+
+    train(chosen, tmp_path / "b", batches=3)
+    (tmp_path / "b-best-0000.params").write_bytes(b"years of work")
+    with pytest.raises(FileExistsError, match="not of this training"):
+        train(chosen, tmp_path / "b", batches=6, verify_on=other, resume=True)
+    assert (tmp_path / "b-best-0000.params").read_bytes() == b"years of work"
