@@ -30,8 +30,8 @@ def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> 
         "--bag-size",
         48,
     )
-    begin += ("--batch-size", 12, "--positives", "ordered", "--lr-steps", "5,9", "--no-mirror")
-    done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--pairs", data / "pairs.bin")
+    begin += ("--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror")
+    done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--verify-on", data / "pairs.bin")
     assert done.returncode == 0, done.stderr
     assert "96 images of 16 identities, 24 x 24, on cpu; batch 0 of 20" in done.stderr
     assert "batch 20 of 20  epoch" in done.stderr
@@ -43,7 +43,7 @@ def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> 
     assert first["settings"]["lr_steps"] == [5, 9]
     assert first["settings"]["mirror"] is False
 
-    done = command("--out", tmp_path / "a", "--batches", 30, "--resume", "--json", "--positives", "ordered")
+    done = command("--out", tmp_path / "a", "--batches", 30, "--resume", "--json", "--pairs", "ordered")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["batches"] == 30
     assert "batch 30  pairs.bin: accuracy" in done.stderr  # as it was begun

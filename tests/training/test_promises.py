@@ -326,7 +326,7 @@ def test_json_is_one_object_alone(
     assert mx
     words = ["train", "--rec", str(data / "train.rec"), "--network", "small", "--out", str(tmp_path / "a")]
     words += ["--embedding-size", "8", "--batch-size", "12", "--bag-size", "40", "--log-every", "1", "--json"]
-    assert main([*words, "--batches", "2", "--pairs", str(data / "one.bin")]) == 0
+    assert main([*words, "--batches", "2", "--verify-on", str(data / "one.bin")]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert found["batches"] == 2

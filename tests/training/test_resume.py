@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on(mx: Any, data: Path, unbroken: Path, tmp_path
     assert mx
     out = tmp_path / "a"
     command = [sys.executable, "-m", "fasttriplet", "train", "--out", str(out), "--batches", "70"]
-    command += ["--pairs", str(data / "pairs.bin"), "--verify-every", "30", "--checkpoint-every", "7"]
+    command += ["--verify-on", str(data / "pairs.bin"), "--verify-every", "30", "--checkpoint-every", "7"]
     command += ["--log-every", "10"]
     begin = ["--rec", str(data / "train.rec"), "--network", "small", "--embedding-size", "16"]
     begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50"]

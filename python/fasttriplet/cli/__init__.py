@@ -39,7 +39,7 @@ class _Commands(click.Group):
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="fasttriplet")
 def cli() -> None:
     """Turn MXNet .rec image datasets into exact triplets for metric learning."""

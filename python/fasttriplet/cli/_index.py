@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 
 if TYPE_CHECKING:
@@ -17,19 +18,19 @@ _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1
 
 
 @click.command()
-@click.option(
-    "--rec", required=True, multiple=True, type=click.Path(path_type=Path), help="A .rec file; repeatable."
-)
-@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep the index beside the file.")
-@click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file on stdout.")
-def index(rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: bool) -> None:
-    """Index .rec files and show what is in them, and what is wrong with them."""
+@options.rec(required=True)
+@click.option("--cache/--no-cache", default=True, help="Keep the index beside the file for later runs.")
+@options.threads
+@options.as_json
+def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: bool) -> None:
+    """Show what is in .rec files.
+
+    Each file is indexed, and what is wrong with it is listed, too.
+    """
     from fasttriplet.dataset._index import inspect_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
     for path in rec:
-        found = inspect_rec(path, cache=cache, threads=threads)
-        facts = _facts(found)
+        facts = _facts(inspect_rec(path, cache=cache, threads=threads))
         if as_json:
             click.echo(json.dumps(facts))
         else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+
+from fasttriplet.cli import _options as options
+from fasttriplet.cli._progress import display
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -23,45 +25,44 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     return int(found[1]), int(found[2] or found[1])
 
 
-@click.command(context_settings={"show_default": True})
+@click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("out", metavar="OUT.rec", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument(
+    "out",
+    metavar="OUT.rec",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=options.ends_in(".rec"),
+)
 @click.option(
     "--size",
     metavar="HxW",
     callback=_size,
-    help="Bring all images to this height and width; one number is both. By default they must have one "
-    "size already.",
+    help="Bring all images to this height and width; a single number stands for both. By default the images "
+    "must have one size already.",
 )
-@click.option("--quality", default=95, type=click.IntRange(1, 100), help="Of images encoded as JPEG.")
-@click.option("--threads", type=click.IntRange(min=1), help="By default one for each core.")
-@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run.")
-def pack(  # noqa: PLR0917  click calls by name
-    folder: Path, out: Path, size: tuple[int, int] | None, quality: int, threads: int | None, overwrite: bool
-) -> None:
+@click.option(
+    "--quality",
+    default=95,
+    metavar="N",
+    type=click.IntRange(1, 100),
+    help="JPEG quality of images that are encoded.",
+)
+@options.threads
+@options.overwrite
+def pack(*, folder: Path, out: Path, **how: Any) -> None:
     """Pack FOLDER/identity/image into OUT.rec.
 
     Writes OUT.rec and OUT.idx in the InsightFace layout, `property` beside them, and OUT.identities.csv,
     which tells which label is which folder. JPEGs of the right size are stored as they are; other images
     are stretched to the size (Lanczos) and encoded as JPEG.
     """
-    if out.suffix != ".rec":
-        raise click.BadParameter(f"{out}: the name must end in .rec", param_hint="OUT.rec")
     from fasttriplet.dataset._packing import pack as run  # noqa: PLC0415  not for --help
 
-    with _progress() as progress:
+    with display() as shown:
         try:
-            done = run(
-                folder,
-                out,
-                size=size,
-                quality=quality,
-                threads=threads,
-                overwrite=overwrite,
-                progress=progress,
-            )
+            done = run(folder, out, progress=partial(shown.update, "packing"), **how)
         except FileExistsError as error:
-            raise ValueError(f"{error.filename}: exists already; --overwrite replaces it") from error
+            raise options.exists_already(error.filename) from error
     height, width = done.size
     click.echo(
         f"{done.path}: {done.images:,} images of {done.identities:,} identities, {height} x {width}, "
@@ -69,17 +70,3 @@ def pack(  # noqa: PLR0917  click calls by name
         f"{done.images - done.kept:,} images encoded; {done.seconds:.1f} s, "
         f"{done.images / done.seconds:,.0f} images/s"
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = ("packing", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("packing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -7,34 +7,35 @@ from pathlib import Path
 
 import click
 
-_COUNT = click.IntRange(1, 2**31 - 1)
+from fasttriplet.cli import _options as options
+
 _AT_ONCE = 1024  # images decoded at a time, to see whether they can be
 
 
-@click.command(name="pack-pairs", context_settings={"show_default": True})
-@click.argument("out", metavar="OUT.bin", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--rec",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="The .rec file to draw pairs from; several are shards of one dataset.",
+@click.command(name="pack-pairs")
+@click.argument(
+    "out",
+    metavar="OUT.bin",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=options.ends_in(".bin"),
 )
-@click.option("--pairs-per-kind", default=6000, type=_COUNT, help="Genuine pairs, and as many impostors.")
-@click.option("--seed", default=0, type=click.IntRange(0, 2**64 - 1), help="Of the pairs that are drawn.")
+@options.rec(required=False)
+@options.pairs_per_kind
+@options.seed
 @click.option(
     "--list",
     "listing",
     type=click.Path(path_type=Path),
-    help="Instead: a text file with a pair a line, PATH PATH 1 for one identity and PATH PATH 0 for two, "
-    "separated by tabs or, where a line has none, by spaces.",
+    help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two. Tabs "
+    "separate the fields or, where a line has none, spaces.",
 )
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="With --list: where the paths start.  [default: the folder of the list]",
+    help="Folder that the paths of --list start from. By default the folder of the list.",
 )
-@click.option("--threads", type=_COUNT, help="By default one for each core.")
-@click.option("--overwrite", is_flag=True, help="Replace the file of an earlier run.")
+@options.threads
+@options.overwrite
 def pack_pairs(
     *,
     out: Path,
@@ -46,18 +47,18 @@ def pack_pairs(
     threads: int | None,
     overwrite: bool,
 ) -> None:
-    """Pack pairs of images into OUT.bin, for `fasttriplet verify` and InsightFace's tools.
+    """Pack pairs of images into OUT.bin.
 
-    The encoded images are stored as they are. They must be JPEGs or PNGs of one size.
+    The file is for `fasttriplet verify` and InsightFace's tools. Give either --rec, to draw pairs from it, or
+    --list. The encoded images are stored as they are. They must
+    be JPEGs or PNGs of one size.
     """
-    if out.suffix != ".bin":
-        raise click.BadParameter(f"{out}: the name must end in .bin", param_hint="OUT.bin")
     if bool(rec) == (listing is not None):
         raise click.UsageError("give either --rec or --list")
     if folder is not None and listing is None:
         raise click.UsageError("--folder goes with --list")
     if out.exists() and not overwrite:
-        raise ValueError(f"{out}: exists already; --overwrite replaces it")
+        raise options.exists_already(out)
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
     from fasttriplet.verify._bin_file import write_pairs  # noqa: PLC0415
 
@@ -78,26 +79,23 @@ Pairs = tuple[list[bytes], list[bool], Callable[[int], str]]
 
 
 def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> Pairs:
-    from fasttriplet.dataset._index import index_rec  # noqa: PLC0415
-    from fasttriplet.dataset._recordio import RecordFile  # noqa: PLC0415
+    from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
-    index = index_rec(rec[0] if len(rec) == 1 else rec, threads=threads)
-    drawn = draw_pairs(index, pairs_per_kind, seed)
+    dataset = Dataset(options.one_or_several(rec), threads=threads)
+    drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [
         position
         for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True)
         for position in pair
     ]
-    keys = index["key"].to_list()
-    numbers = index["file"].to_list() if "file" in index.columns else [0] * len(keys)
-    files = [RecordFile(path) for path in rec]
-    read: dict[int, bytes] = {row: files[numbers[row]].read(keys[row])[1] for row in sorted(set(rows))}
-    return (
-        [read[row] for row in rows],
-        drawn.same.tolist(),
-        lambda position: f"{rec[numbers[rows[position]]]}, key {keys[rows[position]]}",
-    )
+    read: dict[int, bytes] = {row: dataset.read(row)[1] for row in sorted(set(rows))}
+
+    def name(position: int) -> str:
+        row = rows[position]
+        return f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}"
+
+    return [read[row] for row in rows], drawn.same.tolist(), name
 
 
 def _listed(listing: Path, folder: Path) -> Pairs:

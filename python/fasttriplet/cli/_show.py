@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fasttriplet.mining._options import scale_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ _BLOCKS, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
 
 
 def facts(rows: Mapping[str, str]) -> None:
-    """Print names and values on stdout, a row each."""
+    """Print names and values on stdout, one row for each."""
     from rich.table import Table  # noqa: PLC0415  rich takes 0.05 s: not for --help
     from rich.text import Text  # noqa: PLC0415
 
@@ -29,21 +31,68 @@ def facts(rows: Mapping[str, str]) -> None:
     table(columns)
 
 
-def timeline(summary: Summary) -> None:
+def summary(found: Summary) -> None:
+    """Print what was mined, how fast, and where it is."""
+    bags = f"{found.bags:,} of {found.images:,} images"
+    if found.epochs > 1:
+        bags += f" in {found.epochs} epochs"
+    rows = {
+        "dataset": f"{found.images_indexed:,} images of {found.identities:,} identities",
+        "embeddings": found.embedder,
+        "bags": bags,
+        "triplets": f"{found.triplets:,}" + (" (stopped there)" if found.stopped_at_max_triplets else ""),
+        "pairs": f"{found.pairs:,}",
+        "  without a negative": f"{found.pairs_without_negative:,}",
+    }
+    if found.pairs_over_max_ap:
+        rows["  over max_ap, skipped"] = f"{found.pairs_over_max_ap:,}"
+    facts(rows)
+    timeline(found)
+    _distances(found)
+    # As lines, not through the console: it would break paths and take [brackets] in them for markup.
+    if found.bags_without_triplets:
+        click.echo(
+            f"{found.bags_without_triplets} bags gave no triplet, the first in {found.why_no_triplets}"
+        )
+    left_out(found)
+    if found.out is not None:
+        click.echo(f"Triplets are in {found.out}")
+
+
+def left_out(found: Summary) -> None:
+    """Say how many images were left out, if any."""
+    if found.skipped:
+        click.echo(f"{len(found.skipped):,} images were left out, the first: {found.skipped[0]}")
+
+
+def _distances(found: Summary) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    distances = Table(title=f"Distances ({scale_of(found.metric)})", title_justify="left")
+    quantiles = {f"{float(q):.0%}": q for q in found.quantiles["d_ap"]}
+    distances.add_column("quantile")
+    for name in quantiles:
+        distances.add_column({"0%": "least", "100%": "most"}.get(name, name), justify="right")
+    for distance, values in found.quantiles.items():
+        distances.add_row(distance, *(f"{values[q]:.4f}" for q in quantiles.values()))
+    table(distances)
+
+
+def timeline(found: Summary) -> None:
     """Print how fast and how busy each stage was, when, and which one the run waited for."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    total = summary.seconds["total"]
+    total = found.seconds["total"]
     levels = _BLOCKS if Console().encoding.startswith("utf") else _ASCII
     stages = Table(title=f"{total:.2f} s in all", title_justify="left")
     stages.add_column("stage", no_wrap=True)
     for heading in ("images/s", "busy", "waited for"):
         stages.add_column(heading, justify="right", no_wrap=True)
     stages.add_column("busy over time", no_wrap=True)
-    for stage, shares in summary.timeline()[1].items():
-        rate = summary.images_per_second(stage) if stage in ("decode", "embed", "mine") else None
-        busy, waited = summary.seconds[stage], summary.waited.get(stage, 0.0)
+    for stage, shares in found.timeline()[1].items():
+        rate = found.images_per_second(stage) if stage in ("decode", "embed", "mine") else None
+        busy, waited = found.seconds[stage], found.waited.get(stage, 0.0)
         curve = "".join(levels[ceil(share * (len(levels) - 1))] for share in _narrow(shares))
         stages.add_row(
             stage,

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli._progress import Display, display
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained
 
-_COUNT = click.IntRange(1, 2**31 - 1)
-_RATE = click.FloatRange(0, 1e6)
-_SHARE = click.FloatRange(0, 1)
-_LINE_EVERY = 5.0  # seconds between lines while a bag is embedded
-
-# Options that say how a training runs; the others decide its outcome, and are those of `TrainSettings`.
-_HOW = (
-    "batches",
-    "verify_every",
-    "checkpoint_every",
-    "log_every",
-    "tensorboard",
-    "devices",
-    "threads",
-    "prefetch",
-)
+_RATE = options.Number(0, 1e6)
+_SHARE = options.Number(0, 1)
 
 
 def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -44,167 +31,163 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
         raise click.BadParameter(message, ctx, param) from None
 
 
-@click.command(context_settings={"show_default": True})
-@click.option(
-    "--rec",
-    multiple=True,
-    type=click.Path(),
-    help="The .rec file to train on; several are shards of one dataset.",
+_network = options.together(
+    click.option("--network", metavar="NAME", help="Network to train: small or mobilefacenet."),
+    click.option(
+        "--symbol",
+        type=click.Path(),
+        metavar="JSON",
+        help="MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
+    ),
+    click.option("--pretrained", metavar="PREFIX,EPOCH", help="Checkpoint to take the first weights from."),
+    click.option(
+        "--embedding-size", default=128, type=options.Whole(), help="Numbers per embedding of a --network."
+    ),
 )
+_descent = options.together(
+    click.option(
+        "--batch-size",
+        default=60,
+        type=options.Whole(),
+        help="Images of a batch on each device; a multiple of 3.",
+    ),
+    click.option(
+        "--loss",
+        default="squared",
+        type=click.Choice(["squared", "angular"]),
+        help="Distance in the loss: squared L2, or the angle (InsightFace's triplet and atriplet).",
+    ),
+    click.option(
+        "--loss-margin",
+        type=options.Number(min=0),
+        help="Margin of the loss, on the scale of --loss. By default the number given as --margin.",
+    ),
+    click.option("--learning-rate", default=0.05, type=_RATE, help="Learning rate of the first batches."),
+    click.option(
+        "--lr-steps",
+        default="100000,160000,220000",
+        callback=_steps,
+        metavar="BATCHES,...",
+        help="Multiply the learning rate by --lr-factor after these batches.",
+    ),
+    click.option("--lr-factor", default=0.1, type=_SHARE, help="Factor for --lr-steps."),
+    click.option("--momentum", default=0.9, type=_SHARE, help="Momentum of the gradient descent."),
+    click.option("--weight-decay", default=5e-4, type=_RATE, help="Weight decay of the gradient descent."),
+)
+_augment = options.together(
+    click.option("--mirror/--no-mirror", default=True, help="Swap left and right in half of the images."),
+    click.option(
+        "--cutoff",
+        default=0,
+        type=options.Whole(0),
+        help="Side in pixels of a square that is blanked out in each image; 0 for none.",
+    ),
+    click.option(
+        "--color-jitter",
+        default=0.0,
+        type=_SHARE,
+        help="Most relative change of brightness, contrast and saturation.",
+    ),
+)
+_watch = options.together(
+    click.option(
+        "--verify-on",
+        multiple=True,
+        type=click.Path(),
+        metavar="FILE.bin",
+        help="A .bin file of pairs to verify the network on, such as lfw.bin; repeatable.",
+    ),
+    click.option(
+        "--verify-every",
+        default=2000,
+        type=options.Whole(),
+        metavar="BATCHES",
+        help="Batches from one verification to the next. The first is at the start, the last at the end.",
+    ),
+    click.option(
+        "--checkpoint-every",
+        default=1000,
+        type=options.Whole(),
+        metavar="BATCHES",
+        help="Batches from one checkpoint to the next.",
+    ),
+    click.option(
+        "--log-every",
+        default=20,
+        type=options.Whole(),
+        metavar="BATCHES",
+        help="Batches from one line of the log to the next.",
+    ),
+    click.option(
+        "--tensorboard",
+        type=click.Path(),
+        metavar="FOLDER",
+        help="Folder for TensorBoard's event files (needs tensorboardX).",
+    ),
+)
+
+
+@click.command()
+@options.rec(required=False)
 @click.option(
     "--out",
     required=True,
     metavar="PREFIX",
     type=click.Path(),
-    help="Begins the names of all files: the networks (last and best), the state, the log.",
+    help="Start of the names of all files: the networks (last and best), the state and the log.",
 )
-@click.option("--network", metavar="NAME", help="small or mobilefacenet.")
-@click.option(
-    "--symbol",
-    type=click.Path(),
-    metavar="JSON",
-    help="Instead: an MXNet symbol; its input is data, RGB 0 to 255.",
-)
-@click.option("--pretrained", metavar="PREFIX,EPOCH", help="A checkpoint to take weights from.")
-@click.option("--embedding-size", default=128, type=_COUNT, help="Of a named network.")
+@_network
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the training at PREFIX, with the options that it was last run with.",
+    help="Continue a stopped run, with the options that it had unless others are given; the result is "
+    "bit-identical to that of a run without a stop.",
 )
-@click.option("--batches", default=240_000, type=_COUNT, help="Where the training ends.")
-@click.option("--batch-size", default=60, type=_COUNT, help="Images on each device, a multiple of 3.")
-@click.option(
-    "--loss",
-    default="squared",
-    type=click.Choice(["squared", "angular"]),
-    help="On squared L2, or on angles (InsightFace's triplet and atriplet).",
-)
-@click.option("--margin", default=0.3, type=click.FloatRange(min=0), help="Of the loss and of mining.")
-@click.option("--learning-rate", default=0.05, type=_RATE)
-@click.option(
-    "--lr-steps",
-    default="100000,160000,220000",
-    callback=_steps,
-    metavar="BATCHES,...",
-    help="Behind so many batches the learning rate is multiplied.",
-)
-@click.option("--lr-factor", default=0.1, type=_SHARE, help="By this.")
-@click.option("--momentum", default=0.9, type=_SHARE)
-@click.option("--weight-decay", default=5e-4, type=_RATE)
-@click.option("--mirror/--no-mirror", default=True, help="Swap left and right in half of the images.")
-@click.option(
-    "--cutoff", default=0, type=click.IntRange(0, 2**31 - 1), help="Side of a square that is blanked out."
-)
-@click.option(
-    "--color-jitter", default=0.0, type=_SHARE, help="Change brightness, contrast and saturation so much."
-)
-@click.option("--images-per-identity", default=5, type=_COUNT, help="Most images of an identity in an epoch.")
-@click.option("--bag-size", default=7200, type=_COUNT, help="Images embedded and mined together.")
-@click.option(
-    "--boundary",
-    default="keep",
-    type=click.Choice(["keep", "split"]),
-    help="Whether a bag may cut an identity in two.",
-)
-@click.option(
-    "--band",
-    default="semihard",
-    type=click.Choice(["semihard", "violating", "hard", "any"]),
-    help="Negatives that qualify, on squared L2. semihard: d_ap < d_an < d_ap + margin; violating: "
-    "d_an < d_ap + margin; hard: d_an <= d_ap; any: all of them.",
-)
-@click.option(
-    "--pick",
-    default="random",
-    type=click.Choice(["random", "hardest", "all"]),
-    help="Which of these are taken for each pair.",
-)
-@click.option(
-    "--negatives-per-pair", default=1, type=_COUNT, help="Most negatives that are taken for a pair."
-)
-@click.option(
-    "--positives",
-    default="unordered",
-    type=click.Choice(["unordered", "ordered", "hardest", "easiest"]),
-    help="Each pair once, both ways round, or each anchor's farthest or nearest positive.",
-)
-@click.option("--max-ap", type=click.FloatRange(min=0), help="Skip pairs with a larger d_ap.")
-@click.option(
-    "--on-error",
-    default="raise",
-    type=click.Choice(["raise", "skip"]),
-    help="About images that are damaged or of another size: end the run, or leave them out.",
-)
-@click.option(
-    "--seed", default=0, type=click.IntRange(0, 2**64 - 1), help="Of weights, order, picks and changes."
-)
-@click.option(
-    "--pairs", multiple=True, type=click.Path(), help="A .bin file to verify on, such as lfw.bin; repeatable."
-)
-@click.option(
-    "--verify-every",
-    default=2000,
-    type=_COUNT,
-    metavar="BATCHES",
-    help="Verify so often, at the start and at the end.",
-)
-@click.option("--checkpoint-every", default=1000, type=_COUNT, metavar="BATCHES")
-@click.option("--log-every", default=20, type=_COUNT, metavar="BATCHES")
-@click.option("--tensorboard", type=click.Path(), metavar="FOLDER", help="Event files (needs tensorboardX).")
-@click.option("--devices", help="cpu, gpu or gpu:0,2. By default all GPUs or the CPU.")
-@click.option("--threads", type=_COUNT, help="By default one for each core.")
-@click.option("--prefetch", default=1, type=click.IntRange(0, 1000), help="Bags that are decoded ahead.")
-@click.option("--memory", type=_COUNT, metavar="MB", help="Most megabytes of decoded images to hold.")
-@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout.")
+@click.option("--batches", default=240_000, type=options.Whole(), help="Batches to train for in all.")
+@_descent
+@options.mining
+@options.bags
+@_augment
+@options.on_error
+@options.seed
+@_watch
+@options.devices
+@options.resources
+@options.as_json
+@options.renamed("--positives", now="--pairs")
 @click.pass_context
-def train(
-    ctx: click.Context,
-    /,
-    *,
-    rec: tuple[str, ...],
-    out: str,
-    resume: bool,
-    pairs: tuple[str, ...],
-    positives: str,
-    memory: int | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Train an MXNet network with the triplet loss, on triplets that it mines itself.
+def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **given: Any) -> None:
+    """Train an MXNet network with the triplet loss.
 
-    A training that was stopped is gone on with by --resume, and ends with the same numbers as one that was
-    not.
+    It trains on triplets that it mines itself, bag by bag, on the scale of --metric, by default squared L2.
     """
-    how = {name: options.pop(name) for name in _HOW} | {"verify_on": pairs}
-    how["memory"] = None if memory is None else memory * 10**6
-    decide = options | {"rec": rec, "pairs": positives}
-    if not resume and not rec:
+    if not resume and not given["rec"]:
         raise click.UsageError("--rec is missing: the .rec file to train on")
-    if not resume and (decide["network"] is None) == (decide["symbol"] is None):
+    if not resume and (given["network"] is None) == (given["symbol"] is None):
         raise click.UsageError("give either --network or --symbol")
-    if decide["symbol"] is not None and _given(ctx, "embedding_size"):
+    if given["symbol"] is not None and _is_set(ctx, "embedding_size"):
         raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
 
     from fasttriplet.training import TrainSettings, options_at, train_rec  # noqa: PLC0415  takes a second
 
+    deciding = {field.name for field in fields(TrainSettings)}
     if resume:
-        before, how_before = options_at(out)
-        given = {name: value for name, value in decide.items() if _given(ctx, _SETTING.get(name, name))}
+        settings, how = options_at(out)
+        given = {name: value for name, value in given.items() if _is_set(ctx, name)}
         if "network" in given or "symbol" in given:
             given = {"network": None, "symbol": None} | given
-        settings = replace(before, **given)
-        how = how_before | {
-            name: value for name, value in how.items() if _given(ctx, _OPTION.get(name, name))
-        }
+        settings = replace(settings, **{name: given.pop(name) for name in deciding & given.keys()})
+        how |= given
     else:
-        settings = TrainSettings(**decide)
-    try:
-        done = train_rec(settings, out, **how, resume=resume, progress=_lines())
-    except (KeyboardInterrupt, SystemExit):
-        if Path(f"{out}-state.npz").exists():
-            click.echo(f"To go on: fasttriplet train --out {shlex.quote(out)} --resume", err=True)
-        raise
+        settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
+        how = given
+    with display() as shown:
+        try:
+            done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
+        except (KeyboardInterrupt, SystemExit):
+            if Path(f"{out}-state.npz").exists():
+                shown.say(f"To resume: fasttriplet train --out {shlex.quote(out)} --resume")
+            raise
     if as_json:
         plain = {"batches": done.batches, "last": done.last, "best": done.best, "best_batch": done.best_batch}
         click.echo(json.dumps(plain | {"summary": done.summary.to_dict()}))
@@ -212,30 +195,24 @@ def train(
         _print(done, out)
 
 
-# Arguments that have another name on the command line.
-_SETTING, _OPTION = {"pairs": "positives"}, {"verify_on": "pairs"}
-
-
-def _given(ctx: click.Context, name: str) -> bool:
+def _is_set(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def _lines() -> Callable[[Mapping[str, Any]], None]:
-    told, batches = time.perf_counter(), 0
+class _Log:
+    """Shows the records of a training as lines, and how far it is."""
 
-    def tell(record: Mapping[str, Any]) -> None:
-        nonlocal told, batches
-        now = time.perf_counter()
+    def __init__(self, shown: Display) -> None:
+        self._shown = shown
+        self._batches = 0  # in all
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
         if record["kind"] == "embedded":
-            if now - told < _LINE_EVERY:
-                return
-            click.echo(f"embedded {record['images']:,} images of a bag", err=True)
-        else:
-            batches = record.get("batches", batches)
-            click.echo(_LINE[record["kind"]](record, batches), err=True)
-        told = now
-
-    return tell
+            self._shown.update("embedding a bag", record["images"])
+            return
+        self._batches = record.get("batches", self._batches)
+        self._shown.say(_LINE[record["kind"]](record, self._batches))
+        self._shown.update("training", record["batch"], self._batches, unit="batches")
 
 
 def _start(record: Mapping[str, Any], batches: int) -> str:
@@ -274,9 +251,8 @@ def _print(done: Trained, out: str) -> None:
         "last network": done.last,
     }
     if done.best is not None:
-        rows["best network"] = f"{done.best} (behind batch {done.best_batch:,})"
+        rows["best network"] = f"{done.best} (after batch {done.best_batch:,})"
     show.facts(rows | {"log": f"{out}-log.jsonl"})
     if summary.seconds:
         show.timeline(summary)
-    if summary.skipped:
-        click.echo(f"{len(summary.skipped):,} images were left out, the first: {summary.skipped[0]}")
+    show.left_out(summary)

@@ -4,75 +4,47 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
     from fasttriplet.verify._protocol import Verification
 
-_COUNT = click.IntRange(1, 2**31 - 1)
-_LINE_EVERY = 5.0  # seconds between lines of progress where stderr is no terminal
-_PICTURES = (".png", ".svg")
 
-
-def _picture(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix.lower() not in _PICTURES:
-        raise click.BadParameter(f"{value}: the name must end in {' or '.join(_PICTURES)}", ctx, param)
-    return value
-
-
-@click.command(context_settings={"show_default": True})
+@click.command()
 @click.option(
     "--pairs",
     multiple=True,
     type=click.Path(path_type=Path),
     help="A .bin file of pairs, such as lfw.bin; repeatable.",
 )
-@click.option(
-    "--rec",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Instead: the .rec file to draw pairs from; several are shards of one dataset.",
-)
-@click.option(
-    "--model",
-    required=True,
-    help="What embeds the images: mxnet:PREFIX,EPOCH, npy:FILE (with --rec; rows in key order), or pixels, a "
-    "baseline without a model.",
-)
-@click.option(
-    "--pairs-per-kind", default=6000, type=_COUNT, help="With --rec: genuine pairs, and as many impostors."
-)
-@click.option(
-    "--seed", default=0, type=click.IntRange(0, 2**64 - 1), help="With --rec: of the pairs that are drawn."
-)
+@options.rec(required=False)
+@options.model(required=True)
+@options.pairs_per_kind
+@options.seed
 @click.option(
     "--recall/--no-recall",
     default=True,
-    help="With --rec: embed all images, and look for the nearest of each.",
+    help="Embed all images of --rec and look for the nearest neighbour of each.",
 )
 @click.option("--flip/--no-flip", default=True, help="Add the embedding of the mirrored image.")
 @click.option(
     "--roc",
     metavar="OUT.png|.svg",
-    callback=_picture,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Draw the ROC curve (needs matplotlib).",
+    callback=options.ends_in(".png", ".svg"),
+    help="Picture of the ROC curve to draw (needs matplotlib).",
 )
-@click.option("--threads", type=_COUNT, help="By default one for each core.")
-@click.option(
-    "--devices", help="Where an MXNet model runs: cpu, gpu or gpu:0,2. By default all GPUs or the CPU."
-)
-@click.option("--batch-size", type=_COUNT, help="Images per forward pass of a model.")
-@click.option("--json", "as_json", is_flag=True, help="The results as one JSON object on stdout.")
+@options.threads
+@options.as_json
 def verify(
     *,
     pairs: tuple[Path, ...],
@@ -90,8 +62,9 @@ def verify(
 ) -> None:
     """Measure how well a model tells same from different.
 
-    An image and its mirror image are embedded, added and normalised; distances are squared L2, 0 to 4. The
-    accuracy is the mean over 10 folds, each with the threshold that is best on the other nine.
+    Give either --pairs or --rec; from --rec, pairs are drawn. An image and its mirror image are embedded,
+    added and normalised; distances are squared L2, 0 to 4. The accuracy is the mean over 10 folds, each with
+    the threshold that is best on the other nine.
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
@@ -100,29 +73,24 @@ def verify(
     if roc is not None:  # before minutes of embedding
         _figure()
         check_can_be_written(roc)
-    from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
-    from fasttriplet.errors import SpecError  # noqa: PLC0415
+    embedder = options.load_model(model, devices, batch_size)
     from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
-    try:
-        embedder = load_embedder(model, devices=devices, batch_size=batch_size)
-    except SpecError as error:
-        raise click.BadParameter(str(error), param_hint="--model") from error
     found: dict[str, Verification] = {}
-    for path in pairs:
-        with _progress(path.name) as progress:
+    with display() as shown:
+        for path in pairs:
+            progress = partial(shown.update, path.name)
             found[str(path)] = verify_pairs(path, embedder, flip=flip, threads=threads, progress=progress)
-    if rec:
-        with _progress(rec[0].name) as progress:
+        if rec:
             found[" ".join(map(str, rec))] = verify_rec(
-                rec[0] if len(rec) == 1 else rec,
+                options.one_or_several(rec),
                 embedder,
                 pairs_per_kind=pairs_per_kind,
                 seed=seed,
                 flip=flip,
                 recall=recall,
                 threads=threads,
-                progress=progress,
+                progress=partial(shown.update, rec[0].name),
             )
     if as_json:
         results: list[dict[str, Any]] = [{"file": name} | one.to_dict() for name, one in found.items()]
@@ -160,37 +128,6 @@ def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
     if found.recall_at_1 is not None:
         rows["recall@1"] = f"{found.recall_at_1:.3%} of {found.recall_images:,} images"
     return rows
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line now and then."""
-    if not sys.stderr.isatty():
-        yield _lines(name)
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embedding", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _lines(name: str) -> Callable[[int, int], None]:
-    started = last = time.perf_counter()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal started, last
-        moment = time.perf_counter()
-        if done == 0:  # what came before is reading and indexing
-            started = last = moment
-        elif moment - last >= _LINE_EVERY:
-            last = moment
-            rate = done / (moment - started)
-            click.echo(f"{name}: {done:,}/{total:,} images, {rate:,.0f} images/s", err=True)
-
-    return tell
 
 
 def _figure() -> Any:

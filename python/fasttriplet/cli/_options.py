@@ -1,0 +1,299 @@
+"""Options that several commands take, each written once, with the defaults and choices of the Python options.
+
+There is a decorator for each option or, where commands take several together, for the group. Nothing here
+imports NumPy or Polars: `--help` does not wait for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
+
+import click
+
+from fasttriplet.dataset._options import BagOptions, Boundary, OnError, Tail
+from fasttriplet.mining._options import Band, Metric, MiningOptions, Pairs, Pick, scale_of
+from fasttriplet.run._options import ResourceOptions, RunOptions
+
+if TYPE_CHECKING:
+    from fasttriplet.embedders import Embedder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Types of values
+
+
+class Whole(click.IntRange):
+    """A whole number from `least` on; `most` is far beyond what makes sense, so help does not show it."""
+
+    name = "n"
+
+    def __init__(self, least: int = 1, most: int = 2**31 - 1) -> None:
+        super().__init__(min=least)
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it, and refuse what is beyond."""
+        whole: int = super().convert(value, param, ctx)
+        if whole > self._most:
+            self.fail(f"{whole} is more than {self._most:,}.", param, ctx)
+        return whole
+
+
+class Number(click.FloatRange):
+    """A number in a range; NaN is in none."""
+
+    name = "x"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it, and refuse NaN, which passes all comparisons of a range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("nan is not a number.", param, ctx)
+        return number
+
+
+class _Pairs(click.Choice[str]):
+    """How positives are chosen; a ``.bin`` file of pairs is something else, and answered with its flag."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if str(value).endswith(".bin"):
+            self.fail(f"the file {value} goes to --verify-on of `fasttriplet train`.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+# Ways to write options
+
+
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Join decorators; help lists the options in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def choice(flag: str, default: str, choices: Any, text: str) -> Callable[[F], F]:
+    """Make an option with the choices of a ``Literal``."""
+    return click.option(flag, default=default, type=click.Choice(get_args(choices)), help=text)
+
+
+def renamed(flag: str, now: str) -> Callable[[F], F]:
+    """Let a flag of earlier versions say what it is called now."""
+
+    def answer(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+        if value is not None:
+            raise click.UsageError(f"{flag} is called {now} now.", ctx)
+
+    return click.option(flag, hidden=True, expose_value=False, is_eager=True, callback=answer)
+
+
+def ends_in(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
+    """Make a callback that refuses names of files with other endings."""
+
+    def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None and path.suffix.lower() not in endings:
+            raise click.BadParameter(f"{path}: the name must end in {' or '.join(endings)}", ctx, param)
+        return path
+
+    return check
+
+
+def _bytes(ctx: click.Context, param: click.Parameter, megabytes: int | None) -> int | None:  # noqa: ARG001
+    return None if megabytes is None else megabytes * 10**6
+
+
+def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse a metric that does not go with --normalize or without it, whichever flag is read last."""
+    values = ctx.params | {str(param.name): value}
+    if "metric" in values and "normalize" in values:
+        try:
+            MiningOptions(metric=values["metric"], normalize=values["normalize"])
+        except ValueError as error:
+            raise click.BadParameter(str(error), ctx, param) from error
+    return value
+
+
+# The dataset
+
+
+def rec(*, required: bool) -> Callable[[F], F]:
+    """Make the option ``--rec``."""
+    return click.option(
+        "--rec",
+        required=required,
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="The .rec file. Repeat the flag for several that are shards of one dataset.",
+    )
+
+
+def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
+    """Turn the values of ``--rec`` into what functions take: a path, or several."""
+    return paths[0] if len(paths) == 1 else paths
+
+
+bags = together(
+    click.option(
+        "--images-per-identity",
+        default=BagOptions.images_per_identity,
+        type=Whole(),
+        help="Most images of an identity in an epoch.",
+    ),
+    click.option(
+        "--bag-size",
+        default=BagOptions.bag_size,
+        type=Whole(),
+        help="Images embedded and mined together, which are a bag.",
+    ),
+    choice(
+        "--boundary",
+        BagOptions.boundary,
+        Boundary,
+        "Keep each identity in one bag, or split it where a bag is full.",
+    ),
+)
+tail = choice("--tail", BagOptions.tail, Tail, "Keep or drop the last, smaller bag of an epoch.")
+on_error = choice(
+    "--on-error",
+    RunOptions.on_error,
+    OnError,
+    "What to do about an image that is damaged or of another size: end the run, or leave the image out.",
+)
+pairs_per_kind = click.option(
+    "--pairs-per-kind",
+    default=6000,
+    type=Whole(),
+    help="Genuine pairs to draw from --rec, and as many impostor pairs.",
+)
+
+# The model
+
+devices = click.option(
+    "--devices",
+    metavar="NAMES",
+    help="Where the network runs: cpu, gpu or gpu:0,2. By default on all GPUs, or on the CPU if there "
+    "is none.",
+)
+
+
+def model(**default: Any) -> Callable[[F], F]:
+    """Make the options of a model: what :func:`load_model` takes."""
+    return together(
+        click.option(
+            "--model",
+            metavar="SPEC",
+            help="What embeds the images: mxnet:PREFIX,EPOCH (a network), npy:FILE (embeddings computed "
+            "before, in key order) or pixels (a baseline without a network).",
+            **default,
+        ),
+        devices,
+        click.option(
+            "--batch-size",
+            type=Whole(),
+            help="Images per forward pass of the network. By default 64 on the CPU and 128 on each GPU.",
+        ),
+    )
+
+
+def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedder:
+    """Make the embedder that the options of :func:`model` describe."""
+    from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.errors import SpecError  # noqa: PLC0415
+
+    try:
+        return load_embedder(spec, devices=devices, batch_size=batch_size)
+    except SpecError as error:
+        raise click.BadParameter(str(error), param_hint="--model") from error
+
+
+# Mining
+
+mining = together(
+    click.option(
+        "--margin",
+        default=MiningOptions.margin,
+        type=Number(min=0),
+        help=f"How far a band reaches beyond d_ap, on the scale of --metric: by default "
+        f"{scale_of(MiningOptions.metric)}.",
+    ),
+    choice(
+        "--band",
+        MiningOptions.band,
+        Band,
+        "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < d_ap + "
+        "margin; hard: d_an <= d_ap; any: all of them.",
+    ),
+    choice("--pick", MiningOptions.pick, Pick, "Which of the qualifying negatives to take for each pair."),
+    click.option(
+        "--negatives-per-pair",
+        default=MiningOptions.negatives_per_pair,
+        type=Whole(),
+        help="Most negatives to take for each pair.",
+    ),
+    click.option(
+        "--pairs",
+        default=MiningOptions.pairs,
+        type=_Pairs(get_args(Pairs)),
+        help="Pairs of anchor and positive: each pair once, each pair both ways round, or each anchor with "
+        "its farthest or nearest positive.",
+    ),
+    click.option(
+        "--max-ap", type=Number(min=0), help="Skip pairs with a larger d_ap, on the scale of --metric."
+    ),
+    click.option(
+        "--metric",
+        default=MiningOptions.metric,
+        type=click.Choice(get_args(Metric)),
+        callback=_go_together,
+        help="Scale of all distances. "
+        + "; ".join(f"{metric}: {scale_of(metric)}" for metric in get_args(Metric))
+        + ".",
+    ),
+    click.option(
+        "--normalize/--no-normalize",
+        default=MiningOptions.normalize,
+        callback=_go_together,
+        help="Divide each embedding by its L2 norm before distances are measured.",
+    ),
+)
+
+# The run
+
+seed = click.option(
+    "--seed", default=RunOptions.seed, type=Whole(0, 2**64 - 1), help="Seed for all random choices."
+)
+threads = click.option("--threads", type=Whole(), help="Threads to use. By default one per core.")
+resources = together(
+    threads,
+    click.option(
+        "--prefetch",
+        default=ResourceOptions.prefetch,
+        type=Whole(0, 1000),
+        help="Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
+    ),
+    click.option(
+        "--memory",
+        metavar="MB",
+        type=Whole(),
+        callback=_bytes,
+        help="Most megabytes of decoded images to hold. By default what --prefetch takes.",
+    ),
+)
+
+# Results
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run.")
+
+
+def exists_already(path: str | Path) -> ValueError:
+    """Make the error for a file that is there, without ``--overwrite``."""
+    return ValueError(f"{path}: exists already; --overwrite replaces it")

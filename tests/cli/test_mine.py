@@ -1,0 +1,131 @@
+"""`fasttriplet mine`: the triplets, the summary, and that every flag arrives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.cli import main
+from tests.cli.command import Capture, run
+from tests.small_rec import identities, write_rec
+
+
+def test_mine_writes_the_triplets_and_prints_a_summary(rec: Path, tmp_path: Path) -> None:
+    done = run("mine", "--rec", rec, "--epochs", "2", "--bag-size", "24", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    frame = pl.read_parquet(tmp_path / "triplets.parquet")
+    assert frame.equals(ft.mine_rec(rec, epochs=2, bag_size=24).triplets.collect())
+    for said in (
+        "72 images of 12 identities",
+        "baseline",
+        f"{frame.height:,}",
+        "without a negative",
+        "decode",
+    ):
+        assert said in done.stdout
+    assert "images/s" in done.stdout
+    assert f"{frame['d_ap'].quantile(0.5, 'linear'):.4f}" in done.stdout
+    assert done.stdout.endswith("Triplets are in triplets.parquet\n")
+
+
+def test_every_flag_of_mine_arrives(rec: Path, tmp_path: Path, capsys: Capture) -> None:
+    options: dict[str, Any] = {
+        "images_per_identity": 4, "bag_size": 18, "boundary": "split", "tail": "drop", "epochs": 3,
+        "margin": 0.7, "band": "violating", "pick": "hardest", "negatives_per_pair": 2, "pairs": "ordered",
+        "max_ap": 1.7, "max_triplets": 90, "on_error": "skip", "seed": 5, "threads": 2,
+    }  # fmt: skip
+    flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    out = tmp_path / "t.parquet"
+    assert main(["mine", "--rec", str(rec), "--out", str(out), "--json", *flags]) == 0
+    expected = ft.mine_rec(rec, **options)
+    assert pl.read_parquet(out).equals(expected.triplets.collect())
+    assert json.loads(capsys.readouterr().out)["stopped_at_max_triplets"]
+
+
+def test_the_metric_arrives_and_is_named(rec: Path, tmp_path: Path, capsys: Capture) -> None:
+    for metric, scale in (("sqeuclidean", "squared L2"), ("euclidean", "L2"), ("cosine", "1 - cosine")):
+        out = tmp_path / f"{metric}.parquet"
+        words = ["mine", "--rec", str(rec), "--out", str(out), "--metric", metric, "--margin", "0.2"]
+        assert main(words) == 0
+        assert f"Distances ({scale})" in capsys.readouterr().out
+        expected = ft.mine_rec(rec, metric=metric, margin=0.2).triplets.collect()  # type: ignore[arg-type]
+        assert pl.read_parquet(out).equals(expected)
+    out = tmp_path / "raw.parquet"
+    words = [
+        "mine",
+        "--rec",
+        str(rec),
+        "--out",
+        str(out),
+        "--no-normalize",
+        "--margin",
+        "50",
+        "--band",
+        "violating",
+    ]
+    assert main(words) == 0
+    expected = ft.mine_rec(rec, normalize=False, margin=50, band="violating").triplets.collect()
+    assert pl.read_parquet(out).equals(expected)
+
+
+def test_json_is_one_object_and_all_of_stdout(rec: Path, tmp_path: Path) -> None:
+    done = run("mine", "--rec", rec, "--out", tmp_path / "t.parquet", "--json")
+    summary = json.loads(done.stdout)
+    assert summary["triplets"] == pl.read_parquet(tmp_path / "t.parquet").height
+    assert set(summary["images_per_second"]) == {"decode", "embed", "mine"}
+    assert set(summary["quantiles"]) == {"d_ap", "d_an"}
+    assert summary["out"] == str(tmp_path / "t.parquet")
+    assert (summary["images_indexed"], summary["identities"], summary["bags"]) == (72, 12, 1)
+
+
+def test_several_files(tmp_path: Path, capsys: Capture) -> None:
+    shards = [
+        write_rec(tmp_path / f"train-{i}.rec", identities(4, 3, first_key=1 + 100 * i)) for i in range(2)
+    ]
+    out = tmp_path / "t.parquet"
+    assert main(["mine", *(w for s in shards for w in ("--rec", str(s))), "--out", str(out), "--json"]) == 0
+    frame = pl.read_parquet(out)
+    assert set(frame["anchor_file"]) == {0, 1}
+    assert (frame["anchor_key"] // 100 == frame["anchor_file"]).all()
+    assert json.loads(capsys.readouterr().out)["files"] == [str(s) for s in shards]
+
+
+def test_skipped_records_are_told(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(5, 5), frozenset({7, 20}))
+    done = run("mine", "--rec", rec, "--on-error", "skip", "--band", "any", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 images were left out" in done.stdout
+    assert re.search(rf"{rec}, key (7|20)", done.stdout)
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
+    """As a user would: MXNet's settings for this network are nobody's concern."""
+    faces, out = real_data / "lfw112-a", tmp_path / "t.parquet"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MXNET_")}
+    done = run(
+        "mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0",
+        "--images-per-identity", "2", "--bag-size", "70", "--margin", "0.5", "--max-triplets", "4",
+        "--out", out, "--json", env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "MXNet network" in json.loads(done.stdout)["embedder"]
+    frame = pl.read_parquet(out)
+    assert ((frame["d_ap"] < frame["d_an"]) & (frame["d_an"] < frame["d_ap"] + 0.5)).all()
+    rows = np.load(faces / "emb_a.npy")
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    keys = ft.index_rec(faces / "train.rec")["key"].to_numpy()
+    a, p, n = (
+        np.searchsorted(keys, frame[f"{r}_key"].to_numpy()) for r in ("anchor", "positive", "negative")
+    )
+    np.testing.assert_allclose(frame["d_ap"].to_numpy(), ((rows[a] - rows[p]) ** 2).sum(1), atol=1e-4)
+    np.testing.assert_allclose(frame["d_an"].to_numpy(), ((rows[a] - rows[n]) ** 2).sum(1), atol=1e-4)

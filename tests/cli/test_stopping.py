@@ -1,0 +1,44 @@
+"""How a command ends when it is stopped."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND
+
+
+def endless(rec: Path, out: Path, *more: str) -> list[str]:
+    return [*COMMAND, "mine", "--rec", str(rec), "--out", str(out), "--epochs", "1000000", *more]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "left"), [("SIGINT", 130, 0), ("SIGTERM", 143, 0), ("SIGKILL", -9, 1)]
+)
+def test_a_stopped_run_leaves_nothing_under_the_final_name(
+    rec: Path, tmp_path: Path, sent: str, code: int, left: int
+) -> None:
+    out = tmp_path / "out" / "t.parquet"
+    out.parent.mkdir()
+    with subprocess.Popen(endless(rec, out), stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: any(out.parent.glob(".*/*.part")))
+        process.send_signal(getattr(signal, sent))
+        stopped = time.monotonic()
+        _, err = process.communicate(timeout=30)
+        assert time.monotonic() - stopped < 2
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert not out.exists()
+    assert len(list(out.parent.iterdir())) == left  # hidden; a killed process cannot clean up

@@ -1,0 +1,156 @@
+"""`fasttriplet train`: its flags, without a training; `tests/training` has those."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+import pytest
+
+from fasttriplet.cli import main
+from fasttriplet.cli._train import train
+from fasttriplet.run._summary import Summary
+from tests.cli.command import Capture
+
+if TYPE_CHECKING:
+    from fasttriplet.training import TrainSettings
+
+BEGIN = ["train", "--rec", "a.rec", "--network", "small", "--out", "models/a"]
+FLAGS = {str(flag.name): flag for flag in train.params}
+
+
+def test_every_argument_is_a_flag_and_has_the_same_default() -> None:
+    from fasttriplet.training import TrainSettings, train_rec  # noqa: PLC0415
+
+    wanted: dict[str, Any] = {one.name: one.default for one in fields(TrainSettings)}
+    arguments = inspect.signature(train_rec).parameters.values()
+    wanted |= {one.name: one.default for one in arguments if one.name not in ("settings", "out", "progress")}
+    values = train.make_context("train", ["--out", "models/a"]).params
+    assert wanted.keys() == values.keys() - {"out", "as_json"}
+    for name, default in wanted.items():
+        if default is not MISSING:
+            assert values[name] == default, name
+
+
+def test_the_help_names_all_networks_and_losses() -> None:
+    from fasttriplet.mxnet._networks import NETWORKS  # noqa: PLC0415
+    from fasttriplet.training._settings import Loss  # noqa: PLC0415
+
+    assert all(name in FLAGS["network"].to_info_dict()["help"] for name in NETWORKS)
+    kind = FLAGS["loss"].type
+    assert isinstance(kind, click.Choice)
+    assert tuple(kind.choices) == get_args(Loss)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--positives", "ordered"], "--positives is called --pairs now."),
+        (["--pairs", "lfw.bin"], "the file lfw.bin goes to --verify-on of `fasttriplet train`."),
+        (["--pairs=models/lfw.bin"], "goes to --verify-on"),
+        (["--metric", "cosine", "--no-normalize"], "metric='cosine' compares directions"),
+        (["--no-normalize", "--metric", "cosine"], "'--metric': metric='cosine' compares directions"),
+        (["--margin", "nan"], "'--margin'"),
+        (["--loss-margin", "-1"], "'--loss-margin'"),
+        (["--learning-rate", "nan"], "'--learning-rate'"),
+    ],
+)
+def test_flags_that_are_refused(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert main([*BEGIN, *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert message in shown.err.splitlines()[-1]
+
+
+@dataclass
+class Trained:
+    batches = 7
+    last = "mxnet:models/a,0"
+    best = None
+    best_batch = None
+    summary = Summary(files=["a.rec"], embedder="none")
+
+
+class Training:
+    """In the place of a training, remembers what it was called with."""
+
+    settings: TrainSettings
+    how: dict[str, Any]
+
+    def train_rec(self, settings: TrainSettings, out: str, *, progress: Any, **how: Any) -> Trained:
+        self.settings, self.how = settings, {"out": out, **how}
+        start = {"kind": "start", "batch": 0, "batches": 7, "images": 9, "identities": 3}
+        progress(start | {"image_size": (24, 20), "devices": ["cpu"]})
+        return Trained()
+
+    def options_at(self, out: str) -> tuple[TrainSettings, dict[str, Any]]:
+        assert out == self.how.pop("out")
+        assert self.how.pop("resume") is False
+        return self.settings, dict(self.how)
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch) -> Training:
+    training = Training()
+    monkeypatch.setattr("fasttriplet.training.train_rec", training.train_rec)
+    monkeypatch.setattr("fasttriplet.training.options_at", training.options_at)
+    return training
+
+
+def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
+    settings: dict[str, Any] = {
+        "pretrained": "b,1", "embedding_size": 8, "loss": "angular", "loss_margin": 0.4, "batch_size": 12,
+        "learning_rate": 0.1, "lr_steps": (3, 5), "lr_factor": 0.5, "momentum": 0.8, "weight_decay": 0.01,
+        "cutoff": 3, "color_jitter": 0.2, "margin": 0.1, "band": "hard", "pick": "hardest",
+        "pairs": "ordered", "negatives_per_pair": 2, "max_ap": 1.5, "metric": "euclidean",
+        "images_per_identity": 4, "bag_size": 90, "boundary": "split", "on_error": "skip", "seed": 5,
+    }  # fmt: skip
+    how: dict[str, Any] = {
+        "batches": 7, "verify_every": 2, "checkpoint_every": 3, "log_every": 4, "tensorboard": "board",
+        "devices": "cpu", "threads": 2, "prefetch": 0, "memory": 3,
+    }  # fmt: skip
+    plain = {**settings, **how, "lr_steps": "3,5"}
+    words = [word for name, value in plain.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += ["--no-normalize", "--no-mirror", "--verify-on", "x.bin", "--verify-on", "y.bin"]
+    assert main([*BEGIN, *words]) == 0
+    for name, value in (settings | {"normalize": False, "mirror": False, "rec": ("a.rec",)}).items():
+        assert getattr(training.settings, name) == value, name
+    how |= {"memory": 3_000_000, "verify_on": ("x.bin", "y.bin"), "resume": False, "out": "models/a"}
+    assert training.how == how
+    shown = capsys.readouterr()
+    assert shown.err == "9 images of 3 identities, 24 x 20, on cpu; batch 0 of 7\n"
+    assert "mxnet:models/a,0" in shown.out
+
+
+def test_resume_keeps_what_is_not_given(training: Training) -> None:
+    assert main([*BEGIN, "--margin", "0.1", "--verify-on", "x.bin", "--memory", "3", "--log-every", "4"]) == 0
+    begun, how = training.settings, training.how
+    again = ["train", "--out", "models/a", "--resume"]
+    assert main(again) == 0
+    assert training.settings == begun
+    assert training.how == how | {"out": "models/a", "resume": True}
+    training.how |= {"resume": False}
+    assert main([*again, "--log-every", "20", "--symbol", "s.json", "--rec", "b.rec"]) == 0
+    assert training.how == how | {"out": "models/a", "resume": True, "log_every": 20}
+    changed = training.settings
+    assert (changed.network, changed.symbol, changed.rec) == (None, "s.json", ("b.rec",))
+    assert changed.margin == 0.1
+
+
+def test_a_stopped_training_says_how_to_resume_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stopped(*_: Any, **__: Any) -> Trained:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fasttriplet.training.train_rec", stopped)
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    assert main(BEGIN) == 130
+    assert "resume" not in capsys.readouterr().err
+    Path("models/a-state.npz").touch()
+    assert main(BEGIN) == 130
+    assert "To resume: fasttriplet train --out models/a --resume\n" in capsys.readouterr().err
