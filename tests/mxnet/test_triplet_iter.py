@@ -38,7 +38,7 @@ def rec(tmp_path: Path) -> Path:
 def embeddings(batches: Any, rec: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Of all images by the iterator's module, and their labels; keys are 1 to 96."""
     index = ft.index_rec(rec)
-    embedder, pixels = batches.feed._line.embedder, ft.RecordFile(rec).decode(index["key"].to_numpy())
+    embedder, pixels = batches.feed._stages.embedder, ft.RecordFile(rec).decode(index["key"].to_numpy())
     parts = [embedder.embed(index[at : at + 5], pixels[at : at + 5]) for at in range(0, 96, 5)]
     return np.concatenate(parts), index["label"].to_numpy()
 
