@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -129,6 +130,19 @@ def test_a_fork_without_pickling(paths: list[Path]) -> None:
     child = os.fork()
     if child == 0:
         os._exit(0 if np.array_equal(dataset.decode([5, 6]).pixels, expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning", "ignore:.*fork:RuntimeWarning")
+@pytest.mark.parametrize("run", [ft.mine_rec, ft.Feed])
+def test_a_run_in_a_fork_is_an_error_and_no_hang(paths: list[Path], run: Any) -> None:
+    dataset = ft.Dataset(paths)
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(RuntimeError):
+            run(dataset, model="pixels")
+            os._exit(1)
+        os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

@@ -232,7 +232,6 @@ class Feed:
         stages, size, start = self._stages, self._triplets_per_batch, self._start
         carried: _ImageTriplets | None = None
         drop = self._options.tail == "drop"
-        drop = self._options.tail == "drop"
         # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
         next_bag = start.epoch, start.bag

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
@@ -120,6 +121,7 @@ class Stages:
     def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
         options = self._options
+        ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
         with self.summary.clock("index"):
             self.dataset = open_dataset(rec, threads=options.threads)
             self.summary.files = [str(path) for path in self.dataset.paths]

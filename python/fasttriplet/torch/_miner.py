@@ -116,7 +116,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
 
     def extra_repr(self) -> str:
         """The options, for ``print(miner)``."""
-        shown = asdict(self._options) | {"threads": self._threads, "seed": self._seed}
+        options = {"metric": self._options.metric} | asdict(self._options)
+        shown = options | {"threads": self._threads, "seed": self._seed}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
     def forward(
