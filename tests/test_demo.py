@@ -196,7 +196,7 @@ class TestRun:
     def test_too_few(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="identities must be 2 or more, not 1"):
             run_demo(tmp_path / "demo", identities=1)
-        with pytest.raises(ValueError, match="size must be 8 or more"):
+        with pytest.raises(ValueError, match="size must be a whole number >= 8, not 2"):
             run_demo(tmp_path / "demo", size=2)
         assert not (tmp_path / "demo").exists()
 
