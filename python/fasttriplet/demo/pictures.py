@@ -219,7 +219,7 @@ def _face(who: Character, rng: np.random.Generator) -> Iterator[Shape]:
         edge = 9 if shut else y + r * (2.2 * who.lid - 1.1)
         yield _band(_oval(middle, y - 0.06 * shut, r * 1.14), bottom=edge), shade, 0.47
     if who.kind == "person":
-        yield _oval(0, 0.18, who.nose, 0.1), _mix(who.coat, _ROSE, 0.4), 0.57
+        yield _oval(0, 0.18, who.nose, 0.1), _mix(who.coat, _ROSE, 0.25), 0.57
         brow = _lens(x, y - r - lift, 0.22, -0.09, 0.07, tilt=who.frown)
         yield from _both(brow, _mix(who.hair, _INK, 0.5), 0.42)
 
@@ -286,7 +286,7 @@ def _fill(picture: Image.Image, shapes: list[Shape], pose: Outline, shift: Outli
 
 def _lit(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     """Change gain, contrast, colour and direction of the light, and add a camera's noise."""
-    across = np.linspace(-1, 1, len(pixels), dtype=np.float32)
+    across = np.linspace(-1, 1, len(pixels))
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)
     light = 1 + slope * (np.cos(angle) * across[None, :, None] + np.sin(angle) * across[:, None, None])
     gain = np.exp(rng.normal(0, 0.06, 3) + rng.normal(-0.05, 0.11))
