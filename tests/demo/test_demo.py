@@ -139,8 +139,15 @@ class TestSheets:
     def test_nothing_to_show(self, rec: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no triplets"):
             triplet_sheet([rec], pl.DataFrame(), tmp_path / "sheet.png")
-        with pytest.raises(ValueError, match="images must be 1 or more, not 0"):
+        with pytest.raises(ValueError, match="images must be a whole number >= 1, not 0"):
             contact_sheet(rec, tmp_path / "sheet.png", images=0)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_sheet_that_cannot_be_written(self, rec: Path, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match="there is no folder"):
+            contact_sheet(rec, tmp_path / "missing" / "sheet.png")
+        with pytest.raises(IsADirectoryError, match="is a folder"):
+            contact_sheet(rec, tmp_path)
         assert list(tmp_path.iterdir()) == []
 
 
@@ -196,7 +203,7 @@ class TestRun:
     def test_too_few(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="identities must be 2 or more, not 1"):
             run_demo(tmp_path / "demo", identities=1)
-        with pytest.raises(ValueError, match="size must be 8 or more"):
+        with pytest.raises(ValueError, match="size must be a whole number >= 8, not 2"):
             run_demo(tmp_path / "demo", size=2)
         assert not (tmp_path / "demo").exists()
 

@@ -1,179 +1,79 @@
-"""The synthetic identities of the demo: who has which features."""
+"""Who is in the demo's dataset: the traits that an identity has in all of its pictures."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from fasttriplet.demo.clothes import accessories, body
-from fasttriplet.demo.faces import Expression, face
-from fasttriplet.demo.kinds import HEADS
-from fasttriplet.demo.shapes import (
-    BLACK,
-    WHITE,
-    Colour,
-    Outline,
-    Shape,
-    clear,
-    hsv,
-    mirror,
-    mix,
-    oval,
-    rgb,
-    stroke,
-)
+Colour = tuple[int, ...]  # red, green, blue, and perhaps opacity; 0..255
 
-_GOLDEN = 0.6180339887498949  # hues this far apart stay apart, however many there are
 
-_SKINS = ["f9dcc4", "f2c6a0", "e0a878", "c98a5b", "a87148", "8a5a3c", "6e4a34"]
-_HAIRS = [
-    "2b2126",
-    "4a2f24",
-    "7b4a2a",
-    "b5713a",
-    "e3b04b",
-    "f1dca0",
-    "c8432e",
-    "9aa0a8",
-    "3d5a98",
-    "d65a94",
-    "3f8f7a",
-]
-_HAIR_STYLES = ["short", "short", "bob", "long", "afro", "spiky", "mohawk", "bun", "tails", "bald", "curly"]
-_FURS = {
-    "cat": ["f0a04b", "8d99a6", "3a3a44", "f3e5d0", "b98a60", "c9b8d8"],
-    "bear": ["8a5a3c", "5c4033", "c79a6b", "f4f1ea", "3b3b3f", "d99a9a"],
-    "rabbit": ["f5efe6", "cfc4bd", "b89878", "e8c7d0", "9fb4c9"],
-    "dog": ["d8a868", "f0e2cc", "7d5a44", "4b4550", "c97b4a"],
-    "fox": ["e5733a", "d1552f", "9fb1bf", "c98f4e"],
-    "frog": ["7bc25c", "4fa36b", "a6c84a", "5fb8a8"],
-    "robot": ["9fb3c2", "d9dde0", "6f86a6", "e0b35c", "c96a5a", "7fbfb2"],
-    "monster": ["8e6bc9", "4fb0c6", "e0608a", "6cc06a", "f08a4b", "5a6fd0"],
-    "owl": ["8b6b4f", "b79a7a", "6d7688", "c9a35a", "5b4a5e"],
+class Kind(NamedTuple):
+    """What the characters of one kind have in common.
+
+    Lengths are in head radii, from the middle of the head to the right and down. The last number of head and
+    ear says how square they are: 1 is a diamond, 2 an ellipse.
+    """
+
+    coats: str  # colours of skin, fur or metal
+    head: tuple[float, float, float]  # half the width and height, squareness
+    ear: tuple[float, float, float, float, float]  # the right one: x, y, and the same three
+    eye: tuple[float, float, float] = (0.37, -0.08, 0.19)  # x, y and radius; 0 for an only eye
+
+
+KINDS = {
+    "person": Kind(
+        "fbdcc6 f3c7a2 e2ab7c c68a5c 99633f 68442f", (0.84, 0.98, 2.3), (0.87, 0.05, 0.13, 0.2, 2)
+    ),
+    "cat": Kind(
+        "f0a356 98a4b3 4a4650 f5e6d0", (1, 0.84, 2.2), (0.66, -0.64, 0.4, 0.82, 1.2), (0.43, -0.1, 0.24)
+    ),
+    "bear": Kind("96643f 64473a cfa374 f6f1e8 47454e", (0.98, 0.92, 2.3), (0.74, -0.78, 0.34, 0.34, 2)),
+    "rabbit": Kind("f7f0e8 cfc5c0 b99a7d ecc9d3", (0.88, 0.94, 2.1), (0.4, -1.2, 0.22, 0.66, 2)),
+    "dog": Kind("dcae70 e8d3b4 8a6249 5a5360 cd8350", (0.86, 0.96, 2.3), (0.96, -0.15, 0.28, 0.66, 2.2)),
+    "fox": Kind("e8763c d25a34 a9b4c0", (1, 0.86, 2), (0.66, -0.6, 0.38, 1, 1.3)),
+    "frog": Kind(
+        "86c766 58ab74 b2ce56 66bcb4", (1.06, 0.8, 2.2), (0.5, -0.7, 0.38, 0.38, 2), (0.5, -0.74, 0.25)
+    ),
+    "robot": Kind("a9bcc9 dfe3e4 7f93b0 e2b965 cf7566", (0.9, 0.86, 6), (0.95, 0, 0.15, 0.28, 4)),
+    "monster": Kind(
+        "9675cf 55b4c8 e3709a ef9550", (0.92, 0.98, 2.6), (0.5, -0.85, 0.24, 0.66, 1.3), (0, -0.14, 0.4)
+    ),
 }
-# people are half of the dataset; their hair, skin and clothes vary the most
-_KINDS = ["person", "cat", "person", "robot", "person", "bear", "person", "monster", "person"]
-_KINDS += ["fox", "person", "rabbit", "person", "frog", "person", "dog", "person", "owl"]
+# People are every second identity: their hair, beards and skin vary the most.
+_ORDER = [kind for other in list(KINDS)[1:] for kind in ("person", other)]
+_BACKDROPS = "f6c9a0 8cc7b5 e9a09a 6d8fb5 f0d27a b7a3d6 a9cf94 46697f eab2c9 7fbcd8 d8c6ad e08a63 5c5a86"
+_CLOTH = "e0563a 2d3a64 f2ac2e 6a9fc0 2b9b8d 8c4074 f3eee0 454a66 86b59c d24f60 1b7a8c"
+_HAIRS = "2c2228 4e3227 7d4e2f b8753e e5b556 f3dfa6 c64a32 9fa5ad 43639f d9679b 4a957f"
+_IRISES = "5f4028 33729f 438b56 878d97 b27d2b 6d4fa2"
 
 
 class Character:
-    """One identity; the same arguments give the same one.
-
-    Parameters
-    ----------
-    seed
-        Of the dataset.
-    number
-        Of the identity.
-    """
+    """One identity of the dataset of a seed: its colours, its sizes in head radii, and what it wears."""
 
     def __init__(self, seed: int, number: int) -> None:
-        shared = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,)))
-        start, turn = int(shared.integers(len(_KINDS))), float(shared.random())
-        self.rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number)))
-        self.kind = _KINDS[(start + number) % len(_KINDS)]
-        self.hue = turn + number * _GOLDEN
-        self.backdrop = hsv(self.hue, self.between(0.22, 0.5), self.between(0.78, 0.97))
-        self.shirt = hsv(self.hue + self.between(0.3, 0.7), self.between(0.45, 0.8), self.between(0.45, 0.9))
-        self.skin = rgb(self.pick(_SKINS if self.kind == "person" else _FURS[self.kind]))
-        self.hair = rgb(self.pick(_HAIRS)) if self.kind == "person" else mix(self.skin, BLACK, 0.35)
-        self.iris = rgb(self.pick(["5a3b22", "2f6f9f", "3f8a52", "8a8f98", "b07a24", "6a4aa0"]))
-        self.hair_style = self.pick(_HAIR_STYLES) if self.kind == "person" else "none"
-        self._shape_head()
-        self._place_features()
-        self.behind: list[Shape] = []
-        self.front: list[Shape] = []
-        body(self)
-        HEADS[self.kind](self)
-        accessories(self)
-
-    def between(self, low: float, high: float) -> float:
-        """Draw a number."""
-        return float(self.rng.uniform(low, high))
-
-    def pick(self, options: list[str]) -> str:
-        """Draw one of several options."""
-        return options[int(self.rng.integers(len(options)))]
-
-    def chance(self, part: float) -> bool:
-        """Toss a coin that says yes in `part` of all cases."""
-        return bool(self.rng.random() < part)
-
-    def _shape_head(self) -> None:
-        wide = {"cat": 1.0, "fox": 1.0, "frog": 1.08, "bear": 1.0, "robot": 0.92, "owl": 0.98}.get(
-            self.kind, 0.86
+        start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).integers(10**6)
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number)))
+        # 16 and 13 have no common divisor: the same kind before the same backdrop is 208 identities away.
+        self.kind = _ORDER[(start + number) % len(_ORDER)]
+        self.backdrop = tuple(bytes.fromhex(_BACKDROPS.split()[(start + number) % 13]))
+        kind, person = KINDS[self.kind], self.kind == "person"
+        self.coat, self.shirt, self.accent, self.hair, self.iris = (
+            tuple(bytes.fromhex(self._pick(codes))) for codes in (kind.coats, _CLOTH, _CLOTH, _HAIRS, _IRISES)
         )
-        self.rx = wide * self.between(0.9, 1.06)
-        self.ry = self.between(0.92, 1.08) * {"frog": 0.8, "cat": 0.84, "fox": 0.84, "dog": 0.98}.get(
-            self.kind, 0.96
-        )
-        self.power = {"robot": self.between(3.5, 8)}.get(self.kind, self.between(1.9, 2.8))
-        self.taper = {"person": self.between(0.0, 0.2), "fox": 0.3, "rabbit": -0.08, "robot": 0}.get(
-            self.kind, self.between(-0.15, 0.1)
-        )
+        sizes = self._rng.uniform(0.9, 1.1, 6) * (*kind.head, kind.eye[2], 0.11, 0.3)
+        self.wide, self.high, self.square, self.eye, self.nose, self.mouth = sizes.tolist()
+        # narrower below, brows down, lids down (1 is shut), where hair parts (-1..1), how far it is away there
+        traits = self._rng.uniform((-0.08, -0.08, -0.1, -0.6, -0.1), (0.12, 0.1, 0.3, 0.6, 0.5))
+        self.taper, self.frown, self.lid, self.part, self.forehead = traits.tolist()
+        self.style = self._pick("short short curly spiky bob long bun tails afro bald") if person else "bald"
+        self.marked, self.blush, coin = (self._rng.random(3) < 0.5).tolist()
+        self.beads = coin and self.kind in {"bear", "rabbit", "dog"}  # eyes without white
+        self.beard = coin and person and self.style in {"short", "curly", "spiky", "bald"}
+        self.clothes = self._pick("plain stripes collar scarf bow")
+        self.glasses = self._pick("round square dark none none none none") if self.kind != "robot" else "none"
+        self.hat = self._pick("beanie crown flower headphones none none none none none")
 
-    def _place_features(self) -> None:
-        self.eye_kind = self.pick(["dot", "round", "almond", "sleepy", "big"])
-        if self.kind in {"frog", "owl", "robot"}:
-            self.eye_kind = "round"
-        self.eye_x = self.rx * self.between(0.36, 0.48)
-        self.eye_y = self.between(-0.16, 0.02)
-        size = {"dot": 0.11, "round": 0.2, "almond": 0.21, "sleepy": 0.2, "big": 0.27}
-        self.eye_r = size[self.eye_kind] * self.between(0.9, 1.15)
-        self.eyes = [(-self.eye_x, self.eye_y), (self.eye_x, self.eye_y)]
-        self.brow_kind = self.pick(["thin", "thick", "angry", "round"])
-        self.brows = self.kind == "person" or self.chance(0.2)
-        self.mouth_y = self.between(0.46, 0.58)
-        self.mouth_w = self.between(0.2, 0.4)
-        self.lips = self.kind == "person" and self.chance(0.35)
-        self.lip = mix(self.skin, rgb(self.pick(["b0404e", "b8506a", "96404e", "c06a60"])), 0.5)
-        self.tooth = self.pick(["row", "row", "gap", "fangs", "none"])
-        self.nose_kind = self.pick(["button", "long", "round", "shadow"])
-
-    def head(self, scale: float = 1, points: int = 44) -> Outline:
-        """Draw the outline of the head."""
-        return oval(0, 0, self.rx * scale, self.ry * scale, self.power, self.taper, points)
-
-    def shapes(self, expression: Expression) -> list[Shape]:
-        """List what to draw, from the farthest to the nearest."""
-        return [*self.behind, *face(self, expression), *self.front]
-
-    # What is the same in every image
-
-    def put(self, outline: Outline, fill: Colour, z: float, *, both: bool = False) -> None:
-        """Add a shape, or a pair of them, to what lies behind the eyes and mouth."""
-        self.behind.append(Shape(outline, fill, z))
-        if both:
-            self.behind.append(Shape(mirror(outline), fill, z))
-
-    def top(self, outline: Outline, fill: Colour, z: float, *, both: bool = False) -> None:
-        """Add a shape, or a pair of them, to what lies in front of the eyes and mouth."""
-        self.front.append(Shape(outline, fill, z))
-        if both:
-            self.front.append(Shape(mirror(outline), fill, z))
-
-    def shaded_head(self, rim: float = 0.12) -> None:
-        """Draw the head, darker along one side."""
-        self.put(self.head(), mix(self.skin, rgb("4a2040"), rim), 0)
-        self.put(self.head(0.96) - (0.03, 0.035), self.skin, 0.02)
-
-    def blush(self, part: float) -> None:
-        """Perhaps redden the cheeks."""
-        if self.chance(part):
-            cheek = oval(self.rx * 0.58, 0.3, 0.17, 0.11)
-            self.put(cheek, clear(rgb("f0506a"), 0.2), 0.6, both=True)
-
-    def muzzle(self, colour: Colour, wide: float, high: float) -> None:
-        """Draw a muzzle with a nose."""
-        self.put(oval(0, 0.42, wide, high, 2.2), colour, 0.7)
-        nose = BLACK if self.chance(0.6) else rgb("c96a7a")
-        self.put(oval(0, 0.22, 0.15, 0.1, 2.2, 0.3), nose, 0.95)
-        self.put(oval(-0.04, 0.19, 0.05, 0.025), clear(WHITE, 0.5), 0.96)
-        self.put(stroke([(0, 0.3), (0, 0.42)], 0.035), mix(nose, BLACK, 0.3), 0.93)
-        self.mouth_y, self.nose_kind, self.lips = 0.5, "none", False
-        self.mouth_w = min(self.mouth_w, wide * 0.6)
-
-    def freckles(self, colour: Colour, count: int) -> None:
-        """Sprinkle spots over the cheeks."""
-        for _ in range(count):
-            x, y = self.between(0.2, 0.62) * self.rx, self.between(0.14, 0.38)
-            self.put(oval(x, y, 0.03, 0.03, points=10), colour, 0.7, both=True)
+    def _pick(self, options: str) -> str:
+        return str(self._rng.choice(options.split()))
