@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import seed_number, whole_number
+from fasttriplet._checks import number, seed_number, truth_value, whole_number
 
 _MOST_CUTOFF = 2**31 - 1
 
@@ -53,14 +53,10 @@ class Augment:
     saturation: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mirror, (bool, np.bool_)):
-            raise ValueError(f"mirror must be True or False, not {self.mirror!r}")
+        truth_value("mirror", self.mirror)
         whole_number("cutoff", self.cutoff, 0, _MOST_CUTOFF)
         for name in ("brightness", "contrast", "saturation"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:
-                raise ValueError(f"{name} must be a number from 0 to 1, not {value!r}")
+            number(name, getattr(self, name), 0, 1)
 
 
 def assemble(

@@ -20,8 +20,8 @@ from fasttriplet._core import __version__
 from fasttriplet.dataset._index import index_rec
 from fasttriplet.dataset._packing import pack
 from fasttriplet.dataset._recordio import RecordFile
-from fasttriplet.demo.pictures import draw_identities
-from fasttriplet.demo.sheets import contact_sheet, triplet_sheet
+from fasttriplet.demo._pictures import draw_identities
+from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs

@@ -59,9 +59,8 @@ class Character:
         self.kind = _ORDER[(start + number) % len(_ORDER)]
         self.backdrop = tuple(bytes.fromhex(_BACKDROPS.split()[(start + number) % 13]))
         kind, person = KINDS[self.kind], self.kind == "person"
-        self.coat, self.shirt, self.accent, self.hair, self.iris = (
-            tuple(bytes.fromhex(self._pick(codes))) for codes in (kind.coats, _CLOTH, _CLOTH, _HAIRS, _IRISES)
-        )
+        codes = map(self._pick, (kind.coats, _CLOTH, _CLOTH, _HAIRS, _IRISES))
+        self.coat, self.shirt, self.accent, self.hair, self.iris = (tuple(bytes.fromhex(c)) for c in codes)
         sizes = self._rng.uniform(0.9, 1.1, 6) * (*kind.head, kind.eye[2], 0.11, 0.3)
         self.wide, self.high, self.square, self.eye, self.nose, self.mouth = sizes.tolist()
         # narrower below, brows down, lids down (1 is shut), where hair parts (-1..1), how far it is away there

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from fasttriplet.checks import whole_number
-from fasttriplet.demo.characters import KINDS, Character, Colour
+from fasttriplet._checks import whole_number
+from fasttriplet.demo._characters import KINDS, Character, Colour
 
 Outline = NDArray[np.float64]  # (n, 2)
 Shape = tuple[Outline, Colour, float]  # what is filled, with what, and its z
