@@ -73,6 +73,22 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
     assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
 
 
+def test_ctrl_c_right_after_a_file_was_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch = Path.touch
+
+    def interrupted(path: Path, *, exist_ok: bool) -> None:
+        touch(path, exist_ok=exist_ok)
+        if path.name.startswith(".b"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "touch", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing_all(tmp_path / "a", tmp_path / "b"):
+        pass
+    assert names(tmp_path) == []
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     with replacing(tmp_path / "a"):
         pass

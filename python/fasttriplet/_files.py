@@ -48,9 +48,13 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
         for path in paths:
             check_can_be_written(path)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-            with _naming_final({unfinished: path}):
-                unfinished.touch(exist_ok=False)
-            finals[unfinished] = path
+            finals[unfinished] = path  # first, as Ctrl-C may come when the file has just been made
+            try:
+                with _naming_final(finals):
+                    unfinished.touch(exist_ok=False)
+            except FileExistsError:  # not ours
+                del finals[unfinished]
+                raise
         with _naming_final(finals):
             yield tuple(finals)
         for unfinished, path in finals.items():
