@@ -57,10 +57,10 @@ class Character:
         self._rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, number)))
         # 16 and 13 have no common divisor: the same kind before the same backdrop is 208 identities away.
         self.kind = _ORDER[(start + number) % len(_ORDER)]
-        self.backdrop = tuple(bytes.fromhex(_BACKDROPS.split()[(start + number) % 13]))
+        self.backdrop = _colour(_BACKDROPS.split()[(start + number) % 13])
         kind, person = KINDS[self.kind], self.kind == "person"
-        codes = map(self._pick, (kind.coats, _CLOTH, _CLOTH, _HAIRS, _IRISES))
-        self.coat, self.shirt, self.accent, self.hair, self.iris = (tuple(bytes.fromhex(c)) for c in codes)
+        hexes = map(self._pick, (kind.coats, _CLOTH, _CLOTH, _HAIRS, _IRISES))
+        self.coat, self.shirt, self.accent, self.hair, self.iris = map(_colour, hexes)
         sizes = self._rng.uniform(0.9, 1.1, 6) * (*kind.head, kind.eye[2], 0.11, 0.3)
         self.wide, self.high, self.square, self.eye, self.nose, self.mouth = sizes.tolist()
         # narrower below, brows down, lids down (1 is shut), where hair parts (-1..1), how far it is away there
@@ -76,3 +76,7 @@ class Character:
 
     def _pick(self, options: str) -> str:
         return str(self._rng.choice(options.split()))
+
+
+def _colour(code: str) -> Colour:
+    return tuple(bytes.fromhex(code))
