@@ -63,7 +63,7 @@ def test_nothing_is_replaced(mx: Any, data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         train(chosen, tmp_path / "b" / "a")
     with pytest.raises(FileNotFoundError, match=r"x\.bin"):
-        train(chosen, tmp_path / "a", pairs=[tmp_path / "x.bin"])
+        train(chosen, tmp_path / "a", verify_on=[tmp_path / "x.bin"])
     train(chosen, tmp_path / "a", batches=3)
     with pytest.raises(FileExistsError, match=r"there is a training at .*resume it"):
         train(chosen, tmp_path / "a", batches=3)
