@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: b
     for path in rec:
         facts = _facts(inspect_rec(path, cache=cache, threads=threads))
         if as_json:
-            click.echo(json.dumps(facts))
+            show.as_json(facts)
         else:
             _print(facts)
 

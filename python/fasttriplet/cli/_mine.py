@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +63,6 @@ def mine(
 
         result = mine_rec(options.one_or_several(rec), model=embedder, progress=progress, **how)
     if as_json:
-        click.echo(json.dumps(result.summary.to_dict()))
+        show.as_json(result.summary.to_dict())
     else:
         show.summary(result.summary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 _WIDEST = 32  # parts of a timeline that fit beside the numbers
 _BLOCKS, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
+
+
+def as_json(plain: Mapping[str, Any]) -> None:
+    """Print plain data as a line of JSON on stdout."""
+    import json  # noqa: PLC0415  it takes 3 ms: not for --help
+
+    click.echo(json.dumps(plain))
 
 
 def facts(rows: Mapping[str, str]) -> None:
@@ -110,11 +117,11 @@ def _narrow(shares: list[float]) -> list[float]:
     return [(a + b) / 2 for a, b in zip(shares[::2], [*shares[1::2], shares[-1]], strict=False)]
 
 
-def table(table: Table) -> None:
+def table(made: Table) -> None:
     """Print a table on stdout."""
     from rich.console import Console  # noqa: PLC0415
 
     console = Console()
     with console.capture() as text:
-        console.print(table)
+        console.print(made)
     click.echo(text.get(), nl=False)  # rich itself would end the process with 1 if the pipe is closed

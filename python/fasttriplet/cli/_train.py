@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -190,7 +189,7 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
             raise
     if as_json:
         plain = {"batches": done.batches, "last": done.last, "best": done.best, "best_batch": done.best_batch}
-        click.echo(json.dumps(plain | {"summary": done.summary.to_dict()}))
+        show.as_json(plain | {"summary": done.summary.to_dict()})
     else:
         _print(done, out)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -94,7 +93,7 @@ def verify(
             )
     if as_json:
         results: list[dict[str, Any]] = [{"file": name} | one.to_dict() for name, one in found.items()]
-        click.echo(json.dumps({"model": embedder.description, "results": results}))
+        show.as_json({"model": embedder.description, "results": results})
     else:
         for name, one in found.items():
             click.echo(name)  # not in the table: a long path would be broken
