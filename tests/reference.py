@@ -6,13 +6,13 @@ distances to the last bit. Nothing here is shared with the package.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Triplet = tuple[int, int, int, float, float]
+Whole = Any  # a number of 64 bits, or an array of them (of uint64, which wraps around by itself)
 
 MASK64 = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio
@@ -22,12 +22,12 @@ def sum8(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of each row in the defined order: 8 lanes filled round robin, then halves added onto halves."""
     count, dim = values.shape
     padded = np.hstack([values, np.zeros((count, -dim % 8))])
-    lanes = np.zeros((count, 8))
-    for start in range(0, dim, 8):
-        lanes = lanes + padded[:, start : start + 8]
+    rounds = padded.reshape(count, padded.shape[1] // 8, 8)
+    lanes = np.cumsum(rounds, axis=1)[:, -1]  # one round after the other
     lanes = lanes[:, :4] + lanes[:, 4:]
     lanes = lanes[:, :2] + lanes[:, 2:]
-    return lanes[:, 0] + lanes[:, 1]
+    total: NDArray[np.float64] = lanes[:, 0] + lanes[:, 1]
+    return total
 
 
 def normalized(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -46,46 +46,42 @@ def distances(x: NDArray[np.float32], rows: NDArray[np.float32], metric: str) ->
     return {"sqeuclidean": square, "euclidean": np.sqrt(square), "cosine": square / 2}[metric]
 
 
-def mix64(z: int) -> int:
+def mix64(z: Whole) -> Whole:
     """The finaliser of SplitMix64 (variant 13 of Stafford's 64-bit mixers)."""
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
     return z ^ (z >> 31)
 
 
-def mix32(z: int) -> int:
+def mix32(z: Whole) -> Whole:
     """A 32-bit mixer with two multiplications (Wellons' hash prospector, bias 0.107)."""
     z = ((z ^ (z >> 16)) * 0x21F0AAAD) & 0xFFFFFFFF
     z = ((z ^ (z >> 15)) * 0xD35A2D97) & 0xFFFFFFFF
     return z ^ (z >> 15)
 
 
-@lru_cache(1 << 14)
-def code(seed: int, identifier: int) -> int:
+def code(seed: Whole, identifier: Whole) -> Whole:
     """64 random-looking bits of a row, by its id."""
     return mix64(mix64((identifier + GOLDEN) & MASK64) ^ mix64((seed + 2 * GOLDEN) & MASK64))
 
 
-@lru_cache(1 << 14)
-def pair_code(seed: int, anchor: int, positive: int) -> int:
-    return mix64((mix64(code(seed, anchor) ^ GOLDEN) + code(seed, positive)) & MASK64)
+def draws(anchor: Whole, positive: Whole, negatives: Whole) -> tuple[Whole, Whole]:
+    """Keyed hash of triplets, from the codes of their rows: a pair picks its smallest draw.
 
-
-def priority(seed: int, anchor: int, positive: int, negative: int) -> tuple[int, int]:
-    """Keyed hash of a triplet: among the qualifying negatives of a pair the smallest is picked."""
-    spread = mix32((code(seed, negative) ^ mix64(code(seed, anchor) ^ GOLDEN)) & 0xFFFFFFFF) >> 16
-    pair = pair_code(seed, anchor, positive)
+    The second numbers decide between equal draws.
+    """
+    spread = mix32((negatives ^ mix64(anchor ^ GOLDEN)) & 0xFFFFFFFF) >> 16
+    pair = mix64((mix64(anchor ^ GOLDEN) + positive) & MASK64)
     draw = (spread ^ (pair & 0xFFFF)) * (pair >> 16 & 0xFFFF | 1) & 0xFFFF
-    return draw, mix64(code(seed, negative) ^ pair)
+    return draw, mix64(negatives ^ pair)
 
 
-def qualifies(band: str, d_ap: float, d_an: float, margin: float) -> bool:
-    return {
-        "semihard": d_ap < d_an < d_ap + margin,
-        "violating": d_an < d_ap + margin,
-        "hard": d_an <= d_ap,
-        "any": True,
-    }[band]
+def qualify(band: str, d_ap: float, d_an: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    if band == "semihard":
+        return (d_ap < d_an) & (d_an < d_ap + margin)
+    if band == "violating":
+        return d_an < d_ap + margin
+    return d_an <= d_ap if band == "hard" else np.ones(len(d_an), dtype=bool)
 
 
 def mine(
@@ -115,36 +111,41 @@ def mine(
     if references is None:
         references, reference_labels, reference_ids = embeddings, labels, ids
     same_row = alone or ids is not None  # the same id in both sets means the same row
-    labels, other_labels = list(labels), list(reference_labels)
-    ids = list(range(len(embeddings))) if ids is None else [int(i) for i in ids]
-    other_ids = list(range(len(references))) if reference_ids is None else [int(i) for i in reference_ids]
+    label, others_label = column(labels), column(reference_labels)
+    anchor_ids = np.array(range(len(embeddings)) if ids is None else ids, dtype=np.int64)
+    other_ids = np.array(range(len(references)) if reference_ids is None else reference_ids, dtype=np.int64)
+    anchor_codes, other_codes = (code(seed, those.astype(np.uint64)) for those in (anchor_ids, other_ids))
     rows = normalized(embeddings) if normalize else embeddings
     others = normalized(references) if normalize else references
     triplets = []
     for a in range(len(rows)):
-        d = distances(rows[a], others, metric).tolist()
-        positives = [
-            (d[p], p)
-            for p in range(len(others))
-            if other_labels[p] == labels[a]
-            and not (same_row and other_ids[p] == ids[a])
-            and not (alone and pairs == "unordered" and p < a)
-        ]
-        positives = [(d_ap, p) for d_ap, p in positives if max_ap is None or d_ap <= max_ap]
-        if pairs == "hardest" and positives:
-            positives = [max(positives, key=lambda dp: (dp[0], -other_ids[dp[1]]))]
-        if pairs == "easiest" and positives:
-            positives = [min(positives, key=lambda dp: (dp[0], other_ids[dp[1]]))]
-        negatives = [n for n in range(len(others)) if other_labels[n] != labels[a]]
-        for d_ap, p in positives:
-            found = [
-                (priority(seed, ids[a], other_ids[p], other_ids[n]), d[n], n)
-                for n in negatives
-                if qualifies(band, d_ap, d[n], margin)
+        d = distances(rows[a], others, metric)
+        same_label = others_label == label[a]
+        positive = same_label & ~((other_ids == anchor_ids[a]) & same_row)
+        if alone and pairs == "unordered":
+            positive[:a] = False
+        if max_ap is not None:
+            positive &= d <= max_ap
+        positives = np.flatnonzero(positive)
+        if pairs == "hardest":
+            positives = positives[np.lexsort((other_ids[positives], -d[positives]))[:1]]
+        if pairs == "easiest":
+            positives = positives[np.lexsort((other_ids[positives], d[positives]))[:1]]
+        for p in positives:
+            found = np.flatnonzero(~same_label & qualify(band, d[p], d, margin))
+            if pick != "all" and len(found) > negatives_per_pair:
+                draw, tie = draws(int(anchor_codes[a]), int(other_codes[p]), other_codes[found])
+                order = (tie, draw) if pick == "random" else (tie, draw, d[found])
+                found = found[np.lexsort(order)[:negatives_per_pair]]
+            triplets += [
+                (int(anchor_ids[a]), int(other_ids[p]), int(other_ids[n]), float(d[p]), float(d[n]))
+                for n in found
             ]
-            if pick == "random":
-                found = sorted(found)[:negatives_per_pair]
-            if pick == "hardest":
-                found = sorted(found, key=lambda f: (f[1], f[0]))[:negatives_per_pair]
-            triplets += [(ids[a], other_ids[p], other_ids[n], d_ap, d_an) for _, d_an, n in found]
     return sorted(triplets)
+
+
+def column(values: Any) -> NDArray[np.object_]:
+    """Labels of any kind, to be compared with one of them."""
+    made = np.empty(len(values), dtype=object)
+    made[:] = list(values)
+    return made

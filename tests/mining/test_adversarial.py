@@ -409,8 +409,8 @@ def test_more_candidates_than_are_kept_at_once() -> None:
     """The kernel goes through candidates in stretches of 10,240; the best may be in any of them."""
     rng = np.random.default_rng(7)
     anchors = rng.normal(size=(30, 8)).astype(np.float32)
-    references = rng.normal(size=(23_000, 8)).astype(np.float32)
-    labels, reference_labels = np.arange(30) % 10, rng.integers(0, 2000, 23_000)
+    references = rng.normal(size=(20_500, 8)).astype(np.float32)  # two stretches and a piece
+    labels, reference_labels = np.arange(30) % 10, rng.integers(0, 2000, 20_500)
     for wanted in (
         {"negatives_per_pair": 3},
         {"margin": 1e-4},
@@ -425,11 +425,13 @@ def test_more_candidates_than_are_kept_at_once() -> None:
 @pytest.mark.parametrize("dim", [65_536, 65_537])
 def test_as_many_columns_as_the_sums_hold_and_one_more(dim: int) -> None:
     rng = np.random.default_rng(dim)
-    embeddings = rng.normal(size=(40, dim)).astype(np.float32)
+    embeddings = rng.normal(size=(14, dim)).astype(np.float32)
     embeddings[5:9] = np.float32(1)  # every product has the same sign
     embeddings[9:12] = np.float32(-1)
+    labels = np.arange(14) // 4
     for pick in PICKS:
-        assert_defined(embeddings, np.arange(40) // 4, pick=pick, band="any")
+        assert assert_defined(embeddings, labels, pick=pick, band="any") > 0
+    assert ft.mine(embeddings, labels, pick="hardest", band="any").stats.pairs_screened > 0
 
 
 @pytest.mark.parametrize("margin", [0.0, 1e-300])

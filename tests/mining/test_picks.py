@@ -25,13 +25,34 @@ def dataset(negatives: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32), labels
 
 
+PAIRS = [(0, 1), (0, 2), (1, 2), (3, 4), (3, 5), (4, 5)]  # of the two identities
+
+
+def picks_by_seed(negatives: int, seeds: int) -> NDArray[np.int64]:
+    """(seeds, pairs): the negative that each pair of `dataset` picks, for each seed from 0.
+
+    By the reference, and for every 40th seed by `mine` too, which gives the same. `mine` alone would take most of
+    its time for starting threads.
+    """
+    embeddings, labels = dataset(negatives)
+    seed = np.arange(seeds, dtype=np.uint64)[:, None]
+    codes = reference.code(seed, np.arange(len(labels), dtype=np.uint64))
+    picks = np.empty((seeds, len(PAIRS)), dtype=np.int64)
+    for pair, (anchor, positive) in enumerate(PAIRS):
+        others = np.flatnonzero(labels != labels[anchor])
+        draw, tie = reference.draws(codes[:, [anchor]], codes[:, [positive]], codes[:, others])
+        picks[:, pair] = others[np.lexsort((tie, draw), axis=1)[:, 0]]
+    for s in range(0, seeds, 40):
+        triplets = ft.mine(embeddings, labels, band="any", seed=s, threads=1)
+        assert list(zip(triplets.anchor, triplets.positive, strict=True)) == PAIRS
+        assert triplets.negative.tolist() == picks[s].tolist()
+    return picks
+
+
 @pytest.mark.parametrize("negatives", [5, 60])
 def test_picks_are_uniform_over_seeds(negatives: int) -> None:
-    embeddings, labels = dataset(negatives)
-    picks = [ft.mine(embeddings, labels, band="any", seed=seed, threads=1).negative for seed in range(4000)]
-    table = np.stack(picks)  # (seeds, pairs)
-    for pair in range(table.shape[1]):
-        counts = np.bincount(table[:, pair], minlength=len(labels))
+    for of_pair in picks_by_seed(negatives, 4000).T:
+        counts = np.bincount(of_pair)
         allowed = counts[counts > 0]
         assert len(allowed) == negatives + 3
         assert abs(chi_square(allowed)) < 5
@@ -39,10 +60,7 @@ def test_picks_are_uniform_over_seeds(negatives: int) -> None:
 
 def test_picks_of_two_pairs_are_independent() -> None:
     """The joint table of two pairs' picks, over seeds: a shared anchor, and a shared positive."""
-    embeddings, labels = dataset(5)
-    picks = np.stack(
-        [ft.mine(embeddings, labels, band="any", seed=s, threads=1).negative for s in range(12_000)]
-    )
+    picks = picks_by_seed(5, 12_000)
     columns = np.arange(3, 11)  # the negatives of identity 0: the other identity and the singletons
     for first, second in ((0, 1), (0, 2), (1, 2)):
         joint = np.zeros((11, 11), dtype=np.int64)
@@ -66,7 +84,8 @@ def test_picks_are_uniform_over_pairs_whatever_the_ids(stride: int) -> None:
 def test_frozen_hash() -> None:
     """Picks are a promise between versions: these values must not change."""
     assert reference.code(0, 0) == 0x7FC37233DFCA105F
-    assert reference.priority(1, 2, 3, 4) == (22311, 6283571321438880358)
+    anchor, positive, negative = (reference.code(1, identifier) for identifier in (2, 3, 4))
+    assert reference.draws(anchor, positive, negative) == (22311, 6283571321438880358)
 
 
 def test_seeds_differ_and_repeat() -> None:
