@@ -5,8 +5,9 @@ A `.rec` of many images (real faces, over and over, as identities of 60) is drop
 the file and announced to the operating system, and from bytes that MXNet's `read_idx` reads one by one in the
 order of the bag, as the original does.
 
-Where the disk is nearly as fast as memory, as a virtual one may be, it can be limited to what a disk or a file
-system on a network gives: a process with the rights of root then limits itself (cgroup version 1, `blkio`).
+Where the disk is nearly as fast as memory, as a virtual one may be, it can be limited to what a disk or a
+file system on a network gives: a process with the rights of root then limits itself (cgroup version 1,
+`blkio`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from tables import Table
 
 CGROUP = Path("/sys/fs/cgroup/blkio")
 WAYS = ("decoded in the order of the file", "MXNet's `read_idx` in the order of the bag, `decode_images`")
-MEMORY, DISK, LIMITED = "in memory", "from the disk", "limited to {limit:,} reads/s"
+MEMORY, DISK, LIMITED = "in memory", "from the disk", "from the disk, limited"
 
 bench = Bench(__file__, __doc__, rounds=3, packages=["mxnet"])
 bench.option("--rec", FACES, "file of images")
@@ -46,16 +48,21 @@ def drop(rec: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def limited(rec: Path, limit: int) -> Path | None:
-    """A control group whose processes read from the file's disk at that rate; None where there cannot be one."""
-    group, device = CGROUP / f"bench_cold-{limit}", rec.stat().st_dev
+@contextmanager
+def limited(rec: Path, limit: int) -> Iterator[Path | None]:
+    """A control group that limits reads from the file's disk; None where there cannot be one."""
+    group, device = CGROUP / f"bench_cold-{os.getpid()}", rec.stat().st_dev
     try:
-        group.mkdir(exist_ok=True)
-        rate = f"{os.major(device)}:{os.minor(device)} {limit}"
-        (group / "blkio.throttle.read_iops_device").write_text(rate)
+        group.mkdir()
+        rule = f"{os.major(device)}:{os.minor(device)} {limit}"
+        (group / "blkio.throttle.read_iops_device").write_text(rule)
     except OSError:
-        return None
-    return group
+        if group.is_dir():
+            group.rmdir()
+        yield None
+    else:
+        yield group
+        group.rmdir()
 
 
 def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
@@ -66,13 +73,10 @@ def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
     def as_asked() -> object:
         return ft.decode_images([mx.recordio.unpack(records.read_idx(key))[1] for key in rows["key"]])
 
-    def move(to: Path) -> None:
-        if CGROUP.is_dir() and group:
-            (to / "cgroup.procs").write_text(str(os.getpid()))
-
-    def dropped(to: Path) -> Callable[[], None]:
+    def from_disk(member_of: Path) -> Callable[[], None]:
         def before() -> None:
-            move(to)
+            if group:
+                (member_of / "cgroup.procs").write_text(str(os.getpid()))
             drop(path)
 
         return before
@@ -80,9 +84,9 @@ def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
     found: dict[str, Way] = {}
     for name, call in zip(WAYS, (lambda: decode(path, rows), as_asked), strict=True):
         if group:
-            found[f"{name}, {LIMITED}"] = Way(call, before=dropped(Path(group)))
-        found[f"{name}, {DISK}"] = Way(call, before=dropped(CGROUP))
-        found[f"{name}, {MEMORY}"] = Way(call)  # by the call before it
+            found[f"{name}, {LIMITED}"] = Way(call, before=from_disk(Path(group)))
+        found[f"{name}, {DISK}"] = Way(call, before=from_disk(CGROUP))
+        found[f"{name}, {MEMORY}"] = Way(call)  # where the call before left it
     return found
 
 
@@ -91,18 +95,21 @@ def tables(options: Namespace) -> Iterator[Table]:
         rec = write_dataset(options.rec, Path(folder) / "big.rec", options.of, each=60)
         rows = ft.triplet_seq(ft.index_rec(rec, cache=False), PER_IDENTITY).head(options.images)
         rows.write_parquet(Path(folder) / "bag.parquet")
-        group = limited(rec, options.limit)
-        took = bench.measure(
-            ways, rec=str(rec), bag=f"{folder}/bag.parquet", group=None if group is None else str(group)
-        )
-        if group is not None:
-            group.rmdir()
+        with limited(rec, options.limit) as group:
+            case: dict[str, Any] = {
+                "rec": str(rec),
+                "bag": f"{folder}/bag.parquet",
+                "group": str(group) if group else None,
+            }
+            took = bench.measure(ways, **case)
         megabytes = rec.stat().st_size / 1e6
     found = Table(f"Seconds for {rows.height:,} images of {options.of:,} ({megabytes:,.0f} MB)")
+    places = {MEMORY: MEMORY, DISK: DISK, LIMITED: f"limited to {options.limit:,} reads/s"}
     for name in WAYS:
-        places = [place for place in (MEMORY, DISK, LIMITED) if f"{name}, {place}" in took]
         found.rows[name] = {
-            place.format(limit=options.limit): took[f"{name}, {place}"].best for place in places
+            column: took[f"{name}, {place}"].best
+            for place, column in places.items()
+            if f"{name}, {place}" in took
         }
     yield found
 

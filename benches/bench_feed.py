@@ -170,7 +170,9 @@ def tables(options: Namespace) -> Iterator[Table]:
     ratios = Table("Times as fast as another")
     ratios.rows[f"{FLOAT32} / the same to uint8 NHWC"] = times_as_fast(FLOAT32, UINT8)
     for other, ours in {LOOP: FLOAT32, ITER: FLOAT32, DALI: UINT8, CV2: UINT8}.items():
-        ratios.rows[f"{ours} / {other}"] = times_as_fast(ours, other)
+        ratio = times_as_fast(ours, other)
+        if ratio:
+            ratios.rows[f"{ours} / {other}"] = ratio
     ratios.rows[f"{UINT8} / with 1 thread"] = {
         THREADS[2]: took[f"{UINT8}, {THREADS[1]}"].over(took[f"{UINT8}, {THREADS[2]}"])
     }

@@ -167,8 +167,11 @@ def train(rec: Path, network: Network, steps: int, **options: Any) -> int:
         return feed.summary.batches
 
 
-def ways(rec: str, device: str, at_once: int, batch_size: int, bag_size: int, epochs: int, steps: int) -> dict[str, Way]:
-    path, options = Path(rec), {"epochs": epochs, "bag_size": bag_size}
+def ways(
+    *, rec: str, device: str, at_once: int, batch_size: int, bag_size: int, epochs: int, steps: int
+) -> dict[str, Way]:
+    path = Path(rec)
+    options: dict[str, Any] = {"epochs": epochs, "bag_size": bag_size}
     network = Network(device, at_once)
     first = ft.index_rec(path).head(at_once)
     network.embed(first, decode(path, first))  # kernels are chosen at the first use
@@ -191,7 +194,10 @@ def ways(rec: str, device: str, at_once: int, batch_size: int, bag_size: int, ep
 
 
 def tables(options: Namespace) -> Iterator[Table]:
-    case = {name: getattr(options, name) for name in ("device", "at_once", "batch_size", "bag_size", "epochs", "steps")}
+    case = {
+        name: getattr(options, name)
+        for name in ("device", "at_once", "batch_size", "bag_size", "epochs", "steps")
+    }
     with tempfile.TemporaryDirectory() as folder:
         rec = write_dataset(options.rec, Path(folder) / "train.rec", options.bags * options.bag_size)
         took = bench.measure(ways, rec=str(rec), warm_up=False, **case)

@@ -1,9 +1,9 @@
 """How long it takes to index a ``.rec``, from nothing and from the cache, and how much memory.
 
-Each call is in a process of its own, with the file in the page cache. *Before* is what the process spent until
-then, imports for the most part. *MB* is the peak of the anonymous memory, with interpreter and Polars in it and
-without the mapped file, whose pages the kernel drops when it wants to; *of the call* is what the call added.
-*Goal* is what this project asks of itself.
+Each call is in a process of its own, with the file in the page cache. *Before* is what the process spent
+until then, imports for the most part. *MB* is the peak of the anonymous memory, with interpreter and Polars
+in it and without the mapped file, whose pages the kernel drops when it wants to; *of the call* is what the
+call added. *Goal* is what this project asks of itself.
 
 The peer is the loop that MXNet users have (``read_idx`` and ``unpack`` of each key), measured over 20,000
 records and scaled up.

@@ -3,7 +3,8 @@
 7,200 x 512 float32, 5 images of each identity, margin 0.3, semi-hard, random pick: one bag of InsightFace's
 `triplet` configuration, on each instruction set of the machine. The ratio to NumPy's `E @ F.T` on the same
 threads and arrays is what carries over to other machines. The product has two times: as written, and into
-memory that is there already, which is what the multiplications alone take. NumPy chooses its own instruction set.
+memory that is there already, which is what the multiplications alone take. NumPy chooses its own instruction
+set.
 
 Rows are *random* (half of the negatives of a pair qualify), *separated* around the centres of their
 identities (none does), and *real* where a file of embeddings is at hand: 5 of each identity, turned at random
@@ -39,7 +40,9 @@ bench.option("--each", PER_IDENTITY, "images of an identity")
 bench.option("--threads", CORES, "of mining and of the product")
 bench.option("--kernels", _core.instruction_sets()[::-1], "instruction sets")
 bench.option(
-    "--embeddings", SHARED / "lfw112-a" / "emb_a.npy", "(N, D) float32 of a trained network, left out if absent"
+    "--embeddings",
+    SHARED / "lfw112-a" / "emb_a.npy",
+    "(N, D) float32 of a trained network, left out if absent",
 )
 bench.option("--labels", SHARED / "lfw112-a" / "lab_a.npy", "(N,) of these")
 bench.option("--loop", True, "the original's loop, too (20 s)", quick=False)
@@ -67,7 +70,7 @@ def products(data: NDArray[np.float32]) -> list[Way]:
 
 
 def ways(
-    rows: int, dim: int, each: int, threads: int, kernels: list[str], embeddings: str | None, labels: str
+    *, rows: int, dim: int, each: int, threads: int, kernels: list[str], embeddings: str | None, labels: str
 ) -> dict[str, Way]:
     random, separated, of = random_rows(rows, dim), separated_rows(rows, dim, each), identities(rows, each)
     bags: dict[str, tuple[NDArray[np.float32], NDArray[np.int64], dict[str, Any]]] = {
@@ -116,7 +119,14 @@ def loop(rows: int, dim: int, each: int) -> dict[str, Way]:
 def tables(options: Namespace) -> Iterator[Table]:
     shape = {"rows": options.rows, "dim": options.dim, "each": options.each}
     memory = bench.measure(
-        one_bag, "memory", rounds=1, warm_up=False, fresh=True, small={"rows": 100}, threads=options.threads, **shape
+        one_bag,
+        "memory",
+        rounds=1,
+        warm_up=False,
+        fresh=True,
+        small={"rows": 100},
+        threads=options.threads,
+        **shape,
     )
     has_real = Path(options.embeddings).is_file()
     took = bench.measure(
@@ -146,14 +156,19 @@ def tables(options: Namespace) -> Iterator[Table]:
     needed = Table("Pairs, and the float64 distances that it took to decide each")
     for name in names:
         facts = [took[f"{name}, {kernel}"].facts for kernel in kernels]
-        needed.rows[name] = {key: facts[0][key] for key in ("pairs", "triplets", "settled by the lowest draws, %")}
+        needed.rows[name] = {
+            key: facts[0][key] for key in ("pairs", "triplets", "settled by the lowest draws, %")
+        }
         needed.rows[name] |= {
             f"distances a pair, {kernel}": found["distances a pair"]
             for kernel, found in zip(kernels, facts, strict=True)
         }
     yield needed
     usual = took[f"{RANDOM}, {kernels[0]}"]
-    rest = Table("Random rows", {f"`mine`, {kernels[0]}": {"seconds": usual.best, "MB beyond its input": memory["mine"].added}})
+    rest = Table(
+        "Random rows",
+        {f"`mine`, {kernels[0]}": {"seconds": usual.best, "MB beyond its input": memory["mine"].added}},
+    )
     if options.loop:
         slow = bench.measure(loop, rounds=1, warm_up=False, **shape)["the original's loop"]
         rest.rows["the original's loop in NumPy"] = {"seconds": slow.best, "times as long": slow.over(usual)}

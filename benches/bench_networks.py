@@ -24,7 +24,7 @@ NETWORKS: dict[str, Callable[[], Any]] = {
 TRAINING, EMBEDDING = "training", "embedding"
 
 bench = Bench(__file__, __doc__, rounds=5, packages=["mxnet"])
-bench.option("--images", 60, "of 112 x 112, at a time", quick=4)
+bench.option("--images", 60, "of 112 x 112, at a time", quick=6)
 
 
 def ways(images: int) -> dict[str, Way]:

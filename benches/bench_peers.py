@@ -1,7 +1,7 @@
 """Mining beside pytorch-metric-learning (PML) and faiss on the CPU: seconds, memory, and whether they agree.
 
-Three questions on the same rows with the same threads. Memory is what one call adds at its peak in a process of
-its own. A peer that is not installed is left out.
+Three questions on the same rows with the same threads. Memory is what one call adds at its peak in a process
+of its own. A peer that is not installed is left out.
 
 1. All semi-hard triplets of a batch, margin 0.2 on L2 of unit rows, which is PML's default distance.
 2. The batch-hard triplet of each row, by the same distance.
@@ -35,9 +35,8 @@ from tables import Cell, Table
 MARGIN = 0.2
 NEAREST = 10
 EDGE = 1e-5
-SEMI_HARD, BATCH_HARD, SEARCH = (
-    "All semi-hard triplets", "The batch-hard triplet of each row", f"The {NEAREST} nearest rows of another label",
-)  # fmt: skip
+SEMI_HARD, BATCH_HARD = "All semi-hard triplets", "The batch-hard triplet of each row"
+SEARCH = f"The {NEAREST} nearest rows of another label"
 EACH = {SEMI_HARD: 4, BATCH_HARD: 4, SEARCH: 5}  # rows of an identity
 
 bench = Bench(__file__, __doc__, rounds=5, packages=["torch", "pytorch-metric-learning", "faiss-cpu"])
@@ -183,7 +182,9 @@ def ways(question: str, rows: int, dim: int, threads: int) -> dict[str, Way]:
         def found(answer: Any) -> dict[str, int]:
             differing, error = compare(question, drawn, ours, columns(question, answer))
             if error > EDGE:
-                raise SystemExit(f"{question}, {rows} x {dim}: {name} and mine differ by distances of {error}")
+                raise SystemExit(
+                    f"{question}, {rows} x {dim}: {name} and mine differ by distances of {error}"
+                )
             return {"answers": len(ours), "differ": differing}
 
         return found
@@ -201,7 +202,12 @@ def tables(options: Namespace) -> Iterator[Table]:
     for question, shapes in {SEMI_HARD: batches, BATCH_HARD: batches, SEARCH: searches}.items():
         found = Table(question)
         for count, dim in shapes:
-            case: dict[str, Any] = {"question": question, "rows": count, "dim": dim, "threads": options.threads}
+            case: dict[str, Any] = {
+                "question": question,
+                "rows": count,
+                "dim": dim,
+                "threads": options.threads,
+            }
             title = f"{count:,} x {dim}"
             small = {"rows": 20 * EACH[question]}
             memory = bench.measure(

@@ -1,9 +1,9 @@
 """How long a bag takes when embedding it takes T seconds: with the stages overlapped, and one after another.
 
-Real faces are copied into a `.rec` of 4 bags of 7,200 images, 5 of each identity, and each image's embedding is
-a random row of 512 numbers, so that mining has its usual work. The network is a pause: `embed` sleeps its share
-of T, as a thread does that waits for a GPU. T is 1.1 and 2 times what decoding and mining a bag takes alone,
-measured first.
+Real faces are copied into a `.rec` of 4 bags of 7,200 images, 5 of each identity, and each image's embedding
+is a random row of 512 numbers, so that mining has its usual work. The network is a pause: `embed` sleeps its
+share of T, as a thread does that waits for a GPU. T is 1.1 and 2 times what decoding and mining a bag takes
+alone, measured first.
 
 The peers in the same run: the same stages called one after another; and the original's loop (InsightFace's
 `triplet_image_iter.py`), which decodes one image at a time in Python, embeds, and mines in Python loops. That

@@ -2,8 +2,8 @@
 
 Semi-hard, random pick, margin 0.3. One thing is varied at a time around one bag of InsightFace's `triplet`
 configuration: 7,200 x 512, 5 images of each identity, all cores. Random rows are the easy case, where half of
-all negatives qualify; of separated rows none does, and all must be ruled out. Each call is in a process of its
-own; memory is what it adds to the embeddings at its peak.
+all negatives qualify; of separated rows none does, and all must be ruled out. Each call is in a process of
+its own; memory is what it adds to the embeddings at its peak.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def ways(kind: str, rows: int, dim: int, each: int, threads: int) -> dict[str, W
     labels = identities(rows, each)
     return {
         kind: Way(
-            lambda: ft.mine(embeddings, labels, threads=threads), facts=lambda mined: {"pairs": mined.stats.pairs}
+            lambda: ft.mine(embeddings, labels, threads=threads),
+            facts=lambda mined: {"pairs": mined.stats.pairs},
         )
     }
 

@@ -21,7 +21,7 @@ def random_rows(count: int, dim: int) -> NDArray[np.float32]:
 
 
 def separated_rows(count: int, dim: int, each: int, noise: float = 0.7) -> NDArray[np.float32]:
-    """Unit rows around the centres of their identities, as from a trained network, or less so with more noise."""
+    """Unit rows around the centres of their identities; with the usual noise no negative qualifies."""
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((-(-count // each), dim), dtype=np.float32)
     rows = rng.standard_normal((count, dim), dtype=np.float32)

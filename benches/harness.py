@@ -1,9 +1,10 @@
 """What all benches share: options, ways that are timed in turn, the machine, the report.
 
 A bench has functions that return *ways* to do a piece of work. The harness runs each function in a process of
-its own and calls its ways in turn, round after round, so that other work on the machine hits all of them alike.
-With ``--against CHECKOUT`` a second process runs the same function with the package of another checkout, in the
-same rounds. The number that counts is the minimum: other work on the machine only ever makes a call slower.
+its own and calls its ways in turn, round after round, so that other work on the machine hits all of them
+alike. With ``--against CHECKOUT`` a second process runs the same function with the package of another
+checkout, in the same rounds. The number that counts is the minimum: other work on the machine only ever makes
+a call slower.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ class Bench:
     ----------
     file, doc : str
         ``__file__`` and ``__doc__`` of the bench. The first line of the latter is its title.
-    rounds : int
-        How often each way is called by default.
+    rounds : int, optional
+        How often each way is called by default, if the bench calls `measure`.
     packages : sequence of str
         Peers whose versions belong to the machine.
     against : bool
@@ -88,19 +89,20 @@ class Bench:
     """
 
     def __init__(
-        self, file: str, doc: str | None, *, rounds: int, packages: Iterable[str] = (), against: bool = False
+        self, file: str, doc: str | None, *, rounds: int | None = None, packages: Iterable[str] = (), against: bool = False
     ) -> None:
         self.name, self.title = Path(file).stem, (doc or "").partition("\n")[0]
         self._packages = ("numpy", "polars", *packages)
         self._measured: dict[str, tuple[Measured, Measured]] = {}  # here and there
-        self._quick: dict[str, Any] = {"rounds": 1}
+        self._quick: dict[str, Any] = {}
         self.parser = argparse.ArgumentParser(
             description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         self.parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
         self.parser.add_argument("--save", action="store_true", help="keep the results for README.md")
         self.parser.add_argument("--quick", action="store_true", help="small: shows that the bench works")
-        self.option("--rounds", rounds, "how often each way is called")
+        if rounds is not None:
+            self.option("--rounds", rounds, "how often each way is called", quick=1)
         if against:
             self.option("--against", None, "folder of another checkout, built, to compare with", kind=Path)
 
@@ -142,10 +144,11 @@ class Bench:
         load = os.getloadavg()[0]
         found = list(tables(options))
         times = Table("Seconds of all calls", dict(self._times()))
+        machine = self._machine()
         result = {
             "bench": self.name,
             "title": self.title,
-            "machine": self._machine(),
+            "machine": machine,
             "load": load,  # of the minute before: other work on the machine
             "options": {
                 name: value.name if isinstance(value, Path) else value
@@ -157,7 +160,7 @@ class Bench:
         if options.save:
             RESULTS.mkdir(exist_ok=True)
             text = json.dumps(result, indent=1)
-            (RESULTS / f"{self.name}.{_slug(result['machine'])}.json").write_text(text + "\n")
+            (RESULTS / f"{self.name}.{_slug(machine)}.json").write_text(text + "\n")
         if options.json:
             print(json.dumps(result))
         else:
@@ -208,8 +211,8 @@ class Bench:
                 stack.close()
             for number in range(rounds + warm_up):
                 for name, peer in peers.items():
-                    sides = range(1 if peer else len(packages))
-                    for side in sides if number % 2 == 0 else reversed(sides):
+                    order = range(1 if peer else len(packages))
+                    for side in order if number % 2 == 0 else reversed(order):
                         with ExitStack() as call:
                             process = call.enter_context(start(packages[side])) if fresh else kept[side]
                             took = process.run(name, small, anonymous=anonymous)
@@ -225,8 +228,8 @@ class Bench:
     def _environment(self) -> dict[str, str]:
         """How many threads BLAS and OpenMP have: they read it when they are loaded.
 
-        Threads of OpenMP that spin while they wait would take the cores from the way that is next: a call of 3 ms
-        then takes 100 to 300.
+        Threads of OpenMP that spin while they wait would take the cores from the way that is next: a call of
+        3 ms then takes 100 to 300.
         """
         if "threads" not in self.options:
             return {}

@@ -1,7 +1,7 @@
 """Processes in which the ways of a bench run, each call timed and its memory watched.
 
-The harness and the process talk in lines of JSON: first what to import and which function returns the ways, then a line
-for each call.
+The harness and the process talk in lines of JSON: first what to import and which function returns the ways,
+then a line for each call.
 """
 
 from __future__ import annotations
