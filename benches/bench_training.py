@@ -50,7 +50,7 @@ BETTER: dict[str, Any] = {
     "pick": "hardest",
 }
 BETTER_RATE = 0.2  # and from there down to 0, in a straight line
-SIDE, BETTER_SIDE, VARIANTS = 64, 32, 8
+SIDE, BETTER_SIDE = 64, 32
 EVERY = 100  # batches
 GOALS = (0.9, 0.91, 0.92)  # AUC
 AFTER = (700, 1600)  # batches
@@ -60,6 +60,7 @@ bench.option("--insightface", None, "checkout, or INSIGHTFACE of the environment
 bench.option("--seconds", 258.0, "of each training", quick=5.0)
 bench.option("--seed", 0, "of weights and order")
 bench.option("--better", True, "the last part, too")
+bench.option("--variants", 8, "of each image in the last part", quick=1)
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def tables(options: Namespace) -> Iterator[Table]:
         for side, points in sides.items():
             yield curve(f"The same settings, {side}", points)
         if options.better:
-            rec, unseen = write_varied(folder, BETTER_SIDE, VARIANTS)
+            rec, unseen = write_varied(folder, BETTER_SIDE, options.variants)
             module = new_module(BETTER["batch_size"], BETTER_SIDE, BETTER_RATE, seed)
             better = TripletIter(rec, module, data_shape=(3, BETTER_SIDE, BETTER_SIDE), seed=seed, **BETTER)
 

@@ -41,7 +41,8 @@ class Measured:
     seconds : list of float
         Of each call that counts.
     added, held : float
-        Megabytes that a call added at its peak, and that the process held then; the most of all calls.
+        Megabytes that a call in a fresh process added at its peak, and that the process held then; the most
+        of all calls.
     ready : float
         Seconds that the process took to import and prepare.
     facts : dict
@@ -89,7 +90,13 @@ class Bench:
     """
 
     def __init__(
-        self, file: str, doc: str | None, *, rounds: int | None = None, packages: Iterable[str] = (), against: bool = False
+        self,
+        file: str,
+        doc: str | None,
+        *,
+        rounds: int | None = None,
+        packages: Iterable[str] = (),
+        against: bool = False,
     ) -> None:
         self.name, self.title = Path(file).stem, (doc or "").partition("\n")[0]
         self._packages = ("numpy", "polars", *packages)
@@ -144,8 +151,9 @@ class Bench:
         load = os.getloadavg()[0]
         found = list(tables(options))
         times = Table("Seconds of all calls", dict(self._times()))
+        beside = Table(f"Seconds of the fastest calls, here and in {self._other}", dict(self._beside()))
         machine = self._machine()
-        result = {
+        result = _brief({
             "bench": self.name,
             "title": self.title,
             "machine": machine,
@@ -153,10 +161,12 @@ class Bench:
             "options": {
                 name: value.name if isinstance(value, Path) else value
                 for name, value in vars(options).items()
+                if name not in ("json", "save", "quick", "against")
             },
             "tables": [{"title": table.title, "rows": table.rows} for table in found],
             "times": times.rows,
-        }
+            "against": beside.rows,
+        })  # fmt: skip
         if options.save:
             RESULTS.mkdir(exist_ok=True)
             text = json.dumps(result, indent=1)
@@ -164,7 +174,7 @@ class Bench:
         if options.json:
             print(json.dumps(result))
         else:
-            self._print([*found, *([times] if times.rows else [])], result)
+            self._print([*found, beside if beside.rows else times], result)
 
     def measure(
         self,
@@ -219,7 +229,8 @@ class Bench:
                         one = found.setdefault(name, [Measured() for _ in packages])[side]
                         if number or not warm_up:
                             one.seconds.append(took["seconds"])
-                        one.added, one.held = max(one.added, took["added"]), max(one.held, took["held"])
+                        if fresh:
+                            one.added, one.held = max(one.added, took["added"]), max(one.held, took["held"])
                         one.ready, one.facts = process.ready, took["facts"]
         for name, sides in found.items():
             self._measured[f"{title}: {name}" if title else name] = (sides[0], sides[-1])
@@ -237,12 +248,17 @@ class Bench:
         return dict.fromkeys(names, str(self.options.threads)) | {"OMP_WAIT_POLICY": "passive"}
 
     def _times(self) -> Iterator[tuple[str, dict[str, Cell]]]:
+        for name, (here, _) in self._measured.items():
+            yield name, {"fastest": here.best, "median": here.median, "calls": len(here.seconds)}
+
+    def _beside(self) -> Iterator[tuple[str, dict[str, Cell]]]:
         for name, (here, there) in self._measured.items():
-            cells: dict[str, Cell] = {"fastest": here.best, "median": here.median, "calls": len(here.seconds)}
-            if here is not there and there.seconds:
-                cells |= {"there, fastest": there.best, "there, median": there.median}
-                cells |= {"fastest, here / there": here.best / there.best}
-                cells |= {"median, here / there": here.median / there.median}
+            if here is there or not there.seconds:
+                continue
+            cells: dict[str, Cell] = {"here": here.best, "there": there.best, "here / there": here.over(there)}
+            cells |= {"medians, here / there": here.median / there.median, "calls": len(here.seconds)}
+            if here.added:
+                cells |= {"MB here": here.added, "MB there": there.added}
             yield name, cells
 
     def _machine(self) -> dict[str, Any]:
@@ -271,12 +287,22 @@ class Bench:
         for table in tables:
             shown = RichTable(title=table.title, title_justify="left")
             shown.add_column("")
-            for column in table.columns:
-                shown.add_column(column, justify="right")
-            for line in table.lines():
+            lines = table.lines()
+            for number, column in enumerate(table.columns, 1):  # headings wrap, numbers do not
+                shown.add_column(column, justify="right", min_width=max(len(line[number]) for line in lines))
+            for line in lines:
                 shown.add_row(*line)
             console.print(shown)
         console.print(machine_line(result), style="dim")
+
+
+def _brief(value: Any) -> Any:
+    """The same with six digits of each number: what the clock can tell."""
+    if isinstance(value, dict):
+        return {name: _brief(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_brief(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _slug(machine: dict[str, Any]) -> str:
