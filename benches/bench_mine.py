@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,8 @@ from process import Way
 from tables import Table
 
 PRODUCTS = ("E @ F.T", "E @ F.T into ready memory")
-RANDOM, REAL, LARGE = "random", "real", "random, 100 of each"
+RANDOM, SEPARATED, REAL, LARGE = "random", "separated", "real", "random, 100 of each"
+HARDEST = ", hardest"
 
 bench = Bench(__file__, __doc__, rounds=5, against=True)
 bench.option("--rows", BAG, "of the bag", quick=600)
@@ -48,6 +48,11 @@ bench.option("--labels", SHARED / "lfw112-a" / "lab_a.npy", "(N,) of these")
 bench.option("--loop", True, "the original's loop, too (20 s)", quick=False)
 
 
+def on(name: str, what: str) -> str:
+    """The name of a way on an instruction set, or of a product on some rows."""
+    return f"{name}, {what}" if what else name
+
+
 def real_rows(
     embeddings: str, labels: str, count: int, each: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -60,33 +65,28 @@ def real_rows(
     return turned, np.concatenate([of[keep] + 10**9 * number for number in range(len(turns))])[:count]
 
 
-def products(data: NDArray[np.float32]) -> list[Way]:
+def products(data: NDArray[np.float32], of: str) -> dict[str, Way]:
     other = data.copy()  # a different array, or NumPy takes the symmetric product
     ready = np.empty((len(data), len(data)), np.float32)
-    return [
-        Way(lambda: data @ other.T, peer=True),
-        Way(lambda: np.matmul(data, other.T, out=ready), peer=True),
-    ]
+    calls = (lambda: data @ other.T, lambda: np.matmul(data, other.T, out=ready))
+    return {on(name, of): Way(call, peer=True) for name, call in zip(PRODUCTS, calls, strict=True)}
 
 
 def ways(
     *, rows: int, dim: int, each: int, threads: int, kernels: list[str], embeddings: str | None, labels: str
 ) -> dict[str, Way]:
     random, separated, of = random_rows(rows, dim), separated_rows(rows, dim, each), identities(rows, each)
-    bags: dict[str, tuple[NDArray[np.float32], NDArray[np.int64], dict[str, Any]]] = {
-        RANDOM: (random, of, {}),
-        "separated": (separated, of, {}),
-        "random, hardest": (random, of, {"pick": "hardest"}),
-        "separated, hardest": (separated, of, {"pick": "hardest"}),
-        LARGE: (random, identities(rows, 100), {}),
-    }
-    found = dict(zip(PRODUCTS, products(random), strict=True))
-    if embeddings:
-        bags[REAL] = (*real_rows(embeddings, labels, rows, each), {})
-        found |= {f"{name}, {REAL}": way for name, way in zip(PRODUCTS, products(bags[REAL][0]), strict=True)}
+    bags = {RANDOM: (random, of), SEPARATED: (separated, of)}
+    found = products(random, "")
+    if embeddings is not None:
+        bags[REAL] = real_rows(embeddings, labels, rows, each)
+        found |= products(bags[REAL][0], REAL)
+    bags |= {RANDOM + HARDEST: bags[RANDOM], SEPARATED + HARDEST: bags[SEPARATED]}
+    bags[LARGE] = (random, identities(rows, 100))
 
     def mining(kernel: str, name: str) -> Way:
-        data, of, options = bags[name]
+        data, of = bags[name]
+        pick: Any = "hardest" if name.endswith(HARDEST) else "random"
 
         def force() -> None:
             os.environ["FASTTRIPLET_ISA"] = kernel
@@ -98,12 +98,12 @@ def ways(
                 "pairs": stats.pairs,
                 "triplets": len(triplets),
                 "settled by the lowest draws, %": 100 * (1 - stats.pairs_screened / pairs),
-                "distances a pair": stats.exact_distances / pairs,
+                "distances": stats.exact_distances / pairs,
             }
 
-        return Way(lambda: ft.mine(data, of, threads=threads, **options), before=force, facts=facts)
+        return Way(lambda: ft.mine(data, of, pick=pick, threads=threads), before=force, facts=facts)
 
-    return found | {f"{name}, {kernel}": mining(kernel, name) for kernel in kernels for name in bags}
+    return found | {on(name, kernel): mining(kernel, name) for kernel in kernels for name in bags}
 
 
 def one_bag(rows: int, dim: int, each: int, threads: int) -> dict[str, Way]:
@@ -128,46 +128,40 @@ def tables(options: Namespace) -> Iterator[Table]:
         threads=options.threads,
         **shape,
     )
-    has_real = Path(options.embeddings).is_file()
+    real = options.embeddings.is_file()
     took = bench.measure(
         ways,
         kernels=options.kernels,
         threads=options.threads,
-        embeddings=str(options.embeddings) if has_real else None,
+        embeddings=str(options.embeddings) if real else None,
         labels=str(options.labels),
         **shape,
     )
-    kernels = options.kernels
-    names = [name.removesuffix(f", {kernels[0]}") for name in took if name.endswith(f", {kernels[0]}")]
-    baseline = {name: f", {REAL}" if name == REAL else "" for name in names}
-    seconds = Table("Seconds", {product: {} for product in PRODUCTS})
-    for product in PRODUCTS:
-        seconds.rows[product] = {name: took[product + of].best for name, of in baseline.items()}
-    for kernel in kernels:
-        seconds.rows[kernel] = {name: took[f"{name}, {kernel}"].best for name in names}
-    yield seconds
+    names = [RANDOM, SEPARATED, *([REAL] if real else []), RANDOM + HARDEST, SEPARATED + HARDEST, LARGE]
+    baseline = {name: REAL if name == REAL else "" for name in names}
+    yield Table(
+        "Seconds",
+        {product: {name: took[on(product, of)].best for name, of in baseline.items()} for product in PRODUCTS}
+        | {kernel: {name: took[on(name, kernel)].best for name in names} for kernel in options.kernels},
+    )
     for product in PRODUCTS:
         ratios = Table(f"Times as long as `{product}`")
-        for kernel in kernels:
+        for kernel in options.kernels:
             ratios.rows[kernel] = {
-                name: took[f"{name}, {kernel}"].over(took[product + of]) for name, of in baseline.items()
+                name: took[on(name, kernel)].over(took[on(product, of)]) for name, of in baseline.items()
             }
         yield ratios
     needed = Table("Pairs, and the float64 distances that it took to decide each")
     for name in names:
-        facts = [took[f"{name}, {kernel}"].facts for kernel in kernels]
-        needed.rows[name] = {
-            key: facts[0][key] for key in ("pairs", "triplets", "settled by the lowest draws, %")
-        }
-        needed.rows[name] |= {
-            f"distances a pair, {kernel}": found["distances a pair"]
-            for kernel, found in zip(kernels, facts, strict=True)
-        }
+        facts = {kernel: dict(took[on(name, kernel)].facts) for kernel in options.kernels}
+        distances = {f"distances, {kernel}": found.pop("distances") for kernel, found in facts.items()}
+        needed.rows[name] = facts[options.kernels[0]] | distances
     yield needed
-    usual = took[f"{RANDOM}, {kernels[0]}"]
+    best = options.kernels[0]
+    usual = took[on(RANDOM, best)]
     rest = Table(
         "Random rows",
-        {f"`mine`, {kernels[0]}": {"seconds": usual.best, "MB beyond its input": memory["mine"].added}},
+        {f"`mine`, {best}": {"seconds": usual.best, "MB beyond its input": memory["mine"].added}},
     )
     if options.loop:
         slow = bench.measure(loop, rounds=1, warm_up=False, **shape)["the original's loop"]

@@ -255,7 +255,11 @@ class Bench:
         for name, (here, there) in self._measured.items():
             if here is there or not there.seconds:
                 continue
-            cells: dict[str, Cell] = {"here": here.best, "there": there.best, "here / there": here.over(there)}
+            cells: dict[str, Cell] = {
+                "here": here.best,
+                "there": there.best,
+                "here / there": here.over(there),
+            }
             cells |= {"medians, here / there": here.median / there.median, "calls": len(here.seconds)}
             if here.added:
                 cells |= {"MB here": here.added, "MB there": there.added}
@@ -289,7 +293,8 @@ class Bench:
             shown.add_column("")
             lines = table.lines()
             for number, column in enumerate(table.columns, 1):  # headings wrap, numbers do not
-                shown.add_column(column, justify="right", min_width=max(len(line[number]) for line in lines))
+                width = max(len(line[number]) for line in lines)
+                shown.add_column(column, justify="right", min_width=width, overflow="fold")
             for line in lines:
                 shown.add_row(*line)
             console.print(shown)
