@@ -36,12 +36,12 @@ IN_TURN, MINING, TRAINING = "one stage after another", "`mine_rec`", "training f
 bench = Bench(__file__, __doc__, rounds=1, packages=["torch"])
 bench.option("--rec", FACES, "file of images of 112 x 112")
 bench.option("--device", "cuda" if torch.cuda.is_available() else "cpu", "of PyTorch")
-bench.option("--at-once", 256, "images of a forward pass", quick=50)
-bench.option("--batch-size", 480, "images of a training step", quick=60)
+bench.option("--at-once", 256, "images of a forward pass", quick=20)
+bench.option("--batch-size", 480, "images of a training step", quick=12)
 bench.option("--epochs", 3, "passes over the file", quick=1)
 bench.option("--bags", 4, "of the file", quick=1)
-bench.option("--bag-size", BAG, "images", quick=200)
-bench.option("--steps", 1_000_000, "of the training, at most", quick=2)
+bench.option("--bag-size", BAG, "images", quick=60)
+bench.option("--steps", 1_000_000, "of the training, at most", quick=1)
 
 
 def residual_network() -> nn.Module:

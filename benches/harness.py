@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -148,8 +149,9 @@ class Bench:
                 )
         if options.save and (options.quick or self._other):
             self.parser.error("--save keeps whole runs of this checkout: not with --quick or --against")
-        load = os.getloadavg()[0]
+        began = _clocks()
         found = list(tables(options))
+        wall, machines, own = (after - before for after, before in zip(_clocks(), began, strict=True))
         times = Table("Seconds of all calls", dict(self._times()))
         beside = Table(f"Seconds of the fastest calls, here and in {self._other}", dict(self._beside()))
         machine = self._machine()
@@ -157,7 +159,7 @@ class Bench:
             "bench": self.name,
             "title": self.title,
             "machine": machine,
-            "load": load,  # of the minute before: other work on the machine
+            "others": max(0.0, machines - own) / wall,  # cores that other work kept busy
             "options": {
                 name: value.name if isinstance(value, Path) else value
                 for name, value in vars(options).items()
@@ -299,6 +301,13 @@ class Bench:
                 shown.add_row(*line)
             console.print(shown)
         console.print(machine_line(result), style="dim")
+
+
+def _clocks() -> tuple[float, float, float]:
+    """Seconds: wall, all processors' when not idle, and this process' with those of its children."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
+    idle = ticks[3] + ticks[4]  # and waiting for a disk
+    return time.monotonic(), (sum(ticks) - idle) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 def _brief(value: Any) -> Any:

@@ -79,7 +79,7 @@ def machine_line(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['instruction_sets'])}), "
-        f"kernel {machine['kernel']}; {versions}."
+        f"kernel {machine['kernel']}; {versions}. Other work kept {result['others']:.2f} cores busy."
     )
 
 
