@@ -290,7 +290,7 @@ class Bench:
 
         console = Console()
         console.print(self.title, style="bold")
-        for table in tables:
+        for table in filter(lambda table: table.rows, tables):
             shown = RichTable(title=table.title, title_justify="left")
             shown.add_column("")
             lines = table.lines()
