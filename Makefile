@@ -6,7 +6,8 @@ PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-slow lint format bench bench-feed bench-training bench-long bench-kernels peers clean
+.PHONY: help build demo test test-slow lint format bench bench-feed bench-training bench-long bench-kernels bench-tables \
+        peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -48,30 +49,28 @@ format: build ## format everything in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: build ## the short set of benches, with peers in the same run
-	$(BIN)/python benches/bench_mine.py
-	$(BIN)/python benches/bench_index.py
-	$(BIN)/python benches/bench_feed.py
-	$(BIN)/python benches/bench_pipeline.py
-	$(BIN)/python benches/bench_cold.py
-	$(BIN)/python benches/bench_networks.py
+bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
+	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
 
 bench-feed: build ## loading beside DALI, which this installs into .venv (a gigabyte)
 	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda130==2.4.0
-	$(BIN)/python benches/bench_feed.py
+	$(BIN)/python benches/bench_feed.py $(BENCH)
 
 bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
-	$(BIN)/python benches/bench_training.py
+	$(BIN)/python benches/bench_training.py $(BENCH)
 
-bench-long: build ## how mining scales (a minute, 2 GB)
-	$(BIN)/python benches/bench_scaling.py
+bench-long: build ## how mining scales (two minutes, 2 GB)
+	$(BIN)/python benches/bench_scaling.py $(BENCH)
 
-bench-kernels: ## the inner kernels, one by one
-	cargo bench --locked --features kernels --bench kernels
+bench-kernels: build ## the inner kernels, one by one
+	$(BIN)/python benches/bench_kernels.py $(BENCH)
+
+bench-tables: ## write the tables of benches/README.md from what --save kept
+	$(PYTHON) benches/tables.py
 
 peers: build $(PEERS)/.built ## .venv-peers with PyTorch, pytorch-metric-learning and faiss: runs their tests and bench
 	$(PEERS)/bin/python -m pytest --quiet tests/torch
-	$(PEERS)/bin/python benches/bench_peers.py
+	$(PEERS)/bin/python benches/bench_peers.py $(BENCH)
 
 # With the extension that `build` left in python/: it is abi3, so it fits this Python and NumPy 2, too.
 $(PEERS)/.built: requirements-peers.txt

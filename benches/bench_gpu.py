@@ -1,7 +1,7 @@
 """How busy a GPU is kept: mining and training with a PyTorch network.
 
-Needs PyTorch; with `--device cpu` it shows that the script works, no more (`--bag-size 200 --bags 1`). The
-real faces beside the checkout are copied into a `.rec` of bags of 7,200 images, 5 an identity. The network is
+Needs PyTorch; with `--device cpu --quick` it shows that the script works, no more. Real
+faces are copied into a `.rec` of bags of 7,200 images, 5 an identity. The network is
 a residual one of 18 layers with 128 outputs, in half precision on a GPU. "Busy" is the time between CUDA
 events around its work, with the gaps between kernels and without the copies to the device; the share is of
 the wall time of the run.
@@ -11,10 +11,10 @@ Beside it, in the same run: the same network fed one stage after another, decode
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 import fasttriplet as ft
-from faces import BAG, FACES, PER_IDENTITY, write_dataset
-from machine import report
+from data import BAG, FACES, PER_IDENTITY, decode, write_dataset
+from harness import Bench
+from process import Way
+from tables import Table
+
+IN_TURN, MINING, TRAINING = "one stage after another", "`mine_rec`", "training from a `Feed`"
+
+bench = Bench(__file__, __doc__, rounds=1, packages=["torch"])
+bench.option("--rec", FACES, "file of images of 112 x 112")
+bench.option("--device", "cuda" if torch.cuda.is_available() else "cpu", "of PyTorch")
+bench.option("--at-once", 256, "images of a forward pass", quick=20)
+bench.option("--batch-size", 480, "images of a training step", quick=12)
+bench.option("--epochs", 3, "passes over the file", quick=1)
+bench.option("--bags", 4, "of the file", quick=1)
+bench.option("--bag-size", BAG, "images", quick=60)
+bench.option("--steps", 1_000_000, "of the training, at most", quick=1)
 
 
 def residual_network() -> nn.Module:
@@ -131,15 +145,19 @@ def normal(pixels: Any) -> Any:
     return (pixels.float() - 127.5) * 0.0078125
 
 
-def one_after_another(rec: Path, network: Network, bag_size: int, epochs: int) -> None:
-    file, index = ft.RecordFile(rec), ft.index_rec(rec)
+def one_after_another(rec: Path, network: Network, bag_size: int, epochs: int) -> int:
+    """Images that went through decode, embed and mine."""
+    index, images = ft.index_rec(rec), 0
     for epoch in range(epochs):
         for bag in ft.bags(ft.triplet_seq(index, PER_IDENTITY, 0, epoch), bag_size):
-            embeddings = network.embed(bag.rows, ft.decode_rows([file], bag.rows).pixels)
+            embeddings = network.embed(bag.rows, decode(rec, bag.rows))
             ft.mine(embeddings, bag.rows["label"], ids=bag.rows["key"], band="any")
+            images += bag.rows.height
+    return images
 
 
-def train(rec: Path, network: Network, steps: int | None, **options: Any) -> int:
+def train(rec: Path, network: Network, steps: int, **options: Any) -> int:
+    """Steps of a training from a feed."""
     with ft.Feed(rec, model=network, band="any", **options) as feed:
         for batch in feed:
             network.train(batch)
@@ -149,54 +167,48 @@ def train(rec: Path, network: Network, steps: int | None, **options: Any) -> int
         return feed.summary.batches
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--rec", type=Path, default=FACES)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--at-once", type=int, default=256, help="images of a forward pass")
-    parser.add_argument("--batch-size", type=int, default=480, help="images of a training step")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--bags", type=int, default=4)
-    parser.add_argument("--bag-size", type=int, default=BAG)
-    parser.add_argument("--steps", type=int, help="of training, at most")
-    arguments = parser.parse_args()
-    if not arguments.rec.is_file():
-        parser.error(f"no file {arguments.rec}; give one with --rec")
-    epochs, bag_size = arguments.epochs, arguments.bag_size
-    count = arguments.bags * bag_size
-    results: dict[str, Any] = {}
+def ways(
+    *, rec: str, device: str, at_once: int, batch_size: int, bag_size: int, epochs: int, steps: int
+) -> dict[str, Way]:
+    path = Path(rec)
+    options: dict[str, Any] = {"epochs": epochs, "bag_size": bag_size}
+    network = Network(device, at_once)
+    first = ft.index_rec(path).head(at_once)
+    network.embed(first, decode(path, first))  # kernels are chosen at the first use
+
+    def reset() -> None:
+        network.busy = 0.0
+
+    def facts(count: int) -> dict[str, float]:
+        return {"busy": network.busy, "count": count}
+
+    def mining() -> int:
+        return ft.mine_rec(path, model=network, band="any", **options).summary.images
+
+    calls: dict[str, Callable[[], int]] = {
+        IN_TURN: lambda: one_after_another(path, network, bag_size, epochs),
+        MINING: mining,
+        TRAINING: lambda: train(path, network, steps, batch_size=batch_size, **options),
+    }
+    return {name: Way(call, before=reset, facts=facts) for name, call in calls.items()}
+
+
+def tables(options: Namespace) -> Iterator[Table]:
+    case = {
+        name: getattr(options, name)
+        for name in ("device", "at_once", "batch_size", "bag_size", "epochs", "steps")
+    }
     with tempfile.TemporaryDirectory() as folder:
-        rec = write_dataset(arguments.rec, Path(folder) / "train.rec", count)
-        ft.index_rec(rec)
-        network = Network(arguments.device, arguments.at_once)
-        file = ft.RecordFile(rec)
-        keys = file.keys[: arguments.at_once]
-        network.embed(pl.DataFrame({"key": keys}), file.decode(keys))  # kernels are chosen at the first use
-        options = {"epochs": epochs, "bag_size": bag_size}
-        ways: dict[str, Callable[[], Any]] = {
-            "one stage after another": lambda: one_after_another(rec, network, bag_size, epochs),
-            "mine_rec": lambda: ft.mine_rec(rec, model=network, band="any", **options),
-            "training from a Feed": lambda: train(
-                rec, network, arguments.steps, batch_size=arguments.batch_size, **options
-            ),
-        }
-        for name, way in ways.items():
-            network.busy = 0.0
-            started = time.perf_counter()
-            done = way()
-            wall = time.perf_counter() - started
-            results[f"{name}, share of the time the device was busy"] = network.busy / wall
-            if name.startswith("training"):
-                results[f"{name}, steps/s"] = done / wall
-            else:
-                results[f"{name}, images/s"] = round(epochs * count / wall)
-    where = torch.cuda.get_device_name() if network.device.type == "cuda" else "cpu"
-    title = f"{arguments.bags} bags of {bag_size:,} images on {where}, PyTorch {torch.__version__}"
-    report(title, results, as_json=arguments.json)
+        rec = write_dataset(options.rec, Path(folder) / "train.rec", options.bags * options.bag_size)
+        took = bench.measure(ways, rec=str(rec), warm_up=False, **case)
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "the CPU"
+    found = Table(f"{options.bags} bags of {options.bag_size:,} images, on {where}")
+    for name, one in took.items():
+        seconds = one.seconds[-1]  # of the call that the facts are about
+        unit = "steps/s" if name == TRAINING else "images/s"
+        found.rows[name] = {"busy, %": 100 * one.facts["busy"] / seconds, unit: one.facts["count"] / seconds}
+    yield found
 
 
 if __name__ == "__main__":
-    main()
+    bench.main(tables)

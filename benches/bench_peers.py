@@ -1,14 +1,13 @@
 """Mining beside pytorch-metric-learning (PML) and faiss on the CPU: seconds, memory, and whether they agree.
 
-Three questions, each put to all in turn, on the same rows with the same threads; a time is the median of
-the runs. Peak memory is what one call adds in a process of its own. A peer that is not installed is left
-out.
+Three questions on the same rows with the same threads. Memory is what one call adds at its peak in a process
+of its own. A peer that is not installed is left out.
 
 1. All semi-hard triplets of a batch, margin 0.2 on L2 of unit rows, which is PML's default distance.
 2. The batch-hard triplet of each row, by the same distance.
 3. The 10 nearest rows of another label, for each of 7,200. That is `mine(pairs="easiest", band="any",
    pick="hardest", negatives_per_pair=10)`, which looks for the nearest positive besides. faiss knows no
-   labels: it is asked for as many rows more as an identity has, and NumPy drops those of the label. Its
+   labels: it is asked for as many more rows as an identity has, and NumPy drops those of the label. Its
    time is that of filling the index, searching and dropping.
 
 Rows lie around the centre of their identity: on unit rows about 1.1 from each other, and 1.4 from others.
@@ -18,91 +17,69 @@ other: float32 cannot tell those. Anything else ends the bench with an error.
 
 from __future__ import annotations
 
-import argparse
-import os
-
-parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-parser.add_argument("--rows", type=int, nargs="*", default=[300, 600, 1200], help="of a batch (300 600 1200)")
-parser.add_argument("--dim", type=int, default=128, help="of a batch (128)")
-parser.add_argument("--search-rows", type=int, nargs="*", default=[7200], help="(7200)")
-parser.add_argument("--search-dim", type=int, default=512, help="(512)")
-parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-parser.add_argument("--runs", type=int, default=5)
-parser.add_argument("--child", nargs=4, metavar=("QUESTION", "WAY", "ROWS", "DIM"), help=argparse.SUPPRESS)
-
-if __name__ == "__main__":
-    arguments = parser.parse_args()
-    # BLAS and OpenMP read their thread count when they are loaded.
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(arguments.threads)
-    # Threads of OpenMP that spin while they wait would take the cores from whoever is next in turn, and on a
-    # busy machine from each other: a call of PML that takes 3 ms then takes 100 to 300.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-import statistics
-import subprocess
-import sys
-import time
 import warnings
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from machine import peak_memory, report
+from data import BAG, identities, separated_rows
+from harness import CORES, Bench
+from process import Way
+from tables import Cell, Table
 
 MARGIN = 0.2
 NEAREST = 10
 EDGE = 1e-5
-SEMI_HARD, BATCH_HARD, SEARCH = "semi-hard", "batch hard", f"{NEAREST} nearest negatives"
+SEMI_HARD, BATCH_HARD = "All semi-hard triplets", "The batch-hard triplet of each row"
+SEARCH = f"The {NEAREST} nearest rows of another label"
 EACH = {SEMI_HARD: 4, BATCH_HARD: 4, SEARCH: 5}  # rows of an identity
+
+bench = Bench(__file__, __doc__, rounds=5, packages=["torch", "pytorch-metric-learning", "faiss-cpu"])
+bench.option("--rows", [300, 600, 1200], "of a batch", quick=[60])
+bench.option("--dim", 128, "columns of a batch", quick=16)
+bench.option("--search-rows", [BAG], "of a search", quick=[300])
+bench.option("--search-dim", 512, "columns of a search", quick=16)
+bench.option("--threads", CORES, "of each")
 
 Rows = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Call = Callable[[], Any]
-Way = Callable[[Rows, Ints], Call]  # imports and prepares, so that a call only mines
+Prepare = Callable[[Rows, Ints, int], Call]  # imports, so that a call only mines; the number is of threads
 
 
-def identities(count: int, dim: int, each: int) -> tuple[Rows, Ints]:
-    rng = np.random.default_rng(0)
-    labels = np.arange(count) // each
-    rows = rng.normal(size=(count, dim))[labels] + 1.2 * rng.normal(size=(count, dim))
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32), labels
+def with_mine(**options: Any) -> Prepare:
+    return lambda rows, labels, threads: lambda: ft.mine(rows, labels, threads=threads, **options)
 
 
-def with_mine(**options: Any) -> Way:
-    return lambda rows, labels: lambda: ft.mine(rows, labels, threads=arguments.threads, **options)
+def with_tensors(miner: Callable[[int], Any]) -> Prepare:
+    """For a miner that is called with tensors."""
 
-
-def with_tensors(miner: Callable[[], Any]) -> Way:
-    """Way of a miner that is called with tensors."""
-
-    def prepare(rows: Rows, labels: Ints) -> Call:
+    def prepare(rows: Rows, labels: Ints, threads: int) -> Call:
         import torch  # noqa: PLC0415
 
-        torch.set_num_threads(arguments.threads)
-        call, batch = miner(), (torch.from_numpy(rows), torch.from_numpy(labels))
+        torch.set_num_threads(threads)
+        call, batch = miner(threads), (torch.from_numpy(rows), torch.from_numpy(labels))
         return lambda: call(*batch)
 
     return prepare
 
 
-def triplet_miner(**options: Any) -> Callable[[], Any]:
-    def make() -> Any:
+def triplet_miner(**options: Any) -> Callable[[int], Any]:
+    def make(threads: int) -> Any:
         from fasttriplet.torch import TripletMiner  # noqa: PLC0415
 
-        return TripletMiner(threads=arguments.threads, **options)
+        return TripletMiner(threads=threads, **options)
 
     return make
 
 
-def pml(name: str, *options: Any) -> Callable[[], Any]:
-    def make() -> Any:
+def pml(name: str, *options: Any) -> Callable[[int], Any]:
+    def make(_: int) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of what it imports
             from pytorch_metric_learning import miners  # noqa: PLC0415
@@ -112,11 +89,11 @@ def pml(name: str, *options: Any) -> Callable[[], Any]:
     return make
 
 
-def with_faiss(kind: str) -> Way:
-    def prepare(rows: Rows, labels: Ints) -> Call:
+def with_faiss(kind: str) -> Prepare:
+    def prepare(rows: Rows, labels: Ints, threads: int) -> Call:
         import faiss  # noqa: PLC0415
 
-        faiss.omp_set_num_threads(arguments.threads)
+        faiss.omp_set_num_threads(threads)
 
         def search() -> Ints:
             index = getattr(faiss, kind)(rows.shape[1])
@@ -133,7 +110,7 @@ def with_faiss(kind: str) -> Way:
 
 ALL: dict[str, Any] = {"metric": "euclidean", "margin": MARGIN, "band": "semihard", "pick": "all"}
 HARD: dict[str, Any] = {"metric": "euclidean", "band": "any", "pick": "hardest", "pairs": "hardest"}
-WAYS: dict[str, dict[str, Way]] = {
+CONTENDERS: dict[str, dict[str, Prepare]] = {
     SEMI_HARD: {
         "mine": with_mine(**ALL, pairs="ordered"),
         "TripletMiner": with_tensors(triplet_miner(**ALL)),
@@ -157,11 +134,7 @@ NEEDS = {
     "TripletMiner": ("torch",),
     "PML": ("torch", "pytorch_metric_learning"),
     "faiss": ("faiss",),
-}  # by the first word of a way
-
-
-def installed(way: str) -> bool:
-    return all(find_spec(package) for package in NEEDS[way.split(maxsplit=1)[0]])
+}  # by the first word of a contender
 
 
 def distances(rows: Rows, a: Ints, b: Ints) -> NDArray[np.float64]:
@@ -200,71 +173,54 @@ def compare(question: str, rows: Rows, ours: Ints, theirs: Ints) -> tuple[int, f
     return int((ours != theirs).any(axis=1).sum()), float(np.abs(d - e).max())
 
 
-def peak(question: str, way: str, count: int, dim: int) -> int:
-    """Bytes that a call takes at most beyond its input, in a process that has made a small call before."""
-    prepare, each = WAYS[question][way], EACH[question]
-    prepare(*identities(20 * each, dim, each))()
-    call = prepare(*identities(count, dim, each))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held now
-    before = peak_memory()
-    call()
-    return peak_memory() - before
+def ways(question: str, rows: int, dim: int, threads: int) -> dict[str, Way]:
+    each = EACH[question]
+    drawn, labels = separated_rows(rows, dim, each, noise=1.2), identities(rows, each)
+    ours = columns(question, CONTENDERS[question]["mine"](drawn, labels, threads)())
 
+    def facts(name: str) -> Callable[[Any], dict[str, int]]:
+        def found(answer: Any) -> dict[str, int]:
+            differing, error = compare(question, drawn, ours, columns(question, answer))
+            if error > EDGE:
+                raise SystemExit(
+                    f"{question}, {rows} x {dim}: {name} and mine differ by distances of {error}"
+                )
+            return {"answers": len(ours), "differ": differing}
 
-def in_child(*child: object) -> int:
-    command = [sys.executable, __file__, "--threads", str(arguments.threads), "--child", *map(str, child)]
-    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        return found
 
-
-def measure(question: str, count: int, dim: int) -> dict[str, Any]:
-    rows, labels = identities(count, dim, EACH[question])
-    calls = {way: prepare(rows, labels) for way, prepare in WAYS[question].items() if installed(way)}
-    answers = {way: columns(question, call()) for way, call in calls.items()}
-    times: dict[str, list[float]] = {way: [] for way in calls}
-    for _ in range(arguments.runs):
-        for way, call in calls.items():
-            started = time.perf_counter()
-            call()
-            times[way].append(time.perf_counter() - started)
-    seconds = {way: statistics.median(runs) for way, runs in times.items()}
-    results: dict[str, Any] = {"answers": len(answers["mine"])}
-    for way in calls:
-        results[f"{way}, s"] = seconds[way]
-        if way == "mine":
-            continue
-        results[f"{way} / mine"] = seconds[way] / seconds["mine"]
-        differing, error = compare(question, rows, answers["mine"], answers[way])
-        if error > EDGE:
-            raise SystemExit(f"{question}, {count} x {dim}: {way} differs from mine, by distances of {error}")
-        results[f"{way}, answers that differ"] = differing
-    return results
-
-
-def main() -> None:
-    if arguments.child:
-        question, way, count, dim = arguments.child
-        print(peak(question, way, int(count), int(dim)))
-        return
-    cases = [
-        (question, count, arguments.dim) for question in (SEMI_HARD, BATCH_HARD) for count in arguments.rows
-    ]
-    cases += [(SEARCH, count, arguments.search_dim) for count in arguments.search_rows]
-    ways = sorted({way for question, _, _ in cases for way in WAYS[question]})
-    results: dict[str, Any] = {
-        "threads": arguments.threads,
-        "left out, not installed": ", ".join(way for way in ways if not installed(way)) or "nothing",
+    return {
+        name: Way(prepare(drawn, labels, threads), facts=facts(name))
+        for name, prepare in CONTENDERS[question].items()
+        if all(find_spec(package) for package in NEEDS[name.partition(" ")[0]])
     }
-    # First, while this process is small: the kernel counts a parent's memory as its child's peak.
-    memory = {
-        case: {way: in_child(case[0], way, *case[1:]) for way in WAYS[case[0]] if installed(way)}
-        for case in cases
-    }
-    for case in cases:
-        title = f"{case[0]}, {case[1]} x {case[2]}"
-        results |= {f"{title}: {name}": value for name, value in measure(*case).items()}
-        results |= {f"{title}: {way}, MB": added / 1e6 for way, added in memory[case].items()}
-    report("mining beside its peers", results, as_json=arguments.json)
+
+
+def tables(options: Namespace) -> Iterator[Table]:
+    batches = [(count, options.dim) for count in options.rows]
+    searches = [(count, options.search_dim) for count in options.search_rows]
+    for question, shapes in {SEMI_HARD: batches, BATCH_HARD: batches, SEARCH: searches}.items():
+        found = Table(question)
+        for count, dim in shapes:
+            case: dict[str, Any] = {
+                "question": question,
+                "rows": count,
+                "dim": dim,
+                "threads": options.threads,
+            }
+            title = f"{count:,} x {dim}"
+            small = {"rows": 20 * EACH[question]}
+            memory = bench.measure(
+                ways, f"{question}, {title}, memory", rounds=1, warm_up=False, fresh=True, small=small, **case
+            )
+            took = bench.measure(ways, f"{question}, {title}", **case)
+            cells: dict[str, Cell] = {"answers": took["mine"].facts["answers"]}
+            cells |= {f"`{name}`, s": one.best for name, one in took.items()}
+            cells |= {f"`{name}`, MB": memory[name].added for name in took}
+            cells["answers that differ"] = max(one.facts["differ"] for one in took.values())
+            found.rows[title] = cells
+        yield found
 
 
 if __name__ == "__main__":
-    main()
+    bench.main(tables)

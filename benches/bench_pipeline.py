@@ -1,20 +1,21 @@
 """How long a bag takes when embedding it takes T seconds: with the stages overlapped, and one after another.
 
-The real faces beside the checkout are copied into a `.rec` of 4 bags of 7,200 images, 5 an identity, and
-each image's embedding is a random row of 512 numbers, so that mining has its usual work. The network is a
-pause: `embed` sleeps its share of T, as a thread does that waits for a GPU. T is 1.1 and 2 times what
-decoding and mining a bag takes alone, measured first.
+Real faces are copied into a `.rec` of 4 bags of 7,200 images, 5 of each identity, and each image's embedding
+is a random row of 512 numbers, so that mining has its usual work. The network is a pause: `embed` sleeps its
+share of T, as a thread does that waits for a GPU. T is 1.1 and 2 times what decoding and mining a bag takes
+alone, measured first.
 
 The peers in the same run: the same stages called one after another; and the original's loop (InsightFace's
 `triplet_image_iter.py`), which decodes one image at a time in Python, embeds, and mines in Python loops. That
-one does 1,440 images, and its time is scaled to a bag.
+one decodes 1,440 images, and its time is scaled up to a bag.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,22 @@ import polars as pl
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from bench_feed import with_the_original
-from bench_mine import original_loop, unit_rows
-from faces import BAG, FACES, PER_IDENTITY, write_dataset
-from machine import report
+import original
+from data import BAG, FACES, PER_IDENTITY, decode, random_rows, write_dataset
+from harness import Bench
+from process import Way
+from tables import Table
 
-BAGS = 4
 HEADROOMS = (1.1, 2.0)  # T, in what decoding and mining a bag takes alone
-OF_ORIGINAL = 1440  # images
+OVERLAPPED, IN_TURN, LOOP = "`mine_rec`", "the same stages one after another", "the original's loop"
+
+bench = Bench(__file__, __doc__, rounds=3, packages=["mxnet"], against=True)
+bench.option("--rec", FACES, "file of images")
+bench.option("--bag-size", BAG, "images", quick=400)
+bench.option("--bags", 4, "of the file", quick=2)
+bench.option("--epochs", 2, "passes over the bags in each call", quick=1)
+bench.option("--loop", True, "the original's loop, too (30 s)", quick=False)
+bench.option("--loaded", 1440, "images that the original's loop loads")
 
 
 class Pause:
@@ -39,8 +48,8 @@ class Pause:
     description = "a pause"
     needs_images = True
 
-    def __init__(self, rows: NDArray[np.float32], seconds: float) -> None:
-        self.rows, self.seconds = rows, seconds
+    def __init__(self, rows: NDArray[np.float32], seconds: float, bag_size: int) -> None:
+        self.rows, self.seconds, self.bag_size = rows, seconds, bag_size
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Nothing to prepare."""
@@ -48,69 +57,67 @@ class Pause:
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Pause, and give the rows of these keys."""
         assert images is not None
-        time.sleep(self.seconds * rows.height / BAG)
+        time.sleep(self.seconds * rows.height / self.bag_size)
         chosen: NDArray[np.float32] = self.rows[rows["key"].to_numpy()]
         return chosen
 
 
-def one_after_another(rec: Path, model: Pause, bags: int) -> float:
-    """Seconds a bag."""
-    file, index = ft.RecordFile(rec), ft.index_rec(rec)
-    started = time.perf_counter()
-    for bag in list(ft.bags(ft.triplet_seq(index, PER_IDENTITY), BAG))[:bags]:
-        images = ft.decode_rows([file], bag.rows).pixels
-        embeddings = model.embed(bag.rows, images)
-        ft.mine(embeddings, bag.rows["label"], ids=bag.rows["key"])
-    return (time.perf_counter() - started) / bags
+def ways(rec: str, bags: int, bag_size: int, epochs: int, seconds: float) -> dict[str, Way]:
+    path = Path(rec)
+    model = Pause(random_rows(bags * bag_size, 512), seconds, bag_size)
+    index = ft.index_rec(path)
+
+    def in_turn() -> None:
+        for epoch in range(epochs):
+            for bag in ft.bags(ft.triplet_seq(index, PER_IDENTITY, 0, epoch), bag_size):
+                embeddings = model.embed(bag.rows, decode(path, bag.rows))
+                ft.mine(embeddings, bag.rows["label"], ids=bag.rows["key"])
+
+    def overlapped() -> ft.Summary:
+        return ft.mine_rec(path, model=model, epochs=epochs, bag_size=bag_size).summary
+
+    def facts(summary: ft.Summary) -> dict[str, Any]:
+        return {"waited, %": 100 * summary.waited["embed"] / summary.seconds["total"]}
+
+    return {IN_TURN: Way(in_turn), OVERLAPPED: Way(overlapped, facts=facts)}
 
 
-def original(rec: Path, model: Pause, shape: tuple[int, ...]) -> float:
-    """Seconds a bag without embedding; loading is scaled up from a fifth of one."""
-    keys = ft.triplet_seq(ft.index_rec(rec), PER_IDENTITY)["key"].to_numpy()[:OF_ORIGINAL]
-    decode = with_the_original(rec, keys.tolist(), shape)
-    started = time.perf_counter()
-    decode()
-    loading = (time.perf_counter() - started) * BAG / OF_ORIGINAL
-    started = time.perf_counter()
-    original_loop(model.rows[:BAG], PER_IDENTITY, 0.3)
-    return loading + time.perf_counter() - started
+def loop(rec: str, bag_size: int, loaded: int) -> dict[str, Way]:
+    path = Path(rec)
+    keys = ft.triplet_seq(ft.index_rec(path), PER_IDENTITY)["key"].to_numpy()[:loaded]
+    rows = random_rows(bag_size, 512)
+    load = original.loading(path, keys.tolist(), decode(path, ft.index_rec(path).head(1)).shape[1:])
+    return {
+        "loading": Way(load, peer=True),
+        "mining": Way(lambda: original.mining(rows, PER_IDENTITY, 0.3), peer=True),
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--rec", type=Path, default=FACES)
-    parser.add_argument("--epochs", type=int, default=3, help=f"passes over the {BAGS} bags")
-    parser.add_argument("--no-loop", action="store_true", help="leave out the original's loop (30 s)")
-    arguments = parser.parse_args()
-    if not arguments.rec.is_file():
-        parser.error(f"no file {arguments.rec}; give one with --rec")
+def tables(options: Namespace) -> Iterator[Table]:
+    bags, bag_size, in_all = options.bags, options.bag_size, options.bags * options.epochs
     with tempfile.TemporaryDirectory() as folder:
-        rec = write_dataset(arguments.rec, Path(folder) / "train.rec", BAGS * BAG)
-        model = Pause(unit_rows(BAGS * BAG, 512), 0.0)
-        stages = min(one_after_another(rec, model, BAGS) for _ in range(3))
-        results: dict[str, Any] = {"decode and mine a bag, s": stages}
-        shape = ft.RecordFile(rec).decode([0]).shape[1:]
-        loop = None if arguments.no_loop else original(rec, model, shape)
+        rec = str(write_dataset(options.rec, Path(folder) / "train.rec", bags * bag_size))
+        case: dict[str, Any] = {"rec": rec, "bags": bags, "bag_size": bag_size, "epochs": options.epochs}
+        stages = bench.measure(ways, "T = 0", seconds=0.0, **case)[IN_TURN].best / in_all
+        found = Table("A bag, in T", {name: {} for name in (OVERLAPPED, IN_TURN)})
+        waited = "share of `mine_rec` that waits for the embedder, %"
+        times = {}
         for headroom in HEADROOMS:
-            model.seconds = headroom * stages
-            summary = ft.mine_rec(rec, model=model, epochs=arguments.epochs).summary
-            a_bag = (summary.seconds["total"] - summary.waited["index"]) / summary.bags
-            at = f"T = {headroom:g} x that"
-            results |= {
-                f"{at}: mine_rec, s a bag": a_bag,
-                f"{at}: mine_rec / T": a_bag / model.seconds,
-                f"{at}: one stage after another / T": one_after_another(rec, model, BAGS) / model.seconds,
-                f"{at}: share of the run in which embed was waited for": summary.waited["embed"]
-                / summary.seconds["total"],
-            }
-            if loop is not None:
-                results[f"{at}: the original's loop / T"] = 1 + loop / model.seconds
-    title = f"{summary.bags} bags of {BAG:,} images, embedded in T seconds each"
-    report(title, results, as_json=arguments.json)
+            column = f"T = {headroom:g} x that"
+            times[column] = headroom * stages
+            took = bench.measure(ways, column, seconds=times[column], **case)
+            for name in (OVERLAPPED, IN_TURN):
+                found.rows[name][column] = took[name].best / in_all / times[column]
+            found.rows.setdefault(waited, {})[column] = took[OVERLAPPED].facts["waited, %"]
+        if options.loop:
+            parts = bench.measure(
+                loop, LOOP, rounds=1, warm_up=False, rec=rec, bag_size=bag_size, loaded=options.loaded
+            )
+            a_bag = parts["loading"].best * bag_size / options.loaded + parts["mining"].best
+            found.rows[LOOP] = {column: 1 + a_bag / seconds for column, seconds in times.items()}
+    yield Table("Seconds", {f"decoding and mining a bag of {bag_size:,} alone": {"": stages}})
+    yield found
 
 
 if __name__ == "__main__":
-    main()
+    bench.main(tables)

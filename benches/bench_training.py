@@ -7,7 +7,7 @@ the network is verified on 106 characters that are not in the training set: all 
 images, which are not mirrored. This takes no part in the times.
 
 The peer is `triplet_image_iter.py` of a checkout of InsightFace (`--insightface`, or INSIGHTFACE), repaired
-only so far that it runs (`REPAIRS`). Without one only this package's side runs.
+only so far that it runs (`original.REPAIRS`). Without one only this package's side runs.
 
 Last, the same network with better settings (`BETTER`), which are written down in this file: each character
 turned and mirrored counts as eight, images are varied, strokes are thick on grey, and images of 32 x 32 make
@@ -16,29 +16,29 @@ four times as many of them in the same time.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import io
 import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass
+from argparse import Namespace
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 import fasttriplet as ft
+import original
 from fasttriplet.mxnet import TripletIter, triplet_loss
 from fasttriplet.mxnet.compat import import_mxnet
 from fasttriplet.mxnet.module_embedder import ModuleEmbedder
 from fasttriplet.mxnet.networks import small_convnet
 from fasttriplet.mxnet.quiet import quiet
-from machine import report
+from harness import Bench
 from omniglot import write_plain, write_varied
+from tables import Cell, Table
 
 SETTINGS: dict[str, Any] = {"batch_size": 120, "bag_size": 1200, "images_per_identity": 10, "margin": 0.3}
 RATE = 0.05
@@ -50,65 +50,28 @@ BETTER: dict[str, Any] = {
     "pick": "hardest",
 }
 BETTER_RATE = 0.2  # and from there down to 0, in a straight line
-SIDE, BETTER_SIDE, VARIANTS = 64, 32, 8
+SIDE, BETTER_SIDE = 64, 32
 EVERY = 100  # batches
-GOAL = 0.92  # AUC
+GOALS = (0.9, 0.91, 0.92)  # AUC
+AFTER = (700, 1600)  # batches
 
-# What keeps the original from running today, and what stands there instead.
-REPAIRS = {
-    "import sklearn\n": "",  # for one function; see with_the_original
-    "import face_preprocess\n": "",  # a file that is gone, and is not used
-    "np.NaN": "np.nan",  # NumPy 2
-    "mx.gpu(i)": "mx.cpu(i)",
-    "_list = range(*v)\n            random": "_list = list(range(*v))\n            random",  # Python 3
-}
+bench = Bench(__file__, __doc__, packages=["mxnet"])
+bench.option("--insightface", None, "checkout, or INSIGHTFACE of the environment", kind=Path)
+bench.option("--seconds", 258.0, "of each training", quick=5.0)
+bench.option("--seed", 0, "of weights and order")
+bench.option("--better", True, "the last part, too")
+bench.option("--variants", 8, "of each image in the last part", quick=1)
 
 
 @dataclass(frozen=True)
 class Point:
-    """Behind some batches: what the unseen characters say."""
+    """What the unseen characters say after some batches."""
 
     batches: int
     seconds: float
     auc: float
     recall_at_1: float
     tar: float  # at a false accept rate of 1e-3
-
-
-def with_the_original(source: Path, rec: Path, module: Any) -> Generator[Any, None, None]:
-    """Batches of the original's iterator."""
-
-    def unit(rows: Any) -> Any:
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-
-    text = source.read_text(encoding="utf-8")
-    for broken, repaired in REPAIRS.items():
-        if broken not in text:
-            raise ValueError(f"{source} is another version: it has no {broken.strip()!r}")
-        text = text.replace(broken, repaired)
-    original = ModuleType("triplet_image_iter")
-    original.__file__ = str(source)
-    vars(original)["sklearn"] = SimpleNamespace(preprocessing=SimpleNamespace(normalize=unit))
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints much
-        exec(compile(text, str(source), "exec"), vars(original))
-        batches = original.FaceImageIter(
-            batch_size=SETTINGS["batch_size"],
-            data_shape=(3, SIDE, SIDE),
-            path_imgrec=str(rec),
-            shuffle=True,
-            ctx_num=1,
-            images_per_identity=SETTINGS["images_per_identity"],
-            triplet_params=[SETTINGS["bag_size"], SETTINGS["margin"], 0.0],
-            mx_model=module,
-        )
-    while True:
-        with contextlib.redirect_stdout(io.StringIO()):
-            try:
-                batch = batches.next()
-            except StopIteration:
-                batches.reset()
-                continue
-        yield batch
 
 
 def with_ours(batches: TripletIter) -> Generator[Any, None, None]:
@@ -164,7 +127,7 @@ def train(
     limit: float,
     rate: Callable[[float], float] | None = None,
 ) -> list[Point]:
-    """Train for so many seconds; `rate` gives the learning rate by the seconds."""
+    """Train for `limit` seconds; `rate` gives the learning rate by the seconds."""
     mx, verify = import_mxnet(), verifier(unseen, module)
     points = [Point(0, 0.0, *verify())]
     number, aside = 0, 0.0
@@ -192,59 +155,75 @@ def train(
     return points
 
 
-def reached(points: list[Point]) -> float | None:
-    """Seconds to the goal."""
-    return next((point.seconds for point in points if point.auc >= GOAL), None)
+def cells(point: Point) -> dict[str, Cell]:
+    return {
+        "batches": point.batches,
+        "seconds": point.seconds,
+        "AUC": point.auc,
+        "recall@1": point.recall_at_1,
+        "TAR": point.tar,
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--insightface", type=Path, help="checkout (default: INSIGHTFACE)")
-    parser.add_argument("--seconds", type=float, default=258.0, help="of each training (default: 258)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--better", action=argparse.BooleanOptionalAction, default=True, help="the last part")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    checkout = arguments.insightface or os.environ.get("INSIGHTFACE")
-    limit, seed = arguments.seconds, arguments.seed
+def beside(sides: dict[str, list[Point]]) -> Table:
+    """Both sides with the same settings, by side."""
+    found = Table("The same settings")
+    for side, points in sides.items():
+        last = points[-1]
+        found.rows.setdefault("batches a second", {})[side] = last.batches / last.seconds
+        for goal in GOALS:
+            seconds = next((point.seconds for point in points if point.auc >= goal), "not reached")
+            found.rows.setdefault(f"seconds to an AUC of {goal}", {})[side] = seconds
+        for number in AFTER:
+            point = next((point for point in points if point.batches == number), None)
+            for name, value in cells(point).items() if point else ():
+                if name not in ("batches", "seconds"):
+                    found.rows.setdefault(f"{name} after {number:,} batches", {})[side] = value
+        found.rows.setdefault(f"best AUC in {last.seconds:.0f} s", {})[side] = max(p.auc for p in points)
+    return found
 
-    trainings: dict[str, list[Point]] = {}
+
+def curve(title: str, points: list[Point]) -> Table:
+    """The beginning, each third of the time, and the end."""
+    thirds = [points[round(third * (len(points) - 1) / 3)] for third in range(4)]
+    return Table(title, {f"{point.seconds:.0f} s": cells(point) for point in thirds})
+
+
+def tables(options: Namespace) -> Iterator[Table]:
+    checkout = options.insightface or os.environ.get("INSIGHTFACE")
+    limit: float = options.seconds
+    seed = options.seed
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         rec, unseen = write_plain(folder, SIDE)
         module = new_module(SETTINGS["batch_size"], SIDE, RATE, seed)
         ours = TripletIter(rec, module, data_shape=(3, SIDE, SIDE), seed=seed, **SETTINGS)
-        trainings["ours"] = train(module, with_ours(ours), unseen, limit)
+        sides = {"ours": train(module, with_ours(ours), unseen, limit)}
         if checkout is not None:
-            source = Path(checkout) / "recognition" / "arcface_mxnet" / "triplet_image_iter.py"
             module = new_module(SETTINGS["batch_size"], SIDE, RATE, seed)
-            trainings["original"] = train(module, with_the_original(source, rec, module), unseen, limit)
-        if arguments.better:
-            rec, unseen = write_varied(folder, BETTER_SIDE, VARIANTS)
+            theirs = original.batches(
+                Path(checkout) / "recognition" / "arcface_mxnet" / "triplet_image_iter.py",
+                batch_size=SETTINGS["batch_size"],
+                data_shape=(3, SIDE, SIDE),
+                path_imgrec=str(rec),
+                images_per_identity=SETTINGS["images_per_identity"],
+                triplet_params=[SETTINGS["bag_size"], SETTINGS["margin"], 0.0],
+                mx_model=module,
+            )
+            sides["original"] = train(module, theirs, unseen, limit)
+        yield beside(sides)
+        for side, points in sides.items():
+            yield curve(f"The same settings, {side}", points)
+        if options.better:
+            rec, unseen = write_varied(folder, BETTER_SIDE, options.variants)
             module = new_module(BETTER["batch_size"], BETTER_SIDE, BETTER_RATE, seed)
             better = TripletIter(rec, module, data_shape=(3, BETTER_SIDE, BETTER_SIDE), seed=seed, **BETTER)
-            trainings["better settings"] = train(
-                module,
-                with_ours(better),
-                unseen,
-                limit,
-                lambda seconds: BETTER_RATE * max(0.0, 1 - seconds / limit),
-            )
 
-    if arguments.json:
-        curves = {name: [asdict(point) for point in points] for name, points in trainings.items()}
-        report("Training on Omniglot", {"curves": curves}, as_json=True)
-        return
-    results: dict[str, Any] = {}
-    for name, points in trainings.items():
-        for point in (points[0], points[len(points) // 2], points[-1]):
-            what = f"{name}, {point.batches:,} batches, {point.seconds:.0f} s"
-            results[what] = f"AUC {point.auc:.3f}, recall@1 {point.recall_at_1:.3f}, TAR {point.tar:.3f}"
-        seconds = reached(points)
-        results[f"{name}: seconds to AUC {GOAL}"] = "not reached" if seconds is None else seconds
-        results[f"{name}: batches a second"] = points[-1].batches / points[-1].seconds
-    report("Training on Omniglot, verified on unseen characters", results, as_json=False)
+            def rate(seconds: float) -> float:
+                return BETTER_RATE * max(0.0, 1 - seconds / limit)
+
+            yield curve("Better settings", train(module, with_ours(better), unseen, limit, rate))
 
 
 if __name__ == "__main__":
-    main()
+    bench.main(tables)

@@ -1,0 +1,57 @@
+"""What the benches measure on: embeddings that are drawn, and real faces, as often as needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+FACES = SHARED / "lfw112-a" / "train.rec"
+BAG, PER_IDENTITY = 7200, 5  # InsightFace's `triplet` configuration
+
+
+def random_rows(count: int, dim: int) -> NDArray[np.float32]:
+    """Unit rows in all directions: half of the negatives of a pair qualify."""
+    return _unit(np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32))
+
+
+def separated_rows(count: int, dim: int, each: int, noise: float = 0.7) -> NDArray[np.float32]:
+    """Unit rows around the centres of their identities; with the usual noise no negative qualifies."""
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((-(-count // each), dim), dtype=np.float32)
+    rows = rng.standard_normal((count, dim), dtype=np.float32)
+    rows *= np.float32(noise)
+    rows += centres[identities(count, each)]
+    return _unit(rows)
+
+
+def identities(count: int, each: int) -> NDArray[np.int64]:
+    """Labels of rows whose identities follow one another."""
+    return np.arange(count) // each
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def write_dataset(source: Path, path: Path, count: int, *, each: int = PER_IDENTITY) -> Path:
+    """Write `count` images of a `.rec`, over and over, as identities of `each`; keys start at 0."""
+    if not source.is_file():
+        raise SystemExit(f"no file {source}; name one with --rec")
+    file, index = ft.RecordFile(source), ft.index_rec(source, cache=False)
+    contents = [file.read(key)[1] for key in index["key"]]
+    with ft.RecordWriter(path) as writer:
+        for key in range(count):
+            writer.write(key, ft.IRHeader(0, float(key // each), key, 0), contents[key % len(contents)])
+    return path
+
+
+def decode(rec: Path, rows: pl.DataFrame) -> NDArray[np.uint8]:
+    """Pixels of some rows of a file's index."""
+    return ft.decode_rows([ft.RecordFile(rec)], rows).pixels
