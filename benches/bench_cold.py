@@ -24,7 +24,7 @@ import polars as pl
 
 import fasttriplet as ft
 from data import FACES, PER_IDENTITY, decode, write_dataset
-from fasttriplet.mxnet.compat import import_mxnet
+from fasttriplet.mxnet import import_mxnet
 from harness import Bench
 from process import Way
 from tables import Table

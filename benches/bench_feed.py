@@ -29,7 +29,6 @@ from PIL import Image
 import fasttriplet as ft
 import original
 from data import FACES, write_dataset
-from fasttriplet.mxnet.compat import import_mxnet
 from harness import Bench
 from process import Way
 from tables import Cell, Table
@@ -73,6 +72,8 @@ def with_pillow(encoded: list[bytes]) -> Call:
 
 
 def with_image_record_iter(path: Path, shape: tuple[int, ...], threads: int) -> Call:
+    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415  an older checkout lacks it
+
     mx: Any = import_mxnet()
     batches = mx.io.ImageRecordIter(
         path_imgrec=str(path),

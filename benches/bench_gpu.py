@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 import fasttriplet as ft
+import torch
 from data import BAG, FACES, PER_IDENTITY, decode, write_dataset
 from harness import Bench
 from process import Way
 from tables import Table
+from torch import nn
 
 IN_TURN, MINING, TRAINING = "one stage after another", "`mine_rec`", "training from a `Feed`"
 

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fasttriplet.mxnet import triplet_loss
-from fasttriplet.mxnet.compat import import_mxnet
-from fasttriplet.mxnet.networks import mobilefacenet, small_convnet
-from fasttriplet.mxnet.quiet import quiet
+from fasttriplet.mxnet import import_mxnet, mobilefacenet, small_convnet, triplet_loss
+from fasttriplet.mxnet._quiet import quiet
 from harness import Bench
 from process import Way
 from tables import Table

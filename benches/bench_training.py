@@ -31,11 +31,9 @@ import numpy as np
 
 import fasttriplet as ft
 import original
-from fasttriplet.mxnet import TripletIter, triplet_loss
-from fasttriplet.mxnet.compat import import_mxnet
-from fasttriplet.mxnet.module_embedder import ModuleEmbedder
-from fasttriplet.mxnet.networks import small_convnet
-from fasttriplet.mxnet.quiet import quiet
+from fasttriplet.mxnet import TripletIter, import_mxnet, small_convnet, triplet_loss
+from fasttriplet.mxnet._module_embedder import ModuleEmbedder
+from fasttriplet.mxnet._quiet import quiet
 from harness import Bench
 from omniglot import write_plain, write_varied
 from tables import Cell, Table

@@ -54,4 +54,4 @@ def write_dataset(source: Path, path: Path, count: int, *, each: int = PER_IDENT
 
 def decode(rec: Path, rows: pl.DataFrame) -> NDArray[np.uint8]:
     """Pixels of some rows of a file's index."""
-    return ft.decode_rows([ft.RecordFile(rec)], rows).pixels
+    return ft.RecordFile(rec).decode(rows["key"].to_numpy())

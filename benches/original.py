@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.mxnet.compat import import_mxnet
-
 # What keeps the file from running today, and what stands there instead.
 REPAIRS = {
     "import sklearn\n": "",  # for one function; see `batches`
@@ -46,6 +44,8 @@ def mining(embeddings: NDArray[np.float32], each: int, margin: float) -> int:
 
 def loading(path: Path, keys: Sequence[int], shape: Sequence[int]) -> Callable[[], NDArray[np.float32]]:
     """How it loads images of a shape (H, W, C): read, decode, transpose and copy one at a time."""
+    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415  an older checkout lacks it
+
     mx: Any = import_mxnet()
     records = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
 
