@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from fasttriplet import _moved
-from fasttriplet._core import __version__
 from fasttriplet.errors import NoTripletsError, RecordError, RecordWarning, SpecError
 
 if TYPE_CHECKING:
+    from fasttriplet._core import __version__
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -71,6 +71,7 @@ __all__ = [
 # Where the other names are. They are imported at their first use, so that `fasttriplet --help` and a
 # process that reads one record do not wait for NumPy and Polars (0.3 s).
 _HOMES = {
+    "_core": ("__version__",),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),

@@ -7,7 +7,6 @@ mypy and editors know each option, and packs them with :meth:`Options.of`. All c
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
@@ -41,6 +40,8 @@ class Options:
         known = cls.names()
         for name in options:
             if name not in known:
+                import difflib  # noqa: PLC0415  2 ms that `--help` does not wait for
+
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
                 raise TypeError(f"{call}() has no option {name!r}; {hint}")

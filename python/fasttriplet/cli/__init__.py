@@ -20,8 +20,6 @@ from typing import NoReturn
 
 import click
 
-from fasttriplet._core import __version__
-
 _COMMANDS = ("demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
@@ -39,8 +37,23 @@ class _Commands(click.Group):
         return command
 
 
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:  # noqa: ARG001
+    if asked:
+        from fasttriplet import __version__  # noqa: PLC0415  the extension is not for --help
+
+        click.echo(f"fasttriplet, version {__version__}")
+        ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.version_option(__version__, prog_name="fasttriplet")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Turn MXNet .rec image datasets into exact triplets for metric learning."""
 
