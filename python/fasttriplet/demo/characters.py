@@ -50,7 +50,7 @@ _IRISES = "5f4028 33729f 438b56 878d97 b27d2b 6d4fa2"
 
 
 class Character:
-    """One identity of the dataset of a seed."""
+    """One identity of the dataset of a seed: its colours, its sizes in head radii, and what it wears."""
 
     def __init__(self, seed: int, number: int) -> None:
         start = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).integers(10**6)
@@ -64,6 +64,7 @@ class Character:
         )
         sizes = self._rng.uniform(0.9, 1.1, 6) * (*kind.head, kind.eye[2], 0.11, 0.3)
         self.wide, self.high, self.square, self.eye, self.nose, self.mouth = sizes.tolist()
+        # narrower below; brows down; lids down, 1 is shut; where hair parts, -1..1, and how high it is there
         traits = self._rng.uniform((-0.08, -0.08, -0.1, -0.6, -0.1), (0.12, 0.1, 0.3, 0.6, 0.5))
         self.taper, self.frown, self.lid, self.part, self.forehead = traits.tolist()
         self.style = self._pick("short short curly spiky bob long bun tails afro bald") if person else "bald"
