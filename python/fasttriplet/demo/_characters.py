@@ -63,7 +63,7 @@ class Character:
         self.coat, self.shirt, self.accent, self.hair, self.iris = map(_colour, hexes)
         sizes = self._rng.uniform(0.9, 1.1, 6) * (*kind.head, kind.eye[2], 0.11, 0.3)
         self.wide, self.high, self.square, self.eye, self.nose, self.mouth = sizes.tolist()
-        # narrower below, brows down, lids down (1 is shut), where hair parts (-1..1), how far off there
+        # narrower below; brows down; lids down, 1 is shut; where hair parts, -1..1, and its height there
         traits = self._rng.uniform((-0.08, -0.08, -0.1, -0.6, -0.1), (0.12, 0.1, 0.3, 0.6, 0.5))
         self.taper, self.frown, self.lid, self.part, self.forehead = traits.tolist()
         self.style = self._pick("short short curly spiky bob long bun tails afro bald") if person else "bald"
