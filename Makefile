@@ -59,7 +59,7 @@ bench-feed: build ## loading beside DALI, which this installs into .venv (a giga
 bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
 	$(BIN)/python benches/bench_training.py $(BENCH)
 
-bench-long: build ## how mining scales (two minutes, 2 GB)
+bench-long: build ## how mining scales (a few minutes, 2 GB)
 	$(BIN)/python benches/bench_scaling.py $(BENCH)
 
 bench-kernels: build ## the inner kernels, one by one

@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 import fasttriplet as ft
-from data import FACES, PER_IDENTITY, decode, write_dataset
+from data import FACES, PER_IDENTITY, write_dataset
 from fasttriplet.mxnet import import_mxnet
 from harness import Bench
 from process import Way
@@ -70,6 +70,9 @@ def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
     mx: Any = import_mxnet()
     records = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
 
+    def in_order() -> object:
+        return ft.decode_rows([ft.RecordFile(path)], rows)
+
     def as_asked() -> object:
         return ft.decode_images([mx.recordio.unpack(records.read_idx(key))[1] for key in rows["key"]])
 
@@ -82,7 +85,7 @@ def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
         return before
 
     found: dict[str, Way] = {}
-    for name, call in zip(WAYS, (lambda: decode(path, rows), as_asked), strict=True):
+    for name, call in zip(WAYS, (in_order, as_asked), strict=True):
         if group:
             found[f"{name}, {LIMITED}"] = Way(call, before=from_disk(Path(group)))
         found[f"{name}, {DISK}"] = Way(call, before=from_disk(CGROUP))

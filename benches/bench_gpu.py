@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 import torch
-from data import BAG, FACES, PER_IDENTITY, decode, write_dataset
+from data import BAG, FACES, PER_IDENTITY, decoder, write_dataset
 from harness import Bench
 from process import Way
 from tables import Table
@@ -147,10 +147,10 @@ def normal(pixels: Any) -> Any:
 
 def one_after_another(rec: Path, network: Network, bag_size: int, epochs: int) -> int:
     """Images that went through decode, embed and mine."""
-    index, images = ft.index_rec(rec), 0
+    index, decode, images = ft.index_rec(rec), decoder(rec), 0
     for epoch in range(epochs):
         for bag in ft.bags(ft.triplet_seq(index, PER_IDENTITY, 0, epoch), bag_size):
-            embeddings = network.embed(bag.rows, decode(rec, bag.rows))
+            embeddings = network.embed(bag.rows, decode(bag.rows))
             ft.mine(embeddings, bag.rows["label"], ids=bag.rows["key"], band="any")
             images += bag.rows.height
     return images
@@ -174,7 +174,7 @@ def ways(
     options: dict[str, Any] = {"epochs": epochs, "bag_size": bag_size}
     network = Network(device, at_once)
     first = ft.index_rec(path).head(at_once)
-    network.embed(first, decode(path, first))  # kernels are chosen at the first use
+    network.embed(first, decoder(path)(first))  # kernels are chosen at the first use
 
     def reset() -> None:
         network.busy = 0.0

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 import original
-from data import BAG, FACES, PER_IDENTITY, decode, random_rows, write_dataset
+from data import BAG, FACES, PER_IDENTITY, decoder, random_rows, write_dataset
 from harness import Bench
 from process import Way
 from tables import Table
@@ -65,12 +65,12 @@ class Pause:
 def ways(rec: str, bags: int, bag_size: int, epochs: int, seconds: float) -> dict[str, Way]:
     path = Path(rec)
     model = Pause(random_rows(bags * bag_size, 512), seconds, bag_size)
-    index = ft.index_rec(path)
+    index, decode = ft.index_rec(path), decoder(path)
 
     def in_turn() -> None:
         for epoch in range(epochs):
             for bag in ft.bags(ft.triplet_seq(index, PER_IDENTITY, 0, epoch), bag_size):
-                embeddings = model.embed(bag.rows, decode(path, bag.rows))
+                embeddings = model.embed(bag.rows, decode(bag.rows))
                 ft.mine(embeddings, bag.rows["label"], ids=bag.rows["key"])
 
     def overlapped() -> ft.Summary:
@@ -86,7 +86,8 @@ def loop(rec: str, bag_size: int, loaded: int) -> dict[str, Way]:
     path = Path(rec)
     keys = ft.triplet_seq(ft.index_rec(path), PER_IDENTITY)["key"].to_numpy()[:loaded]
     rows = random_rows(bag_size, 512)
-    load = original.loading(path, keys.tolist(), decode(path, ft.index_rec(path).head(1)).shape[1:])
+    shape = ft.RecordFile(path).decode(keys[:1]).shape[1:]
+    load = original.loading(path, keys.tolist(), shape)
     return {
         "loading": Way(load, peer=True),
         "mining": Way(lambda: original.mining(rows, PER_IDENTITY, 0.3), peer=True),

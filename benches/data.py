@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def write_dataset(source: Path, path: Path, count: int, *, each: int = PER_IDENT
     return path
 
 
-def decode(rec: Path, rows: pl.DataFrame) -> NDArray[np.uint8]:
-    """Pixels of some rows of a file's index."""
-    return ft.RecordFile(rec).decode(rows["key"].to_numpy())
+def decoder(rec: Path) -> Callable[[pl.DataFrame], NDArray[np.uint8]]:
+    """A function that decodes rows of a file's index, by a call that every version of the package has."""
+    file = ft.RecordFile(rec)
+    return lambda rows: file.decode(rows["key"].to_numpy())
