@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
-from tests.mining.test_mining import assert_defined, rows
+from tests.mining.defined import assert_defined, each_kind_of_values, rows
 from tests.strategies import (
     BANDS,
     METRICS,
@@ -22,14 +22,8 @@ from tests.strategies import (
     PICKS,
     datasets,
     datasets_with_references,
-    float_values,
     grid_values,
     options,
-    wild_values,
-)
-
-each_kind_of_values = pytest.mark.parametrize(
-    "values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"]
 )
 
 

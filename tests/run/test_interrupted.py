@@ -17,13 +17,6 @@ from PIL import Image
 import fasttriplet as ft
 from tests.small_rec import identities, picture, write_rec
 
-
-@pytest.fixture
-def rec(tmp_path: Path) -> Path:
-    """12 identities of 6 images, keys 1 to 72."""
-    return write_rec(tmp_path / "train.rec", identities(12, 6))
-
-
 # Ctrl-C
 
 # A script's model, and the dataset of the argument.
@@ -257,3 +250,27 @@ def python(code: str, rec: Path, folder: Path) -> subprocess.CompletedProcess[st
     assert run.returncode == 0, f"{run.returncode}\n{run.stdout}\n{run.stderr}\n{indent(code, '    ')}"
     assert run.stderr == ""
     return run
+
+
+@pytest.mark.parametrize("call", ["ft.triplet_seq(index)", "ft.index_rec(rec)", "ft.mine_rec(rec)"])
+def test_polars_after_a_fork_is_an_error_and_no_hang(tmp_path: Path, call: str) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(4, 4))
+    code = f"""
+import os, signal, sys
+import fasttriplet as ft
+rec = {str(rec)!r}
+index = ft.index_rec(rec)
+file = ft.RecordFile(rec)
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(20)
+assert len(file.decode([1, 2, 3])) == 3
+try:
+    {call}
+except RuntimeError as error:
+    assert "Polars" in str(error), error
+    sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 7

@@ -19,30 +19,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from fasttriplet import _core, mining
-from tests import reference
-from tests.strategies import BANDS, PAIRS, PICKS, datasets, float_values, grid_values, options, wild_values
+from fasttriplet import _core
+from fasttriplet.mining import _mine
+from tests.mining.defined import assert_defined, each_kind_of_values, rows
+from tests.strategies import BANDS, PAIRS, PICKS, datasets, grid_values, options
 
 
-def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
-    return [
-        (int(a), int(p), int(n), float(d_ap), float(d_an))
-        for a, p, n, d_ap, d_an in triplets.to_frame().iter_rows()
-    ]
-
-
-def assert_defined(embeddings: NDArray[np.float32], labels: Any, **wanted: Any) -> int:
-    """Every instruction set gives what the reference gives; returns how many triplets that are."""
-    threads = wanted.pop("threads", None)
-    expected = reference.mine(embeddings, labels, **wanted)
-    for name in _core.instruction_sets():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FASTTRIPLET_ISA", name)
-            assert rows(ft.mine(embeddings, labels, **wanted, threads=threads)) == expected, name
-    return len(expected)
-
-
-@pytest.mark.parametrize("values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"])
+@each_kind_of_values
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 4))
 def test_equals_the_definition(values: st.SearchStrategy[Any], data: st.DataObject, threads: int) -> None:
@@ -327,4 +310,5 @@ def test_real_embeddings(real_data: Path) -> None:
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(mining).failed == 0
+    failed, attempted = doctest.testmod(_mine)
+    assert failed == 0 < attempted
