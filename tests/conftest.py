@@ -11,7 +11,11 @@ from fasttriplet.mxnet._compat import import_mxnet
 
 # Their asserts show values, as those of test files do.
 pytest.register_assert_rewrite(
-    "tests.dataset.plain_augment", "tests.mining.defined", "tests.run.leftovers", "tests.run.plain_feed"
+    "tests.dataset.plain_augment",
+    "tests.mining.defined",
+    "tests.processes",
+    "tests.run.leftovers",
+    "tests.run.plain_feed",
 )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,6 +20,7 @@ import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet.mining import _mine
 from tests.mining.defined import assert_defined, each_kind_of_values, rows
+from tests.processes import megabytes_more
 from tests.strategies import BANDS, PAIRS, PICKS, datasets, grid_values, options
 
 
@@ -156,16 +155,12 @@ def test_semi_hard_conditions_hold_at_size() -> None:
 )
 def test_memory_does_not_hold_a_matrix_or_all_pairs(call: str) -> None:
     """20,000 rows: a float32 distance matrix would be 1.6 GB; the rows are 5 MB."""
-    program = (
-        "import numpy as np, resource, fasttriplet as ft\n"
-        "e = np.random.default_rng(0).normal(size=(20000, 64)).astype(np.float32)\n"
-        "ft.mine(e[:9], np.zeros(9, int))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"{call}\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100, "MB above what the rows and the interpreter take"
+    prepare = """
+import numpy as np, fasttriplet as ft
+e = np.random.default_rng(0).normal(size=(20000, 64)).astype(np.float32)
+ft.mine(e[:9], np.zeros(9, int))
+"""
+    assert megabytes_more(prepare, call) < 100
 
 
 @pytest.mark.parametrize("labels", [[], [3], ["a"], [1, 1, 1], [1, 2, 3]], ids=str)

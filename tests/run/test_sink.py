@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.run._sink import open_sink
+from tests.processes import run_python
 from tests.run.leftovers import besides_datasets, nothing_left
 from tests.run.plain_feed import Rows, Watched, bags_of, stop
 from tests.small_rec import identities, random_table, write_rec
@@ -131,7 +130,6 @@ def test_a_read_only_folder(rec: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])  # bytes: the first part does not fit; the whole does not
 def test_a_full_disk_is_an_error_that_names_the_file(rec: Path, tmp_path: Path, limit: int) -> None:
-    ft.index_rec(rec)
     code = f"""
 import resource, signal
 import fasttriplet as ft
@@ -144,10 +142,7 @@ try:
 except OSError as error:
     print("OSError:", error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.startswith(f"OSError: cannot write {tmp_path / 't.parquet'}: "), done.stderr
+    assert run_python(code).startswith(f"OSError: cannot write {tmp_path / 't.parquet'}: ")
     assert besides_datasets(tmp_path) == []
 
 
@@ -195,11 +190,8 @@ for epochs in (5, 100):
                        band="any", pick="all", pairs="ordered", epochs=epochs).summary.triplets
     print(json.dumps([epochs, made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
     used = {}
-    for line in run.stdout.splitlines():
+    for line in run_python(code, timeout=120).splitlines():
         epochs, triplets, used[epochs] = json.loads(line)
         assert triplets == epochs * 360 * 66
     assert used[100] < used[5] + 60_000  # kB

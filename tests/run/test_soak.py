@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 import fasttriplet as ft
+from tests.processes import run_python
 
 BAG = 200 * 112 * 112 * 3  # bytes of decoded images: 7.5 MB
 BAGS = 100
@@ -134,15 +133,7 @@ class Soaked:
 
 def soak(body: str, rec: Path, folder: Path, *, bags: int = BAGS, leak: int = 0) -> Soaked:
     code = f"BAGS, LEAK = {bags}, {leak}\n{HEAD}{body}{TAIL}"
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(rec), str(folder / "t.parquet")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    return Soaked(**json.loads(run.stdout))
+    return Soaked(**json.loads(run_python(code, rec, folder / "t.parquet", timeout=120)))
 
 
 @pytest.mark.parametrize("body", [MINE_RECS, FEED], ids=["mine_rec", "feed"])
