@@ -9,6 +9,15 @@ import pytest
 
 from fasttriplet.mxnet import import_mxnet
 
+# Their asserts show values, as those of test files do.
+pytest.register_assert_rewrite(
+    "tests.dataset.plain_augment",
+    "tests.mining.defined",
+    "tests.processes",
+    "tests.run.leftovers",
+    "tests.run.plain_feed",
+)
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

@@ -6,7 +6,7 @@ distances to the last bit. Nothing here is shared with the package.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,10 @@ def distances(x: NDArray[np.float32], rows: NDArray[np.float32], metric: str) ->
     return {"sqeuclidean": square, "euclidean": np.sqrt(square), "cosine": square / 2}[metric]
 
 
+@overload
+def mix64(z: int) -> int: ...
+@overload
+def mix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
 def mix64(z: Whole) -> Whole:
     """The finaliser of SplitMix64 (variant 13 of Stafford's 64-bit mixers)."""
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
@@ -119,11 +123,13 @@ def mine(
     others = normalized(references) if normalize else references
     triplets = []
     for a in range(len(rows)):
-        d = distances(rows[a], others, metric)
         same_label = others_label == label[a]
         positive = same_label & ~((other_ids == anchor_ids[a]) & same_row)
         if alone and pairs == "unordered":
             positive[:a] = False
+        if not positive.any():
+            continue
+        d = distances(rows[a], others, metric)
         if max_ap is not None:
             positive &= d <= max_ap
         positives = np.flatnonzero(positive)

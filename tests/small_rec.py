@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 import fasttriplet as ft
 
 
+@cache
 def picture(seed: int, side: int = 24) -> bytes:
     """A JPEG of noise over a colour."""
     rng = np.random.default_rng(seed)
@@ -55,3 +57,8 @@ class Table:
         assert images is None
         chosen: NDArray[np.float32] = self.rows[rows["key"].to_numpy()]
         return chosen
+
+
+def random_table(keys: int = 100, size: int = 16, seed: int = 0) -> Table:
+    """A table of random rows for the keys below `keys`."""
+    return Table(np.random.default_rng(seed).standard_normal((keys, size)).astype(np.float32))

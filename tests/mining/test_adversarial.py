@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests import reference
-from tests.mining.test_mining import assert_defined, rows
+from tests.mining.defined import assert_defined, rows
 from tests.strategies import BANDS, METRICS, PAIRS, PICKS
 
 Floats = NDArray[np.float64]
@@ -425,10 +425,11 @@ def test_more_candidates_than_are_kept_at_once() -> None:
 @pytest.mark.parametrize("dim", [65_536, 65_537])
 def test_as_many_columns_as_the_sums_hold_and_one_more(dim: int) -> None:
     rng = np.random.default_rng(dim)
-    embeddings = rng.normal(size=(14, dim)).astype(np.float32)
+    embeddings = rng.normal(size=(40, dim)).astype(np.float32)
     embeddings[5:9] = np.float32(1)  # every product has the same sign
     embeddings[9:12] = np.float32(-1)
-    labels = np.arange(14) // 4
+    labels = np.arange(40)
+    labels[4:12] = [-1] * 4 + [-2] * 4  # rows of both signs, and pairs across
     for pick in PICKS:
         assert assert_defined(embeddings, labels, pick=pick, band="any") > 0
     assert ft.mine(embeddings, labels, pick="hardest", band="any").stats.pairs_screened > 0

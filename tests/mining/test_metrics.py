@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests import reference
-from tests.mining.test_mining import assert_defined, rows
+from tests.mining.defined import assert_defined, each_kind_of_values, rows
 from tests.strategies import (
     BANDS,
     METRICS,
@@ -34,7 +34,7 @@ def triplets_of(found: list[reference.Triplet]) -> list[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"])
+@each_kind_of_values
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_equals_the_definition(values: st.SearchStrategy[Any], metric: str, data: st.DataObject) -> None:
@@ -85,7 +85,7 @@ def test_the_default_is_sqeuclidean() -> None:
     assert rows(ft.mine(**dataset)) == rows(ft.mine(**dataset, metric="sqeuclidean")) != []
 
 
-@pytest.mark.parametrize("values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"])
+@each_kind_of_values
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_cosine_is_half_of_sqeuclidean(values: st.SearchStrategy[Any], data: st.DataObject) -> None:

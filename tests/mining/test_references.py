@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
-from tests.mining.test_mining import assert_defined, rows
+from tests.mining.defined import assert_defined, each_kind_of_values, rows
+from tests.processes import megabytes_more
 from tests.strategies import (
     BANDS,
     METRICS,
@@ -22,14 +21,8 @@ from tests.strategies import (
     PICKS,
     datasets,
     datasets_with_references,
-    float_values,
     grid_values,
     options,
-    wild_values,
-)
-
-each_kind_of_values = pytest.mark.parametrize(
-    "values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"]
 )
 
 
@@ -192,19 +185,16 @@ def test_conditions_and_counts_hold_at_size() -> None:
 @pytest.mark.parametrize(("n", "m"), [(200, 20000), (20000, 200), (10000, 10000)])
 def test_memory_does_not_hold_a_matrix(n: int, m: int) -> None:
     """10,000 x 10,000: a float32 distance matrix would be 400 MB; the rows are 5 MB."""
-    program = (
-        "import numpy as np, resource, fasttriplet as ft\n"
-        f"e = np.random.default_rng(0).normal(size=({n + m}, 64)).astype(np.float32)\n"
-        "labels = np.arange(len(e))\n"
-        "def mine(a, b): ft.mine(e[:a], labels[:a] % 100, pick='hardest',\n"
-        "    references=e[-b:], reference_labels=labels[:b] % 4000)\n"
-        "mine(9, 9)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"mine({n}, {m})\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100, "MB above what the rows and the interpreter take"
+    prepare = f"""
+import numpy as np, fasttriplet as ft
+e = np.random.default_rng(0).normal(size=({n + m}, 64)).astype(np.float32)
+labels = np.arange(len(e))
+def mine(a, b):
+    sets = {{"references": e[-b:], "reference_labels": labels[:b] % 4000}}
+    ft.mine(e[:a], labels[:a] % 100, pick="hardest", **sets)
+mine(9, 9)
+"""
+    assert megabytes_more(prepare, f"mine({n}, {m})") < 100
 
 
 def brute_force(sets: dict[str, Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

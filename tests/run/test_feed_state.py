@@ -1,4 +1,4 @@
-"""A feed goes on behind any batch, with the batches that it would have handed out."""
+"""A feed resumes after any batch, with the batches that it would have handed out."""
 
 from __future__ import annotations
 
@@ -13,15 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
-from tests.small_rec import Table, identities, write_rec
+from tests.small_rec import random_table
 
-TABLE = Table(np.random.default_rng(0).standard_normal((100, 16)).astype(np.float32))
-
-
-@pytest.fixture(scope="module")
-def rec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 identities of 6 images, keys 1 to 72."""
-    return write_rec(tmp_path_factory.mktemp("state") / "train.rec", identities(12, 6))
+TABLE = random_table()
 
 
 def stored(state: dict[str, Any]) -> dict[str, Any]:

@@ -15,14 +15,8 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
+from tests.processes import run_python
 from tests.small_rec import identities, picture, write_rec
-
-
-@pytest.fixture
-def rec(tmp_path: Path) -> Path:
-    """12 identities of 6 images, keys 1 to 72."""
-    return write_rec(tmp_path / "train.rec", identities(12, 6))
-
 
 # Ctrl-C
 
@@ -208,9 +202,9 @@ for number, batch in enumerate(feed):
 def test_a_fork_in_the_middle(rec: Path, tmp_path: Path, body: str) -> None:
     body += "assert found == expected\nassert not [t for t in threading.enumerate() if 'fast' in t.name]\n"
     code = HEAD + FORK + "for options['prefetch'] in (0, 1, 3):\n" + indent(body, "    ")
-    run = python(code + "print('parent')", rec, tmp_path)
-    assert run.stdout.splitlines()[-1] == "parent"
-    assert set(run.stdout.splitlines()[:-1]) == {"child"}
+    printed = run_python(code + "print('parent')", rec, tmp_path / "out.parquet").splitlines()
+    assert printed[-1] == "parent"
+    assert set(printed[:-1]) == {"child"}
 
 
 def test_a_fork_by_the_embedder_while_the_next_bag_is_decoded(rec: Path, tmp_path: Path) -> None:
@@ -222,8 +216,8 @@ with ft.Feed(rec, model=Forks(), **options) as feed:
 assert found == expected
 print('parent')
 """
-    run = python(HEAD + FORK + body, rec, tmp_path)
-    assert run.stdout.splitlines() == 8 * ["child"] + ["parent"]
+    printed = run_python(HEAD + FORK + body, rec, tmp_path / "out.parquet")
+    assert printed.splitlines() == 8 * ["child"] + ["parent"]
 
 
 def test_a_child_decodes_with_a_handle_of_its_parent(rec: Path, tmp_path: Path) -> None:
@@ -242,18 +236,29 @@ unused = ft.RecordFile(rec)
 def first(): assert (unused.decode(keys) == pixels).all()
 fork(first)
 """
-    run = python(HEAD + FORK + body + "print('parent')", rec, tmp_path)
-    assert run.stdout.splitlines() == 3 * ["child"] + ["parent"]
+    printed = run_python(HEAD + FORK + body + "print('parent')", rec, tmp_path / "out.parquet")
+    assert printed.splitlines() == 3 * ["child"] + ["parent"]
 
 
-def python(code: str, rec: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(rec), str(folder / "out.parquet")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode == 0, f"{run.returncode}\n{run.stdout}\n{run.stderr}\n{indent(code, '    ')}"
-    assert run.stderr == ""
-    return run
+@pytest.mark.parametrize("call", ["ft.triplet_seq(index)", "ft.index_rec(rec)", "ft.mine_rec(rec)"])
+def test_polars_after_a_fork_is_an_error_and_no_hang(tmp_path: Path, call: str) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(4, 4))
+    code = f"""
+import os, signal, sys
+import fasttriplet as ft
+rec = {str(rec)!r}
+index = ft.index_rec(rec)
+file = ft.RecordFile(rec)
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(20)
+assert len(file.decode([1, 2, 3])) == 3
+try:
+    {call}
+except RuntimeError as error:
+    assert "Polars" in str(error), error
+    sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 7

@@ -1,24 +1,20 @@
-"""The whole line: every triplet against its definition, the file's contract, and what goes wrong."""
+"""A run over all bags: every triplet against its definition, damaged records, options."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.dataset._order import epoch_seed
 from tests import reference
-from tests.small_rec import Table, identities, picture, write_rec
+from tests.run.leftovers import besides_datasets, nothing_left
+from tests.run.plain_feed import IMAGE, Rows
+from tests.small_rec import identities, picture, random_table, write_rec
 
 COLUMNS = {
     "epoch": pl.Int32,
@@ -31,25 +27,9 @@ COLUMNS = {
     "d_ap": pl.Float64,
     "d_an": pl.Float64,
 }
+
+
 FILES = dict.fromkeys(("anchor_file", "positive_file", "negative_file"), pl.UInt32)
-
-
-def table(keys: int, size: int = 16, seed: int = 0) -> Table:
-    return Table(np.random.default_rng(seed).standard_normal((keys, size)).astype(np.float32))
-
-
-@pytest.fixture
-def rec(tmp_path: Path) -> Path:
-    """12 identities of 6 images, keys 1 to 72."""
-    return write_rec(tmp_path / "train.rec", identities(12, 6))
-
-
-def leftovers(folder: Path) -> list[str]:
-    """What is in a folder besides datasets and their caches."""
-    return [p.name for p in folder.iterdir() if not p.name.startswith("train")]
-
-
-# What is mined
 
 
 @pytest.mark.parametrize("band", ["semihard", "violating", "hard"])
@@ -125,7 +105,7 @@ def test_every_triplet_of_real_faces_is_what_its_definition_says(
     ],
 )
 def test_bags_are_mined_as_by_the_reference(rec: Path, options: dict[str, Any]) -> None:
-    model = table(100)
+    model = random_table(100)
     frame = ft.mine_rec(rec, model=model, bag_size=20, images_per_identity=4, epochs=2, **options)
     seed = options.get("seed", 0)
     expected = []
@@ -157,6 +137,35 @@ def test_the_same_from_any_number_of_threads_and_other_in_each_epoch(rec: Path, 
     assert not first.equals(second)
     assert ft.mine_rec(rec, seed=1).triplets.collect().height
     assert not ft.mine_rec(rec, seed=1).triplets.collect().equals(ft.mine_rec(rec).triplets.collect())
+
+
+@pytest.mark.parametrize("needs_images", [True, False])
+def test_mine_rec_is_the_same_whatever_is_ahead(rec: Path, tmp_path: Path, needs_images: bool) -> None:
+    model = Rows(1, 100, 8, 0, needs_images=needs_images)
+    options: dict[str, Any] = {"bag_size": 15, "epochs": 3, "model": model, "band": "violating"}
+    with nothing_left():
+        expected = ft.mine_rec(rec, **options).triplets.collect()
+    assert expected.height
+    for number, (prefetch, memory, threads_) in enumerate(
+        [(p, m, t) for p in (0, 1, 3) for m, t in ((1, 1), (2, 2), (15, 1), (None, 2))]
+    ):
+        with nothing_left():
+            result = ft.mine_rec(
+                rec,
+                out=tmp_path / f"{number}.parquet" if number % 2 else None,
+                prefetch=prefetch,
+                memory=None if memory is None else memory * IMAGE,
+                threads=threads_,
+                **options,
+            )
+            assert result.triplets.collect().equals(expected)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_memory_of_mine_rec_must_hold_an_image(rec: Path, prefetch: int) -> None:
+    model = Rows(1, 100, 8, 0, needs_images=True)
+    with nothing_left(), pytest.raises(ValueError, match="memory"):
+        ft.mine_rec(rec, model=model, memory=IMAGE - 1, prefetch=prefetch)
 
 
 def test_shards_are_one_dataset(tmp_path: Path) -> None:
@@ -198,6 +207,13 @@ def test_max_triplets_stops_early_with_the_first_of_them(rec: Path, tmp_path: Pa
     assert some.triplets.collect().equals(everything.triplets.head(50).collect())
 
 
+def test_stopping_in_the_only_bag_is_said(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(12, 6))
+    summary = ft.mine_rec(rec, band="any", max_triplets=5).summary
+    assert (summary.bags, summary.triplets) == (1, 5)
+    assert summary.stopped_at_max_triplets
+
+
 def test_progress_counts_up(rec: Path) -> None:
     told: list[ft.Progress] = []
     result = ft.mine_rec(rec, bag_size=24, epochs=2, progress=told.append)
@@ -212,15 +228,12 @@ def test_progress_counts_up(rec: Path) -> None:
         assert counts == sorted(counts)
 
 
-# Damaged records
-
-
 def test_a_damaged_record_ends_the_run_or_is_left_out_and_listed(tmp_path: Path) -> None:
     damaged = frozenset({3, 11})
     rec = write_rec(tmp_path / "train.rec", identities(6, 5), damaged)
     with pytest.raises(ft.RecordError, match=rf"{rec}, key (3|11)"):
         ft.mine_rec(rec, out=tmp_path / "t.parquet")
-    assert leftovers(tmp_path) == []
+    assert besides_datasets(tmp_path) == []
     result = ft.mine_rec(rec, on_error="skip", band="any", pick="all", pairs="ordered")
     assert result.summary.images == 28
     assert sorted(key for key in (3, 11) for line in result.summary.skipped if f"key {key}" in line) == [
@@ -267,206 +280,7 @@ def test_nothing_but_damaged_records(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(3, 2), frozenset(range(1, 7)))
     with pytest.raises(ft.NoTripletsError, match="none of its images could be"):
         ft.mine_rec(rec, on_error="skip", out=tmp_path / "t.parquet")
-    assert leftovers(tmp_path) == []
-
-
-# No triplets
-
-
-def one_hot(keys: int) -> NDArray[np.float32]:
-    return np.eye(keys, dtype=np.float32)
-
-
-@pytest.mark.parametrize(
-    ("labels", "rows", "options", "why"),
-    [
-        (identities(1, 5), one_hot(9), {}, "all 5 images are of one identity"),
-        (identities(5, 1), one_hot(9), {}, "each of the 5 identities has one image"),
-        (identities(3, 2), np.ones((9, 4), np.float32), {}, "all but equal .* collapsed"),
-        (identities(3, 2), one_hot(9), {"max_ap": 1.5}, r"all 3 pairs are over max_ap=1.5 .* d_ap=2\b"),
-        (identities(3, 2), one_hot(9), {}, "no negative .* strictly between"),
-        (identities(3, 2), one_hot(9)[:, :1] + [[1, 0]] * 9, {"band": "hard"}, ""),
-        (identities(3, 2), one_hot(9), {"bag_size": 7, "tail": "drop"}, "no bag has 7 images"),
-        (identities(3, 2), one_hot(9), {"bag_size": 2}, "3 bags of 6 images; .* one identity"),
-    ],
-)
-def test_a_run_without_triplets_says_why_and_writes_nothing(
-    tmp_path: Path, labels: dict[int, int], rows: NDArray[np.float32], options: dict[str, Any], why: str
-) -> None:
-    rec = write_rec(tmp_path / "train.rec", labels)
-    out = tmp_path / "t.parquet"
-    out.write_text("an older result")
-    if not why:
-        # identities far apart, images of one together: nothing is hard
-        rows = (
-            np.repeat(one_hot(4), 2, axis=0)[[0, 0, 1, 2, 3, 4, 5, 6, 7]]
-            + np.float32(0.001) * one_hot(9)[:, :4]
-        )
-        why = "no negative is nearer than d_ap"
-    with pytest.raises(ft.NoTripletsError, match=why):
-        ft.mine_rec(rec, model=Table(rows.astype(np.float32)), out=out, **options)
-    assert leftovers(tmp_path) == ["t.parquet"]
-    assert out.read_text() == "an older result"
-
-
-def test_collapsed_is_relative_to_the_norm_of_rows_that_are_not_normalized(tmp_path: Path) -> None:
-    rec = write_rec(tmp_path / "train.rec", identities(3, 2))
-    small = np.float32(1e-4) * one_hot(9)  # squared distances of 2e-8, all of them: far apart for their norm
-    for rows, why in ((small, "strictly between"), (small[:1] + 1e-4 * small, "collapsed")):
-        with pytest.raises(ft.NoTripletsError, match=why):
-            ft.mine_rec(rec, model=Table(rows), normalize=False)
-
-
-def test_bags_without_triplets_are_counted_and_the_first_explained(tmp_path: Path) -> None:
-    rec = write_rec(tmp_path / "train.rec", {1: 0, 2: 0, 3: 0, 4: 0, 5: 1, 6: 1, 7: 2, 8: 2})
-    summary = ft.mine_rec(rec, model=table(9), bag_size=4, band="any", seed=1).summary
-    assert (summary.bags, summary.bags_without_triplets) == (2, 1)
-    assert "of one identity" in (summary.why_no_triplets or "")
-
-
-# The file
-
-
-def test_out_is_replaced_only_at_the_end(rec: Path, tmp_path: Path) -> None:
-    out = tmp_path / "t.parquet"
-    out.write_text("an older result")
-
-    def look(_: ft.Progress) -> None:
-        assert out.read_text() == "an older result"
-
-    ft.mine_rec(rec, out=out, progress=look)
-    assert pl.read_parquet(out).height
-    assert leftovers(tmp_path) == ["t.parquet"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-def test_nothing_is_left_of_a_run_that_ends_in_the_middle(
-    rec: Path, tmp_path: Path, error: type[BaseException]
-) -> None:
-    def stop(now: ft.Progress) -> None:
-        if now.bag == 2:
-            raise error
-
-    with pytest.raises(error):
-        ft.mine_rec(rec, out=tmp_path / "t.parquet", bag_size=12, progress=stop)
-    assert leftovers(tmp_path) == []
-
-
-def test_names_with_brackets_and_stars(rec: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "train[1]*"
-    folder.mkdir()
-    result = ft.mine_rec(rec, out=folder / "t[0-9]?.parquet", bag_size=12)
-    assert result.triplets.collect().height == result.summary.triplets > 0
-    assert [p.name for p in folder.iterdir()] == ["t[0-9]?.parquet"]
-
-
-@pytest.mark.parametrize("name", ["train.rec", "train.idx", "./train.rec", "train.rec.index.parquet"])
-def test_the_dataset_is_not_overwritten(rec: Path, name: str) -> None:
-    before = rec.read_bytes()
-    with pytest.raises(ValueError, match="is the dataset"):
-        ft.mine_rec(rec, out=rec.parent / name)
-    assert rec.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("out", "message"),
-    [
-        ("folder", "is a folder"),
-        ("no/such/t.parquet", "there is no folder .*no/such"),
-        ("fifo", "is no regular file"),
-        ("/proc/t.parquet", "cannot write /proc/t.parquet"),
-    ],
-)
-def test_a_place_that_cannot_be_written_to(rec: Path, tmp_path: Path, out: str, message: str) -> None:
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match=message):
-        ft.mine_rec(rec, out=tmp_path / out)
-    assert sorted(leftovers(tmp_path)) == ["fifo", "folder"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder(rec: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "train-locked"
-    folder.mkdir(mode=0o555)
-    with pytest.raises(PermissionError, match=r"cannot write .*t\.parquet: Permission denied"):
-        ft.mine_rec(rec, out=folder / "t.parquet")
-
-
-@pytest.mark.parametrize("limit", [2_000, 20_000])  # bytes: the first part does not fit; the whole does not
-def test_a_full_disk_is_an_error_that_names_the_file(rec: Path, tmp_path: Path, limit: int) -> None:
-    ft.index_rec(rec)
-    code = f"""
-import resource, signal
-import fasttriplet as ft
-import polars
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-try:
-    out = {str(tmp_path / "t.parquet")!r}
-    ft.mine_rec({str(rec)!r}, out=out, bag_size=36, band="any", pick="all", epochs=3)
-except OSError as error:
-    print("OSError:", error)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.stdout.startswith(f"OSError: cannot write {tmp_path / 't.parquet'}: "), done.stderr
-    assert leftovers(tmp_path) == []
-
-
-def test_two_runs_into_one_file_leave_one_whole_result(rec: Path, tmp_path: Path) -> None:
-    out = tmp_path / "t.parquet"
-    meet = threading.Barrier(2)
-    results: list[pl.DataFrame] = []
-
-    def run(seed: int) -> None:
-        def wait(now: ft.Progress) -> None:
-            if now.bag == 1 and now.epoch == 1:
-                meet.wait(20)
-
-        ft.mine_rec(rec, out=out, seed=seed, progress=once(wait))
-        results.append(ft.mine_rec(rec, seed=seed).triplets.collect())
-
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(results) == 2
-    assert any(pl.read_parquet(out).equals(result) for result in results)
-    assert leftovers(tmp_path) == ["t.parquet"]
-
-
-def once(call: Any) -> Any:
-    called: list[bool] = []
-
-    def wrapper(now: ft.Progress) -> None:
-        if not called:
-            called.append(True)
-            call(now)
-
-    return wrapper
-
-
-def test_memory_is_that_of_a_bag(rec: Path, tmp_path: Path) -> None:
-    """20 times as many triplets take no more memory: 7 million of them are 500 MB."""
-    code = f"""
-import json, resource, sys
-import fasttriplet as ft
-epochs = int(sys.argv[1])
-made = ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, bag_size=72, images_per_identity=6,
-                   band="any", pick="all", pairs="ordered", epochs=epochs).summary.triplets
-print(json.dumps([made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
-"""
-    used = {}
-    for epochs in (5, 100):
-        run = subprocess.run(
-            [sys.executable, "-c", code, str(epochs)], capture_output=True, text=True, timeout=120, check=True
-        )
-        triplets, used[epochs] = json.loads(run.stdout)
-        assert triplets == epochs * 360 * 66
-    assert used[100] < used[5] + 60_000  # kB
+    assert besides_datasets(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -497,7 +311,7 @@ print(json.dumps([made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 def test_wrong_options_are_named(rec: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.mine_rec(rec, out=tmp_path / "t.parquet", **options)
-    assert leftovers(tmp_path) == []
+    assert besides_datasets(tmp_path) == []
 
 
 @pytest.mark.parametrize("options", [{"band": "soft"}, {"bag_size": 0}, {"on_error": "no"}, {"threads": 1.5}])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import doctest
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,30 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from fasttriplet import _core, mining
-from tests import reference
-from tests.strategies import BANDS, PAIRS, PICKS, datasets, float_values, grid_values, options, wild_values
+from fasttriplet import _core
+from fasttriplet.mining import _mine
+from tests.mining.defined import assert_defined, each_kind_of_values, rows
+from tests.processes import megabytes_more
+from tests.strategies import BANDS, PAIRS, PICKS, datasets, grid_values, options
 
 
-def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
-    return [
-        (int(a), int(p), int(n), float(d_ap), float(d_an))
-        for a, p, n, d_ap, d_an in triplets.to_frame().iter_rows()
-    ]
-
-
-def assert_defined(embeddings: NDArray[np.float32], labels: Any, **wanted: Any) -> int:
-    """Every instruction set gives what the reference gives; returns how many triplets that are."""
-    threads = wanted.pop("threads", None)
-    expected = reference.mine(embeddings, labels, **wanted)
-    for name in _core.instruction_sets():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FASTTRIPLET_ISA", name)
-            assert rows(ft.mine(embeddings, labels, **wanted, threads=threads)) == expected, name
-    return len(expected)
-
-
-@pytest.mark.parametrize("values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"])
+@each_kind_of_values
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 4))
 def test_equals_the_definition(values: st.SearchStrategy[Any], data: st.DataObject, threads: int) -> None:
@@ -173,16 +155,12 @@ def test_semi_hard_conditions_hold_at_size() -> None:
 )
 def test_memory_does_not_hold_a_matrix_or_all_pairs(call: str) -> None:
     """20,000 rows: a float32 distance matrix would be 1.6 GB; the rows are 5 MB."""
-    program = (
-        "import numpy as np, resource, fasttriplet as ft\n"
-        "e = np.random.default_rng(0).normal(size=(20000, 64)).astype(np.float32)\n"
-        "ft.mine(e[:9], np.zeros(9, int))\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"{call}\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100, "MB above what the rows and the interpreter take"
+    prepare = """
+import numpy as np, fasttriplet as ft
+e = np.random.default_rng(0).normal(size=(20000, 64)).astype(np.float32)
+ft.mine(e[:9], np.zeros(9, int))
+"""
+    assert megabytes_more(prepare, call) < 100
 
 
 @pytest.mark.parametrize("labels", [[], [3], ["a"], [1, 1, 1], [1, 2, 3]], ids=str)
@@ -327,4 +305,5 @@ def test_real_embeddings(real_data: Path) -> None:
 
 
 def test_examples_in_docstrings() -> None:
-    assert doctest.testmod(mining).failed == 0
+    failed, attempted = doctest.testmod(_mine)
+    assert failed == 0 < attempted

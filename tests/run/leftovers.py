@@ -1,0 +1,73 @@
+"""What a run leaves: threads, open files, maps of files."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def threads() -> list[str]:
+    """The package's threads that run."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("fasttriplet")]
+
+
+def open_files() -> Counter[str]:
+    found = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            found.append(str(entry.readlink()))
+        except FileNotFoundError:  # the one that lists the folder
+            continue
+    return Counter(found)
+
+
+def mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """The block leaves no thread and no open file."""
+    before = open_files()
+    assert threads() == []
+    yield
+    assert threads() == []
+    assert open_files() - before == Counter()
+
+
+def collected() -> None:
+    """Wait for the threads of feeds that nobody holds: a thread holds its feed while it works."""
+    gc.collect()
+    until = time.monotonic() + 5
+    while threads() and time.monotonic() < until:
+        time.sleep(0.001)
+        gc.collect()
+
+
+@contextmanager
+def alarm(seconds: int = 20) -> Iterator[None]:
+    """Fail where the block hangs."""
+
+    def ring(*_: object) -> None:
+        pytest.fail(f"it still runs after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def besides_datasets(folder: Path) -> list[str]:
+    """What is in a folder besides datasets and their caches."""
+    return [p.name for p in folder.iterdir() if not p.name.startswith("train")]

@@ -1,0 +1,227 @@
+"""Batches of a feed are those of a plain computation, whatever is ahead."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fasttriplet as ft
+from tests.run.leftovers import nothing_left
+from tests.run.plain_feed import (
+    EVERYTHING,
+    IMAGE,
+    Pictures,
+    Plain,
+    Rows,
+    check,
+    plain_of,
+)
+from tests.small_rec import random_table, write_rec
+
+
+@st.composite
+def sharded(draw: st.DrawFn) -> tuple[list[dict[int, int]], frozenset[int]]:
+    """Labels by key of one to three files, with identities that lie in several, and some damaged ids."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=9))
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    files = draw(st.integers(1, min(3, len(labels))))
+    shards: list[dict[int, int]] = [{} for _ in range(files)]
+    for i, label in enumerate(labels):
+        shards[i % files][i // files + 1] = label
+    ids = [key + (file << 48) for file, shard in enumerate(shards) for key in shard]
+    damaged = draw(st.just(frozenset()) | st.frozensets(st.sampled_from(ids), max_size=len(ids)))
+    return shards, damaged
+
+
+minings = st.fixed_dictionaries(
+    {},
+    optional={
+        "margin": st.sampled_from([0.0, 0.3, 2.0]),
+        "band": st.sampled_from(["semihard", "violating", "hard", "any"]),
+        "pick": st.sampled_from(["random", "hardest", "all"]),
+        "negatives_per_pair": st.integers(1, 3),
+        "pairs": st.sampled_from(["unordered", "ordered", "hardest", "easiest"]),
+        "max_ap": st.sampled_from([0.5, 3.0]),
+        "normalize": st.booleans(),
+    },
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_batches_are_those_of_the_plain_computation(data: st.DataObject) -> None:
+    shards, damaged = data.draw(sharded())
+    one_path = len(shards) == 1 and data.draw(st.booleans())
+    images_per_identity = data.draw(st.integers(1, 6))
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [
+            write_rec(
+                Path(folder) / f"train-{file}.rec",
+                labels,
+                frozenset(id_ & (2**48 - 1) for id_ in damaged if id_ >> 48 == file),
+            )
+            for file, labels in enumerate(shards)
+        ]
+        plain = Plain(
+            paths[0] if one_path else paths,
+            Rows(
+                len(shards),
+                60,
+                data.draw(st.integers(1, 4)),
+                data.draw(st.integers(0, 9)),
+                needs_images=data.draw(st.booleans()),
+            ),
+            batch_size=3 * data.draw(st.integers(1, 30)),
+            epochs=data.draw(st.integers(1, 3)),
+            images_per_identity=images_per_identity,
+            bag_size=data.draw(st.integers(images_per_identity, 30)),
+            boundary=data.draw(st.sampled_from(["keep", "split"])),
+            tail=data.draw(st.sampled_from(["keep", "drop"])),
+            seed=data.draw(st.sampled_from([0, 1, 2**64 - 1])),
+            damaged=damaged,
+            mining=data.draw(minings),
+        )
+        bags = data.draw(st.none() | st.integers(1, 4), label="memory in bags")
+        check(
+            plain,
+            data.draw(st.sampled_from([None, ft.Augment(), ft.Augment(mirror=True), EVERYTHING])),
+            on_error="skip" if damaged else data.draw(st.sampled_from(["skip", "raise"])),
+            threads=data.draw(st.sampled_from([None, 1, 2])),
+            prefetch=data.draw(st.sampled_from([0, 1, 3])),
+            memory=None if bags is None else bags * plain.bag_size * IMAGE,
+        )
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+@pytest.mark.parametrize("memory", [15, 30, 10_000, None])  # in images
+def test_the_same_whatever_is_ahead(rec: Path, prefetch: int, memory: int | None) -> None:
+    plain = plain_of(rec, epochs=2)
+    assert plain.largest_bag == 15
+    assert len(plain.in_bags) == 8
+    bytes_ = None if memory is None else memory * IMAGE
+    check(plain, EVERYTHING, prefetch=prefetch, memory=bytes_, threads=1 if memory == 30 else 2)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+@pytest.mark.parametrize("batch_size", [3, 90, 240, 3000])
+def test_triplets_are_carried_over_bags_and_epochs(rec: Path, batch_size: int, prefetch: int) -> None:
+    plain = plain_of(rec, epochs=3, batch_size=batch_size, mining={"band": "any"})
+    assert plain.in_bags == 12 * [30]
+    batches = check(plain, EVERYTHING, prefetch=prefetch)
+    assert sum(len(batch.ids) for batch in batches) == 3 * 12 * 30
+    assert len(batches) == -(-3 * 12 * 30 // batch_size)
+    assert {len(batch.ids) for batch in batches[:-1]} <= {batch_size}
+    assert (batches[-1].epoch, batches[-1].bag) == (2, 3)
+    if batch_size == 240:  # of 80 triplets: the first ends in the third bag
+        assert [(batch.epoch, batch.bag) for batch in batches[:3]] == [(0, 2), (1, 1), (1, 3)]
+
+
+@pytest.mark.parametrize("batch_size", [3, 27, 90])
+def test_dropped_tails(rec: Path, batch_size: int) -> None:
+    """Bags of 25 of the 60 images of an epoch, so that ten are left over, and no triplet is carried."""
+    plain = plain_of(
+        rec,
+        epochs=2,
+        batch_size=batch_size,
+        bag_size=25,
+        tail="drop",
+        mining={"band": "any", "pairs": "ordered"},
+    )
+    assert plain.in_bags == 4 * [100]
+    batches = check(plain, EVERYTHING)
+    assert len(batches) == 4 * (100 // (batch_size // 3))
+    assert {len(batch.ids) for batch in batches} == {batch_size}
+    assert [(b.epoch, b.bag) for b in batches] == sorted((b.epoch, b.bag) for b in batches)
+
+
+def test_several_files(tmp_path: Path) -> None:
+    """The same keys in both, and identities that lie in both."""
+    shards = [
+        write_rec(tmp_path / f"train-{file}.rec", {key: key % 7 for key in range(1, 40)}) for file in range(2)
+    ]
+    plain = Plain(shards, Rows(2, 40, 8, 0), batch_size=30, epochs=2, bag_size=10)
+    batches = check(plain, EVERYTHING)
+    files = {id_ >> 48 for batch in batches for id_ in batch.ids.tolist()}
+    assert files == {0, 1}
+
+
+def keys_of(batches: Sequence[ft.TripletBatch]) -> list[tuple[list[int], int, int]]:
+    return [(batch.ids.tolist(), batch.epoch, batch.bag) for batch in batches]
+
+
+def test_an_endless_feed_begins_as_any(rec: Path) -> None:
+    plain = plain_of(rec, epochs=3)
+    with nothing_left(), ft.Feed(rec, model=plain.model, **plain.options() | {"epochs": None}) as feed:
+        batches = list(islice(feed, len(plain.batches) - 1))  # of a feed that ends, the last is smaller
+    assert keys_of(batches) == [
+        ([triplet[role] for role in range(3) for triplet in batch.triplets], batch.epoch, batch.bag)
+        for batch in plain.batches[:-1]
+    ]
+
+
+def test_another_picture_in_each_epoch(rec: Path) -> None:
+    """Augmented anew, while what is embedded is not changed."""
+    seen: dict[int, set[bytes]] = {}
+    with ft.Feed(
+        rec, model=random_table(), augment=ft.Augment(brightness=0.9), epochs=4, bag_size=15
+    ) as feed:
+        for batch in feed:
+            for id_, image in zip(batch.ids.tolist(), batch.images, strict=True):
+                seen.setdefault(id_, set()).add(image.tobytes())
+    # at most one for each epoch, and one more where a batch has triplets of two epochs
+    assert max(len(pictures) for pictures in seen.values()) <= 7
+    assert all(len(pictures) >= 2 for pictures in seen.values())
+
+
+def test_batches_are_the_callers(rec: Path) -> None:
+    """What the caller does to a batch is not seen in others: they hold the same images."""
+    plain = plain_of(rec, epochs=2)
+    pictures = Pictures(rec)
+    with ft.Feed(rec, model=plain.model, augment=EVERYTHING, **plain.options()) as feed:
+        for batch, expected in zip(feed, plain.batches, strict=True):
+            pictures.check(batch, expected, EVERYTHING, plain.seed)
+            batch.images[:] = np.nan
+            batch.labels[:] = -1
+            batch.ids[:] = -1
+
+
+def test_two_feeds_of_a_file_at_once(rec: Path) -> None:
+    options: dict[str, Any] = {"model": random_table(), "bag_size": 15, "batch_size": 9}
+    with nothing_left(), ft.Feed(rec, **options) as one, ft.Feed(rec, seed=1, **options) as other:
+        assert iter(one) is one
+        pairs = list(zip(one, other, strict=False))
+    assert keys_of([a for a, _ in pairs]) == keys_of(list(ft.Feed(rec, **options)))[: len(pairs)]
+    assert keys_of([b for _, b in pairs]) == keys_of(list(ft.Feed(rec, seed=1, **options)))[: len(pairs)]
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+@pytest.mark.parametrize("short", [1, IMAGE, 14 * IMAGE, 15 * IMAGE - 1])
+def test_memory_must_hold_a_bag(rec: Path, short: int, prefetch: int) -> None:
+    plain = plain_of(rec)
+    options = plain.options() | {"model": plain.model, "prefetch": prefetch}
+    with nothing_left(), pytest.raises(ValueError, match="memory"):
+        list(ft.Feed(rec, memory=15 * IMAGE - short, **options))
+    check(plain, memory=15 * IMAGE, prefetch=prefetch)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_memory_for_a_dataset_that_is_smaller_than_a_bag(rec: Path, prefetch: int) -> None:
+    """All there is fits, whatever `bag_size` would allow."""
+    check(plain_of(rec, bag_size=7200, epochs=2), memory=60 * IMAGE, prefetch=prefetch)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_the_last_batch_is_from_where_its_last_triplet_is_from(rec: Path, prefetch: int) -> None:
+    """The second bag has one identity, and so no triplet."""
+    plain = plain_of(rec, bag_size=55, batch_size=60)
+    assert plain.in_bags[0] > plain.in_bags[1] == 0
+    batches = check(plain, prefetch=prefetch)
+    assert (batches[-1].epoch, batches[-1].bag) == (0, 0)

@@ -1,0 +1,138 @@
+"""What a run says of its time: busy, waited for, and over the whole run."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet.cli._show import _narrow
+from fasttriplet.run._timeline import Timeline
+from tests.run.plain_feed import (
+    Rows,
+)
+from tests.small_rec import picture, random_table
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 3), st.floats(0, 1)), min_size=1, max_size=30),
+    st.floats(1e-6, 1e5),
+)
+def test_a_timeline_keeps_the_busy_time_however_long_the_run(
+    gaps_and_lengths: list[tuple[float, float]], scale: float
+) -> None:
+    timeline = Timeline()
+    now, busy = timeline._started, 0.0
+    for gap, length in gaps_and_lengths:
+        start, now = now + gap * scale, now + (gap + length) * scale
+        timeline.add("a", start, now)
+        busy += now - start
+    width, shares = timeline.shares()
+    assert len(shares["a"]) <= 64
+    assert all(0 <= share <= 1 for share in shares["a"])
+    total = now - timeline._started
+    assert (len(shares["a"]) - 1) * width <= max(total, width) <= len(shares["a"]) * width * (1 + 1e-9)
+    last = total - (len(shares["a"]) - 1) * width  # the part that the end of the run cuts
+    found = sum(shares["a"][:-1]) * width + shares["a"][-1] * max(last, 0.0)
+    assert found == pytest.approx(busy, rel=1e-3, abs=0.02)
+
+
+def test_a_narrow_timeline_is_the_means_of_neighbours() -> None:
+    assert _narrow([0.5] * 32) == [0.5] * 32
+    assert _narrow([1.0, 0.0] * 20 + [0.6]) == [0.5] * 20 + [0.6]
+
+
+class Slow(Rows):
+    """Sleeps for each row."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1, 100, 16, 0, needs_images=True)
+        self.seconds = seconds
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        time.sleep(self.seconds * rows.height)
+        return super().embed(rows, images)
+
+
+def check_times(summary: ft.Summary, stages: set[str]) -> None:
+    told = json.loads(json.dumps(summary.to_dict()))
+    assert set(summary.seconds) == stages | {"total"}
+    assert all(seconds >= 0 for seconds in [*summary.seconds.values(), *summary.waited.values()])
+    assert set(summary.waited) <= stages
+    assert told["seconds"] == summary.seconds
+    assert told["waited"] == summary.waited
+    width, busy = told["timeline"]["seconds_per_part"], told["timeline"]["busy"]
+    assert set(busy) == stages
+    for stage, shares in busy.items():
+        assert 1 <= len(shares) <= 64
+        assert all(0 <= share <= 1 for share in shares)
+        # of the last part only a piece may lie in the run
+        assert sum(shares) * width == pytest.approx(summary.seconds[stage], abs=width + 1e-6)
+        assert len(shares) * width == pytest.approx(summary.seconds["total"], abs=2 * width)
+    # they do not overlap, and a stage is not waited for longer than the run takes
+    assert sum(summary.waited.values()) <= summary.seconds["total"]
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+def test_a_slow_embedder_is_what_mine_rec_waits_for(rec: Path, tmp_path: Path, prefetch: int) -> None:
+    summary = ft.mine_rec(
+        rec, model=Slow(0.005), bag_size=15, prefetch=prefetch, out=tmp_path / "t.parquet"
+    ).summary
+    slept = 60 * 0.005
+    check_times(summary, {"index", "decode", "embed", "mine", "write"})
+    assert summary.waited_most_for == "embed"
+    assert max(summary.waited, key=lambda stage: summary.waited[stage]) == "embed"
+    assert slept <= summary.seconds["embed"] <= summary.seconds["total"]
+    assert slept <= summary.waited["embed"] <= summary.seconds["total"]
+
+
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_a_slow_embedder_is_what_a_feed_waits_for(rec: Path, prefetch: int) -> None:
+    with ft.Feed(rec, model=Slow(0.005), bag_size=15, batch_size=9, prefetch=prefetch) as feed:
+        for _ in feed:
+            pass
+    summary = feed.summary
+    check_times(summary, {"index", "decode", "embed", "mine", "assemble", "train"})
+    assert summary.waited_most_for == "embed"
+    assert 60 * 0.005 <= summary.waited["embed"] <= summary.seconds["embed"] + 1e-6
+
+
+def test_a_slow_training_is_what_a_feed_waits_for(rec: Path) -> None:
+    batches = 0
+    with ft.Feed(rec, model=random_table(), bag_size=15, batch_size=9) as feed:
+        for _ in feed:
+            time.sleep(0.02)
+            batches += 1
+    summary = feed.summary
+    assert batches * 0.02 <= summary.seconds["train"] <= summary.seconds["total"]
+    assert summary.waited_most_for == "train"
+
+
+def test_what_was_not_done_is_not_waited_for(rec: Path) -> None:
+    """A table needs no images, and so nothing is decoded."""
+    summary = ft.mine_rec(rec, model=random_table(), bag_size=15).summary
+    assert "decode" not in summary.seconds
+    assert "decode" not in summary.waited
+
+
+def test_the_index_is_a_part_of_the_whole_time(tmp_path: Path) -> None:
+    """No stage before the first batch is left out of the wall time."""
+    encoded = picture(0, side=8)
+    with ft.RecordWriter(tmp_path / "train.rec") as writer:
+        for key in range(1, 20_001):
+            writer.write(key, ft.IRHeader(0, float(key % 10), key, 0), encoded)
+    with ft.Feed(
+        tmp_path / "train.rec", model=random_table(20_001), images_per_identity=2, batch_size=3
+    ) as feed:
+        next(feed)
+    summary = feed.summary
+    assert summary.seconds["index"] <= summary.seconds["total"]
+    assert sum(summary.waited.values()) <= summary.seconds["total"]
