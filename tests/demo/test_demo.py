@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import fasttriplet as ft
 from fasttriplet import IRHeader, RecordFile, RecordWriter, index_rec, verify_pairs
 from fasttriplet.cli import main
-from fasttriplet.demo import contact_sheet, draw_identities, run_demo, triplet_sheet
+from fasttriplet.demo import _run, contact_sheet, draw_identities, run_demo, triplet_sheet
 
 Pictures = NDArray[np.uint8]
 
@@ -156,7 +158,7 @@ class TestRun:
         told: list[tuple[str, int, int]] = []
         out = tmp_path / "new" / "demo"
         made = run_demo(
-            out, identities=4, images=3, size=48, network=False, tell=lambda *step: told.append(step)
+            out, identities=4, images=3, size=48, network=False, progress=lambda *step: told.append(step)
         )
         assert {path.name for path in out.iterdir()} >= {
             *("demo.json", "train.rec", "train.idx", "property"),
@@ -245,3 +247,23 @@ class TestRun:
             assert (tmp_path / "network-0000.params").exists()
             assert [found["batch"] for found in made.verifications] == [0, 2]
             assert made.summary.triplets > 0
+
+
+@pytest.mark.mxnet
+def test_a_training_that_runs_out_of_triplets_is_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mx: Any
+) -> None:
+    """The characters of some seed may be learned before the last batch."""
+
+    def nothing_left(*_: object, **__: object) -> None:
+        raise ft.NoTripletsError("no triplet in an epoch")
+
+    monkeypatch.setattr("fasttriplet.training.train_rec", nothing_left)
+    judged = ft.verify_distances([0.1] * 10 + [2.0] * 10, [True] * 10 + [False] * 10)
+    monkeypatch.setattr("fasttriplet.demo._run.verify_pairs", lambda *_: judged)
+    prefix = tmp_path / "network"
+    model, verifications = _run._train(
+        tmp_path / "train.rec", tmp_path / "unseen.bin", prefix, 5, 0, 1, lambda *_: None
+    )
+    assert model == f"mxnet:{prefix},0"
+    assert [found["auc"] for found in verifications] == [1.0]

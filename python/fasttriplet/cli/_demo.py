@@ -42,7 +42,7 @@ def demo(*, out: Path, **how: Any) -> None:
         def progress(step: str, done: int, total: int) -> None:
             shown.update(step, done, total, unit=_UNITS.get(step, "images"))
 
-        made = run_demo(out, tell=progress, **how)
+        made = run_demo(out, progress=progress, **how)
     show.summary(made.summary)
     if made.verifications:
         _print_verifications(made)

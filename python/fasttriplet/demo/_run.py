@@ -17,17 +17,18 @@ from PIL import Image
 
 from fasttriplet._checks import whole_number
 from fasttriplet._core import __version__
-from fasttriplet.dataset._index import index_rec
+from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._packing import pack
-from fasttriplet.dataset._recordio import RecordFile
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
+from fasttriplet.errors import NoTripletsError
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
 from fasttriplet.verify._draw import draw_pairs
+from fasttriplet.verify._run import verify_pairs
 
-Tell = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], object]
 
 _MARK = "demo.json"  # says that a folder is the demo's
 _MARGIN = 0.3
@@ -85,7 +86,7 @@ def run_demo(
     batches: int = _BATCHES,
     seed: int = 0,
     threads: int | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Demo:
     """
     Draw a small dataset, train a network on it, verify that on other identities, and mine with it.
@@ -107,7 +108,7 @@ def run_demo(
         Of the pictures, the network and the mining.
     threads : int, optional
         By default one for each core.
-    tell : callable, optional
+    progress : callable, optional
         Called with a step's name, how much of it is done and how much there is.
 
     Returns
@@ -127,12 +128,13 @@ def run_demo(
     """
     for name, value in (("identities", identities), ("images", images)):
         if value < 2:
-            msg = f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
+            )
     # Before any file: it checks its arguments.
     pictures = draw_identities(identities, images, size, seed=seed)
     whole_number("batches", batches, 1)
-    say = tell if tell is not None else _silent
+    progress = progress or _silent
     started = time.perf_counter()
     folder = _own_folder(Path(out))
     settings = {"identities": identities, "images": images, "size": size, "seed": seed, "batches": batches}
@@ -141,8 +143,8 @@ def run_demo(
     rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
     in_all = (identities + _UNSEEN) * images
     others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
-    _pack(rec, pictures, lambda done: say("drawing", done, in_all))
-    _pack(unseen, others, lambda done: say("drawing", identities * images + done, in_all))
+    _pack(rec, pictures, lambda done: progress("drawing", done, in_all))
+    _pack(unseen, others, lambda done: progress("drawing", identities * images + done, in_all))
     _write_pairs(unseen, pairs, seed)
 
     no_network = None if network else "it was not asked for"
@@ -150,7 +152,7 @@ def run_demo(
     verifications: list[dict[str, Any]] = []
     if network:
         try:
-            model, verifications = _train(rec, pairs, folder / "network", batches, seed, threads, say)
+            model, verifications = _train(rec, pairs, folder / "network", batches, seed, threads, progress)
         except ImportError as error:
             no_network = str(error)
 
@@ -162,14 +164,14 @@ def run_demo(
         margin=_MARGIN,
         seed=seed,
         threads=threads,
-        progress=lambda now: say("mining", now.images, now.images_in_all),
+        progress=lambda now: progress("mining", now.images, now.images_in_all),
     )
     contact, triplets = folder / "faces.png", folder / "triplets.png"
-    say("drawing sheets", 0, 2)
+    progress("drawing sheets", 0, 2)
     contact_sheet(rec, contact)
-    say("drawing sheets", 1, 2)
+    progress("drawing sheets", 1, 2)
     triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed)
-    say("drawing sheets", 2, 2)
+    progress("drawing sheets", 2, 2)
     return Demo(
         rec=rec,
         pairs=pairs,
@@ -186,12 +188,10 @@ def run_demo(
 
 def _own_folder(folder: Path) -> Path:
     if folder.exists() and not folder.is_dir():
-        msg = f"{folder} is a file: give the name of a folder"
-        raise FileExistsError(msg)
+        raise FileExistsError(f"{folder} is a file: give the name of a folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _MARK).exists() and any(folder.iterdir()):
-        msg = f"{folder} holds files that are not the demo's: give the name of a new folder"
-        raise FileExistsError(msg)
+        raise FileExistsError(f"{folder} holds files that are not the demo's: give the name of a new folder")
     return folder
 
 
@@ -208,26 +208,27 @@ def _pack(
 
 
 def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
-    index, file = index_rec(rec), RecordFile(rec)
-    drawn = draw_pairs(index, _PAIRS, seed)
-    keys = index["key"].to_numpy()[np.stack(drawn[:2], axis=1).ravel()]
-    write_pairs(pairs, [file.read(int(key))[1] for key in keys], drawn.same)
+    dataset = Dataset(rec)
+    drawn = draw_pairs(dataset.index, _PAIRS, seed)
+    rows = np.stack(drawn[:2], axis=1).ravel()
+    write_pairs(pairs, [dataset.read(row)[1] for row in rows], drawn.same)
 
 
 def _train(  # noqa: PLR0917
-    rec: Path, pairs: Path, prefix: Path, batches: int, seed: int, threads: int | None, say: Tell
+    rec: Path, pairs: Path, prefix: Path, batches: int, seed: int, threads: int | None, progress: Progress
 ) -> tuple[str, list[dict[str, Any]]]:
     from fasttriplet.training import TrainSettings, train_rec  # noqa: PLC0415  optional
 
     for file in prefix.parent.glob(f"{prefix.name}-*"):  # of an earlier demo
         file.unlink()
+    model = f"mxnet:{prefix},0"
     verifications = []
 
-    def tell(record: Mapping[str, Any]) -> None:
-        if record["kind"] == "verification":
-            verifications.append(dict(record))
-        elif record["kind"] == "train":
-            say("training", record["batch"], batches)
+    def record(line: Mapping[str, Any]) -> None:
+        if line["kind"] == "verification":
+            verifications.append(dict(line))
+        elif line["kind"] == "train":
+            progress("training", line["batch"], batches)
 
     settings = TrainSettings(
         rec=(str(rec),),
@@ -237,20 +238,23 @@ def _train(  # noqa: PLR0917
         lr_steps=(max(1, batches * 2 // 3),),
         seed=seed,
     )
-    say("training", 0, batches)
-    done = train_rec(
-        settings,
-        prefix,
-        batches=batches,
-        verify_on=[pairs],
-        verify_every=batches,
-        checkpoint_every=batches,
-        log_every=min(batches, 5),
-        threads=threads,
-        progress=tell,
-    )
-    say("training", batches, batches)
-    return done.last, verifications
+    progress("training", 0, batches)
+    try:
+        train_rec(
+            settings,
+            prefix,
+            batches=batches,
+            verify_on=[pairs],
+            verify_every=batches,
+            checkpoint_every=batches,
+            log_every=min(batches, 5),
+            threads=threads,
+            progress=record,
+        )
+    except NoTripletsError:  # nothing is left to learn from these characters; the network was saved
+        verifications.append(verify_pairs(pairs, model).to_dict())
+    progress("training", batches, batches)
+    return model, verifications
 
 
 def _silent(step: str, done: int, total: int) -> None:
