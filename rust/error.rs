@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 /// `Result` with this crate's [`Error`].
@@ -17,16 +18,12 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The bytes of a record, an index line or an image are not what the format promises.
-    #[error("{}", at(path, *key, *offset, what))]
+    #[error("{location}: {reason}")]
     Record {
-        /// The `.rec` or `.idx` file.
-        path: PathBuf,
-        /// The record's key, where one is known.
-        key: Option<i64>,
-        /// Byte offset of the record in the `.rec` file, where one is known.
-        offset: Option<u64>,
-        /// What was found and what was expected.
-        what: String,
+        /// Where the bytes are.
+        location: Location,
+        /// What was found and what was expected, without the location.
+        reason: String,
     },
     /// An argument has a wrong shape, length or value.
     #[error("{0}")]
@@ -36,31 +33,83 @@ pub enum Error {
     Interrupted,
 }
 
+/// Where a record or an image is, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The `.rec` or `.idx` file; none for an image that was handed over in memory.
+    pub file: Option<PathBuf>,
+    /// The record's key.
+    pub key: Option<i64>,
+    /// Byte offset of the record in the `.rec` file.
+    pub offset: Option<u64>,
+    /// Index of the image in the batch that was to be decoded.
+    pub position: Option<usize>,
+}
+
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 
+    /// An [`Error::Record`] about a whole file, or about the record at `offset`.
+    pub fn record(file: &Path, offset: Option<u64>, reason: String) -> Self {
+        let location = Location { file: Some(file.to_owned()), offset, ..Location::default() };
+        Self::Record { location, reason }
+    }
+
     /// The same error with the record's key, for callers that know it.
     #[must_use]
-    pub fn with_key(mut self, record: i64) -> Self {
-        if let Self::Record { key, .. } = &mut self {
-            *key = Some(record);
+    pub fn with_key(mut self, key: i64) -> Self {
+        if let Self::Record { location, .. } = &mut self {
+            location.key = Some(key);
+        }
+        self
+    }
+
+    /// The same error with the image's index in the batch, for callers that know it.
+    #[must_use]
+    pub fn with_position(mut self, position: usize) -> Self {
+        if let Self::Record { location, .. } = &mut self {
+            location.position = Some(position);
         }
         self
     }
 }
 
-fn at(path: &Path, key: Option<i64>, offset: Option<u64>, what: &str) -> String {
-    use std::fmt::Write;
-    let mut text = path.display().to_string();
-    if let Some(key) = key {
-        let _ = write!(text, ", key {key}");
+impl Display for Location {
+    /// A file, with key and offset; for an image in memory its position in the batch.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.position) {
+            (Some(file), _) => write!(f, "{}", file.display())?,
+            (None, Some(position)) => write!(f, "image [{position}]")?,
+            (None, None) => write!(f, "image")?,
+        }
+        if let Some(key) = self.key {
+            write!(f, ", key {key}")?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, ", offset {offset}")?;
+        }
+        Ok(())
     }
-    if let Some(offset) = offset {
-        let _ = write!(text, ", offset {offset}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_where_and_why() {
+        let error = Error::record(Path::new("a.rec"), None, "the file is empty".into());
+        assert_eq!(error.to_string(), "a.rec: the file is empty");
+        // The position in a batch is for programs; a record is found by its file, key and offset.
+        let error =
+            Error::record(Path::new("a.rec"), Some(8), "cut off".into()).with_key(-1).with_position(3);
+        assert_eq!(error.to_string(), "a.rec, key -1, offset 8: cut off");
+        let error =
+            Error::Record { location: Location::default(), reason: "cut off".into() }.with_position(3);
+        assert_eq!(error.to_string(), "image [3]: cut off");
+        assert_eq!(Error::Interrupted.with_key(1).with_position(3).to_string(), "interrupted");
     }
-    let _ = write!(text, ": {what}");
-    text
 }

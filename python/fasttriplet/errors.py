@@ -4,7 +4,14 @@ from __future__ import annotations
 
 
 class RecordError(ValueError):
-    """Bytes in a ``.rec`` or ``.idx`` file, or an image in it, are not what the format promises.
+    """Bytes in a ``.rec`` or ``.idx`` file, or an image, are not what the format promises.
+
+    Parameters
+    ----------
+    message : str
+        What ``str(error)`` gives: where the bytes are, a colon and the reason.
+    key, offset, file, position, reason : optional
+        The attributes below. Without a `reason`, the whole message is the reason.
 
     Attributes
     ----------
@@ -12,15 +19,32 @@ class RecordError(ValueError):
         The record's key, where one is known.
     offset : int or None
         Byte offset of the record in the ``.rec`` file, where one is known.
+    file : str or None
+        The file. None if the image was given as bytes.
+    position : int or None
+        Index of the image, counted from 0, among the images that were given to the call that was to decode
+        them. None outside of such calls.
+    reason : str
+        What was found and what was expected: the message without the words that say where.
     """
 
-    def __init__(self, message: str, key: int | None = None, offset: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        key: int | None = None,
+        offset: int | None = None,
+        *,
+        file: str | None = None,
+        position: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        # The message alone is in `args`, and the rest in `__dict__`: so copies and pickles are complete.
         super().__init__(message)
         self.key = key
         self.offset = offset
-
-    def __reduce__(self) -> tuple[type[RecordError], tuple[str, int | None, int | None]]:
-        return type(self), (str(self), self.key, self.offset)
+        self.file = file
+        self.position = position
+        self.reason = message if reason is None else reason
 
 
 class RecordWarning(UserWarning):

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use rayon::prelude::*;
 
 use super::planes::{Pixelwise, split};
 use super::{Fault, Image, Size};
+use crate::error::Location;
 use crate::recordio::RecordFile;
 use crate::{Error, Interrupt, Isa, Result};
 
@@ -21,7 +21,7 @@ pub trait Source: Sync {
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>>;
 
     /// An [`Error::Record`] that says where image number `row` is.
-    fn error(&self, row: usize, what: String) -> Error;
+    fn error(&self, row: usize, reason: String) -> Error;
 
     /// What to sort by for reading in the order in which the images are stored.
     fn place(&self, row: usize) -> (u32, i64);
@@ -45,8 +45,8 @@ impl Source for Encoded<'_> {
         Ok(Cow::Borrowed(self.0[row]))
     }
 
-    fn error(&self, row: usize, what: String) -> Error {
-        Error::Record { path: PathBuf::from(format!("image [{row}]")), key: None, offset: None, what }
+    fn error(&self, row: usize, reason: String) -> Error {
+        Error::Record { location: Location { position: Some(row), ..Location::default() }, reason }
     }
 
     fn place(&self, _: usize) -> (u32, i64) {
@@ -107,6 +107,11 @@ impl<'a> Records<'a> {
     fn file(&self, row: usize) -> &'a RecordFile {
         self.files[self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)]
     }
+
+    /// An error about the record of image number `row`, with what the file does not know.
+    fn located(&self, row: usize, error: Error) -> Error {
+        error.with_key(self.rows.keys[row]).with_position(row)
+    }
 }
 
 impl Source for Records<'_> {
@@ -117,13 +122,13 @@ impl Source for Records<'_> {
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
         let offset = u64::try_from(self.rows.offsets[row])
             .map_err(|_| self.error(row, "a negative offset; was the index made for this file?".into()))?;
-        let record = self.file(row).record_at(offset).map_err(|e| e.with_key(self.rows.keys[row]))?;
+        let record = self.file(row).record_at(offset).map_err(|e| self.located(row, e))?;
         Ok(record.payload)
     }
 
-    fn error(&self, row: usize, what: String) -> Error {
+    fn error(&self, row: usize, reason: String) -> Error {
         let offset = u64::try_from(self.rows.offsets[row]).ok();
-        Error::Record { path: self.file(row).path().to_owned(), key: Some(self.rows.keys[row]), offset, what }
+        self.located(row, Error::record(self.file(row).path(), offset, reason))
     }
 
     fn place(&self, row: usize) -> (u32, i64) {
@@ -270,11 +275,11 @@ fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -
     let bytes = source.bytes(row)?;
     let image = Image::read(&bytes).map_err(|fault| explain(source, row, &fault))?;
     if image.size() != size {
-        let what = format!(
+        let reason = format!(
             "the image is {} pixels (height x width), not {size}; images of one batch must have one size",
             image.size()
         );
-        return Err(source.error(row, what));
+        return Err(source.error(row, reason));
     }
     image.decode(pixels).map_err(|fault| explain(source, row, &fault))
 }

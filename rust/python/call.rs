@@ -10,8 +10,9 @@ use std::time::Duration;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{IntoPyDict, PyType};
 
+use crate::error::Location;
 use crate::{Error, Interrupt, Result};
 
 /// How often a waiting call looks for Ctrl-C.
@@ -111,7 +112,9 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
             },
             None => std::io::Error::new(source.kind(), error.to_string()).into(),
         },
-        Error::Record { key, offset, .. } => record_error(py, &error.to_string(), key, offset),
+        Error::Record { ref location, ref reason } => {
+            record_error(py, &error.to_string(), location, reason).unwrap_or_else(|e| e)
+        }
         Error::Value(message) => PyValueError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }
@@ -121,15 +124,17 @@ fn strerror(py: Python<'_>, number: i32) -> PyResult<String> {
     py.import("os")?.call_method1("strerror", (number,))?.extract()
 }
 
-fn record_error(py: Python<'_>, message: &str, key: Option<i64>, offset: Option<u64>) -> PyErr {
+fn record_error(py: Python<'_>, message: &str, location: &Location, reason: &str) -> PyResult<PyErr> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    match CLASS.import(py, "fasttriplet.errors", "RecordError") {
-        Ok(class) => match class.call1((message, key, offset)) {
-            Ok(instance) => PyErr::from_value(instance),
-            Err(e) => e,
-        },
-        Err(e) => e,
-    }
+    let file = location.file.as_ref().map(|file| file.as_os_str());
+    let parts = [
+        ("file", file.into_pyobject(py)?.into_any()),
+        ("position", location.position.into_pyobject(py)?.into_any()),
+        ("reason", reason.into_pyobject(py)?.into_any()),
+    ];
+    let class = CLASS.import(py, "fasttriplet.errors", "RecordError")?;
+    let error = class.call((message, location.key, location.offset), Some(&parts.into_py_dict(py)?))?;
+    Ok(PyErr::from_value(error))
 }
 
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -49,7 +49,7 @@ impl RecordFile {
             return Ok(file);
         }
         let head = &data[..data.len().min(1024)];
-        let what = if data.is_empty() {
+        let reason = if data.is_empty() {
             "the file is empty; expected records".to_owned()
         } else if let Some(kind) = sniff::kind(head, data.len() as u64) {
             format!("not a RecordIO file: {kind}")
@@ -59,7 +59,7 @@ impl RecordFile {
             let bytes: Vec<_> = head.iter().take(4).map(|b| format!("{b:02x}")).collect();
             format!("not a RecordIO file: starts with the bytes {}; expected 0a 23 d7 ce", bytes.join(" "))
         };
-        Err(Error::Record { path: file.path, key: None, offset: None, what })
+        Err(Error::record(path, None, reason))
     }
 
     /// The file's path, as given.
@@ -100,8 +100,8 @@ impl RecordFile {
         let _ = (start, end);
     }
 
-    pub(crate) fn broken(&self, offset: u64, what: String) -> Error {
-        Error::Record { path: self.path.clone(), key: None, offset: Some(offset), what }
+    fn broken(&self, offset: u64, reason: String) -> Error {
+        Error::record(&self.path, Some(offset), reason)
     }
 }
 

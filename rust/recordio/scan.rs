@@ -71,12 +71,11 @@ pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Res
     match rows(file, &entries, false, interrupt)? {
         Ok(pieces) => Piece::finish(pieces, file, problems, true),
         // The file was read a moment ago; it can only have been changed since.
-        Err(broken) => Err(Error::Record {
-            path: file.path().to_owned(),
-            key: None,
-            offset: None,
-            what: format!("{}; does another program write to the file?", entries.describe(&broken, file)),
-        }),
+        Err(broken) => {
+            let found = entries.describe(&broken, file);
+            let reason = format!("{found}; does another program write to the file?");
+            Err(Error::record(file.path(), None, reason))
+        }
     }
 }
 
@@ -147,12 +146,7 @@ impl Piece {
         let fractions: usize = pieces.iter().map(|piece| piece.unlabelled_count).sum();
         let first = pieces.iter().find_map(|piece| piece.first_unlabelled);
         if let Some((key, offset, label)) = first.filter(|_| fractions >= images) {
-            return Err(Error::Record {
-                path: file.path().to_owned(),
-                key: Some(key),
-                offset: Some(offset),
-                what: no_identity(label),
-            });
+            return Err(Error::record(file.path(), Some(offset), no_identity(label)).with_key(key));
         }
         for piece in pieces {
             scan.keys.extend(piece.scan.keys);
