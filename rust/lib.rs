@@ -8,14 +8,14 @@
 pub mod error;
 pub mod image;
 pub mod interrupt;
-pub mod isa;
 pub mod mining;
 mod mix;
 pub mod recordio;
+pub mod simd;
 
 #[cfg(feature = "python")]
 mod python;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
-pub use isa::Isa;
+pub use simd::Isa;

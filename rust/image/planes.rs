@@ -1,6 +1,6 @@
 //! From pixels as decoders write them to what networks take: `H x W x 3` bytes to `3 x H x W` floats.
 
-use crate::isa::per_isa;
+use crate::simd::{Simd, per_isa};
 
 /// Pixels whose channels are taken apart at a time, as bytes, before they are widened: an image of 112 x 112
 /// takes 3 us. Widened at once it takes 15, because compilers make poor code of loads with a stride of three
@@ -29,7 +29,7 @@ per_isa! {
 }
 
 #[inline(always)]
-fn split_body(rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
+fn split_body(_: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
     let (red, rest) = planes.split_at_mut(planes.len() / 3);
     let (green, blue) = rest.split_at_mut(rest.len() / 2);
     // Without a mirror the rows of an image are one long row.

@@ -25,8 +25,8 @@
 //! Why two stages: the spreads cost eight instructions for 16 rows, but once an anchor. A pair's scan then
 //! costs three for 32 ([`probe`](super::probe)), and an anchor may have a hundred pairs.
 
-use crate::isa::per_isa;
 use crate::mix::{GOLDEN, mix64};
+use crate::simd::{Simd, per_isa};
 
 /// A 32-bit mixer with two multiplications; constants from Wellons' hash prospector (bias 0.107).
 #[inline(always)]
@@ -57,7 +57,7 @@ per_isa! {
 }
 
 #[inline(always)]
-fn spreads_body(anchor: u64, codes_low: &[u32], spreads: &mut [u16]) {
+fn spreads_body(_: impl Simd, anchor: u64, codes_low: &[u32], spreads: &mut [u16]) {
     let key = spread_key(anchor);
     for (to, &code) in spreads.iter_mut().zip(codes_low) {
         *to = spread(key, code);

@@ -8,8 +8,8 @@
 use rayon::prelude::*;
 
 use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
-use crate::isa::{Isa, per_isa};
 use crate::mining::points::{Place, Sets};
+use crate::simd::{Isa, Simd, per_isa};
 use crate::{Interrupt, Result};
 
 mod codes;
@@ -135,12 +135,12 @@ impl Product for Integer {
 }
 
 #[inline(always)]
-fn dot_bytes_body(x: &[u8], y: &[u8]) -> i32 {
+fn dot_bytes_body(_: impl Simd, x: &[u8], y: &[u8]) -> i32 {
     x.iter().zip(y).map(|(&x, &y)| i32::from(x.cast_signed()) * i32::from(y.cast_signed())).sum()
 }
 
 #[inline(always)]
-fn dot_words_body(x: &[u8], y: &[u8]) -> i32 {
+fn dot_words_body(_: impl Simd, x: &[u8], y: &[u8]) -> i32 {
     let (x, y) = (x.as_chunks().0, y.as_chunks().0);
     x.iter().zip(y).map(|(&x, &y)| i32::from(i16::from_ne_bytes(x)) * i32::from(i16::from_ne_bytes(y))).sum()
 }

@@ -13,10 +13,10 @@ use rayon::prelude::*;
 use super::super::Coded;
 use super::Bits;
 use super::kernel::LANE;
-use crate::isa::{Isa, per_isa};
 use crate::mining::exact::LANES;
 use crate::mining::hash::mix32;
 use crate::mining::points::{Place, Points, Sets};
+use crate::simd::{Isa, Simd, per_isa};
 use crate::{Interrupt, Result};
 
 /// Rows that the mean is taken of, evenly spread: the exact mean is worth no more.
@@ -113,6 +113,7 @@ const TURNED: f64 = 1.0 / (1 << 18) as f64;
 
 #[inline(always)]
 fn encode_body(
+    _: impl Simd,
     row: &[f32],
     frame: &Frame,
     bits: Bits,
