@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::Size;
 use super::planes::{Affine, Pixelwise, split};
-use crate::mix::{GOLDEN, mix64};
+use crate::mix::{mix64, split_mix};
 use crate::{Error, Isa, Result};
 
 /// What may happen to an image.
@@ -55,11 +55,11 @@ enum Choice {
 
 impl Draws {
     const fn new(seed: u64, id: i64) -> Self {
-        Self(mix64(mix64(seed.wrapping_add(GOLDEN.wrapping_mul(3))) ^ id as u64))
+        Self(mix64(split_mix(seed, 3) ^ id as u64))
     }
 
     const fn number(self, choice: Choice) -> u64 {
-        mix64(self.0.wrapping_add(GOLDEN.wrapping_mul(choice as u64 + 1)))
+        split_mix(self.0, choice as u64 + 1)
     }
 
     /// Uniform in `0..count`.

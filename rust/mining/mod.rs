@@ -15,6 +15,7 @@
 use crate::{Error, Result};
 
 mod exact;
+mod found;
 mod hash;
 #[cfg(feature = "kernels")]
 pub mod kernels;
@@ -23,8 +24,10 @@ mod pairs;
 mod picked;
 mod points;
 mod probe;
+mod scan;
 mod screen;
 mod search;
+mod sweep;
 
 pub use mine::mine;
 

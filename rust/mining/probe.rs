@@ -1,98 +1,105 @@
-//! The rows with the smallest draws of a pair.
-//!
-//! A random pick is the qualifying negative with the smallest draw. So instead of finding all that
-//! qualify and then the smallest among them, take the few smallest draws of all rows and test these,
-//! in order: the first that qualifies is the pick. A scan of N draws costs a hundredth of N products of
-//! 512 numbers, and with half of the rows qualifying (random embeddings) two tests a pair are enough.
-//! Where few qualify (trained embeddings) the tests run dry and the pair goes on to the
-//! [`screen`](super::screen), which then skips what was tested here.
+//! The first step: lists the pairs of each anchor, and settles those for which a few exact tests are enough.
 
-use super::hash::Key;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::found::Found;
+use super::pairs::pairs_of;
 use super::points::Place;
-use crate::simd::{Isa, Simd, per_isa};
+use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::{Pick, Stats};
+use crate::{Interrupt, Result};
 
-/// The threshold that about `count` of `of` rows draw below; all but those that draw highest, at most.
-pub fn threshold(count: usize, of: usize) -> u16 {
-    (count << 16).div_ceil(of).min(usize::from(u16::MAX)) as u16
+/// Anchors in a unit of work.
+const UNIT: usize = 16;
+
+/// With fewer anchors than this, each is a unit: one identity of 20,000 images keeps all cores busy.
+const FEWEST_IN_UNITS: usize = 64 * UNIT;
+
+/// After this many anchors in a row without a settled pair, few rows qualify, and the other anchors of the unit
+/// go to the second step untested.
+const GIVE_UP_AFTER: usize = 2;
+
+/// Goes through the anchors. What is not settled is in [`Found::open`].
+pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) -> Result<Found> {
+    let anchors: Vec<Place> = anchors.collect();
+    let unit = if anchors.len() < FEWEST_IN_UNITS { 1 } else { UNIT };
+    anchors
+        .par_chunks(unit)
+        .map_init(Scratch::default, |scratch, unit| search.probe_unit(unit, scratch, interrupt))
+        .try_reduce(Found::default, |a, b| Ok(a.and(b)))
 }
 
-/// Rows that one word of marks stands for.
-const WORD: usize = u64::BITS as usize;
-
-/// Calls `found` for each row that draws below `threshold` under `key`. `scratch` is memory to be used
-/// again.
-pub fn below(
-    isa: Isa,
-    spreads: &[u16],
-    key: Key,
-    threshold: u16,
-    scratch: &mut Vec<u64>,
-    mut found: impl FnMut(Place),
-) {
-    scratch.resize(spreads.len().div_ceil(WORD), 0);
-    mark(isa, spreads, key.map(), threshold, scratch);
-    for (number, &marks) in scratch.iter().enumerate() {
-        let mut marks = marks;
-        while marks != 0 {
-            found((number * WORD + marks.trailing_zeros() as usize) as Place);
-            marks &= marks - 1;
-        }
-    }
-}
-
-per_isa! {
-    /// Sets a bit for each row below the threshold.
-    fn mark(spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) => mark_body
-}
-
-#[inline(always)]
-fn mark_body<S: Simd>(simd: S, spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) {
-    let (words, rest) = spreads.as_chunks::<WORD>();
-    for (spreads, marks) in words.iter().zip(&mut *marks) {
-        *marks = mark_word(simd, spreads, map, threshold);
-    }
-    if !rest.is_empty() {
-        let mut padded = [0; WORD];
-        padded[..rest.len()].copy_from_slice(rest);
-        marks[words.len()] = mark_word(simd, &padded, map, threshold) & ((1 << rest.len()) - 1);
-    }
-}
-
-#[inline(always)] // not a closure, which would be compiled for the portable instructions
-fn mark_word<S: Simd>(simd: S, spreads: &[u16; WORD], map: (u16, u16), threshold: u16) -> u64 {
-    let (xor, factor, limit) = (simd.splat_u16(map.0), simd.splat_u16(map.1), simd.splat_u16(threshold));
-    let mut marks = 0;
-    for start in (0..WORD).step_by(S::U16_LANES) {
-        let draws = simd.multiply_u16(simd.xor_u16(simd.load_u16(&spreads[start..]), xor), factor);
-        marks |= u64::from(simd.below_u16(draws, limit)) << start;
-    }
-    marks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::hash;
-    use super::*;
-
-    #[test]
-    fn finds_what_a_plain_scan_finds() {
-        let codes: Vec<u64> = (0..1000).map(|id| hash::code(5, id)).collect();
-        let low: Vec<u32> = codes.iter().map(|&code| code as u32).collect();
-        for isa in Isa::available() {
-            for (count, len) in [(1, 1000), (26, 1000), (999, 1000), (26, 63), (7, 8), (0, 0)] {
-                for positive in 0..4 {
-                    let (anchor, limit) = (codes[7], threshold(count, len.max(1)));
-                    let key = Key::new(anchor, codes[positive]);
-                    let plain: Vec<Place> = (0..len as Place)
-                        .filter(|&place| key.order(codes[place as usize]).draw < limit)
-                        .collect();
-                    let mut spreads = vec![0; len];
-                    hash::spreads(isa, anchor, &low[..len], &mut spreads);
-                    let mut found = Vec::new();
-                    below(isa, &spreads, key, limit, &mut Vec::new(), |place| found.push(place));
-                    assert_eq!(found, plain, "{}: {count} of {len}, pair {positive}", isa.name());
-                }
+impl Search<'_> {
+    fn probe_unit(&self, unit: &[Place], scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
+        let mut found = Found::default();
+        let mut in_vain = 0;
+        for &anchor in unit {
+            interrupt.check()?;
+            let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats);
+            let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| self.open(pair)).collect();
+            // No distance at all is in an empty window.
+            for pair in open.extract_if(.., |pair| pair.window.is_empty()) {
+                found.settle(anchor, &pair, self.sets);
+            }
+            let mut settled = 0;
+            if in_vain < GIVE_UP_AFTER || !self.screen.is_one_stretch() {
+                settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats);
+                in_vain = if settled > 0 { 0 } else { in_vain + usize::from(!open.is_empty()) };
+            }
+            for pair in open.drain(..settled) {
+                found.settle(anchor, &pair, self.sets);
+            }
+            if !open.is_empty() {
+                found.stats.pairs_screened += open.len() as u64;
+                found.open.push(OpenAnchor { anchor, pairs: open });
             }
         }
+        Ok(found)
+    }
+
+    /// Tests a few negatives of each pair: all of them if these are not more than a few, otherwise, for a random
+    /// pick, those with the smallest draws. Moves the pairs that this settles to the front, and returns their
+    /// number.
+    fn probe_anchor(
+        &self,
+        anchor: Place,
+        pairs: &mut [OpenPair],
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> usize {
+        let identity = self.sets.identity_run(anchor);
+        let candidates = self.sets.candidates().len();
+        let exhaustive = candidates - identity.len() <= self.tries;
+        if pairs.is_empty() || !exhaustive && self.options.pick != Pick::Random {
+            return 0;
+        }
+        if !exhaustive {
+            self.spread(anchor, scratch);
+        }
+        scratch.distances.restart(candidates);
+        let mut settled = 0;
+        for i in 0..pairs.len() {
+            let open = &mut pairs[i];
+            if exhaustive {
+                let negatives = (0..identity.start).chain(identity.end..candidates as Place);
+                let hit = |place| Hit { draw: self.order(&open.pair, place).draw.high, place };
+                scratch.hits.clear();
+                scratch.hits.extend(negatives.map(hit));
+            } else {
+                self.hit_lowest(self.tries, anchor, open, scratch, |_| true);
+            }
+            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats);
+            if exhaustive || open.picked.is_full() {
+                pairs.swap(i, settled);
+                settled += 1;
+            } else if self.screen.is_one_stretch() {
+                // This anchor will be screened for all candidates, and that makes tests of its other pairs
+                // cheaper.
+                break;
+            }
+        }
+        settled
     }
 }

@@ -1,30 +1,31 @@
-//! The product of a block of anchors and a panel of candidates, in float32: the portable path, and the
-//! one for more columns than [`integer`](super::integer) can sum.
+//! The product of a block of anchors and a panel of candidates in float32: the portable path, and the path for
+//! more columns than [`integer`](super::integer) can sum.
 
 use rayon::prelude::*;
 
 use super::super::points::{Place, Points, Sets};
-use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
+use super::{BLOCK, BoundTerms, COLUMNS, EstimatePanel, Product, places};
 use crate::{Interrupt, Result};
 
-/// Dimensions multiplied before the sums go back to memory: a slice of the panel is 16 KiB then
-/// and stays in L1 while all anchors of the block pass over it.
+/// Columns that are multiplied before the sums go back to memory: a slice of a panel then has 16 KiB and stays
+/// in L1 while all anchors of the block pass over it.
 const DEPTH: usize = 128;
 
-/// Anchors in the register tile: with two vectors of candidates, as many as fit 16 registers of 4
-/// lanes, SSE2's or NEON's.
+/// Anchors in the register tile: with two vectors of candidates, as many as fit 16 registers of 4 lanes, those
+/// of SSE2 or NEON.
 const ROWS: usize = 4;
 
 /// Lanes of a vector.
 const LANES: usize = 4;
 
-/// All rows, scaled, in panels of [`COLUMNS`], depth first, zeros past the end.
+/// The scaled rows. The candidates are packed in panels: the first column of each candidate, then the second,
+/// and so on. Zeros after the last candidate.
 pub struct Float<'a> {
     sets: &'a Sets,
     scale: f32,
-    anchors: Vec<Coded>,
-    /// Unless they are the anchors.
-    references: Option<Vec<Coded>>,
+    anchors: Vec<BoundTerms>,
+    /// None: the candidates are the anchors.
+    references: Option<Vec<BoundTerms>>,
     panels: Vec<f32>,
 }
 
@@ -43,15 +44,15 @@ impl<'a> Float<'a> {
             }
             Ok(())
         })?;
-        let coded = |points: &Points| -> Vec<Coded> {
-            let coded = |norm| Coded { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
-            points.squared_norms.iter().copied().map(coded).collect()
+        let terms_of = |points: &Points| -> Vec<BoundTerms> {
+            let terms = |norm| BoundTerms { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
+            points.squared_norms.iter().copied().map(terms).collect()
         };
-        let references = sets.are_two().then(|| coded(candidates));
-        Ok(Self { sets, scale, anchors: coded(&sets.anchors), references, panels })
+        let references = sets.are_two().then(|| terms_of(candidates));
+        Ok(Self { sets, scale, anchors: terms_of(&sets.anchors), references, panels })
     }
 
-    /// The anchors in groups of [`ROWS`], depth first, zeros past the end.
+    /// The anchors in groups of [`ROWS`], packed as the panels are.
     fn pack(&self, anchors: &[Place]) -> Vec<f32> {
         let points = &self.sets.anchors;
         let depth = points.width();
@@ -72,11 +73,11 @@ impl Product for Float<'_> {
         roundings / (1.0 - roundings)
     }
 
-    fn anchors(&self) -> &[Coded] {
+    fn anchors(&self) -> &[BoundTerms] {
         &self.anchors
     }
 
-    fn candidates(&self) -> &[Coded] {
+    fn candidates(&self) -> &[BoundTerms] {
         self.references.as_ref().unwrap_or(&self.anchors)
     }
 
@@ -91,7 +92,7 @@ impl Product for Float<'_> {
         lanes.iter().sum()
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {
+    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
         let depth = self.sets.anchors.width();
         let packed = self.pack(anchors);
         let groups = anchors.len().div_ceil(ROWS);
@@ -114,7 +115,7 @@ impl Product for Float<'_> {
     }
 }
 
-/// Adds the products of [`ROWS`] anchors and one slice of a panel onto their sums.
+/// Adds the products of [`ROWS`] anchors and one slice of a panel to the sums.
 fn add_products(anchors: &[f32], panel: &[f32], sums: &mut [[f32; COLUMNS]; ROWS]) {
     for first in (0..COLUMNS).step_by(2 * LANES) {
         let mut tile = [[0.0; 2 * LANES]; ROWS];

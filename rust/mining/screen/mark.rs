@@ -1,9 +1,9 @@
-//! Which candidates' estimates may lie in a window: one compare with its edges, a bit for each.
+//! Which candidates may be in a window: a bit for each, from a comparison of its estimate with the edges.
 
-use super::{BLOCK, COLUMNS, Coded, LOWER, Panel, RAISE, UNDERFLOW, Window};
+use super::{BLOCK, BoundTerms, COLUMNS, LOWER, Panel, RAISE, UNDERFLOW, Window};
 use crate::simd::{Simd, per_isa};
 
-/// The edges of a window around an anchor, in float32, for a comparison with `v`.
+/// The edges of a window around an anchor in float32, for a comparison with `v`.
 pub struct Edges {
     error: f32,
     above: f32,
@@ -14,7 +14,7 @@ pub struct Edges {
 
 impl Edges {
     /// Of a window around an anchor.
-    pub(super) fn new(window: Window, anchor: Coded, error: f64) -> Self {
+    pub(super) fn new(window: Window, anchor: BoundTerms, error: f64) -> Self {
         Self {
             error: error as f32,
             above: (window.above.max(0.0).sqrt() * LOWER) as f32,
@@ -24,7 +24,7 @@ impl Edges {
         }
     }
 
-    /// Any candidate of the panel with `v` outside of these is outside of the window.
+    /// Each candidate of the panel with a `v` that is not between these two is outside the window.
     #[inline(always)]
     pub(super) fn of_panel(&self, panel: &Panel) -> (f32, f32) {
         let residual = self.residual + panel.residual;
@@ -37,8 +37,8 @@ impl Edges {
 }
 
 per_isa! {
-    /// Sets a bit for each candidate of some panels that may lie between the edges. The estimates are
-    /// [`BLOCK`] rows apart.
+    /// Sets a bit for each candidate of some panels that may be between the edges. The estimates of an anchor
+    /// for one panel and the next are [`BLOCK`] apart.
     pub fn mark(estimates: &[[f32; COLUMNS]], panels: &[Panel], edges: &Edges, marks: &mut [u32]) => mark_body
 }
 

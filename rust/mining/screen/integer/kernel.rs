@@ -1,11 +1,12 @@
-//! The register tile: R anchors times one panel of candidates, two vectors at a time.
+//! The register tile: the products of R anchors and one panel of candidates, two vectors of candidates at a
+//! time.
 
 use super::super::COLUMNS;
 use super::Bits;
 use crate::simd::{Isa, Products, Token, X86_64, per_x86_64};
 
-/// Bytes that one instruction multiplies and adds into one sum of 32 bits: four codes of 8 bits, or two
-/// of 16.
+/// Bytes of a lane, whose products one instruction adds to one sum of 32 bits: four codes of 8 bits, or two of
+/// 16.
 pub const LANE: usize = 4;
 
 /// The kernel of one instruction set.
@@ -18,25 +19,25 @@ pub struct Kernel {
 /// What an anchor's sums need before and after the multiplications.
 #[derive(Clone, Copy, Default)]
 pub struct AnchorTerms {
-    /// What each sum starts from: it takes the candidates' offset out again.
+    /// What each sum starts from, so that the candidates' offset is taken out again.
     pub start: i32,
-    /// s.
+    /// The step of the anchor's codes.
     pub step: f32,
 }
 
 /// A panel of candidates.
 #[derive(Clone, Copy)]
 pub struct PanelCodes<'a> {
-    /// A lane of each candidate, then the next lane of each.
+    /// The first lane of each candidate, then the second lane of each, and so on.
     pub codes: &'a [[u8; LANE * COLUMNS]],
-    /// s of each.
+    /// The step of each candidate's codes.
     pub steps: &'a [f32; COLUMNS],
     /// `n` of the screen's bound.
     pub squared_norms: &'a [f32; COLUMNS],
 }
 
 impl Kernel {
-    /// `None` where only the portable instructions are there.
+    /// `None` for the portable path.
     pub fn choose(isa: Isa, bits: Bits) -> Option<Self> {
         match isa.token() {
             Token::Portable(_) => None,
@@ -44,8 +45,8 @@ impl Kernel {
         }
     }
 
-    /// R, which fills the registers: two vectors of sums for each anchor, the candidates' vectors, the
-    /// broadcast anchors, and the products on their way into the sums.
+    /// R, which fills the registers: two vectors of sums for each anchor, the vectors of the candidates, the
+    /// broadcast anchors, and products that are not added yet.
     pub fn rows(self) -> usize {
         match self.token {
             X86_64::Avx2(_) => AVX2_ROWS,
@@ -54,8 +55,7 @@ impl Kernel {
         }
     }
 
-    /// The largest code of 8 bits. `maddubs` adds two products in 16 bits, and the kernel adds two of its
-    /// sums: 4 x 127 x 63 still fit.
+    /// The largest code. Without VNNI, four products of 8-bit codes are added in 16 bits: 4 x 127 x 63 fit.
     pub fn levels(self) -> i16 {
         match (self.bits, self.token) {
             (Bits::Eight, X86_64::Avx2(_) | X86_64::Avx512(_)) => 63,
@@ -64,7 +64,7 @@ impl Kernel {
         }
     }
 
-    /// Added to the candidates' codes of 8 bits, which are multiplied unsigned.
+    /// What is added to the candidates' codes of 8 bits, so that they are not negative.
     pub fn offset(self) -> u8 {
         match self.bits {
             Bits::Eight => self.levels() as u8 + 1,
@@ -72,7 +72,7 @@ impl Kernel {
         }
     }
 
-    /// `v` of the screen's bound for R anchors, lane after lane of all, and one panel.
+    /// Writes `v` of the screen's bound for R anchors, packed as the panel is, and one panel.
     pub fn estimate(
         self,
         anchors: &[[u8; LANE]],
@@ -130,7 +130,7 @@ fn tile<S: Products, C: Code, const R: usize>(
     for first in (0..COLUMNS).step_by(2 * S::LANES) {
         let second = first + S::LANES;
         let mut sums: [[S::Vector; 2]; R] = std::array::from_fn(|r| [simd.splat(rows[r].start); 2]);
-        // A row is a multiple of 8 long: lanes come in twos.
+        // The columns are a multiple of 8, so the lanes of a row are a multiple of 2.
         let anchors = anchors.as_chunks::<R>().0.as_chunks::<2>().0;
         for ([x, x_next], [y, y_next]) in anchors.iter().zip(panel.codes.as_chunks::<2>().0) {
             let low = [simd.load(&y[first * LANE..]), simd.load(&y_next[first * LANE..])];
