@@ -1,9 +1,9 @@
 //! The definition: squared L2 distance in float64, with every rounding fixed.
 //!
-//! Each function sums into eight lanes, filled round robin, and then adds halves onto halves:
-//! `((0+4)+(2+6)) + ((1+5)+(3+7))`. Products are rounded before they are added (no fused
-//! multiply-add). So the value is the same to the last bit on every instruction set, and NumPy can
-//! follow it (`tests/reference.py`).
+//! Number `k` of a row goes to lane `k mod 8` of a sum, and the lanes are then added in halves:
+//! `((0+4)+(2+6)) + ((1+5)+(3+7))`. Products are rounded before they are added (no fused multiply-add). So
+//! the value is the same to the last bit on every instruction set, and NumPy can compute it, too
+//! (`tests/reference.py`).
 
 use crate::simd::{Simd, per_isa};
 

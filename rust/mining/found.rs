@@ -24,7 +24,7 @@ pub struct Found {
 
 impl Found {
     /// Joins two parts.
-    pub fn and(mut self, mut other: Self) -> Self {
+    pub fn join(mut self, mut other: Self) -> Self {
         self.triplets.append(&mut other.triplets);
         self.open.append(&mut other.open);
         self.stats.add(other.stats);

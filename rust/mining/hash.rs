@@ -13,15 +13,16 @@
 //!   parts of the key. Equal ones are decided by `mix64(hash ^ key)`, which is one to one in the hash: two
 //!   draws of one pair never tie.
 //!
-//! Uniform: over seeds, the spreads of an anchor's negatives are independent and uniform, a pair's map of them
-//! is one to one, and ties are decided by a full mixer. So each of m negatives is the smallest with probability
-//! 1/m.
+//! Uniform: over seeds, the spreads of an anchor's negatives are independent and uniform, a pair's map of
+//! them is one to one, and ties are decided by a full mixer. So each of m negatives is the smallest with
+//! probability 1/m.
 //!
-//! Independent: the key of another pair is new, and `xor` alone makes the second draw of a row uniform whatever
-//! the first was. What remains is that rows of equal spread stay together in all pairs of one anchor: for m
-//! well below 2^16, two of its pairs pick the same of m negatives with probability `(1 + m / 2^18) / m` instead
-//! of `1 / m`. And rows whose hashes agree in the low half, one pair among 10^5 rows, stay together for all
-//! anchors. `tests/test_picks.py` checks both properties by chi-square over seeds, pairs and ids.
+//! Independent: the key of another pair is new, and `xor` alone makes the second draw of a row uniform
+//! whatever the first was. What remains is that rows of equal spread stay together in all pairs of one
+//! anchor: for m well below 2^16, two of its pairs pick the same of m negatives with probability `(1 + m /
+//! 2^18) / m` instead of `1 / m`. And rows whose hashes agree in the low half, one pair among 10^5 rows, stay
+//! together for all anchors. `tests/test_picks.py` checks both properties by chi-square over seeds, pairs and
+//! ids.
 //!
 //! There are two stages because spreads cost eight instructions for 16 rows, but once per anchor. A scan for
 //! one of its pairs then costs three for 32 rows ([`scan`](super::scan)), and an anchor may have a hundred

@@ -11,7 +11,8 @@ use super::sweep::sweep;
 use super::{Input, Options, Pairs, Pick, Triplets};
 use crate::{Interrupt, Isa, Result};
 
-/// Pairs of one round, or more by those of one identity. A round keeps 25 MB between its steps, and its picks.
+/// Pairs of one round, or more by those of one identity. A round keeps 25 MB between its steps, and its
+/// picks.
 const ROUND: usize = 1 << 18;
 
 /// Mines on the current rayon pool. Triplets come in ascending order of their ids.
@@ -26,15 +27,15 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     for anchors in rounds(&sets, options.pairs) {
         let mut round = probe(&search, anchors, interrupt)?;
         let open = std::mem::take(&mut round.open);
-        found = found.and(round).and(sweep(&search, open, interrupt)?);
+        found = found.join(round).join(sweep(&search, open, interrupt)?);
     }
     found.sort();
     interrupt.check()?;
     Ok(found.with_ids(&sets))
 }
 
-/// A random pick looks at few of the rows that may qualify, those with the smallest draws. The other picks look
-/// at all of them.
+/// A random pick looks at few of the rows that may qualify, those with the smallest draws. The other picks
+/// look at all of them.
 pub fn precision(pick: Pick) -> Precision {
     match pick {
         Pick::Random => Precision::Coarse,

@@ -17,8 +17,8 @@ const UNIT: usize = 16;
 /// With fewer anchors than this, each is a unit: one identity of 20,000 images keeps all cores busy.
 const FEWEST_IN_UNITS: usize = 64 * UNIT;
 
-/// After this many anchors in a row without a settled pair, few rows qualify, and the other anchors of the unit
-/// go to the second step untested.
+/// After this many anchors in a row without a settled pair, few rows qualify, and the other anchors of the
+/// unit go to the second step untested.
 const GIVE_UP_AFTER: usize = 2;
 
 /// Goes through the anchors. What is not settled is in [`Found::open`].
@@ -28,7 +28,7 @@ pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) 
     anchors
         .par_chunks(unit)
         .map_init(Scratch::default, |scratch, unit| search.probe_unit(unit, scratch, interrupt))
-        .try_reduce(Found::default, |a, b| Ok(a.and(b)))
+        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
 }
 
 impl Search<'_> {
@@ -59,9 +59,9 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// Tests a few negatives of each pair: all of them if these are not more than a few, otherwise, for a random
-    /// pick, those with the smallest draws. Moves the pairs that this settles to the front, and returns their
-    /// number.
+    /// Tests a few negatives of each pair: all of them if these are not more than a few, otherwise, for a
+    /// random pick, those with the smallest draws. Moves the pairs that this settles to the front, and
+    /// returns their number.
     fn probe_anchor(
         &self,
         anchor: Place,

@@ -1,7 +1,7 @@
 //! Finds the rows with the smallest draws of a pair.
 //!
-//! A random pick is the qualifying negative with the smallest draw. So instead of finding all that qualify and
-//! then the smallest of these, the miner takes the few smallest draws of all rows and tests these rows in
+//! A random pick is the qualifying negative with the smallest draw. So instead of finding all that qualify
+//! and then the smallest of these, the miner takes the few smallest draws of all rows and tests these rows in
 //! order: the first that qualifies is the pick. A scan of N draws costs a hundredth of N products of 512
 //! numbers, and where half of the rows qualify (random embeddings), two tests per pair are enough. Where few
 //! qualify (trained embeddings), none of the tested rows may, and the pair goes to the
@@ -11,8 +11,8 @@ use super::hash::Key;
 use super::points::Place;
 use crate::simd::{Isa, Simd, per_isa};
 
-/// The threshold that about `count` of `all` rows draw below. At most 65,535, so rows that draw that are never
-/// below it.
+/// The threshold that about `count` of `all` rows draw below. At most 65,535, so rows that draw that are
+/// never below it.
 pub fn threshold(count: usize, all: usize) -> u16 {
     (count << 16).div_ceil(all).min(usize::from(u16::MAX)) as u16
 }

@@ -1,8 +1,8 @@
 //! What both steps of the search for negatives share: the pairs that are not settled, the window of distances
 //! of each, and the decision about a row.
 //!
-//! A row may be looked at three times, each more expensive than the one before: its draw, the screen's bounds,
-//! and the float64 distance of [`exact`]. Only the last decides.
+//! A row may be looked at three times, each more expensive than the one before: its draw, the screen's
+//! bounds, and the float64 distance of [`exact`]. Only the last decides.
 
 use super::hash;
 use super::pairs::Pair;
@@ -12,8 +12,9 @@ use super::screen::{Bounds, Screen, Window};
 use super::{Options, Pick, Stats, exact, scan};
 use crate::Isa;
 
-/// Rows that are tested for a random pick before the pair goes to the screen. A test costs some 150 cycles, and
-/// the screen 50,000 per anchor (7,200 x 512). If one row in ten qualifies, 24 tests leave 8 % of the pairs.
+/// Rows that are tested for a random pick before the pair goes to the screen. A test costs some 150 cycles,
+/// and the screen 50,000 per anchor (7,200 x 512). If one row in ten qualifies, 24 tests leave 8 % of the
+/// pairs.
 const TRIES: usize = 24;
 
 /// Up to this many hits, looking for the smallest one each time is faster than sorting them.
@@ -161,7 +162,8 @@ impl<'a> Search<'a> {
         Order { distance: 0, draw: pair.key.draw(self.sets.candidates().hashes[place as usize]) }
     }
 
-    /// Tests the hits in the order of their draws. A random pick ends with the first row that cannot change it.
+    /// Tests the hits in the order of their draws. A random pick ends with the first row that cannot change
+    /// it.
     pub fn test(
         &self,
         anchor: Place,

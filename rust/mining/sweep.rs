@@ -13,8 +13,8 @@ use crate::{Interrupt, Result};
 /// Fewest anchors in a block, unless there are fewer: the rows of the largest register tile.
 const LEAST_BLOCK: usize = 12;
 
-/// Once an anchor's distances are estimated, a test costs little: a pair that found nothing among the rows with
-/// the smallest draws is tried with this many times as many.
+/// Once an anchor's distances are estimated, a test costs little: a pair that found nothing among the rows
+/// with the smallest draws is tried with this many times as many.
 const MORE_TRIES: usize = 10;
 
 /// Up to this many negatives that may be in the window of some pair of an anchor, each of its pairs goes
@@ -55,7 +55,7 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
             }
             Ok(found)
         })
-        .try_reduce(Found::default, |a, b| Ok(a.and(b)))
+        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
 }
 
 /// Picks for which every row in the window counts.

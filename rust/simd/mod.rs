@@ -1,10 +1,10 @@
 //! Instruction sets, and the vectors that kernels are written over.
 //!
 //! An instruction set is a token: [`Portable`], or on x86-64 `Avx2`, `Avx512` or `Avx512Vnni`. Only detection
-//! makes the latter, so a value is proof that the CPU has the instructions. That is why the methods of [`Simd`]
-//! and `Products`, an instruction or a few each, are safe to call from anywhere. They are fast only where they
-//! are inlined into a function that is compiled for the instruction set: [`per_isa`] makes one for each set
-//! from one generic body, and `per_x86_64` from a body for each.
+//! makes the latter, so a value is proof that the CPU has the instructions. That is why the methods of
+//! [`Simd`] and `Products`, an instruction or a few each, are safe to call from anywhere. They are fast only
+//! where they are inlined into a function that is compiled for the instruction set: [`per_isa`] makes one for
+//! each set from one generic body, and `per_x86_64` from a body for each.
 //!
 //! This folder holds all `unsafe` code of the kernels.
 
@@ -108,8 +108,8 @@ pub(crate) trait Simd: Copy {
     fn between_f32(self, from: &[f32], low: f32, high: f32) -> u32;
 }
 
-/// Defines a function that takes the [`Isa`] to run on as its first argument, from a body that takes the token
-/// instead and is compiled once for each instruction set.
+/// Defines a function that takes the [`Isa`] to run on as its first argument, from a body that takes the
+/// token instead and is compiled once for each instruction set.
 ///
 /// Bodies are `#[inline(always)]` functions, generic over [`Simd`]. VNNI makes no difference to them.
 macro_rules! per_isa {
@@ -132,3 +132,56 @@ macro_rules! per_isa {
     };
 }
 pub(crate) use per_isa;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    per_isa! {
+        /// The results of all methods, as bits.
+        fn all_methods(x: &[f32; 8], y: &[f32; 8], floats: &[f32; 16], words: &[u16; 32]) -> Vec<u64> => all_body
+    }
+
+    #[inline(always)]
+    fn all_body<S: Simd>(
+        simd: S,
+        x: &[f32; 8],
+        y: &[f32; 8],
+        floats: &[f32; 16],
+        words: &[u16; 32],
+    ) -> Vec<u64> {
+        let (a, b) = (simd.widen(x), simd.widen(y));
+        let results = [simd.add(a, b), simd.subtract(a, b), simd.multiply(a, b)];
+        let mut bits: Vec<u64> =
+            results.into_iter().flat_map(|z| simd.to_array(z)).map(f64::to_bits).collect();
+        let mut below = 0;
+        for first in (0..words.len()).step_by(S::U16_LANES) {
+            let mixed = simd.xor_u16(simd.load_u16(&words[first..]), simd.splat_u16(words[0]));
+            let mixed = simd.multiply_u16(mixed, simd.splat_u16(words[1]));
+            below |= simd.below_u16(mixed, simd.splat_u16(words[2])) << first;
+        }
+        let mut between = 0;
+        for first in (0..floats.len()).step_by(S::F32_LANES) {
+            between |= simd.between_f32(&floats[first..], x[0], y[0]) << first;
+        }
+        bits.extend([below, between].map(u64::from));
+        bits
+    }
+
+    proptest! {
+        #[test]
+        fn all_sets_compute_the_same(
+            x in prop::array::uniform8(-2.0_f32..0.5),
+            y in prop::array::uniform8(-0.5_f32..2.0),
+            floats in prop::array::uniform16(-2.0_f32..2.0),
+            words in prop::array::uniform32(any::<u16>()),
+        ) {
+            let expected = all_methods(Isa::PORTABLE, &x, &y, &floats, &words);
+            for isa in Isa::available() {
+                prop_assert_eq!(&all_methods(isa, &x, &y, &floats, &words), &expected, "{}", isa.name());
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The product of a block of anchors and a panel of candidates, in codes of 8 or 16 bits. The sums are exact.
 //!
-//! The instructions multiply unsigned bytes by signed ones. So the candidates' codes of 8 bits are stored with
-//! an offset, and each sum starts from the number that takes the offset out again.
+//! The instructions multiply unsigned bytes by signed ones. So the candidates' codes of 8 bits are stored
+//! with an offset, and each sum starts from the number that takes the offset out again.
 
 use rayon::prelude::*;
 
@@ -28,8 +28,8 @@ pub enum Bits {
 /// Products of 255 and 127 whose sum still fits 32 bits.
 const MOST_COLUMNS: usize = 1 << 16;
 
-/// The codes of all rows. Those of the candidates are packed in panels: the first lane of each candidate, then
-/// the second lane of each, and so on.
+/// The codes of all rows. Those of the candidates are packed in panels: the first lane of each candidate,
+/// then the second lane of each, and so on.
 pub struct Integer {
     isa: Isa,
     bits: Bits,
@@ -43,8 +43,8 @@ pub struct Integer {
 }
 
 impl Integer {
-    /// Encodes all rows and packs the candidates. `None` if the CPU lacks the instructions, or if there are too
-    /// many columns.
+    /// Encodes all rows and packs the candidates. `None` if the CPU lacks the instructions, or if there are
+    /// too many columns.
     pub fn new(sets: &Sets, bits: Bits, scale: f32, isa: Isa, interrupt: &Interrupt) -> Result<Option<Self>> {
         let candidates = sets.candidates();
         let Some(kernel) = Kernel::choose(isa, bits).filter(|_| candidates.width() <= MOST_COLUMNS) else {
@@ -104,8 +104,8 @@ impl Product for Integer {
     }
 
     fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
-        let (lanes, rows) = (self.anchors.lanes(), self.kernel.rows());
-        // Groups of `rows` anchors, packed as the panels are.
+        let (lanes, tile) = (self.anchors.lanes(), self.kernel.tile_anchors());
+        // In groups, one for each tile, that are packed as the panels are.
         let mut packed = vec![[0; LANE]; BLOCK * lanes];
         let mut terms = [AnchorTerms::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
@@ -116,19 +116,19 @@ impl Product for Integer {
                 step: self.anchors.steps[place as usize],
             };
             for (k, &lane) in codes.as_chunks().0.iter().enumerate() {
-                packed[(i / rows * lanes + k) * rows + i % rows] = lane;
+                packed[(i / tile * lanes + k) * tile + i % tile] = lane;
             }
         }
-        let groups = anchors.len().div_ceil(rows);
+        let groups = anchors.len().div_ceil(tile);
         let panel_size = lanes * LANE * COLUMNS;
         Box::new(move |panel, squared_norms, estimates| {
             let codes = self.panels[panel * panel_size..][..panel_size].as_chunks().0;
             let steps = self.steps[panel * COLUMNS..].first_chunk().expect("a step for each column");
             for group in 0..groups {
-                let anchors = &packed[group * lanes * rows..][..lanes * rows];
-                let rows = group * rows..(group + 1) * rows;
+                let anchors = &packed[group * lanes * tile..][..lanes * tile];
+                let members = group * tile..(group + 1) * tile;
                 let candidates = PanelCodes { codes, steps, squared_norms };
-                self.kernel.estimate(anchors, &terms[rows.clone()], candidates, &mut estimates[rows]);
+                self.kernel.estimate(anchors, &terms[members.clone()], candidates, &mut estimates[members]);
             }
         })
     }

@@ -4,8 +4,8 @@
 //! that its float64 distance is outside the window. [`exact`](super::exact) decides about the candidates that
 //! pass: the screen can cost time, never an answer.
 //!
-//! Candidates are multiplied in *panels* of 32, anchors in *blocks* of 24. The estimates of a block are kept for
-//! a *stretch* of at most 320 panels, so that all pairs of an anchor can look at them. No matrix of all
+//! Candidates are multiplied in *panels* of 32, anchors in *blocks* of 24. The estimates of a block are kept
+//! for a *stretch* of at most 320 panels, so that all pairs of an anchor can look at them. No matrix of all
 //! distances is kept. `float` and `integer` are the two products, [`block`] holds the estimates, and [`mark`]
 //! compares them with a window.
 //!
@@ -44,8 +44,8 @@
 //! (sqrt(above) - |r| - |t|)^2 - E  <  v + |X|^2  <  (sqrt(below) + |r| + |t|)^2 + E
 //! ```
 //!
-//! All candidates of a panel are compared with its largest `|t|` and `|Y|`. Square roots of edges and residuals
-//! are moved outwards by `2^-20`, many times the rounding error of their evaluation.
+//! All candidates of a panel are compared with its largest `|t|` and `|Y|`. Square roots of edges and
+//! residuals are moved outwards by `2^-20`, many times the rounding error of their evaluation.
 //!
 //! The definition's float64 distance is `d` times `1 + (K + 8) 2^-53` at most, and a metric's scale adds a
 //! few roundings: windows are widened by `(K + 16) 2^-50`. As everywhere in the miner, the floating-point
@@ -75,8 +75,8 @@ pub use mark::Edges;
 /// Candidates in a panel: they are packed and multiplied in panels.
 const COLUMNS: usize = 32;
 
-/// Anchors in a block: they share one pass over the candidates, which then come from L3 or memory at 2.6 bytes
-/// per cycle. A multiple of the anchors of every register tile (12, 8, 4).
+/// Anchors in a block: they share one pass over the candidates, which then come from L3 or memory at 2.6
+/// bytes per cycle. A multiple of the anchors of every register tile (12, 8, 4).
 pub const BLOCK: usize = 24;
 
 /// Panels in a stretch: the estimates of a block for a stretch are kept. 10,240 candidates, 960 KiB.

@@ -38,8 +38,8 @@ impl X86_64 {
     }
 }
 
-/// Sums of products of whole numbers, in one register of 32-bit lanes. A lane of codes holds four of 8 bits or
-/// two of 16.
+/// Sums of products of whole numbers, in one register of 32-bit lanes. A lane of codes holds four of 8 bits
+/// or two of 16.
 ///
 /// Loads and stores take what they need from the front of a slice, and panic where it is too short.
 pub(crate) trait Products: Copy {
@@ -50,8 +50,8 @@ pub(crate) trait Products: Copy {
     fn splat(self, x: i32) -> Self::Vector;
     fn load(self, from: &[u8]) -> Self::Vector;
 
-    /// Adds to each lane of `sum` the products of two lanes of unsigned bytes `y` and signed bytes `x`. Without
-    /// VNNI, four products must fit 16 bits.
+    /// Adds to each lane of `sum` the products of two lanes of unsigned bytes `y` and signed bytes `x`.
+    /// Without VNNI, four products must fit 16 bits.
     fn add_products_of_bytes(
         self,
         sum: Self::Vector,
@@ -117,3 +117,61 @@ macro_rules! per_x86_64 {
     };
 }
 pub(crate) use per_x86_64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    per_x86_64! {
+        /// Sums of the products of two lanes of each kind of code, then these as floats.
+        fn all_methods(y: &[u8; 128], x: &[u8; 128], floats: &[f32; 16]) -> [[f32; 16]; 2] {
+            avx2 => all_body,
+            avx512 => all_body,
+            avx512vnni => all_body,
+        }
+    }
+
+    #[inline(always)]
+    fn all_body<S: Products>(simd: S, y: &[u8; 128], x: &[u8; 128], floats: &[f32; 16]) -> [[f32; 16]; 2] {
+        let mut found = [[0.0; 16]; 2];
+        for first in (0..16).step_by(S::LANES) {
+            let load = |from: &[u8; 128]| [simd.load(&from[4 * first..]), simd.load(&from[64 + 4 * first..])];
+            let bytes = simd.add_products_of_bytes(simd.splat(-7), load(y), load(x));
+            let words = simd.add_products_of_words(simd.splat(-7), load(y), load(x));
+            for (found, sums) in found.iter_mut().zip([bytes, words]) {
+                let floats = &floats[first..];
+                simd.subtract_scaled(floats, sums, 2.0, floats, &mut found[first..]);
+            }
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn all_sets_compute_the_same(
+            y in prop::collection::vec(0_u8..128, 128),
+            x in prop::collection::vec(-63_i8..64, 128),
+            floats in prop::array::uniform16(-2.0_f32..2.0),
+        ) {
+            let (y, x): (Vec<u8>, Vec<u8>) = (y, x.into_iter().map(i8::cast_unsigned).collect());
+            let (y, x): (&[u8; 128], &[u8; 128]) = (y.first_chunk().unwrap(), x.first_chunk().unwrap());
+            let word = |codes: &[u8; 128], at: usize| i32::from(i16::from_ne_bytes([codes[at], codes[at + 1]]));
+            let expected = |lane: usize, term: &dyn Fn(usize) -> i32, size: usize| {
+                let both = (4 * lane..4 * lane + 4).chain(64 + 4 * lane..68 + 4 * lane);
+                let sum = both.step_by(size).map(term).fold(-7_i32, i32::wrapping_add);
+                (floats[lane] - sum as f32 * (2.0 * floats[lane])).to_bits()
+            };
+            for token in X86_64::available() {
+                let [bytes, words] = all_methods(token, y, x, &floats);
+                for lane in 0..16 {
+                    let byte = |at: usize| i32::from(y[at]) * i32::from(x[at].cast_signed());
+                    let product = |at: usize| word(y, at) * word(x, at);
+                    prop_assert_eq!(bytes[lane].to_bits(), expected(lane, &byte, 1), "{}", token.name());
+                    prop_assert_eq!(words[lane].to_bits(), expected(lane, &product, 2), "{}", token.name());
+                }
+            }
+        }
+    }
+}

@@ -3,9 +3,11 @@
 //!
 //! First, all rows are moved and turned together, which changes no distance between them:
 //!
-//! * Their mean is subtracted, because residuals are in proportion to the length of a row. If the embeddings of
+//! * Their mean is subtracted, because residuals are in proportion to the length of a row. If the embeddings
+//!   of
 //!   a network have all but collapsed, only the differences between them remain.
-//! * A Hadamard transform with random signs turns them, so that no column stands out: the largest of D columns
+//! * A Hadamard transform with random signs turns them, so that no column stands out: the largest of D
+//!   columns
 //!   is about `sqrt(2 ln 2D / D)` of the length, whatever the row was, and so a step fits all columns.
 
 use rayon::prelude::*;
@@ -102,8 +104,8 @@ impl Codes {
     }
 }
 
-/// Codes of 16 bits have a norm of at most `2^15`, and half a unit more for each of at most `2^16` columns. By
-/// Cauchy and Schwarz, neither a sum of their products nor a partial sum leaves 32 bits.
+/// Codes of 16 bits have a norm of at most `2^15`, and half a unit more for each of at most `2^16` columns.
+/// By Cauchy and Schwarz, neither a sum of their products nor a partial sum leaves 32 bits.
 const MOST_NORM: f32 = (1 << 15) as f32;
 
 /// A row is moved and turned in float32. Each operation rounds by at most `2^-24` of the length: one to move,
@@ -181,8 +183,8 @@ per_isa! {
     ) -> (f32, BoundTerms) => encode_body
 }
 
-/// An orthonormal transform of a row: the Hadamard transform of the longest power of two that fits, of the front
-/// and then of the back.
+/// An orthonormal transform of a row: the Hadamard transform of the longest power of two that fits, of the
+/// front and then of the back.
 #[inline(always)]
 fn turn(row: &mut [f32]) {
     let size = 1 << row.len().ilog2();

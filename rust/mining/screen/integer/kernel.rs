@@ -5,8 +5,8 @@ use super::super::COLUMNS;
 use super::Bits;
 use crate::simd::{Isa, Products, Token, X86_64, per_x86_64};
 
-/// Bytes of a lane, whose products one instruction adds to one sum of 32 bits: four codes of 8 bits, or two of
-/// 16.
+/// Bytes of a lane, whose products one instruction adds to one sum of 32 bits: four codes of 8 bits, or two
+/// of 16.
 pub const LANE: usize = 4;
 
 /// The kernel of one instruction set.
@@ -47,11 +47,11 @@ impl Kernel {
 
     /// R, which fills the registers: two vectors of sums for each anchor, the vectors of the candidates, the
     /// broadcast anchors, and products that are not added yet.
-    pub fn rows(self) -> usize {
+    pub fn tile_anchors(self) -> usize {
         match self.token {
-            X86_64::Avx2(_) => AVX2_ROWS,
-            X86_64::Avx512(_) => AVX512_ROWS,
-            X86_64::Avx512Vnni(_) => VNNI_ROWS,
+            X86_64::Avx2(_) => AVX2_ANCHORS,
+            X86_64::Avx512(_) => AVX512_ANCHORS,
+            X86_64::Avx512Vnni(_) => VNNI_ANCHORS,
         }
     }
 
@@ -76,44 +76,44 @@ impl Kernel {
     pub fn estimate(
         self,
         anchors: &[[u8; LANE]],
-        rows: &[AnchorTerms],
+        terms: &[AnchorTerms],
         panel: PanelCodes<'_>,
         estimates: &mut [[f32; COLUMNS]],
     ) {
         match self.bits {
-            Bits::Eight => estimate_bytes(self.token, anchors, rows, panel, estimates),
-            Bits::Sixteen => estimate_words(self.token, anchors, rows, panel, estimates),
+            Bits::Eight => estimate_bytes(self.token, anchors, terms, panel, estimates),
+            Bits::Sixteen => estimate_words(self.token, anchors, terms, panel, estimates),
         }
     }
 }
 
-const AVX2_ROWS: usize = 4;
-const AVX512_ROWS: usize = 8;
-const VNNI_ROWS: usize = 12;
+const AVX2_ANCHORS: usize = 4;
+const AVX512_ANCHORS: usize = 8;
+const VNNI_ANCHORS: usize = 12;
 
 per_x86_64! {
     fn estimate_bytes(
         anchors: &[[u8; LANE]],
-        rows: &[AnchorTerms],
+        terms: &[AnchorTerms],
         panel: PanelCodes<'_>,
         estimates: &mut [[f32; COLUMNS]],
     ) {
-        avx2 => tile::<_, Bytes, AVX2_ROWS>,
-        avx512 => tile::<_, Bytes, AVX512_ROWS>,
-        avx512vnni => tile::<_, Bytes, VNNI_ROWS>,
+        avx2 => tile::<_, Bytes, AVX2_ANCHORS>,
+        avx512 => tile::<_, Bytes, AVX512_ANCHORS>,
+        avx512vnni => tile::<_, Bytes, VNNI_ANCHORS>,
     }
 }
 
 per_x86_64! {
     fn estimate_words(
         anchors: &[[u8; LANE]],
-        rows: &[AnchorTerms],
+        terms: &[AnchorTerms],
         panel: PanelCodes<'_>,
         estimates: &mut [[f32; COLUMNS]],
     ) {
-        avx2 => tile::<_, Words, AVX2_ROWS>,
-        avx512 => tile::<_, Words, AVX512_ROWS>,
-        avx512vnni => tile::<_, Words, VNNI_ROWS>,
+        avx2 => tile::<_, Words, AVX2_ANCHORS>,
+        avx512 => tile::<_, Words, AVX512_ANCHORS>,
+        avx512vnni => tile::<_, Words, VNNI_ANCHORS>,
     }
 }
 
@@ -121,15 +121,15 @@ per_x86_64! {
 fn tile<S: Products, C: Code, const R: usize>(
     simd: S,
     anchors: &[[u8; LANE]],
-    rows: &[AnchorTerms],
+    terms: &[AnchorTerms],
     panel: PanelCodes<'_>,
     estimates: &mut [[f32; COLUMNS]],
 ) {
-    let rows: &[AnchorTerms; R] = rows.try_into().expect("R rows");
-    let estimates: &mut [[f32; COLUMNS]; R] = estimates.try_into().expect("R rows of estimates");
+    let terms: &[AnchorTerms; R] = terms.try_into().expect("R anchors");
+    let estimates: &mut [[f32; COLUMNS]; R] = estimates.try_into().expect("estimates of R anchors");
     for first in (0..COLUMNS).step_by(2 * S::LANES) {
         let second = first + S::LANES;
-        let mut sums: [[S::Vector; 2]; R] = std::array::from_fn(|r| [simd.splat(rows[r].start); 2]);
+        let mut sums: [[S::Vector; 2]; R] = std::array::from_fn(|r| [simd.splat(terms[r].start); 2]);
         // The columns are a multiple of 8, so the lanes of a row are a multiple of 2.
         let anchors = anchors.as_chunks::<R>().0.as_chunks::<2>().0;
         for ([x, x_next], [y, y_next]) in anchors.iter().zip(panel.codes.as_chunks::<2>().0) {
@@ -145,7 +145,7 @@ fn tile<S: Products, C: Code, const R: usize>(
         for r in 0..R {
             for (sums, first) in sums[r].into_iter().zip([first, second]) {
                 let (norms, steps) = (&panel.squared_norms[first..], &panel.steps[first..]);
-                simd.subtract_scaled(norms, sums, 2.0 * rows[r].step, steps, &mut estimates[r][first..]);
+                simd.subtract_scaled(norms, sums, 2.0 * terms[r].step, steps, &mut estimates[r][first..]);
             }
         }
     }
