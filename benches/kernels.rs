@@ -1,6 +1,6 @@
 //! The inner kernels of the miner on each instruction set of this machine: `make bench-kernels`.
 //!
-//! 512 columns, 7,200 candidates, one thread: one bag of `InsightFace`'s `triplet` configuration.
+//! 512 columns, 7,200 candidates and one thread: one bag of `InsightFace`'s `triplet` configuration.
 
 use std::hint::black_box;
 
@@ -33,18 +33,18 @@ fn exact(c: &mut Criterion) {
 }
 
 fn draws(c: &mut Criterion) {
-    let codes: Vec<u32> = numbers(ROWS).iter().map(|x| x.to_bits().wrapping_mul(0x9E37_79B9)).collect();
+    let hashes_low: Vec<u32> = numbers(ROWS).iter().map(|x| x.to_bits().wrapping_mul(0x9E37_79B9)).collect();
     let mut spreads = vec![0; ROWS];
     let mut scratch = Vec::new();
     let mut group = c.benchmark_group("hash: spreads of all rows for an anchor");
     group.throughput(Throughput::Elements(ROWS as u64));
     for isa in Isa::available() {
         group.bench_function(BenchmarkId::from_parameter(isa.name()), |b| {
-            b.iter(|| kernels::spreads(isa, black_box(&codes), &mut spreads));
+            b.iter(|| kernels::spreads(isa, black_box(&hashes_low), &mut spreads));
         });
     }
     group.finish();
-    let mut group = c.benchmark_group("probe: the 26 smallest draws for a pair");
+    let mut group = c.benchmark_group("scan: the 26 smallest draws for a pair");
     group.throughput(Throughput::Elements(ROWS as u64));
     for isa in Isa::available() {
         group.bench_function(BenchmarkId::from_parameter(isa.name()), |b| {

@@ -1,4 +1,4 @@
-//! Stopping a long call from outside.
+//! Stops a long call from outside.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,12 +16,12 @@ impl Interrupt {
         Self(AtomicBool::new(false))
     }
 
-    /// Ask the running call to end with [`Error::Interrupted`].
+    /// Makes the running call end with [`Error::Interrupted`].
     pub fn raise(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// [`Error::Interrupted`] once the flag was raised.
+    /// Returns [`Error::Interrupted`] once the flag was raised.
     pub fn check(&self) -> Result<()> {
         if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }

@@ -1,21 +1,21 @@
 //! Exact triplet mining over `MXNet` `.rec` image datasets.
 //!
-//! The modules follow the data: [`recordio`] reads records, [`image`] decodes them, [`mining`]
-//! picks triplets from their embeddings. No module uses a later one. Plain Rust throughout; the
-//! Python bindings live in `python/`, hold no algorithm, and are compiled only with the feature
-//! `python`.
+//! The modules follow the data: [`recordio`] reads records, [`image`] decodes them, and [`mining`] picks
+//! triplets from their embeddings. No module uses a later one. [`simd`] holds the instruction sets, `mix` the
+//! random numbers. All of it is plain Rust. The Python bindings are in `python/`, hold no algorithm, and are
+//! compiled only with the feature `python`.
 
 pub mod error;
 pub mod image;
 pub mod interrupt;
-pub mod isa;
 pub mod mining;
 mod mix;
 pub mod recordio;
+pub mod simd;
 
 #[cfg(feature = "python")]
 mod python;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
-pub use isa::Isa;
+pub use simd::Isa;

@@ -1,14 +1,14 @@
 //! Random changes of training images, as `InsightFace` makes them: mirror, colour jitter, cutoff.
 //!
 //! What happens to an image is a pure function of a seed and the image's id, so that a run can be repeated
-//! whatever the threads and the batches. Each choice has a random number of its own: switching one change on
-//! or off leaves the others as they are.
+//! with any number of threads and any batches. Each choice has a random number of its own, so switching one
+//! change on or off does not affect the other changes.
 
 use std::ops::Range;
 
 use super::Size;
 use super::planes::{Affine, Pixelwise, split};
-use crate::mix::{GOLDEN, mix64};
+use crate::mix::{mix64, split_mix};
 use crate::{Error, Isa, Result};
 
 /// What may happen to an image.
@@ -16,33 +16,33 @@ use crate::{Error, Isa, Result};
 pub struct Augment {
     /// Mirror half of the images, at random.
     pub mirror: bool,
-    /// Side of the square that is greyed out, in pixels; 0: none.
+    /// Side of the square that is filled with grey, in pixels. 0: none.
     pub cutoff: usize,
-    /// The factors of brightness, contrast and saturation are uniform in `1 - j .. 1 + j`; 0: unchanged.
+    /// The factors of brightness, contrast and saturation are uniform in `1 - j .. 1 + j`. 0: unchanged.
     pub jitter: Jitter,
 }
 
 /// How far colours move.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Jitter {
-    /// Of all channels.
+    /// Range of the factor of all channels.
     pub brightness: f64,
-    /// Away from the image's mean grey.
+    /// Range of the factor of the distance to the image's mean grey.
     pub contrast: f64,
-    /// Away from each pixel's grey.
+    /// Range of the factor of the distance to the pixel's own grey.
     pub saturation: f64,
 }
 
 /// The weights of red, green and blue in grey (ITU-R BT.601), as in `MXNet` and `InsightFace`.
 const GREY: [f64; 3] = [0.299, 0.587, 0.114];
-/// What the cutoff fills with: 0 after the networks' `(x - 127.5) / 128`.
+/// Value of cut pixels: 0 after the `(x - 127.5) / 128` of the networks.
 const CUT: f32 = 127.5;
 
 /// The random numbers of one image.
 #[derive(Clone, Copy)]
 struct Draws(u64);
 
-/// Which number decides what.
+/// What a random number decides.
 #[derive(Clone, Copy)]
 enum Choice {
     Mirror,
@@ -55,11 +55,11 @@ enum Choice {
 
 impl Draws {
     const fn new(seed: u64, id: i64) -> Self {
-        Self(mix64(mix64(seed.wrapping_add(GOLDEN.wrapping_mul(3))) ^ id as u64))
+        Self(mix64(split_mix(seed, 3) ^ id as u64))
     }
 
     const fn number(self, choice: Choice) -> u64 {
-        mix64(self.0.wrapping_add(GOLDEN.wrapping_mul(choice as u64 + 1)))
+        split_mix(self.0, choice as u64 + 1)
     }
 
     /// Uniform in `0..count`.
@@ -98,10 +98,10 @@ impl Augment {
 }
 
 impl Jitter {
-    /// The three changes as one map of a pixel; `None`: nothing is to change.
+    /// The three changes as one map of a pixel. `None` if nothing is to change.
     ///
-    /// Each mixes a pixel with something grey: with black, the image's mean grey, its own grey. None changes
-    /// the grey that another one mixes with but by a factor, so their order makes no difference.
+    /// Each change mixes a pixel with a grey: black, the image's mean grey, or its own grey. A change alters
+    /// the grey of another change by a factor at most, so their order makes no difference.
     fn draw(&self, draws: Draws, rgb: &[u8]) -> Option<Affine> {
         if *self == Self::default() {
             return None;
@@ -134,22 +134,22 @@ fn mean(rgb: &[u8]) -> [f64; 3] {
     sums.map(|sum| sum as f64 / (rgb.len() / 3) as f64)
 }
 
-/// Which images a batch is made of.
+/// The images of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Chosen<'a> {
     /// Images of one size, one after another.
     pub pixels: &'a [u8],
     /// Their size.
     pub size: Size,
-    /// Which of them, in the order of the batch; an image may occur several times.
+    /// The index of each image of the batch. An image may occur several times.
     pub rows: &'a [i64],
 }
 
-/// Writes the chosen images into `planes`, each as three planes, and augmented by what `augment` says for
-/// the seed and their ids, which are as many as the rows.
+/// Writes the chosen images into `planes`, each as three planes. `augment` is how to change them, the seed,
+/// and an id for each of the rows.
 ///
-/// On the calling thread: 60 images take a fraction of a millisecond, and a batch is assembled while the network
-/// trains on the one before.
+/// Runs on the calling thread: 60 images take a fraction of a millisecond, and a batch is assembled while the
+/// network trains on the batch before it.
 pub fn assemble(
     chosen: &Chosen<'_>,
     augment: Option<(&Augment, u64, &[i64])>,

@@ -1,4 +1,4 @@
-//! Many images of one size into one buffer, in parallel.
+//! Decodes many images of one size into one buffer, in parallel.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,9 +12,9 @@ use crate::error::Location;
 use crate::recordio::RecordFile;
 use crate::{Error, Interrupt, Isa, Result};
 
-/// Where a batch's encoded images come from.
+/// Where the encoded images of a batch come from.
 pub trait Source: Sync {
-    /// How many images there are.
+    /// The number of images.
     fn count(&self) -> usize;
 
     /// The encoded image number `row`.
@@ -23,14 +23,14 @@ pub trait Source: Sync {
     /// An [`Error::Record`] that says where image number `row` is.
     fn error(&self, row: usize, reason: String) -> Error;
 
-    /// What to sort by for reading in the order in which the images are stored.
+    /// Sorted by this, images are in the order in which they are stored.
     fn place(&self, row: usize) -> (u32, i64);
 
-    /// Says which images will be read soon, sorted by their places.
+    /// Announces the images that will be read soon, sorted by their places.
     fn announce(&self, rows: impl Iterator<Item = usize>);
 }
 
-/// Images that lie in memory.
+/// Images in memory.
 pub struct Encoded<'a>(
     /// The images.
     pub &'a [&'a [u8]],
@@ -50,7 +50,7 @@ impl Source for Encoded<'_> {
     }
 
     fn place(&self, _: usize) -> (u32, i64) {
-        (0, 0) // all in memory, each as near as the other
+        (0, 0) // memory is read in any order
     }
 
     fn announce(&self, _: impl Iterator<Item = usize>) {}
@@ -62,26 +62,26 @@ pub struct Records<'a> {
     rows: RecordRows<'a>,
 }
 
-/// Where records lie, a column each.
+/// Where the records of a batch are, in columns.
 #[derive(Clone, Copy)]
 pub struct RecordRows<'a> {
     /// The records' keys, which only name them in errors.
     pub keys: &'a [i64],
     /// Byte offsets.
     pub offsets: &'a [i64],
-    /// Bytes of the encoded images, for reading ahead; without them [`USUAL_LENGTH`].
+    /// Bytes of the encoded images, for reading ahead. Without them, [`USUAL_LENGTH`] is assumed.
     pub lengths: Option<&'a [i64]>,
-    /// In which of the files each lies; without it all lie in the first.
+    /// The number of each record's file. Without them, all records are in the first file.
     pub numbers: Option<&'a [u32]>,
 }
 
-/// What is read ahead of an image whose length is not known: most of 112 x 112 have 4 to 12 KiB. What is
-/// missing is read when it is decoded.
+/// Bytes that are read ahead of an image of unknown length: most images of 112 x 112 have 4 to 12 KiB. The
+/// rest of a longer one is read when it is decoded.
 const USUAL_LENGTH: i64 = 16 << 10;
-/// What lies in front of an image: the framing, a header and a few labels.
+/// Bytes before an image: the framing, a header and a few labels.
 const HEAD: u64 = 64;
-/// Images so near each other are read together: a disk reads 64 KiB in a tenth of the time in which it finds
-/// another place, and a file system on the network answers one question instead of two.
+/// Images with a gap of at most this many bytes are read together: a disk reads 64 KiB in a tenth of the time
+/// of a seek, and a file system on the network answers one request instead of two.
 const NEAR: u64 = 64 << 10;
 
 impl<'a> Records<'a> {
@@ -91,13 +91,13 @@ impl<'a> Records<'a> {
         let others = [Some(rows.offsets.len()), rows.lengths.map(<[_]>::len), rows.numbers.map(<[_]>::len)];
         if others.into_iter().flatten().any(|other| other != count) {
             return Err(Error::Value(format!(
-                "{count} keys, and another number of offsets, lengths or files"
+                "expected an offset, a length and a file number for each of {count} keys"
             )));
         }
         let largest = rows.numbers.map_or((count > 0).then_some(0), |numbers| numbers.iter().max().copied());
         if let Some(largest) = largest.filter(|largest| *largest as usize >= files.len()) {
             return Err(Error::Value(format!(
-                "a row lies in file number {largest}, counted from 0, and {} files were given",
+                "a row is in file number {largest}, counted from 0, but {} files were given",
                 files.len()
             )));
         }
@@ -108,7 +108,7 @@ impl<'a> Records<'a> {
         self.files[self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)]
     }
 
-    /// An error about the record of image number `row`, with what the file does not know.
+    /// Adds to an error about the record of image number `row` what its file does not know.
     fn located(&self, row: usize, error: Error) -> Error {
         error.with_key(self.rows.keys[row]).with_position(row)
     }
@@ -136,16 +136,16 @@ impl Source for Records<'_> {
     }
 
     fn announce(&self, rows: impl Iterator<Item = usize>) {
-        for (file, bytes) in self.stretches(rows) {
+        for (file, bytes) in self.ranges(rows) {
             self.files[file as usize].will_need(bytes);
         }
     }
 }
 
 impl Records<'_> {
-    /// Which bytes of which file hold these rows, which are sorted by their places.
-    fn stretches(&self, rows: impl Iterator<Item = usize>) -> Vec<(u32, Range<u64>)> {
-        let mut stretches: Vec<(u32, Range<u64>)> = Vec::new();
+    /// The bytes of the files that hold these rows, which are sorted by their places.
+    fn ranges(&self, rows: impl Iterator<Item = usize>) -> Vec<(u32, Range<u64>)> {
+        let mut ranges: Vec<(u32, Range<u64>)> = Vec::new();
         for row in rows {
             let (file, offset) = self.place(row);
             let length = self.rows.lengths.map_or(USUAL_LENGTH, |lengths| lengths[row]);
@@ -153,14 +153,14 @@ impl Records<'_> {
                 continue; // an error when it is read
             };
             let end = start.saturating_add(length).saturating_add(HEAD);
-            match stretches.last_mut() {
+            match ranges.last_mut() {
                 Some((last, bytes)) if *last == file && start.saturating_sub(bytes.end) <= NEAR => {
                     bytes.end = bytes.end.max(end);
                 }
-                _ => stretches.push((file, start..end)),
+                _ => ranges.push((file, start..end)),
             }
         }
-        stretches
+        ranges
     }
 }
 
@@ -169,11 +169,11 @@ impl Records<'_> {
 pub struct Failure {
     /// Its position in the batch.
     pub row: usize,
-    /// Why.
+    /// What is wrong with it.
     pub error: Error,
 }
 
-/// The size of the first image; `None`: no images.
+/// The size of the first image. `None` without images.
 pub fn first_size(source: &impl Source) -> Result<Option<Size>> {
     if source.count() == 0 {
         return Ok(None);
@@ -181,9 +181,9 @@ pub fn first_size(source: &impl Source) -> Result<Option<Size>> {
     size_of(source, 0).map(Some)
 }
 
-/// The most frequent size of the images whose headers can be read, of several the one seen first, found on
-/// the threads of the current pool. One odd image in front must not cost all the others. `None`: no header
-/// can be read.
+/// The most frequent size of the images whose headers can be read, or the first of several that are equally
+/// frequent: if the first image has an odd size, the other images are not to fail for it. `None` if no header
+/// can be read. Runs on the current rayon pool.
 pub fn usual_size(source: &impl Source, interrupt: &Interrupt) -> Result<Option<Size>> {
     let rows = in_order(source);
     source.announce(rows.iter().copied());
@@ -197,12 +197,12 @@ pub fn usual_size(source: &impl Source, interrupt: &Interrupt) -> Result<Option<
     for size in sizes.iter().flatten() {
         *counts.entry(*size).or_insert(0) += 1;
     }
-    // Of equals `max_by_key` takes the last: the first, from behind.
+    // `max_by_key` takes the last of equals: in reverse order, the first.
     Ok(sizes.into_iter().flatten().rev().max_by_key(|size| counts[size]))
 }
 
-/// All rows, by their places: in the order of the files, which a disk or a file system on the network reads
-/// fastest.
+/// All rows in the order of their places. A disk, or a file system on the network, reads fastest in that
+/// order.
 fn in_order(source: &impl Source) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..source.count()).collect();
     rows.sort_by_key(|row| source.place(*row));
@@ -214,10 +214,10 @@ fn size_of(source: &impl Source, row: usize) -> Result<Size> {
     Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
 }
 
-/// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each, on the
-/// threads of the current pool.
+/// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each. Runs
+/// on the current rayon pool.
 ///
-/// Returns those that failed, in order; their places in `out` hold anything.
+/// Returns the images that failed, in order. Their parts of `out` are undefined.
 pub fn decode(
     source: &impl Source,
     size: Size,
@@ -227,7 +227,7 @@ pub fn decode(
     each(source, size, out, interrupt, || (), |row, pixels, ()| decode_one(source, row, size, pixels))
 }
 
-/// As [`decode`], into `3 x height x width` floats.
+/// The same as [`decode`], into `3 x height x width` floats.
 pub fn decode_planes(
     source: &impl Source,
     size: Size,
@@ -243,7 +243,7 @@ pub fn decode_planes(
     })
 }
 
-/// Calls `work` for each image with its place in `out` and something of its thread's own.
+/// Calls `work` for each image, with its part of `out` and the scratch of the thread.
 fn each<T: Send, S>(
     source: &impl Source,
     size: Size,
@@ -288,7 +288,7 @@ fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
     source.error(row, fault.to_string())
 }
 
-/// Why each image of `source` cannot be read, where none can.
+/// Why each image cannot be read, for a `source` of which none can.
 pub fn unreadable(source: &impl Source, interrupt: &Interrupt) -> Result<Vec<Failure>> {
     let mut failures = Vec::new();
     for row in 0..source.count() {
@@ -298,7 +298,7 @@ pub fn unreadable(source: &impl Source, interrupt: &Interrupt) -> Result<Vec<Fai
     Ok(failures)
 }
 
-/// Moves the images of `size` that did not fail to the front of `out` and says how many they are.
+/// Moves the images of `size` that did not fail to the front of `out`, and returns their number.
 pub fn close_gaps<T: Copy>(out: &mut [T], size: Size, failures: &[Failure]) -> usize {
     let frame = size.bytes();
     let mut failed = failures.iter().map(|failure| failure.row).peekable();
@@ -411,8 +411,8 @@ mod tests {
             (1, 0..until(0)),
             (1, offsets[7] as u64..until(offsets[7])),
         ];
-        assert_eq!(records.stretches(0..8), expected);
-        records.announce(0..8); // most of it behind the file's end
+        assert_eq!(records.ranges(0..8), expected);
+        records.announce(0..8); // most of it after the end of the file
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! A panic inside a decoder becomes an error.
+//! Makes a panic inside a decoder an error.
 //!
-//! The decoders are other people's code fed with untrusted bytes. None of the damaged files in the tests
-//! makes them panic, but one that does must cost a record, not a day-long run.
+//! The decoders are other people's code that reads untrusted bytes. None of the damaged files in the tests
+//! makes them panic, but a file that does must cost a record, not a run of many hours.
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,9 +14,9 @@ thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; a panic in it is a [`Fault`] and prints nothing.
+/// Runs `work`. A panic in it becomes a [`Fault`], and prints nothing.
 ///
-/// What `work` may leave half done are buffers that the caller drops or overwrites after an error.
+/// All that a panic can leave half done are buffers that the caller drops or overwrites after an error.
 pub fn contain<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     quieten();
     CONTAINED.set(true);
@@ -25,8 +25,8 @@ pub fn contain<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
     result.unwrap_or_else(|_| Err(Fault::new("the decoder gave up on it (a panic); the image is damaged")))
 }
 
-/// Makes the panic hook pass over contained panics. It stays in place for all others: hooks are global,
-/// and taking one off again would race with other threads that panic.
+/// Makes the panic hook ignore contained panics. It remains installed, and handles all other panics as
+/// before: hooks are global, and removing one would race with other threads that panic.
 fn quieten() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

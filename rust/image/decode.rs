@@ -1,4 +1,4 @@
-//! One encoded image: what it is, how large, and its pixels.
+//! One encoded image: its format, its size and its pixels.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::png::Png;
 
 /// The largest image that is decoded, 268 megapixels. `OpenCV` stops at four times that.
 ///
-/// Below it, what an image claims is held against the bytes it has: a file of a few hundred bytes cannot
-/// make anyone allocate gigabytes.
+/// Below that, the size in the header is compared with the bytes of the file, so a file of a few hundred
+/// bytes cannot make anyone allocate gigabytes.
 pub const MAX_PIXELS: usize = 1 << 28;
 
 /// Why bytes are not an image that can be decoded.
@@ -66,7 +66,7 @@ impl fmt::Display for Size {
     }
 }
 
-/// An encoded image whose headers have been read and checked.
+/// An encoded image with headers that were read and checked.
 pub struct Image<'a>(Kind<'a>);
 
 enum Kind<'a> {
@@ -75,7 +75,7 @@ enum Kind<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Reads the headers. Allocates nothing that grows with the size the image claims.
+    /// Reads the headers. Allocates nothing that grows with the size in the header.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
         contain(|| {
             if bytes.starts_with(&[0xff, 0xd8]) {
@@ -96,11 +96,11 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Writes the pixels into `out`, row by row, RGB, [`Size::bytes`] bytes. After an error `out` holds
-    /// anything.
+    /// Writes the pixels into `out` as RGB, row by row, [`Size::bytes`] in all. After an error, `out` is
+    /// undefined.
     ///
     /// # Panics
-    /// Where `out` has another length.
+    /// If `out` has another length.
     pub fn decode(self, out: &mut [u8]) -> Result<(), Fault> {
         assert_eq!(out.len(), self.size().bytes(), "length of the buffer");
         contain(move || match self.0 {
@@ -110,7 +110,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// Names what lies where a JPEG or PNG should.
+/// Says what the bytes are if they are neither a JPEG nor a PNG.
 fn not_an_image(bytes: &[u8]) -> String {
     let starts = |prefix: &[u8]| bytes.starts_with(prefix);
     let format = if bytes.is_empty() {

@@ -1,13 +1,14 @@
 //! The EXIF orientation of a JPEG, as the `OpenCV` 3.4.2 inside `MXNet` 1.9.1 sees it.
 //!
-//! `mx.image.imdecode` turns images upright, but not all of them: it overlooks the orientation in a file
-//! that starts with a JFIF header (what most software writes, Pillow too), looks at the first APP1
-//! segment only, and drops the whole directory when one known entry points outside. A model was trained
-//! on what `MXNet` decodes, so its habits are followed here. They were found by trying; the tests compare.
+//! `mx.image.imdecode` turns images upright, but not all of them. It overlooks the orientation in a file that
+//! starts with a JFIF header (which most software writes, also Pillow), it looks at the first APP1 segment
+//! only, and it drops the whole directory if one known entry points outside. Models were trained on the
+//! pixels that `MXNet` decodes, so this code does the same. The rules were found by experiments, and the
+//! tests compare with `MXNet`.
 
-/// Bytes in front of the TIFF header in an APP1 segment: `Exif\0\0`, which nobody checks.
+/// Bytes before the TIFF header in an APP1 segment: `Exif\0\0`, which OpenCV does not check.
 const PREFIX: usize = 6;
-/// Where the count of directory entries is read, whatever the header says about it.
+/// Offset of the count of directory entries, whatever the header says.
 const COUNT_AT: usize = 8;
 const ENTRY_SIZE: usize = 12;
 const ORIENTATION: u16 = 0x112;
@@ -32,7 +33,7 @@ fn first_app1(jpeg: &[u8]) -> Option<&[u8]> {
         match marker {
             0xd8 | 0xd9 => {}
             0xe1 => {
-                // OpenCV reads two bytes past the segment.
+                // OpenCV reads two bytes more than the segment has.
                 let end = (at + 2 + length(jpeg, at)?).min(jpeg.len());
                 return jpeg.get(at + 2 + PREFIX..end).filter(|tiff| !tiff.is_empty());
             }
@@ -48,7 +49,7 @@ fn length(jpeg: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes(jpeg.get(at..at + 2)?.try_into().ok()?)))
 }
 
-/// The orientation entry of the first directory; `None` where any known entry does not hold together.
+/// The orientation entry of the first directory. `None` if any known entry is inconsistent.
 fn directory(data: &[u8]) -> Option<u16> {
     let tiff = Tiff { data, little: data.starts_with(b"II") };
     if tiff.short(2)? != 42 {
@@ -86,7 +87,7 @@ impl Tiff<'_> {
         Some(if self.little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
     }
 
-    /// `None` where the value of a known tag lies outside the data.
+    /// `None` if the value of a known tag is outside the data.
     fn check(&self, tag: u16, entry: usize) -> Option<()> {
         let rationals = match tag {
             // description, maker, model, software, date, copyright

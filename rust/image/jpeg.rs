@@ -1,8 +1,8 @@
-//! JPEG: the checks that our promise needs, around the decoder `libjpeg-turbo-rs`.
+//! JPEG, by the decoder `libjpeg-turbo-rs` and checks around it.
 //!
-//! The decoder's pixels are libjpeg-turbo's. Two things are ours: the markers are walked and checked first
-//! ([`markers`]), so that a damaged file is an error before anything is decoded or allocated; and where
-//! the libjpeg-turbo inside `MXNet` 1.9.1 (older than 2.1) decodes otherwise than today's, we follow it.
+//! The pixels are those of libjpeg-turbo. Two things are added. The markers are checked first ([`markers`]),
+//! so that a damaged file is an error before anything is decoded or allocated. And where the libjpeg-turbo in
+//! `MXNet` 1.9.1 (older than 2.1) gives other pixels than today's, this gives the older ones.
 
 mod markers;
 mod planes;
@@ -14,7 +14,7 @@ use super::exif;
 use super::turn::{turn, turned};
 use super::{Fault, MAX_PIXELS, Size};
 
-/// A JPEG whose markers have been checked.
+/// A JPEG whose markers were checked.
 pub struct Jpeg<'a> {
     bytes: &'a [u8],
     layout: Layout,
@@ -51,7 +51,7 @@ impl<'a> Jpeg<'a> {
         let factors = self.layout.factors()?;
         let odd = match self.layout.components {
             1 => false,
-            // The decoder panics on inks of some samplings.
+            // The decoder panics on four inks with some samplings.
             4 => factors.iter().any(|factor| *factor != (1, 1)),
             _ => factors.contains(&(1, 2)) || factors[0] != (1, 1),
         };
@@ -87,7 +87,7 @@ fn damaged(error: libjpeg_turbo_rs::JpegError) -> Fault {
     Fault::new(format!("damaged JPEG: {error}"))
 }
 
-/// A buffer of zeros; too little memory is an error here and would be an abort with `vec!`.
+/// A buffer of zeros. Too little memory is an error here, and would abort the process with `vec!`.
 fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length).map_err(|_| Fault::new(format!("no memory for {length} bytes")))?;
@@ -95,7 +95,8 @@ fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-/// `OpenCV`'s rule for the inks that libjpeg gives, which are inverted as Adobe writes them: 255 is none.
+/// `OpenCV`'s rule for the four inks that libjpeg gives. They are inverted, as Adobe writes them: 255 is no
+/// ink.
 fn rgb_of_inks(ink: &[u8]) -> [u8; 3] {
     let black = i32::from(ink[3]);
     let mix = |ink: u8| (black - (((255 - i32::from(ink)) * black) >> 8)) as u8;
@@ -163,7 +164,7 @@ mod tests {
             ("its end is missing", &|b| b.truncate(end)),
             ("its end is missing", &|b| b.truncate(scan + 1)),
             ("should start a marker", &|b| b.insert(frame, 7)),
-            ("marker ff 02 where none may be", &|b| b[frame + 1] = 2),
+            ("marker ff 02 where none is allowed", &|b| b[frame + 1] = 2),
             ("lossless", &|b| b[frame + 1] = 0xc3),
             ("hierarchical", &|b| b[frame + 1] = 0xc5),
             ("12 bits", &|b| b[frame + 4] = 12),

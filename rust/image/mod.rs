@@ -1,10 +1,10 @@
 //! Encoded images to pixels: JPEG and PNG into 8-bit RGB, equal to what `mx.image.imdecode` gives.
 //!
-//! [`Image`] reads one image and says how large it is before anything is allocated for it; [`batch`]
-//! decodes many in parallel into one buffer. A valid file gives exactly `MXNet`'s pixels. A damaged one
-//! is an error, never a picture with a grey part: `jpeg` checks the markers more strictly than any
-//! decoder that wants to show something, and what the decoder then finds wrong is an error too.
-//! [`augment`] turns decoded images into the batches that networks take.
+//! [`Image`] reads one image, and knows its size before anything is allocated for it. [`batch`] decodes many
+//! images in parallel into one buffer. A valid file gives exactly the pixels that `MXNet` gives. A damaged
+//! file is an error, never a picture with a grey part: `jpeg` checks the markers more strictly than a decoder
+//! that wants to show something, and everything that the decoder finds wrong is an error, too. [`augment`]
+//! makes decoded images into the batches that networks take.
 
 pub mod augment;
 pub mod batch;

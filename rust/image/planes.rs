@@ -1,25 +1,25 @@
-//! From pixels as decoders write them to what networks take: `H x W x 3` bytes to `3 x H x W` floats.
+//! From the pixels of decoders to the planes that networks take: `H x W x 3` bytes to `3 x H x W` floats.
 
-use crate::isa::per_isa;
+use crate::simd::{Simd, per_isa};
 
-/// Pixels whose channels are taken apart at a time, as bytes, before they are widened: an image of 112 x 112
-/// takes 3 us. Widened at once it takes 15, because compilers make poor code of loads with a stride of three
-/// and a conversion together.
+/// Pixels whose channels are separated at a time, as bytes, before they are widened: an image of 112 x 112
+/// takes 3 us. In one step it takes 15 us, because compilers make poor code of a conversion together with
+/// loads that have a stride of three.
 const STAGE: usize = 256;
 
-/// What happens to each pixel on its way.
+/// What happens to each pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pixelwise {
-    /// Left and right change places.
+    /// Exchange left and right.
     pub mirror: bool,
     /// A new colour for each pixel.
     pub color: Option<Affine>,
 }
 
-/// `color * pixel + offset`, a row for each of red, green and blue of the result.
+/// A linear map of a pixel plus an offset: one row for each of red, green and blue of the result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine {
-    /// Three factors and the offset of each channel.
+    /// For each channel three factors, of red, green and blue, and the offset.
     pub rows: [[f32; 4]; 3],
 }
 
@@ -29,10 +29,10 @@ per_isa! {
 }
 
 #[inline(always)]
-fn split_body(rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
+fn split_body(_: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
     let (red, rest) = planes.split_at_mut(planes.len() / 3);
     let (green, blue) = rest.split_at_mut(rest.len() / 2);
-    // Without a mirror the rows of an image are one long row.
+    // If nothing is mirrored, the image is one long row.
     let width = if how.mirror { width } else { red.len() };
     let rows = rgb.chunks_exact(width * 3).zip(red.chunks_exact_mut(width));
     for (((rgb, red), green), blue) in
@@ -60,7 +60,7 @@ fn split_body(rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
     }
 }
 
-/// Takes the channels apart, from right to left if they are to be mirrored.
+/// Separates the channels, and reverses them if they are to be mirrored.
 #[inline(always)]
 fn stage<'a>(rgb: &[u8], mirror: bool, [r, g, b]: [&'a mut [u8]; 3]) -> [&'a [u8]; 3] {
     for (pixel, ((r, g), b)) in rgb.chunks_exact(3).zip(r.iter_mut().zip(g.iter_mut()).zip(b.iter_mut())) {
@@ -81,7 +81,7 @@ fn widen(bytes: &[u8], plane: &mut [f32]) {
     }
 }
 
-/// In this order, each product and sum rounded: the same bits on every instruction set.
+/// Computes in this order, and rounds each product and sum, so that all instruction sets give the same bits.
 #[inline(always)]
 fn mix(&[of_r, of_g, of_b, offset]: &[f32; 4], r: &[u8], g: &[u8], b: &[u8], plane: &mut [f32]) {
     for (value, ((r, g), b)) in plane.iter_mut().zip(r.iter().zip(g).zip(b)) {

@@ -1,8 +1,8 @@
-//! PNG into RGB, by the crate `png`.
+//! PNG to RGB, by the crate `png`.
 //!
-//! What `OpenCV` does for `mx.image.imdecode`: palettes and 1, 2 and 4 bits are expanded, of 16 bits the
-//! high byte is kept, gray is repeated, and alpha is dropped, not blended. Gamma, orientation and animation
-//! are not looked at.
+//! The pixels are those of `OpenCV` in `mx.image.imdecode`: palettes and 1, 2 and 4 bits are expanded, the
+//! high byte of 16 bits is kept, gray is repeated, and alpha is dropped, not blended. Gamma, orientation and
+//! animation are ignored.
 
 use std::io::Cursor;
 
@@ -10,10 +10,10 @@ use ::png::{ColorType, DecodeOptions, Decoder, DecodingError, Limits, Reader, Tr
 
 use super::{Fault, Size};
 
-/// Bytes that `Deflate` can make of one, at most.
+/// The most bytes that `Deflate` can make of one byte.
 const EXPANSION: usize = 1032;
 
-/// A PNG whose chunks up to the first pixels have been read.
+/// A PNG whose chunks were read up to the first pixels.
 pub struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
     size: Size,
@@ -24,7 +24,7 @@ impl<'a> Png<'a> {
         let mut options = DecodeOptions::default();
         options.set_ignore_text_chunk(true);
         options.set_ignore_iccp_chunk(true);
-        // A wrong checksum is damage in any chunk: its type may have been another.
+        // A wrong checksum is an error in any chunk, because the damage may have changed its type.
         options.set_skip_ancillary_crc_failures(false);
         let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
         decoder.set_limits(Limits { bytes: 64 << 20 });

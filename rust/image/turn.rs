@@ -1,10 +1,10 @@
-//! Turning and mirroring an RGB image upright, as its EXIF orientation asks.
+//! Turns and mirrors an RGB image upright, as its EXIF orientation says.
 
 use super::Size;
 
 /// Writes `pixels`, an image of `stored` size, into `out` as the EXIF `orientation` (2 to 8) says.
 ///
-/// Orientations 5 to 8 exchange height and width; 1 and everything else changes nothing.
+/// Orientations 5 to 8 exchange height and width. 1, and any other number, changes nothing.
 pub fn turn(pixels: &[u8], stored: Size, orientation: u8, out: &mut [u8]) {
     let (transposed, flip_rows, flip_columns) = match orientation {
         2 => (false, false, true),

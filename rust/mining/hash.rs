@@ -1,66 +1,61 @@
-//! Which of the qualifying negatives is picked: the one with the smallest keyed hash.
+//! Which of the qualifying negatives is picked: the one with the smallest draw.
 //!
-//! The hash is a pure function of `(seed, anchor id, positive id, negative id)`, so a pick depends
-//! on nothing else: not on threads, tiles, instruction sets, the order of rows, or which rows that
-//! do not qualify are present.
+//! A draw is a pure function of `(seed, anchor id, positive id, negative id)`, so a pick depends on nothing
+//! else: not on threads, tiles, instruction sets, the order of the rows, or other rows that do not qualify.
 //!
-//! * Every row has a *code*, 64 bits mixed from its id and the seed. For one seed the map is a
-//!   bijection, so codes differ where ids differ.
-//! * For one anchor every row has a *spread*, 16 bits fully mixed from the low halves of its code and of
-//!   the anchor's: for another anchor or another seed another one, that tells nothing about the first.
-//! * Every pair has a *key*, 64 bits mixed from the codes of its anchor and positive; the two enter
+//! * Every row has a *hash*, 64 bits mixed from its id and the seed. For one seed the map is one to one, so
+//!   hashes differ where ids differ.
+//! * For one anchor, every row has a *spread*: 16 bits mixed from the low halves of its own hash and of the
+//!   anchor's. The spreads of another anchor or another seed are new, and tell nothing about these.
+//! * Every pair has a *key*, 64 bits mixed from the hashes of its anchor and positive. The two enter
 //!   differently, so the key of (a, p) tells nothing about that of (p, a).
-//! * The *draw* of a negative is `(spread ^ key) * key'` in 16 bits, and `mix64(code ^ key)`, which is a
-//!   bijection, decides between equal ones: two draws of one pair never tie.
+//! * The *draw* of a negative is `(spread ^ xor) * factor` in 16 bits, where `xor` and the odd `factor` are
+//!   parts of the key. Equal ones are decided by `mix64(hash ^ key)`, which is one to one in the hash: two
+//!   draws of one pair never tie.
 //!
-//! Uniform: over seeds the spreads of an anchor's negatives are independent and uniform, a pair's map
-//! of them is one to one, and ties are decided by a full mixer; so each of m negatives is the smallest
-//! with probability 1/m. Independent: another pair's keys are new, and `key` alone makes the second draw
-//! of a row uniform whatever the first was. What is left is that rows of equal spread stay together in all
-//! pairs of one anchor: for m well below 2^16, two of its pairs pick the same of m negatives with
-//! probability `(1 + m / 2^18) / m` instead of `1 / m`. (And rows whose codes agree in the low half, one pair
-//! among 10^5 rows, stay together for all anchors.) `tests/test_picks.py` checks both (chi-square over seeds, pairs
-//! and ids).
+//! Uniform: over seeds, the spreads of an anchor's negatives are independent and uniform, a pair's map of
+//! them is one to one, and ties are decided by a full mixer. So each of m negatives is the smallest with
+//! probability 1/m.
 //!
-//! Why two stages: the spreads cost eight instructions for 16 rows, but once an anchor. A pair's scan then
-//! costs three for 32 ([`probe`](super::probe)), and an anchor may have a hundred pairs.
+//! Independent: the key of another pair is new, and `xor` alone makes the second draw of a row uniform
+//! whatever the first was. What remains is that rows of equal spread stay together in all pairs of one
+//! anchor: for m well below 2^16, two of its pairs pick the same of m negatives with probability `(1 + m /
+//! 2^18) / m` instead of `1 / m`. And rows whose hashes agree in the low half, one pair among 10^5 rows, stay
+//! together for all anchors. `tests/test_picks.py` checks both properties by chi-square over seeds, pairs and
+//! ids.
+//!
+//! There are two stages because spreads cost eight instructions for 16 rows, but once per anchor. A scan for
+//! one of its pairs then costs three for 32 rows ([`scan`](super::scan)), and an anchor may have a hundred
+//! pairs.
 
-use crate::isa::per_isa;
-use crate::mix::{GOLDEN, mix64};
+use crate::mix::{GOLDEN, mix32, mix64, split_mix};
+use crate::simd::{Simd, per_isa};
 
-/// A 32-bit mixer with two multiplications; constants from Wellons' hash prospector (bias 0.107).
-#[inline(always)]
-pub const fn mix32(mut z: u32) -> u32 {
-    z = (z ^ (z >> 16)).wrapping_mul(0x21F0_AAAD);
-    z = (z ^ (z >> 15)).wrapping_mul(0xD35A_2D97);
-    z ^ (z >> 15)
+/// The hash of the row with this id.
+pub const fn row_hash(seed: u64, id: i64) -> u64 {
+    mix64(split_mix(id as u64, 1) ^ split_mix(seed, 2))
 }
 
-/// The code of the row with this id.
-pub const fn code(seed: u64, id: i64) -> u64 {
-    mix64(mix64((id as u64).wrapping_add(GOLDEN)) ^ mix64(seed.wrapping_add(GOLDEN.wrapping_mul(2))))
-}
-
-/// What mixes the spreads of an anchor with this code.
+/// What mixes the spreads for an anchor with this hash.
 const fn spread_key(anchor: u64) -> u32 {
     mix64(anchor ^ GOLDEN) as u32
 }
 
 #[inline(always)]
-const fn spread(key: u32, code: u32) -> u16 {
-    (mix32(code ^ key) >> 16) as u16
+const fn spread(key: u32, hash_low: u32) -> u16 {
+    (mix32(hash_low ^ key) >> 16) as u16
 }
 
 per_isa! {
-    /// The spreads, for an anchor with this code, of the rows with the given low halves of codes.
-    pub fn spreads(anchor: u64, codes_low: &[u32], spreads: &mut [u16]) => spreads_body
+    /// The spreads of the rows whose hashes have these low halves, for an anchor with this hash.
+    pub fn spreads(anchor: u64, hashes_low: &[u32], spreads: &mut [u16]) => spreads_body
 }
 
 #[inline(always)]
-fn spreads_body(anchor: u64, codes_low: &[u32], spreads: &mut [u16]) {
+fn spreads_body(_: impl Simd, anchor: u64, hashes_low: &[u32], spreads: &mut [u16]) {
     let key = spread_key(anchor);
-    for (to, &code) in spreads.iter_mut().zip(codes_low) {
-        *to = spread(key, code);
+    for (to, &hash_low) in spreads.iter_mut().zip(hashes_low) {
+        *to = spread(key, hash_low);
     }
 }
 
@@ -72,32 +67,33 @@ pub struct Key {
 }
 
 impl Key {
-    /// From the codes of anchor and positive.
+    /// From the hashes of anchor and positive.
     pub const fn new(anchor: u64, positive: u64) -> Self {
         Self { spread: spread_key(anchor), pair: mix64(mix64(anchor ^ GOLDEN).wrapping_add(positive)) }
     }
 
-    /// The two numbers that map spreads to draws: `(spread ^ .0) * .1`.
+    /// `xor` and `factor`, which map spreads to draws.
     pub const fn map(self) -> (u16, u16) {
         (self.pair as u16, (self.pair >> 16) as u16 | 1)
     }
 
-    /// The draw of a row with this spread, for the key's anchor.
-    pub const fn draw(self, spread: u16) -> u16 {
+    /// The 16 bits of the draw of a row with this spread for the pair's anchor.
+    pub const fn map_spread(self, spread: u16) -> u16 {
         let (xor, factor) = self.map();
         (spread ^ xor).wrapping_mul(factor)
     }
 
-    /// Where the row with this code comes among the negatives: the smallest is picked.
-    pub const fn order(self, code: u64) -> Draw {
-        Draw { draw: self.draw(spread(self.spread, code as u32)), tie: mix64(self.pair ^ code) }
+    /// The draw of the row with this hash.
+    pub const fn draw(self, hash: u64) -> Draw {
+        Draw { high: self.map_spread(spread(self.spread, hash as u32)), tie: mix64(self.pair ^ hash) }
     }
 }
 
-/// A draw, and what decides between equal ones: unique among the negatives of one pair.
+/// What the negatives of one pair are ordered by: the smallest is picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Draw {
-    /// What a scan looks for.
-    pub draw: u16,
+    /// The 16 bits that a scan looks for.
+    pub high: u16,
+    /// Decides between equal ones. Unique within a pair.
     tie: u64,
 }

@@ -1,9 +1,9 @@
-//! The inner kernels one by one, for `cargo bench`: not a part of the interface.
+//! The inner kernels one by one, for `cargo bench`. Not a part of the interface.
 
 use super::mine::precision;
 use super::points::Sets;
 use super::screen::{BLOCK, Screen};
-use super::{Input, Options, exact, hash, probe};
+use super::{Input, Options, exact, hash, scan};
 use crate::{Interrupt, Isa, Result};
 
 /// The definition's squared distance of two rows, padded to a multiple of 8.
@@ -12,23 +12,23 @@ pub fn distance(isa: Isa, x: &[f32], y: &[f32]) -> f64 {
 }
 
 /// The spreads of as many rows as `spreads` holds, for one anchor.
-pub fn spreads(isa: Isa, codes: &[u32], spreads: &mut [u16]) {
-    hash::spreads(isa, 1, codes, spreads);
+pub fn spreads(isa: Isa, hashes_low: &[u32], spreads: &mut [u16]) {
+    hash::spreads(isa, 1, hashes_low, spreads);
 }
 
-/// How many of the rows draw below a threshold that `count` should be below, for one pair.
+/// The number of rows with a draw below the threshold that is meant for `count` of them, for one pair.
 pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> usize {
     let mut found = 0;
-    let threshold = probe::threshold(count, spreads.len());
-    probe::below(isa, spreads, hash::Key::new(1, 2), threshold, scratch, |_| found += 1);
+    let threshold = scan::threshold(count, spreads.len());
+    scan::below(isa, spreads, hash::Key::new(1, 2), threshold, scratch, |_| found += 1);
     found
 }
 
-/// Calls `work` with what estimates the distances of one block of anchors to all candidates, and with how
-/// many distances these are.
+/// Calls `work` with a function that estimates the distances of one block of anchors to all candidates, and
+/// with the number of these distances.
 ///
 /// # Panics
-/// Never: nobody interrupts.
+/// Never: the call cannot be interrupted.
 pub fn estimates(
     input: &Input<'_>,
     options: &Options,

@@ -1,20 +1,48 @@
 //! Exact triplet mining.
 //!
-//! A triplet is an anchor, a positive (another row with the anchor's label) and a negative (a row
-//! with another label). `d_ap` and `d_an` are *squared* L2 distances, defined in float64 by
-//! [`exact`]. Which negatives qualify for a pair says the [`Band`], which of those are returned the
-//! [`Pick`].
+//! A triplet is an anchor, a positive (another row with the anchor's label) and a negative (a row with
+//! another label). The miner lists pairs of anchor and positive ([`Pairs`]), finds the negatives that qualify
+//! for each ([`Band`]), and picks some of these ([`Pick`]). Positives and negatives come from the same set as
+//! the anchors, or from a second set, the references.
 //!
-//! Positives and negatives come from the same set as the anchors, or from a second one, the
-//! references. Distances are compared and returned on the scale of the [`Metric`].
+//! [`exact`] defines the distance: squared L2 in float64. Distances are compared and returned on the scale of
+//! the [`Metric`].
 //!
-//! [`mine`] goes through the anchors in two steps: [`probe`] settles most random picks without
-//! looking at most rows; what is left goes through the [`screen`], a matrix product that is never
-//! stored, with a proven bound. Whatever either finds is decided by [`exact`].
+//! # Words
+//!
+//! *The data.* A *row* is an index into the caller's arrays. Inside, rows are sorted by label and id, so that
+//! an identity is a range ([`points`]): a *place* is an index into that order. A *rank* is an index among all
+//! ids in ascending order; triplets are sorted by ranks. The *candidates* are the rows that positives and
+//! negatives come from.
+//!
+//! *The draw* ([`hash`]). A row has a *hash*. For one anchor it has a *spread*, 16 bits. A pair has a *key*,
+//! which maps each spread to a *draw*. A random pick is the qualifying negative with the smallest draw.
+//!
+//! *The work.* A *round* is the anchors of about 262,144 pairs ([`mine`](mod@mine)). Its first step
+//! ([`probe`]) takes them in *units* of 16, draws for each pair, and *tests* the few candidates with the
+//! smallest draws: evaluates their exact distances. A pair is *settled* when its picks can no longer change,
+//! else it is *open*. The second step ([`sweep`]) takes the anchors with open pairs in *blocks* of 24,
+//! estimates their distances to all candidates by the [`screen`], and tests only those that may qualify.
+//!
+//! *The screen.* A pair looks for distances in its *window*, the interval that its band and metric give.
+//! Candidates are coded (a *step* and whole numbers, the *codes*) and packed in *panels* of 32; a *lane* is
+//! the 4 bytes of codes that one instruction multiplies. A block of anchors times a panel gives *estimates*,
+//! and these are kept for a *stretch* of 320 panels. *Bounds* are what an estimate proves about a distance;
+//! *edges* are a window in the form that is compared with estimates.
+//!
+//! # Files
+//!
+//! Read them in this order: [`points`] and [`pairs`], [`hash`] and [`exact`] (these two are the definition),
+//! [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`], [`sweep`] with [`screen`],
+//! [`found`], and [`mine`](mod@mine), which joins them.
+#![doc = include_str!("example.md")]
 
 use crate::{Error, Result};
 
 mod exact;
+#[cfg(test)]
+mod example;
+mod found;
 mod hash;
 #[cfg(feature = "kernels")]
 pub mod kernels;
@@ -23,8 +51,10 @@ mod pairs;
 mod picked;
 mod points;
 mod probe;
+mod scan;
 mod screen;
 mod search;
+mod sweep;
 
 pub use mine::mine;
 
@@ -33,22 +63,22 @@ pub use mine::mine;
 pub struct Input<'a> {
     /// D, at least 1.
     pub dim: usize,
-    /// Where anchors come from; positives and negatives, too, unless there are references.
+    /// Where anchors come from, and without references positives and negatives, too.
     pub anchors: Rows<'a>,
-    /// Where positives and negatives come from. Both sets have ids, or neither; a reference with an
-    /// anchor's id is that anchor, and has its label.
+    /// Where positives and negatives come from. Both sets have ids, or neither. A reference with the id of an
+    /// anchor is that anchor, and has its label.
     pub references: Option<Rows<'a>>,
 }
 
 /// One set of rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
-    /// `(N, dim)`, row after row; finite.
+    /// `(N, dim)` finite numbers, row after row.
     pub embeddings: &'a [f32],
     /// N identities.
     pub labels: &'a [i64],
-    /// N unique numbers that the picks and the order of the triplets depend on, instead of on the
-    /// position of the rows.
+    /// N unique numbers. With them, the picks and the order of the triplets depend on ids, otherwise on the
+    /// positions of the rows.
     pub ids: Option<&'a [i64]>,
 }
 
@@ -68,9 +98,9 @@ pub enum Band {
 /// Which of the qualifying negatives are returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick {
-    /// Those with the smallest keyed hash: a uniform choice without replacement.
+    /// Those with the smallest draws: a uniform choice without replacement.
     Random,
-    /// Those nearest to the anchor; the keyed hash decides ties.
+    /// Those nearest to the anchor; the draw decides ties.
     Hardest,
     /// All.
     All,
@@ -83,9 +113,9 @@ pub enum Pairs {
     Unordered,
     /// Each pair both ways round.
     Ordered,
-    /// For each anchor its farthest positive; the smallest id decides ties.
+    /// Each anchor with its farthest positive, of equally far ones with the smallest id.
     Hardest,
-    /// For each anchor its nearest positive; the smallest id decides ties.
+    /// Each anchor with its nearest positive, of equally near ones with the smallest id.
     Easiest,
 }
 
@@ -96,7 +126,7 @@ pub enum Metric {
     SquaredEuclidean,
     /// Its square root, rounded once.
     Euclidean,
-    /// Half of it, which is exact: of unit rows, one minus the cosine.
+    /// Half of squared L2, which is exact: for unit rows, one minus the cosine.
     Cosine,
 }
 
@@ -107,19 +137,19 @@ pub struct Options {
     pub band: Band,
     /// Which of these are returned.
     pub pick: Pick,
-    /// How many at most ([`Pick::Random`] and [`Pick::Hardest`]).
+    /// The most that are returned for a pair ([`Pick::Random`] and [`Pick::Hardest`]).
     pub negatives_per_pair: usize,
     /// Which pairs are used.
     pub pairs: Pairs,
-    /// Scale of the distances, and of the margin and `max_ap`.
+    /// The scale of distances, margin and `max_ap`.
     pub metric: Metric,
-    /// Not negative, may be infinite.
+    /// Margin of the band: not negative, may be infinite.
     pub margin: f64,
     /// Pairs with a larger `d_ap` are skipped.
     pub max_ap: Option<f64>,
     /// Divide the rows by their L2 norm first.
     pub normalize: bool,
-    /// Of the keyed hash.
+    /// Seed of the draws.
     pub seed: u64,
 }
 
@@ -155,10 +185,10 @@ impl Metric {
     }
 }
 
-/// Triplets in ascending order of (anchor id, positive id, negative id), and what it took.
+/// Triplets in ascending order of (anchor id, positive id, negative id), and counts of the work.
 #[derive(Debug, Default)]
 pub struct Triplets {
-    /// Ids of the anchors, or rows where no ids were given.
+    /// Ids of the anchors, or their rows if no ids were given.
     pub anchor: Vec<i64>,
     /// Ids of the positives.
     pub positive: Vec<i64>,
@@ -175,13 +205,13 @@ pub struct Triplets {
 /// Counts of what [`mine`] did.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Stats {
-    /// Pairs that negatives were looked for.
+    /// Pairs for which negatives were looked for.
     pub pairs: u64,
     /// Pairs skipped because of [`Options::max_ap`].
     pub pairs_over_max_ap: u64,
-    /// Pairs that no negative qualified for.
+    /// Pairs for which no negative qualified.
     pub pairs_without_negative: u64,
-    /// Pairs that were not settled by testing the few rows that draw lowest.
+    /// Pairs that the tests of the few rows with the smallest draws did not settle.
     pub pairs_screened: u64,
     /// Float64 distances evaluated for negatives.
     pub exact_distances: u64,
@@ -197,7 +227,7 @@ impl Stats {
     }
 }
 
-/// The screen's bound is proven up to here.
+/// The screen's bound is proven up to this number of columns.
 const MOST_DIMENSIONS: usize = 1 << 20;
 
 impl Options {

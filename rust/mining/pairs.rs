@@ -10,7 +10,7 @@ use crate::Isa;
 pub struct Pair {
     /// Place of the positive among the candidates.
     pub positive: Place,
-    /// Distance of the two.
+    /// Distance of the two, on the metric's scale.
     pub d_ap: f64,
     /// What orders the negatives.
     pub key: Key,
@@ -19,7 +19,7 @@ pub struct Pair {
 /// The pairs of the anchor, in ascending order of the positives' ids.
 pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: &mut Stats) -> Vec<Pair> {
     let (anchors, candidates) = (&sets.anchors, sets.candidates());
-    // Of two sets every pair has its anchor in the first: there is no other way round.
+    // With references, a pair has its anchor in the first set: there is no other way round.
     let each_once = options.pairs == Pairs::Unordered && !sets.are_two();
     let mut pairs: Vec<Pair> = sets
         .identity_run(anchor)
@@ -34,7 +34,7 @@ pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: 
                 anchors.values(anchor),
                 candidates.values(positive),
             )),
-            key: Key::new(anchors.codes[anchor as usize], candidates.codes[positive as usize]),
+            key: Key::new(anchors.hashes[anchor as usize], candidates.hashes[positive as usize]),
         })
         .collect();
     if let Some(max_ap) = options.max_ap {
@@ -42,7 +42,7 @@ pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: 
         pairs.retain(|pair| pair.d_ap <= max_ap);
         stats.pairs_over_max_ap += (before - pairs.len()) as u64;
     }
-    // Places ascend with ids within an identity, so the first of equals has the smallest id.
+    // Places ascend with ids within an identity, so the first of equal distances has the smallest id.
     let chosen = match options.pairs {
         Pairs::Hardest => {
             pairs.iter().copied().reduce(|best, pair| if pair.d_ap > best.d_ap { pair } else { best })

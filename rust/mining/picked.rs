@@ -3,53 +3,59 @@
 use super::hash::Draw;
 use super::points::Place;
 
-/// What a pick orders by: a number, and the draw where that is equal.
-pub type Order = (u64, Draw);
+/// What a pick orders by: the smallest come first. Unique within a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    /// Bits of the distance for the hardest pick, else 0.
+    pub distance: u64,
+    /// Decides between equal ones.
+    pub draw: Draw,
+}
 
 /// A qualifying negative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Negative {
-    /// What the pick orders by: the smallest come first. Unique within a pair.
+    /// Where it comes among the negatives of its pair.
     pub order: Order,
-    /// Where it is.
+    /// Its place among the candidates.
     pub place: Place,
     /// Its distance from the anchor.
     pub d_an: f64,
 }
 
-/// At most `capacity` negatives, those of the smallest order.
+/// At most `capacity` negatives, those that come first in order.
 #[derive(Debug, Clone)]
 pub struct Picked {
-    /// Ascending by order, unless all are kept.
+    /// In ascending order, unless all are kept.
     best: Vec<Negative>,
     capacity: usize,
 }
 
 impl Picked {
-    /// All negatives are kept, as they come.
+    /// Capacity that keeps all negatives, in the order in which they are offered.
     pub const ALL: usize = usize::MAX;
 
-    /// None yet.
+    /// No negatives yet.
     pub const fn new(capacity: usize) -> Self {
         Self { best: Vec::new(), capacity }
     }
 
-    /// Whether only an order below the last one's would still change it.
+    /// Whether it holds as many as it can: a further negative must then come before the last one.
     pub fn is_full(&self) -> bool {
         self.best.len() == self.capacity
     }
 
-    /// The last of those kept, once full: what a newcomer must come before.
+    /// The last one, once full.
     pub fn last(&self) -> Option<&Negative> {
         if self.is_full() { self.best.last() } else { None }
     }
 
-    /// Whether a negative of this order would be kept.
+    /// Whether a negative with this order would be kept.
     pub fn wants(&self, order: Order) -> bool {
         self.last().is_none_or(|last| order < last.order)
     }
 
-    /// Keeps a negative if it belongs to the first `capacity`.
+    /// Keeps a negative if it is one of the first `capacity`.
     pub fn offer(&mut self, negative: Negative) {
         if !self.wants(negative.order) {
             return;
@@ -65,7 +71,7 @@ impl Picked {
         self.best.insert(at, negative);
     }
 
-    /// Those kept.
+    /// The negatives that are kept.
     pub fn negatives(&self) -> &[Negative] {
         &self.best
     }

@@ -1,4 +1,4 @@
-//! The rows as the kernels want them: normalised, padded, identities contiguous.
+//! The rows as the kernels need them: sorted by identity, normalised and padded.
 
 use std::ops::Range;
 
@@ -8,17 +8,17 @@ use super::exact::{self, LANES};
 use super::{Input, Options, Rows, hash};
 use crate::{Error, Interrupt, Isa, Result};
 
-/// A row's place in [`Points`]: rows are sorted by (label, id).
+/// Index of a row in [`Points`], where rows are sorted by (label, id).
 pub type Place = u32;
 
-/// Anchors, and the candidates that their positives and negatives come from.
+/// The set of anchors, and the set of candidates that their positives and negatives come from.
 pub struct Sets {
     /// Where anchors come from.
     pub anchors: Points,
     references: Option<Points>,
-    /// The candidates of each of the anchors' identities.
+    /// The candidates with the label of each of the anchors' identities.
     runs: Vec<Range<Place>>,
-    /// Whether ids tell which reference is the anchor itself.
+    /// Whether ids say which reference is the anchor itself.
     ids_given: bool,
 }
 
@@ -38,12 +38,12 @@ impl Sets {
         self.references.as_ref().unwrap_or(&self.anchors)
     }
 
-    /// Whether the candidates are a set of their own.
+    /// Whether the candidates are references.
     pub fn are_two(&self) -> bool {
         self.references.is_some()
     }
 
-    /// The candidates with the anchor's label: its positives, and itself where it is among them.
+    /// The candidates with the anchor's label: its positives, and the anchor itself if it is a candidate.
     pub fn identity_run(&self, anchor: Place) -> Range<Place> {
         self.runs[self.anchors.identity[anchor as usize] as usize].clone()
     }
@@ -67,21 +67,21 @@ pub struct Points {
     width: usize,
     /// Squared L2 norms.
     pub squared_norms: Vec<f64>,
-    /// Low halves of the rows' [`hash::code`]s.
-    pub codes_low: Vec<u32>,
-    /// The rows' [`hash::code`]s.
-    pub codes: Vec<u64>,
-    /// The caller's ids, or positions.
+    /// The hash of each row ([`hash::row_hash`]).
+    pub hashes: Vec<u64>,
+    /// Their low halves.
+    pub hashes_low: Vec<u32>,
+    /// The caller's ids, or the rows' indices in the caller's arrays.
     pub ids: Vec<i64>,
-    /// Position in the caller's arrays.
+    /// Indices in the caller's arrays.
     pub rows: Vec<u32>,
-    /// Position among all ids in ascending order.
+    /// Indices among all ids in ascending order.
     pub ranks: Vec<u32>,
     /// First place of each identity, and N at the end.
     starts: Vec<Place>,
     /// Label of each identity, ascending.
     labels: Vec<i64>,
-    /// Which identity a place belongs to.
+    /// The identity of each place: an index into `labels`.
     identity: Vec<u32>,
 }
 
@@ -145,13 +145,13 @@ impl Points {
         starts.push(n as Place);
 
         let ids: Vec<i64> = rows.iter().map(|&row| id(row)).collect();
-        let codes: Vec<u64> = ids.iter().map(|&id| hash::code(options.seed, id)).collect();
+        let hashes: Vec<u64> = ids.iter().map(|&id| hash::row_hash(options.seed, id)).collect();
         Ok(Self {
             values,
             width,
             squared_norms,
-            codes_low: codes.iter().map(|&code| code as u32).collect(),
-            codes,
+            hashes_low: hashes.iter().map(|&hash| hash as u32).collect(),
+            hashes,
             ids,
             ranks: rows.iter().map(|&row| rank_of_row[row as usize]).collect(),
             rows,
@@ -166,12 +166,12 @@ impl Points {
         self.rows.len()
     }
 
-    /// Columns, padding included.
+    /// Columns with padding.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// The row at a place, padding included.
+    /// The row at a place, with padding.
     pub fn values(&self, place: Place) -> &[f32] {
         &self.values[place as usize * self.width..][..self.width]
     }

@@ -1,223 +1,105 @@
-//! The rows with the smallest draws of a pair.
-//!
-//! A random pick is the qualifying negative with the smallest draw. So instead of finding all that
-//! qualify and then the smallest among them, take the few smallest draws of all rows and test these,
-//! in order: the first that qualifies is the pick. A scan of N draws costs a hundredth of N products of
-//! 512 numbers, and with half of the rows qualifying (random embeddings) two tests a pair are enough.
-//! Where few qualify (trained embeddings) the tests run dry and the pair goes on to the
-//! [`screen`](super::screen), which then skips what was tested here.
+//! The first step: lists the pairs of each anchor, and settles those for which a few exact tests are enough.
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m256i, __m512i};
+use std::ops::Range;
 
-use super::hash::Key;
+use rayon::prelude::*;
+
+use super::found::Found;
+use super::pairs::pairs_of;
 use super::points::Place;
-use crate::isa::{Isa, per_isa};
+use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::{Pick, Stats};
+use crate::{Interrupt, Result};
 
-/// The threshold that about `count` of `of` rows draw below; all but those that draw highest, at most.
-pub fn threshold(count: usize, of: usize) -> u16 {
-    (count << 16).div_ceil(of).min(usize::from(u16::MAX)) as u16
+/// Anchors in a unit of work.
+const UNIT: usize = 16;
+
+/// With fewer anchors than this, each is a unit: one identity of 20,000 images keeps all cores busy.
+const FEWEST_IN_UNITS: usize = 64 * UNIT;
+
+/// After this many anchors in a row without a settled pair, few rows qualify, and the other anchors of the
+/// unit go to the second step untested.
+const GIVE_UP_AFTER: usize = 2;
+
+/// Goes through the anchors. What is not settled is in [`Found::open`].
+pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) -> Result<Found> {
+    let anchors: Vec<Place> = anchors.collect();
+    let unit = if anchors.len() < FEWEST_IN_UNITS { 1 } else { UNIT };
+    anchors
+        .par_chunks(unit)
+        .map_init(Scratch::default, |scratch, unit| search.probe_unit(unit, scratch, interrupt))
+        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
 }
 
-/// Rows that one word of marks stands for.
-const WORD: usize = u64::BITS as usize;
-
-/// Calls `found` for each row that draws below `threshold` under `key`. `scratch` is memory to be used
-/// again.
-pub fn below(
-    isa: Isa,
-    spreads: &[u16],
-    key: Key,
-    threshold: u16,
-    scratch: &mut Vec<u64>,
-    mut found: impl FnMut(Place),
-) {
-    scratch.resize(spreads.len().div_ceil(WORD), 0);
-    mark(isa, spreads, key.map(), threshold, scratch);
-    for (number, &marks) in scratch.iter().enumerate() {
-        let mut marks = marks;
-        while marks != 0 {
-            found((number * WORD + marks.trailing_zeros() as usize) as Place);
-            marks &= marks - 1;
-        }
-    }
-}
-
-per_isa! {
-    /// Sets a bit for each row below the threshold.
-    fn mark(spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) {
-        portable => mark_body::<[u16; 8]>,
-        avx2 => mark_body::<__m256i>,
-        avx512 => mark_body::<__m512i>,
-    }
-}
-
-#[inline(always)]
-fn mark_body<V: Lanes>(spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) {
-    let (words, rest) = spreads.as_chunks::<WORD>();
-    for (spreads, marks) in words.iter().zip(&mut *marks) {
-        *marks = mark_word::<V>(spreads, map, threshold);
-    }
-    if !rest.is_empty() {
-        let mut padded = [0; WORD];
-        padded[..rest.len()].copy_from_slice(rest);
-        marks[words.len()] = mark_word::<V>(&padded, map, threshold) & ((1 << rest.len()) - 1);
-    }
-}
-
-#[inline(always)] // no closure, which would be compiled for the portable instructions
-fn mark_word<V: Lanes>(spreads: &[u16; WORD], map: (u16, u16), threshold: u16) -> u64 {
-    let mut marks = 0;
-    for start in (0..WORD).step_by(V::LANES) {
-        let draws = V::load(&spreads[start..]).xor(V::splat(map.0)).multiply(V::splat(map.1));
-        marks |= u64::from(draws.below(V::splat(threshold))) << start;
-    }
-    marks
-}
-
-/// A vector register of draws. Its methods are called only from a function that is compiled for its
-/// instruction set.
-trait Lanes: Copy {
-    /// At most 32.
-    const LANES: usize;
-    fn splat(x: u16) -> Self;
-    fn load(from: &[u16]) -> Self;
-    fn xor(self, other: Self) -> Self;
-    fn multiply(self, factor: Self) -> Self;
-    /// A bit for each lane that is below the limit.
-    fn below(self, limit: Self) -> u32;
-}
-
-impl Lanes for [u16; 8] {
-    const LANES: usize = 8;
-
-    #[inline(always)]
-    fn splat(x: u16) -> Self {
-        [x; 8]
-    }
-
-    #[inline(always)]
-    fn load(from: &[u16]) -> Self {
-        *from.first_chunk().expect("8 lanes")
-    }
-
-    #[inline(always)]
-    fn xor(self, other: Self) -> Self {
-        std::array::from_fn(|lane| self[lane] ^ other[lane])
-    }
-
-    #[inline(always)]
-    fn multiply(self, factor: Self) -> Self {
-        std::array::from_fn(|lane| self[lane].wrapping_mul(factor[lane]))
-    }
-
-    #[inline(always)]
-    fn below(self, limit: Self) -> u32 {
-        (0..8).map(|lane| u32::from(self[lane] < limit[lane]) << lane).sum()
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_cmpgt_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_mullo_epi16,
-        _mm256_packs_epi16, _mm256_set1_epi16, _mm256_setzero_si256, _mm256_xor_si256,
-        _mm512_cmplt_epu16_mask, _mm512_loadu_si512, _mm512_mullo_epi16, _mm512_set1_epi16, _mm512_xor_si512,
-    };
-
-    use super::Lanes;
-
-    macro_rules! lanes {
-        ($vector:ty, $lanes:literal, $splat:ident, $load:ident, $xor:ident, $multiply:ident,
-         |$draws:ident, $limit:ident| $below:expr) => {
-            impl Lanes for $vector {
-                const LANES: usize = $lanes;
-
-                #[inline(always)]
-                fn splat(x: u16) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $splat(x.cast_signed()) }
-                }
-
-                #[inline(always)]
-                fn load(from: &[u16]) -> Self {
-                    let from = &from[..$lanes];
-                    // SAFETY: the slice holds all lanes; the caller is compiled for this vector.
-                    unsafe { $load(from.as_ptr().cast()) }
-                }
-
-                #[inline(always)]
-                fn xor(self, other: Self) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $xor(self, other) }
-                }
-
-                #[inline(always)]
-                fn multiply(self, factor: Self) -> Self {
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $multiply(self, factor) }
-                }
-
-                #[inline(always)]
-                fn below(self, $limit: Self) -> u32 {
-                    let $draws = self;
-                    // SAFETY: the caller is compiled for this vector.
-                    unsafe { $below }
-                }
+impl Search<'_> {
+    fn probe_unit(&self, unit: &[Place], scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
+        let mut found = Found::default();
+        let mut in_vain = 0;
+        for &anchor in unit {
+            interrupt.check()?;
+            let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats);
+            let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| self.open(pair)).collect();
+            // No distance at all is in an empty window.
+            for pair in open.extract_if(.., |pair| pair.window.is_empty()) {
+                found.settle(anchor, &pair, self.sets);
             }
-        };
-    }
-
-    lanes!(
-        __m256i,
-        16,
-        _mm256_set1_epi16,
-        _mm256_loadu_si256,
-        _mm256_xor_si256,
-        _mm256_mullo_epi16,
-        |draws, limit| {
-            // AVX2 compares signed numbers only, and packs each half of a register by itself.
-            let lowest = _mm256_set1_epi16(i16::MIN);
-            let below = _mm256_cmpgt_epi16(_mm256_xor_si256(limit, lowest), _mm256_xor_si256(draws, lowest));
-            let bytes = _mm256_movemask_epi8(_mm256_packs_epi16(below, _mm256_setzero_si256()));
-            (bytes & 0xFF | bytes >> 8 & 0xFF00).cast_unsigned()
-        }
-    );
-    lanes!(
-        __m512i,
-        32,
-        _mm512_set1_epi16,
-        _mm512_loadu_si512,
-        _mm512_xor_si512,
-        _mm512_mullo_epi16,
-        |draws, limit| _mm512_cmplt_epu16_mask(draws, limit)
-    );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::hash;
-    use super::*;
-
-    #[test]
-    fn finds_what_a_plain_scan_finds() {
-        let codes: Vec<u64> = (0..1000).map(|id| hash::code(5, id)).collect();
-        let low: Vec<u32> = codes.iter().map(|&code| code as u32).collect();
-        for isa in Isa::available() {
-            for (count, len) in [(1, 1000), (26, 1000), (999, 1000), (26, 63), (7, 8), (0, 0)] {
-                for positive in 0..4 {
-                    let (anchor, limit) = (codes[7], threshold(count, len.max(1)));
-                    let key = Key::new(anchor, codes[positive]);
-                    let plain: Vec<Place> = (0..len as Place)
-                        .filter(|&place| key.order(codes[place as usize]).draw < limit)
-                        .collect();
-                    let mut spreads = vec![0; len];
-                    hash::spreads(isa, anchor, &low[..len], &mut spreads);
-                    let mut found = Vec::new();
-                    below(isa, &spreads, key, limit, &mut Vec::new(), |place| found.push(place));
-                    assert_eq!(found, plain, "{}: {count} of {len}, pair {positive}", isa.name());
-                }
+            let mut settled = 0;
+            if in_vain < GIVE_UP_AFTER || !self.screen.is_one_stretch() {
+                settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats);
+                in_vain = if settled > 0 { 0 } else { in_vain + usize::from(!open.is_empty()) };
+            }
+            for pair in open.drain(..settled) {
+                found.settle(anchor, &pair, self.sets);
+            }
+            if !open.is_empty() {
+                found.stats.pairs_screened += open.len() as u64;
+                found.open.push(OpenAnchor { anchor, pairs: open });
             }
         }
+        Ok(found)
+    }
+
+    /// Tests a few negatives of each pair: all of them if these are not more than a few, otherwise, for a
+    /// random pick, those with the smallest draws. Moves the pairs that this settles to the front, and
+    /// returns their number.
+    fn probe_anchor(
+        &self,
+        anchor: Place,
+        pairs: &mut [OpenPair],
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> usize {
+        let identity = self.sets.identity_run(anchor);
+        let candidates = self.sets.candidates().len();
+        let exhaustive = candidates - identity.len() <= self.tries;
+        if pairs.is_empty() || !exhaustive && self.options.pick != Pick::Random {
+            return 0;
+        }
+        if !exhaustive {
+            self.spread(anchor, scratch);
+        }
+        scratch.distances.restart(candidates);
+        let mut settled = 0;
+        for i in 0..pairs.len() {
+            let open = &mut pairs[i];
+            if exhaustive {
+                let negatives = (0..identity.start).chain(identity.end..candidates as Place);
+                let hit = |place| Hit { draw: self.order(&open.pair, place).draw.high, place };
+                scratch.hits.clear();
+                scratch.hits.extend(negatives.map(hit));
+            } else {
+                self.hit_lowest(self.tries, anchor, open, scratch, |_| true);
+            }
+            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats);
+            if exhaustive || open.picked.is_full() {
+                pairs.swap(i, settled);
+                settled += 1;
+            } else if self.screen.is_one_stretch() {
+                // This anchor will be screened for all candidates, and that makes tests of its other pairs
+                // cheaper.
+                break;
+            }
+        }
+        settled
     }
 }

@@ -18,14 +18,14 @@ use crate::{Error, Interrupt, Result};
 /// How often a waiting call looks for Ctrl-C.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
 
-/// More threads than any machine here has cores: asking for a million is no reason to start them.
+/// At most this many threads are started, whatever a caller asks for.
 const MOST_THREADS: usize = 256;
 
 thread_local! {
     static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// What ends the long calls of other threads: Python delivers Ctrl-C to the main thread alone.
+/// Ends the long calls of other threads: Python delivers Ctrl-C to the main thread alone.
 #[pyclass(frozen, name = "Stop", module = "fasttriplet._core")]
 #[derive(Default)]
 struct PyStop(Arc<AtomicBool>);
@@ -37,20 +37,20 @@ impl PyStop {
         Self::default()
     }
 
-    /// Ends the calls of the threads that heed this, now and from now on, with a `KeyboardInterrupt`.
+    /// Ends the running and all later calls of the threads that heed this, with a `KeyboardInterrupt`.
     fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Makes the calling thread heed this, and no other.
+    /// Makes the calling thread heed this `Stop`, and no other one.
     fn heed(&self) {
         STOP.set(Some(Arc::clone(&self.0)));
     }
 }
 
-/// Runs `work` on `threads` threads (`None`: one a core) without the GIL, and ends it on Ctrl-C.
+/// Runs `work` on `threads` threads (`None`: one per core) without the GIL, and ends it on Ctrl-C.
 ///
-/// The threads belong to this call alone: nothing global is left that a `fork` could break.
+/// The threads belong to this call alone: nothing global remains that a `fork` could break.
 pub fn run<T, F>(py: Python<'_>, threads: Option<usize>, work: F) -> PyResult<T>
 where
     T: Send,
@@ -71,7 +71,7 @@ where
         let (pool, interrupt) = (&pool, &interrupt);
         thread::scope(|scope| {
             let worker = scope.spawn(move || {
-                let _done = done; // dropped at the end, by a panic too: that wakes the wait below
+                let _done = done; // dropped at the end, also after a panic: that ends the wait below
                 pool.install(|| work(interrupt))
             });
             let mut signal = None;
@@ -80,7 +80,7 @@ where
                     interrupt.raise();
                 }
                 if signal.is_none() {
-                    // The method's path is not general enough in its lifetime to stand for the closure.
+                    // The path of the method is not generic enough in its lifetime to replace the closure.
                     #[allow(clippy::redundant_closure_for_method_calls)]
                     let raised = Python::attach(|py| py.check_signals()).err();
                     if raised.is_some() {
@@ -104,7 +104,7 @@ where
 /// The one mapping of the core's errors to Python's exceptions.
 pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match error {
-        // OSError itself picks FileNotFoundError, PermissionError, ... by the number.
+        // OSError chooses FileNotFoundError, PermissionError, ... by the number.
         Error::Io { ref path, ref source } => match source.raw_os_error() {
             Some(number) => match strerror(py, number) {
                 Ok(reason) => PyOSError::new_err((number, reason, path.as_os_str().to_owned())),

@@ -14,11 +14,11 @@ use crate::image::batch::{self, Encoded, Failure, RecordRows, Records, Source};
 use crate::recordio::RecordFile;
 use crate::{Interrupt, Result};
 
-/// Pixels (B, H, W, 3) uint8 or (B, 3, H, W) float32, how many of the B images are good (they come first),
-/// and the row and `RecordError` of each that is not.
+/// Pixels (B, H, W, 3) uint8 or (B, 3, H, W) float32, the number of images that were decoded (they come
+/// first), and for each of the others its index in the batch and a `RecordError`.
 type Decoded<'py> = (Bound<'py, PyAny>, usize, Bound<'py, PyList>);
 
-/// Keys, offsets, lengths, numbers of files.
+/// Keys, offsets, lengths, and numbers of files.
 type Rows<'py> = (
     PyReadonlyArray1<'py, i64>,
     PyReadonlyArray1<'py, i64>,
@@ -57,7 +57,7 @@ fn decode_rows<'py>(
     with_records(py, &files, &rows, |records| decode(py, records, size, skip, planes, threads))
 }
 
-/// The size of the first image, or the one that most have; None where none can be read.
+/// The size of the first image, or with `usual` the most frequent one. None if no image can be read.
 #[pyfunction]
 #[pyo3(signature = (files, rows, *, usual, threads))]
 #[allow(clippy::needless_pass_by_value)] // the signature is Python's
@@ -113,7 +113,7 @@ fn decode<'py>(
         Some((height, width)) => Some(Size { height, width }),
         None => size_of(py, source, skip, threads)?,
     };
-    // Where nothing can be read, each image still gets its own failure below.
+    // If no image can be read, each still gets its own failure below.
     let Size { height, width } = size.unwrap_or(Size { height: 0, width: 0 });
     let count = source.count();
     let (pixels, kept, failures) = if planes {
@@ -139,7 +139,7 @@ fn decode<'py>(
     Ok((pixels, kept, failed))
 }
 
-/// A new array, the good images in front, how many these are, and the failures.
+/// A new array with the decoded images in front, their number, and the failures.
 fn fill<'py, T: Element + Copy + Send>(
     py: Python<'py>,
     source: &impl Source,
@@ -148,7 +148,7 @@ fn fill<'py, T: Element + Copy + Send>(
     threads: Option<usize>,
     work: impl Fn(Size, &mut [T], &Interrupt) -> Result<Vec<Failure>> + Send + Sync,
 ) -> PyResult<(Bound<'py, PyAny>, usize, Vec<Failure>)> {
-    // NumPy's own allocation: too little memory is a MemoryError, and no page is touched twice.
+    // NumPy allocates: too little memory is a MemoryError, and no page is written twice.
     let pixels = py.import("numpy")?.call_method1("empty", array)?.cast_into::<PyArray4<T>>()?;
     let mut buffer = pixels.readwrite();
     let out = buffer.as_slice_mut()?;
@@ -163,8 +163,8 @@ fn fill<'py, T: Element + Copy + Send>(
     Ok((pixels.into_any(), kept, failures))
 }
 
-/// `fasttriplet.assemble` after validation: mirror, cutoff, brightness, contrast and saturation, the seed and
-/// the ids are there together or not at all.
+/// `fasttriplet.assemble` after validation. `augment` is (mirror, cutoff, brightness, contrast, saturation),
+/// the seed and the ids.
 #[pyfunction]
 #[pyo3(signature = (pixels, rows, out, *, augment=None))]
 #[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // the signature is Python's

@@ -8,7 +8,7 @@ use super::call;
 use crate::Isa;
 use crate::mining::{self, Band, Input, Metric, Options, Pairs, Pick, Rows};
 
-/// Embeddings, labels, ids.
+/// Embeddings, labels and ids.
 type Set<'py> = (PyReadonlyArray2<'py, f32>, PyReadonlyArray1<'py, i64>, Option<PyReadonlyArray1<'py, i64>>);
 
 type Mined<'py> = (
@@ -26,7 +26,7 @@ fn instruction_set(py: Python<'_>) -> PyResult<&'static str> {
     Isa::choose().map(Isa::name).map_err(|e| call::to_python(py, e))
 }
 
-/// Names of the instruction sets of this machine.
+/// Names of all instruction sets of this machine.
 #[pyfunction]
 fn instruction_sets() -> Vec<&'static str> {
     Isa::available().into_iter().map(Isa::name).collect()

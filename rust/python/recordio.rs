@@ -14,10 +14,10 @@ use crate::recordio::{self, Header, KeyTable, RecordFile, RecordWriter};
 
 type Array<'py, T> = Bound<'py, PyArray1<T>>;
 
-/// What a record is in Python: flag, label or labels, id, id2, content.
+/// A record in Python: flag, label or labels, id, id2, content.
 type PyRecord<'py> = (u32, Py<PyAny>, u64, u64, Bound<'py, PyBytes>);
 
-/// A `.rec` file, read by position; `file` is for the other bindings.
+/// A `.rec` file, read by offset. `file` is for the other bindings.
 #[pyclass(frozen, name = "RecordFile", module = "fasttriplet._core")]
 pub struct PyRecordFile {
     pub file: RecordFile,
@@ -37,10 +37,10 @@ impl PyRecordFile {
         self.file.bytes().len() as u64
     }
 
-    /// The record at `offset`; `key` only names it in errors.
+    /// The record at `offset`. `key` is only for errors.
     #[pyo3(signature = (offset, key=None))]
     fn record_at<'py>(&self, py: Python<'py>, offset: u64, key: Option<i64>) -> PyResult<PyRecord<'py>> {
-        // Without the GIL: reading may wait for a disk.
+        // Without the GIL, because reading may wait for a disk.
         let record = py.detach(|| {
             self.file.record_at(offset).map(|record| (record.header, record.payload.into_owned()))
         });
@@ -84,7 +84,7 @@ impl PyKeyTable {
         PyArray1::from_slice(py, self.table.keys())
     }
 
-    /// What was found wrong and worked around.
+    /// What was found wrong and worked around, one line per finding.
     #[getter]
     fn problems(&self) -> Vec<String> {
         self.table.problems().to_vec()
@@ -112,7 +112,7 @@ impl PyKeyTable {
     }
 }
 
-/// What `scan` returns, one array a column.
+/// What `scan` returns, one array per column.
 #[pyclass(frozen, get_all, name = "Scan", module = "fasttriplet._core")]
 struct PyScan {
     keys: Py<PyArray1<i64>>,
@@ -141,7 +141,7 @@ fn scan(
     let file = &file.get().file;
     let scan = call::run(py, threads, move |interrupt| recordio::scan(file, idx.as_deref(), interrupt))?;
     let signed = |values: Vec<u64>| -> Py<PyArray1<i64>> {
-        // A file's size, and so each offset and length, fits an i64. In place: same size and alignment.
+        // The size of a file, and so each offset and length, fits an i64. Converted in place.
         PyArray1::from_vec(py, values.into_iter().map(|value| value as i64).collect()).unbind()
     };
     let bare = &scan.bare;
@@ -161,7 +161,7 @@ fn scan(
     })
 }
 
-/// Writes a `.rec` and its `.idx`; `None` once it was finished or discarded.
+/// Writes a `.rec` and its `.idx`. `None` after it was finished or discarded.
 #[pyclass(frozen, name = "RecordWriter", module = "fasttriplet._core")]
 struct PyRecordWriter {
     writer: Mutex<Option<RecordWriter>>,

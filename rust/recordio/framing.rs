@@ -1,8 +1,8 @@
 //! The parts of a record: `magic, cflag << 29 | length, payload part, zeros up to a multiple of 4`.
 //!
-//! A payload that holds the magic at a 4-byte aligned place is stored as several parts, the magic
-//! itself dropped between them. So an aligned magic with cflag 0 or 1 is the start of a record, in
-//! a whole file always and in a damaged one nearly so; that is what resynchronising relies on.
+//! A payload that holds the magic at a multiple of 4 is stored as several parts, without the magic between
+//! them. So an aligned magic with cflag 0 or 1 is the start of a record: always in an intact file, and almost
+//! always in a damaged one. Resynchronising relies on that.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// The word before each part.
 pub const MAGIC: u32 = 0xced7_230a;
-/// [`MAGIC`] as it lies in the file.
+/// The bytes of [`MAGIC`] in the file.
 pub const MAGIC_BYTES: [u8; 4] = MAGIC.to_le_bytes();
 /// Payloads must be shorter than this: a part's length has 29 bits.
 pub const LENGTH_LIMIT: usize = 1 << 29;
@@ -34,15 +34,15 @@ pub struct Fault {
 pub enum FaultKind {
     /// Records start at multiples of 4.
     Unaligned,
-    /// The offset lies at or behind the end of the file, whose size is given.
+    /// The offset is not before the end of the file, whose size is given.
     Beyond(u64),
     /// Fewer than 8 bytes are left for the magic and the length.
     CutHead(u64),
-    /// Other bytes stand where the magic should.
+    /// Other bytes are where the magic should be.
     NoMagic([u8; 4]),
-    /// A part that continues a record stands where a record should start.
+    /// A part that continues a record is where a record should start.
     Continuation(u32),
-    /// A record starts before the one in front of it had its last part, or the cflag is above 3.
+    /// A record starts before the last part of the one before it, or the cflag is above 3.
     Unfinished(u32),
     /// The part's length and the bytes that are left for it.
     Cut(u64, u64),
@@ -79,21 +79,21 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where a record's parts lie.
+/// Where the parts of a record are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Offset of the record.
     pub start: u64,
-    /// Offset behind the record and its padding: where the next one starts.
+    /// Offset of the first byte after the record and its padding: the next record starts there.
     pub end: u64,
-    /// Bytes of the payload, put together.
+    /// Bytes of the whole payload.
     pub length: u64,
     /// The record is stored in several parts.
     pub split: bool,
 }
 
 impl Span {
-    /// The payload, borrowed where it is in one part. `data` is what the span was found in.
+    /// The payload, borrowed if it is in one part. `data` is the file in which the span was found.
     pub fn payload<'a>(&self, data: &'a [u8]) -> Cow<'a, [u8]> {
         if !self.split {
             let start = self.start as usize + 8;
@@ -140,12 +140,12 @@ fn part_at(data: &[u8], at: u64) -> Result<Part, Fault> {
     if length > data.len() - start {
         return Err(fault(FaultKind::Cut(length as u64, (data.len() - start) as u64)));
     }
-    // The payload is whole even where the file's last padding bytes are missing.
+    // The payload is whole even if the last padding bytes of the file are missing.
     let end = (start + length.next_multiple_of(4)).min(data.len()) as u64;
     Ok(Part { cflag, payload: start..start + length, end })
 }
 
-/// The record at `offset`: its parts are followed to the last one.
+/// Finds all parts of the record at `offset`.
 pub fn span_at(data: &[u8], offset: u64) -> Result<Span, Fault> {
     let first = part_at(data, offset)?;
     let mut length = first.payload.len() as u64;
@@ -171,7 +171,7 @@ pub fn span_at(data: &[u8], offset: u64) -> Result<Span, Fault> {
     }
 }
 
-/// The first place at or behind `from` that looks like the start of a record.
+/// The first offset from `from` on that looks like the start of a record.
 pub fn resynchronise(data: &[u8], from: u64) -> Option<u64> {
     let mut at = usize::try_from(from).ok()?.checked_next_multiple_of(4)?;
     loop {
@@ -185,7 +185,7 @@ pub fn resynchronise(data: &[u8], from: u64) -> Option<u64> {
 
 /// Position of the first magic at a multiple of 4.
 fn find_magic(data: &[u8]) -> Option<usize> {
-    // Whole blocks first, without a branch for each word: 23 GB/s instead of 6.
+    // Whole blocks first, without a branch per word: 23 GB/s instead of 6.
     const BLOCK: usize = 256;
     let is_magic = |word: &[u8]| word == MAGIC_BYTES;
     let clean = |block: &&[u8]| !block.chunks_exact(4).fold(false, |found, word| found | is_magic(word));
@@ -199,10 +199,10 @@ pub fn starts_record(data: &[u8], at: u64) -> bool {
     resynchronise(&data[..end], at) == Some(at)
 }
 
-/// Appends `payload` as one record, split wherever it holds the magic at an aligned place.
+/// Appends `payload` as one record, split wherever it holds the magic at a multiple of 4.
 ///
-/// The bytes are those of dmlc-core's `RecordIOWriter`. Payloads of [`LENGTH_LIMIT`] bytes and more
-/// do not fit the format; the caller checks.
+/// Writes the same bytes as dmlc-core's `RecordIOWriter`. The caller makes sure that the payload is shorter
+/// than [`LENGTH_LIMIT`], because longer ones do not fit the format.
 pub fn append_record(out: &mut Vec<u8>, payload: &[u8]) {
     debug_assert!(payload.len() < LENGTH_LIMIT);
     let mut part = |cflag: u32, bytes: &[u8]| {

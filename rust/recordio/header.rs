@@ -1,5 +1,5 @@
-//! The `IRHeader` at the start of a payload: `flag u32, label f32, id u64, id2 u64`, then `flag`
-//! float32 labels.
+//! The `IRHeader` at the start of a payload: `flag u32, label f32, id u64, id2 u64`, then as many float32
+//! labels as `flag` says.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ pub const HEADER_SIZE: usize = 24;
 /// What a record says about itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Header {
-    /// 0 for one label in `label`, else the count of `labels`.
+    /// 0: the label is in `label`. Otherwise the count of `labels`.
     pub flag: u32,
-    /// The label where `flag` is 0. Otherwise unused: 0 in `MXNet`'s Python, the first label in its C++.
+    /// The label if `flag` is 0. Otherwise unused: `MXNet` writes 0 in Python, the first label in C++.
     pub label: f32,
     /// The record's key, in files that follow the convention.
     pub id: u64,
-    /// Higher bits of the id; 0 everywhere.
+    /// Higher bits of the id; 0 in all known files.
     pub id2: u64,
-    /// The labels where `flag` is above 0.
+    /// The labels if `flag` is above 0.
     pub labels: Vec<f32>,
 }
 
-/// Why a payload has no header: its length, and what would be needed.
+/// A payload is too short for its header: its length, and the length that the header needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShortPayload {
     length: usize,
@@ -50,7 +50,7 @@ impl fmt::Display for ShortPayload {
 /// The fixed part with the first labels, read without allocating.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
-    /// 0 for one label in `label`, else the count of labels.
+    /// 0: the label is in `label`. Otherwise the count of labels.
     pub flag: u32,
     /// The header's own label field.
     pub label: f32,
@@ -58,7 +58,7 @@ pub struct Fixed {
     pub id: u64,
     /// Higher bits of the id.
     pub id2: u64,
-    /// The first two of the labels behind the fixed part, as far as there are any.
+    /// The first two labels after the fixed part, as far as there are any.
     pub labels: [Option<f32>; 2],
     /// Bytes of the header with its labels; the content follows.
     pub size: usize,
@@ -92,7 +92,7 @@ impl Fixed {
 }
 
 impl Header {
-    /// Reads the header of `payload`; also returns its size, behind which the content starts.
+    /// Reads the header of `payload`. Also returns its size, after which the content starts.
     pub fn parse(payload: &[u8]) -> Result<(Self, usize), ShortPayload> {
         let fixed = Fixed::parse(payload)?;
         let labels = payload.get(HEADER_SIZE..fixed.size).unwrap_or_default();
@@ -106,8 +106,8 @@ impl Header {
         Ok((header, fixed.size))
     }
 
-    /// Appends the header as `recordio.pack` writes it: flag 0 and the label, or the count of the
-    /// labels, a label field of 0, and the labels.
+    /// Appends the header as `recordio.pack` writes it: flag 0 and the label, or the count of labels, a label
+    /// field of 0, and the labels.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         let label = if self.labels.is_empty() { self.label } else { 0.0 };
         out.extend_from_slice(&(self.labels.len() as u32).to_le_bytes());

@@ -9,14 +9,14 @@ pub(crate) struct Lines {
     /// Keys and offsets, in the order of the lines.
     pub keys: Vec<i64>,
     pub offsets: Vec<u64>,
-    /// Lines that are no key and offset, or whose offset no record of the `.rec` can have.
+    /// Lines that are not a key and an offset, or whose offset no record of the `.rec` can have.
     pub broken: Problems,
-    /// `(entry, line)`: from this entry on, lines count from there.
+    /// `(entry, line)`: from this entry on, lines are counted from this line.
     shifts: Vec<(usize, u64)>,
 }
 
 impl Lines {
-    /// The line, counted from 1, that entry `entry` came from.
+    /// The line, counted from 1, from which entry `entry` was read.
     pub fn line_of(&self, entry: usize) -> u64 {
         let before = self.shifts.partition_point(|(first, _)| *first <= entry);
         let (first, line) = self.shifts[before - 1];
@@ -24,19 +24,19 @@ impl Lines {
     }
 }
 
-/// What a file without one usable line is instead, as far as one can tell.
+/// Says what a file without a usable line is, if that can be told from its first bytes.
 pub(crate) fn instead(text: &[u8]) -> Option<String> {
     let head = &text[..text.len().min(1024)];
     if head.is_empty() {
         return Some("the file is empty".into());
     }
     if line(head.split(|b| *b == b'\n').next().unwrap_or_default()).is_some() {
-        return None; // an index, though not of this .rec
+        return None; // an index, but not of this .rec
     }
     sniff::kind(head, text.len() as u64).map(|kind| format!("not an index: {kind}"))
 }
 
-/// Parses an index of a `.rec` of `rec_size` bytes; what is broken is named and left out.
+/// Parses the index of a `.rec` of `rec_size` bytes. Broken lines are named and left out.
 pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
     let guess = text.len() / 16;
     let mut lines = Lines {
@@ -50,7 +50,7 @@ pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
         let entry = match line(bytes) {
             Some((key, offset)) => usable(offset, rec_size).map(|()| (key, offset)),
             None if bytes.trim_ascii().is_empty() => {
-                skipped = true; // a blank line says nothing wrong
+                skipped = true; // a blank line is not an error
                 continue;
             }
             None => Err(format!("expected a key, a tab and a byte offset, found {}", excerpt(bytes))),
@@ -88,7 +88,7 @@ fn usable(offset: u64, rec_size: u64) -> Result<(), String> {
     }
 }
 
-/// Two integers with blanks between them.
+/// Reads two integers with blanks between them.
 fn line(bytes: &[u8]) -> Option<(i64, u64)> {
     let bytes = bytes.trim_ascii();
     let key_end = bytes.iter().position(u8::is_ascii_whitespace)?;

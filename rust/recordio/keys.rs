@@ -1,4 +1,4 @@
-//! Which record each key means: from the `.idx` file where that is sound, else from the records.
+//! The record of each key: from the `.idx` file if that is sound, else from the records.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use super::reader::{RecordFile, map_file};
 use super::{idx, rebuild};
 use crate::{Error, Interrupt, Result};
 
-/// Up to this many records, each is touched when the keys are loaded; of larger files, this many
-/// evenly spread ones are. Touching 1,000,000 records takes 0.1 s where the file is in memory,
-/// reads most of the file where it is not.
+/// Up to this many records, each is touched when the keys are loaded; in larger files, this many evenly
+/// spread ones. Touching 1,000,000 records takes 0.1 s if the file is in memory, and reads most of the file
+/// if it is not.
 const TOUCHED: usize = 1 << 20;
-/// Records that one thread takes at a time.
+/// Records in a unit of work.
 const CHUNK: usize = 1 << 13;
 
 /// Keys and offsets of a file's records, in file order.
@@ -27,15 +27,15 @@ pub(crate) struct Entries {
     pub problems: Vec<String>,
 }
 
-/// Why offsets do not name each record of a file.
+/// Why the offsets are not those of all records of the file.
 #[derive(Debug)]
 pub(crate) enum Break {
     /// No record starts at the offset of this entry.
     NoRecord(usize, Fault),
-    /// Between the record of this entry and the next one's offset (or the end of the file) lies
+    /// Between the record of this entry and the next entry's offset (or the end of the file) there is
     /// something else, from the given offset on.
     Gap(usize, u64),
-    /// The first entry does not lie at the start of the file.
+    /// The first entry is not at the start of the file.
     Start,
 }
 
@@ -78,8 +78,8 @@ impl Entries {
         Ok(Ok(Self { keys, offsets, replaced, problems }))
     }
 
-    /// Goes through the `.rec` itself; `problems` says why, and `idx` (if any) lends its keys where
-    /// the records' ids are of no use.
+    /// Goes through the `.rec` itself. `problems` says why. The keys are those of `idx`, if there is one, for
+    /// records whose ids cannot be keys.
     pub fn rebuilt(
         file: &RecordFile,
         idx: Option<&Self>,
@@ -115,7 +115,7 @@ impl Entries {
         Ok(Self { keys, offsets, replaced: same, problems })
     }
 
-    /// Says in words why these entries do not fit the file.
+    /// Explains why these entries do not fit the file.
     pub fn describe(&self, broken: &Break, file: &RecordFile) -> String {
         match broken {
             Break::NoRecord(entry, fault) => {
@@ -129,7 +129,7 @@ impl Entries {
                 let what = if framing::starts_record(file.bytes(), *from) {
                     "records that it does not name"
                 } else {
-                    "bytes that are no record"
+                    "bytes that are not a record"
                 };
                 format!(
                     "between key {} and what follows, from offset {from} to {to}, lie {what}",
@@ -139,7 +139,7 @@ impl Entries {
         }
     }
 
-    /// Visits the records in parallel, `CHUNK` of them with one `T`; the `T`s come back in file order.
+    /// Visits the records in parallel, `CHUNK` of them with each `T`. Returns the `T`s in file order.
     ///
     /// With `complete`, each record must end where the next one starts.
     pub fn visit<T: Default + Send>(
@@ -186,15 +186,15 @@ impl Entries {
 pub struct KeyTable {
     keys: Vec<i64>,
     offsets: Vec<u64>,
-    /// Positions in ascending order of their keys; empty where the keys ascend already.
+    /// Positions in ascending order of their keys. Empty if the keys ascend in file order.
     order: Vec<u32>,
     problems: Vec<String>,
 }
 
 impl KeyTable {
-    /// Reads the `.idx` file, checks it against the `.rec`, and goes through the `.rec` itself where
-    /// the `.idx` is missing (`None`) or does not fit. It fits if each entry names a record, and with
-    /// `complete`, if no record is left out.
+    /// Reads the `.idx` file and checks it against the `.rec`. Goes through the `.rec` itself if the `.idx`
+    /// is missing (`None`) or does not fit. It fits if each entry names a record, and with `complete`, if it
+    /// leaves no record out.
     pub fn load(
         file: &RecordFile,
         idx: Option<&Path>,
@@ -252,7 +252,7 @@ impl KeyTable {
         &self.keys
     }
 
-    /// What was found wrong with the `.idx` or the `.rec` and worked around, a line each.
+    /// What was found wrong with the `.idx` or the `.rec` and worked around, one line per finding.
     pub fn problems(&self) -> &[String] {
         &self.problems
     }
@@ -270,7 +270,7 @@ impl KeyTable {
 }
 
 impl Entries {
-    /// Checks `touched` records, at least 2, or all where there are no more.
+    /// Checks `touched` evenly spread records, at least 2, or all if there are not more.
     fn find_break(
         &self,
         touched: usize,

@@ -1,8 +1,8 @@
 //! `MXNet` `RecordIO`: the `.rec` and `.idx` files that `im2rec` and `InsightFace` write.
 //!
-//! [`framing`] knows how a record lies in the file, [`header`] what its first bytes say; both work
-//! on plain byte slices. [`RecordFile`] reads records by position, [`KeyTable`] knows the position
-//! of each key, [`scan`] reads all headers in one pass, [`RecordWriter`] writes.
+//! [`framing`] reads and writes the parts of a record, [`header`] the first bytes of its payload; both work
+//! on plain byte slices. [`RecordFile`] reads records by offset, [`KeyTable`] finds the offset of a key,
+//! [`scan()`] reads all headers in one pass, and [`RecordWriter`] writes.
 
 pub mod framing;
 pub mod header;

@@ -1,6 +1,6 @@
-//! Findings that do not end the work: collected, and told to the user at the end.
+//! Findings that do not end the work: they are collected, and reported to the user at the end.
 
-/// How many findings of one kind are kept in full.
+/// Findings of one kind that are kept in full.
 const KEPT: usize = 10;
 
 /// Findings of one kind: the first few in full, the rest counted.
@@ -26,7 +26,7 @@ impl Problems {
         }
     }
 
-    /// One line a finding; `what` names those that were only counted.
+    /// One line per finding. `what` is a plural for those that were only counted.
     pub fn into_lines(mut self, what: &str) -> Vec<String> {
         if self.more > 0 {
             self.texts.push(format!("... and {} more {what}", self.more));

@@ -1,4 +1,4 @@
-//! A `.rec` file, read by position.
+//! A `.rec` file, read by offset.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -12,22 +12,23 @@ use super::framing::{self, MAGIC_BYTES};
 use super::{Header, sniff};
 use crate::{Error, Result};
 
-/// How far a file's first record may lie behind a damaged start.
+/// Bytes in which a first record is looked for if the start of the file is damaged.
 const SEARCH: usize = 64 << 20;
 
-/// A `.rec` file as a memory map: no position to share, so any number of threads, and processes
-/// after a fork, read from one handle.
+/// A `.rec` file as a memory map. There is no file position, so any number of threads, and of processes after
+/// a fork, can read from one handle.
 ///
-/// The file must not be cut short while it is open: touching a page of the map that is no longer
-/// backed by the file raises `SIGBUS`, which ends the process. Replacing the file by renaming
-/// another over it, as the writer here does, is safe; the map keeps the old one.
+/// The file must not be cut short while it is open: touching a page of the map that the file no longer has
+/// raises
+/// `SIGBUS`, which ends the process. Replacing the file by renaming another one over it, as the writer here
+/// does, is safe, because the map keeps the old one.
 #[derive(Debug)]
 pub struct RecordFile {
     path: PathBuf,
     map: Mmap,
 }
 
-/// One record: its header and the bytes behind it.
+/// One record: its header and its content.
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
     /// What the record says about itself.
@@ -39,8 +40,8 @@ pub struct Record<'a> {
 }
 
 impl RecordFile {
-    /// Opens the file and checks that it holds records: a Git LFS pointer, an image, a text or a
-    /// folder in its place is an error that says so.
+    /// Opens the file and checks that it holds records. A Git LFS pointer, an image, a text or a folder in
+    /// its place is an error that says so.
     pub fn open(path: &Path) -> Result<Self> {
         let map = map_file(path, ".rec file")?;
         let file = Self { path: path.to_owned(), map };
@@ -54,7 +55,7 @@ impl RecordFile {
         } else if let Some(kind) = sniff::kind(head, data.len() as u64) {
             format!("not a RecordIO file: {kind}")
         } else if framing::resynchronise(&data[..data.len().min(SEARCH)], 0).is_some() {
-            return Ok(file); // damage at the start; the records behind it are there
+            return Ok(file); // damage at the start, records after it
         } else {
             let bytes: Vec<_> = head.iter().take(4).map(|b| format!("{b:02x}")).collect();
             format!("not a RecordIO file: starts with the bytes {}; expected 0a 23 d7 ce", bytes.join(" "))
@@ -86,14 +87,14 @@ impl RecordFile {
         Ok(Record { header, payload, end: span.end })
     }
 
-    /// Asks the operating system to have these bytes in memory soon: many records can then be on their way
-    /// at once. What lies behind the end of the file is left out.
+    /// Asks the operating system to read these bytes into memory soon, so that many records are read at once.
+    /// Bytes after the end of the file are ignored.
     pub fn will_need(&self, bytes: Range<u64>) {
         let size = self.map.len() as u64;
         let (start, end) = (bytes.start.min(size) as usize, bytes.end.min(size) as usize);
         #[cfg(unix)]
         if start < end {
-            // It is only a hint: a file system that cannot take it reads later, and says then what is wrong.
+            // Only a hint: a file system that ignores it reads later, and reports errors then.
             let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
         }
         #[cfg(not(unix))]
@@ -105,9 +106,9 @@ impl RecordFile {
     }
 }
 
-/// Maps a file for reading; `expected` names what it should be where it is a folder.
+/// Maps a file for reading. `expected` names what it should be, for errors.
 pub(crate) fn map_file(path: &Path, expected: &str) -> Result<Mmap> {
-    // Before opening: that of a pipe would wait for somebody to write into it.
+    // Before opening: opening a pipe would wait for somebody to write into it.
     let meta = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_dir() {
         let what = format!("is a folder; expected a {expected}");
@@ -118,9 +119,9 @@ pub(crate) fn map_file(path: &Path, expected: &str) -> Result<Mmap> {
         return Err(Error::io(path, io::Error::new(io::ErrorKind::InvalidInput, what)));
     }
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    // SAFETY: the map is only read. That nobody changes the file under it cannot be proven; readers
-    // treat its bytes as untrusted and check each index, so a change can give wrong bytes or SIGBUS
-    // (documented on `RecordFile`), and no read outside the map.
+    // SAFETY: the map is only read. It cannot be proven that nobody changes the file meanwhile. Readers treat
+    // its bytes as untrusted and check each index, so a change can cause wrong bytes or SIGBUS (see
+    // `RecordFile`), but never a read outside the map.
     unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
 }
 
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn records_behind_4_gib() {
+    fn records_beyond_4_gib() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sparse.rec");
         let far = (5_u64 << 30) + 12;
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rec_is_named() {
+    fn what_is_not_a_rec_is_named() {
         let message = |bytes: &[u8]| open(bytes).unwrap_err().to_string();
         assert!(message(b"").contains("the file is empty"));
         assert!(message(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));

@@ -1,4 +1,4 @@
-//! Finding the records of a file without its `.idx`, across damage.
+//! Finds the records of a file without its `.idx`, even if the file is damaged.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::problems::Problems;
 use super::reader::RecordFile;
 use crate::{Interrupt, Result};
 
-/// The file is cut at record starts behind multiples of this; the pieces are read in parallel.
+/// The file is cut at the first record start after each multiple of this. The pieces are read in parallel.
 const PIECE: u64 = 64 << 20;
 
 /// The records that were found, in file order, with their ids as keys.
@@ -16,7 +16,7 @@ const PIECE: u64 = 64 << 20;
 pub(crate) struct Found {
     pub keys: Vec<i64>,
     pub offsets: Vec<u64>,
-    /// Damaged stretches and records without a usable header, by what is wrong with them.
+    /// Damaged stretches, and records without a usable header.
     pub problems: Vec<String>,
 }
 
@@ -31,7 +31,7 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
         .into_par_iter()
         .map(|i| {
             interrupt.check()?;
-            // A piece in which nothing starts (holes, one long record) stays a piece of its own.
+            // A piece in which no record starts (holes, one long record) remains a piece.
             let start = if i == 0 { None } else { start_between(data, i * piece, (i + 1) * piece) };
             Ok(start.unwrap_or((i * piece).next_multiple_of(4).min(size)))
         })
@@ -45,15 +45,15 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
     let mut whole = Hop::default();
     for (hop, stop) in hops.collect::<Result<Vec<Hop>>>()?.into_iter().zip(starts.iter().skip(1)) {
         interrupt.check()?;
-        // A piece whose start lies inside a record that began before it (damage, or an image that
-        // happens to hold a record) is gone through again from where that record ends.
+        // A piece may start inside a record of the piece before it (damage, or an image that happens to hold
+        // a record). It is then read again from the end of that record.
         let hop = if hop.start == whole.end { hop } else { Hop::new(data, whole.end, *stop) };
         whole.append(hop);
     }
     Ok(whole.finish(size))
 }
 
-/// The first place in `from..to` where a record seems to start.
+/// The first offset in `from..to` at which a record seems to start.
 fn start_between(data: &[u8], from: u64, to: u64) -> Option<u64> {
     let end = to.saturating_add(8).min(data.len() as u64) as usize;
     framing::resynchronise(&data[..end], from).filter(|start| *start < to)
@@ -63,7 +63,7 @@ fn start_between(data: &[u8], from: u64, to: u64) -> Option<u64> {
 #[derive(Default)]
 struct Hop {
     start: u64,
-    /// Where the first record behind the piece should start.
+    /// Where the first record after the piece should start.
     end: u64,
     keys: Vec<i64>,
     offsets: Vec<u64>,
@@ -87,13 +87,13 @@ impl Hop {
         hop
     }
 
-    /// Reads the record at `at`, or past damage up to `stop`; returns where the next one should start.
+    /// Reads the record at `at`, or skips damage up to `stop`. Returns where the next record should start.
     fn step(&mut self, data: &[u8], at: u64, stop: u64) -> u64 {
         let size = data.len() as u64;
         match framing::span_at(data, at) {
             Ok(span) => {
-                // No payload of a whole file holds an aligned magic. So where no record follows and
-                // another starts inside this one, this one's length is what is damaged.
+                // In an intact file no payload holds an aligned magic. So if no record follows, and another
+                // one starts inside this one, then the length of this one is damaged.
                 if span.end < size && !framing::starts_record(data, span.end) {
                     let inside = framing::resynchronise(&data[..span.end as usize], at + 8);
                     if let Some(next) = inside {
@@ -115,10 +115,10 @@ impl Hop {
                 span.end
             }
             Err(fault) => {
-                // Parts that were followed by another part of the same record are beyond doubt: the
-                // search goes on behind them, and so never reads a byte twice.
-                let behind = fault.at.max(at + 4);
-                let next = start_between(data, behind, stop).unwrap_or(stop.max(behind).min(size));
+                // Parts that were followed by another part of the same record are certain: the search
+                // continues after them, and so never reads a byte twice.
+                let after = fault.at.max(at + 4);
+                let next = start_between(data, after, stop).unwrap_or(stop.max(after).min(size));
                 self.damaged(at, next, || fault.to_string());
                 next
             }
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn nested_first_parts_take_linear_time() {
-        // Each of n first parts reaches, by its length, the same chain of n middle parts that has no end.
+        // By their lengths, n first parts all reach the same chain of n middle parts, which has no last one.
         let n = 200_000_u32;
         let mut data = Vec::new();
         for i in 0..n {

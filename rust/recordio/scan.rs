@@ -1,4 +1,4 @@
-//! One pass over a file: key, label, offset and length of each image, and the records without one.
+//! One pass over a file: key, label, offset and length of each image, and the records without an image.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::{Error, Interrupt, Result};
 pub struct Scan {
     /// Keys of the records with content, in file order.
     pub keys: Vec<i64>,
-    /// Their labels; the first of several.
+    /// Their labels. The first one if a record has several.
     pub labels: Vec<i64>,
     /// Byte offsets of the records.
     pub offsets: Vec<u64>,
@@ -22,15 +22,15 @@ pub struct Scan {
     pub lengths: Vec<u64>,
     /// The records without content, in file order.
     pub bare: Vec<Bare>,
-    /// How many records with content carry each flag.
+    /// The number of records with content for each flag.
     pub flags: BTreeMap<u32, u64>,
-    /// What was found wrong and worked around, a line each.
+    /// What was found wrong and worked around, one line per finding.
     pub problems: Vec<String>,
     /// The keys come from the records, not from an `.idx` file.
     pub rebuilt: bool,
 }
 
-/// A record without content: in `InsightFace`'s layout record 0 or an identity's range of keys.
+/// A record without content: in `InsightFace`'s layout record 0, or the range of keys of an identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bare {
     /// The record's key.
@@ -39,15 +39,16 @@ pub struct Bare {
     pub offset: u64,
     /// 0, or the count of labels.
     pub flag: u32,
-    /// The first two labels; NaN where there are fewer.
+    /// The first two labels, NaN for those that are missing.
     pub labels: [f32; 2],
 }
 
 /// Reads all headers, in parallel.
 ///
-/// The offsets of `idx` are used when they prove to name each record of the file: the check costs
-/// nothing here, because every record is touched anyway. Otherwise, and without `idx`, the records
-/// are found by going through the `.rec`. An image label that is no integer is an error.
+/// The offsets of `idx` are used if they are those of all records of the file. That check costs nothing here,
+/// because every record is touched anyway. Otherwise, and without `idx`, the records are found by going
+/// through the `.rec`. An image whose label is not an integer is left out and reported; if most are, that is
+/// an error.
 pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Result<Scan> {
     let size = file.bytes().len() as u64;
     let (idx_entries, mut problems) = match idx.map(|idx| Entries::from_idx(idx, size)).transpose()? {
@@ -70,7 +71,7 @@ pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Res
     let problems = std::mem::take(&mut entries.problems);
     match rows(file, &entries, false, interrupt)? {
         Ok(pieces) => Piece::finish(pieces, file, problems, true),
-        // The file was read a moment ago; it can only have been changed since.
+        // The file was read a moment ago, so somebody has changed it since.
         Err(broken) => {
             let found = entries.describe(&broken, file);
             let reason = format!("{found}; does another program write to the file?");
@@ -97,12 +98,12 @@ fn rows(
     })
 }
 
-/// The records that one thread saw in a row.
+/// Consecutive records that one thread read.
 #[derive(Default)]
 struct Piece {
     scan: Scan,
     unreadable: Problems,
-    /// Images whose label is no integer.
+    /// Images whose label is not an integer.
     unlabelled: Problems,
     first_unlabelled: Option<(i64, u64, f32)>,
     unlabelled_count: usize,
@@ -116,7 +117,7 @@ impl Piece {
             return;
         }
         let label = header.first_label();
-        // NaN and infinity have the fraction NaN; above 2^63 no i64 is meant.
+        // NaN and infinity have the fraction NaN. From 2^63 on, a label is not an i64.
         if label.fract() != 0.0 || label.abs() >= 9.2e18 {
             self.first_unlabelled.get_or_insert((key, offset, label));
             self.unlabelled_count += 1;
@@ -142,7 +143,7 @@ impl Piece {
             ..Scan::default()
         };
         let (mut unreadable, mut unlabelled) = (Problems::default(), Problems::default());
-        // A few such labels are damage; if most are, the labels of this file name no identities.
+        // A few such labels are damage. If most labels are fractions, they do not name identities.
         let fractions: usize = pieces.iter().map(|piece| piece.unlabelled_count).sum();
         let first = pieces.iter().find_map(|piece| piece.first_unlabelled);
         if let Some((key, offset, label)) = first.filter(|_| fractions >= images) {
@@ -189,7 +190,8 @@ mod tests {
     }
 
     impl Dataset {
-        /// Records with these keys, also as ids; labels are key / 2, and every third is bare.
+        /// Records with these keys, which are also the ids. Labels are key / 2, and every third record is
+        /// bare.
         fn new(keys: &[i64]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let rec = folder.path().join("a.rec");

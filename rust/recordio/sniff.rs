@@ -1,7 +1,7 @@
-//! What a file is that was given as a `.rec` or `.idx` and is none.
+//! What a file is that was given as a `.rec` or `.idx` file but is not one.
 
-/// Describes what `head`, the first bytes of a file of `size` bytes, looks like, and what to do
-/// about it. `None`: binary data of no known kind.
+/// Says what `head`, the first bytes of a file of `size` bytes, looks like, and what to do about it. `None`:
+/// binary data of an unknown kind.
 pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
     let starts = |prefix: &[u8]| head.starts_with(prefix);
     let text = if starts(b"version https://git-lfs.github.com/spec/") {

@@ -14,8 +14,8 @@ const BUFFER: usize = 1 << 20;
 
 /// Writes a `.rec` and its `.idx` under temporary names in the same folder.
 ///
-/// [`finish`](Self::finish) gives both their names; a writer that is dropped before removes what it
-/// wrote, and a process that is killed leaves nothing under the final names.
+/// [`finish`](Self::finish) gives both files their names. A writer that is dropped before that removes its
+/// files, and a process that is killed leaves nothing under the final names.
 #[derive(Debug)]
 pub struct RecordWriter {
     rec: Output,
@@ -25,7 +25,7 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Starts `path` and the `.idx` of the same name beside it.
+    /// Creates `path`, and the `.idx` of the same name beside it.
     pub fn create(path: &Path) -> Result<Self> {
         let idx = path.with_extension("idx");
         if idx == path {
@@ -39,7 +39,7 @@ impl RecordWriter {
         })
     }
 
-    /// Appends a record; its header is written as `recordio.pack` would, by its labels or its label.
+    /// Appends a record. The header is written as `recordio.pack` does, with the labels or the single label.
     pub fn write(&mut self, key: i64, header: &Header, content: &[u8]) -> Result<()> {
         self.payload.clear();
         header.append_to(&mut self.payload);
@@ -61,22 +61,22 @@ impl RecordWriter {
         self.idx.drain(BUFFER)
     }
 
-    /// Writes what is left and gives the files their names, replacing older ones.
+    /// Writes what is left in the buffers and gives the files their names, replacing older files.
     pub fn finish(mut self) -> Result<()> {
         self.rec.drain(0)?;
         self.idx.drain(0)?;
-        // In between, the new .rec lies beside no .idx or an old one, which readers notice.
+        // Between the two renames, the new .rec has no .idx or an old one, which readers notice.
         self.rec.publish()?;
         self.idx.publish()
     }
 }
 
-/// The keys written so far, as runs of consecutive ones: first key to last.
+/// The keys written so far, as runs of consecutive keys: first key to last key.
 #[derive(Debug, Default)]
 struct Keys(BTreeMap<i64, i64>);
 
 impl Keys {
-    /// False where the key is there already.
+    /// Returns false if the key was there already.
     fn insert(&mut self, key: i64) -> bool {
         match self.0.range_mut(..=key).next_back() {
             Some((_, last)) if *last >= key => return false,
@@ -91,7 +91,7 @@ impl Keys {
 
 /// One file under its temporary name.
 ///
-/// The buffer is our own: a `BufWriter` would be flushed by each process that inherits it.
+/// It has a buffer of its own, because each process that inherits a `BufWriter` would flush it.
 #[derive(Debug)]
 struct Output {
     path: PathBuf,

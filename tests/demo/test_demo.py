@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -250,8 +249,9 @@ class TestRun:
 
 
 @pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
 def test_a_training_that_runs_out_of_triplets_is_a_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mx: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The characters of some seed may be learned before the last batch."""
 

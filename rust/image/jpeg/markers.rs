@@ -1,31 +1,31 @@
 //! The markers of a JPEG, checked before it is decoded.
 //!
-//! A decoder made for looking at pictures goes on after damage and fills what is missing with grey. Here
-//! everything that the markers can prove wrong is an error: a cut-off end, a scan that is missing, a
-//! restart marker out of order, a claimed size for which there are not enough bytes.
-//! Sections in brackets are those of ITU-T T.81.
+//! A decoder for viewing pictures continues after damage and fills missing parts with grey. Here, everything
+//! that the markers can prove wrong is an error: a cut-off end, a missing scan, a restart marker out of
+//! order, a size in the header for which there are too few bytes. Sections in brackets are those of ITU-T
+//! T.81.
 
 use crate::image::{Fault, Size};
 
-/// More scans than any encoder writes (10 are usual); each costs a pass over the image.
+/// No encoder writes more scans than this (10 are usual). Each costs a pass over the image.
 pub const MAX_SCANS: usize = 256;
 
-/// The coefficients that the smoothing of unfinished progressive images looks at: DC and the first five.
+/// The coefficients that are used to smooth unfinished progressive images: DC and the first five.
 const SMOOTHED: usize = 6;
 
-/// What the decoder and its caller need to know.
+/// What the decoder and its caller need to know about the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// As stored, before the EXIF orientation.
+    /// The stored size, before the EXIF orientation is applied.
     pub size: Size,
-    /// 1 gray, 3 colour, 4 inks.
+    /// 1 for gray, 3 for colour, 4 for inks.
     pub components: usize,
     /// Sampling factors of each component, horizontal and vertical.
     sampling: Vec<(usize, usize)>,
 }
 
 impl Layout {
-    /// By how much each component is smaller than the image, horizontally and vertically.
+    /// The factors by which each component is smaller than the image, horizontally and vertically.
     pub fn factors(&self) -> Result<Vec<(usize, usize)>, Fault> {
         let max_h = self.sampling.iter().map(|factors| factors.0).max().unwrap_or(1);
         let max_v = self.sampling.iter().map(|factors| factors.1).max().unwrap_or(1);
@@ -35,7 +35,7 @@ impl Layout {
         factors.ok_or_else(|| unsupported("a JPEG of fractional sampling factors"))
     }
 
-    /// Walks the markers of `jpeg`, which starts with SOI.
+    /// Checks the markers of `jpeg`, which starts with SOI.
     pub fn read(jpeg: &[u8]) -> Result<Self, Fault> {
         let mut reader = Reader { jpeg, at: 2 };
         let mut frame: Option<Frame> = None;
@@ -43,7 +43,7 @@ impl Layout {
         let mut scans = 0;
         loop {
             match reader.marker()? {
-                0xd9 => break, // EOI; what follows is not looked at, as in any decoder
+                0xd9 => break, // EOI; decoders ignore what follows
                 0xdd => restart_interval = usize::from(word(reader.segment()?, 0)?),
                 0xda => {
                     let frame = frame.as_mut().ok_or_else(|| broken("pixels before the frame header"))?;
@@ -66,7 +66,7 @@ impl Layout {
                 0xcc | 0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
                     reader.segment()?;
                 }
-                marker => return Err(broken(format!("marker ff {marker:02x} where none may be"))),
+                marker => return Err(broken(format!("marker ff {marker:02x} where none is allowed"))),
             }
         }
         frame.ok_or_else(|| broken("it has no frame header"))?.finish()
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    /// The next marker, behind any number of fill bytes [B.1.1.2].
+    /// The next marker, after any number of fill bytes [B.1.1.2].
     fn marker(&mut self) -> Result<u8, Fault> {
         let start = self.at;
         if self.byte()? != 0xff {
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         Ok(content)
     }
 
-    /// Passes over the coded pixels of a scan of `units` MCUs and counts its restart markers.
+    /// Skips the coded pixels of a scan of `units` MCUs, and counts its restart markers.
     fn scan(&mut self, restart_interval: usize, units: usize) -> Result<(), Fault> {
         let mut restarts = 0;
         loop {
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(expected) = (units - 1).checked_div(restart_interval) {
-            // Some encoders write one more behind the last unit.
+            // Some encoders write one more after the last unit.
             if restarts != expected && restarts != expected + 1 {
                 return Err(broken(format!("{restarts} restart markers in a scan that has {expected}")));
             }
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How far a component's coefficients have been transmitted.
+/// What was transmitted of a component's coefficients.
 type Progress = [Option<u8>; 64];
 
 #[derive(Clone, Copy)]
@@ -151,7 +151,7 @@ struct Component {
     id: u8,
     h: usize,
     v: usize,
-    /// For each coefficient the low bits still missing; `None` before its first scan.
+    /// For each coefficient the number of low bits that are missing. `None` before its first scan.
     missing: Progress,
 }
 
@@ -171,7 +171,7 @@ impl Frame {
     fn read(kind: u8, header: &[u8], file: usize) -> Result<Self, Fault> {
         let precision = *header.first().ok_or_else(cut_off)?;
         if precision != 8 {
-            return Err(unsupported(format!("a JPEG of {precision} bits a sample")));
+            return Err(unsupported(format!("a JPEG of {precision} bits per sample")));
         }
         let size = Size::checked(word(header, 1)?.into(), word(header, 3)?.into())?;
         let count = *header.get(5).ok_or_else(cut_off)?;
@@ -200,14 +200,14 @@ impl Frame {
         Ok(frame)
     }
 
-    /// Refuses a size for which the file is too short: a Huffman-coded block takes at least one bit for
-    /// its DC coefficient and, in a sequential file, one for the end of the others.
+    /// Rejects a size for which the file is too short: a Huffman-coded block takes at least one bit for its
+    /// DC coefficient and, in a sequential file, one for the end of the other coefficients.
     fn check_claim(&self, kind: u8, file: usize) -> Result<(), Fault> {
         let blocks = self.size.height.div_ceil(8) * self.size.width.div_ceil(8);
         let most = match kind {
             0xc0 | 0xc1 => file.saturating_mul(4),
             0xc2 => file.saturating_mul(8),
-            _ => file.saturating_mul(1 << 10), // arithmetic coding has no such bound; this is generous
+            _ => file.saturating_mul(1 << 10), // arithmetic coding has no such bound: this is ample
         };
         if blocks > most {
             return Err(broken(format!(
@@ -218,7 +218,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Reads a scan header and notes what the scan transmits.
+    /// Reads a scan header, and records what the scan transmits.
     fn start_scan(&mut self, header: &[u8]) -> Result<Scan, Fault> {
         let count = usize::from(*header.first().ok_or_else(cut_off)?);
         let (Some(selectors), Some(&[from, to, bits])) =
@@ -230,7 +230,7 @@ impl Frame {
         for selector in selectors.chunks_exact(2) {
             let member = self.components.iter().position(|c| c.id == selector[0]);
             let member = member.filter(|member| !members.contains(member));
-            members.push(member.ok_or_else(|| broken("a scan of a component that the frame has not"))?);
+            members.push(member.ok_or_else(|| broken("a scan of a component that is not in the frame"))?);
         }
         if members.is_empty() || (members.len() > 1 && from > 0 && self.progressive) {
             return Err(broken("a scan of a wrong number of components"));
@@ -261,7 +261,7 @@ impl Frame {
             for state in &mut missing[usize::from(from)..=usize::from(to)] {
                 let first = state.is_none();
                 if first != (before == 0) || state.is_some_and(|left| left != before) {
-                    return Err(broken("a scan that is missing, out of order or there twice"));
+                    return Err(broken("a scan that is missing, out of order or repeated"));
                 }
                 *state = Some(after);
             }
@@ -269,7 +269,7 @@ impl Frame {
         Ok(())
     }
 
-    /// MCUs in a scan: interleaved ones cover the sampling pattern, others one block [A.2].
+    /// MCUs in a scan. In interleaved scans an MCU covers the sampling pattern, in others one block [A.2].
     fn units(&self, members: &[usize]) -> usize {
         let Size { height, width } = self.size;
         match members {
@@ -283,11 +283,11 @@ impl Frame {
         }
     }
 
-    /// Checks at the end of the file that all of the image was there.
+    /// Checks at the end of the file that no part of the image is missing.
     fn finish(self) -> Result<Layout, Fault> {
         for component in &self.components {
-            // Decoders invent the first few coefficients where a progressive image lacks them, each
-            // version in its own way; the others count as zero everywhere.
+            // If a progressive image lacks some of the first coefficients, decoders make them up, each
+            // version in its own way. Other coefficients count as zero in all decoders.
             if component.missing[..SMOOTHED].iter().any(|left| *left != Some(0)) {
                 return Err(broken("scans are missing; the file was cut off between them"));
             }
@@ -297,8 +297,8 @@ impl Frame {
     }
 }
 
-/// Checks that the code lengths of each Huffman table make a prefix code, without the code of ones only
-/// [C.2], and that the DC tables name sizes of up to 15 bits.
+/// Checks that the code lengths of each Huffman table make a prefix code that does not use the code of ones
+/// only [C.2], and that the sizes in the DC tables are at most 15 bits.
 fn check_huffman(mut segment: &[u8]) -> Result<(), Fault> {
     while let Some((class, rest)) = segment.split_first() {
         let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(cut_off)?;

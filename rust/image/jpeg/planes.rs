@@ -1,8 +1,8 @@
-//! Component planes to pixels, for the samplings that the decoder does otherwise than `MXNet`'s libjpeg.
+//! Component planes to pixels, for samplings in which the decoder differs from the libjpeg of `MXNet`.
 //!
-//! Those are 4:4:0 (full width, half height), whose interpolation libjpeg-turbo rounds otherwise since
-//! 2.1, and files with chroma finer than luma, which the decoder refuses. Here libjpeg's interpolation is
-//! written out; speed does not matter, exactness does.
+//! These are 4:4:0 (full width, half height), whose interpolation is rounded in another way since
+//! libjpeg-turbo 2.1, and files with finer chroma than luma, which the decoder rejects. This is libjpeg's
+//! interpolation, written to be exact, not fast.
 
 use libjpeg_turbo_rs::ColorSpace;
 use libjpeg_turbo_rs::api::raw_data::RawImage;
@@ -57,7 +57,7 @@ impl Plane<'_> {
     /// Row `y` of the image, from a plane that is smaller by `factors` (horizontally, vertically).
     fn enlarge(&self, y: usize, (across, down): (usize, usize), out: &mut [u8]) {
         let near = self.row(y / down);
-        // The next nearest row; the edge rows stand for those beyond them.
+        // The second nearest row. Rows beyond the edges are copies of the edge rows.
         let far = match (down, y % 2) {
             (2, 1) => self.row((y / 2 + 1).min(self.height - 1)),
             (2, _) => self.row((y / 2).max(1) - 1),
@@ -76,8 +76,8 @@ impl Plane<'_> {
         }
     }
 
-    /// Doubles a row horizontally: each of the two new samples is 3 parts `value` and 1 part its
-    /// neighbour on that side. `biases` round the left and the right one.
+    /// Doubles a row horizontally. Each of the two new samples is 3 parts of the value and 1 part of the
+    /// neighbour on its side. `biases` are added for rounding, to the left and to the right sample.
     fn double(
         &self,
         value: impl Fn(usize) -> i32,

@@ -1,30 +1,31 @@
-//! The product of a block of anchors and a panel of candidates, in float32: the portable path, and the
-//! one for more columns than [`integer`](super::integer) can sum.
+//! The product of a block of anchors and a panel of candidates in float32: the portable path, and the path
+//! for more columns than [`integer`](super::integer) can sum.
 
 use rayon::prelude::*;
 
 use super::super::points::{Place, Points, Sets};
-use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
+use super::{BLOCK, BoundTerms, COLUMNS, EstimatePanel, Product, places};
 use crate::{Interrupt, Result};
 
-/// Dimensions multiplied before the sums go back to memory: a slice of the panel is 16 KiB then
-/// and stays in L1 while all anchors of the block pass over it.
+/// Columns that are multiplied before the sums go back to memory: a slice of a panel then has 16 KiB and
+/// stays in L1 while all anchors of the block pass over it.
 const DEPTH: usize = 128;
 
-/// Anchors in the register tile: with two vectors of candidates, as many as fit 16 registers of 4
-/// lanes, SSE2's or NEON's.
-const ROWS: usize = 4;
+/// Anchors in the register tile: with two vectors of candidates, as many as fit 16 registers of 4 lanes,
+/// those of SSE2 or NEON.
+const TILE: usize = 4;
 
 /// Lanes of a vector.
 const LANES: usize = 4;
 
-/// All rows, scaled, in panels of [`COLUMNS`], depth first, zeros past the end.
+/// The scaled rows. The candidates are packed in panels: the first column of each candidate, then the second,
+/// and so on. Zeros after the last candidate.
 pub struct Float<'a> {
     sets: &'a Sets,
     scale: f32,
-    anchors: Vec<Coded>,
-    /// Unless they are the anchors.
-    references: Option<Vec<Coded>>,
+    anchors: Vec<BoundTerms>,
+    /// None: the candidates are the anchors.
+    references: Option<Vec<BoundTerms>>,
     panels: Vec<f32>,
 }
 
@@ -43,23 +44,23 @@ impl<'a> Float<'a> {
             }
             Ok(())
         })?;
-        let coded = |points: &Points| -> Vec<Coded> {
-            let coded = |norm| Coded { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
-            points.squared_norms.iter().copied().map(coded).collect()
+        let terms_of = |points: &Points| -> Vec<BoundTerms> {
+            let terms = |norm| BoundTerms { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
+            points.squared_norms.iter().copied().map(terms).collect()
         };
-        let references = sets.are_two().then(|| coded(candidates));
-        Ok(Self { sets, scale, anchors: coded(&sets.anchors), references, panels })
+        let references = sets.are_two().then(|| terms_of(candidates));
+        Ok(Self { sets, scale, anchors: terms_of(&sets.anchors), references, panels })
     }
 
-    /// The anchors in groups of [`ROWS`], depth first, zeros past the end.
+    /// The anchors in groups of [`TILE`], packed as the panels are.
     fn pack(&self, anchors: &[Place]) -> Vec<f32> {
         let points = &self.sets.anchors;
         let depth = points.width();
         let mut packed = vec![0.0; BLOCK * depth];
         for (i, &place) in anchors.iter().enumerate() {
-            let (group, row) = (i / ROWS, i % ROWS);
+            let (group, member) = (i / TILE, i % TILE);
             for (k, &x) in points.values(place).iter().enumerate() {
-                packed[(group * depth + k) * ROWS + row] = x * self.scale;
+                packed[(group * depth + k) * TILE + member] = x * self.scale;
             }
         }
         packed
@@ -72,11 +73,11 @@ impl Product for Float<'_> {
         roundings / (1.0 - roundings)
     }
 
-    fn anchors(&self) -> &[Coded] {
+    fn anchors(&self) -> &[BoundTerms] {
         &self.anchors
     }
 
-    fn candidates(&self) -> &[Coded] {
+    fn candidates(&self) -> &[BoundTerms] {
         self.references.as_ref().unwrap_or(&self.anchors)
     }
 
@@ -91,18 +92,18 @@ impl Product for Float<'_> {
         lanes.iter().sum()
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {
+    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
         let depth = self.sets.anchors.width();
         let packed = self.pack(anchors);
-        let groups = anchors.len().div_ceil(ROWS);
+        let groups = anchors.len().div_ceil(TILE);
         Box::new(move |panel, squared_norms, estimates| {
-            let products = &mut estimates[..groups * ROWS];
+            let products = &mut estimates[..groups * TILE];
             products.fill([0.0; COLUMNS]);
             let panel = &self.panels[panel * depth * COLUMNS..][..depth * COLUMNS];
             for (slice, panel) in panel.chunks(DEPTH * COLUMNS).enumerate() {
                 for (group, products) in products.as_chunks_mut().0.iter_mut().enumerate() {
-                    let first = (group * depth + slice * DEPTH) * ROWS;
-                    add_products(&packed[first..][..panel.len() / COLUMNS * ROWS], panel, products);
+                    let first = (group * depth + slice * DEPTH) * TILE;
+                    add_products(&packed[first..][..panel.len() / COLUMNS * TILE], panel, products);
                 }
             }
             for products in products {
@@ -114,22 +115,22 @@ impl Product for Float<'_> {
     }
 }
 
-/// Adds the products of [`ROWS`] anchors and one slice of a panel onto their sums.
-fn add_products(anchors: &[f32], panel: &[f32], sums: &mut [[f32; COLUMNS]; ROWS]) {
+/// Adds the products of [`TILE`] anchors and one slice of a panel to the sums.
+fn add_products(anchors: &[f32], panel: &[f32], sums: &mut [[f32; COLUMNS]; TILE]) {
     for first in (0..COLUMNS).step_by(2 * LANES) {
-        let mut tile = [[0.0; 2 * LANES]; ROWS];
-        for r in 0..ROWS {
+        let mut tile = [[0.0; 2 * LANES]; TILE];
+        for r in 0..TILE {
             tile[r].copy_from_slice(&sums[r][first..][..2 * LANES]);
         }
-        for (anchors, panel) in anchors.as_chunks::<ROWS>().0.iter().zip(panel.as_chunks::<COLUMNS>().0) {
+        for (anchors, panel) in anchors.as_chunks::<TILE>().0.iter().zip(panel.as_chunks::<COLUMNS>().0) {
             let candidates: &[f32; 2 * LANES] = panel[first..].first_chunk().expect("two vectors");
-            for r in 0..ROWS {
+            for r in 0..TILE {
                 for lane in 0..2 * LANES {
                     tile[r][lane] += anchors[r] * candidates[lane];
                 }
             }
         }
-        for r in 0..ROWS {
+        for r in 0..TILE {
             sums[r][first..][..2 * LANES].copy_from_slice(&tile[r]);
         }
     }

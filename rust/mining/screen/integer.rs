@@ -1,15 +1,13 @@
-//! The product of a block of anchors and a panel of candidates, in codes of 8 or 16 bits. The sums are
-//! exact.
+//! The product of a block of anchors and a panel of candidates, in codes of 8 or 16 bits. The sums are exact.
 //!
-//! One body for all instruction sets, written over vectors of the set's width. Bytes are multiplied
-//! unsigned by signed, so the candidates' codes of 8 bits are stored with an offset, and each sum starts
-//! from what takes it out again.
+//! The instructions multiply unsigned bytes by signed ones. So the candidates' codes of 8 bits are stored
+//! with an offset, and each sum starts from the number that takes the offset out again.
 
 use rayon::prelude::*;
 
-use super::{BLOCK, COLUMNS, Coded, Estimate, Product, places};
-use crate::isa::{Isa, per_isa};
+use super::{BLOCK, BoundTerms, COLUMNS, EstimatePanel, Product, places};
 use crate::mining::points::{Place, Sets};
+use crate::simd::{Isa, Simd, per_isa};
 use crate::{Interrupt, Result};
 
 mod codes;
@@ -18,33 +16,35 @@ mod kernel;
 use codes::{Codes, Frame};
 use kernel::{AnchorTerms, Kernel, LANE, PanelCodes};
 
-/// Of a code.
+/// Bits of a code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bits {
-    /// Fast: half or a third of the time that 16 take.
+    /// Fast: a half or a third of the time of 16 bits.
     Eight,
-    /// Close: of 512 columns, 40 to 90 times as close as 8.
+    /// Close: with 512 columns, the bound is 40 to 90 times as close as with 8 bits.
     Sixteen,
 }
 
-/// A sum of this many products of 255 and 127 fits 32 bits.
+/// Products of 255 and 127 whose sum still fits 32 bits.
 const MOST_COLUMNS: usize = 1 << 16;
 
-/// The candidates' codes in panels of [`COLUMNS`], lane after lane of all.
+/// The codes of all rows. Those of the candidates are packed in panels: the first lane of each candidate,
+/// then the second lane of each, and so on.
 pub struct Integer {
     isa: Isa,
     bits: Bits,
     kernel: Kernel,
     anchors: Codes,
-    /// Unless they are the anchors.
+    /// None: the candidates are the anchors.
     references: Option<Codes>,
     panels: Vec<u8>,
-    /// s of each candidate, zeros past the end.
+    /// The step of each candidate's codes, zeros after the last one.
     steps: Vec<f32>,
 }
 
 impl Integer {
-    /// Encodes all rows and packs the candidates, unless the CPU lacks the instructions.
+    /// Encodes all rows and packs the candidates. `None` if the CPU lacks the instructions, or if there are
+    /// too many columns.
     pub fn new(sets: &Sets, bits: Bits, scale: f32, isa: Isa, interrupt: &Interrupt) -> Result<Option<Self>> {
         let candidates = sets.candidates();
         let Some(kernel) = Kernel::choose(isa, bits).filter(|_| candidates.width() <= MOST_COLUMNS) else {
@@ -86,12 +86,12 @@ impl Product for Integer {
         3.1 * 2_f64.powi(-24)
     }
 
-    fn anchors(&self) -> &[Coded] {
-        &self.anchors.coded
+    fn anchors(&self) -> &[BoundTerms] {
+        &self.anchors.terms
     }
 
-    fn candidates(&self) -> &[Coded] {
-        &self.candidate_codes().coded
+    fn candidates(&self) -> &[BoundTerms] {
+        &self.candidate_codes().terms
     }
 
     fn one(&self, anchor: Place, candidate: Place) -> f32 {
@@ -103,9 +103,9 @@ impl Product for Integer {
         sum as f32 * (self.anchors.steps[anchor as usize] * self.steps[candidate as usize])
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b> {
-        let (lanes, rows) = (self.anchors.lanes(), self.kernel.rows());
-        // Groups of `rows` anchors, lane after lane of all.
+    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
+        let (lanes, tile) = (self.anchors.lanes(), self.kernel.tile_anchors());
+        // In groups, one for each tile, that are packed as the panels are.
         let mut packed = vec![[0; LANE]; BLOCK * lanes];
         let mut terms = [AnchorTerms::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
@@ -116,31 +116,31 @@ impl Product for Integer {
                 step: self.anchors.steps[place as usize],
             };
             for (k, &lane) in codes.as_chunks().0.iter().enumerate() {
-                packed[(i / rows * lanes + k) * rows + i % rows] = lane;
+                packed[(i / tile * lanes + k) * tile + i % tile] = lane;
             }
         }
-        let groups = anchors.len().div_ceil(rows);
+        let groups = anchors.len().div_ceil(tile);
         let panel_size = lanes * LANE * COLUMNS;
         Box::new(move |panel, squared_norms, estimates| {
             let codes = self.panels[panel * panel_size..][..panel_size].as_chunks().0;
             let steps = self.steps[panel * COLUMNS..].first_chunk().expect("a step for each column");
             for group in 0..groups {
-                let anchors = &packed[group * lanes * rows..][..lanes * rows];
-                let rows = group * rows..(group + 1) * rows;
+                let anchors = &packed[group * lanes * tile..][..lanes * tile];
+                let members = group * tile..(group + 1) * tile;
                 let candidates = PanelCodes { codes, steps, squared_norms };
-                self.kernel.estimate(anchors, &terms[rows.clone()], candidates, &mut estimates[rows]);
+                self.kernel.estimate(anchors, &terms[members.clone()], candidates, &mut estimates[members]);
             }
         })
     }
 }
 
 #[inline(always)]
-fn dot_bytes_body(x: &[u8], y: &[u8]) -> i32 {
+fn dot_bytes_body(_: impl Simd, x: &[u8], y: &[u8]) -> i32 {
     x.iter().zip(y).map(|(&x, &y)| i32::from(x.cast_signed()) * i32::from(y.cast_signed())).sum()
 }
 
 #[inline(always)]
-fn dot_words_body(x: &[u8], y: &[u8]) -> i32 {
+fn dot_words_body(_: impl Simd, x: &[u8], y: &[u8]) -> i32 {
     let (x, y) = (x.as_chunks().0, y.as_chunks().0);
     x.iter().zip(y).map(|(&x, &y)| i32::from(i16::from_ne_bytes(x)) * i32::from(i16::from_ne_bytes(y))).sum()
 }

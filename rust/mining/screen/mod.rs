@@ -1,8 +1,13 @@
-//! The screen: which rows *may* lie in a window of distances from an anchor.
+//! The screen: which candidates *may* have a distance from an anchor that is in a window.
 //!
-//! It measures in low precision, which is fast and inexact, and drops a candidate only when a proven
-//! bound says that its float64 distance is outside the window. What it lets through is decided by
-//! [`exact`](super::exact): the screen can cost time, never an answer.
+//! It measures in low precision, which is fast and inexact, and drops a candidate only if a proven bound says
+//! that its float64 distance is outside the window. [`exact`](super::exact) decides about the candidates that
+//! pass: the screen can cost time, never an answer.
+//!
+//! Candidates are multiplied in *panels* of 32, anchors in *blocks* of 24. The estimates of a block are kept
+//! for a *stretch* of at most 320 panels, so that all pairs of an anchor can look at them. No matrix of all
+//! distances is kept. `float` and `integer` are the two products, [`block`] holds the estimates, and [`mark`]
+//! compares them with a window.
 //!
 //! # The bound
 //!
@@ -11,8 +16,8 @@
 //! and a candidate in real numbers. Scaled, moved and turned together (`integer`) or only scaled
 //! (`float`), rows keep their distances: `d = |x - y|^2`.
 //!
-//! A product works on `x = X + r` and `y = Y + t`: what it codes, and residuals of which only the lengths
-//! are kept, rounded up (zero in `float`). By the triangle inequality
+//! A product works on `x = X + r` and `y = Y + t`: `X` and `Y` are what the codes stand for, and of the
+//! residuals `r` and `t` only the lengths are kept, rounded up (zero in `float`). By the triangle inequality
 //!
 //! ```text
 //! |sqrt(d) - sqrt(D)| <= |r| + |t|                   D = |X - Y|^2 = |X|^2 + |Y|^2 - 2 X.Y
@@ -32,15 +37,15 @@
 //! * `float`: `g = K u / (1 - K u)` for `K` columns in any order of summation, fused or not (Higham 2002,
 //!   section 3.1), and `a = K 2^-125` for products that underflow.
 //!
-//! `E = e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u and more for what the comparison
-//! itself rounds. So a candidate is outside the window unless
+//! `E = e (|X|^2 + |Y|^2) + 2^-100` with `e = g + 2^-20` (16 u) leaves 8 u and more for the rounding of the
+//! comparison itself. So a candidate is outside the window unless
 //!
 //! ```text
 //! (sqrt(above) - |r| - |t|)^2 - E  <  v + |X|^2  <  (sqrt(below) + |r| + |t|)^2 + E
 //! ```
 //!
-//! A panel is compared with its largest `|t|` and `|Y|`. Square roots of edges and residuals are moved
-//! outwards by `2^-20`, many times what their evaluation rounds.
+//! All candidates of a panel are compared with its largest `|t|` and `|Y|`. Square roots of edges and
+//! residuals are moved outwards by `2^-20`, many times the rounding error of their evaluation.
 //!
 //! The definition's float64 distance is `d` times `1 + (K + 8) 2^-53` at most, and a metric's scale adds a
 //! few roundings: windows are widened by `(K + 16) 2^-50`. As everywhere in the miner, the floating-point
@@ -55,37 +60,38 @@ use super::points::{Place, Points, Sets};
 use crate::Isa;
 use crate::{Interrupt, Result};
 
+mod block;
 mod float;
 #[cfg(target_arch = "x86_64")]
 mod integer;
 mod mark;
 
+pub use block::{AnchorEstimates, Block, Estimates};
 use float::Float;
 #[cfg(target_arch = "x86_64")]
 use integer::{Bits, Integer};
 pub use mark::Edges;
-use mark::mark;
 
-/// Candidates in a panel, the unit in which they are packed and multiplied.
+/// Candidates in a panel: they are packed and multiplied in panels.
 const COLUMNS: usize = 32;
 
-/// Anchors that share one pass over the candidates, which then come from L3 or memory at 2.6 bytes a
-/// cycle. A multiple of the rows of every register tile (12, 8, 4).
+/// Anchors in a block: they share one pass over the candidates, which then come from L3 or memory at 2.6
+/// bytes per cycle. A multiple of the anchors of every register tile (12, 8, 4).
 pub const BLOCK: usize = 24;
 
-/// Panels in a stretch, whose estimates for a block are kept: 10,240 candidates, 960 KiB.
+/// Panels in a stretch: the estimates of a block for a stretch are kept. 10,240 candidates, 960 KiB.
 const STRETCH: usize = 320;
 
-/// What is dearer: to multiply, or to let a row through that is not inside.
+/// What costs more: to multiply, or to let a row through that is not in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Multiply fast: of what passes, little is looked at.
+    /// Multiply fast: few of the rows that pass are tested.
     Coarse,
-    /// Multiply closely: what passes is looked at, and many rows are near the window.
+    /// Multiply closely: all rows that pass are tested, and many are near the window.
     Fine,
 }
 
-/// Squared distances in the screen's scale, open at both ends.
+/// An interval of squared distances in the screen's scale, open at both ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     above: f64,
@@ -93,7 +99,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window that lets nothing through.
+    /// A window that holds no distance.
     pub const EMPTY: Self = Self { above: f64::INFINITY, below: f64::NEG_INFINITY };
 
     /// The smallest window that holds both.
@@ -101,23 +107,23 @@ impl Window {
         Self { above: self.above.min(other.above), below: self.below.max(other.below) }
     }
 
-    /// Whether it ends earlier.
+    /// Whether it ends at a smaller distance.
     pub fn is_narrower_than(self, other: Self) -> bool {
         self.below < other.below
     }
 
-    /// Whether it holds nothing.
+    /// Whether it holds no distance.
     pub fn is_empty(self) -> bool {
         self.above >= self.below
     }
 
-    /// Whether a distance between the bounds may lie inside.
+    /// Whether a distance between the bounds may be in the window.
     pub fn may_hold(self, bounds: Bounds) -> bool {
         bounds.high > self.above && bounds.low < self.below
     }
 }
 
-/// What the screen knows of one squared distance: it is neither below `low` nor above `high`.
+/// What the screen knows about one squared distance: it is neither below `low` nor above `high`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     low: f64,
@@ -130,46 +136,47 @@ pub struct Screen<'a> {
     product: Box<dyn Product + 'a>,
     /// Factor of squared lengths.
     squared_scale: f64,
-    /// By how much windows are widened, of the distance.
+    /// The fraction of a distance by which windows are widened.
     widening: f64,
     /// `e` of the bound.
     error: f64,
     panels: Vec<Panel>,
 }
 
-/// What the bound needs of a coded row.
+/// What the bound needs of a row.
 #[derive(Debug, Clone, Copy, Default)]
-struct Coded {
+struct BoundTerms {
     /// `|X|^2`, rounded to float64.
     squared_norm: f64,
     /// At least `|r|`.
     residual: f64,
 }
 
-/// The rows in the precision that they are multiplied in.
+/// The rows in the precision in which they are multiplied.
 trait Product: Sync {
     /// `g` of the bound.
     fn error(&self) -> f64;
 
-    /// The anchors, by place.
-    fn anchors(&self) -> &[Coded];
+    /// The terms of the anchors, by place.
+    fn anchors(&self) -> &[BoundTerms];
 
-    /// The candidates, by place.
-    fn candidates(&self) -> &[Coded];
+    /// The terms of the candidates, by place.
+    fn candidates(&self) -> &[BoundTerms];
 
-    /// One product, within the same bound.
+    /// A single product, within the same bound.
     fn one(&self, anchor: Place, candidate: Place) -> f32;
 
-    /// Packs at most [`BLOCK`] anchors, to be multiplied with one panel after the other.
-    fn block<'b>(&'b self, anchors: &[Place]) -> Estimate<'b>;
+    /// Packs at most [`BLOCK`] anchors, to be multiplied by one panel after another.
+    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b>;
 }
 
-/// Writes `v` of anchor i and the candidates of the given panel to row i, of [`BLOCK`] rows.
-type Estimate<'b> = Box<dyn Fn(usize, &[f32; COLUMNS], &mut [[f32; COLUMNS]]) + 'b>;
+/// Called with the number of a panel, its `n`, and room for the estimates of [`BLOCK`] anchors: writes `v` of
+/// anchor i and the panel's candidates to number i of the latter.
+type EstimatePanel<'b> = Box<dyn Fn(usize, &[f32; COLUMNS], &mut [[f32; COLUMNS]]) + 'b>;
 
-/// What the bound needs of one panel's candidates.
+/// What the bound needs of the candidates of a panel.
 struct Panel {
-    /// `n`, infinite past the end.
+    /// `n` of each, infinite after the last candidate.
     squared_norms: [f32; COLUMNS],
     /// The largest `n`.
     squared_norm: f32,
@@ -196,11 +203,11 @@ impl<'a> Screen<'a> {
         let points = sets.candidates();
         let panels = product.candidates().chunks(COLUMNS).map(|panel| {
             let mut squared_norms = [f32::INFINITY; COLUMNS];
-            let mut largest = Coded::default();
-            for (to, coded) in squared_norms.iter_mut().zip(panel) {
-                *to = coded.squared_norm as f32;
-                largest.squared_norm = largest.squared_norm.max(coded.squared_norm);
-                largest.residual = largest.residual.max(coded.residual);
+            let mut largest = BoundTerms::default();
+            for (to, terms) in squared_norms.iter_mut().zip(panel) {
+                *to = terms.squared_norm as f32;
+                largest.squared_norm = largest.squared_norm.max(terms.squared_norm);
+                largest.residual = largest.residual.max(terms.residual);
             }
             Panel {
                 squared_norms,
@@ -218,7 +225,7 @@ impl<'a> Screen<'a> {
         })
     }
 
-    /// The squared distances between `above` and `below`, both outside.
+    /// The squared distances between `above` and `below`, without these two.
     pub fn window(&self, above: f64, below: f64) -> Window {
         // The constant covers edges that are subnormal, here or in the scale.
         let outwards = |edge: f64, sign: f64| {
@@ -228,152 +235,41 @@ impl<'a> Screen<'a> {
         Window { above: outwards(above, -1.0), below: outwards(below, 1.0) }
     }
 
-    /// What one product tells of the squared distance of an anchor and a candidate.
+    /// What a single product says about the squared distance of an anchor and a candidate.
     pub fn bounds(&self, anchor: Place, candidate: Place) -> Bounds {
         let (x, y) = (self.product.anchors()[anchor as usize], self.product.candidates()[candidate as usize]);
         let v = y.squared_norm as f32 - 2.0 * self.product.one(anchor, candidate);
         self.bounds_of(v, x, y)
     }
 
-    fn bounds_of(&self, v: f32, x: Coded, y: Coded) -> Bounds {
-        let coded = f64::from(v) + x.squared_norm;
+    fn bounds_of(&self, v: f32, x: BoundTerms, y: BoundTerms) -> Bounds {
+        let squared = f64::from(v) + x.squared_norm;
         let error = self.error * (x.squared_norm + y.squared_norm) + UNDERFLOW;
         let residual = x.residual + y.residual;
-        let low = (coded - error).max(0.0).sqrt() - residual;
-        let high = (coded + error).max(0.0).sqrt() + residual;
+        let low = (squared - error).max(0.0).sqrt() - residual;
+        let high = (squared + error).max(0.0).sqrt() + residual;
         Bounds { low: low.max(0.0).powi(2), high: high * high }
     }
 
-    /// Whether the estimates for all candidates are kept at once.
+    /// Whether one stretch holds all candidates.
     pub fn is_one_stretch(&self) -> bool {
         self.panels.len() <= STRETCH
     }
 
-    /// The candidates in stretches, as numbers of panels.
+    /// The stretches: ranges of panels.
     pub fn stretches(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let count = self.panels.len();
         (0..count).step_by(STRETCH).map(move |first| first..count.min(first + STRETCH))
     }
-
-    /// At most [`BLOCK`] anchors, packed.
-    pub fn block<'b>(&'b self, anchors: &[Place], estimates: &'b mut Estimates) -> Block<'b> {
-        debug_assert!(anchors.len() <= BLOCK);
-        estimates.resize(BLOCK * self.panels.len().min(STRETCH), [0.0; COLUMNS]);
-        Block {
-            screen: self,
-            estimate: self.product.block(anchors),
-            coded: anchors.iter().map(|&place| self.product.anchors()[place as usize]).collect(),
-            estimates,
-            stretch: 0..0,
-        }
-    }
 }
 
-/// `v` of [`BLOCK`] anchors, for one panel after the other.
-pub type Estimates = Vec<[f32; COLUMNS]>;
-
-/// Some anchors and their estimated distances to one stretch of the candidates.
-pub struct Block<'a> {
-    screen: &'a Screen<'a>,
-    estimate: Estimate<'a>,
-    coded: Vec<Coded>,
-    estimates: &'a mut Estimates,
-    stretch: Range<usize>,
-}
-
-impl Block<'_> {
-    /// Goes on to a stretch.
-    pub fn measure(&mut self, stretch: Range<usize>, interrupt: &Interrupt) -> Result<()> {
-        for (panel, estimates) in stretch.clone().zip(self.estimates.chunks_exact_mut(BLOCK)) {
-            interrupt.check()?;
-            (self.estimate)(panel, &self.screen.panels[panel].squared_norms, estimates);
-        }
-        self.stretch = stretch;
-        Ok(())
-    }
-
-    /// The panels of the stretch.
-    pub fn panels(&self) -> Range<usize> {
-        self.stretch.clone()
-    }
-
-    /// Anchor i.
-    pub fn row(&self, i: usize) -> Row<'_> {
-        Row { block: self, i }
-    }
-}
-
-/// One anchor and its estimated distances to a stretch of the candidates.
-pub struct Row<'a> {
-    block: &'a Block<'a>,
-    i: usize,
-}
-
-impl Row<'_> {
-    fn estimates(&self, panel: usize) -> &[f32; COLUMNS] {
-        &self.block.estimates[(panel - self.block.stretch.start) * BLOCK + self.i]
-    }
-
-    /// What is known of a candidate of the stretch.
-    pub fn bounds(&self, candidate: Place) -> Bounds {
-        let (screen, place) = (self.block.screen, candidate as usize);
-        let v = self.estimates(place / COLUMNS)[place % COLUMNS];
-        screen.bounds_of(v, self.block.coded[self.i], screen.product.candidates()[place])
-    }
-
-    /// Whether a candidate of the stretch may lie between the edges.
-    pub fn may_hold(&self, edges: &Edges, candidate: Place) -> bool {
-        let (panel, column) = (candidate as usize / COLUMNS, candidate as usize % COLUMNS);
-        let (low, high) = edges.of_panel(&self.block.screen.panels[panel]);
-        let v = self.estimates(panel)[column];
-        low < v && v < high
-    }
-
-    /// Marks the candidates of the stretch that may lie in the window; rows of the anchor's own identity
-    /// are among them. Returns how many these are.
-    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> usize {
-        let block = self.block;
-        marks.resize(block.stretch.len(), 0);
-        let panels = &block.screen.panels[block.stretch.clone()];
-        mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
-        marks.iter().map(|marks| marks.count_ones() as usize).sum()
-    }
-
-    /// Calls `visit` for every candidate that is marked.
-    pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place)) {
-        for (panel, &marks) in self.block.stretch.clone().zip(marks) {
-            visit_marked(panel, marks, &mut visit);
-        }
-    }
-
-    /// Calls `visit` for every candidate of one panel that may lie between the edges.
-    pub fn visit_panel(&self, panel: usize, edges: &Edges, visit: impl FnMut(Place)) {
-        let screen = self.block.screen;
-        let mut marks = [0];
-        mark(screen.isa, &[*self.estimates(panel)], &screen.panels[panel..=panel], edges, &mut marks);
-        visit_marked(panel, marks[0], visit);
-    }
-
-    /// The edges of a window around the anchor.
-    pub fn edges(&self, window: Window) -> Edges {
-        Edges::new(window, self.block.coded[self.i], self.block.screen.error)
-    }
-}
-
-fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place)) {
-    while marks != 0 {
-        visit((panel * COLUMNS) as Place + marks.trailing_zeros());
-        marks &= marks - 1;
-    }
-}
-
-/// The places in a panel.
+/// The places of a panel.
 fn places(candidates: &Points, panel: usize) -> impl Iterator<Item = Place> + use<> {
     let first = panel * COLUMNS;
     first as Place..candidates.len().min(first + COLUMNS) as Place
 }
 
-/// Whole numbers where the CPU multiplies them, else float32.
+/// Whole numbers if the CPU has instructions for them and the rows are not too long, else float32.
 fn choose_product<'a>(
     sets: &'a Sets,
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))] precision: Precision,
@@ -487,9 +383,9 @@ mod tests {
                         for stretch in screen.stretches() {
                             block.measure(stretch, &interrupt).unwrap();
                             for (i, window) in windows.iter().enumerate() {
-                                let (row, mut marks) = (block.row(i), Vec::new());
-                                row.mark(*window, &mut marks);
-                                row.visit(&marks, |place| seen[anchors[i] as usize] |= place == target);
+                                let (estimates, mut marks) = (block.of_anchor(i), Vec::new());
+                                estimates.mark(*window, &mut marks);
+                                estimates.visit(&marks, |place| seen[anchors[i] as usize] |= place == target);
                             }
                         }
                     }
@@ -526,10 +422,10 @@ mod tests {
             let (mut through, mut strays) = (0, 0);
             for stretch in screen.stretches() {
                 block.measure(stretch, &interrupt).unwrap();
-                let row = block.row(0);
+                let from_first = block.of_anchor(0);
                 let mut marks = Vec::new();
-                row.mark(window, &mut marks);
-                row.visit(&marks, |place| {
+                from_first.mark(window, &mut marks);
+                from_first.visit(&marks, |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     through += 1;
                     strays += usize::from(!(1.9 - stray..2.1 + stray).contains(&d));

@@ -1,25 +1,27 @@
-//! Rows in 8 or 16 bits: `x` becomes `X = s q`, a step and whole numbers, and the length of what that
-//! loses.
+//! Rows in 8 or 16 bits. A row `x` becomes `X = s q`, a step `s` and whole numbers `q`, its codes. The length
+//! of the residual `x - X` is kept, too.
 //!
-//! Before, all rows are moved and turned together, which changes no distance between them:
+//! First, all rows are moved and turned together, which changes no distance between them:
 //!
-//! * moved by their mean, because what the codes lose is in proportion to a row's length: of a network
-//!   whose embeddings have all but collapsed, only what tells them apart is left;
-//! * turned by a Hadamard transform with random signs, after which no column stands out: the largest of D
-//!   columns is about `sqrt(2 ln 2D / D)` of the length, whatever the row was, and so the codes fit.
+//! * Their mean is subtracted, because residuals are in proportion to the length of a row. If the embeddings
+//!   of
+//!   a network have all but collapsed, only the differences between them remain.
+//! * A Hadamard transform with random signs turns them, so that no column stands out: the largest of D
+//!   columns
+//!   is about `sqrt(2 ln 2D / D)` of the length, whatever the row was, and so a step fits all columns.
 
 use rayon::prelude::*;
 
-use super::super::Coded;
+use super::super::BoundTerms;
 use super::Bits;
 use super::kernel::LANE;
-use crate::isa::{Isa, per_isa};
 use crate::mining::exact::LANES;
-use crate::mining::hash::mix32;
 use crate::mining::points::{Place, Points, Sets};
+use crate::mix::mix32;
+use crate::simd::{Isa, Simd, per_isa};
 use crate::{Interrupt, Result};
 
-/// Rows that the mean is taken of, evenly spread: the exact mean is worth no more.
+/// Rows that the mean is computed from, evenly spread: the exact mean would gain nothing.
 const SAMPLE: usize = 1024;
 
 /// How rows are moved and turned.
@@ -31,7 +33,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// For both sets.
+    /// One frame for both sets, from the candidates.
     pub fn new(sets: &Sets, scale: f32) -> Self {
         let points = sets.candidates();
         let every = points.len().div_ceil(SAMPLE).max(1);
@@ -52,18 +54,18 @@ impl Frame {
 
 /// The rows of one set as codes.
 pub struct Codes {
-    /// Of a row.
+    /// Lanes of a row.
     lanes: usize,
-    /// Row after row, signed, of 8 bits or of 16 in the machine's order of bytes.
+    /// Row after row: signed numbers of 8 bits, or of 16 bits in native byte order.
     bytes: Vec<u8>,
-    /// s.
+    /// The step of each row.
     pub steps: Vec<f32>,
     /// What the bound needs of each row.
-    pub coded: Vec<Coded>,
+    pub terms: Vec<BoundTerms>,
 }
 
 impl Codes {
-    /// Codes from `-levels` to `levels`.
+    /// Encodes rows with codes from `-levels` to `levels`.
     pub fn new(
         points: &Points,
         frame: &Frame,
@@ -78,17 +80,17 @@ impl Codes {
         };
         let mut bytes = vec![0; points.len() * size];
         let mut steps = vec![0.0; points.len()];
-        let mut coded = vec![Coded::default(); points.len()];
-        bytes.par_chunks_mut(size).zip(&mut steps).zip(&mut coded).enumerate().try_for_each_init(
+        let mut terms = vec![BoundTerms::default(); points.len()];
+        bytes.par_chunks_mut(size).zip(&mut steps).zip(&mut terms).enumerate().try_for_each_init(
             || vec![0.0; points.width()],
-            |moved, (place, ((bytes, step), coded))| {
+            |moved, (place, ((bytes, step), terms))| {
                 interrupt.check()?;
                 let row = points.values(place as Place);
-                (*step, *coded) = encode(isa, row, frame, bits, levels, moved, bytes);
+                (*step, *terms) = encode(isa, row, frame, bits, levels, moved, bytes);
                 Ok(())
             },
         )?;
-        Ok(Self { lanes: size / LANE, bytes, steps, coded })
+        Ok(Self { lanes: size / LANE, bytes, steps, terms })
     }
 
     /// Lanes of a row.
@@ -102,24 +104,25 @@ impl Codes {
     }
 }
 
-/// Codes of 16 bits have a norm of at most `2^15`, and half a unit more for each of at most `2^16` columns:
-/// by Cauchy and Schwarz no sum of their products leaves 32 bits, on the way to it neither.
+/// Codes of 16 bits have a norm of at most `2^15`, and half a unit more for each of at most `2^16` columns.
+/// By Cauchy and Schwarz, neither a sum of their products nor a partial sum leaves 32 bits.
 const MOST_NORM: f32 = (1 << 15) as f32;
 
-/// `|Tx|` is turned into codes with every float32 operation on the way rounding by at most `2^-24` of the
-/// length: one to move, and in each of two passes one for each of at most 16 stages and three
-/// to shorten: 39. Together that is below `2^-18` of the length. What underflows is below `2^-130`.
+/// A row is moved and turned in float32. Each operation rounds by at most `2^-24` of the length: one to move,
+/// and in each of two passes one for each of at most 16 stages and three to shorten. Together, these 39 are
+/// below `2^-18` of the length. What underflows is below `2^-130`.
 const TURNED: f64 = 1.0 / (1 << 18) as f64;
 
 #[inline(always)]
 fn encode_body(
+    _: impl Simd,
     row: &[f32],
     frame: &Frame,
     bits: Bits,
     levels: i16,
     moved: &mut [f32],
     bytes: &mut [u8],
-) -> (f32, Coded) {
+) -> (f32, BoundTerms) {
     for ((to, &x), (&centre, &sign)) in moved.iter_mut().zip(row).zip(frame.centre.iter().zip(&frame.signs)) {
         *to = (x * frame.scale - centre) * sign;
     }
@@ -130,12 +133,12 @@ fn encode_body(
         let squares: f64 = lanes_of(moved, |x| f64::from(x).powi(2));
         step = step.max(squares.sqrt() as f32 / MOST_NORM);
     }
-    // A row so short that its step would be subnormal is all residual.
+    // If a row is so short that its step would be subnormal, all of it is residual.
     if largest < 1e-30 {
         step = 0.0;
     }
     let per_step = if step > 0.0 { 1.0 / step } else { 0.0 };
-    // Rounding cannot lead past `levels`: x / step is at most levels (1 + 2^-22).
+    // No code is larger than `levels`: x / step is at most levels (1 + 2^-22) before it is rounded.
     let code = |x: f32| (x * per_step).round_ties_even();
     match bits {
         Bits::Eight => {
@@ -153,10 +156,10 @@ fn encode_body(
     let lost = lost.sqrt() * (1.0 + 2_f64.powi(-30));
     let squared_norm = f64::from(step).powi(2) * lanes_of(moved, |x| f64::from(code(x)).powi(2));
     let residual = lost + TURNED * (squared_norm.sqrt() + lost) + 2_f64.powi(-130);
-    (step, Coded { squared_norm, residual })
+    (step, BoundTerms { squared_norm, residual })
 }
 
-/// A sum over a row, in lanes.
+/// Sum of a term over a row.
 #[inline(always)]
 fn lanes_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
     let mut lanes = [0.0; LANES];
@@ -169,7 +172,7 @@ fn lanes_of(row: &[f32], term: impl Fn(f32) -> f64) -> f64 {
 }
 
 per_isa! {
-    /// Codes of one row: their step, and what the bound needs. `moved` is scratch.
+    /// Writes the codes of one row. Returns their step and what the bound needs. `moved` is scratch.
     fn encode(
         row: &[f32],
         frame: &Frame,
@@ -177,11 +180,11 @@ per_isa! {
         levels: i16,
         moved: &mut [f32],
         bytes: &mut [u8],
-    ) -> (f32, Coded) => encode_body
+    ) -> (f32, BoundTerms) => encode_body
 }
 
-/// An orthonormal transform of a row: Hadamard's, of the longest power of two that fits, at the front
-/// and then at the back.
+/// An orthonormal transform of a row: the Hadamard transform of the longest power of two that fits, of the
+/// front and then of the back.
 #[inline(always)]
 fn turn(row: &mut [f32]) {
     let size = 1 << row.len().ilog2();

@@ -1,0 +1,123 @@
+//! A block of anchors, its estimates for one stretch of candidates, and which of these may be in a window.
+
+use std::ops::Range;
+
+use super::mark::{Edges, mark};
+use super::{BLOCK, BoundTerms, Bounds, COLUMNS, EstimatePanel, STRETCH, Screen, Window};
+use crate::mining::points::Place;
+use crate::{Interrupt, Result};
+
+/// The estimates `v` of [`BLOCK`] anchors for one panel, then for the next one.
+pub type Estimates = Vec<[f32; COLUMNS]>;
+
+/// Some anchors and their estimated distances to one stretch of the candidates.
+pub struct Block<'a> {
+    screen: &'a Screen<'a>,
+    estimate: EstimatePanel<'a>,
+    /// Of each anchor.
+    terms: Vec<BoundTerms>,
+    estimates: &'a mut Estimates,
+    stretch: Range<usize>,
+}
+
+impl Screen<'_> {
+    /// Packs at most [`BLOCK`] anchors. `estimates` is a buffer to reuse.
+    pub fn block<'b>(&'b self, anchors: &[Place], estimates: &'b mut Estimates) -> Block<'b> {
+        debug_assert!(anchors.len() <= BLOCK);
+        estimates.resize(BLOCK * self.panels.len().min(STRETCH), [0.0; COLUMNS]);
+        Block {
+            screen: self,
+            estimate: self.product.block(anchors),
+            terms: anchors.iter().map(|&place| self.product.anchors()[place as usize]).collect(),
+            estimates,
+            stretch: 0..0,
+        }
+    }
+}
+
+impl Block<'_> {
+    /// Estimates the distances to the candidates of a stretch. Those of the last stretch are overwritten.
+    pub fn measure(&mut self, stretch: Range<usize>, interrupt: &Interrupt) -> Result<()> {
+        for (panel, estimates) in stretch.clone().zip(self.estimates.chunks_exact_mut(BLOCK)) {
+            interrupt.check()?;
+            (self.estimate)(panel, &self.screen.panels[panel].squared_norms, estimates);
+        }
+        self.stretch = stretch;
+        Ok(())
+    }
+
+    /// The panels of the stretch.
+    pub fn panels(&self) -> Range<usize> {
+        self.stretch.clone()
+    }
+
+    /// The estimates of anchor `i` of the block.
+    pub fn of_anchor(&self, i: usize) -> AnchorEstimates<'_> {
+        AnchorEstimates { block: self, i }
+    }
+}
+
+/// The estimated distances from one anchor to the candidates of a stretch.
+pub struct AnchorEstimates<'a> {
+    block: &'a Block<'a>,
+    /// Index of the anchor in the block.
+    i: usize,
+}
+
+impl AnchorEstimates<'_> {
+    fn of_panel(&self, panel: usize) -> &[f32; COLUMNS] {
+        &self.block.estimates[(panel - self.block.stretch.start) * BLOCK + self.i]
+    }
+
+    /// What is known of the distance to a candidate of the stretch.
+    pub fn bounds(&self, candidate: Place) -> Bounds {
+        let (screen, place) = (self.block.screen, candidate as usize);
+        let v = self.of_panel(place / COLUMNS)[place % COLUMNS];
+        screen.bounds_of(v, self.block.terms[self.i], screen.product.candidates()[place])
+    }
+
+    /// The edges of a window around the anchor.
+    pub fn edges(&self, window: Window) -> Edges {
+        Edges::new(window, self.block.terms[self.i], self.block.screen.error)
+    }
+
+    /// Whether a candidate of the stretch may be between the edges.
+    pub fn may_hold(&self, edges: &Edges, candidate: Place) -> bool {
+        let (panel, column) = (candidate as usize / COLUMNS, candidate as usize % COLUMNS);
+        let (low, high) = edges.of_panel(&self.block.screen.panels[panel]);
+        let v = self.of_panel(panel)[column];
+        low < v && v < high
+    }
+
+    /// Marks the candidates of the stretch that may be in the window, rows of the anchor's own identity
+    /// included. Returns their number.
+    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> usize {
+        let block = self.block;
+        marks.resize(block.stretch.len(), 0);
+        let panels = &block.screen.panels[block.stretch.clone()];
+        mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
+        marks.iter().map(|marks| marks.count_ones() as usize).sum()
+    }
+
+    /// Calls `visit` for every candidate that is marked.
+    pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place)) {
+        for (panel, &marks) in self.block.stretch.clone().zip(marks) {
+            visit_marked(panel, marks, &mut visit);
+        }
+    }
+
+    /// Calls `visit` for every candidate of one panel that may be between the edges.
+    pub fn visit_panel(&self, panel: usize, edges: &Edges, visit: impl FnMut(Place)) {
+        let screen = self.block.screen;
+        let mut marks = [0];
+        mark(screen.isa, &[*self.of_panel(panel)], &screen.panels[panel..=panel], edges, &mut marks);
+        visit_marked(panel, marks[0], visit);
+    }
+}
+
+fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place)) {
+    while marks != 0 {
+        visit((panel * COLUMNS) as Place + marks.trailing_zeros());
+        marks &= marks - 1;
+    }
+}

@@ -1,0 +1,255 @@
+//! The second step: settles the rest with the screen, block of anchors by block of anchors, stretch of
+//! candidates by stretch of candidates.
+
+use rayon::prelude::*;
+
+use super::found::Found;
+use super::points::Place;
+use super::screen::{self, AnchorEstimates, Block, Edges, Estimates};
+use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::{Pick, Stats};
+use crate::{Interrupt, Result};
+
+/// Fewest anchors in a block, unless there are fewer: the rows of the largest register tile.
+const LEAST_BLOCK: usize = 12;
+
+/// Once an anchor's distances are estimated, a test costs little: a pair that found nothing among the rows
+/// with the smallest draws is tried with this many times as many.
+const MORE_TRIES: usize = 10;
+
+/// Up to this many negatives that may be in the window of some pair of an anchor, each of its pairs goes
+/// through all of them. With more, it draws first.
+const MOST_LISTED: usize = 128;
+
+/// Goes through the anchors that the first step left open.
+pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interrupt) -> Result<Found> {
+    let share = open.len().div_ceil(rayon::current_num_threads());
+    open.par_chunks_mut(share.clamp(LEAST_BLOCK, screen::BLOCK))
+        .map_init(Default::default, |(scratch, buffer): &mut (Scratch, Estimates), open| {
+            let mut found = Found::default();
+            let anchors: Vec<Place> = open.iter().map(|open| open.anchor).collect();
+            let mut block = search.screen.block(&anchors, buffer);
+            for stretch in search.screen.stretches() {
+                block.measure(stretch, interrupt)?;
+                match search.options.pick {
+                    Pick::Random => {
+                        for (i, open) in open.iter_mut().enumerate() {
+                            search.sweep_by_draw(
+                                open,
+                                &block.of_anchor(i),
+                                scratch,
+                                interrupt,
+                                &mut found.stats,
+                            )?;
+                        }
+                    }
+                    Pick::Hardest | Pick::All => {
+                        search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?;
+                    }
+                }
+            }
+            for open in open {
+                for pair in &open.pairs {
+                    found.settle(open.anchor, pair, search.sets);
+                }
+            }
+            Ok(found)
+        })
+        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
+}
+
+/// Picks for which every row in the window counts.
+impl Search<'_> {
+    /// Goes through a stretch panel by panel: the rows of a panel are tested for many anchors, and are then
+    /// still in L2.
+    fn sweep_by_panel(
+        &self,
+        open: &mut [OpenAnchor],
+        block: &Block<'_>,
+        interrupt: &Interrupt,
+        stats: &mut Stats,
+    ) -> Result<()> {
+        let mut edges: Vec<Edges> =
+            open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window())).collect();
+        for panel in block.panels() {
+            interrupt.check()?;
+            for (i, (open, edges)) in open.iter_mut().zip(&mut edges).enumerate() {
+                let estimates = block.of_anchor(i);
+                let mut narrower = false;
+                estimates.visit_panel(panel, edges, |place| {
+                    narrower |= self.test_for_all(open, &estimates, place, stats);
+                });
+                if narrower {
+                    *edges = estimates.edges(open.window());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tests one row for all pairs of an anchor. Returns whether the window of one became narrower.
+    fn test_for_all(
+        &self,
+        open: &mut OpenAnchor,
+        estimates: &AnchorEstimates<'_>,
+        place: Place,
+        stats: &mut Stats,
+    ) -> bool {
+        if self.sets.identity_run(open.anchor).contains(&place) {
+            return false;
+        }
+        let bounds = estimates.bounds(place);
+        let mut distance = None;
+        let mut narrower = false;
+        for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
+            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
+            self.offer(&pair.pair, &mut pair.picked, place, d_an);
+            if self.options.pick == Pick::Hardest
+                && let Some(last) = pair.picked.last()
+            {
+                let window = self.window(&pair.pair, last.d_an);
+                narrower |= window.is_narrower_than(pair.window);
+                pair.window = window;
+            }
+        }
+        narrower
+    }
+}
+
+/// How the pairs of an anchor find the rows of a stretch that they test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Find {
+    /// Among the few that are listed in [`Scratch::near`].
+    Listed,
+    /// By marking those in the window, but first among those with the smallest draws.
+    DrawnThenMarked,
+    /// By marking those in the window. Draws are not scanned stretch by stretch.
+    Marked,
+}
+
+/// Random picks.
+impl Search<'_> {
+    /// Goes through a stretch pair by pair, and through the rows of a pair in the order of their draws.
+    fn sweep_by_draw(
+        &self,
+        open: &mut OpenAnchor,
+        estimates: &AnchorEstimates<'_>,
+        scratch: &mut Scratch,
+        interrupt: &Interrupt,
+        stats: &mut Stats,
+    ) -> Result<()> {
+        let anchor = open.anchor;
+        let find = if self.list_near(open, estimates, scratch) {
+            Find::Listed
+        } else if self.screen.is_one_stretch() {
+            Find::DrawnThenMarked
+        } else {
+            Find::Marked
+        };
+        if find == Find::Listed && scratch.near.is_empty() {
+            return Ok(());
+        }
+        if find == Find::DrawnThenMarked {
+            self.spread(anchor, scratch);
+        }
+        scratch.distances.restart(self.sets.candidates().len());
+        for pair in &mut open.pairs {
+            interrupt.check()?;
+            let edges = estimates.edges(pair.window);
+            if find == Find::DrawnThenMarked
+                && pair.tested_below == 0
+                && self.settle_by_lowest(anchor, pair, estimates, &edges, scratch, stats)
+            {
+                continue;
+            }
+            if find == Find::Listed {
+                self.hit_listed(pair, estimates, &edges, scratch);
+            } else {
+                self.hit_marked(anchor, pair, estimates, scratch);
+            }
+            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats);
+        }
+        Ok(())
+    }
+
+    /// Lists the negatives that may be in the window of some pair, if they are few. Returns whether they are.
+    fn list_near(&self, open: &OpenAnchor, estimates: &AnchorEstimates<'_>, scratch: &mut Scratch) -> bool {
+        let Scratch { panel_marks, near, .. } = scratch;
+        let identity = self.sets.identity_run(open.anchor);
+        // The rows of the identity may be marked, too.
+        let few = estimates.mark(open.window(), panel_marks) <= MOST_LISTED + identity.len();
+        near.clear();
+        if few {
+            estimates.visit(panel_marks, |place| {
+                if !identity.contains(&place) {
+                    near.push(place);
+                }
+            });
+        }
+        few
+    }
+
+    /// Tests the rows with the smallest draws. Returns whether that settles the pair.
+    fn settle_by_lowest(
+        &self,
+        anchor: Place,
+        pair: &mut OpenPair,
+        estimates: &AnchorEstimates<'_>,
+        edges: &Edges,
+        scratch: &mut Scratch,
+        stats: &mut Stats,
+    ) -> bool {
+        for tries in [self.tries, MORE_TRIES * self.tries] {
+            self.hit_lowest(tries, anchor, pair, scratch, |place| estimates.may_hold(edges, place));
+            let none_in_window = scratch.hits.is_empty();
+            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats);
+            if pair.picked.is_full() {
+                return true;
+            }
+            if none_in_window {
+                return false; // few rows are: it is better to find these at once
+            }
+        }
+        false
+    }
+
+    /// Hits the listed rows that may be in the pair's window.
+    fn hit_listed(
+        &self,
+        pair: &OpenPair,
+        estimates: &AnchorEstimates<'_>,
+        edges: &Edges,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { near, hits, .. } = scratch;
+        hits.clear();
+        let near = near.iter().copied().filter(|&place| estimates.may_hold(edges, place));
+        hits.extend(near.filter_map(|place| self.hit(pair, place)));
+    }
+
+    /// Hits all negatives of the stretch that may be in the pair's window.
+    fn hit_marked(
+        &self,
+        anchor: Place,
+        pair: &OpenPair,
+        estimates: &AnchorEstimates<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { panel_marks, hits, .. } = scratch;
+        let identity = self.sets.identity_run(anchor);
+        hits.clear();
+        estimates.mark(pair.window, panel_marks);
+        estimates.visit(panel_marks, |place| {
+            if !identity.contains(&place) {
+                hits.extend(self.hit(pair, place));
+            }
+        });
+    }
+
+    /// The hit of a row, unless it was tested before or would not be picked.
+    fn hit(&self, pair: &OpenPair, place: Place) -> Option<Hit> {
+        let order = self.order(&pair.pair, place);
+        let wanted = order.draw.high >= pair.tested_below && pair.picked.wants(order);
+        wanted.then_some(Hit { draw: order.draw.high, place })
+    }
+}
