@@ -27,7 +27,7 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 	PIP_CONSTRAINT=constraints.txt VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras mxnet,dev
 	@touch $@
 
-demo: build ## draw a small dataset, embed it with MXNet, mine it, show what was mined
+demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
 	$(BIN)/fasttriplet demo
 
 test: build ## cargo test and pytest
@@ -37,12 +37,13 @@ test: build ## cargo test and pytest
 test-slow: build ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: build ## formatting, clippy, ruff, mypy
+lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/stubtest fasttriplet._core
 
 format: build ## format everything in place
 	cargo fmt

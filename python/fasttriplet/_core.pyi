@@ -1,10 +1,27 @@
 from os import PathLike
-from typing import Literal, TypeAlias, overload
+from typing import Literal, TypeAlias, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet.errors import RecordError
+
+__all__ = [
+    "KeyTable",
+    "RecordFile",
+    "RecordWriter",
+    "Scan",
+    "Stop",
+    "__version__",
+    "assemble",
+    "decode_images",
+    "decode_rows",
+    "image_size",
+    "instruction_set",
+    "instruction_sets",
+    "mine",
+    "scan",
+]
 
 __version__: str
 
@@ -72,11 +89,13 @@ def assemble(
     augment: tuple[tuple[bool, int, float, float, float], int, NDArray[np.int64]] | None = None,
 ) -> None: ...
 
+@final
 class Stop:
     def __new__(cls) -> Stop: ...
     def set(self) -> None: ...
     def heed(self) -> None: ...
 
+@final
 class RecordFile:
     def __new__(cls, path: str | PathLike[str]) -> RecordFile: ...
     @property
@@ -85,6 +104,7 @@ class RecordFile:
         self, offset: int, key: int | None = None
     ) -> tuple[int, float | NDArray[np.float32], int, int, bytes]: ...
 
+@final
 class KeyTable:
     def __new__(cls, file: RecordFile, idx: str | PathLike[str] | None, *, complete: bool) -> KeyTable: ...
     @property
@@ -94,6 +114,7 @@ class KeyTable:
     def offset(self, key: int) -> int | None: ...
     def offsets(self, keys: NDArray[np.int64]) -> NDArray[np.int64]: ...
 
+@final
 class Scan:
     @property
     def keys(self) -> NDArray[np.int64]: ...
@@ -122,6 +143,7 @@ class Scan:
 
 def scan(file: RecordFile, idx: str | PathLike[str] | None = None, threads: int | None = None) -> Scan: ...
 
+@final
 class RecordWriter:
     def __new__(cls, path: str | PathLike[str]) -> RecordWriter: ...
     def write(
