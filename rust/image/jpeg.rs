@@ -198,7 +198,7 @@ mod tests {
             assert!(decoded(&bad).unwrap_err().contains("scans are missing"));
         }
         let twice = [&good[..scans[1]], &good[scans[0]..]].concat();
-        assert!(decoded(&twice).unwrap_err().contains("there twice"));
+        assert!(decoded(&twice).unwrap_err().contains("repeated"));
     }
 
     proptest! {
