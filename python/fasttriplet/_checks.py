@@ -1,4 +1,4 @@
-"""Checks of options that several stages share, and the wording of their errors.
+"""Checks of options that several stages share, and the wording of their errors, which are ValueErrors.
 
 Without NumPy, which takes 0.1 s to import: `fasttriplet mine --help` shows defaults that are checked here.
 """
@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    Integers: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 
 _MOST_THREADS = 256  # a call starts no more
 _MOST_SEED = 2**64 - 1
 
 
 def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
-    """Return the option `name` as an int.
-
-    Raises
-    ------
-    ValueError
-        If it is not an integer (True and 1.0 are not), below `least` or above `most`.
-    """
+    """Return the option `name`, from `least` to `most`, as an int; True and 1.0 are not whole numbers."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:  # NumPy's are Integral
         raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
     if most is not None and value > most:
@@ -36,14 +33,7 @@ def whole_number(name: str, value: int, least: int, most: int | None = None) -> 
 def number(
     name: str, value: float, least: float, most: float = math.inf, *, allow_infinity: bool = False
 ) -> float:
-    """Return the option `name` as a float.
-
-    Raises
-    ------
-    ValueError
-        If it is not a number (True and NaN are not), below `least` or above `most`, or infinite where that
-        is not allowed.
-    """
+    """Return the option `name`, from `least` to `most`, as a float; True and NaN are not numbers."""
     if isinstance(value, Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):  # an int beyond all floats
             as_float = float(value)
@@ -54,14 +44,14 @@ def number(
 
 
 def truth_value(name: str, value: bool) -> bool:
-    """Return the option `name` as a bool; a ValueError if it is anything else, such as 1."""
+    """Return the option `name` as a bool; 1 is not one."""
     if type(value).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
         raise ValueError(f"{name} must be True or False, not {value!r}")
     return bool(value)
 
 
 def one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
-    """Raise a ValueError if the option `name` has a value that is not known."""
+    """Check that the option `name` has a value that is known."""
     if not any(type(value) is type(choice) and value == choice for choice in known):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
 
@@ -92,6 +82,16 @@ def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
             f"{name} must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
         )
     return int(images)
+
+
+def integers(name: str, values: Integers) -> NDArray[np.int64]:
+    """Return a list of integers as a contiguous array."""
+    import numpy as np  # noqa: PLC0415
+
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be a list of integers, not {array.dtype} of shape {array.shape}")
+    return np.require(array, np.int64, ["C", "A"])
 
 
 def rows_not_finite(rows: NDArray[np.float32]) -> list[int]:

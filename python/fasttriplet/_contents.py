@@ -24,16 +24,9 @@ def kind_of(start: bytes) -> str | None:
 
 
 def describe_wrong_file(path: Path, expected: str, magic: bytes | None = None) -> str:
-    """Say that a file is not what was `expected`, and what it is if that is known.
+    """Say that a file is not what was `expected`, such as ``"a .npy file"``, and what it is if that is known.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    expected : str
-        Such as ``"a .npy file"``.
-    magic : bytes, optional
-        What such files start with: a file that does is damaged, not of another kind.
+    A file that starts with `magic`, as such files do, is damaged and not of another kind.
     """
     with path.open("rb") as file:
         start = file.read(_LONGEST)

@@ -24,17 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Make an empty file beside `path` to write to, which is renamed to `path` at the end.
 
     After an exception it is removed, and `path` is untouched. After a power cut, `path` is either the old
-    file or the complete new one.
-
-    Yields
-    ------
-    Path
-        The file beside it.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be made, written or renamed; names `path`.
+    file or the complete new one. Errors name `path`.
     """
     with replacing_all(path) as (unfinished,):
         yield unfinished

@@ -9,15 +9,10 @@ _lost = False  # by a fork from a process that had used it
 
 
 def ensure_polars_threads() -> None:
-    """Call this before a Polars query: it raises an error where the query would wait for ever.
+    """Raise a RuntimeError where a Polars query would wait for ever; call this before each.
 
     Polars runs queries on threads of its own, and a fork copies no threads. Only uses that were announced by
     this function before the fork are known.
-
-    Raises
-    ------
-    RuntimeError
-        If this process was forked from one that had used Polars.
     """
     global _used  # noqa: PLW0603
     if _lost:

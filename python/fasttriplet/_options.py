@@ -16,7 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Options:
-    """A group of options; subclasses are frozen dataclasses, and may join several groups."""
+    """A group of options; subclasses are frozen dataclasses, and may join several groups.
+
+    A ValueError says which value is unknown or out of its range.
+    """
 
     def __post_init__(self) -> None:
         """Check the values; each group checks its own and calls ``super().__post_init__()``."""
@@ -28,15 +31,7 @@ class Options:
 
     @classmethod
     def of(cls, call: str, options: Mapping[str, Any]) -> Self:
-        """Make the object of the keyword arguments that `call` was given.
-
-        Raises
-        ------
-        TypeError
-            If there is no option of a name.
-        ValueError
-            If a value is out of its range.
-        """
+        """Make the object of the keyword arguments that `call` was given; a TypeError for an unknown name."""
         known = cls.names()
         for name in options:
             if name not in known:
@@ -49,25 +44,15 @@ class Options:
 
 
 def shows(group: type[Options], **defaults: Any) -> Callable[[F], F]:
-    """Let ``help()`` and editors show each option of a group instead of ``**options``.
-
-    Parameters
-    ----------
-    group : subclass of Options
-    **defaults
-        Default values that differ from those of the group.
-    """
+    """Let ``help()`` and editors show the options of a group instead of ``**options``."""
 
     def mark(function: F) -> F:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        taken = {parameter.name for parameter in own}
-        options = [
-            parameter.replace(default=defaults.get(name, parameter.default))
-            for name, parameter in _parameters(group).items()
-            if name not in taken
-        ]
-        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        shown = dict(signature.parameters)
+        shown.popitem()  # **options
+        for name, parameter in _parameters(group).items():
+            shown.setdefault(name, parameter.replace(default=defaults.get(name, parameter.default)))
+        function.__signature__ = signature.replace(parameters=[*shown.values()])  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -18,15 +18,15 @@ _UNITS = {"training": "batches", "drawing sheets": "sheets"}  # of its steps; of
 
 
 @click.command()
-@click.option(
-    "--out",
-    default="demo",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for all files: a new one, an empty one, or that of an earlier demo.",
+@options.option(
+    "out",
+    "Folder for all files: a new one, an empty one, or that of an earlier demo.",
+    "demo",
+    click.Path(file_okay=False, path_type=Path),
 )
-@click.option("--identities", default=60, type=options.Whole(2), help="Characters to draw for training.")
-@click.option("--images", default=20, type=options.Whole(2), help="Images to draw of each character.")
-@click.option("--batches", default=400, type=options.Whole(), help="Batches to train for.")
+@options.option("identities", "Characters to draw for training.", 60, options.Whole(2))
+@options.option("images", "Images to draw of each character.", 20, options.Whole(2))
+@options.option("batches", "Batches to train for.", 400)
 @options.seed
 @options.threads
 def demo(*, out: Path, **how: Any) -> None:

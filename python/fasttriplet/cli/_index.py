@@ -18,7 +18,7 @@ _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1
 
 @click.command()
 @options.rec(required=True)
-@click.option("--cache/--no-cache", default=True, help="Keep the index beside the file for later runs.")
+@options.option("cache", "Keep the index beside the file for later runs.", True)
 @options.threads
 @options.as_json
 def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: bool) -> None:

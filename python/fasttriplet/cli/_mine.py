@@ -18,19 +18,12 @@ if TYPE_CHECKING:
 @click.command()
 @options.rec(required=True)
 @options.model(default="pixels")
-@click.option(
-    "--out", default="triplets.parquet", type=click.Path(path_type=Path), help="Parquet file to write."
-)
+@options.option("out", "Parquet file to write.", "triplets.parquet", Path)
 @options.bags
 @options.tail
-@click.option(
-    "--epochs",
-    default=1,
-    type=options.Whole(),
-    help="Passes over the dataset, each in another order and with other picks.",
-)
+@options.option("epochs", "Passes over the dataset, each in another order and with other picks.", 1)
 @options.mining
-@click.option("--max-triplets", type=options.Whole(), help="Stop when this many triplets are found.")
+@options.option("max_triplets", "Stop when this many triplets are found.", kind=int)
 @options.on_error
 @options.seed
 @options.resources

@@ -1,7 +1,6 @@
 """Options that several commands take, each written once, with the defaults and choices of the Python options.
 
-There is a decorator for each option or, where commands take several together, for the group. Nothing here
-imports NumPy or Polars: `--help` does not wait for them.
+Nothing here imports NumPy or Polars: `--help` does not wait for them.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
-from fasttriplet.dataset._options import BagOptions, Boundary, OnError, Tail
-from fasttriplet.mining._options import Band, Metric, MiningOptions, Pairs, Pick, scale_of
+from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
 if TYPE_CHECKING:
@@ -64,7 +63,28 @@ class _Pairs(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
 # Ways to write options
+
+_TYPES = {int: Whole(), float: Number(min=0), Path: click.Path(path_type=Path), NoneType: None}
+
+
+def option(name: str, text: str, default: Any = None, kind: Any = None, **more: Any) -> Callable[[F], F]:
+    """Make an option with this help text; what it takes follows from its default.
+
+    A whole number is at least 1, another number at least 0, and a truth value a pair of flags. `kind` says
+    otherwise: a type of click's, a ``Literal`` for a choice, or a Python type. The rest is for click.
+    """
+    flag = "--" + name.replace("_", "-")
+    kind = kind or type(default)
+    if isinstance(kind, UnionType):  # with None
+        kind = get_args(kind)[0]
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=default, help=text, **more)
+    kind = click.Choice(get_args(kind)) if get_origin(kind) is Literal else _TYPES.get(kind, kind)
+    return click.option(flag, default=default, type=kind, help=text, **more)
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -76,11 +96,6 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
         return command
 
     return decorate
-
-
-def choice(flag: str, default: str, choices: Any, text: str) -> Callable[[F], F]:
-    """Make an option with the choices of a ``Literal``."""
-    return click.option(flag, default=default, type=click.Choice(get_args(choices)), help=text)
 
 
 def renamed(flag: str, now: str) -> Callable[[F], F]:
@@ -138,47 +153,16 @@ def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
     return paths[0] if len(paths) == 1 else paths
 
 
-bags = together(
-    click.option(
-        "--images-per-identity",
-        default=BagOptions.images_per_identity,
-        type=Whole(),
-        help="Most images of an identity in an epoch.",
-    ),
-    click.option(
-        "--bag-size",
-        default=BagOptions.bag_size,
-        type=Whole(),
-        help="Images embedded and mined together, which are a bag.",
-    ),
-    choice(
-        "--boundary",
-        BagOptions.boundary,
-        Boundary,
-        "Keep each identity in one bag, or split it where a bag is full.",
-    ),
-)
-tail = choice("--tail", BagOptions.tail, Tail, "Keep or drop the last, smaller bag of an epoch.")
-on_error = choice(
-    "--on-error",
-    RunOptions.on_error,
-    OnError,
-    "What to do about an image that is damaged or of another size: end the run, or leave the image out.",
-)
-pairs_per_kind = click.option(
-    "--pairs-per-kind",
-    default=6000,
-    type=Whole(),
-    help="Genuine pairs to draw from --rec, and as many impostor pairs.",
+pairs_per_kind = option(
+    "pairs_per_kind", "Genuine pairs to draw from --rec, and as many impostor pairs.", 6000
 )
 
 # The model
 
-devices = click.option(
-    "--devices",
+devices = option(
+    "devices",
+    "Where the network runs: cpu, gpu or gpu:0,2. By default on all GPUs, or on the CPU if there is none.",
     metavar="NAMES",
-    help="Where the network runs: cpu, gpu or gpu:0,2. By default on all GPUs, or on the CPU if there "
-    "is none.",
 )
 
 
@@ -193,10 +177,10 @@ def model(**default: Any) -> Callable[[F], F]:
             **default,
         ),
         devices,
-        click.option(
-            "--batch-size",
-            type=Whole(),
-            help="Images per forward pass of the network. By default 64 on the CPU and 128 on each GPU.",
+        option(
+            "batch_size",
+            "Images per forward pass of the network. By default 64 on the CPU and 128 on each GPU.",
+            kind=int,
         ),
     )
 
@@ -212,79 +196,64 @@ def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedd
         raise click.BadParameter(str(error), param_hint="--model") from error
 
 
-# Mining
+# The options of a run
 
-mining = together(
-    click.option(
-        "--margin",
-        default=MiningOptions.margin,
-        type=Number(min=0),
-        help=f"How far a band reaches beyond d_ap, on the scale of --metric: by default "
-        f"{scale_of(MiningOptions.metric)}.",
-    ),
-    choice(
-        "--band",
-        MiningOptions.band,
-        Band,
-        "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < d_ap + "
-        "margin; hard: d_an <= d_ap; any: all of them.",
-    ),
-    choice("--pick", MiningOptions.pick, Pick, "Which of the qualifying negatives to take for each pair."),
-    click.option(
-        "--negatives-per-pair",
-        default=MiningOptions.negatives_per_pair,
-        type=Whole(),
-        help="Most negatives to take for each pair.",
-    ),
-    click.option(
-        "--pairs",
-        default=MiningOptions.pairs,
-        type=_Pairs(get_args(Pairs)),
-        help="Pairs of anchor and positive: each pair once, each pair both ways round, or each anchor with "
-        "its farthest or nearest positive.",
-    ),
-    click.option(
-        "--max-ap", type=Number(min=0), help="Skip pairs with a larger d_ap, on the scale of --metric."
-    ),
-    click.option(
-        "--metric",
-        default=MiningOptions.metric,
-        type=click.Choice(get_args(Metric)),
-        callback=_go_together,
-        help="Scale of all distances. "
-        + "; ".join(f"{metric}: {scale_of(metric)}" for metric in get_args(Metric))
-        + ".",
-    ),
-    click.option(
-        "--normalize/--no-normalize",
-        default=MiningOptions.normalize,
-        callback=_go_together,
-        help="Divide each embedding by its L2 norm before distances are measured.",
-    ),
-)
+_TEXTS = {
+    "margin": "How far a band reaches beyond d_ap, on the scale of --metric: by default "
+    f"{scale_of(RunOptions.metric)}.",
+    "band": "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < "
+    "d_ap + margin; hard: d_an <= d_ap; any: all of them.",
+    "pick": "Which of the qualifying negatives to take for each pair.",
+    "negatives_per_pair": "Most negatives to take for each pair.",
+    "pairs": "Pairs of anchor and positive: each pair once, each pair both ways round, or each anchor with "
+    "its farthest or nearest positive.",
+    "max_ap": "Skip pairs with a larger d_ap, on the scale of --metric.",
+    "metric": "Scale of all distances. "
+    + "; ".join(f"{metric}: {scale_of(metric)}" for metric in get_args(Metric))
+    + ".",
+    "normalize": "Divide each embedding by its L2 norm before distances are measured.",
+    "images_per_identity": "Most images of an identity in an epoch.",
+    "bag_size": "Images embedded and mined together, which are a bag.",
+    "boundary": "Keep each identity in one bag, or split it where a bag is full.",
+    "tail": "Keep or drop the last, smaller bag of an epoch.",
+    "on_error": "What to do about an image that is damaged or of another size: end the run, or leave the "
+    "image out.",
+    "seed": "Seed for all random choices.",
+    "threads": "Threads to use. By default one per core.",
+    "prefetch": "Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
+    "memory": "Most megabytes of decoded images to hold. By default what --prefetch takes.",
+}
+# What does not follow from the type.
+_MORE: dict[str, dict[str, Any]] = {
+    "pairs": {"kind": _Pairs(get_args(Pairs))},
+    "metric": {"callback": _go_together},
+    "normalize": {"callback": _go_together},
+    "seed": {"kind": Whole(0, 2**64 - 1)},
+    "prefetch": {"kind": Whole(0, 1000)},
+    "memory": {"metavar": "MB", "callback": _bytes},
+}
 
-# The run
 
-seed = click.option(
-    "--seed", default=RunOptions.seed, type=Whole(0, 2**64 - 1), help="Seed for all random choices."
-)
-threads = click.option("--threads", type=Whole(), help="Threads to use. By default one per core.")
-resources = together(
-    threads,
-    click.option(
-        "--prefetch",
-        default=ResourceOptions.prefetch,
-        type=Whole(0, 1000),
-        help="Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
-    ),
-    click.option(
-        "--memory",
-        metavar="MB",
-        type=Whole(),
-        callback=_bytes,
-        help="Most megabytes of decoded images to hold. By default what --prefetch takes.",
-    ),
-)
+def _of_run(*names: str) -> Callable[[F], F]:
+    """Make options of the fields of :class:`RunOptions`."""
+    kinds = get_type_hints(RunOptions)
+    return together(
+        *(
+            option(
+                name, _TEXTS[name], getattr(RunOptions, name), **{"kind": kinds[name]} | _MORE.get(name, {})
+            )
+            for name in names
+        )
+    )
+
+
+mining = _of_run(*MiningOptions.names())
+bags = _of_run("images_per_identity", "bag_size", "boundary")
+tail = _of_run("tail")
+on_error = _of_run("on_error")
+seed = _of_run("seed")
+threads = _of_run("threads")
+resources = _of_run(*ResourceOptions.names())
 
 # Results
 

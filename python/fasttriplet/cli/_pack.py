@@ -26,26 +26,17 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument(
-    "out",
-    metavar="OUT.rec",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=options.ends_in(".rec"),
-)
-@click.option(
-    "--size",
+@click.argument("folder", type=options.FOLDER)
+@click.argument("out", metavar="OUT.rec", type=options.OUTPUT, callback=options.ends_in(".rec"))
+@options.option(
+    "size",
+    "Bring all images to this height and width; a single number stands for both. By default the images must "
+    "have one size already.",
     metavar="HxW",
     callback=_size,
-    help="Bring all images to this height and width; a single number stands for both. By default the images "
-    "must have one size already.",
 )
-@click.option(
-    "--quality",
-    default=95,
-    metavar="N",
-    type=click.IntRange(1, 100),
-    help="JPEG quality of images that are encoded.",
+@options.option(
+    "quality", "JPEG quality of images that are encoded.", 95, click.IntRange(1, 100), metavar="N"
 )
 @options.threads
 @options.overwrite

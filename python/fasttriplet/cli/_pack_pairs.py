@@ -13,12 +13,7 @@ _AT_ONCE = 1024  # images decoded at a time, to see whether they can be
 
 
 @click.command(name="pack-pairs")
-@click.argument(
-    "out",
-    metavar="OUT.bin",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=options.ends_in(".bin"),
-)
+@click.argument("out", metavar="OUT.bin", type=options.OUTPUT, callback=options.ends_in(".bin"))
 @options.rec(required=False)
 @options.pairs_per_kind
 @options.seed
@@ -29,10 +24,10 @@ _AT_ONCE = 1024  # images decoded at a time, to see whether they can be
     help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two. Tabs "
     "separate the fields or, where a line has none, spaces.",
 )
-@click.option(
-    "--folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that the paths of --list start from. By default the folder of the list.",
+@options.option(
+    "folder",
+    "Folder that the paths of --list start from. By default the folder of the list.",
+    kind=options.FOLDER,
 )
 @options.threads
 @options.overwrite
@@ -84,12 +79,8 @@ def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int |
 
     dataset = Dataset(options.one_or_several(rec), threads=threads)
     drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
-    rows = [
-        position
-        for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True)
-        for position in pair
-    ]
-    read: dict[int, bytes] = {row: dataset.read(row)[1] for row in sorted(set(rows))}
+    rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]
+    read = {row: dataset.read(row)[1] for row in sorted(set(rows))}
 
     def name(position: int) -> str:
         row = rows[position]
@@ -138,8 +129,7 @@ def _size(images: list[bytes], name: Callable[[int], str], threads: int | None) 
     from fasttriplet.dataset._images import decode_images  # noqa: PLC0415
     from fasttriplet.errors import RecordError  # noqa: PLC0415
 
-    positions = list({id(image): position for position, image in reversed(list(enumerate(images)))}.values())
-    positions.sort()
+    positions = sorted({id(images[position]): position for position in reversed(range(len(images)))}.values())
     size: tuple[int, int] | None = None
     for start in range(0, len(positions), _AT_ONCE):
         part = positions[start : start + _AT_ONCE]

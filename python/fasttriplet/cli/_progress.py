@@ -18,13 +18,7 @@ _LINE_EVERY = 5.0  # seconds
 
 
 class Display:
-    """Tells how far the steps of a command are, for files and pipes.
-
-    Parameters
-    ----------
-    announce : bool
-        Tell each step when it begins, too.
-    """
+    """Tells how far the steps of a command are, for files and pipes; with `announce` also when one begins."""
 
     def __init__(self, *, announce: bool = False) -> None:
         self._announce = announce
@@ -43,11 +37,8 @@ class Display:
         if begins := done <= first:
             first, since = self._begun[step] = (done, now)
         rate = (done - first) / (now - since) if now > since else 0.0
-        parts = []
-        if total is not None:
-            parts.append(f"{done:,}/{total:,} {unit}")
-        elif done:
-            parts.append(f"{done:,} {unit}")
+        count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        parts = [f"{count} {unit}"] if done or total is not None else []
         if rate:
             parts.append(f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.1f} {unit}/s")
         if rate and total is not None and done < total:

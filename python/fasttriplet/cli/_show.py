@@ -40,13 +40,11 @@ def facts(rows: Mapping[str, str]) -> None:
 
 def summary(found: Summary) -> None:
     """Print what was mined, how fast, and where it is."""
-    bags = f"{found.bags:,} of {found.images:,} images"
-    if found.epochs > 1:
-        bags += f" in {found.epochs} epochs"
+    epochs = f" in {found.epochs} epochs" if found.epochs > 1 else ""
     rows = {
         "dataset": f"{found.images_indexed:,} images of {found.identities:,} identities",
         "embeddings": found.embedder,
-        "bags": bags,
+        "bags": f"{found.bags:,} of {found.images:,} images{epochs}",
         "triplets": f"{found.triplets:,}" + (" (stopped there)" if found.stopped_at_max_triplets else ""),
         "pairs": f"{found.pairs:,}",
         "  without a negative": f"{found.pairs_without_negative:,}",

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -30,102 +30,6 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
         raise click.BadParameter(message, ctx, param) from None
 
 
-_network = options.together(
-    click.option("--network", metavar="NAME", help="Network to train: small or mobilefacenet."),
-    click.option(
-        "--symbol",
-        type=click.Path(),
-        metavar="JSON",
-        help="MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
-    ),
-    click.option("--pretrained", metavar="PREFIX,EPOCH", help="Checkpoint to take the first weights from."),
-    click.option(
-        "--embedding-size", default=128, type=options.Whole(), help="Numbers per embedding of a --network."
-    ),
-)
-_descent = options.together(
-    click.option(
-        "--batch-size",
-        default=60,
-        type=options.Whole(),
-        help="Images of a batch on each device; a multiple of 3.",
-    ),
-    click.option(
-        "--loss",
-        default="squared",
-        type=click.Choice(["squared", "angular"]),
-        help="Distance in the loss: squared L2, or the angle (InsightFace's triplet and atriplet).",
-    ),
-    click.option(
-        "--loss-margin",
-        type=options.Number(min=0),
-        help="Margin of the loss, on the scale of --loss. By default the number given as --margin.",
-    ),
-    click.option("--learning-rate", default=0.05, type=_RATE, help="Learning rate of the first batches."),
-    click.option(
-        "--lr-steps",
-        default="100000,160000,220000",
-        callback=_steps,
-        metavar="BATCHES,...",
-        help="Multiply the learning rate by --lr-factor after these batches.",
-    ),
-    click.option("--lr-factor", default=0.1, type=_SHARE, help="Factor for --lr-steps."),
-    click.option("--momentum", default=0.9, type=_SHARE, help="Momentum of the gradient descent."),
-    click.option("--weight-decay", default=5e-4, type=_RATE, help="Weight decay of the gradient descent."),
-)
-_augment = options.together(
-    click.option("--mirror/--no-mirror", default=True, help="Swap left and right in half of the images."),
-    click.option(
-        "--cutoff",
-        default=0,
-        type=options.Whole(0),
-        help="Side in pixels of a square that is blanked out in each image; 0 for none.",
-    ),
-    click.option(
-        "--color-jitter",
-        default=0.0,
-        type=_SHARE,
-        help="Most relative change of brightness, contrast and saturation.",
-    ),
-)
-_watch = options.together(
-    click.option(
-        "--verify-on",
-        multiple=True,
-        type=click.Path(),
-        metavar="FILE.bin",
-        help="A .bin file of pairs to verify the network on, such as lfw.bin; repeatable.",
-    ),
-    click.option(
-        "--verify-every",
-        default=2000,
-        type=options.Whole(),
-        metavar="BATCHES",
-        help="Batches from one verification to the next. The first is at the start, the last at the end.",
-    ),
-    click.option(
-        "--checkpoint-every",
-        default=1000,
-        type=options.Whole(),
-        metavar="BATCHES",
-        help="Batches from one checkpoint to the next.",
-    ),
-    click.option(
-        "--log-every",
-        default=20,
-        type=options.Whole(),
-        metavar="BATCHES",
-        help="Batches from one line of the log to the next.",
-    ),
-    click.option(
-        "--tensorboard",
-        type=click.Path(),
-        metavar="FOLDER",
-        help="Folder for TensorBoard's event files (needs tensorboardX).",
-    ),
-)
-
-
 @click.command()
 @options.rec(required=False)
 @click.option(
@@ -135,21 +39,75 @@ _watch = options.together(
     type=click.Path(),
     help="Start of the names of all files: the networks (last and best), the state and the log.",
 )
-@_network
+@options.option("network", "Network to train: small or mobilefacenet.", metavar="NAME")
+@options.option(
+    "symbol",
+    "MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
+    kind=click.Path(),
+    metavar="JSON",
+)
+@options.option("pretrained", "Checkpoint to take the first weights from.", metavar="PREFIX,EPOCH")
+@options.option("embedding_size", "Numbers per embedding of a --network.", 128)
 @click.option(
     "--resume",
     is_flag=True,
     help="Continue a stopped run, with the options that it had unless others are given; the result is "
     "bit-identical to that of a run without a stop.",
 )
-@click.option("--batches", default=240_000, type=options.Whole(), help="Batches to train for in all.")
-@_descent
+@options.option("batches", "Batches to train for in all.", 240_000)
+@options.option("batch_size", "Images of a batch on each device; a multiple of 3.", 60)
+@options.option(
+    "loss",
+    "Distance in the loss: squared L2, or the angle (InsightFace's triplet and atriplet).",
+    "squared",
+    Literal["squared", "angular"],
+)
+@options.option(
+    "loss_margin",
+    "Margin of the loss, on the scale of --loss. By default the number given as --margin.",
+    kind=float,
+)
+@options.option("learning_rate", "Learning rate of the first batches.", 0.05, _RATE)
+@options.option(
+    "lr_steps",
+    "Multiply the learning rate by --lr-factor after these batches.",
+    "100000,160000,220000",
+    callback=_steps,
+    metavar="BATCHES,...",
+)
+@options.option("lr_factor", "Factor for --lr-steps.", 0.1, _SHARE)
+@options.option("momentum", "Momentum of the gradient descent.", 0.9, _SHARE)
+@options.option("weight_decay", "Weight decay of the gradient descent.", 5e-4, _RATE)
 @options.mining
 @options.bags
-@_augment
+@options.option("mirror", "Swap left and right in half of the images.", True)
+@options.option(
+    "cutoff", "Side in pixels of a square that is blanked out in each image; 0 for none.", 0, options.Whole(0)
+)
+@options.option("color_jitter", "Most relative change of brightness, contrast and saturation.", 0.0, _SHARE)
 @options.on_error
 @options.seed
-@_watch
+@click.option(
+    "--verify-on",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE.bin",
+    help="A .bin file of pairs to verify the network on, such as lfw.bin; repeatable.",
+)
+@options.option(
+    "verify_every",
+    "Batches from one verification to the next. The first is at the start, the last at the end.",
+    2000,
+    metavar="BATCHES",
+)
+@options.option("checkpoint_every", "Batches from one checkpoint to the next.", 1000, metavar="BATCHES")
+@options.option("log_every", "Batches from one line of the log to the next.", 20, metavar="BATCHES")
+@options.option(
+    "tensorboard",
+    "Folder for TensorBoard's event files (needs tensorboardX).",
+    kind=click.Path(),
+    metavar="FOLDER",
+)
 @options.devices
 @options.resources
 @options.as_json

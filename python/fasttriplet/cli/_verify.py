@@ -29,18 +29,14 @@ if TYPE_CHECKING:
 @options.model(required=True)
 @options.pairs_per_kind
 @options.seed
-@click.option(
-    "--recall/--no-recall",
-    default=True,
-    help="Embed all images of --rec and look for the nearest neighbour of each.",
-)
-@click.option("--flip/--no-flip", default=True, help="Add the embedding of the mirrored image.")
-@click.option(
-    "--roc",
+@options.option("recall", "Embed all images of --rec and look for the nearest neighbour of each.", True)
+@options.option("flip", "Add the embedding of the mirrored image.", True)
+@options.option(
+    "roc",
+    "Picture of the ROC curve to draw (needs matplotlib).",
+    kind=options.OUTPUT,
     metavar="OUT.png|.svg",
-    type=click.Path(dir_okay=False, path_type=Path),
     callback=options.ends_in(".png", ".svg"),
-    help="Picture of the ROC curve to draw (needs matplotlib).",
 )
 @options.threads
 @options.as_json

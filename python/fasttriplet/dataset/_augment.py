@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import number, seed_number, truth_value, whole_number
+from fasttriplet._checks import integers, number, seed_number, truth_value, whole_number
+
+if TYPE_CHECKING:
+    from fasttriplet._checks import Integers
 
 _MOST_CUTOFF = 2**31 - 1
 
@@ -61,10 +63,10 @@ class Augment:
 
 def assemble(
     pixels: NDArray[np.uint8],
-    rows: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    rows: Integers | None = None,
     *,
     augment: Augment | None = None,
-    ids: Sequence[int] | NDArray[np.integer[Any]] | None = None,
+    ids: Integers | None = None,
     seed: int = 0,
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
@@ -99,16 +101,11 @@ def assemble(
     """
     if augment is not None and not isinstance(augment, Augment):
         raise ValueError(f"augment must be an Augment, not {augment!r}")
-    if (
-        not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.ndim != 4
-        or pixels.shape[3] != 3
-    ):
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[3:] != (3,):
         raise ValueError(f"pixels must be (N, H, W, 3) uint8, not {_shown(pixels)}")
     if not pixels.flags.c_contiguous:
         raise ValueError("pixels must be C-contiguous; np.ascontiguousarray makes it so")
-    chosen = np.arange(len(pixels)) if rows is None else _integers("rows", rows)
+    chosen = np.arange(len(pixels)) if rows is None else integers("rows", rows)
     shape = (len(chosen), 3, *pixels.shape[1:3])
     if out is None:
         out = np.empty(shape, dtype=np.float32)
@@ -120,7 +117,7 @@ def assemble(
         raise ValueError("out must not share memory with what it is made of")
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(pixels):
         raise ValueError(f"rows must be below {len(pixels)}, the number of images, and not negative")
-    numbers = chosen if ids is None else _integers("ids", ids)
+    numbers = chosen if ids is None else integers("ids", ids)
     if len(numbers) != len(chosen):
         raise ValueError(f"there are {len(chosen)} images but {len(numbers)} ids")
     seed = seed_number(seed)
@@ -129,22 +126,10 @@ def assemble(
     if augment is None or augment == Augment():
         _core.assemble(pixels, chosen, out)
     else:
-        changes = (
-            bool(augment.mirror),
-            int(augment.cutoff),
-            float(augment.brightness),
-            float(augment.contrast),
-            float(augment.saturation),
-        )
+        colours = float(augment.brightness), float(augment.contrast), float(augment.saturation)
+        changes = bool(augment.mirror), int(augment.cutoff), *colours
         _core.assemble(pixels, chosen, out, augment=(changes, seed, numbers))
     return out
-
-
-def _integers(name: str, values: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    numbers = np.asarray(values)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        raise ValueError(f"{name} must be a list of integers, not {_shown(numbers)}")
-    return np.require(numbers, np.int64, ["C", "A"])
 
 
 def _shown(value: object) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
@@ -13,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._checks import integers
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset._ids import ids_of
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
-from fasttriplet.dataset._index import index_files, paths_of
+from fasttriplet.dataset._index import Paths, index_files, paths_of
 from fasttriplet.dataset._options import OnError
 from fasttriplet.dataset._recordio import IRHeader
 from fasttriplet.errors import RecordError
@@ -24,7 +23,7 @@ from fasttriplet.errors import RecordError
 if TYPE_CHECKING:
     import polars as pl
 
-Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    from fasttriplet._checks import Integers
 
 
 class Dataset:
@@ -38,10 +37,7 @@ class Dataset:
 
     Parameters
     ----------
-    rec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset: the same label in two of them is the
-        same identity.
-    cache, threads
+    rec, cache, threads
         See :func:`fasttriplet.index_rec`.
 
     Attributes
@@ -58,19 +54,8 @@ class Dataset:
 
     Raises
     ------
-    RecordError
-        If a file holds no records or no image, or an image's label is not an integer; names the record.
-    OSError
-        If a file cannot be read.
-    RuntimeError
-        In a process that was forked after its parent had used Polars; it would hang.
-    ValueError
-        If no path is given, or one path twice.
-
-    Warns
-    -----
-    RecordWarning
-        If something in a file is wrong and was worked around; :func:`fasttriplet.inspect_rec` lists all.
+    RecordError, OSError, RuntimeError, ValueError
+        As :func:`fasttriplet.index_rec`, which also gives the warnings.
 
     Examples
     --------
@@ -79,13 +64,7 @@ class Dataset:
     (3340, (2, 112, 112, 3))
     """
 
-    def __init__(
-        self,
-        rec: Paths,
-        *,
-        cache: bool = True,
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, rec: Paths, *, cache: bool = True, threads: int | None = None) -> None:
         self.paths, self._several = paths_of(rec)
         self._files = [_core.RecordFile(path) for path in self.paths]
         # One handle from the index to the pixels: a file that is replaced in between changes nothing.
@@ -124,7 +103,7 @@ class Dataset:
 
     def decode(
         self,
-        rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]],
+        rows: pl.DataFrame | Integers,
         *,
         size: tuple[int, int] | None = None,
         threads: int | None = None,
@@ -162,11 +141,7 @@ class Dataset:
         return Decoded(pixels, failed)
 
     def image_size(
-        self,
-        rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]],
-        *,
-        threads: int | None = None,
-        on_error: OnError = "raise",
+        self, rows: pl.DataFrame | Integers, *, threads: int | None = None, on_error: OnError = "raise"
     ) -> tuple[int, int] | None:
         """The height and width that :meth:`decode` takes for these rows; None if no image can be read."""
         return size_of_records(self._files, self._places(rows), threads=threads, on_error=on_error)
@@ -196,15 +171,12 @@ class Dataset:
         *header, content = self._files[self.files[row]].record_at(offset, key)
         return IRHeader(*header), content
 
-    def _places(self, rows: pl.DataFrame | Sequence[int] | NDArray[np.integer[Any]]) -> Places:
+    def _places(self, rows: pl.DataFrame | Integers) -> Places:
         if hasattr(rows, "columns"):  # Polars need not be imported to know a frame
             return Places.of(rows)  # type: ignore[arg-type]
-        at = np.asarray(rows)
-        if at.ndim != 1 or (at.size and at.dtype.kind not in "iu"):
-            raise ValueError(f"rows must be a list of integers, not {at.dtype} of shape {at.shape}")
+        at = integers("rows", rows)
         if at.size and not 0 <= at.min() <= at.max() < len(self):
             raise ValueError(f"rows must be from 0 to {len(self) - 1}, the positions of the images")
-        at = at.astype(np.intp)
         return Places(self.keys[at], self.offsets[at], self.lengths[at], self.files[at])
 
     def __getstate__(self) -> dict[str, Any]:

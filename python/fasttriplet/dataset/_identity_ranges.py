@@ -8,66 +8,39 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet import _core
+
 # Up to here, float32 can hold every integer.
 _EXACT = 2.0**24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BareRecords:
-    """Keys, offsets, flags, and first and second labels of the M records without content: (M,) each."""
-
-    keys: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    flags: NDArray[np.uint32]
-    first: NDArray[np.float32]
-    second: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Identities:
-    """What the records without content stand for.
+    """What the records without content stand for."""
 
-    Attributes
-    ----------
-    announced : bool
-        Whether record 0 says where the identity records are, as in InsightFace's layout.
-    count : int
-        How many identity records there are.
-    empty : (K,) int64
-        Positions, among the records without content, of records that should have content.
-    problems : list of str
-        How the ranges of keys disagree with the labels of the images: one line per kind, with an example.
-    """
-
-    announced: bool
-    count: int
-    empty: NDArray[np.int64]
-    problems: list[str]
+    announced: bool  # whether record 0 says where the identity records are, as in InsightFace's layout
+    count: int  # of identity records
+    empty: NDArray[np.int64]  # positions, among the records without content, of those that should have some
+    problems: list[str]  # how ranges of keys disagree with labels: one line per kind, with an example
 
 
-def check(path: Path, bare: BareRecords, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> Identities:
+def check(path: Path, scan: _core.Scan, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> Identities:
     """Find the identity records and compare their ranges with the images' labels.
 
-    The ranges are stored as float32. Above 2^24 they are rounded, and the range of an identity may overlap
-    with its neighbours; this is not counted as a disagreement.
-
-    Parameters
-    ----------
-    path : Path
-        The ``.rec`` file, for messages.
-    bare : BareRecords
-        The records without content.
-    keys, labels : (N,) int64
-        Keys and labels of the images, in ascending order of keys.
+    `keys` and `labels` are those of the images, in ascending order of keys. The ranges are stored as float32.
+    Above 2^24 they are rounded, and the range of an identity may overlap with its neighbours; this is not
+    counted as a disagreement.
     """
-    zero = np.flatnonzero((bare.keys == 0) & (bare.flags >= 2))
+    bare, several = scan.bare_keys, scan.bare_flags >= 2
+    start, stop = scan.bare_first.astype(np.float64), scan.bare_second.astype(np.float64)
+    zero = np.flatnonzero((bare == 0) & several)
     if zero.size == 0:
-        return Identities(False, 0, np.arange(bare.keys.size), [])
-    low, high = float(bare.first[zero[0]]), float(bare.second[zero[0]])
+        return Identities(False, 0, np.arange(bare.size), [])
+    low, high = float(start[zero[0]]), float(stop[zero[0]])
     problems: list[str] = []
-    within = (bare.flags >= 2) & (bare.keys != 0)
+    within = several & (bare != 0)
     if np.isfinite(low) and np.isfinite(high):
-        within &= (bare.keys >= low - _slack(low)) & (bare.keys < high + _slack(high))
+        within &= (bare >= low - _slack(low)) & (bare < high + _slack(high))
         count = int(np.count_nonzero(within))
         if abs(count - (high - low)) > _slack(low) + _slack(high):
             problems.append(
@@ -77,76 +50,66 @@ def check(path: Path, bare: BareRecords, keys: NDArray[np.int64], labels: NDArra
     else:
         problems.append(f"{path}, key 0: the record announces identity records from {low} to {high}")
     identity = np.flatnonzero(within)
-    identity = identity[np.argsort(bare.keys[identity])]
-    ranges = _Ranges(
-        path,
-        bare.keys[identity],
-        bare.first[identity].astype(np.float64),
-        bare.second[identity].astype(np.float64),
+    identity = identity[np.argsort(bare[identity])]
+    problems += _disagreements(
+        path, bare[identity], start[identity], stop[identity], keys=keys, labels=labels
     )
-    problems += ranges.disagreements(keys, labels)
     left = ~within
     left[zero] = False
     return Identities(True, int(identity.size), np.flatnonzero(left), problems)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Ranges:
-    path: Path
-    records: NDArray[np.int64]
-    start: NDArray[np.float64]
-    stop: NDArray[np.float64]
+def _disagreements(
+    path: Path,
+    records: NDArray[np.int64],
+    start: NDArray[np.float64],
+    stop: NDArray[np.float64],
+    *,
+    keys: NDArray[np.int64],
+    labels: NDArray[np.int64],
+) -> list[str]:
+    """Compare the range of each identity record with the images; the first kind of problem, if any."""
 
-    def disagreements(self, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> list[str]:
-        start, stop = self.start, self.stop
-        unusable = ~(np.isfinite(start) & np.isfinite(stop) & (start <= stop))
-        if unusable.any():
-            return [self._say(unusable, "which is no range")]
-        start_slack, stop_slack = _slack(start), _slack(stop)
-        # Positions of the images that are in a range however its ends were rounded.
-        first = np.searchsorted(keys, start + start_slack)
-        end = np.maximum(np.searchsorted(keys, stop - stop_slack), first)
-        run = np.concatenate([[0], np.cumsum(labels[1:] != labels[:-1])])
-        some = end > first
-        mixed = np.zeros(start.size, bool)
-        mixed[some] = run[first[some]] != run[end[some] - 1]
-        if mixed.any():
-            at = int(np.flatnonzero(mixed)[0])
-            inside = slice(first[at], end[at])
-            other = int(first[at]) + int(np.flatnonzero(labels[inside] != labels[first[at]])[0])
-            return [
-                self._say(
-                    mixed,
-                    f"but image {keys[other]} has label {labels[other]} and image {keys[first[at]]} has "
-                    f"label {labels[first[at]]}; the labels are used",
-                )
-            ]
-        missing = (start_slack == 0) & (stop_slack == 0) & (end - first != stop - start)
-        if missing.any():
-            at = int(np.flatnonzero(missing)[0])
-            return [self._say(missing, f"but the file has {end[at] - first[at]} images there")]
-        return self._uncovered(keys, labels)
-
-    def _uncovered(self, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> list[str]:
-        change = np.zeros(keys.size + 1, np.int64)
-        np.add.at(change, np.searchsorted(keys, self.start - _slack(self.start)), 1)
-        np.add.at(change, np.searchsorted(keys, self.stop + _slack(self.stop)), -1)
-        uncovered = np.flatnonzero(np.cumsum(change[:-1]) <= 0)
-        if uncovered.size == 0:
-            return []
-        at = int(uncovered[0])
+    def say(which: NDArray[np.bool_], what: str) -> list[str]:
+        at = which.argmax()
         return [
-            f"{self.path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no "
-            f"identity record; its label is used ({uncovered.size} such images)"
+            f"{path}, key {records[at]}: the identity record gives the images with keys from {start[at]:.0f} "
+            f"to {stop[at] - 1:.0f}, {what} ({np.count_nonzero(which)} such identity records)"
         ]
 
-    def _say(self, which: NDArray[np.bool_], what: str) -> str:
-        at = int(np.flatnonzero(which)[0])
-        start, stop = self.start[at], self.stop[at]
-        return (
-            f"{self.path}, key {self.records[at]}: the identity record gives the images with keys from "
-            f"{start:.0f} to {stop - 1:.0f}, {what} ({np.count_nonzero(which)} such identity records)"
+    unusable = ~(np.isfinite(start) & np.isfinite(stop) & (start <= stop))
+    if unusable.any():
+        return say(unusable, "which is no range")
+    start_slack, stop_slack = _slack(start), _slack(stop)
+    # Positions of the images that are in a range however its ends were rounded.
+    first = np.searchsorted(keys, start + start_slack)
+    end = np.maximum(np.searchsorted(keys, stop - stop_slack), first)
+    run = np.concatenate([[0], np.cumsum(labels[1:] != labels[:-1])])
+    some = end > first
+    mixed = np.zeros(start.size, bool)
+    mixed[some] = run[first[some]] != run[end[some] - 1]
+    if mixed.any():
+        at = mixed.argmax()
+        one = first[at]
+        other = one + (labels[one : end[at]] != labels[one]).argmax()
+        return say(
+            mixed,
+            f"but image {keys[other]} has label {labels[other]} and image {keys[one]} has label "
+            f"{labels[one]}; the labels are used",
         )
+    missing = (start_slack == 0) & (stop_slack == 0) & (end - first != stop - start)
+    if missing.any():
+        at = missing.argmax()
+        return say(missing, f"but the file has {end[at] - first[at]} images there")
+    change = np.zeros(keys.size + 1, np.int64)
+    np.add.at(change, np.searchsorted(keys, start - start_slack), 1)
+    np.add.at(change, np.searchsorted(keys, stop + stop_slack), -1)
+    uncovered = np.flatnonzero(np.cumsum(change[:-1]) <= 0)
+    return [
+        f"{path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no identity record; "
+        f"its label is used ({uncovered.size} such images)"
+        for at in uncovered[:1]
+    ]
 
 
 def _slack(value: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -23,11 +23,6 @@ def ids_of(keys: NDArray[np.int64], files: NDArray[np.uint32] | None) -> NDArray
     """Number images by their keys, or with several files by ``key + file * 2**48``: (B,) int64.
 
     Ids ascend by file, then key.
-
-    Raises
-    ------
-    ValueError
-        If there are several files and a key does not fit 48 bits.
     """
     if files is None:
         return keys

@@ -55,13 +55,7 @@ class Places(NamedTuple):
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> Places:
-        """Read the columns of an index.
-
-        Raises
-        ------
-        ValueError
-            If a column is missing.
-        """
+        """Read the columns of an index."""
         if missing := [name for name in ("key", "offset") if name not in rows.columns]:
             raise ValueError(
                 f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there"
@@ -86,24 +80,8 @@ def decode_records(
 ) -> tuple[NDArray[Any], list[tuple[int, RecordError]]]:
     """Decode the images of records, in the order in which they are stored.
 
-    This is what every reader of records calls.
-
-    Parameters
-    ----------
-    files : sequence of _core.RecordFile
-    places : Places
-        Where the B records lie.
-    size, threads, on_error
-        See :meth:`fasttriplet.Dataset.decode`.
-    layout : {"NHWC", "NCHW"}, default "NHWC"
-        (B, H, W, 3) uint8, or (B, 3, H, W) float32.
-
-    Returns
-    -------
-    pixels : array
-        Images that could be decoded.
-    failed : list of (int, RecordError)
-        Position of each record that could not, and why.
+    The options are those of :meth:`fasttriplet.Dataset.decode`, and the result has the fields of
+    :class:`Decoded`. Pixels are (B, H, W, 3) uint8, or (B, 3, H, W) float32 for the layout ``"NCHW"``.
     """
     one_of("on_error", on_error, get_args(OnError))
     one_of("layout", layout, get_args(Layout))
@@ -130,10 +108,7 @@ def size_of_records(
 
 
 def decode_images(
-    encoded: Sequence[bytes],
-    *,
-    size: tuple[int, int] | None = None,
-    threads: int | None = None,
+    encoded: Sequence[bytes], *, size: tuple[int, int] | None = None, threads: int | None = None
 ) -> NDArray[np.uint8]:
     """Decode JPEG and PNG images of one size.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias, TypedDict
 
 import polars as pl
 
@@ -15,16 +15,16 @@ from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset import _identity_ranges, _index_cache
-from fasttriplet.dataset._identity_ranges import BareRecords
 from fasttriplet.dataset._recordio import idx_beside
 from fasttriplet.errors import RecordError, RecordWarning
+
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 # Signed, so that differences of keys and offsets are what they seem.
 _SCHEMA: dict[str, pl.DataType] = {name: pl.Int64() for name in ("key", "label", "offset", "length")}
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(TypedDict):
     """What is known of a file besides its index."""
 
     records: int
@@ -87,12 +87,7 @@ class Inspection:
         return self.index.group_by("label").len("images")["images"].sort()
 
 
-def index_rec(
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    cache: bool = True,
-    threads: int | None = None,
-) -> pl.DataFrame:
+def index_rec(path: Paths, *, cache: bool = True, threads: int | None = None) -> pl.DataFrame:
     """Index the images of one or several ``.rec`` files.
 
     Identities come from the labels of the images (the first, where a record has several). Record 0
@@ -131,6 +126,8 @@ def index_rec(
         If a file holds no records or no image, or an image's label is not an integer; names the record.
     OSError
         If a file cannot be read.
+    ValueError
+        If no path is given, or one path twice.
 
     Warns
     -----
@@ -169,27 +166,21 @@ def inspect_rec(
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
-        records=facts.records,
+        records=facts["records"],
         images=index.height,
         identities=index["label"].n_unique(),
-        identity_records=facts.identity_records,
-        layout=facts.layout,
+        identity_records=facts["identity_records"],
+        layout=facts["layout"],
         image_bytes=int(index["length"].sum()),
-        images_by_flag={int(flag): count for flag, count in facts.flags.items()},
-        idx_used=facts.idx_used,
-        problems=(*facts.problems, *facts.range_problems),
+        images_by_flag={int(flag): count for flag, count in facts["flags"].items()},
+        idx_used=facts["idx_used"],
+        problems=(*facts["problems"], *facts["range_problems"]),
         index=index,
     )
 
 
-def paths_of(rec: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[list[Path], bool]:
-    """The ``.rec`` files that a user names, and whether as a sequence.
-
-    Raises
-    ------
-    ValueError
-        If there is none, or one is given twice.
-    """
+def paths_of(rec: Paths) -> tuple[list[Path], bool]:
+    """The ``.rec`` files that a user names, and whether as a sequence."""
     if isinstance(rec, (str, os.PathLike)):
         return [Path(rec)], False
     paths = [Path(one) for one in rec]
@@ -217,7 +208,7 @@ def index_files(
     frames = []
     for number, (path, file) in enumerate(zip(paths, files, strict=True)):
         index, facts = _load(path, file, cache, threads)
-        for problems in (facts.problems, facts.range_problems):
+        for problems in (facts["problems"], facts["range_problems"]):
             if problems:
                 more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
                 warnings.warn(problems[0] + more, RecordWarning, stacklevel=4)
@@ -234,13 +225,11 @@ def _load(
     if not cache:
         return _build(path, file, idx, threads)
     before = _index_cache.stamp(path, idx)
-    kept = _index_cache.load(path, before, _SCHEMA)
-    if kept is not None:
-        index, facts = kept
-        return index, _Facts(**facts)
+    if kept := _index_cache.load(path, before, _SCHEMA):
+        return kept
     built = _build(path, file, idx, threads)
     if _index_cache.stamp(path, idx_beside(path)) == before:
-        _index_cache.store(path, before, built[0], asdict(built[1]))
+        _index_cache.store(path, before, *built)
     return built
 
 
@@ -257,13 +246,12 @@ def _build(
     if index.height == 0:
         why = "all are empty" if records else "; ".join(problems) or "none is readable"
         raise RecordError(f"{path}: no image in its {records} records: {why}")
-    bare = BareRecords(scan.bare_keys, scan.bare_offsets, scan.bare_flags, scan.bare_first, scan.bare_second)
-    identities = _identity_ranges.check(path, bare, index["key"].to_numpy(), index["label"].to_numpy())
+    identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
     if identities.empty.size:
         first = identities.empty[0]
         problems.append(
-            f"{path}, key {bare.keys[first]}, offset {bare.offsets[first]}: the record is empty and was "
-            f"left out ({identities.empty.size} such records)"
+            f"{path}, key {scan.bare_keys[first]}, offset {scan.bare_offsets[first]}: the record is empty and "
+            f"was left out ({identities.empty.size} such records)"
         )
     facts = _Facts(
         records=records,

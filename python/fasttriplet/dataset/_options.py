@@ -24,13 +24,7 @@ class BagKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class BagOptions(Options):
-    """How :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags` make bags; they explain each option.
-
-    Raises
-    ------
-    ValueError
-        If a value is unknown or out of its range.
-    """
+    """How :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags` make bags, explained there."""
 
     images_per_identity: int = 5
     bag_size: int = 7200

@@ -73,7 +73,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """An image that is ready for the file."""
+    """An image that is ready for the file, and whether it was kept as it was."""
 
     content: bytes
     size: tuple[int, int]
@@ -231,13 +231,12 @@ class _Problems:
         return self._count > 0
 
     def check(self) -> None:
-        if self._count == 0:
-            return
         if self._count == 1:
             raise ValueError(f"{self._shown[0]}. Nothing was written")
-        hidden = self._count - len(self._shown)
-        lines = [*self._shown, *([f"... and {hidden:,} more"] if hidden else [])]
-        raise ValueError(f"{self._count:,} problems, nothing was written:\n  " + "\n  ".join(lines))
+        if self._count > len(self._shown):
+            self._shown.append(f"... and {self._count - len(self._shown):,} more")
+        if self._count:
+            raise ValueError("\n  ".join([f"{self._count:,} problems, nothing was written:", *self._shown]))
 
 
 def _paths(folder: Path, identities: list[tuple[str, list[str]]]) -> Iterator[Path]:
@@ -248,40 +247,41 @@ def _scan(folder: Path) -> list[tuple[str, list[str]]]:
     """Return the names of the identities, each with the names of its images, in natural order."""
     problems = _Problems()
     identities = []
-    for entry in _entries(folder):
+    for entry in _entries(folder, problems):
         path = folder / entry.name
-        if entry.name.startswith("."):
-            problems.add(path, "is hidden; remove it, or move it out of the folder")
-        elif not entry.is_dir():
+        if not entry.is_dir():
             problems.add(path, "lies beside the identities' folders; move it into one of them, or away")
-        else:
-            images = []
-            for inner in _entries(path):
-                image = path / inner.name
-                if inner.name.startswith("."):
-                    problems.add(image, "is hidden; remove it, or move it out of the folder")
-                elif inner.is_dir():
-                    problems.add(
-                        image,
-                        "is a folder inside an identity's folder; expected FOLDER/identity/image. If the "
-                        "identities are one level deeper, pack that folder",
-                    )
-                elif not inner.is_file():
-                    problems.add(image, "is no file (a broken link?); remove it")
-                else:
-                    images.append(inner.name)
-            if not images and not problems:
-                problems.add(path, "has no images; remove the folder")
-            identities.append((entry.name, images))
+            continue
+        images = []
+        for inner in _entries(path, problems):
+            if inner.is_dir():
+                problems.add(
+                    path / inner.name,
+                    "is a folder inside an identity's folder; expected FOLDER/identity/image. If the "
+                    "identities are one level deeper, pack that folder",
+                )
+            elif not inner.is_file():
+                problems.add(path / inner.name, "is no file (a broken link?); remove it")
+            else:
+                images.append(inner.name)
+        if not images and not problems:
+            problems.add(path, "has no images; remove the folder")
+        identities.append((entry.name, images))
     problems.check()
     if not identities:
         raise ValueError(f"{folder}: is empty; expected one folder for each identity")
     return identities
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, problems: _Problems) -> Iterator[os.DirEntry[str]]:
+    """Go through a folder in natural order; what is hidden is a problem."""
     with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: natural(entry.name))
+        found = sorted(entries, key=lambda entry: natural(entry.name))
+    for entry in found:
+        if entry.name.startswith("."):
+            problems.add(folder / entry.name, "is hidden; remove it, or move it out of the folder")
+        else:
+            yield entry
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], bytes]:
@@ -337,7 +337,7 @@ def _encode(data: bytes, size: tuple[int, int] | None, quality: int) -> _Ready:
         try:
             if data.startswith((b"\xff\xd8", b"\x89PNG")):
                 # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
-                pixels = _pixels(data)
+                pixels = decode_images([data], threads=1)[0]
                 own = pixels.shape[0], pixels.shape[1]
                 picture = Image.open(io.BytesIO(data))
                 turned = picture.getexif().get(_ORIENTATION, 1) in _TURNS
@@ -346,6 +346,8 @@ def _encode(data: bytes, size: tuple[int, int] | None, quality: int) -> _Ready:
                 upright = _upright(picture, pixels)
             else:
                 upright = _any_format(Image.open(io.BytesIO(data)))
+        except RecordError as error:
+            raise _Problem(error.reason) from None
         except UnidentifiedImageError:
             raise _Problem("is no image that can be read; remove it, or convert it to JPEG or PNG") from None
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
@@ -355,14 +357,6 @@ def _encode(data: bytes, size: tuple[int, int] | None, quality: int) -> _Ready:
         buffer = io.BytesIO()
         upright.save(buffer, "JPEG", quality=quality)
     return _Ready(buffer.getvalue(), (upright.height, upright.width), kept=False)
-
-
-def _pixels(data: bytes) -> NDArray[np.uint8]:
-    try:
-        pixels: NDArray[np.uint8] = decode_images([data], threads=1)[0]
-    except RecordError as error:
-        raise _Problem(error.reason) from None
-    return pixels
 
 
 def _upright(picture: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:

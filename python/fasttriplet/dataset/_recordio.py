@@ -10,15 +10,18 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._checks import integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.errors import RecordWarning
+
+if TYPE_CHECKING:
+    from fasttriplet._checks import Integers
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -152,29 +155,7 @@ class RecordFile:
         flag, label, record_id, id2, content = self._file.record_at(offset, key)
         return IRHeader(flag, label, record_id, id2), content
 
-    @overload
-    def decode(
-        self,
-        keys: Sequence[int] | NDArray[np.integer[Any]],
-        *,
-        layout: Literal["NHWC"] = "NHWC",
-        threads: int | None = None,
-    ) -> NDArray[np.uint8]: ...
-    @overload
-    def decode(
-        self,
-        keys: Sequence[int] | NDArray[np.integer[Any]],
-        *,
-        layout: Literal["NCHW"],
-        threads: int | None = None,
-    ) -> NDArray[np.float32]: ...
-    def decode(
-        self,
-        keys: Sequence[int] | NDArray[np.integer[Any]],
-        *,
-        layout: Layout = "NHWC",
-        threads: int | None = None,
-    ) -> NDArray[np.uint8] | NDArray[np.float32]:
+    def decode(self, keys: Integers, *, layout: Layout = "NHWC", threads: int | None = None) -> NDArray[Any]:
         """Decode the images of the records with these keys, in parallel.
 
         Parameters
@@ -204,18 +185,8 @@ class RecordFile:
         pixels, _ = decode_records([self._file], places, layout=layout, threads=threads)
         return pixels
 
-    def offsets(self, keys: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-        """Byte offsets of the records with these keys.
-
-        Parameters
-        ----------
-        keys : (B,) int
-            Keys of records.
-
-        Returns
-        -------
-        (B,) int64
-            Their byte offsets.
+    def offsets(self, keys: Integers) -> NDArray[np.int64]:
+        """Byte offsets of the records with these keys: (B,) int64.
 
         Raises
         ------
@@ -235,12 +206,9 @@ class RecordFile:
         return self._table.offset(key) if -(2**63) <= key < 2**63 else None
 
     def _no_key(self, key: int) -> str:
-        keys = self.keys
-        have = (
-            f"its {keys.size} keys lie in {keys.min()}..{keys.max()}"
-            if keys.size
-            else "it has no readable record"
-        )
+        have, keys = "it has no readable record", self.keys
+        if keys.size:
+            have = f"its {keys.size} keys lie in {keys.min()}..{keys.max()}"
         return f"{self._path} has no record with key {key}; {have}"
 
     def __len__(self) -> int:
@@ -258,13 +226,12 @@ class RecordFile:
         return f"RecordFile({str(self._path)!r})"
 
 
-def _keys(values: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.int64]:
-    keys = np.asarray(values)
-    if keys.ndim != 1 or (keys.size and keys.dtype.kind not in "iu"):
-        raise ValueError(f"keys must be a list of integers, not {keys.dtype} of shape {keys.shape}")
-    if keys.dtype == np.uint64 and keys.size and keys.max() >= 2**63:
-        raise ValueError(f"keys must be below 2**63, not {keys.max()}")
-    return np.ascontiguousarray(keys, dtype=np.int64)
+def _keys(values: Integers) -> NDArray[np.int64]:
+    given = np.asarray(values)
+    keys = integers("keys", given)
+    if given.dtype == np.uint64 and keys.size and keys.min() < 0:
+        raise ValueError(f"keys must be below 2**63, not {given.max()}")
+    return keys
 
 
 class RecordWriter:
@@ -358,9 +325,7 @@ class RecordWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:

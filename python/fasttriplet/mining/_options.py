@@ -36,13 +36,7 @@ class MiningKeywords(KeywordsWithoutMetric, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class MiningOptions(Options):
-    """What :func:`fasttriplet.mine` looks for; its documentation explains each option.
-
-    Raises
-    ------
-    ValueError
-        If a value is unknown or out of its range.
-    """
+    """What :func:`fasttriplet.mine` looks for; its documentation explains each option."""
 
     margin: float = 0.3
     band: Band = "semihard"

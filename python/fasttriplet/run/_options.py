@@ -21,13 +21,7 @@ class ResourceKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceOptions(Options):
-    """What a run may use of the machine; no result depends on it.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
+    """What a run may use of the machine; no result depends on it."""
 
     threads: int | None = None
     prefetch: int = 1
@@ -50,13 +44,7 @@ class RunKeywords(MiningKeywords, BagKeywords, ResourceKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(MiningOptions, BagOptions, ResourceOptions):
-    """The options that :func:`fasttriplet.mine_rec` and :class:`fasttriplet.Feed` share.
-
-    Raises
-    ------
-    ValueError
-        If a value is unknown or out of its range.
-    """
+    """The options that :func:`fasttriplet.mine_rec` and :class:`fasttriplet.Feed` share."""
 
     on_error: OnError = "raise"
     seed: int = 0
