@@ -19,7 +19,7 @@ BAG = 200 * 112 * 112 * 3  # bytes of decoded images: 7.5 MB
 BAGS = 100
 WARM = 20  # bags until buffers have the size that they keep
 # Measured 50 times, half of them with both cores busy: -0.4 to 14 MB more at bag 100 than at bag 20. A bag's
-# pixels that are kept every five bags make it 111 to 136 MB, and 50 MB more at bag 60.
+# pixels that are kept every five bags make it 111 to 136 MB, and 60 MB at bag 60 (6 times).
 MOST_MORE = 30e6
 
 
