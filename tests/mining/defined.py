@@ -26,7 +26,7 @@ def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
 
 
 def assert_defined(embeddings: NDArray[np.float32], labels: Any, **wanted: Any) -> int:
-    """Every instruction set gives what the reference gives; returns how many triplets that are."""
+    """Assert that every instruction set gives what the reference gives; returns the number of triplets."""
     threads = wanted.pop("threads", None)
     expected = reference.mine(embeddings, labels, **wanted)
     for name in _core.instruction_sets():

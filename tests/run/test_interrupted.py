@@ -1,4 +1,4 @@
-"""Ctrl-C and forks while a run or a feed is in the middle: scripts in processes of their own."""
+"""Ctrl-C and forks in the middle of a run or a feed, in processes of their own."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ft.mine_rec, ft.Feed, ft.index_rec(rec)  # imports what they need: Ctrl-C comes 
 
 @pytest.fixture(scope="module")
 def slow_to_decode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images that take a core 10 s."""
+    """Images that take one core 10 s to decode."""
     pixels = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
     encoded = io.BytesIO()
     with pytest.MonkeyPatch.context() as patch:
@@ -71,7 +71,7 @@ def slow_to_decode(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def slow_to_mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two identities of 2,000 images: 40 s with two cores."""
+    """Two identities of 2,000 images, which take two cores 40 s to mine."""
     path = tmp_path_factory.mktemp("mine") / "train.rec"
     encoded = picture(0, side=8)
     with ft.RecordWriter(path) as writer:
@@ -158,7 +158,7 @@ with ft.Feed(rec, model=Model(), **options) as feed:
 @pytest.mark.parametrize(
     "body",
     [
-        # in a with block, which the child leaves by sys.exit, and without one
+        # In a with block, which the child leaves by sys.exit, and without one.
         """
 with ft.Feed(rec, model=Model(), **options) as feed:
     found = [next(feed).ids.tolist()]
@@ -170,7 +170,7 @@ found = [next(feed).ids.tolist()]
 fork(refused)
 found += batches()
 """,
-        # the child closes it, or lets it go
+        # The child closes the feed, or deletes it.
         """
 def close():
     feed.close()
@@ -188,7 +188,7 @@ for child in (refused_and_close, close, delete, lambda: None):
     fork(child)
 found += batches()
 """,
-        # after each batch, whatever the threads do at that moment
+        # After every tenth batch, whatever the threads do at that moment.
         """
 feed = ft.Feed(rec, model=Model(), **options)
 found = []
