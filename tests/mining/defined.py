@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import _core
 from tests import reference
-from tests.strategies import float_values, grid_values, wild_values
+from tests.strategies import VALUES
 
-each_kind_of_values = pytest.mark.parametrize(
-    "values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"]
-)
+each_kind_of_values = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 
 
 def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
