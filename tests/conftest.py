@@ -9,7 +9,7 @@ import pytest
 
 from fasttriplet.mxnet import import_mxnet
 
-# Their asserts show values, as those of test files do.
+# Failing asserts of these helpers show their values, as those of test files do.
 pytest.register_assert_rewrite(
     "tests.dataset.plain_augment",
     "tests.mining.defined",

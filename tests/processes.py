@@ -9,7 +9,7 @@ from textwrap import indent
 
 
 def run_python(code: str, *arguments: str | Path, timeout: float = 60) -> str:
-    """What the code prints; it must end without an error and write nothing to stderr."""
+    """Run the code and return what it prints; it must succeed and write nothing to stderr."""
     run = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         capture_output=True,
@@ -24,6 +24,6 @@ def run_python(code: str, *arguments: str | Path, timeout: float = 60) -> str:
 
 
 def megabytes_more(prepare: str, call: str) -> int:
-    """Memory that `call` takes at its peak beyond the peak of `prepare`."""
+    """By how much the peak of memory rises from the end of `prepare` to the end of `call`."""
     peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024"
     return int(run_python(f"import resource\n{prepare}\nbefore = {peak}\n{call}\nprint({peak} - before)\n"))

@@ -151,7 +151,7 @@ def mine(
 
 
 def column(values: Any) -> NDArray[np.object_]:
-    """Labels of any kind, to be compared with one of them."""
+    """Labels of any kind as an array of objects."""
     made = np.empty(len(values), dtype=object)
     made[:] = list(values)
     return made

@@ -1,4 +1,4 @@
-"""Small `.rec` files of flat coloured pictures, and an embedder that is a table."""
+"""Small `.rec` files of coloured noise, and an embedder that is a table."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ wild_values = st.one_of(
     st.sampled_from([0.0, 1e-45, 1e-38, 1e-20, 1.0, 1e19, 3e38]).map(np.float32),
     st.floats(width=32, allow_nan=False, allow_infinity=False),
 )
+VALUES = {"grid": grid_values, "float": float_values, "wild": wild_values}
 
 any_ids = st.integers(-(2**63), 2**63 - 1)
 

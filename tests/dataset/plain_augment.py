@@ -1,4 +1,4 @@
-"""Batches for networks by their definition: plain NumPy, image by image."""
+"""The definition of augmented batches in plain NumPy, image by image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERYTHING = ft.Augment(mirror=True, cutoff=6, brightness=0.5, contrast=0.5, sat
 
 
 def number(seed: int, identifier: int, choice: int) -> int:
-    """The 64 random bits behind one choice for an image."""
+    """The 64 random bits that decide one choice for an image."""
     state = mix64(mix64((seed + 3 * GOLDEN) & MASK64) ^ (identifier & MASK64))
     return mix64((state + GOLDEN * (choice + 1)) & MASK64)
 
@@ -38,7 +38,7 @@ def colour_changes(augment: ft.Augment, seed: int, identifier: int) -> dict[str,
 
 
 def colour_map(image: Pixels, changes: dict[str, float]) -> Batch:
-    """All changes together: of each channel its factors of R, G, B and its offset, as (3, 4) float32."""
+    """All changes as one map, (3, 4) float32: the factors of R, G and B and an offset, for each channel."""
     means = [int(image[..., c].sum(dtype=np.int64)) / (image.shape[0] * image.shape[1]) for c in range(3)]
     grey = GREY[0] * means[0] + GREY[1] * means[1] + GREY[2] * means[2]
     b, c, s = changes["B"], changes["C"], changes["S"]

@@ -1,4 +1,4 @@
-"""What `assemble` takes and refuses: pixels, rows, ids, seeds, and where the batch goes."""
+"""Arguments that `assemble` takes and refuses: pixels, rows, ids, seeds, and `out`."""
 
 from __future__ import annotations
 

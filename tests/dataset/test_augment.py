@@ -153,7 +153,7 @@ def with_amount(augment: ft.Augment, name: str, amount: float) -> ft.Augment:
 def test_colours_are_composed_as_defined(
     augment: ft.Augment, name: str, entry: tuple[int, int], seed: int, identifier: int
 ) -> None:
-    """On both sides of the amount where one number of the map is rounded the other way.
+    """Amounts on both sides of the one where a number of the map is rounded the other way.
 
     It is only there that the order of the float64 operations reaches the float32.
     """

@@ -1,4 +1,4 @@
-"""What is drawn for an image: from its id and the seed alone, evenly, each choice for itself."""
+"""Random choices for an image depend on its id and the seed alone, and are even and independent."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ramps(count: int, side: int = 20) -> Pixels:
 
 
 def is_mirrored(batch: Batch) -> NDArray[np.bool_]:
-    """Which of the ramps run down to the right, seen by the pairs of neighbours that are not cut."""
+    """Which of the ramps run down to the right, judged by neighbouring pixels that are not cut."""
     steps = np.diff(batch[:, 0], axis=2)
     whole = (batch[:, 0, :, 1:] != 127.5) & (batch[:, 0, :, :-1] != 127.5)
     down, up = ((steps < 0) & whole).sum((1, 2)), ((steps > 0) & whole).sum((1, 2))
@@ -103,7 +103,7 @@ def evenly(counts: NDArray[np.integer[Any]]) -> bool:
 @pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
 @pytest.mark.parametrize("step", [1, 2**32, -1])
 def test_choices_are_even(seed: int, step: int) -> None:
-    """Of 4,000 images whose ids follow each other."""
+    """For 4,000 images with ids in a row."""
     count, side = 4000, 8
     rows, ids = np.zeros(count, np.int64), np.arange(count) * step
     mirrored = is_mirrored(
@@ -121,7 +121,7 @@ def test_choices_are_even(seed: int, step: int) -> None:
     assert 0.5 <= factors.min() < 0.51
     assert 1.49 < factors.max() <= 1.5
     assert evenly(np.histogram(factors, bins=10, range=(0.5, 1.5))[0])
-    # None tells of another, nor of that of the next image.
+    # No choice predicts another one, nor that of the next image.
     choices = np.array([mirrored, y, x, factors, np.roll(mirrored, 1), np.roll(y, 1), np.roll(factors, 1)])
     between = np.corrcoef(choices) - np.eye(len(choices))
     assert np.abs(between).max() < 5 / math.sqrt(count)

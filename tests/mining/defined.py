@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import _core
 from tests import reference
-from tests.strategies import float_values, grid_values, wild_values
+from tests.strategies import VALUES
 
-each_kind_of_values = pytest.mark.parametrize(
-    "values", [grid_values, float_values, wild_values], ids=["grid", "float", "wild"]
-)
+each_kind_of_values = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 
 
 def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
@@ -26,7 +24,7 @@ def rows(triplets: ft.Triplets) -> list[reference.Triplet]:
 
 
 def assert_defined(embeddings: NDArray[np.float32], labels: Any, **wanted: Any) -> int:
-    """Every instruction set gives what the reference gives; returns how many triplets that are."""
+    """Assert that every instruction set gives what the reference gives; returns the number of triplets."""
     threads = wanted.pop("threads", None)
     expected = reference.mine(embeddings, labels, **wanted)
     for name in _core.instruction_sets():

@@ -18,12 +18,10 @@ from tests.strategies import (
     METRICS,
     PAIRS,
     PICKS,
+    VALUES,
     datasets,
     datasets_with_references,
-    float_values,
-    grid_values,
     options,
-    wild_values,
 )
 
 SCALES = {"sqeuclidean": 1.0, "euclidean": 0.5, "cosine": 0.5}  # of a margin near distances of unit rows
@@ -116,7 +114,7 @@ def test_euclidean_agrees_with_sqeuclidean_where_no_margin_counts(
     wanted: dict[str, Any], pairs: str, data: st.DataObject
 ) -> None:
     """A square root keeps the order of distances, except that it can make close ones equal."""
-    values = data.draw(st.sampled_from([grid_values, float_values, wild_values]))
+    values = data.draw(st.sampled_from(list(VALUES.values())))
     sets = data.draw(datasets(values) | datasets_with_references(values))
     options = wanted | {"pairs": pairs, "pick": data.draw(st.sampled_from(PICKS)), "normalize": False}
     reach = data.draw(st.none() | st.integers(0, 5))  # its square is exact

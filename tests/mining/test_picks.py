@@ -41,7 +41,8 @@ def picks_by_seed(negatives: int, seeds: int) -> NDArray[np.int64]:
     for pair, (anchor, positive) in enumerate(PAIRS):
         others = np.flatnonzero(labels != labels[anchor])
         draw, tie = reference.draws(codes[:, [anchor]], codes[:, [positive]], codes[:, others])
-        picks[:, pair] = others[np.lexsort((tie, draw), axis=1)[:, 0]]
+        tie[draw > draw.min(axis=1, keepdims=True)] = reference.MASK64
+        picks[:, pair] = others[tie.argmin(axis=1)]
     for s in range(0, seeds, 40):
         triplets = ft.mine(embeddings, labels, band="any", seed=s, threads=1)
         assert list(zip(triplets.anchor, triplets.positive, strict=True)) == PAIRS

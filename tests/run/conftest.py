@@ -1,4 +1,4 @@
-"""The dataset that most tests of this room share, and what each of them must leave."""
+"""The dataset that most tests of this room read, and the check that no thread outlives a test."""
 
 from __future__ import annotations
 

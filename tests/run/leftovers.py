@@ -1,4 +1,4 @@
-"""What a run leaves: threads, open files, maps of files."""
+"""What a run may leave: threads, open files, mapped files, files in a folder."""
 
 from __future__ import annotations
 

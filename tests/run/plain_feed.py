@@ -1,4 +1,4 @@
-"""What a feed must hand out, by the definitions of its parts; embedders that are tables."""
+"""The batches that a feed must hand out, computed stage by stage, and embedders that are tables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from tests.run.leftovers import nothing_left
 from tests.small_rec import Table, random_table
 
 IMAGE = 24 * 24 * 3  # bytes
-
-
 EVERYTHING = ft.Augment(mirror=True, cutoff=9, brightness=0.2, contrast=0.3, saturation=0.4)
 
 
 class Rows(Table):
-    """An embedder that gives row `key` of matrix `file`, and looks at the images if it is to."""
+    """An embedder that gives row `key` of matrix `file`, and checks the images that it gets."""
 
     def __init__(self, files: int, keys: int, size: int, seed: int, *, needs_images: bool = False) -> None:
         rng = np.random.default_rng(seed)
@@ -59,7 +57,7 @@ class PlainBatch:
 
 @dataclass
 class Plain:
-    """What a feed must hand out, by the definitions of its parts."""
+    """The batches that a feed must hand out, by the definitions of its stages."""
 
     rec: Path | list[Path]
     model: Table
@@ -77,7 +75,7 @@ class Plain:
     batches: list[PlainBatch] = field(default_factory=list)
     in_bags: list[int] = field(default_factory=list)
     largest_bag: int = 0
-    ended: bool = False  # with an epoch that gave nothing
+    ended: bool = False  # by an epoch that gave nothing
 
     def __post_init__(self) -> None:
         index = ft.index_rec(self.rec)
@@ -95,7 +93,7 @@ class Plain:
                     self.cut(waiting)
                 if self.tail == "drop":
                     waiting.clear()
-            # dropped triplets are nothing, while those that are kept go into a later batch
+            # Dropped triplets do not count; those that are kept go into a later batch.
             if in_epoch == 0 or (self.tail == "drop" and len(self.batches) == before):
                 self.ended = True
                 break
@@ -164,7 +162,7 @@ class Pictures:
 
 
 def check(plain: Plain, augment: ft.Augment | None = None, **options: Any) -> list[ft.TripletBatch]:
-    """Run a feed, and compare each batch with the plain one."""
+    """Run a feed and compare each batch with the plain one."""
     with nothing_left():
         feed = ft.Feed(plain.rec, model=plain.model, augment=augment, **plain.options() | options)
         batches = []
@@ -193,7 +191,7 @@ def check(plain: Plain, augment: ft.Augment | None = None, **options: Any) -> li
 
 
 def plain_of(rec: Path, model: Table | None = None, **options: Any) -> Plain:
-    """Of 12 identities of 6 images in 4 bags of 15."""
+    """The plain batches of 12 identities of 6 images in 4 bags of 15."""
     return Plain(rec, model or random_table(), **{"bag_size": 15, "batch_size": 9, "seed": 5} | options)
 
 
@@ -203,7 +201,7 @@ def bags_of(rec: Path, *, epoch: int = 0) -> list[list[int]]:
 
 
 class Watched(Table):
-    """Notes what it is called with, and is called back."""
+    """An embedder that records its calls, and runs `call` in each of them."""
 
     needs_images = True
 

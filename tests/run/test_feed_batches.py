@@ -1,4 +1,4 @@
-"""Batches of a feed are those of a plain computation, whatever is ahead."""
+"""A feed hands out the batches of the plain computation, however much is prepared ahead."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_triplets_are_carried_over_bags_and_epochs(rec: Path, batch_size: int, p
 
 @pytest.mark.parametrize("batch_size", [3, 27, 90])
 def test_dropped_tails(rec: Path, batch_size: int) -> None:
-    """Bags of 25 of the 60 images of an epoch, so that ten are left over, and no triplet is carried."""
+    """Each epoch of 60 images has two bags of 25; ten images are dropped, and no triplet is carried over."""
     plain = plain_of(
         rec,
         epochs=2,
@@ -143,7 +143,7 @@ def test_dropped_tails(rec: Path, batch_size: int) -> None:
 
 
 def test_several_files(tmp_path: Path) -> None:
-    """The same keys in both, and identities that lie in both."""
+    """Both files have the same keys, and share identities."""
     shards = [
         write_rec(tmp_path / f"train-{file}.rec", {key: key % 7 for key in range(1, 40)}) for file in range(2)
     ]
@@ -160,7 +160,7 @@ def keys_of(batches: Sequence[ft.TripletBatch]) -> list[tuple[list[int], int, in
 def test_an_endless_feed_begins_as_any(rec: Path) -> None:
     plain = plain_of(rec, epochs=3)
     with nothing_left(), ft.Feed(rec, model=plain.model, **plain.options() | {"epochs": None}) as feed:
-        batches = list(islice(feed, len(plain.batches) - 1))  # of a feed that ends, the last is smaller
+        batches = list(islice(feed, len(plain.batches) - 1))  # the last batch of a feed that ends is smaller
     assert keys_of(batches) == [
         ([triplet[role] for role in range(3) for triplet in batch.triplets], batch.epoch, batch.bag)
         for batch in plain.batches[:-1]
@@ -168,7 +168,7 @@ def test_an_endless_feed_begins_as_any(rec: Path) -> None:
 
 
 def test_another_picture_in_each_epoch(rec: Path) -> None:
-    """Augmented anew, while what is embedded is not changed."""
+    """Images are augmented anew in each epoch; what is embedded does not change."""
     seen: dict[int, set[bytes]] = {}
     with ft.Feed(
         rec, model=random_table(), augment=ft.Augment(brightness=0.9), epochs=4, bag_size=15
@@ -176,13 +176,13 @@ def test_another_picture_in_each_epoch(rec: Path) -> None:
         for batch in feed:
             for id_, image in zip(batch.ids.tolist(), batch.images, strict=True):
                 seen.setdefault(id_, set()).add(image.tobytes())
-    # at most one for each epoch, and one more where a batch has triplets of two epochs
+    # At most one picture per epoch, and one more where a batch has triplets of two epochs.
     assert max(len(pictures) for pictures in seen.values()) <= 7
     assert all(len(pictures) >= 2 for pictures in seen.values())
 
 
 def test_batches_are_the_callers(rec: Path) -> None:
-    """What the caller does to a batch is not seen in others: they hold the same images."""
+    """What the caller writes into a batch does not show in later batches that hold the same images."""
     plain = plain_of(rec, epochs=2)
     pictures = Pictures(rec)
     with ft.Feed(rec, model=plain.model, augment=EVERYTHING, **plain.options()) as feed:
@@ -214,7 +214,7 @@ def test_memory_must_hold_a_bag(rec: Path, short: int, prefetch: int) -> None:
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 def test_memory_for_a_dataset_that_is_smaller_than_a_bag(rec: Path, prefetch: int) -> None:
-    """All there is fits, whatever `bag_size` would allow."""
+    """The whole dataset fits, whatever `bag_size` would allow."""
     check(plain_of(rec, bag_size=7200, epochs=2), memory=60 * IMAGE, prefetch=prefetch)
 
 

@@ -1,4 +1,4 @@
-"""What a feed asks of its embedder: which images, in which thread, with which weights."""
+"""When a feed calls its embedder: with which images, in which thread, with which weights."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_embedder_is_called_in_the_thread_that_iterates(rec: Path) -> None:
 @pytest.mark.parametrize("tail", ["keep", "drop"])
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 def test_a_bag_is_embedded_with_the_model_as_it_is_then(rec: Path, prefetch: int, tail: str) -> None:
-    """The model is another one after each batch, and a bag is embedded when those before are used up."""
+    """The model changes after each batch, and a bag is embedded when all batches before it are used."""
     tables = [random_table(seed=seed).rows for seed in range(60)]
     model = random_table()
     model.rows = tables[0]

@@ -1,4 +1,4 @@
-"""How a feed ends: errors, damaged records, epochs without a triplet, and what is left."""
+"""How a feed ends: by errors, damaged records or epochs without a triplet; and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_exception_of_the_embedder(rec: Path, error: BaseException, at: int, 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 @pytest.mark.parametrize("bag", [0, 1, 3])
 def test_a_damaged_record(rec: Path, tmp_path: Path, bag: int, prefetch: int) -> None:
-    """The batches before it come first."""
+    """The batches before the damaged record come first."""
     key = bags_of(rec)[bag][7]
     bad = write_rec(tmp_path / "train-bad.rec", identities(12, 6), frozenset({key}))
     plain = plain_of(rec)
@@ -177,7 +177,7 @@ def no_triplets(rec: Path, options: dict[str, Any], why: str) -> None:
 
 @pytest.mark.parametrize("epochs", [3, None])
 def test_a_network_that_collapses_in_training(rec: Path, epochs: int | None) -> None:
-    """The first epoch goes well."""
+    """The first epoch gives triplets; in the second, all embeddings are equal."""
     plain = plain_of(rec, batch_size=3)
     model = Table(plain.model.rows)
     batches = []
@@ -194,7 +194,7 @@ def test_a_network_that_collapses_in_training(rec: Path, epochs: int | None) -> 
 
 @pytest.mark.parametrize("epochs", [1, 3, None])
 def test_bags_that_never_fill_a_batch_are_no_reason_to_go_on_for_ever(rec: Path, epochs: int | None) -> None:
-    """Each has triplets, and ``tail="drop"`` drops them."""
+    """Each bag has triplets, and ``tail="drop"`` drops them."""
     with nothing_left(), alarm(3):
         feed = ft.Feed(rec, model=random_table(), batch_size=3000, bag_size=15, tail="drop", epochs=epochs)
         with pytest.raises(ft.NoTripletsError, match="the 1000 triplets of a batch: lower batch_size"):

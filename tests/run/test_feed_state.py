@@ -19,7 +19,7 @@ TABLE = random_table()
 
 
 def stored(state: dict[str, Any]) -> dict[str, Any]:
-    """As it comes back from a file."""
+    """The state as it comes back from a file."""
     numbers = json.dumps({name: value for name, value in state.items() if name != "triplets"})
     return {**json.loads(numbers), "triplets": state["triplets"].copy()}
 

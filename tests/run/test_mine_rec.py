@@ -169,7 +169,7 @@ def test_memory_of_mine_rec_must_hold_an_image(rec: Path, prefetch: int) -> None
 
 
 def test_shards_are_one_dataset(tmp_path: Path) -> None:
-    """The same keys in both files, and identities that lie in both."""
+    """Both files have the same keys, and share identities."""
     shards = [
         write_rec(tmp_path / "train-0.rec", {1: 5, 2: 5, 3: 6, 4: 7}),
         write_rec(tmp_path / "train-1.rec", {1: 5, 2: 6, 3: 6, 4: 7}),
@@ -258,7 +258,7 @@ def test_a_record_is_listed_once_however_many_epochs(tmp_path: Path) -> None:
 
 
 def test_images_of_another_size_are_left_out_in_every_bag(tmp_path: Path) -> None:
-    """A bag with more odd images than others, after a first bag that says what is odd."""
+    """A bag may have more odd images than others, once the first bag has said which size is odd."""
     labels = identities(6, 5)
     order = ft.triplet_seq(pl.DataFrame({"key": list(labels), "label": list(labels.values())}))
     keys = order["key"].to_list()

@@ -38,7 +38,7 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
     out = tmp_path / "t.parquet"
     out.write_text("an older result")
     if not why:
-        # identities far apart, images of one together: nothing is hard
+        # Identities lie far apart and their images close together: nothing is hard.
         rows = (
             np.repeat(one_hot(4), 2, axis=0)[[0, 0, 1, 2, 3, 4, 5, 6, 7]]
             + np.float32(0.001) * one_hot(9)[:, :4]

@@ -1,4 +1,4 @@
-"""The parquet file of a run: complete under its name, or not there."""
+"""The parquet file of a run is complete when it has its name."""
 
 from __future__ import annotations
 

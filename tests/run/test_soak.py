@@ -19,13 +19,13 @@ BAG = 200 * 112 * 112 * 3  # bytes of decoded images: 7.5 MB
 BAGS = 100
 WARM = 20  # bags until buffers have the size that they keep
 # Measured 50 times, half of them with both cores busy: -0.4 to 14 MB more at bag 100 than at bag 20. A bag's
-# pixels that are kept every five bags make it 111 to 136 MB, and 50 MB more at bag 60.
+# pixels that are kept every five bags make it 111 to 136 MB, and 60 MB at bag 60 (6 times).
 MOST_MORE = 30e6
 
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """80 identities of 5 images, blurred noise that compresses as photographs do."""
+    """80 identities of 5 images of blurred noise, which compresses as photographs do."""
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("soak") / "train.rec"
     with ft.RecordWriter(path) as writer:
@@ -126,7 +126,7 @@ class Soaked:
     after: dict[str, Any]
 
     def more(self) -> int:
-        """Bytes at the end beyond those after the first bags; the most of a few bags each."""
+        """How many more bytes the last bags take than the first ones: the most of five bags each."""
         first, last = self.samples[WARM - 5 : WARM], self.samples[-5:]
         return int(max(s["rss"] for s in last) - max(s["rss"] for s in first))
 
@@ -144,13 +144,13 @@ def test_a_hundred_bags(faces: Path, tmp_path: Path, body: str) -> None:
     assert soaked.after["threads"] == soaked.before["threads"] == ["MainThread"]
     assert soaked.after["tasks"] <= soaked.before["tasks"]
     assert soaked.after["files"] <= soaked.before["files"]
-    # nor do they grow while it runs
+    # They do not grow while it runs either.
     early, late = soaked.samples[:WARM], soaked.samples[-WARM:]
     for what, more in (("files", 0), ("tasks", 6)):  # a call's pool may be about to end or to begin
         assert max(s[what] for s in late) <= max(s[what] for s in early) + more
 
 
 def test_a_leak_would_be_seen(faces: Path, tmp_path: Path) -> None:
-    """The test above, of an embedder that keeps the images of a bag every five bags: 60 bags are enough."""
+    """The test above fails where an embedder keeps the images of every fifth bag; 60 bags show it."""
     soaked = soak(MINE_RECS, faces, tmp_path, bags=60, leak=5)
     assert soaked.more() > MOST_MORE

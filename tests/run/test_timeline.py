@@ -1,4 +1,4 @@
-"""What a run says of its time: busy, waited for, and over the whole run."""
+"""The times in a summary: what each stage took, what was waited for, and the timeline."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_narrow_timeline_is_the_means_of_neighbours() -> None:
 
 
 class Slow(Rows):
-    """Sleeps for each row."""
+    """An embedder that sleeps for each row."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(1, 100, 16, 0, needs_images=True)
@@ -74,10 +74,10 @@ def check_times(summary: ft.Summary, stages: set[str]) -> None:
     for stage, shares in busy.items():
         assert 1 <= len(shares) <= 64
         assert all(0 <= share <= 1 for share in shares)
-        # of the last part only a piece may lie in the run
+        # The run may end within the last part.
         assert sum(shares) * width == pytest.approx(summary.seconds[stage], abs=width + 1e-6)
         assert len(shares) * width == pytest.approx(summary.seconds["total"], abs=2 * width)
-    # they do not overlap, and a stage is not waited for longer than the run takes
+    # Waits do not overlap, so together they are at most the run.
     assert sum(summary.waited.values()) <= summary.seconds["total"]
 
 
@@ -117,7 +117,7 @@ def test_a_slow_training_is_what_a_feed_waits_for(rec: Path) -> None:
 
 
 def test_what_was_not_done_is_not_waited_for(rec: Path) -> None:
-    """A table needs no images, and so nothing is decoded."""
+    """A table needs no images, so nothing is decoded."""
     summary = ft.mine_rec(rec, model=random_table(), bag_size=15).summary
     assert "decode" not in summary.seconds
     assert "decode" not in summary.waited

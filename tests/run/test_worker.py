@@ -1,4 +1,4 @@
-"""A worker makes items ahead of the caller, and ends when it is left."""
+"""A worker makes items ahead of the caller, and ends when its block is left."""
 
 from __future__ import annotations
 
