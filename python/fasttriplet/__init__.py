@@ -68,8 +68,8 @@ __all__ = [
     "write_pairs",
 ]
 
-# Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither NumPy
-# nor Polars (0.3 s), and reading a record not for Polars.
+# Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
+# NumPy nor Polars (0.3 s), and reading a record not for Polars.
 _HOMES = {
     "_core": ("__version__",),
     "dataset._augment": ("Augment", "assemble"),
