@@ -74,8 +74,8 @@ _TYPES = {int: Whole(), float: Number(min=0), Path: click.Path(path_type=Path), 
 def option(name: str, text: str, default: Any = None, kind: Any = None, **more: Any) -> Callable[[F], F]:
     """Make the option ``--name`` with this help text.
 
-    It takes what `kind` says: a type of click's, a ``Literal`` for a choice, or a Python type, by default that
-    of `default`. An int is at least 1, a float at least 0, and a bool a pair of flags. The rest is for click.
+    It takes what `kind` says: a type of click's, a ``Literal`` for a choice, or a Python type, by default
+    that of `default`. An int is at least 1, a float at least 0, and a bool a pair of flags.
     """
     flag = "--" + name.replace("_", "-")
     kind = kind or type(default)
