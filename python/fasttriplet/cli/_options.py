@@ -72,15 +72,15 @@ _TYPES = {int: Whole(), float: Number(min=0), Path: click.Path(path_type=Path), 
 
 
 def option(name: str, text: str, default: Any = None, kind: Any = None, **more: Any) -> Callable[[F], F]:
-    """Make an option with this help text; what it takes follows from its default.
+    """Make the option ``--name`` with this help text.
 
-    A whole number is at least 1, another number at least 0, and a truth value a pair of flags. `kind` says
-    otherwise: a type of click's, a ``Literal`` for a choice, or a Python type. The rest is for click.
+    It takes what `kind` says: a type of click's, a ``Literal`` for a choice, or a Python type, by default
+    that of `default`. An int is at least 1, a float at least 0, and a bool a pair of flags.
     """
     flag = "--" + name.replace("_", "-")
     kind = kind or type(default)
-    if isinstance(kind, UnionType):  # with None
-        kind = get_args(kind)[0]
+    if isinstance(kind, UnionType):
+        kind = get_args(kind)[0]  # the other is None
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=default, help=text, **more)
     kind = click.Choice(get_args(kind)) if get_origin(kind) is Literal else _TYPES.get(kind, kind)
@@ -91,8 +91,8 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
     """Join decorators; help lists the options in this order."""
 
     def decorate(command: F) -> F:
-        for option in reversed(options):
-            command = option(command)
+        for one in reversed(options):
+            command = one(command)
         return command
 
     return decorate
@@ -223,25 +223,23 @@ _TEXTS = {
     "prefetch": "Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
     "memory": "Most megabytes of decoded images to hold. By default what --prefetch takes.",
 }
-# What does not follow from the type.
+_KINDS = get_type_hints(RunOptions) | {
+    "pairs": _Pairs(get_args(Pairs)),
+    "seed": Whole(0, 2**64 - 1),
+    "prefetch": Whole(0, 1000),
+}
 _MORE: dict[str, dict[str, Any]] = {
-    "pairs": {"kind": _Pairs(get_args(Pairs))},
     "metric": {"callback": _go_together},
     "normalize": {"callback": _go_together},
-    "seed": {"kind": Whole(0, 2**64 - 1)},
-    "prefetch": {"kind": Whole(0, 1000)},
     "memory": {"metavar": "MB", "callback": _bytes},
 }
 
 
 def _of_run(*names: str) -> Callable[[F], F]:
     """Make options of the fields of :class:`RunOptions`."""
-    kinds = get_type_hints(RunOptions)
     return together(
         *(
-            option(
-                name, _TEXTS[name], getattr(RunOptions, name), **{"kind": kinds[name]} | _MORE.get(name, {})
-            )
+            option(name, _TEXTS[name], getattr(RunOptions, name), _KINDS[name], **_MORE.get(name, {}))
             for name in names
         )
     )

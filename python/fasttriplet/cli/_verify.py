@@ -45,15 +45,13 @@ def verify(
     pairs: tuple[Path, ...],
     rec: tuple[Path, ...],
     model: str,
-    pairs_per_kind: int,
-    seed: int,
-    recall: bool,
-    flip: bool,
-    roc: Path | None,
-    threads: int | None,
     devices: str | None,
     batch_size: int | None,
+    flip: bool,
+    threads: int | None,
+    roc: Path | None,
     as_json: bool,
+    **of_rec: Any,
 ) -> None:
     """Measure how well a model tells same from different.
 
@@ -77,15 +75,9 @@ def verify(
             progress = partial(shown.update, path.name)
             found[str(path)] = verify_pairs(path, embedder, flip=flip, threads=threads, progress=progress)
         if rec:
+            dataset, progress = options.one_or_several(rec), partial(shown.update, rec[0].name)
             found[" ".join(map(str, rec))] = verify_rec(
-                options.one_or_several(rec),
-                embedder,
-                pairs_per_kind=pairs_per_kind,
-                seed=seed,
-                flip=flip,
-                recall=recall,
-                threads=threads,
-                progress=partial(shown.update, rec[0].name),
+                dataset, embedder, flip=flip, threads=threads, progress=progress, **of_rec
             )
     if as_json:
         results: list[dict[str, Any]] = [{"file": name} | one.to_dict() for name, one in found.items()]

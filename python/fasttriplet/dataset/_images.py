@@ -60,13 +60,12 @@ class Places(NamedTuple):
             raise ValueError(
                 f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there"
             )
-
-        def column(name: str, dtype: type[Any]) -> NDArray[Any] | None:
-            return np.ascontiguousarray(rows[name].to_numpy(), dtype) if name in rows.columns else None
-
-        keys, offsets = column("key", np.int64), column("offset", np.int64)
-        assert keys is not None and offsets is not None
-        return cls(keys, offsets, column("length", np.int64), column("file", np.uint32))
+        columns: dict[str, NDArray[Any]] = {
+            name: np.ascontiguousarray(rows[name].to_numpy(), np.uint32 if name == "file" else np.int64)
+            for name in ("key", "offset", "length", "file")
+            if name in rows.columns
+        }
+        return cls(columns["key"], columns["offset"], columns.get("length"), columns.get("file"))
 
 
 def decode_records(

@@ -248,10 +248,10 @@ def _build(
         raise RecordError(f"{path}: no image in its {records} records: {why}")
     identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
     if identities.empty.size:
-        first = identities.empty[0]
+        key, offset = scan.bare_keys[identities.empty[0]], scan.bare_offsets[identities.empty[0]]
         problems.append(
-            f"{path}, key {scan.bare_keys[first]}, offset {scan.bare_offsets[first]}: the record is empty and "
-            f"was left out ({identities.empty.size} such records)"
+            f"{path}, key {key}, offset {offset}: the record is empty and was left out "
+            f"({identities.empty.size} such records)"
         )
     facts = _Facts(
         records=records,

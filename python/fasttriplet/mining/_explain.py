@@ -23,23 +23,9 @@ def why_no_triplets(  # noqa: PLR0911
     *,
     threads: int | None = None,
 ) -> str:
-    """Explain in a sentence or two why mining these rows with these options found nothing.
+    """Explain in a sentence or two why a call of ``mine`` with these options and counts found nothing.
 
-    Parameters
-    ----------
-    embeddings : (N, D) float32
-    labels : (N,) int64
-    stats : MiningStats
-        Counts of the call that found nothing.
-    options : MiningOptions
-        Its options.
-    threads : int, optional
-        One per core by default.
-
-    Returns
-    -------
-    str
-        The cause, with the numbers that show it on the scale of the metric, and what to change.
+    It names the cause, with the numbers that show it on the scale of the metric, and what to change.
     """
     sizes = np.unique(labels, return_counts=True)[1]
     if len(sizes) == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Unpack
 
@@ -86,14 +86,8 @@ class Triplets:
     def shuffle(self, seed: int) -> Triplets:
         """The same triplets in a random order, the same for the same seed and triplets."""
         order = np.random.Generator(np.random.PCG64(seed_number(seed))).permutation(len(self))
-        return replace(
-            self,
-            anchor=self.anchor[order],
-            positive=self.positive[order],
-            negative=self.negative[order],
-            d_ap=self.d_ap[order],
-            d_an=self.d_an[order],
-        )
+        anchor, positive, negative = (role[order] for role in self)
+        return Triplets(anchor, positive, negative, self.d_ap[order], self.d_an[order], self.stats)
 
 
 @shows(MiningOptions)

@@ -6,7 +6,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Any, Self, Unpack
 
 import numpy as np
@@ -106,13 +105,6 @@ class Feed:
         7,200 images of 112 x 112 has 271 MB. With less, fewer bags are decoded ahead. Batches come on top,
         four at most, each of 150 kB per image of 112 x 112.
 
-    Attributes
-    ----------
-    summary : Summary
-        What was done so far, and what the run waited for.
-    image_size : (int, int)
-        Height and width of the images.
-
     Raises
     ------
     NoTripletsError
@@ -168,16 +160,14 @@ class Feed:
             "augment": None if augment is None else asdict(augment),
             **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
         }
-        self._start = _Place(first_epoch, 0)
-        if state is not None:
-            self._start = _Place.of(state, self._arguments)
+        self._start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
         self._next_bag = (self._start.epoch, self._start.bag)  # the first that no batch so far is from
         self._pending: list[_ImageTriplets] | None = None  # mined, and not yet handed out
         self._batches = self._run()
 
     @property
     def summary(self) -> Summary:
-        """What was done so far."""
+        """What was done so far, and what the run waited for."""
         return self._stages.summary
 
     @property
@@ -208,13 +198,7 @@ class Feed:
         return next(self._batches)
 
     def close(self) -> None:
-        """End the iteration and its threads.
-
-        Raises
-        ------
-        RuntimeError
-            While another thread waits for a batch.
-        """
+        """End the iteration and its threads; a RuntimeError while another thread waits for a batch."""
         try:
             self._batches.close()
         except ValueError:
@@ -223,9 +207,7 @@ class Feed:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _run(self) -> Generator[TripletBatch, None, None]:
@@ -272,9 +254,9 @@ class Feed:
                 f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
                 f"batch_size, raise bag_size, or use tail='keep'"
             )
-        return (
-            self._stages.no_triplets() if why is None else NoTripletsError(f"no triplet in an epoch; {why}")
-        )
+        if why is None:
+            return self._stages.no_triplets()
+        return NoTripletsError(f"no triplet in an epoch; {why}")
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
         first, first_bag = self._start.epoch, self._start.bag
@@ -300,12 +282,9 @@ class Feed:
 
     def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
         stages = self._stages
-        embedded = []
-        for start in range(0, part.rows.height, PART):
-            some = slice(start, start + PART)
-            embedded.append(stages.embed(part.rows[some], images[some]))
-        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
-        mined = stages.mine(part.epoch, part.bag, part.rows, embeddings, explain=explain, overlapped=False)
+        pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
+        embedded = [stages.embed(part.rows[piece], images[piece]) for piece in pieces]
+        mined = stages.mine(part, embedded, explain=explain, overlapped=False)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
         return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch)))
@@ -392,14 +371,8 @@ class _ImageTriplets:
     @classmethod
     def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _ImageTriplets:
         """The triplets of a bag."""
-        return cls(
-            mined.epoch,
-            mined.bag.number,
-            images,
-            mined.rows["label"].to_numpy(),
-            mined.ids,
-            np.stack(mined.positions(), axis=1),
-        )
+        labels, rows = mined.rows["label"].to_numpy(), np.stack(mined.positions(), axis=1)
+        return cls(mined.epoch, mined.bag.number, images, labels, mined.ids, rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -411,13 +384,8 @@ class _ImageTriplets:
     def compact(self) -> _ImageTriplets:
         """The same triplets with copies of their images, so that all other images can be freed."""
         at, rows = np.unique(self.rows, return_inverse=True)
-        return replace(
-            self,
-            pixels=self.pixels[at],
-            labels=self.labels[at],
-            ids=self.ids[at],
-            rows=rows.reshape(self.rows.shape),
-        )
+        rows = rows.reshape(self.rows.shape)
+        return replace(self, pixels=self.pixels[at], labels=self.labels[at], ids=self.ids[at], rows=rows)
 
     def followed_by(self, other: _ImageTriplets) -> _ImageTriplets:
         """These triplets, then those of `other`, with copies of their images."""

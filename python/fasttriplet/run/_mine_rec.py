@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -186,11 +186,9 @@ class _Run:
             yield from self.stages.parts(epoch, step)
 
     def _mine(self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]) -> Mined:
-        rows = pl.concat([rows for rows, _ in of_bag]) if of_bag else part.bag.rows.clear()
-        embeddings = [some for _, some in of_bag]
-        joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), dtype=np.float32)
+        whole = replace(part, rows=pl.concat([part.bag.rows.clear(), *(rows for rows, _ in of_bag)]))
         explain = self.stages.summary.why_no_triplets is None
-        return self.stages.mine(part.epoch, part.bag, rows, joined, explain=explain, overlapped=True)
+        return self.stages.mine(whole, [some for _, some in of_bag], explain=explain, overlapped=True)
 
     def _take(self, miner: Worker, mining: Future[Mined]) -> None:
         summary = self.stages.summary
@@ -222,13 +220,14 @@ class _Run:
 def _frame(mined: Mined) -> pl.DataFrame:
     """The triplets as rows of the output."""
     triplets, rows = mined.triplets, mined.rows
-    roles = dict(zip(("anchor", "positive", "negative"), (rows[at] for at in mined.positions()), strict=True))
+    anchor, positive, negative = (rows[at] for at in mined.positions())
+    roles = {"anchor": anchor, "positive": positive, "negative": negative}
     columns = {
         "epoch": pl.repeat(mined.epoch, len(triplets), dtype=pl.Int32, eager=True),
         "bag": pl.repeat(mined.bag.number, len(triplets), dtype=pl.Int32, eager=True),
         **{f"{role}_key": of_role["key"] for role, of_role in roles.items()},
-        "anchor_label": roles["anchor"]["label"],
-        "negative_label": roles["negative"]["label"],
+        "anchor_label": anchor["label"],
+        "negative_label": negative["label"],
         "d_ap": triplets.d_ap,
         "d_an": triplets.d_an,
     }

@@ -8,45 +8,43 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
 from fasttriplet._files import check_can_be_written, publish
 
 
-class Sink(Protocol):
-    """Collects frames that have the same columns."""
+class Sink:
+    """Collects frames that have the same columns, in memory."""
+
+    def __init__(self) -> None:
+        self._frames: list[pl.DataFrame] = []
+        self._joined = pl.LazyFrame()
 
     def append(self, frame: pl.DataFrame) -> None:
         """Add a frame at the end."""
+        self._frames.append(frame)
 
     def join(self) -> pl.LazyFrame:
         """Return all frames as one, to be examined before :meth:`publish`. Call this once, at the end."""
+        self._joined = pl.concat(self._frames).lazy()
+        return self._joined
 
     def publish(self) -> pl.LazyFrame:
         """Give the file its final name, if there is a file, and return all frames as one."""
+        return self._joined
 
 
 @contextmanager
 def open_sink(path: Path | None) -> Iterator[Sink]:
     """Collect frames in a parquet file, or in memory if `path` is None.
 
-    Nothing has the name of the file before :meth:`Sink.publish`. When the block ends, for whatever reason,
-    nothing else is left in the folder.
-
-    Parameters
-    ----------
-    path : Path or None
-        Replaced at the end if it exists.
-
-    Raises
-    ------
-    OSError
-        At once if the folder cannot be written to; later if the disk is full.
+    Nothing has the name of the file before :meth:`Sink.publish`, which replaces one that is there. When the
+    block ends, for whatever reason, nothing else is left in the folder. A folder that cannot be written to is
+    an error at once.
     """
     if path is None:
-        yield _Memory()
+        yield Sink()
         return
     check_can_be_written(path)
     _utf8(path)
@@ -66,23 +64,7 @@ def _utf8(path: Path) -> str:
         raise ValueError(f"cannot write {str(path)!r}: its name is not UTF-8") from None
 
 
-class _Memory:
-    def __init__(self) -> None:
-        self._frames: list[pl.DataFrame] = []
-        self._joined = pl.LazyFrame()
-
-    def append(self, frame: pl.DataFrame) -> None:
-        self._frames.append(frame)
-
-    def join(self) -> pl.LazyFrame:
-        self._joined = pl.concat(self._frames).lazy()
-        return self._joined
-
-    def publish(self) -> pl.LazyFrame:
-        return self._joined
-
-
-class _Parquet:
+class _Parquet(Sink):
     """Writes each frame to a file of its own, so that none stays in memory, and joins them at the end."""
 
     def __init__(self, path: Path, folder: Path) -> None:

@@ -34,54 +34,26 @@ Images = NDArray[np.uint8] | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Some of a bag's images.
+    """Some of a bag's images."""
 
-    Attributes
-    ----------
-    epoch : int
-        From 0.
-    bag : Bag
-        The bag that they are from; its rows may hold images that were left out.
-    bags, images_of_epoch : int
-        How many bags and images the epoch has.
-    rows : pl.DataFrame
-        Rows of the index, one per image.
-    last : bool
-        Whether it is the bag's last part.
-    """
-
-    epoch: int
-    bag: Bag
-    bags: int
+    epoch: int  # from 0
+    bag: Bag  # its rows may hold images that were left out
+    bags: int  # of the epoch
     images_of_epoch: int
-    rows: pl.DataFrame
-    last: bool
+    rows: pl.DataFrame  # of the index, one per image
+    last: bool  # of the bag
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mined:
-    """A bag's triplets.
-
-    Attributes
-    ----------
-    epoch : int
-    bag : Bag
-    rows : pl.DataFrame
-        Rows of the index that were mined.
-    ids : (B,) int64
-        Their ids, see :class:`fasttriplet.Dataset`.
-    triplets : Triplets
-        In terms of these ids.
-    why_none : str or None
-        Why there are none, if that was asked for.
-    """
+    """A bag's triplets."""
 
     epoch: int
     bag: Bag
-    rows: pl.DataFrame
-    ids: NDArray[np.int64]
-    triplets: Triplets
-    why_none: str | None
+    rows: pl.DataFrame  # of the index, that were mined
+    ids: NDArray[np.int64]  # of the rows, see `Dataset.ids`
+    triplets: Triplets  # in terms of these ids
+    why_none: str | None  # why there are none, if that was asked for
 
     def positions(self) -> tuple[NDArray[np.int64], ...]:
         """Where the anchors, positives and negatives are among the rows: (T,) int64 each."""
@@ -91,25 +63,13 @@ class Mined:
 class Stages:
     """The stages between a dataset and its triplets; what each of them did is in `summary`.
 
-    Making one loads the model; :meth:`open` takes the dataset.
-
-    Parameters
-    ----------
-    model : str or Embedder
-    options : RunOptions
-    for_training : bool, default False
-        Decode the images even if the model does not need them.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        Once it is open.
-    largest_bag : int
-        Most images of a bag, once it is open; at least 1.
+    Making one loads the model; :meth:`open` takes the dataset. The stages `for_training` decode the images
+    even if the model does not need them.
     """
 
+    # Known once it is open.
     dataset: Dataset
-    largest_bag: int
+    largest_bag: int  # most images of a bag; at least 1
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
         self._options = options
@@ -159,13 +119,7 @@ class Stages:
         return min(most, max(1, memory // (2 * height * width * 3)))
 
     def depth(self, images: int) -> int:
-        """How many parts of `images` images may be decoded ahead of the one in use.
-
-        Raises
-        ------
-        ValueError
-            If not even one fits the memory.
-        """
+        """How many parts of `images` images may be decoded ahead of the one in use, which must fit."""
         ahead, memory = -(-self._options.prefetch * self.largest_bag // images), self._options.memory
         if memory is None or self._size is None:
             return ahead
@@ -186,22 +140,10 @@ class Stages:
     def parts(
         self, epoch: int, images: int | None = None, *, first_bag: int = 0
     ) -> Generator[tuple[Part, Images], None, None]:
-        """Decode one epoch, bag by bag.
+        """Decode one epoch from `first_bag` on, bag by bag, in parts of at most this many images.
 
-        Parameters
-        ----------
-        epoch : int
-        images : int, optional
-            Most images of a part. By default a part is a whole bag.
-        first_bag : int, default 0
-            Number of the bag to begin with.
-
-        Yields
-        ------
-        Part
-        (B, H, W, 3) uint8, or None
-            Its images; None if the embedder needs none. They are not in the part, so that they can be freed
-            before it is.
+        By default a part is a whole bag. Its images are (B, H, W, 3) uint8, or None if the embedder needs
+        none. They are not in the part, so that they can be freed before it is.
         """
         with self.summary.clock("index", overlapped=True):
             in_epoch = self._bags(epoch)
@@ -228,13 +170,7 @@ class Stages:
         return rows[decoded.kept], decoded.pixels
 
     def decode_ids(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
-        """Decode the images that have these ids, in the order of the index.
-
-        Raises
-        ------
-        ValueError
-            If an id has no image, or its image was left out.
-        """
+        """Decode the images that have these ids, in the order of the index."""
         rows, images = self._decode(self.dataset.index.filter(np.isin(self.dataset.ids, ids)))
         if (missing := np.setdiff1d(ids, image_ids(rows))).size:
             raise ValueError(
@@ -249,35 +185,22 @@ class Stages:
             return self.embedder.embed(rows, images if self.embedder.needs_images else None)
 
     def mine(
-        self,
-        epoch: int,
-        bag: Bag,
-        rows: pl.DataFrame,
-        embeddings: NDArray[np.float32],
-        *,
-        explain: bool,
-        overlapped: bool,
+        self, part: Part, embedded: list[NDArray[np.float32]], *, explain: bool, overlapped: bool
     ) -> Mined:
-        """Mine a bag.
+        """Mine all images of a bag, which were embedded piece by piece.
 
-        Parameters
-        ----------
-        epoch, bag, rows, embeddings
-            What was embedded.
-        explain : bool
-            Whether to find out why, if there are no triplets.
-        overlapped : bool
-            Whether the run does something else meanwhile.
+        With `explain` it finds out why there are no triplets. `overlapped`: the run does not wait for it.
         """
-        options, labels, ids = self._options, rows["label"].to_numpy(), image_ids(rows)
-        seed = epoch_seed(options.seed, epoch)
+        rows, options, seed = part.rows, self._options, epoch_seed(self._options.seed, part.epoch)
+        labels, ids = rows["label"].to_numpy(), image_ids(rows)
+        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
         with self.summary.clock("mine", overlapped=overlapped):
             triplets = mine_rows(options, (embeddings, labels, ids), seed=seed, threads=options.threads)
         why = None
         if len(triplets) == 0 and explain:
             why = why_no_triplets(embeddings, labels, triplets.stats, options, threads=options.threads)
-            why = f"epoch {epoch}, bag {bag.number}: {why}"
-        return Mined(epoch, bag, rows, ids, triplets, why)
+            why = f"epoch {part.epoch}, bag {part.bag.number}: {why}"
+        return Mined(part.epoch, part.bag, rows, ids, triplets, why)
 
     def record(self, mined: Mined) -> None:
         """Add a bag to the summary, except how many of its triplets are used."""

@@ -37,22 +37,11 @@ class Timeline:
 
     def add(self, stage: str, start: float, end: float) -> None:
         """Count a stage as busy from `start` to `end`, both of ``time.perf_counter``."""
-        busy = self._stages.get(stage)
-        if busy is None:
-            busy = self._stages[stage] = _Busy()
-        busy.add(start - self._started, end - self._started)
+        self._stages.setdefault(stage, _Busy()).add(start - self._started, end - self._started)
         self._ended = max(self._ended, end)
 
     def shares(self) -> tuple[float, dict[str, list[float]]]:
-        """Cut the time so far into equal bins, 64 at most.
-
-        Returns
-        -------
-        width : float
-            Seconds of a bin.
-        shares : dict of str to list of float
-            For each stage the share of each bin in which it was busy, 0 to 1.
-        """
+        """Cut the time so far into equal bins: seconds of a bin, and for each stage its share of each bin."""
         length = max(self._ended - self._started, _FIRST_WIDTH)
         width = max([_FIRST_WIDTH, *(busy.width for busy in list(self._stages.values()))])
         while width * _BINS < length:

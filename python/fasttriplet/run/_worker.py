@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
-from types import TracebackType
 from typing import Generic, ParamSpec, Self, TypeVar
 
 from fasttriplet import _core
@@ -23,12 +22,7 @@ _POLL = 0.05  # seconds between two looks for Ctrl-C, as in the extension's call
 class Worker:
     """One thread. Leaving the ``with`` block stops what it is doing and ends it.
 
-    Parameters
-    ----------
-    name : str
-        Name of the thread, for debuggers.
-    nice : int, default 0
-        How much it gives way to other threads, on Linux; the threads that its calls start do the same.
+    On Linux it gives way to other threads by `nice`, and so do the threads that its calls start.
     """
 
     def __init__(self, name: str, *, nice: int = 0) -> None:
@@ -78,25 +72,16 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class Ahead(Generic[T]):
     """Iterates over what a generator yields, which runs on a worker's thread, ahead of the caller.
 
-    Parameters
-    ----------
-    worker : Worker
-    items : generator
-        An error in it is raised when its item is asked for.
-    depth : int
-        How many items may be ready or being made while the caller holds another one. With 0, making an item
-        starts when it is asked for.
-    waiting : context manager factory, optional
-        Entered while the caller waits for an item.
+    While the caller holds an item, `depth` others may be ready or being made; with 0, making an item starts
+    when it is asked for. An error in the generator is raised when its item is asked for. While the caller
+    waits for an item, it is in the context `waiting`.
     """
 
     def __init__(

@@ -42,16 +42,10 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         ``sqeuclidean`` for ``LpDistance(power=2)``, ``cosine`` for ``CosineSimilarity()``.
     margin : float, default 0.2
         As PML's. (FaceNet's is 0.2 on squared L2, the default of :func:`fasttriplet.mine` 0.3.)
-    band : {"violating", "semihard", "hard", "any"}, default "violating"
-        Which negatives qualify for a pair; see below.
-    pick : {"all", "hardest", "random"}, default "all"
-        Which of these are returned: all, the nearest to the anchor, or a uniform choice.
-    negatives_per_pair : int, default 1
-        How many at most; without meaning for ``pick="all"``.
-    pairs : {"ordered", "unordered", "hardest", "easiest"}, default "ordered"
+    band, pick, pairs : str, default "violating", "all", "ordered"
+        As for :func:`fasttriplet.mine`, which has other defaults; for `band` see below, too.
+    negatives_per_pair, max_ap
         As for :func:`fasttriplet.mine`.
-    max_ap : float, optional
-        Pairs with a larger distance are skipped.
     normalize : bool, default True
         Divide each row by its L2 norm. (PML: ``normalize_embeddings``.) ``cosine`` needs it.
     seed : int, default 0
@@ -194,11 +188,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             threads=self._threads,
         )
         self.calls += 1
-        found = (
-            _positions(anchor, anchor_ids),
-            _positions(positive, other_ids),
-            _positions(negative, other_ids),
-        )
+        roles = (anchor, anchor_ids), (positive, other_ids), (negative, other_ids)
+        found = (role if of is None else positions_of(of, role) for role, of in roles)
         a, p, n = (torch.from_numpy(positions).to(embeddings.device) for positions in found)
         return a, p, n
 
@@ -230,7 +221,3 @@ def _integers(name: str, values: torch.Tensor, owner: str, rows: NDArray[np.floa
         raise ValueError(f"{name} must be integers, not {numbers.dtype}")
     array: NDArray[Any] = numbers.numpy(force=True)
     return array
-
-
-def _positions(found: NDArray[np.int64], ids: NDArray[Any] | None) -> NDArray[np.int64]:
-    return found if ids is None else positions_of(ids, found)
