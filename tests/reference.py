@@ -66,7 +66,7 @@ def mix32(z: Whole) -> Whole:
 
 def code(seed: Whole, identifier: Whole) -> Whole:
     """64 random-looking bits of a row, by its id."""
-    return mix64(mix64((identifier + GOLDEN) & MASK64) ^ mix64((seed + 2 * GOLDEN) & MASK64))
+    return mix64(mix64((identifier + GOLDEN) & MASK64) ^ mix64((seed + (2 * GOLDEN & MASK64)) & MASK64))
 
 
 def draws(anchor: Whole, positive: Whole, negatives: Whole) -> tuple[Whole, Whole]:

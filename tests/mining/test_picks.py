@@ -37,6 +37,7 @@ def picks_by_seed(negatives: int, seeds: int) -> NDArray[np.int64]:
     embeddings, labels = dataset(negatives)
     seed = np.arange(seeds, dtype=np.uint64)[:, None]
     codes = reference.code(seed, np.arange(len(labels), dtype=np.uint64))
+    assert codes.dtype == np.uint64
     picks = np.empty((seeds, len(PAIRS)), dtype=np.int64)
     for pair, (anchor, positive) in enumerate(PAIRS):
         others = np.flatnonzero(labels != labels[anchor])
