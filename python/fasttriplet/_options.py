@@ -32,7 +32,7 @@ class Options:
     @classmethod
     def of(cls, call: str, options: Mapping[str, Any]) -> Self:
         """Make the object of the keyword arguments that `call` was given; a TypeError for an unknown name."""
-        known = cls.names()
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         for name in options:
             if name not in known:
                 import difflib  # noqa: PLC0415  2 ms that `--help` does not wait for

@@ -21,7 +21,7 @@
 //! whatever the first was. What remains is that rows of equal spread stay together in all pairs of one
 //! anchor: for m well below 2^16, two of its pairs pick the same of m negatives with probability `(1 + m /
 //! 2^18) / m` instead of `1 / m`. And rows whose hashes agree in the low half, one pair among 10^5 rows, stay
-//! together for all anchors. `tests/test_picks.py` checks both properties by chi-square over seeds, pairs and
+//! together for all anchors. `tests/mining/test_picks.py` checks both properties by chi-square over seeds, pairs and
 //! ids.
 //!
 //! There are two stages because spreads cost eight instructions for 16 rows, but once per anchor. A scan for

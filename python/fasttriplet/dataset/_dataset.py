@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import integers
+from fasttriplet._checks import integers, thread_count
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet.dataset._ids import ids_of
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
@@ -66,6 +66,7 @@ class Dataset:
 
     def __init__(self, rec: Paths, *, cache: bool = True, threads: int | None = None) -> None:
         self.paths, self._several = paths_of(rec)
+        threads = thread_count(threads)
         self._files = [_core.RecordFile(path) for path in self.paths]
         # One handle from the index to the pixels: a file that is replaced in between changes nothing.
         self.index = index_files(self.paths, self._files, several=self._several, cache=cache, threads=threads)

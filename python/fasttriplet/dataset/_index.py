@@ -135,6 +135,7 @@ def index_rec(path: Paths, *, cache: bool = True, threads: int | None = None) ->
         If something in a file is wrong and was worked around; :func:`inspect_rec` lists all.
     """
     paths, several = paths_of(path)
+    threads = thread_count(threads)
     files = [_core.RecordFile(one) for one in paths]
     return index_files(paths, files, several=several, cache=cache, threads=threads)
 
@@ -161,7 +162,7 @@ def inspect_rec(
     RecordError, OSError
         As :func:`index_rec`.
     """
-    path = Path(path)
+    path, threads = Path(path), thread_count(threads)
     index, facts = _load(path, _core.RecordFile(path), cache, threads)
     return Inspection(
         path=path,
@@ -211,7 +212,7 @@ def index_files(
         for problems in (facts["problems"], facts["range_problems"]):
             if problems:
                 more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
-                warnings.warn(problems[0] + more, RecordWarning, stacklevel=4)
+                warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
         frames.append(index.with_columns(pl.lit(number, pl.UInt32).alias("file")) if several else index)
     return pl.concat(frames, rechunk=True)
 
@@ -219,7 +220,6 @@ def index_files(
 def _load(
     path: Path, file: _core.RecordFile, cache: bool, threads: int | None
 ) -> tuple[pl.DataFrame, _Facts]:
-    threads = thread_count(threads)
     ensure_polars_threads()
     idx = idx_beside(path)
     if not cache:
