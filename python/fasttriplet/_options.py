@@ -32,12 +32,13 @@ class Options:
     @classmethod
     def of(cls, call: str, options: Mapping[str, Any]) -> Self:
         """Make the object of the keyword arguments that `call` was given; a TypeError for an unknown name."""
-        for name in options.keys() - {field.name for field in fields(cls)}:  # type: ignore[arg-type]
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        for name in sorted(options.keys() - known):
             import difflib  # noqa: PLC0415  2 ms that `--help` does not wait for
 
-            known = cls.names()
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            names = cls.names()
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
             raise TypeError(f"{call}() has no option {name!r}; {hint}")
         return cls(**options)
 
