@@ -25,13 +25,20 @@ from tests.mxnet.small_networks import NETWORKS, SIZE, body, direct, random_imag
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
+
+@pytest.fixture
+def spec(mx: Any, tmp_path: Path) -> str:
+    """A small network, saved as `net` in `tmp_path`."""
+    return save(mx, tmp_path / "net", body(mx))
+
+
 # --- the forward pass
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 24])
-def test_equals_a_module_bit_for_bit(mx: Any, tmp_path: Path, count: int) -> None:
+def test_equals_a_module_bit_for_bit(mx: Any, tmp_path: Path, spec: str, count: int) -> None:
     images = random_images(count)
-    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=8)
+    embedder = ft.load_embedder(spec, batch_size=8)
     assert embedder.needs_images
     embedder.prepare(rows_of(count))
     found = embedder.embed(rows_of(count), images)
@@ -45,11 +52,8 @@ def test_equals_a_module_bit_for_bit(mx: Any, tmp_path: Path, count: int) -> Non
 def test_batch_sizes_agree(tmp_path: Path) -> None:
     save_untrained(tmp_path / "net", small_convnet(), SIZE)
     images = random_images(30)
-    sizes = (1, 7, 30, 64)
-    found = [
-        ft.load_embedder(f"mxnet:{tmp_path}/net,0", batch_size=size).embed(rows_of(30), images)
-        for size in sizes
-    ]
+    embedders = [ft.load_embedder(f"mxnet:{tmp_path}/net,0", batch_size=size) for size in (1, 7, 30, 64)]
+    found = [embedder.embed(rows_of(30), images) for embedder in embedders]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-5, atol=1e-5)
 
@@ -70,8 +74,8 @@ def test_images_of_another_size_and_layout(mx: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[::-1], embedder.embed(rows_of(6), images[::-1]))
 
 
-def test_no_images_at_all(mx: Any, tmp_path: Path) -> None:
-    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)))
+def test_no_images_at_all(spec: str) -> None:
+    embedder = ft.load_embedder(spec)
     assert embedder.embed(rows_of(0), random_images(0)).shape == (0, 8)
 
 
@@ -105,8 +109,8 @@ def test_not_finite_names_the_image(mx: Any, tmp_path: Path) -> None:
         (np.zeros((3, *SIZE, 3), np.uint8), "2 rows of the index but 3 images"),
     ],
 )
-def test_wrong_images(mx: Any, tmp_path: Path, images: NDArray[np.uint8] | None, message: str) -> None:
-    embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)))
+def test_wrong_images(spec: str, images: NDArray[np.uint8] | None, message: str) -> None:
+    embedder = ft.load_embedder(spec)
     with pytest.raises(ValueError, match=message):
         embedder.embed(rows_of(2), images)
 
@@ -132,31 +136,27 @@ def test_missing_files(tmp_path: Path) -> None:
     "content", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"\xff\xfe{"]
 )
 @pytest.mark.parametrize("name", ["net-symbol.json", "net-0000.params"])
-def test_files_that_are_something_else(mx: Any, tmp_path: Path, name: str, content: bytes) -> None:
-    spec = save(mx, tmp_path / "net", body(mx))
+def test_files_that_are_something_else(tmp_path: Path, spec: str, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     what = {b"": "is empty, not", b"ver": "is a Git LFS pointer"}.get(content[:3], "is not")
     with pytest.raises(ValueError, match=f"{re.escape(name)} {what}"):
         ft.load_embedder(spec)
 
 
-def test_truncated_params(mx: Any, tmp_path: Path) -> None:
-    spec = save(mx, tmp_path / "net", body(mx))
+def test_truncated_params(tmp_path: Path, spec: str) -> None:
     path = tmp_path / "net-0000.params"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"net-0000\.params is not a file of MXNet parameters"):
         ft.load_embedder(spec)
 
 
-def test_no_parameters_at_all(mx: Any, tmp_path: Path) -> None:
-    spec = save(mx, tmp_path / "net", body(mx))
+def test_no_parameters_at_all(mx: Any, tmp_path: Path, spec: str) -> None:
     mx.nd.save(f"{tmp_path}/net-0000.params", {})
     with pytest.raises(ValueError, match=r"net-0000\.params lacks conv_weight, .*, which"):
         ft.load_embedder(spec)
 
 
-def test_gluon_parameters(mx: Any, tmp_path: Path) -> None:
-    spec = save(mx, tmp_path / "net", body(mx))
+def test_gluon_parameters(mx: Any, tmp_path: Path, spec: str) -> None:
     mx.nd.save(f"{tmp_path}/net-0000.params", {"fc1_weight": mx.nd.ones(3)})
     with pytest.raises(ValueError, match=r"lack 'arg:' or 'aux:'.*export"):
         ft.load_embedder(spec)
@@ -211,8 +211,7 @@ def test_gray_network_is_told_apart(mx: Any, tmp_path: Path) -> None:
 # --- devices and batch size
 
 
-def test_device_is_said(mx: Any, tmp_path: Path) -> None:
-    spec = save(mx, tmp_path / "net", body(mx))
+def test_device_is_said(mx: Any, tmp_path: Path, spec: str) -> None:
     embedder = ft.load_embedder(spec, devices="cpu")
     assert isinstance(embedder, MXNetEmbedder)
     assert embedder.devices == ["cpu"]
@@ -226,14 +225,13 @@ def test_device_is_said(mx: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("devices", ["cuda", "gpu:", "gpu:a", "cpu,gpu", "gpu:-1", ["cpu", "cpu"]])
-def test_unknown_devices(mx: Any, tmp_path: Path, devices: str | list[str]) -> None:
+def test_unknown_devices(spec: str, devices: str | list[str]) -> None:
     with pytest.raises(ValueError, match=r"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'"):
-        ft.load_embedder(save(mx, tmp_path / "net", body(mx)), devices=devices)
+        ft.load_embedder(spec, devices=devices)
 
 
-def test_gpus_are_chosen(mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_chosen(mx: Any, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The choice only: no GPU is touched before images come."""
-    spec = save(mx, tmp_path / "net", body(mx))
     monkeypatch.setattr(mx.context, "num_gpus", lambda: 3)
     for devices, expected in {
         None: ["gpu:0", "gpu:1", "gpu:2"],
@@ -256,9 +254,8 @@ def test_gpus_are_chosen(mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             ft.load_embedder(spec, devices=devices)
 
 
-def test_several_devices_share_a_batch(mx: Any, tmp_path: Path) -> None:
+def test_several_devices_share_a_batch(mx: Any, spec: str) -> None:
     """Two devices of the CPU stand in for two GPUs."""
-    spec = save(mx, tmp_path / "net", body(mx))
     images = random_images(11)
     alone, both = (ft.load_embedder(spec, batch_size=8) for _ in range(2))
     assert isinstance(both, MXNetEmbedder)
@@ -268,9 +265,9 @@ def test_several_devices_share_a_batch(mx: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, -4])
-def test_batch_size_out_of_range(mx: Any, tmp_path: Path, size: int) -> None:
+def test_batch_size_out_of_range(spec: str, size: int) -> None:
     with pytest.raises(ValueError, match=f"batch_size must be a whole number >= 1, not {size}"):
-        ft.load_embedder(save(mx, tmp_path / "net", body(mx)), batch_size=size)
+        ft.load_embedder(spec, batch_size=size)
 
 
 # --- the real network

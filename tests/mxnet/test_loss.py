@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fasttriplet import mxnet
 from fasttriplet.mxnet import triplet_loss
 
 pytestmark = pytest.mark.mxnet
@@ -109,15 +110,13 @@ def test_wrong_arguments_are_named(
 @pytest.mark.parametrize("kind", ["squared", "angular"])
 def test_the_metric_is_the_mean_over_devices(mx: Any, kind: Any) -> None:
     """Two devices in a module, and the same by the formula."""
-    from fasttriplet.mxnet import TripletMetric  # noqa: PLC0415  needs MXNet
-
     batch, margin = 12, 0.35
     rows = np.random.default_rng(0).standard_normal((2 * batch, 5)).astype(np.float32)
     symbol = triplet_loss(mx.sym.Variable("data") * 1, margin, batch, kind)
     module = mx.mod.Module(symbol, context=[mx.cpu(0), mx.cpu(1)])
     module.bind([("data", rows.shape)], [("softmax_label", (len(rows),))], for_training=False)
     module.init_params()
-    metric = TripletMetric(margin, kind)
+    metric = mxnet.TripletMetric(margin, kind)
     assert np.isnan(metric.get()[1]).all()
     labels = [mx.nd.zeros(len(rows))]
     for _ in range(2):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import polars as pl
 import pytest
 from numpy.typing import NDArray
 
@@ -20,6 +19,7 @@ from fasttriplet.mxnet._checkpoint import load_checkpoint
 from fasttriplet.mxnet._networks import NETWORKS, PReLU
 from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
+from tests.mxnet.small_networks import random_images, rows_of
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 Arrays = dict[str, NDArray[np.float32]]
@@ -31,10 +31,6 @@ def shapes_of(symbol: Any, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     found = dict(zip(symbol.list_arguments(), shapes, strict=True))
     del found["data"]
     return found | {"fc1": outputs[0]}
-
-
-def random_images(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.random.default_rng(count).integers(0, 256, (count, *size, 3), dtype=np.uint8)
 
 
 # --- what they are
@@ -183,7 +179,7 @@ def test_the_two_kinds_of_prelu_are_one_network(mx: Any, tmp_path: Path) -> None
         if name.endswith("_prelu_gamma"):
             assert (value.asnumpy() == np.float32(0.25)).all()
     (tmp_path / "plain-0000.params").write_bytes((tmp_path / "fast-0000.params").read_bytes())
-    images, rows = random_images(20, size), pl.DataFrame({"key": np.arange(20)})
+    images, rows = random_images(20, *size), rows_of(20)
     one, other = (
         ft.load_embedder(f"mxnet:{tmp_path}/{name},0").embed(rows, images) for name in ("fast", "plain")
     )
@@ -205,8 +201,8 @@ def test_the_embedding_is_found(tmp_path: Path, name: str) -> None:
     save_untrained(tmp_path / "net", symbol, size)
     embedder = ft.load_embedder(f"mxnet:{tmp_path}/net,0")
     assert ", output fc1, " in embedder.description
-    pictures = random_images(30, (5, 4)).repeat(8, axis=1).repeat(8, axis=2)
-    found = embedder.embed(pl.DataFrame({"key": np.arange(30)}), pictures)
+    pictures = random_images(30, 5, 4).repeat(8, axis=1).repeat(8, axis=2)
+    found = embedder.embed(rows_of(30), pictures)
     assert found.shape == (30, 24)
     found /= np.linalg.norm(found, axis=1, keepdims=True)
     assert (found @ found.T)[np.triu_indices(30, 1)].mean() < 0.5

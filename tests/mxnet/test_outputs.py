@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from tests.mxnet.small_networks import (
-    NETWORKS,
-    body,
-    direct,
-    random_images,
-    rows_of,
-    save,
-    softmax,
-)
+from tests.mxnet.small_networks import NETWORKS, body, direct, random_images, rows_of, save, softmax
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 

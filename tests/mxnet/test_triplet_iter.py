@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 import fasttriplet as ft
+from fasttriplet import mxnet
 from fasttriplet.mxnet import small_convnet, triplet_loss
 from tests.small_rec import Table, identities, write_rec
+from tests.training.small import write_patterns
 
 pytestmark = pytest.mark.mxnet
 
@@ -23,16 +23,7 @@ SHAPE = (3, 24, 24)
 
 @pytest.fixture
 def rec(tmp_path: Path) -> Path:
-    """16 identities of 6 images: a pattern of coarse noise each, under noise of the image."""
-    path = tmp_path / "train.rec"
-    with ft.RecordWriter(path) as writer:
-        for key, label in identities(16, 6).items():
-            pattern = np.random.default_rng(label).integers(0, 56, (3, 3, 3)).repeat(8, 0).repeat(8, 1)
-            noise = np.random.default_rng(1000 + key).integers(0, 200, (24, 24, 3))
-            encoded = io.BytesIO()
-            Image.fromarray((pattern + noise).astype(np.uint8)).save(encoded, "PNG")
-            writer.write(key, ft.IRHeader(0, float(label), key, 0), encoded.getvalue())
-    return path
+    return write_patterns(tmp_path / "train.rec", identities(16, 6))
 
 
 def embeddings(batches: Any, rec: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -49,8 +40,6 @@ Make = Callable[..., Any]
 @pytest.fixture
 def make(mx: Any, rec: Path) -> Iterator[Make]:
     """Makes an iterator over `rec` and the module of it, bound with random weights."""
-    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
-
     made: list[Any] = []
 
     def make(batch_size: int = 12, devices: int = 1, bind: bool = True, **options: Any) -> Any:
@@ -58,7 +47,7 @@ def make(mx: Any, rec: Path) -> Iterator[Make]:
         symbol = triplet_loss(small_convnet(16), 0.3, batch_size // devices)
         module = mx.mod.Module(symbol, context=[mx.cpu(number) for number in range(devices)])
         chosen: dict[str, Any] = {"data_shape": SHAPE, "bag_size": 48, "band": "violating"} | options
-        batches = TripletIter(rec, module, batch_size=batch_size, devices=devices, **chosen)
+        batches = mxnet.TripletIter(rec, module, batch_size=batch_size, devices=devices, **chosen)
         if bind:
             module.bind(batches.provide_data, batches.provide_label)
             module.init_params(mx.init.Xavier())
@@ -127,14 +116,12 @@ def auc(batches: Any, rec: Path) -> float:
 
 
 def test_a_network_learns(make: Make, rec: Path) -> None:
-    from fasttriplet.mxnet import TripletMetric  # noqa: PLC0415  needs MXNet
-
     batches, module = make(batch_size=48, bag_size=96, augment=ft.Augment(mirror=True))
     before, losses = auc(batches, rec), []
     with pytest.warns(UserWarning, match="already initialized"):  # of the weights that `before` is about
         module.fit(
             batches,
-            eval_metric=TripletMetric(0.3),
+            eval_metric=mxnet.TripletMetric(0.3),
             optimizer="sgd",
             optimizer_params={"learning_rate": 0.05, "momentum": 0.9, "rescale_grad": 1.0},
             num_epoch=8,
@@ -159,20 +146,16 @@ def test_a_network_learns(make: Make, rec: Path) -> None:
     ],
 )
 def test_wrong_options_are_named(mx: Any, rec: Path, options: dict[str, Any], message: str) -> None:
-    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
-
     module = mx.mod.Module(triplet_loss(small_convnet(16), 0.3, 12))
     with pytest.raises(ValueError, match=message):
-        TripletIter(rec, module, **{"data_shape": SHAPE} | options)
+        mxnet.TripletIter(rec, module, **{"data_shape": SHAPE} | options)
 
 
 def test_a_pass_may_give_less_than_a_batch(mx: Any, tmp_path: Path) -> None:
-    from fasttriplet.mxnet import TripletIter  # noqa: PLC0415  needs MXNet
-
     rec = write_rec(tmp_path / "few.rec", identities(4, 2))
     symbol = triplet_loss(small_convnet(16), 4.0, 24)
     module = mx.mod.Module(symbol, context=mx.cpu())
-    batches = TripletIter(rec, module, data_shape=SHAPE, batch_size=24, bag_size=8, margin=4.0)
+    batches = mxnet.TripletIter(rec, module, data_shape=SHAPE, batch_size=24, bag_size=8, margin=4.0)
     module.bind(batches.provide_data, batches.provide_label)
     module.init_params(mx.init.Xavier())
     epochs = []

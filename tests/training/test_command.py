@@ -6,11 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -18,19 +17,9 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> None:
-    assert mx
-    begin: tuple[object, ...] = (
-        "--rec",
-        data / "train.rec",
-        "--network",
-        "small",
-        "--embedding-size",
-        16,
-        "--bag-size",
-        48,
-    )
-    begin += ("--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror")
+def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path) -> None:
+    begin: list[object] = ["--rec", data / "train.rec", "--network", "small", "--embedding-size", 16]
+    begin += ["--bag-size", 48, "--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror"]
     done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--verify-on", data / "pairs.bin")
     assert done.returncode == 0, done.stderr
     assert "96 images of 16 identities, 24 x 24, on cpu; batch 0 of 20" in done.stderr
@@ -66,10 +55,9 @@ def test_the_command_trains_and_goes_on(mx: Any, data: Path, tmp_path: Path) -> 
         (["--resume", "--out", "a"], 1, "no training to resume"),
     ],
 )
-def test_what_the_command_refuses(  # noqa: PLR0917
-    mx: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+def test_what_the_command_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
 ) -> None:
-    assert mx
     monkeypatch.chdir(tmp_path)
     done = command(*arguments)
     assert done.returncode == code
@@ -78,8 +66,7 @@ def test_what_the_command_refuses(  # noqa: PLR0917
     assert not list(tmp_path.glob("*.npz"))
 
 
-def test_a_full_disk_is_named(mx: Any, data: Path, tmp_path: Path) -> None:
-    assert mx
+def test_a_full_disk_is_named(data: Path, tmp_path: Path) -> None:
     words = f"ulimit -f 400; trap '' XFSZ; exec {sys.executable} -m fasttriplet train --network small"  # KiB
     words += f" --rec {data / 'train.rec'} --out {tmp_path / 'a'} --batches 3 --batch-size 12 --bag-size 48"
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=100, check=False)

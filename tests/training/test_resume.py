@@ -18,17 +18,16 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.training import _loop
-from fasttriplet.training._state import load_state
 from tests.small_rec import identities, write_rec
-from tests.training.small import records, same_training, settings, train
+from tests.training.small import records, same_numbers, same_training, settings, state, train, weights
 
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 
-def test_equal_trainings_have_equal_numbers(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
-    train(settings(mx, data), tmp_path / "again", verify_on=[data / "pairs.bin"], threads=1, prefetch=0)
+def test_equal_trainings_have_equal_numbers(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    train(settings(data), tmp_path / "again", verify_on=[data / "pairs.bin"], threads=1, prefetch=0)
     assert same_training(tmp_path / "again", unbroken)
-    train(settings(mx, data, seed=1), tmp_path / "other", verify_on=[data / "pairs.bin"])
+    train(settings(data, seed=1), tmp_path / "other", verify_on=[data / "pairs.bin"])
     assert not same_training(tmp_path / "other", unbroken)
 
 
@@ -38,8 +37,8 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Stop])
 @pytest.mark.parametrize("where", [("embedded", 1), ("embedded", 4), ("train", 3), ("verification", 1)])
-def test_it_is_resumed_from_where_it_was_stopped(  # noqa: PLR0917
-    mx: Any, data: Path, unbroken: Path, tmp_path: Path, where: tuple[str, int], error: type[BaseException]
+def test_it_is_resumed_from_where_it_was_stopped(
+    data: Path, unbroken: Path, tmp_path: Path, where: tuple[str, int], error: type[BaseException]
 ) -> None:
     out, verify_on = tmp_path / "a", [data / "pairs.bin"]
     seen = 0
@@ -52,44 +51,34 @@ def test_it_is_resumed_from_where_it_was_stopped(  # noqa: PLR0917
             raise error
 
     with pytest.raises(error):
-        train(settings(mx, data), out, verify_on=verify_on, progress=progress)
+        train(settings(data), out, verify_on=verify_on, progress=progress)
     assert seen == 99
-    done = train(settings(mx, data), out, verify_on=verify_on, resume=True)
+    done = train(settings(data), out, verify_on=verify_on, resume=True)
     assert done.batches == 70
     assert same_training(out, unbroken)
     assert not list(tmp_path.glob(".*"))  # half a file
 
 
-def test_a_training_goes_on_to_more_batches(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
+def test_a_training_goes_on_to_more_batches(data: Path, unbroken: Path, tmp_path: Path) -> None:
     out, verify_on = tmp_path / "a", [data / "pairs.bin"]
     for batches in (1, 2, 30, 33, 70):
-        train(
-            settings(mx, data),
-            out,
-            verify_on=verify_on if batches in (30, 70) else (),
-            batches=batches,
-            resume=batches > 1,
-        )
-    found, expected = records(out), records(unbroken)
-    assert [line for line in found if line["kind"] == "train"] == [
-        line for line in expected if line["kind"] == "train"
-    ]
-    assert Path(f"{out}-0000.params").read_bytes() == Path(f"{unbroken}-0000.params").read_bytes()
+        now = verify_on if batches in (30, 70) else ()
+        train(settings(data), out, verify_on=now, batches=batches, resume=batches > 1)
+    assert records(out, "train") == records(unbroken, "train")
+    assert weights(out) == weights(unbroken)
 
 
-def test_a_killed_training_goes_on(mx: Any, data: Path, unbroken: Path, tmp_path: Path) -> None:
-    assert mx
+def test_a_killed_training_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
     out = tmp_path / "a"
     command = [sys.executable, "-m", "fasttriplet", "train", "--out", str(out), "--batches", "70"]
     command += ["--verify-on", str(data / "pairs.bin"), "--verify-every", "30", "--checkpoint-every", "7"]
     command += ["--log-every", "10"]
     begin = ["--rec", str(data / "train.rec"), "--network", "small", "--embedding-size", "16"]
     begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50"]
-    state = Path(f"{out}-state.npz")
     moment = random.Random(time.time_ns())
     kills = 0
     for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, None):
-        going_on = state.exists()
+        going_on = Path(f"{out}-state.npz").exists()
         process = subprocess.Popen(
             command + (["--resume"] if going_on else begin), stderr=subprocess.PIPE, text=True
         )
@@ -113,17 +102,15 @@ def test_a_killed_training_goes_on(mx: Any, data: Path, unbroken: Path, tmp_path
 def test_several_devices_keep_statistics_of_their_own(
     mx: Any, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     from fasttriplet.mxnet import _backend  # noqa: PLC0415  needs MXNet
 
     monkeypatch.setattr(_backend, "contexts", lambda _: [mx.cpu(0), mx.cpu(1), mx.cpu(2)])
-    chosen = settings(mx, data)
+    chosen = settings(data)
     train(chosen, tmp_path / "a", batches=20)
     for batches in (3, 11, 20):
         train(chosen, tmp_path / "b", batches=batches, resume=batches > 3)
-    one, two = (load_state(tmp_path / f"{name}-state.npz").arrays for name in "ab")
-    assert one.keys() == two.keys()
-    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert same_numbers(tmp_path / "a", tmp_path / "b")
+    one = state(tmp_path / "a").arrays
     assert not np.array_equal(one["aux:0:block1_bn_moving_mean"], one["aux:2:block1_bn_moving_mean"])
     assert any(name.startswith("momentum:") for name in one)
     monkeypatch.setattr(_backend, "contexts", lambda _: [mx.cpu(0)])
@@ -141,17 +128,17 @@ def with_dropout(mx: Any, tmp_path: Path) -> Path:
 
 
 def test_what_the_network_draws_is_the_same(mx: Any, data: Path, tmp_path: Path, with_dropout: Path) -> None:
-    chosen = settings(mx, data, network=None, symbol=str(with_dropout), momentum=0.0)
+    chosen = settings(data, network=None, symbol=str(with_dropout), momentum=0.0)
     train(chosen, tmp_path / "a", batches=20)
     train(chosen, tmp_path / "b", batches=7)
     mx.random.seed(99)
     with_dropout.unlink()  # the state has it
     train(chosen, tmp_path / "b", batches=20, resume=True)
-    assert (tmp_path / "a-0000.params").read_bytes() == (tmp_path / "b-0000.params").read_bytes()
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
 def test_a_batch_that_no_step_has_seen_is_not_lost(
-    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C may come between the feed, which handed a batch out, and the step."""
 
@@ -166,15 +153,14 @@ def test_a_batch_that_no_step_has_seen_is_not_lost(
     with monkeypatch.context() as patch:
         patch.setattr(_loop.Loop, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(settings(mx, data), out, verify_on=verify_on)
-    train(settings(mx, data), out, verify_on=verify_on, resume=True)
+            train(settings(data), out, verify_on=verify_on)
+    train(settings(data), out, verify_on=verify_on, resume=True)
     assert same_training(out, unbroken)
 
 
 def test_a_second_ctrl_c_does_not_stop_the_saving(
-    mx: Any, data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     out, verify_on, save = tmp_path / "a", [data / "pairs.bin"], vars(_loop)["save_state"]
 
     def interrupted(path: Path, state: Any) -> None:
@@ -187,27 +173,26 @@ def test_a_second_ctrl_c_does_not_stop_the_saving(
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(settings(mx, data), out, verify_on=verify_on, progress=progress)
+        train(settings(data), out, verify_on=verify_on, progress=progress)
     monkeypatch.undo()
-    assert load_state(Path(f"{out}-state.npz")).plain["batch"] == 50
-    train(settings(mx, data), out, verify_on=verify_on, resume=True)
+    assert state(out).plain["batch"] == 50
+    train(settings(data), out, verify_on=verify_on, resume=True)
     assert same_training(out, unbroken)
 
 
-def test_the_best_is_known_when_it_goes_on(mx: Any, data: Path, tmp_path: Path) -> None:
-
-    chosen, verify_on = settings(mx, data), [data / "pairs.bin"]
+def test_the_best_is_known_when_it_goes_on(data: Path, tmp_path: Path) -> None:
+    chosen, verify_on = settings(data), [data / "pairs.bin"]
     train(chosen, tmp_path / "a", batches=5)
-    assert load_state(tmp_path / "a-state.npz").plain["best"] is None
+    assert state(tmp_path / "a").plain["best"] is None
     done = train(chosen, tmp_path / "a", batches=5, verify_on=verify_on, resume=True)  # verifies, and no more
-    assert done.best_batch == load_state(tmp_path / "a-state.npz").plain["best"]["batch"] == 5
+    assert done.best_batch == state(tmp_path / "a").plain["best"]["batch"] == 5
     again = train(chosen, tmp_path / "a", batches=5, verify_on=verify_on, resume=True)  # nothing
     assert again.best_batch == 5
     assert [line["batch"] for line in records(tmp_path / "a")] == [5]
 
 
-def test_another_dataset_is_refused(mx: Any, data: Path, tmp_path: Path) -> None:
-    chosen = settings(mx, data)
+def test_another_dataset_is_refused(data: Path, tmp_path: Path) -> None:
+    chosen = settings(data)
     train(chosen, tmp_path / "a", batches=3)
     other = write_rec(tmp_path / "other.rec", identities(16, 6))  # as many images
     with pytest.raises(ValueError, match="another dataset: its keys, labels or sizes differ"):
@@ -218,19 +203,19 @@ def test_another_dataset_is_refused(mx: Any, data: Path, tmp_path: Path) -> None
         train(replace(chosen, rec=("gone.rec",)), tmp_path / "a", batches=9, resume=True)
 
 
-def test_damaged_images_may_be_skipped_from_some_point_on(mx: Any, tmp_path: Path) -> None:
+def test_damaged_images_may_be_skipped_from_some_point_on(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "d.rec", identities(16, 6), damaged=frozenset({40}))
-    chosen = settings(mx, tmp_path, band="violating", bag_size=24)
+    chosen = settings(tmp_path, band="violating", bag_size=24)
     chosen = replace(chosen, rec=(str(rec),))
     with pytest.raises(ft.RecordError, match="key 40"):
         train(chosen, tmp_path / "a", batches=100)
     train(replace(chosen, on_error="skip"), tmp_path / "a", batches=100, resume=True)
     train(replace(chosen, on_error="skip"), tmp_path / "b", batches=100)
-    assert (tmp_path / "a-0000.params").read_bytes() == (tmp_path / "b-0000.params").read_bytes()
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
-def test_other_pairs_are_compared_anew(mx: Any, data: Path, tmp_path: Path) -> None:
-    chosen, other = settings(mx, data), str(shutil.copy(data / "pairs.bin", tmp_path / "other.bin"))
+def test_other_pairs_are_compared_anew(data: Path, tmp_path: Path) -> None:
+    chosen, other = settings(data), str(shutil.copy(data / "pairs.bin", tmp_path / "other.bin"))
     train(chosen, tmp_path / "a", batches=30, verify_on=[data / "pairs.bin"])
     done = train(chosen, tmp_path / "a", batches=31, verify_on=other, resume=True)  # one path is fine
     assert done.best_batch in (30, 31)

@@ -12,11 +12,11 @@ import pytest
 from fasttriplet.run._options import ResourceOptions, RunOptions
 from tests.training.small import settings, train
 
-pytestmark = pytest.mark.mxnet
+pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 
-def test_the_learning_rate_falls(mx: Any, data: Path) -> None:
-    chosen = settings(mx, data, learning_rate=0.5, lr_steps=(10, 20), lr_factor=0.1)
+def test_the_learning_rate_falls(data: Path) -> None:
+    chosen = settings(data, learning_rate=0.5, lr_steps=(10, 20), lr_factor=0.1)
     rates = [chosen.learning_rate_after(batches) for batches in (0, 9, 10, 19, 20, 1000)]
     assert rates == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
 
@@ -46,16 +46,14 @@ def test_the_learning_rate_falls(mx: Any, data: Path) -> None:
         ({"seed": -1}, "seed"),
     ],
 )
-def test_wrong_settings_are_named(
-    mx: Any, data: Path, tmp_path: Path, options: dict[str, Any], message: str
-) -> None:
+def test_wrong_settings_are_named(data: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        train(replace(settings(mx, data), **options), tmp_path / "a", batches=1)
+        train(replace(settings(data), **options), tmp_path / "a", batches=1)
     assert not list(tmp_path.glob("*.npz"))
 
 
-def test_settings_take_paths_and_numbers_of_numpy(mx: Any, data: Path, tmp_path: Path) -> None:
-    plain = settings(mx, data)
+def test_settings_take_paths_and_numbers_of_numpy(data: Path, tmp_path: Path) -> None:
+    plain = settings(data)
     numpy: dict[str, Any] = {
         "rec": (data / "train.rec",),
         "lr_steps": [np.int64(25), 50],
@@ -66,24 +64,24 @@ def test_settings_take_paths_and_numbers_of_numpy(mx: Any, data: Path, tmp_path:
     train(other, tmp_path / "a", batches=1)
 
 
-def test_the_loss_has_a_margin_of_its_own(mx: Any, data: Path) -> None:
-    assert settings(mx, data).margin_of_loss == 0.3
-    assert settings(mx, data, margin=0.2).margin_of_loss == 0.2
-    cosine = settings(mx, data, metric="cosine", margin=0.15, loss_margin=0.3)
+def test_the_loss_has_a_margin_of_its_own(data: Path) -> None:
+    assert settings(data).margin_of_loss == 0.3
+    assert settings(data, margin=0.2).margin_of_loss == 0.2
+    cosine = settings(data, metric="cosine", margin=0.15, loss_margin=0.3)
     assert (cosine.margin, cosine.margin_of_loss) == (0.15, 0.3)
-    assert settings(mx, data, margin=float("inf"), loss_margin=0.3).margin_of_loss == 0.3
+    assert settings(data, margin=float("inf"), loss_margin=0.3).margin_of_loss == 0.3
 
 
-def test_a_training_has_no_tail(mx: Any, data: Path) -> None:
-    chosen = settings(mx, data)
+def test_a_training_has_no_tail(data: Path) -> None:
+    chosen = settings(data)
     with pytest.raises(TypeError, match="unexpected keyword argument 'tail'"):
-        settings(mx, data, tail="drop")
+        settings(data, tail="drop")
     assert chosen.feed()["tail"] == "keep"
     assert "tail" not in chosen.to_dict()
 
 
-def test_all_that_decides_the_batches_reaches_the_feed(mx: Any, data: Path) -> None:
-    chosen = settings(mx, data, metric="euclidean", normalize=False, pairs="hardest", boundary="split")
+def test_all_that_decides_the_batches_reaches_the_feed(data: Path) -> None:
+    chosen = settings(data, metric="euclidean", normalize=False, pairs="hardest", boundary="split")
     options = chosen.feed()
     names = {*RunOptions.names()} - {*ResourceOptions.names()} | {"augment", "batch_size"}
     assert options.keys() == names

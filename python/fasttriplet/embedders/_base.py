@@ -25,13 +25,7 @@ class Embedder(Protocol):
         """Whether :meth:`embed` needs decoded images; if not, nothing is decoded."""
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """Take the whole index, once, before the first bag.
-
-        Parameters
-        ----------
-        index : pl.DataFrame
-            One row per image of the dataset, as :func:`fasttriplet.index_rec` returns it.
-        """
+        """Take the whole index, as :func:`fasttriplet.index_rec` returns it, once, before the first bag."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Embed the images of some rows of the index.
@@ -51,13 +45,7 @@ class Embedder(Protocol):
 
 
 def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Return the images, if there is one RGB image for each row.
-
-    Raises
-    ------
-    ValueError
-        If the images are missing, or their dtype, shape or number is wrong.
-    """
+    """Return the images; a ValueError if they are missing, or dtype, shape or number is wrong."""
     if images is None or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
         raise ValueError(f"images must be (B, H, W, 3) uint8, got {found}")
@@ -67,13 +55,7 @@ def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArra
 
 
 def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: str) -> None:
-    """Check that no embedding holds NaN or infinity.
-
-    Raises
-    ------
-    ValueError
-        If one does; names the key of the first such image.
-    """
+    """Raise a ValueError, which names the first such image, if an embedding holds NaN or infinity."""
     bad = rows_not_finite(embeddings)
     if bad:
         where = f" of file {rows['file'][bad[0]]}" if "file" in rows.columns else ""

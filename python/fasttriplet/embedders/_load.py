@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+from fasttriplet.embedders._base import Embedder
 from fasttriplet.errors import SpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fasttriplet.embedders._base import Embedder
 
 
 class _Backend(NamedTuple):
-    """A scheme, and where its embedders are made.
-
-    The module has ``from_spec(text, **options)``, which takes what comes after the colon. It may have
-    ``spec_of(path)``: the spec that was meant by a path alone, or None.
-    """
+    """A scheme, and where its embedders are made."""
 
     form: str
     example: str
     meaning: str
+    # It has `from_spec(text, **options)`, which takes what comes after the colon. It may have
+    # `spec_of(path)`: the spec that was meant by a path alone, or None.
     module: str
     runs_network: bool = False
 
@@ -33,11 +28,7 @@ class _Backend(NamedTuple):
 
 _BACKENDS = {
     "mxnet": _Backend(
-        "mxnet:PREFIX,EPOCH",
-        "mxnet:models/model,0",
-        "an MXNet checkpoint",
-        "mxnet._embedder",
-        runs_network=True,
+        "mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "an MXNet checkpoint", "mxnet._embedder", True
     ),
     "npy": _Backend(
         "npy:FILE",
@@ -98,7 +89,7 @@ def load_embedder(
         raise SpecError(_unknown(text))
     if bool(rest) != (":" in backend.form) or bool(rest) != bool(colon):
         raise SpecError(f"{text!r} is not of the form {backend.form}, for example {backend.example}")
-    return cast("Embedder", backend.load().from_spec(rest, **options))
+    return cast(Embedder, backend.load().from_spec(rest, **options))
 
 
 def _unknown(spec: str) -> str:

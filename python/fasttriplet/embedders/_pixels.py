@@ -20,18 +20,8 @@ _CHUNK = 64
 class PixelEmbedder:
     """A baseline, not a trained network: an embedding is the flattened thumbnail of an image minus its mean.
 
-    The thumbnail is the exact area average over a grid of equal cells, for images of any size. It is computed
-    in whole numbers, so that an image has the same embedding on every machine.
-
-    Parameters
-    ----------
-    size : int, default 16
-        Cells per side; an embedding has ``3 * size**2`` numbers.
-
-    Raises
-    ------
-    ValueError
-        If `size` is less than 1.
+    The thumbnail is the exact area average over a grid of `size` x `size` equal cells, for images of any
+    size. It is computed in whole numbers, so that an image has the same embedding on every machine.
     """
 
     needs_images = True
@@ -51,13 +41,7 @@ class PixelEmbedder:
         """Do nothing: there is nothing to prepare."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Shrink the images and subtract the mean of each thumbnail.
-
-        Returns
-        -------
-        (B, 3 * size**2) float32
-            Ordered by row, column and colour.
-        """
+        """Shrink the images and subtract the mean of each thumbnail: (B, 3 * size**2), colours innermost."""
         images = check_images(rows, images)
         count, height, width, _ = images.shape
         if height == 0 or width == 0:

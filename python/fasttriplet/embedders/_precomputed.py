@@ -21,19 +21,8 @@ class PrecomputedEmbedder:
     """Looks embeddings up in a ``.npy`` file of shape (images, D): row i belongs to the i-th key in order.
 
     With several ``.rec`` files the rows of the first file come first, then those of the second, each in key
-    order. The file is memory-mapped: only the rows of a bag are read.
-
-    Parameters
-    ----------
-    path : path
-        The file, of float16, float32 or float64. Embeddings are returned as float32.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not a ``.npy`` file of numbers with two dimensions.
+    order. The file is memory-mapped: only the rows of a bag are read. It may be of float16, float32 or
+    float64; embeddings are returned as float32.
     """
 
     needs_images = False
@@ -50,13 +39,7 @@ class PrecomputedEmbedder:
         return f"precomputed embeddings: {self.path}, {count:,} rows of {size} {self._table.dtype}"
 
     def prepare(self, index: pl.DataFrame) -> None:
-        """Find out which row of the file belongs to which image.
-
-        Raises
-        ------
-        ValueError
-            If the index does not have as many images as the file has rows, or has a key twice.
-        """
+        """Find out which row of the file belongs to which image; a key twice in the index is a ValueError."""
         count = len(self._table)
         if count != index.height:
             raise ValueError(
@@ -73,18 +56,7 @@ class PrecomputedEmbedder:
         self._ids = ids
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None = None) -> NDArray[np.float32]:  # noqa: ARG002
-        """Look up the embeddings of some rows of the index.
-
-        Returns
-        -------
-        (B, D) float32
-            The rows of the file.
-
-        Raises
-        ------
-        ValueError
-            If ``prepare`` was not called, a key was not in its index, or an embedding is not finite.
-        """
+        """Look up the embeddings of some rows of the index that `prepare` was given."""
         if self._ids is None:
             raise ValueError(
                 f"{self.path}: call prepare(index) before embed, so that keys can be turned into rows"

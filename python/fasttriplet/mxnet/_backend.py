@@ -42,19 +42,18 @@ class TrainingBackend(Backend):
         self._metric = TripletMetric(settings.margin_of_loss, settings.loss)
 
     def begin(self, image_size: tuple[int, int]) -> None:
-        """Make the network and its weights, and set up the optimizer."""
+        """See :meth:`Backend.begin`."""
         mx, settings = self._mx, self._settings
         self._bind(_network(settings, image_size, self.devices[0]), image_size)
         given = _pretrained(settings)
         mx.random.seed(settings.seed % _MXNET_SEEDS)
-        # As InsightFace for its residual networks.
-        initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
         self._module.init_params(mx.init.Zero())  # for the shapes
         args, auxs = self._module.get_params()
         if given:
             _check_pretrained(args | auxs, given)
         self._module.init_params(
-            initializer,
+            # As InsightFace for its residual networks.
+            mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2),
             arg_params={name: given[name] for name in args if name in given},
             aux_params={name: given[name] for name in auxs if name in given},
             allow_missing=True,
@@ -63,7 +62,7 @@ class TrainingBackend(Backend):
         self._begin_optimizer()
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
-        """Make the network from its JSON, with what :meth:`arrays` gave."""
+        """See :meth:`Backend.load`."""
         mx = self._mx
         with quiet():
             embedding = mx.sym.load_json(network)
@@ -141,15 +140,10 @@ class TrainingBackend(Backend):
         return self._embedding.tojson()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All numbers that the training continues with, by name.
-
-        Weights are those of the first device, which are the same on all. Running statistics differ, so those
-        of each device are there.
-        """
-        executors = self._executors
-        weights = executors[0].arg_dict
+        """Weights are the same on all devices; running statistics differ, so those of each are there."""
+        weights = self._executors[0].arg_dict
         found = {f"arg:{name}": weights[name].asnumpy() for name in self._module._param_names}
-        for device, executor in enumerate(executors):
+        for device, executor in enumerate(self._executors):
             found |= {f"aux:{device}:{name}": value.asnumpy() for name, value in executor.aux_dict.items()}
         for key, state in self._updater.states.items():
             if state is not None:  # without momentum

@@ -18,21 +18,11 @@ from fasttriplet.mxnet._quiet import quiet
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network and its weights, as they were saved.
+    """A network and its weights, as they were saved."""
 
-    Attributes
-    ----------
-    symbol : mxnet.symbol.Symbol
-        The whole graph, with a loss where it was saved with one.
-    arg_params, aux_params : dict of str to mxnet.nd.NDArray
-        Weights, and running statistics.
-    symbol_path, params_path : Path
-        The two files.
-    """
-
-    symbol: Any
-    arg_params: dict[str, Any]
-    aux_params: dict[str, Any]
+    symbol: Any  # the whole graph, with a loss where it was saved with one
+    arg_params: dict[str, Any]  # weights
+    aux_params: dict[str, Any]  # running statistics
     symbol_path: Path
     params_path: Path
 
@@ -40,69 +30,37 @@ class Checkpoint:
 def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
     """Read a checkpoint.
 
-    Parameters
-    ----------
-    prefix : path
-        Path without ``-symbol.json``.
-    epoch : int
-        Number in the name of the ``.params`` file.
-
-    Returns
-    -------
-    Checkpoint
-
-    Raises
-    ------
-    FileNotFoundError
-        Naming the file that does not exist, and the epochs that do.
-    ValueError
-        If one of the files is not what its name says.
-    ImportError
-        If MXNet cannot be imported.
+    A file that does not exist is a FileNotFoundError, which names the epochs that do; one that is not what
+    its name says is a ValueError.
     """
     symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
     params_path = Path(f"{os.fspath(prefix)}-{whole_number('epoch', epoch, 0):04d}.params")
-    epochs = epochs_beside(prefix)
     if not symbol_path.is_file():
         raise FileNotFoundError(f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'")
     if not params_path.is_file():
-        beside = (
-            f"epochs found beside it: {', '.join(map(str, epochs))}" if epochs else "no epoch lies beside it"
-        )
+        epochs = ", ".join(map(str, epochs_beside(prefix)))
+        beside = f"epochs found beside it: {epochs}" if epochs else "no epoch lies beside it"
         raise FileNotFoundError(f"no weights at {params_path}; {beside}")
-
     mx = import_mxnet()
     symbol = load_symbol(symbol_path)
     try:
-        params = mx.nd.load(str(params_path))
+        params = mx.nd.load(str(params_path)) or {}  # of no arrays it makes a list
     except mx.base.MXNetError as error:
         raise ValueError(describe_wrong_file(params_path, "a file of MXNet parameters")) from error
-    if not params:
-        params = {}  # MXNet gives an empty list
     if not isinstance(params, dict) or not all(name.startswith(("arg:", "aux:")) for name in params):
         raise ValueError(
             f"{params_path} holds arrays whose names lack 'arg:' or 'aux:'; Gluon's save_parameters() writes "
             "such files, its export() writes a checkpoint"
         )
-    return Checkpoint(
-        symbol=symbol,
-        arg_params={name[4:]: value for name, value in params.items() if name.startswith("arg:")},
-        aux_params={name[4:]: value for name, value in params.items() if name.startswith("aux:")},
-        symbol_path=symbol_path,
-        params_path=params_path,
+    args, auxs = (
+        {name[4:]: value for name, value in params.items() if name.startswith(kind)}
+        for kind in ("arg:", "aux:")
     )
+    return Checkpoint(symbol, args, auxs, symbol_path, params_path)
 
 
 def load_symbol(path: Path) -> Any:
-    """Read a network without its weights.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it holds no symbol.
-    """
+    """Read a network without its weights: a ValueError if the file holds no symbol."""
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}")
     mx = import_mxnet()
@@ -120,13 +78,7 @@ def save_checkpoint(
     arg_params: Mapping[str, Any],
     aux_params: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be written.
-    """
+    """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is."""
     mx = import_mxnet()
     params = {f"arg:{name}": value for name, value in arg_params.items()}
     params |= {f"aux:{name}": value for name, value in aux_params.items()}
@@ -140,21 +92,14 @@ def save_checkpoint(
         try:
             mx.nd.save(str(unfinished), params)
             # MXNet does not check that the last block was written; reading finds that the end is missing.
-            whole = mx.nd.load(str(unfinished)).keys() == params.keys()
+            if mx.nd.load(str(unfinished)).keys() != params.keys():
+                raise mx.base.MXNetError("arrays are missing")
         except mx.base.MXNetError as error:
             raise OSError(f"cannot write {params_path}; is the disk full?") from error
-        if not whole:
-            raise OSError(f"cannot write {params_path}; is the disk full?")
 
 
 def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
-    """List the epochs for which ``PREFIX-0000.params`` files exist.
-
-    Returns
-    -------
-    list of int
-        Ascending.
-    """
+    """List the epochs for which ``PREFIX-0000.params`` files exist, in ascending order."""
     path = Path(prefix)
     name = re.compile(re.escape(path.name) + r"-(\d{4,})\.params")
     if not path.parent.is_dir():

@@ -30,11 +30,6 @@ def import_mxnet() -> Any:
     * It uses half of the cores, as if each were two threads of one. During the import ``OMP_NUM_THREADS`` is
       the number of cores that this process may use, unless you have set it.
 
-    Returns
-    -------
-    module
-        ``mxnet``.
-
     Raises
     ------
     ImportError

@@ -10,23 +10,7 @@ from fasttriplet.mxnet._compat import import_mxnet
 
 
 def contexts(devices: str | Sequence[str] | None) -> list[Any]:
-    """The devices that a user names.
-
-    Parameters
-    ----------
-    devices : str or sequence of str, optional
-        ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as ``["gpu:0", "gpu:2"]``. By
-        default all GPUs, or the CPU where there is none.
-
-    Returns
-    -------
-    list of mxnet.Context
-
-    Raises
-    ------
-    ValueError
-        If there is no such device.
-    """
+    """The devices that a user names, see :func:`fasttriplet.load_embedder`; a ValueError if there is none."""
     mx = import_mxnet()
     try:
         count = mx.context.num_gpus()

@@ -6,10 +6,12 @@ import math
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet.embedders._base import check_finite, check_images
@@ -22,10 +24,7 @@ from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import polars as pl
-    from numpy.typing import NDArray
 
 _SPEC = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)(?:,output=(?P<output>[^,=]+))?")
 _CPU_BATCH, _GPU_BATCH = 64, 128
@@ -38,32 +37,9 @@ _USUAL_SIZES += [(side, side) for side in [*range(8, 129), *range(136, 641, 8)]]
 class MXNetEmbedder:
     """Runs a network with ``mx.mod.Module``, on the CPU or on GPUs.
 
-    Images are fed as RGB float32 0..255 in the layout (B, 3, H, W), as InsightFace does: its networks
-    subtract 127.5 and multiply by 0.0078125 themselves. The last batch is padded with black images, whose
-    embeddings are dropped.
-
-    Parameters
-    ----------
-    prefix : path
-    epoch : int
-        The files ``PREFIX-symbol.json`` and ``PREFIX-0000.params`` (for epoch 0).
-    output : str, optional
-        Name of the embedding output, for instance ``"fc1"``; found by itself in most networks.
-    batch_size : int, optional
-        Images per forward pass, over all devices. By default 64 on the CPU and 128 for each GPU.
-    devices : str or sequence of str, optional
-        ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as ``["gpu:0", "gpu:2"]``. By
-        default all GPUs, or the CPU where there is none.
-
-    Raises
-    ------
-    FileNotFoundError
-        Naming the file that does not exist.
-    ValueError
-        If the checkpoint is damaged or incomplete, it is not clear which output is the embedding, or an
-        argument is out of its range.
-    ImportError
-        If MXNet cannot be imported.
+    Its arguments and errors are those of :func:`fasttriplet.load_embedder`; `batch_size` counts the images of
+    all devices. Images are fed as RGB float32 0..255 in the layout (B, 3, H, W), as InsightFace does: its
+    networks subtract 127.5 and multiply by 0.0078125 themselves.
     """
 
     needs_images = True
@@ -78,20 +54,17 @@ class MXNetEmbedder:
         devices: str | Sequence[str] | None = None,
     ) -> None:
         self._arguments = {"output": output, "batch_size": batch_size, "devices": devices}
-        self.prefix = os.fspath(prefix)
-        self.epoch = epoch
+        self.prefix, self.epoch = os.fspath(prefix), epoch
         self._contexts = contexts(devices)
         self.batch_size = _batch_size(batch_size, self._contexts)
         self._checkpoint = load_checkpoint(prefix, epoch)
+        symbol, params = self._checkpoint.symbol, self._checkpoint.arg_params
         try:
-            params = self._checkpoint.arg_params
-            self._data = find_data(self._checkpoint.symbol, params)
-            self.output = find_embedding(
-                self._checkpoint.symbol, data=self._data, params=params, wanted=output
-            )
+            self._data = find_data(symbol, params)
+            self.output = find_embedding(symbol, data=self._data, params=params, wanted=output)
         except ValueError as error:
             raise ValueError(f"{self._checkpoint.symbol_path}: {error}") from error
-        self._symbol = self._checkpoint.symbol.get_internals()[self.output]
+        self._symbol = symbol.get_internals()[self.output]
         _check_params(self._checkpoint, self._symbol, self._data)
         self._module: Any = None
         self._image_size: tuple[int, int] | None = None
@@ -114,21 +87,7 @@ class MXNetEmbedder:
         """Do nothing: the network is set up when the size of the images is known."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Run the network over images.
-
-        Returns
-        -------
-        (B, D) float32
-            The values of the output, not normalised.
-
-        Raises
-        ------
-        ValueError
-            When the images do not fit the network, the output is not one vector for each image, or an
-            embedding is not finite.
-        RuntimeError
-            When MXNet fails.
-        """
+        """Run the network over images; embeddings are the values of the output, not normalised."""
         images = check_images(rows, images)
         height, width = images.shape[1:3]
         mx = import_mxnet()
@@ -149,8 +108,8 @@ class MXNetEmbedder:
     def _bind(self, height: int, width: int) -> None:
         self._image_size = None
         shape = (self.batch_size, 3, height, width)
-        if 0 in shape or _misfit(self._symbol, self._data, shape, self._checkpoint) is not None:
-            raise ValueError(self._why_not(height, width))
+        if 0 in shape or self._misfit(shape) is not None:
+            raise ValueError(self._why_not(shape))
         mx = import_mxnet()
         module = mx.mod.Module(
             self._symbol, data_names=(self._data,), label_names=None, context=self._contexts
@@ -169,19 +128,31 @@ class MXNetEmbedder:
         self._module, self._image_size = module, (height, width)
         self._batch = np.empty(shape, dtype=np.float32)
 
-    def _why_not(self, height: int, width: int) -> str:
-        """Say what the network wants instead of images of this size."""
-        shape = (self.batch_size, 3, height, width)
+    def _misfit(self, shape: tuple[int, ...]) -> str | None:
+        """Say why images of this shape do not fit the weights; None when they do."""
+        try:
+            arguments, _, auxiliary = self._symbol.infer_shape_partial(**{self._data: shape})
+        except import_mxnet().base.MXNetError as error:
+            return reason_of(error)
+        params = self._checkpoint.arg_params | self._checkpoint.aux_params
+        names = self._symbol.list_arguments() + self._symbol.list_auxiliary_states()
+        for name, wanted in zip(names, arguments + auxiliary, strict=True):
+            if name != self._data and 0 not in wanted and wanted and params[name].shape != wanted:
+                return f"{name} would have to be {wanted} but is {params[name].shape}"
+        return None
+
+    def _why_not(self, shape: tuple[int, int, int, int]) -> str:
+        """Say what the network wants instead of images of this shape."""
+        count, _, height, width = shape
         start = (
             f"{self._checkpoint.symbol_path}: the network does not take images of {height} x {width} (H x W)"
         )
         for colours in (3, 1):
             for high, wide in _USUAL_SIZES:
-                candidate = (self.batch_size, colours, high, wide)
-                if _misfit(self._symbol, self._data, candidate, self._checkpoint) is None:
+                if self._misfit((count, colours, high, wide)) is None:
                     gray = "" if colours == 3 else " in gray, and only colour can be fed"
                     return f"{start}; it takes {high} x {wide}{gray}"
-        return f"{start}: {_misfit(self._symbol, self._data, shape, self._checkpoint)}"
+        return f"{start}: {self._misfit(shape)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.prefix, self.epoch, self._arguments)
@@ -192,22 +163,14 @@ def _rebuild(prefix: str, epoch: int, arguments: dict[str, Any]) -> MXNetEmbedde
 
 
 def from_spec(text: str, *, output: str | None = None, **options: Any) -> MXNetEmbedder:
-    """Make the embedder of ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME``.
-
-    Raises
-    ------
-    SpecError
-        If the text has another form (the message names the epochs that exist), or two outputs are chosen.
-    """
+    """Make the embedder of ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME``; a SpecError if it is neither."""
     match = _SPEC.fullmatch(text)
     if match is None:
-        msg = f"'mxnet:{text}' is not of the form mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
-        epochs = epochs_beside(text)
-        if epochs:
-            msg += f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
-        else:
-            msg += ", for example mxnet:models/model,0"
-        raise SpecError(msg)
+        hint = ", for example mxnet:models/model,0"
+        if epochs := epochs_beside(text):
+            hint = f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
+        form = "mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
+        raise SpecError(f"'mxnet:{text}' is not of the form {form}{hint}")
     prefix, epoch, named = match.group("prefix", "epoch", "output")
     if named is not None and output is not None and named != output:
         raise SpecError(
@@ -218,9 +181,7 @@ def from_spec(text: str, *, output: str | None = None, **options: Any) -> MXNetE
 
 def spec_of(path: str) -> str | None:
     """Return the full spec of a checkpoint that exists, given by its prefix or one of its files."""
-    prefix, comma, epoch = path.rpartition(",")
-    if not comma:
-        prefix, epoch = path, ""
+    prefix, _, epoch = path.rpartition(",") if "," in path else (path, "", "")
     if path.endswith("-symbol.json"):
         prefix = path.removesuffix("-symbol.json")
     elif path.endswith(".params"):
@@ -252,17 +213,3 @@ def _check_params(checkpoint: Checkpoint, symbol: Any, data: str) -> None:
     if extra:
         unknown = f"{first_names(extra)}, unknown to {checkpoint.symbol_path}"
         warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=4)
-
-
-def _misfit(symbol: Any, data: str, shape: tuple[int, ...], checkpoint: Checkpoint) -> str | None:
-    """Say why images of this shape do not fit the weights; None when they do."""
-    try:
-        arguments, _, auxiliary = symbol.infer_shape_partial(**{data: shape})
-    except import_mxnet().base.MXNetError as error:
-        return reason_of(error)
-    params = checkpoint.arg_params | checkpoint.aux_params
-    names = symbol.list_arguments() + symbol.list_auxiliary_states()
-    for name, wanted in zip(names, arguments + auxiliary, strict=True):
-        if name != data and 0 not in wanted and wanted and params[name].shape != wanted:
-            return f"{name} would have to be {wanted} but is {params[name].shape}"
-    return None

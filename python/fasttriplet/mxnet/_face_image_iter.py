@@ -48,8 +48,8 @@ class FaceImageIter(TripletIter):
         Images of a batch over all devices; a multiple of 3 for each.
     data_shape : (int, int, int)
         Channels, height and width; the channels are 3.
-    path_imgrec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset.
+    path_imgrec, mx_model, data_name, label_name
+        `rec`, `module`, `data_name` and `label_name` of a :class:`fasttriplet.mxnet.TripletIter`.
     shuffle : bool
         Must be True.
     aug_list : None
@@ -66,10 +66,6 @@ class FaceImageIter(TripletIter):
         ``[bag_size, alpha, max_ap]``: the most images of a bag, at least those of a batch and of two
         identities; the margin of mining, above 0, at most 1; the distance above which pairs are skipped, 0
         for no limit. Both are squared L2, unless `metric` says otherwise.
-    mx_model : mxnet.mod.Module
-        The module that is trained. It must be bound and have its weights when the first batch is asked for.
-    data_name, label_name : str
-        Names of the module's inputs.
     **kwargs
         `augment`, `band`, `boundary`, `first_epoch`, `memory`, `metric`, `negatives_per_pair`, `normalize`,
         `on_error`, `pairs`, `pick`, `prefetch`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment`

@@ -38,15 +38,7 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
         self.sums = [0.0] * 4  # losses, active triplets, norms, triplets
 
     def update(self, labels: Any, preds: Sequence[Any]) -> None:  # noqa: ARG002  the names are MXNet's
-        """Count the batch of one device.
-
-        Parameters
-        ----------
-        labels : list of NDArray
-            Not needed.
-        preds : list of NDArray
-            Embedding (3T, D), labels (3T,), loss (1,).
-        """
+        """Count the batch of one device: `preds` are embedding (3T, D), labels (3T,) and loss (1,)."""
         embedding, _, loss = (output.asnumpy() for output in preds)
         with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite says enough
             norms = np.linalg.norm(embedding, axis=1)
@@ -63,15 +55,10 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
         return np.arccos(np.clip((rows * others).sum(axis=1), -1, 1))
 
     def get(self) -> tuple[list[str], list[float]]:
-        """Names and values; NaN before the first batch.
+        """The names ``loss``, ``active`` and ``norm``, and their values; NaN before the first batch.
 
-        Returns
-        -------
-        names : list of str
-            ``loss``, ``active`` and ``norm``.
-        values : list of float
-            Means over the triplets since the last reset: of the loss, of whether it is above 0, and of the L2
-            norms of the embeddings.
+        Values are means over the triplets since the last reset: of the loss, of whether it is above 0, and of
+        the L2 norms of the embeddings.
         """
         *sums, triplets = self.sums
         values = [total / triplets if triplets else float("nan") for total in sums]

@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 class ModuleEmbedder:
     """Runs a module over images without training it; its first output is the embedding.
 
-    Parameters
-    ----------
-    module : mxnet.mod.Module, optional
-        It must be bound and have weights when the first images come; until then the attribute of this name
-        can be set.
-    description : str, optional
-        One line for people.
+    The module must be bound and have weights when the first images come; until then the attribute can be set.
     """
 
     needs_images = True
@@ -32,24 +26,13 @@ class ModuleEmbedder:
     def __init__(
         self, module: Any = None, description: str = "the MXNet module that is being trained"
     ) -> None:
-        self.module = module
-        self.description = description
+        self.module, self.description = module, description
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Do nothing: the module may not be bound yet."""
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Embed images.
-
-        Returns
-        -------
-        (B, D) float32
-
-        Raises
-        ------
-        ValueError
-            If the module is not ready, takes images of another size, or an embedding is not finite.
-        """
+        """Run the module over images of the size that it takes."""
         images = check_images(rows, images)
         if not (self.module.binded and self.module.params_initialized):
             raise ValueError(
@@ -57,10 +40,8 @@ class ModuleEmbedder:
             )
         shape = tuple(self.module.data_shapes[0].shape)
         if images.shape[1:3] != shape[2:]:
-            (height, width), (high, wide) = images.shape[1:3], shape[2:]
-            raise ValueError(
-                f"the images are {height} x {width} (H x W), and the module takes {high} x {wide}"
-            )
+            given, taken = ("{} x {}".format(*size) for size in (images.shape[1:3], shape[2:]))
+            raise ValueError(f"the images are {given} (H x W), and the module takes {taken}")
         embeddings = embed_in_batches(self.module, images, np.empty(shape, dtype=np.float32))
         check_finite(embeddings, rows, self.description)
         return embeddings
@@ -69,20 +50,9 @@ class ModuleEmbedder:
 def embed_in_batches(
     module: Any, images: NDArray[np.uint8], batch: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Run a module over images; the last batch is padded with black images, whose outputs are dropped.
+    """The module's first output for (N, H, W, 3) images, in batches that are made in `batch`, (B, 3, H, W).
 
-    Parameters
-    ----------
-    module : mxnet.mod.Module
-        Bound, with weights.
-    images : (N, H, W, 3) uint8
-    batch : (B, 3, H, W) float32
-        The module's batch, which is overwritten.
-
-    Returns
-    -------
-    (N, ...) float32
-        The module's first output.
+    The last batch is padded with black images, whose outputs are dropped.
     """
     mx = import_mxnet()
     _, shape = module.output_shapes[0]

@@ -44,7 +44,7 @@ def small_convnet(embedding_size: int = 128) -> Any:
     ImportError
         If MXNet cannot be imported.
     ValueError
-        If `embedding_size` is not a whole number of at least 1.
+        If an argument is out of its range.
     """
     embedding_size = whole_number("embedding_size", embedding_size, 1)
     mx = import_mxnet()
@@ -72,7 +72,6 @@ def mobilefacenet(
     Parameters
     ----------
     embedding_size : int, default 128
-        Numbers of an embedding, D.
     image_size : (int, int), default (112, 112)
         Height and width of the images. The global depthwise convolution has one weight for each place of the
         last map, whose sides are a 16th of these, rounded up.
@@ -84,14 +83,7 @@ def mobilefacenet(
     Returns
     -------
     mxnet.symbol.Symbol
-        Input ``data`` (B, 3, H, W), output ``fc1`` (B, D).
-
-    Raises
-    ------
-    ImportError
-        If MXNet cannot be imported.
-    ValueError
-        If an argument is out of its range.
+        As :func:`small_convnet`.
 
     Notes
     -----
@@ -142,24 +134,13 @@ def build_network(
     ----------
     name : {"small", "mobilefacenet"}
         :func:`small_convnet` or :func:`mobilefacenet`.
-    image_size : (int, int)
-        Height and width of the images.
-    embedding_size : int, default 128
-        Numbers of an embedding, D.
-    prelu : {"convolutions", "operator"}, default "convolutions"
-        See :func:`mobilefacenet`.
+    image_size, embedding_size, prelu
+        See :func:`mobilefacenet`; the small network takes images of any size.
 
     Returns
     -------
     mxnet.symbol.Symbol
-        Input ``data`` (B, 3, H, W), output ``fc1`` (B, D).
-
-    Raises
-    ------
-    ImportError
-        If MXNet cannot be imported.
-    ValueError
-        If the name is not known, or a size is out of its range.
+        As :func:`small_convnet`.
     """
     one_of("network", name, NETWORKS)
     image_size = checked_size(image_size)

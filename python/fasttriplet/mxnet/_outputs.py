@@ -4,67 +4,29 @@ from __future__ import annotations
 
 import difflib
 import json
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 
 # Operators that may wrap an output without changing it.
 _TRANSPARENT = {"BlockGrad", "stop_gradient", "identity", "_copy"}
 _LOSSES = {
-    "CTCLoss",
-    "IdentityAttachKLSparseReg",
-    "LinearRegressionOutput",
-    "LogisticRegressionOutput",
-    "MAERegressionOutput",
-    "MakeLoss",
-    "SVMOutput",
-    "Softmax",
-    "SoftmaxActivation",
-    "SoftmaxOutput",
-    "log_softmax",
-    "make_loss",
-    "softmax",
-    "softmax_cross_entropy",
-}
+    "CTCLoss", "IdentityAttachKLSparseReg", "LinearRegressionOutput", "LogisticRegressionOutput",
+    "MAERegressionOutput", "MakeLoss", "SVMOutput", "Softmax", "SoftmaxActivation", "SoftmaxOutput",
+    "log_softmax", "make_loss", "softmax", "softmax_cross_entropy",
+}  # fmt: skip
 # Operators that end the way back from a loss. Losses are built of others: differences, sums, slices, relu,
 # the L2 normalisation of triplet losses.
 _LAYERS = {
-    "BatchNorm",
-    "Concat",
-    "Convolution",
-    "Deconvolution",
-    "Dropout",
-    "Flatten",
-    "FullyConnected",
-    "InstanceNorm",
-    "LayerNorm",
-    "LeakyReLU",
-    "Pooling",
-    "flatten",
-}
+    "BatchNorm", "Concat", "Convolution", "Deconvolution", "Dropout", "Flatten", "FullyConnected",
+    "InstanceNorm", "LayerNorm", "LeakyReLU", "Pooling", "flatten",
+}  # fmt: skip
 
 
 def find_data(symbol: Any, params: Collection[str]) -> str:
-    """Find the name of the network's image input.
+    """Find the name of the network's image input; `params` are names of weights.
 
-    Parameters
-    ----------
-    symbol : mxnet.symbol.Symbol
-        The network.
-    params : collection of str
-        Names that are weights.
-
-    Returns
-    -------
-    str
-        ``"data"`` where there is such an input, else the only input that is neither a weight nor a label.
-
-    Raises
-    ------
-    ValueError
-        If there is no such input, or more than one.
+    It is ``"data"`` where there is such an input, else the only input that is neither a weight nor a label; a
+    ValueError if there is no such input, or more than one.
     """
     inputs = [name for name in symbol.list_arguments() if name not in params]
     if "data" in inputs:
@@ -86,7 +48,6 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
     Parameters
     ----------
     symbol : mxnet.symbol.Symbol
-        The network.
     data : str
         Name of the image input.
     params : collection of str
@@ -105,116 +66,94 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
         If `wanted` does not exist or depends on a label, or if nothing is wanted and several outputs may be
         the embedding; lists the candidates.
     """
-    graph = _Graph(symbol, data, set(params))
+    graph = _Graph(symbol, data, params)
     if wanted is not None:
-        return graph.named(wanted)
+        return graph.output(wanted)
     ends = {graph.unwrapped(end) for end in graph.ends}
     plain = [node for node in ends if not graph.is_loss(node) and graph.is_embedding(node)]
     fc1 = [
         node
-        for node in plain or range(len(graph.nodes))
-        if graph.name(node) == "fc1" and graph.is_embedding(node)
+        for node in plain or range(len(graph.names))
+        if graph.names[node] == "fc1" and graph.is_embedding(node)
     ]
     found = fc1 or plain or graph.layers_before(node for node in ends if graph.is_loss(node))
     if len(found) != 1:
         raise ValueError(
             "cannot tell which output of the network is the embedding; choose one with output=NAME. "
-            f"Candidates: {', '.join(graph.name(node) for node in graph.candidates(found))}"
+            f"Candidates: {', '.join(graph.names[node] for node in sorted(found) or graph.layers()[-8:])}"
         )
-    return graph.output_of(found[0])
+    return graph.output(graph.names[found[0]])
 
 
 class _Graph:
     """The nodes of a symbol, by their number in its JSON form: inputs always precede what uses them."""
 
-    def __init__(self, symbol: Any, data: str, params: set[str]) -> None:
+    def __init__(self, symbol: Any, data: str, params: Collection[str]) -> None:
         graph = json.loads(symbol.tojson())
-        self.nodes: list[dict[str, Any]] = graph["nodes"]
         self.ends: list[int] = [head[0] for head in graph["heads"]]
-        self.outputs: list[str] = symbol.get_internals().list_outputs()
-        self._data = data
-        self._fed = {data} | (self._labels() - params)
-
-    def _labels(self) -> set[str]:
-        """Names of labels; other variables that the file of weights lacks are missing weights."""
-        variables = {n for n in range(len(self.nodes)) if self.op(n) == "null"}
+        self.names: list[str] = [node["name"] for node in graph["nodes"]]
+        self._ops: list[str] = [node["op"] for node in graph["nodes"]]
+        self._inputs: list[list[int]] = [[entry[0] for entry in node["inputs"]] for node in graph["nodes"]]
+        # Variables are among the inner outputs, too, under their bare names.
+        variables = {name for name, op in zip(self.names, self._ops, strict=True) if op == "null"}
+        self._outputs = [name for name in symbol.get_internals().list_outputs() if name not in variables]
+        # Other variables that the file of weights lacks are missing weights.
         of_losses = {
-            node for n in range(len(self.nodes)) if self.op(n) in _LOSSES for node in self.inputs(n)[1:2]
+            self.names[node]
+            for op, inputs in zip(self._ops, self._inputs, strict=True)
+            for node in inputs[1:2]
+            if op in _LOSSES
         }
-        return {self.name(n) for n in variables if n in of_losses or self.name(n).endswith("label")}
-
-    def op(self, node: int) -> str:
-        return str(self.nodes[node]["op"])
-
-    def name(self, node: int) -> str:
-        return str(self.nodes[node]["name"])
-
-    def inputs(self, node: int) -> list[int]:
-        return [entry[0] for entry in self.nodes[node]["inputs"]]
-
-    @cached_property
-    def _needs(self) -> list[frozenset[str]]:
-        """For each node, which of `data` and the labels it is computed from."""
-        needs: list[frozenset[str]] = []
-        for node, fields in enumerate(self.nodes):
-            if fields["op"] == "null":
-                needs.append(frozenset({fields["name"]} & self._fed))
-            else:
-                needs.append(frozenset().union(*(needs[one] for one in self.inputs(node))))
-        return needs
+        labels = {name for name in variables if name in of_losses or name.endswith("label")}
+        self._images = frozenset({data})
+        fed = self._images | labels.difference(params)
+        # For each node, which of `data` and the labels it is computed from.
+        self._needs: list[frozenset[str]] = []
+        for name, op, inputs in zip(self.names, self._ops, self._inputs, strict=True):
+            needs = [{name} & fed] if op == "null" else [self._needs[node] for node in inputs]
+            self._needs.append(frozenset().union(*needs))
 
     def is_embedding(self, node: int) -> bool:
         """Whether the node is computed from the images and nothing else."""
-        return self.op(node) != "null" and self._needs[node] == {self._data}
+        return self._ops[node] != "null" and self._needs[node] == self._images
 
     def is_loss(self, node: int) -> bool:
-        labels = self._needs[node] - {self._data}
-        return self.op(node) != "null" and (self.op(node) in _LOSSES or bool(labels))
+        op = self._ops[node]
+        return op != "null" and (op in _LOSSES or bool(self._needs[node] - self._images))
 
     def unwrapped(self, node: int) -> int:
-        while self.op(node) in _TRANSPARENT:
-            node = self.inputs(node)[0]
+        while self._ops[node] in _TRANSPARENT:
+            node = self._inputs[node][0]
         return node
+
+    def layers(self) -> list[int]:
+        return [n for n, op in enumerate(self._ops) if op in _LAYERS and self.is_embedding(n)]
 
     def layers_before(self, losses: Iterable[int]) -> list[int]:
         """Walk from the losses towards the images, as far as the first layers on every way."""
-        found, seen, ahead = set(), set(), [self.inputs(loss)[0] for loss in losses]
+        layers, seen, ahead = set(self.layers()), set(), [self._inputs[loss][0] for loss in losses]
         while ahead:
             node = ahead.pop()
-            if node in seen:
-                continue
+            if node not in seen and node not in layers:
+                ahead += self._inputs[node]
             seen.add(node)
-            if self.op(node) in _LAYERS and self.is_embedding(node):
-                found.add(node)
-            else:
-                ahead += self.inputs(node)
-        return sorted(found)
+        return sorted(seen & layers)
 
-    def candidates(self, found: Collection[int]) -> list[int]:
-        """List the nodes that a user may choose: those that were found, else the last layers."""
-        layers = [n for n in range(len(self.nodes)) if self.op(n) in _LAYERS and self.is_embedding(n)]
-        return sorted(found) if found else layers[-8:]
-
-    def output_of(self, node: int) -> str:
-        return self.named(self.name(node))
-
-    def named(self, wanted: str) -> str:
-        matches = [name for name in (wanted, f"{wanted}_output", f"{wanted}_output0") if name in self.outputs]
-        # Variables are among the inner outputs, too, under their bare names.
-        variables = {fields["name"] for fields in self.nodes if fields["op"] == "null"}
-        matches = [name for name in matches if name not in variables]
-        if not matches:
-            known = [name.removesuffix("_output") for name in self.outputs if name not in variables]
+    def output(self, wanted: str) -> str:
+        """Name of the output that is called so, if it is computed from the images alone."""
+        names = (wanted, f"{wanted}_output", f"{wanted}_output0")
+        found = next((name for name in names if name in self._outputs), None)
+        if found is None:
+            known = [name.removesuffix("_output") for name in self._outputs]
             close = difflib.get_close_matches(wanted, known, n=5) or known[-5:]
             raise ValueError(
                 f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
             )
-        nodes = {self.name(node): node for node in range(len(self.nodes))}
-        node = nodes.get(matches[0].rpartition("_output")[0])
-        needs = frozenset({self._data}) if node is None else self._needs[node]
-        if needs != {self._data}:
+        of_nodes = dict(zip(self.names, self._needs, strict=True))
+        needs = of_nodes.get(found.rpartition("_output")[0], self._images)
+        if needs != self._images:
             from_what = ", ".join(sorted(needs)) or "weights only"
             raise ValueError(
                 f"output {wanted!r} is computed from {from_what}; an embedding needs the images alone"
             )
-        return matches[0]
+        return found

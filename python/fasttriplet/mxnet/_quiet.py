@@ -7,11 +7,8 @@ import re
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # MXNet's C++ side logs these each time a network is loaded or bound, and has no switch for it.
 _CHATTER = re.compile(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+import os
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasttriplet.mxnet._checkpoint import save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._quiet import quiet
-
-if TYPE_CHECKING:
-    import os
-
-    from numpy.typing import NDArray
 
 _PICTURES = 64  # for running statistics
 # Changes to a network after which training differs from inference only in its batch normalisation.
@@ -78,24 +75,19 @@ def save_untrained(
 
 def _constants(symbol: Any) -> dict[str, Any]:
     """Find the variables that start at a constant, such as the slopes of PReLU."""
-    asked = {name: attributes.get("__init__", "") for name, attributes in symbol.attr_dict().items()}
     return {
-        name: json.loads(text)[1]["value"]
-        for name, text in asked.items()
-        if text.lower().startswith('["constant"')
+        name: json.loads(attributes["__init__"])[1]["value"]
+        for name, attributes in symbol.attr_dict().items()
+        if attributes.get("__init__", "").lower().startswith('["constant"')
     }
 
 
 def _initial(
     name: str, shape: tuple[int, ...], constant: Any, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    if constant is not None:
-        return np.full(shape, constant, dtype=np.float64)
-    if name.endswith("_weight"):
+    if constant is None and name.endswith("_weight"):
         return rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
-    if name.endswith("_gamma"):
-        return np.ones(shape)
-    return np.zeros(shape)
+    return np.full(shape, name.endswith("_gamma") if constant is None else constant, dtype=np.float64)
 
 
 def _pictures(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:

@@ -16,14 +16,11 @@ from fasttriplet.training._settings import TrainSettings
 class Backend(Protocol):
     """A network in training: its module and optimizer on their devices.
 
-    Making one finds the devices. The size of the images is known later, so the network is made by
-    :meth:`begin` or :meth:`load`, and the other methods follow one of them.
-
-    Parameters
-    ----------
-    settings : TrainSettings
-    devices : str or sequence of str, optional
-        As the user named them.
+    Making one finds the devices that the user named: an ImportError if the framework is not installed, a
+    ValueError if there is no such device. The size of the images is known later, so the network is made by
+    :meth:`begin` or :meth:`load`, and the other methods follow one of them. These two raise a MemoryError if
+    a batch does not fit the devices, and a ValueError if the network does not take such images or an array is
+    missing or does not fit it.
 
     Attributes
     ----------
@@ -33,18 +30,10 @@ class Backend(Protocol):
     devices : tuple of str
         Such as ``("gpu:0", "gpu:1")``. Each trains on ``settings.batch_size`` images of a batch.
     embedder : Embedder
-        Embeds with the network as it is at that moment. It is prepared before there is a network, and embeds
-        after :meth:`begin` or :meth:`load`.
+        Embeds with the network as it is at that moment. It is prepared before there is a network.
     sums : list of float
         Four sums over the triplets since the list was set to zeros: of the loss, of whether it is above 0, of
         the L2 norm of embeddings, and of 1.
-
-    Raises
-    ------
-    ImportError
-        If the framework is not installed.
-    ValueError
-        If there is no such device.
     """
 
     endings: tuple[str, ...]
@@ -55,28 +44,10 @@ class Backend(Protocol):
     def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None: ...
 
     def begin(self, image_size: tuple[int, int]) -> None:
-        """Make the network of the settings for images of this height and width, and draw or read weights.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a file of the network or of its weights does not exist.
-        MemoryError
-            If a batch does not fit the devices.
-        ValueError
-            If the network does not take such images, or weights do not fit it.
-        """
+        """Make the network of the settings for images of this height and width, and draw or read weights."""
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
-        """Make the network that another backend described, with its numbers and as many devices.
-
-        Raises
-        ------
-        MemoryError
-            If a batch does not fit the devices.
-        ValueError
-            If the network does not take such images, or an array is missing or has another shape.
-        """
+        """Make the network that another backend described, with its numbers and as many devices."""
 
     @property
     def network(self) -> Any:
@@ -86,25 +57,13 @@ class Backend(Protocol):
         """All numbers that the training continues with, by name: weights, momenta, running statistics."""
 
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
-        """Train on one batch and add to `sums`; return when all of it is done.
+        """Train on one batch, a slice for each device, and add to `sums`; return when all of it is done.
 
-        Parameters
-        ----------
-        batch : TripletBatch
-            One slice for each device.
-        learning_rate : float
-        seed : int
-            Seed for layers that draw random numbers, from 0 to 2**64 - 1.
+        Layers that draw random numbers take them from `seed`, 0 to 2**64 - 1.
         """
 
     def save(self, prefix: str) -> None:
-        """Write the network for inference; each file appears when it is complete.
-
-        Raises
-        ------
-        OSError
-            If a file cannot be written.
-        """
+        """Write the network for inference; each file appears when it is complete."""
 
     def spec(self, prefix: str) -> str:
         """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""

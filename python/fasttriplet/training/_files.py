@@ -20,15 +20,7 @@ class Names:
 
     @classmethod
     def of(cls, out: str | os.PathLike[str], endings: tuple[str, ...] = ()) -> Self:
-        """The names under `out`.
-
-        Raises
-        ------
-        FileNotFoundError
-            If its folder does not exist.
-        ValueError
-            If it is only a folder.
-        """
+        """The names under `out`, in a folder that exists."""
         prefix = os.fspath(out)
         folder, name = os.path.split(prefix)
         if not name:

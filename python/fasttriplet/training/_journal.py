@@ -8,54 +8,32 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
-    While it is open, no other training can open the same file. It leaves no empty file.
-
-    Parameters
-    ----------
-    path : Path
-        JSON lines; created, or continued.
-    state : dict, optional
-        State of the training that is resumed: records of what it did after that, before it was killed, are
-        removed. Without a state all records are.
-    tensorboard : str or PathLike, optional
-        Folder for event files.
-
-    Raises
-    ------
-    FileExistsError
-        While another training writes the file.
-    ImportError
-        If tensorboardX is needed and not installed.
+    While it is open, no other training can open the same file. It leaves no empty file. Of a log that is
+    continued, what a killed training wrote after the state from which it is resumed is removed; without a
+    state, everything is.
     """
 
     def __init__(
-        self,
-        path: Path,
-        state: Mapping[str, Any] | None,
-        tensorboard: str | os.PathLike[str] | None,
+        self, path: Path, state: Mapping[str, Any] | None, tensorboard: str | os.PathLike[str] | None
     ) -> None:
-        self._path = path
-        self._file = path.open("a+b")
+        self._path, self._file, self._events = path, path.open("a+b"), None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
             raise FileExistsError(f"another training is writing {path} at this moment") from None
         self._file.truncate(0 if state is None else self._end_of(state))
-        self._events = None
-        if tensorboard is not None:
-            try:
-                self._events = _events(tensorboard, state)
-            except BaseException:
-                self._close()
-                raise
+        try:
+            self._events = None if tensorboard is None else _events(tensorboard, state)
+        except BaseException:
+            self._close()
+            raise
 
     def _end_of(self, state: Mapping[str, Any]) -> int:
         """Where the records end that were written before this state."""
@@ -84,17 +62,15 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
-        if self._events is not None:
-            self._events.close()
 
     def _close(self) -> None:
         if os.fstat(self._file.fileno()).st_size == 0:
             self._path.unlink(missing_ok=True)
         self._file.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _is_before(line: bytes, state: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -70,16 +70,12 @@ class Schedule:
             whole_number(name, getattr(self, name), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Best:
+class _Best(NamedTuple):
     """The best verification."""
 
     batch: int
     accuracy: float  # means over the files
     auc: float
-
-    def beats(self, other: _Best | None) -> bool:
-        return other is None or (self.accuracy, self.auc) > (other.accuracy, other.auc)
 
 
 class _Reporting:
@@ -105,35 +101,21 @@ class _Reporting:
         return embeddings
 
 
+@dataclass(eq=False)
 class Loop:
-    """One run of a training.
+    """One run of a training."""
 
-    Parameters
-    ----------
-    settings : TrainSettings
-    backend : Backend
-        Made with these settings.
-    schedule : Schedule
-    names : Names
-    journal : Journal
-    progress : callable
-    options : dict
-        What the state is to remember of the other arguments.
-    """
+    settings: TrainSettings
+    backend: Backend  # made with these settings
+    schedule: Schedule
+    names: Names
+    journal: Journal
+    progress: Progress
+    options: Mapping[str, Any]  # what the state is to remember of the other arguments
 
-    def __init__(  # noqa: PLR0917
-        self,
-        settings: TrainSettings,
-        backend: Backend,
-        schedule: Schedule,
-        names: Names,
-        journal: Journal,
-        progress: Progress,
-        options: Mapping[str, Any],
-    ) -> None:
-        self._settings, self._backend, self._schedule = settings, backend, schedule
-        self._names, self._journal, self._progress, self._options = names, journal, progress, options
-        self._embedder = _Reporting(backend.embedder, progress)
+    def __post_init__(self) -> None:
+        """Set where a training is before its first batch."""
+        self._embedder = _Reporting(self.backend.embedder, self.progress)
         self._batch = 0  # batches of the training so far
         self._verified = -1  # the batch of the last verification
         self._best: _Best | None = None
@@ -144,7 +126,7 @@ class Loop:
 
     def run(self, state: State | None, resources: ResourceOptions) -> Trained:
         """Train to the end, from the beginning or from a state."""
-        settings, devices = self._settings, len(self._backend.devices)
+        settings, devices = self.settings, len(self.backend.devices)
         options = settings.feed()
         options["batch_size"] *= devices
         with Feed(
@@ -158,7 +140,7 @@ class Loop:
         ) as feed:
             self._feed = feed
             if state is None:
-                self._backend.begin(feed.image_size)
+                self.backend.begin(feed.image_size)
                 self._save()  # finds out now whether there is room
             else:
                 self._restore(state)
@@ -171,21 +153,21 @@ class Loop:
         best = self._best
         return Trained(
             batches=self._batch,
-            last=self._backend.spec(self._names.prefix),
-            best=None if best is None else self._backend.spec(self._names.best),
-            best_batch=None if best is None else best.batch,
+            last=self.backend.spec(self.names.prefix),
+            best=best and self.backend.spec(self.names.best),
+            best_batch=best and best.batch,
             summary=feed.summary,
         )
 
     def _restore(self, state: State) -> None:
         plain = state.plain
         try:
-            self._backend.load(plain["network"], state.arrays, self._feed.image_size)
+            self.backend.load(plain["network"], state.arrays, self._feed.image_size)
         except ValueError as error:
-            raise ValueError(f"{self._names.state} does not fit its network: {error}") from error
-        self._backend.sums = list(plain["sums"])
+            raise ValueError(f"{self.names.state} does not fit its network: {error}") from error
+        self.backend.sums = list(plain["sums"])
         self._batch = plain["batch"]
-        verify_on = list(self._schedule.verify_on)
+        verify_on = list(self.schedule.verify_on)
         if not verify_on or verify_on == plain["verify_on"]:  # accuracies on other files do not compare
             self._verified = plain["verified"]
             self._best = None if plain["best"] is None else _Best(**plain["best"])
@@ -196,21 +178,21 @@ class Loop:
         return {
             "kind": "start",
             "batch": self._batch,
-            "batches": self._schedule.batches,
+            "batches": self.schedule.batches,
             "images": summary.images_indexed,
             "identities": summary.identities,
             "image_size": list(self._feed.image_size),
-            "devices": list(self._backend.devices),
-            "settings": self._settings.to_dict(),
+            "devices": list(self.backend.devices),
+            "settings": self.settings.to_dict(),
         }
 
     def _record(self, record: Mapping[str, Any]) -> None:
-        self._journal.write(record)
-        self._progress(record)
+        self.journal.write(record)
+        self.progress(record)
 
     def _train(self) -> None:
-        schedule = self._schedule
-        images = self._settings.batch_size * len(self._backend.devices)
+        schedule = self.schedule
+        images = self.settings.batch_size * len(self.backend.devices)
         since, logged = time.perf_counter(), self._batch
         while True:
             at_end = self._batch >= schedule.batches
@@ -235,13 +217,13 @@ class Loop:
 
     def _step(self, batch: TripletBatch) -> None:
         self._whole = False
-        settings = self._settings
+        settings = self.settings
         # The seed depends on the batch, not on what this process did before.
         seed = epoch_seed(settings.seed, self._batch)
-        self._backend.step(batch, settings.learning_rate_after(self._batch), seed)
+        self.backend.step(batch, settings.learning_rate_after(self._batch), seed)
         self._batch += 1
         self._steps += 1
-        if not math.isfinite(self._backend.sums[0]):
+        if not math.isfinite(self.backend.sums[0]):
             raise self._not_finite(f"the loss of batch {self._batch:,}")
         self._whole = True
 
@@ -249,11 +231,11 @@ class Loop:
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with the weights of "
             f"batch {self._saved[0] if self._saved else 0:,} as pretrained: "
-            f"{self._backend.spec(self._names.prefix)}"
+            f"{self.backend.spec(self.names.prefix)}"
         )
 
     def _log(self, batch: TripletBatch, images_per_second: float) -> None:
-        *sums, triplets = self._backend.sums
+        *sums, triplets = self.backend.sums
         loss, active, norm = (total / triplets for total in sums)
         record = {
             "kind": "train",
@@ -263,29 +245,25 @@ class Loop:
             "loss": loss,
             "active": active,
             "norm": norm,
-            "learning_rate": self._settings.learning_rate_after(self._batch - 1),
+            "learning_rate": self.settings.learning_rate_after(self._batch - 1),
             "images_per_second": images_per_second,
         }
-        self._journal.write(record)
-        self._backend.sums = [0.0] * 4  # in this order: what is not written is logged when it is resumed
-        self._progress(record)
+        self.journal.write(record)
+        self.backend.sums = [0.0] * 4  # in this order: what is not written is logged when it is resumed
+        self.progress(record)
 
     def _verify(self) -> None:
         found: list[Verification] = []
-        for file in self._schedule.verify_on:
-            one = verify_pairs(file, self._backend.embedder)
+        for file in self.schedule.verify_on:
+            one = verify_pairs(file, self.backend.embedder)
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
             self._record({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
-        score = _Best(
-            self._batch,
-            sum(one.accuracy for one in found) / len(found),
-            sum(one.auc or 0.0 for one in found) / len(found),
-        )
+        accuracy = sum(one.accuracy for one in found) / len(found)
+        score = _Best(self._batch, accuracy, sum(one.auc or 0.0 for one in found) / len(found))
         with signals_wait():
-            beats = score.beats(self._best)
-            if beats:
-                self._backend.save(self._names.best)
+            if beats := self._best is None or score[1:] > self._best[1:]:
+                self.backend.save(self.names.best)
                 self._best = score
             self._verified = self._batch
             if beats:
@@ -297,13 +275,10 @@ class Loop:
         if self._whole and none_lost and self._saved != (self._batch, self._verified):
             self._save()
 
+    @signals_wait()
     def _save(self) -> None:
-        with signals_wait():
-            self._write()
-
-    def _write(self) -> None:
         self._whole = False
-        arrays = self._backend.arrays()
+        arrays = self.backend.arrays()
         for name, values in arrays.items():
             if not np.isfinite(values).all():  # although the loss of the last batch was
                 raise self._not_finite(f"{name} after batch {self._batch:,}")
@@ -312,15 +287,15 @@ class Loop:
         plain = {
             "batch": self._batch,
             "verified": self._verified,
-            "best": None if self._best is None else asdict(self._best),
-            "verify_on": list(self._schedule.verify_on),
-            "sums": self._backend.sums,
-            "settings": self._settings.to_dict(),
-            "options": self._options,
-            "network": self._backend.network,
+            "best": self._best and self._best._asdict(),
+            "verify_on": list(self.schedule.verify_on),
+            "sums": self.backend.sums,
+            "settings": self.settings.to_dict(),
+            "options": self.options,
+            "network": self.backend.network,
             "feed": feed,
         }
-        save_state(self._names.state, State(plain, arrays))
+        save_state(self.names.state, State(plain, arrays))
         self._saved = (self._batch, self._verified)
-        self._backend.save(self._names.prefix)
+        self.backend.save(self.names.prefix)
         self._whole = True

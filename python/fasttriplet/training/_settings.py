@@ -116,7 +116,7 @@ class TrainSettings(MiningOptions, BagOptions):
         super().__post_init__()
 
     def _make_plain(self) -> None:
-        """Turn paths into texts and NumPy's numbers into Python's, as JSON has them."""
+        """Turn paths into texts, lists into tuples and NumPy's numbers into Python's."""
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         plain["rec"] = tuple(map(os.fspath, self.rec))
         plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
@@ -129,9 +129,7 @@ class TrainSettings(MiningOptions, BagOptions):
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """The settings that `to_dict` gave."""
         known = {field.name for field in fields(cls)}
-        values: dict[str, Any] = {name: value for name, value in plain.items() if name in known}
-        values |= {name: tuple(values[name]) for name in ("rec", "lr_steps") if name in values}
-        return cls(**values)
+        return cls(**{name: value for name, value in plain.items() if name in known})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""

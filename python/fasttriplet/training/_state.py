@@ -23,28 +23,14 @@ _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """All that a training consists of, between two batches.
+    """All that a training consists of, between two batches."""
 
-    Attributes
-    ----------
-    plain : dict
-        What JSON can hold.
-    arrays : dict of str to array
-        The arrays of the network, and ``triplets``: those that are still to be handed out.
-    """
-
-    plain: dict[str, Any]
-    arrays: dict[str, NDArray[Any]]
+    plain: dict[str, Any]  # what JSON can hold
+    arrays: dict[str, NDArray[Any]]  # of the network, and `triplets`: those that are still to be handed out
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write a state to an ``.npz`` file, which appears when it is complete.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Write a state to an ``.npz`` file, which appears when it is complete."""
     text = json.dumps({"format": _FORMAT, **state.plain})
     plain = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
@@ -55,15 +41,7 @@ def save_state(path: Path, state: State) -> None:
 
 
 def load_state(path: Path) -> State:
-    """Read a state.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If the file is not a state, or is damaged.
-    """
+    """Read a state: a FileNotFoundError if there is none, a ValueError if it is damaged or something else."""
     if not path.is_file():
         raise FileNotFoundError(f"no training to resume: there is no {path}")
     try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import math
 import os
 import pickle
 import pickletools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,8 +115,6 @@ def write_pairs(
 
 
 class _Unfit(Exception):  # noqa: N818  a finding; its text continues the name of the file
-    """What is wrong with a pickle, and at which byte."""
-
     def __init__(self, what: str, position: int | None = None) -> None:
         super().__init__(what if position is None else f"{what} (at byte {position:,})")
         self.position = position
@@ -173,17 +172,14 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         makers: dict[tuple[str, str], Callable[..., Any]] = {
-            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy.core.multiarray", "_reconstruct"): _Array,
             ("numpy.core.multiarray", "scalar"): _scalar,
-            ("numpy._core.multiarray", "scalar"): _scalar,
             ("numpy.core.numeric", "_frombuffer"): self._from_buffer,
-            ("numpy._core.numeric", "_frombuffer"): self._from_buffer,
             ("numpy", "ndarray"): _no_call,
             ("numpy", "dtype"): _Dtype,
             ("_codecs", "encode"): self._encode,
         }
-        maker = makers.get((module, name))
+        maker = makers.get((module.replace("numpy._core.", "numpy.core."), name))  # NumPy 2's name and 1's
         if maker is None:
             raise _Unfit(
                 f"wants to load {module}.{name}, which verification pairs do not need; nothing of it was "
@@ -264,7 +260,7 @@ class _Array:
 
     __slots__ = ("dtype", "raw", "shape")
 
-    def __init__(self) -> None:
+    def __init__(self, *_: object) -> None:  # shape and dtype follow as a state
         self.dtype: _Dtype | None = None
         self.shape: tuple[int, ...] = ()
         self.raw = b""
@@ -284,9 +280,7 @@ class _Array:
         assert isinstance(shape, tuple)
         if len(shape) > 2:
             raise _Unfit(f"holds an array of {len(shape)} dimensions; encoded images have one")
-        size = int(dtype.code[1])
-        for length in shape:
-            size *= length
+        size = int(dtype.code[1]) * math.prod(shape)
         if size != len(raw):
             raise _Unfit(
                 f"is damaged: an array of shape {shape!r:.80} would have {size:,} bytes, and "
@@ -294,17 +288,17 @@ class _Array:
             )
         self.shape, self.dtype, self.raw = shape, dtype, raw
 
+    @property
+    def code(self) -> str | None:
+        return None if self.dtype is None else self.dtype.code
+
     def flat(self) -> NDArray[Any]:
         if self.dtype is None:
             raise _Unfit("is damaged: an array has no content")
         return self.dtype.read(self.raw)
 
     def described(self) -> str:
-        return "an empty array" if self.dtype is None else f"{self.dtype.code} of shape {self.shape}"
-
-
-def _reconstruct(*_: object) -> _Array:
-    return _Array()  # its shape and dtype follow as a state
+        return f"{self.code} of shape {self.shape}" if self.code else "an empty array"
 
 
 def _scalar(dtype: object, raw: object = None) -> int:
@@ -329,9 +323,8 @@ def _is_other_text(data: bytes) -> bool:
 
 def _pairs(path: Path, loaded: object) -> tuple[list[bytes], NDArray[np.bool_]]:
     if not isinstance(loaded, (tuple, list)) or len(loaded) != 2:
-        found = (
-            f"{type(loaded).__name__} of {len(loaded)}" if hasattr(loaded, "__len__") else _describe(loaded)
-        )
+        count = f" of {len(loaded)}" if isinstance(loaded, Sized) else None
+        found = f"{type(loaded).__name__}{count}" if count else _describe(loaded)
         raise ValueError(
             f"{path} is a pickle of a {found}; expected (images, same), the pairs of a .bin file"
         )
@@ -368,14 +361,11 @@ def _checked(name: str, images: Sequence[object], same: ArrayLike) -> tuple[list
 
 
 def _encoded(name: str, position: int, image: object) -> bytes:
-    content: bytes | None = None
-    if isinstance(image, bytes):
-        content = image
-    elif isinstance(image, _Array):
-        one_byte = image.dtype is not None and image.dtype.code == "u1"
-        content = image.raw if one_byte and _is_column(image.shape) else None
-    elif isinstance(image, np.ndarray):
-        content = image.tobytes() if image.dtype == np.uint8 and _is_column(image.shape) else None
+    content = image if isinstance(image, bytes) else None
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and _is_column(image.shape):
+        content = image.tobytes()
+    elif isinstance(image, _Array) and image.code == "u1" and _is_column(image.shape):
+        content = image.raw
     if content:
         return content
     found = "nothing (0 bytes)" if content is not None else _describe(image)

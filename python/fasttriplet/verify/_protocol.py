@@ -92,7 +92,8 @@ class Verification:
             If all pairs are of one kind.
         """
         if not self.genuine or not self.impostors:
-            raise ValueError(f"a ROC curve needs pairs of both kinds, and {_missing_kind(self)}")
+            kind = "genuine" if self.genuine else "impostors"
+            raise ValueError(f"a ROC curve needs pairs of both kinds, and all pairs are {kind}")
         thresholds = np.append(np.unique(self.distances), np.inf)
         below = [
             np.searchsorted(np.sort(self.distances[kind]), thresholds, side="left") / np.count_nonzero(kind)
@@ -102,12 +103,8 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pairs themselves as plain data, for JSON."""
-        plain = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if name not in ("distances", "same")
-        }
-        return plain | {
+        names = [name for name in self.__dataclass_fields__ if name not in ("distances", "same")]
+        return {name: getattr(self, name) for name in names} | {
             "fold_accuracies": list(self.fold_accuracies),
             "fold_thresholds": list(self.fold_thresholds),
             "tar": {f"{far:g}": tar for far, tar in self.tar.items()},
@@ -231,7 +228,3 @@ def _true_accept_rates(near: NDArray[np.float64], far: NDArray[np.float64]) -> d
         accepted = np.searchsorted(near, far[allowed], side="left")
         rates[float(f"1e-{exponent}")] = int(accepted) / len(near)
     return rates
-
-
-def _missing_kind(found: Verification) -> str:
-    return "all pairs are genuine" if not found.impostors else "all pairs are impostors"

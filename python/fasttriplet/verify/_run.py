@@ -56,7 +56,7 @@ def verify_pairs(
     threads : int, optional
         Threads that decode; by default one per core.
     progress : callable, optional
-        Called with the number of images that are embedded and the number of all images.
+        Called with the number of images that are embedded and the number of all that will be.
 
     Returns
     -------
@@ -121,19 +121,13 @@ def verify_rec(
     model : str or Embedder
         A spec for :func:`load_embedder`, or an embedder. Where it embeds no images (``npy:FILE``), nothing
         can be mirrored, and `flip` is False in the result.
-    pairs_per_kind : int, default 6000
-        How many genuine pairs to draw, and how many impostor pairs.
-    seed : int, default 0
-        Decides which pairs are drawn.
-    flip : bool, default True
-        Whether the mirror image is used.
+    pairs_per_kind, seed
+        See :func:`draw_pairs`.
+    flip, threads, progress
+        See :func:`verify_pairs`.
     recall : bool, default True
         Whether the nearest neighbour of each image is found. It is decided in float64 on the unit embeddings
         rounded to float32, as :func:`mine` does.
-    threads : int, optional
-        By default one per core.
-    progress : callable, optional
-        Called with the number of images that are embedded and the number of all that will be.
 
     Returns
     -------
@@ -210,15 +204,7 @@ def _embed(
     flip: bool,
     progress: Progress | None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Embed images and their mirror images.
-
-    Returns
-    -------
-    embeddings : (count, D) float64
-        Unit rows.
-    norm : float
-        Mean L2 norm of all embeddings before they were added and normalised.
-    """
+    """Embed images and their mirror images: (count, D) unit rows, and the mean norm before normalisation."""
     embeddings = np.empty((count, 0))
     norms, done = 0.0, 0
     if progress is not None:
