@@ -211,7 +211,7 @@ def index_files(
         for problems in (facts["problems"], facts["range_problems"]):
             if problems:
                 more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
-                warnings.warn(problems[0] + more, RecordWarning, stacklevel=4)
+                warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
         frames.append(index.with_columns(pl.lit(number, pl.UInt32).alias("file")) if several else index)
     return pl.concat(frames, rechunk=True)
 
