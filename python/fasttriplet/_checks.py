@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    Integers: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
 
 _MOST_THREADS = 256  # a call starts no more
 _MOST_SEED = 2**64 - 1
@@ -82,16 +79,6 @@ def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
             f"{name} must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
         )
     return int(images)
-
-
-def integers(name: str, values: Integers) -> NDArray[np.int64]:
-    """Return a list of integers as a contiguous array."""
-    import numpy as np  # noqa: PLC0415
-
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise ValueError(f"{name} must be a list of integers, not {array.dtype} of shape {array.shape}")
-    return np.require(array, np.int64, ["C", "A"])
 
 
 def rows_not_finite(rows: NDArray[np.float32]) -> list[int]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import integers, number, seed_number, truth_value, whole_number
-
-if TYPE_CHECKING:
-    from fasttriplet._checks import Integers
+from fasttriplet._checks import number, seed_number, truth_value, whole_number
+from fasttriplet.dataset._ids import Integers, integers
 
 _MOST_CUTOFF = 2**31 - 1
 

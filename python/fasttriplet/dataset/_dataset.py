@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import integers, thread_count
+from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
-from fasttriplet.dataset._ids import ids_of
+from fasttriplet.dataset._ids import Integers, ids_of, integers
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import Paths, index_files, paths_of
 from fasttriplet.dataset._options import OnError
@@ -22,8 +22,6 @@ from fasttriplet.errors import RecordError
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from fasttriplet._checks import Integers
 
 
 class Dataset:

@@ -1,8 +1,9 @@
-"""One number per image that no other image of the dataset has."""
+"""Numbers of images: lists of keys or rows, and ids, of which no two images of a dataset have the same."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import polars as pl
 
+Integers: TypeAlias = Sequence[int] | NDArray[np.integer[Any]]
+
 _KEY_BITS = 48  # with several files, the bits above these hold the number of the file
+
+
+def integers(name: str, values: Integers) -> NDArray[np.int64]:
+    """Return a list of integers as a contiguous array."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be a list of integers, not {array.dtype} of shape {array.shape}")
+    return np.require(array, np.int64, ["C", "A"])
 
 
 def image_ids(rows: pl.DataFrame) -> NDArray[np.int64]:

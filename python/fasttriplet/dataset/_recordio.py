@@ -10,18 +10,15 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, SupportsIndex
+from typing import Any, NamedTuple, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import integers
+from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.errors import RecordWarning
-
-if TYPE_CHECKING:
-    from fasttriplet._checks import Integers
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet.mining._mine import MiningStats, mine_rows
-from fasttriplet.mining._options import MiningOptions
+from fasttriplet.mining._options import MiningOptions, scale_of
 
 # Embeddings have collapsed if no squared distance is above this share of their mean squared norm.
 _COLLAPSED = 1e-6
@@ -50,8 +50,8 @@ def why_no_triplets(  # noqa: PLR0911
     farthest = float(max(d_ap.max(), d_an.max()))
     if farthest <= _collapsed(embeddings, options):
         return (
-            f"the embeddings are all but equal (no {options.scale} distance above {farthest:.2g}): "
-            "the network has collapsed or its input is constant"
+            f"the embeddings are all but equal (no {scale_of(options.metric)} distance above "
+            f"{farthest:.2g}): the network has collapsed or its input is constant"
         )
     if stats.pairs == 0 and stats.pairs_over_max_ap:
         return (

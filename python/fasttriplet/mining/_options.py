@@ -61,12 +61,7 @@ class MiningOptions(Options):
             number("max_ap", self.max_ap, 0, allow_infinity=True)
         super().__post_init__()
 
-    @property
-    def scale(self) -> str:
-        """The metric in words: the scale of all distances, of `margin` and of `max_ap`."""
-        return scale_of(self.metric)
-
 
 def scale_of(metric: Metric) -> str:
-    """A metric in words, such as ``"squared L2"``."""
+    """A metric in words, such as ``"squared L2"``: the scale of distances, of `margin` and of `max_ap`."""
     return _SCALES[metric]

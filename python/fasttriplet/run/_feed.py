@@ -110,14 +110,10 @@ class Feed:
     NoTripletsError
         While iterating, after an epoch without any triplet, or with ``tail="drop"`` without a full batch; the
         message says why.
-    RecordError
-        If a record is damaged, unless it is to be skipped; names file, key and offset.
     RuntimeError
         In a process that was forked from the one that made the feed, or from one that had used Polars.
-    OSError
-        If a file cannot be read.
-    ValueError
-        For wrong options, before anything is read; and if the images do not fit the model or the memory.
+    RecordError, OSError, ValueError
+        As :func:`fasttriplet.mine_rec`.
 
     Examples
     --------

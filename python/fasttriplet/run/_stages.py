@@ -91,14 +91,12 @@ class Stages:
             in_epoch = self._bags(0)
             # Every epoch takes the same number of images of an identity: what fits a bag now fits one later.
             self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
-            if not self._decodes:
-                return
-            for bag in in_epoch:
-                self._size = self.dataset.image_size(
-                    bag.rows, on_error=options.on_error, threads=options.threads
+            if self._decodes:
+                sizes = (
+                    self.dataset.image_size(bag.rows, on_error=options.on_error, threads=options.threads)
+                    for bag in in_epoch
                 )
-                if self._size is not None:
-                    break
+                self._size = next(filter(None, sizes), None)
 
     @property
     def image_size(self) -> tuple[int, int]:
