@@ -223,8 +223,9 @@ impl Search<'_> {
     ) {
         let Scratch { near, hits, .. } = scratch;
         hits.clear();
-        let near = near.iter().copied().filter(|&place| estimates.may_hold(edges, place));
-        hits.extend(near.filter_map(|place| self.hit(pair, place)));
+        for &place in near.iter().filter(|&&place| estimates.may_hold(edges, place)) {
+            self.hit(pair, place, hits);
+        }
     }
 
     /// Hits all negatives of the stretch that may be in the pair's window.
@@ -241,15 +242,16 @@ impl Search<'_> {
         estimates.mark(pair.window, panel_marks);
         estimates.visit(panel_marks, |place| {
             if !identity.contains(&place) {
-                hits.extend(self.hit(pair, place));
+                self.hit(pair, place, hits);
             }
         });
     }
 
-    /// The hit of a row, unless it was tested before or would not be picked.
-    fn hit(&self, pair: &OpenPair, place: Place) -> Option<Hit> {
+    /// Hits a row, unless it was tested before or would not be picked.
+    fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) {
         let order = self.order(&pair.pair, place);
-        let wanted = order.draw.high >= pair.tested_below && pair.picked.wants(order);
-        wanted.then_some(Hit { draw: order.draw.high, place })
+        if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
+            hits.push(Hit { draw: order.draw.high, place });
+        }
     }
 }

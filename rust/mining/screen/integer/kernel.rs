@@ -143,12 +143,24 @@ fn tile<S: Products, C: Code, const R: usize>(
             }
         }
         for r in 0..R {
-            for (sums, first) in sums[r].into_iter().zip([first, second]) {
-                let (norms, steps) = (&panel.squared_norms[first..], &panel.steps[first..]);
-                simd.subtract_scaled(norms, sums, 2.0 * terms[r].step, steps, &mut estimates[r][first..]);
-            }
+            finish(simd, sums[r][0], terms[r].step, panel, first, &mut estimates[r]);
+            finish(simd, sums[r][1], terms[r].step, panel, second, &mut estimates[r]);
         }
     }
+}
+
+/// Writes `v` of an anchor and the candidates from column `first` on.
+#[inline(always)]
+fn finish<S: Products>(
+    simd: S,
+    sums: S::Vector,
+    step: f32,
+    panel: PanelCodes<'_>,
+    first: usize,
+    estimates: &mut [f32; COLUMNS],
+) {
+    let (norms, steps) = (&panel.squared_norms[first..], &panel.steps[first..]);
+    simd.subtract_scaled(norms, sums, 2.0 * step, steps, &mut estimates[first..]);
 }
 
 /// How codes are multiplied.
