@@ -99,7 +99,8 @@ def train_rec(
             raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
     limits = ResourceOptions.of("train_rec", resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
-    schedule = Schedule(batches, tuple(map(os.fspath, files)), verify_every, checkpoint_every, log_every)
+    paths = tuple(os.fspath(file) for file in files)
+    schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)
     for file in schedule.verify_on:
