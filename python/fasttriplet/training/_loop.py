@@ -114,7 +114,6 @@ class Loop:
     options: Mapping[str, Any]  # what the state is to remember of the other arguments
 
     def __post_init__(self) -> None:
-        """Set where a training is before its first batch."""
         self._embedder = _Reporting(self.backend.embedder, self.progress)
         self._batch = 0  # batches of the training so far
         self._verified = -1  # the batch of the last verification
