@@ -104,8 +104,14 @@ def test_pages_import_nothing_private() -> None:
     ("code", "message"),
     [
         ("from fasttriplet import decode_rows", "decode_rows is now fasttriplet.Dataset(rec).decode(rows)"),
-        ("import fasttriplet.feed", "fasttriplet.feed has no public names now: import them from fasttriplet"),
-        ("from fasttriplet.mxnet.training import train_rec", "import them from fasttriplet.training"),
+        (
+            "import fasttriplet.feed",
+            "the module fasttriplet.feed is gone: import its public names from fasttriplet",
+        ),
+        (
+            "from fasttriplet.mxnet.training import train_rec",
+            "import its public names from fasttriplet.training",
+        ),
     ],
 )
 def test_old_names_answer(code: str, message: str) -> None:
@@ -142,12 +148,20 @@ def test_help_shows_each_option_with_its_default(function: Any, options: Any) ->
         assert re.search(rf"\b{parameter.name}\b", function.__doc__), parameter.name
 
 
-@pytest.mark.parametrize("function", [ft.mine_rec, ft.Feed])
-def test_an_unknown_option_is_named(function: Any) -> None:
-    with pytest.raises(TypeError, match=r"has no option 'margn'; did you mean 'margin'\?"):
-        function("train.rec", model="pixels", margn=0.2)
-    with pytest.raises(TypeError, match=r"\(\) has no option 'x'; it has margin|it has on_error"):
-        function("train.rec", model="pixels", x=1)
+@pytest.mark.parametrize(
+    ("function", "option", "hint"),
+    [
+        (ft.mine_rec, "margn", "did you mean 'margin'?"),
+        (ft.mine_rec, "max_triplet", "did you mean 'max_triplets'?"),
+        (ft.Feed, "batchsize", "did you mean 'batch_size'?"),
+        (ft.mine, "reference", "did you mean 'references'?"),
+        (ft.mine, "x", "it has embeddings, labels, references, "),
+    ],
+)
+def test_an_unknown_option_is_named(function: Any, option: str, hint: str) -> None:
+    arguments: dict[str, Any] = {option: 1} | ({"model": "pixels"} if function is ft.Feed else {})
+    with pytest.raises(TypeError, match=re.escape(f"{function.__name__}() has no option {option!r}; {hint}")):
+        function(*[[]] * (2 if function is ft.mine else 1), **arguments)
 
 
 def test_options_import_nothing_heavy() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -55,7 +55,8 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
                 _rename(unfinished, path)
     finally:
         for unfinished in finals:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):  # an error above says more, such as that its name is too long
+                unfinished.unlink(missing_ok=True)
 
 
 def publish(complete: Path, path: Path) -> None:

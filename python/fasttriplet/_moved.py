@@ -7,17 +7,20 @@ from typing import Any
 
 _RENAMED = {"decode_rows": "fasttriplet.Dataset(rec).decode(rows)"}
 
-# Modules of version 0.1, by where their public names are now.
+# The modules of the flat layout, by what took their place.
 _MODULES = {
-    "fasttriplet": "augment feed images index judging line order packing pair_drawing pairs_file "
-    "pipeline recordio summary verification",
-    "fasttriplet.embedders": "embedders.base embedders.load",
-    "fasttriplet.mxnet": "embedders.mxnet mxnet.checkpoint mxnet.compat mxnet.devices mxnet.loss "
+    "import its public names from fasttriplet": "augment feed images index judging line order packing "
+    "pair_drawing pairs_file pipeline recordio summary verification",
+    "import its public names from fasttriplet.embedders": "embedders.base embedders.load",
+    "import its public names from fasttriplet.mxnet": "mxnet.compat mxnet.face_image_iter mxnet.loss "
     "mxnet.metric mxnet.networks mxnet.triplet_iter mxnet.untrained",
-    "fasttriplet.torch": "torch.miner",
-    "fasttriplet.training": "mxnet.training",
+    "import its public names from fasttriplet.torch": "torch.miner",
+    "import its public names from fasttriplet.training": "mxnet.training",
+    "fasttriplet.load_embedder makes its embedder": "embedders.mxnet embedders.pixels embedders.precomputed",
+    "what it held is private now": "checks contents explain files forks sink timeline worker "
+    "mxnet.checkpoint mxnet.devices mxnet.module_embedder mxnet.outputs mxnet.quiet",
 }
-_MOVED = {f"fasttriplet.{old}": new for new, names in _MODULES.items() for old in names.split()}
+_GONE = {f"fasttriplet.{old}": now for now, names in _MODULES.items() for old in names.split()}
 
 
 class _Finder:
@@ -25,10 +28,8 @@ class _Finder:
 
     @staticmethod
     def find_spec(name: str, *_: Any) -> None:
-        if name in _MOVED:
-            raise ModuleNotFoundError(
-                f"the module {name} has no public names now: import them from {_MOVED[name]}", name=name
-            )
+        if name in _GONE:
+            raise ModuleNotFoundError(f"the module {name} is gone: {_GONE[name]}", name=name)
 
 
 def answer_old_names() -> None:

@@ -30,16 +30,16 @@ class Options:
         return tuple(_parameters(cls))
 
     @classmethod
-    def of(cls, call: str, options: Mapping[str, Any]) -> Self:
+    def of(cls, call: Callable[..., Any], options: Mapping[str, Any]) -> Self:
         """Make the object of the keyword arguments that `call` was given; a TypeError for an unknown name."""
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         for name in sorted(options.keys() - known):
             import difflib  # noqa: PLC0415  2 ms that `--help` does not wait for
 
-            names = cls.names()
+            names = list(inspect.signature(call).parameters)
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
-            raise TypeError(f"{call}() has no option {name!r}; {hint}")
+            raise TypeError(f"{call.__name__}() has no option {name!r}; {hint}")
         return cls(**options)
 
 

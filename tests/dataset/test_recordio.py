@@ -269,7 +269,7 @@ def test_keys_of_any_width(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keys must be below"):
         file.offsets(np.array([2**64 - 1], dtype=np.uint64))
     with pytest.raises(ValueError, match="keys must be a list of integers"):
-        file.decode(5)  # type: ignore[arg-type]
+        file.decode(5)  # type: ignore[call-overload]
 
 
 def test_pickles_by_absolute_path(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

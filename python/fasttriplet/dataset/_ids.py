@@ -35,7 +35,7 @@ def ids_of(keys: NDArray[np.int64], files: NDArray[np.uint32] | None) -> NDArray
 
     Ids ascend by file, then key.
     """
-    if files is None:
+    if files is None or not files.any():
         return keys
     if keys.size and not 0 <= keys.min() <= keys.max() < 1 << _KEY_BITS:
         raise ValueError(f"of several files, keys must be from 0 to 2**{_KEY_BITS} - 1")

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self, SupportsIndex
+from typing import Any, Literal, NamedTuple, Self, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +152,14 @@ class RecordFile:
         flag, label, record_id, id2, content = self._file.record_at(offset, key)
         return IRHeader(flag, label, record_id, id2), content
 
+    @overload
+    def decode(
+        self, keys: Integers, *, layout: Literal["NHWC"] = "NHWC", threads: int | None = None
+    ) -> NDArray[np.uint8]: ...
+    @overload
+    def decode(
+        self, keys: Integers, *, layout: Literal["NCHW"], threads: int | None = None
+    ) -> NDArray[np.float32]: ...
     def decode(self, keys: Integers, *, layout: Layout = "NHWC", threads: int | None = None) -> NDArray[Any]:
         """Decode the images of the records with these keys, in parallel.
 

@@ -178,7 +178,7 @@ def mine(
     (array([0]), array([1]), array([2]))
     """
     return mine_rows(
-        MiningOptions.of("mine", options),
+        MiningOptions.of(mine, options),
         (embeddings, labels, ids),
         (references, reference_labels, reference_ids),
         seed=seed,

@@ -212,4 +212,4 @@ def _check_params(checkpoint: Checkpoint, symbol: Any, data: str) -> None:
     extra = [n for n in (*checkpoint.arg_params, *checkpoint.aux_params) if n not in known]
     if extra:
         unknown = f"{first_names(extra)}, unknown to {checkpoint.symbol_path}"
-        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=4)
+        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=5)

@@ -185,10 +185,11 @@ def _bag_margin_max_ap(
             f"{_BAG_SIZE} is {bag_size}, less than the {batch_size} images of a batch: raise it to many "
             "batches; InsightFace takes 7200"
         )
-    alpha, max_ap = number(_ALPHA, triplet_params[1], 0, 1), number(_MAX_AP, triplet_params[2], 0)
-    if not alpha:
+    alpha, max_ap = number(_ALPHA, triplet_params[1], 0), number(_MAX_AP, triplet_params[2], 0)
+    if not 0 < alpha <= 1:
         raise ValueError(
-            f"{_ALPHA} must be above 0, as no negative is inside a margin of {triplet_params[1]!r}"
+            f"{_ALPHA} must be a number above 0, at most 1, a margin on squared distances, not "
+            f"{triplet_params[1]!r}"
         )
     return bag_size, alpha, max_ap or None
 

@@ -136,7 +136,7 @@ class Feed:
         state: Mapping[str, Any] | None = None,
         **options: Unpack[RunKeywords],
     ) -> None:
-        self._options = chosen = RunOptions.of("Feed", options)
+        self._options = chosen = RunOptions.of(Feed, options)
         whole_number("devices", devices, 1)
         self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
         self._devices = devices
@@ -185,7 +185,7 @@ class Feed:
         """
         pending = self._pending
         place = self._start if pending is None else _Place.after(*self._next_bag, pending)
-        return {"arguments": self._arguments, **asdict(place)}
+        return {"arguments": dict(self._arguments), **asdict(place)}
 
     def __iter__(self) -> Self:
         return self
@@ -339,9 +339,9 @@ class _Place:
         names = [place.name for place in fields(cls)]
         if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
             raise ValueError("state must be what state_dict() of a Feed gave")
-        defaults = asdict(RunOptions())  # for a state from before there was an option
+        earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
         for name, value in arguments.items():
-            before = state["arguments"].get(name, defaults.get(name))
+            before = earlier.get(name)
             if before != value and name == "dataset":
                 raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
             if before != value:

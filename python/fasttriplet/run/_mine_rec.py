@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
-from fasttriplet.dataset._dataset import Rec, files_of
+from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index_cache import cache_path
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._options import RunKeywords, RunOptions
@@ -113,7 +113,9 @@ def mine_rec(
     ValueError
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
-    chosen = RunOptions.of("mine_rec", options)
+    chosen = RunOptions.of(mine_rec, options)
+    if not isinstance(rec, (str, os.PathLike, Dataset)):
+        rec = list(rec)  # an iterator would be used up by the first look
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)

@@ -105,7 +105,7 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     ) -> None:
         super().__init__()
         self.calls = 0
-        self._options = MiningOptions.of("TripletMiner", {**_AS_PML, **options, "metric": metric})
+        self._options = MiningOptions.of(TripletMiner, {**_AS_PML, **options, "metric": metric})
         self._seed, self._threads = seed_number(seed), thread_count(threads)
 
     def extra_repr(self) -> str:

@@ -97,7 +97,7 @@ def train_rec(
     for name in resources:
         if name in _RENAMED:
             raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
-    limits = ResourceOptions.of("train_rec", resources)
+    limits = ResourceOptions.of(train_rec, resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
     paths = tuple(os.fspath(file) for file in files)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
