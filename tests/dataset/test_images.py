@@ -309,7 +309,7 @@ def test_what_else_is_no_image() -> None:
             ft.decode_images([content])
     twelve = bytearray(jpeg(picture(8, 8)))
     twelve[twelve.index(b"\xff\xc0") + 4] = 12
-    with pytest.raises(ft.RecordError, match="JPEG of 12 bits a sample"):
+    with pytest.raises(ft.RecordError, match="JPEG of 12 bits per sample"):
         ft.decode_images([bytes(twelve)])
 
 
@@ -357,7 +357,7 @@ def test_rows_of_several_files(tmp_path: Path) -> None:
     assert np.array_equal(dataset.decode(order).pixels, expected[order])
     with pytest.raises(ValueError, match="no column 'file'"):
         dataset.decode(index.drop("file"))
-    with pytest.raises(ValueError, match="file number 1, counted from 0, and 1 files"):
+    with pytest.raises(ValueError, match="file number 1, counted from 0, but 1 files"):
         ft.Dataset(paths[:1], cache=False).decode(index)
     with pytest.raises(ValueError, match="offset is not there"):
         dataset.decode(index.drop("offset"))
