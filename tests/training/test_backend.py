@@ -149,10 +149,9 @@ def test_a_state_of_format_1_is_resumed(data: Path, chosen: TrainSettings, tmp_p
     plain["options"]["pairs"] = plain["options"].pop("verify_on")
     before = {"verify_on": "pairs", "sums": "metric", "options": "how", "network": "symbol"}
     plain = {before.get(name, name): value for name, value in plain.items()}
-    for options in (plain["settings"], plain["feed"]["arguments"]):
-        options.pop("metric")
-        options.pop("normalize")
-    plain["settings"].pop("loss_margin")
+    for name in ("metric", "normalize", "loss_margin"):
+        plain["settings"].pop(name)
+    plain["feed"]["arguments"].pop("metric")
     text = json.dumps(plain | {"format": 1}).encode()
     np.savez(tmp_path / "b-state.npz", plain=np.frombuffer(text, np.uint8), **arrays)
     settings, options = options_at(tmp_path / "b")
