@@ -70,8 +70,10 @@ def ways(rec: str, bag: str, group: str | None) -> dict[str, Way]:
     mx: Any = import_mxnet()
     records = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
 
+    dataset = ft.Dataset(path)
+
     def in_order() -> object:
-        return ft.decode_rows([ft.RecordFile(path)], rows)
+        return dataset.decode(rows)
 
     def as_asked() -> object:
         return ft.decode_images([mx.recordio.unpack(records.read_idx(key))[1] for key in rows["key"]])

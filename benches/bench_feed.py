@@ -72,9 +72,7 @@ def with_pillow(encoded: list[bytes]) -> Call:
 
 
 def with_image_record_iter(path: Path, shape: tuple[int, ...], threads: int) -> Call:
-    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415  an older checkout lacks it
-
-    mx: Any = import_mxnet()
+    mx = original.mxnet()
     batches = mx.io.ImageRecordIter(
         path_imgrec=str(path),
         path_imgidx=str(path.with_suffix(".idx")),

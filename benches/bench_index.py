@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fasttriplet as ft
+import original
 from harness import HERE, Bench
 from process import Way
 from tables import Table
@@ -79,9 +80,7 @@ def link(rec: Path, folder: str) -> Path:
 
 
 def reading_headers(rec: Path, count: int) -> Callable[[], Any]:
-    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415  an older checkout lacks it
-
-    recordio = import_mxnet().recordio
+    recordio = original.mxnet().recordio
     file = recordio.MXIndexedRecordIO(str(rec.with_suffix(".idx")), str(rec), "r")
     keys = file.keys[:count]
     return lambda: [recordio.unpack(file.read_idx(key))[0].label for key in keys]

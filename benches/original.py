@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -20,6 +21,13 @@ REPAIRS = {
     "mx.gpu(i)": "mx.cpu(i)",
     "_list = range(*v)\n            random": "_list = list(range(*v))\n            random",  # Python 3
 }
+
+
+def mxnet() -> Any:
+    """MXNet, however the checkout that runs calls the function that imports it."""
+    homes = ("fasttriplet.mxnet", "fasttriplet.mxnet.compat")
+    home = next(home for home in map(importlib.import_module, homes) if hasattr(home, "import_mxnet"))
+    return home.import_mxnet()
 
 
 def mining(embeddings: NDArray[np.float32], each: int, margin: float) -> int:
@@ -44,9 +52,7 @@ def mining(embeddings: NDArray[np.float32], each: int, margin: float) -> int:
 
 def loading(path: Path, keys: Sequence[int], shape: Sequence[int]) -> Callable[[], NDArray[np.float32]]:
     """How it loads images of a shape (H, W, C): read, decode, transpose and copy one at a time."""
-    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415  an older checkout lacks it
-
-    mx: Any = import_mxnet()
+    mx = mxnet()
     records = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
 
     def load() -> NDArray[np.float32]:
