@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
@@ -223,7 +224,7 @@ _TEXTS = {
     "prefetch": "Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
     "memory": "Most megabytes of decoded images to hold. By default what --prefetch takes.",
 }
-_KINDS = get_type_hints(RunOptions) | {
+_KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),
