@@ -1,6 +1,6 @@
 """How an epoch is ordered and cut into bags: the options of bags."""
 
-# Annotations are evaluated at once: that is 5 ms faster than as texts, which TypedDict compiles one by one.
+# Annotations are evaluated at once: as texts, each would be compiled by TypedDict while `--help` waits.
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 

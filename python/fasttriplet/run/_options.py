@@ -1,6 +1,6 @@
 """The options of a run over a dataset: how it mines, how it makes bags, and what it may use."""
 
-# Annotations are evaluated at once: that is 5 ms faster than as texts, which TypedDict compiles one by one.
+# Annotations are evaluated at once: as texts, each would be compiled by TypedDict while `--help` waits.
 from dataclasses import dataclass
 from typing import TypedDict, get_args
 
