@@ -1,8 +1,8 @@
-"""Options: flat keyword arguments at the door, one checked object behind it.
+"""Options: flat keyword arguments in public calls, one checked object inside the package.
 
 A group of options is a frozen dataclass, a subclass of :class:`Options`, that checks itself when it is made.
 Beside it is a ``TypedDict`` of the same names. A public function takes ``**options: Unpack[that]``, so that
-mypy and editors know each option, and packs them with :meth:`Options.of`. All code behind it takes objects.
+mypy and editors know each option, and :meth:`Options.of` makes the object. All other code takes that.
 """
 
 from __future__ import annotations

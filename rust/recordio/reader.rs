@@ -15,8 +15,8 @@ use crate::{Error, Result};
 /// Bytes in which a first record is looked for if the start of the file is damaged.
 const SEARCH: usize = 64 << 20;
 
-/// A `.rec` file as a memory map. There is no file position, so any number of threads, and of processes after
-/// a fork, can read from one handle.
+/// A `.rec` file as a memory map. It has no file position, so many threads can read from one handle, and so can
+/// the processes that a fork made.
 ///
 /// The file must not be cut short while it is open: touching a page of the map that the file no longer has
 /// raises

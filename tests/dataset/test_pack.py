@@ -194,7 +194,7 @@ def test_structure_is_not_guessed(folder: Path, tmp_path: Path) -> None:
     assert message.startswith("5 problems, nothing was written:\n")
     assert "p1/deep: is a folder inside an identity's folder; expected FOLDER/identity/image" in message
     assert "p1/.hidden: is hidden" in message
-    assert "gone.jpg: is no file (a broken link?)" in message
+    assert "gone.jpg: is not a file (a broken link?)" in message
     for path in ("stray.jpg", ".DS_Store", "p1/.hidden", "p1/gone.jpg"):
         (folder / path).unlink()
     (folder / "p1" / "deep" / "z.jpg").unlink()

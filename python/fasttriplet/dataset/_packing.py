@@ -261,7 +261,7 @@ def _scan(folder: Path) -> list[tuple[str, list[str]]]:
                     "identities are one level deeper, pack that folder",
                 )
             elif not inner.is_file():
-                problems.add(path / inner.name, "is no file (a broken link?); remove it")
+                problems.add(path / inner.name, "is not a file (a broken link?); remove it")
             else:
                 images.append(inner.name)
         if not images and not problems:
