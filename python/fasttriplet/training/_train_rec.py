@@ -1,4 +1,4 @@
-"""The door to a training: its arguments, what is checked before it begins, and how it was last run."""
+"""`train_rec`: its arguments, what is checked before a training begins, and how it was last run."""
 
 from __future__ import annotations
 
