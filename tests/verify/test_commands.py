@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_pairs, verify_rec, write_pairs
 from fasttriplet.cli import _pack_pairs, _verify
+from fasttriplet.verify._protocol import FOLDS
 from tests.small_rec import identities, picture, write_rec
 
 
@@ -100,6 +101,8 @@ def test_usage(rec: Path, tmp_path: Path) -> None:
 
 
 def test_folds_and_small_files(rec: Path, tmp_path: Path) -> None:
+    default = next(option.default for option in _verify.verify.params if option.name == "folds")
+    assert default == FOLDS
     path = tmp_path / "a.bin"
     write_pairs(path, [picture(i) for i in range(8)], [True, True, False, True])
     few = verify("--pairs", path, "--model", "pixels")
@@ -111,6 +114,28 @@ def test_folds_and_small_files(rec: Path, tmp_path: Path) -> None:
     assert "(4 folds)" in output(
         verify("--rec", rec, "--model", "pixels", "--pairs-per-kind", 10, "--folds", 4)
     )
+
+
+def test_all_files_are_checked_before_one_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, same in (("good", [True, False] * 5), ("few", [True, False]), ("one", [False] * 10)):
+        write_pairs(tmp_path / f"{name}.bin", [picture(i) for i in range(2 * len(same))], same)
+    (tmp_path / "text.bin").write_text("a.jpg b.jpg 1\n")
+    embed = MagicMock()
+    monkeypatch.setattr("fasttriplet.embedders._pixels.PixelEmbedder.embed", embed)
+    monkeypatch.setattr(_verify, "_figure", MagicMock())
+    for name, said in (
+        ("few", "2 pairs are too few for 10 folds"),
+        ("text", "is text"),
+        ("one", "one.bin: a ROC curve needs pairs of both kinds, and all pairs are impostors"),
+    ):
+        done = verify(
+            *("--pairs", tmp_path / "good.bin", "--pairs", tmp_path / f"{name}.bin"),
+            *("--model", "pixels", "--roc", tmp_path / "roc.png"),
+        )
+        assert said in str(done.exception)
+    embed.assert_not_called()
 
 
 def test_pairs_of_one_kind_are_not_drawn(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def test_lists_of_lfw(path: Path, first: str | None, times: int, folds: int | No
         assert read(path, content).pairs[0].line == (1 if first is None else 2)
 
 
+def test_a_table_of_lfw(path: Path) -> None:
+    """Its shorter lines are padded."""
+    lines = ["name,imagenum1,imagenum2,", "Ann_B,1,4,", "Ann_B,4,C,1"]
+    assert pairs(path, "\n".join(lines)) == LFW_PAIRS[0::2]
+
+
 def test_which_form_a_list_has(path: Path) -> None:
     # "x 3 1" may be a pair of paths, or of LFW: another line decides.
     assert pairs(path, "x 3 1\na.jpg b.jpg 0\n") == [("x", "3", True), ("a.jpg", "b.jpg", False)]

@@ -126,6 +126,7 @@ def test_folds(rec: Path, tmp_path: Path) -> None:
     write_pairs(tmp_path / "a.bin", [picture(i) for i in range(8)], [True, False] * 2)
     of_file = verify_pairs(tmp_path / "a.bin", "pixels", folds=2)
     assert (of_file.folds, len(of_file.fold_accuracies)) == (2, 2)
+    wrong: Any
     for wrong in (1, True, 2.0):
         with pytest.raises(ValueError, match="folds must be a whole number >= 2"):
             verify_pairs(tmp_path / "a.bin", Bad(None), folds=wrong)

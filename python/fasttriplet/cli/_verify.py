@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.seed
 @options.option(
     "folds",
-    "Parts into which the pairs are cut for the accuracy. With fewer pairs than that, give fewer.",
+    "Parts into which the pairs are cut to measure the accuracy. There must be at least as many pairs.",
     10,
     options.Whole(2),
 )
@@ -76,6 +76,8 @@ def verify(
     embedder = options.load_model(model, devices, batch_size)
     from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
+    for path in pairs:
+        _check(path, folds, for_roc=roc is not None)
     found: dict[tuple[Path, ...], Verification] = {}
     with display() as shown:
         for path in pairs:
@@ -98,6 +100,18 @@ def verify(
     if roc is not None:
         _draw(found, roc)
         click.echo(f"The ROC curve is in {roc}", err=True)
+
+
+def _check(path: Path, folds: int, *, for_roc: bool) -> None:
+    """Find out what is wrong with a file, before the files ahead of it are embedded."""
+    from fasttriplet._words import naming  # noqa: PLC0415  not for --help
+    from fasttriplet.verify._protocol import check_for_roc  # noqa: PLC0415
+    from fasttriplet.verify._run import read_for_folds  # noqa: PLC0415
+
+    _, same = read_for_folds(path, folds)
+    if for_roc:
+        with naming(str(path)):
+            check_for_roc(same)
 
 
 def _named(paths: tuple[Path, ...]) -> str:
@@ -152,21 +166,17 @@ def _figure() -> Any:
 
 def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path) -> None:
     from fasttriplet._files import replacing  # noqa: PLC0415
-    from fasttriplet._words import naming  # noqa: PLC0415
 
     figure = _figure()(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    curves = {}
-    for of, one in found.items():
-        with naming(_named(of)):
-            curves[of] = one.roc()
     # A logarithmic axis has no 0: it begins where one impostor pair is accepted, or at 0.1 if that is less.
     left = min(0.1, *(1 / one.impostors for one in found.values()))
     bottom = 0.99
-    for of, (far, tar) in curves.items():
+    for of, one in found.items():
+        far, tar = one.roc()
         begin = far.searchsorted(left, side="right") - 1  # where the left edge cuts the curve
         bottom = min(bottom, 1 - 1.1 * (1 - float(tar[begin])))
-        label = f"{' '.join(one.name for one in of)}, AUC {found[of].auc:.4f}"
+        label = f"{' '.join(file.name for file in of)}, AUC {one.auc:.4f}"
         # A rate between two points is not reached: the curve is a staircase. It may run along the frame.
         shown = far[begin:].clip(left), tar[begin:]
         axes.plot(*shown, drawstyle="steps-post", label=label, clip_on=False, zorder=3)

@@ -116,8 +116,8 @@ def _numbers(line: str) -> list[int] | None:
 
 
 def _is_header(line: str) -> bool:
-    """Whether a line names the columns of a table: no path in it, and no truth value."""
-    columns = [fields for fields in _splits(line, separators="\t,") if len(fields) == 3]
+    """Whether a line names the columns of a table: there is no path in it, and no number or truth value."""
+    columns = [fields for fields in _splits(line, separators="\t,") if len(fields) in (3, 4)]
     return bool(columns) and not any(
         set(field) & set("./\\") or _is_number(field) or field.lower() in _SAME for field in columns[0]
     )
@@ -137,9 +137,10 @@ def _splits(line: str, separators: str = "\t, ") -> Iterator[list[str]]:
         if separator in line.strip():
             reader = csv.reader([line.strip()], delimiter=separator, skipinitialspace=True)
             try:
-                yield [field.strip() for field in next(reader)]
+                fields = [field.strip() for field in next(reader)]
             except csv.Error:  # a field of more than 128 kB
                 continue
+            yield fields[:-1] if not fields[-1] else fields  # tables may pad the shorter lines
 
 
 def _is_plain(fields: list[str]) -> bool:

@@ -97,10 +97,7 @@ class Verification:
         ValueError
             If all pairs are of one kind.
         """
-        if self.auc is None:
-            raise ValueError(
-                f"a ROC curve needs pairs of both kinds, and {why_no_accuracy(self.same, self.folds)}"
-            )
+        check_for_roc(self.same)
         thresholds = np.append(np.unique(self.distances), np.inf)
         below = [
             np.searchsorted(np.sort(self.distances[kind]), thresholds, side="left") / np.count_nonzero(kind)
@@ -194,7 +191,9 @@ def _distances(distances: ArrayLike) -> NDArray[np.float64]:
 def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
     given = np.asarray(same)
     if given.shape != (count,):
-        raise ValueError(f"{count} distances but truth values of shape {given.shape}; give one for each pair")
+        raise ValueError(
+            f"{counted(count, 'distance')} but truth values of shape {given.shape}; give one for each pair"
+        )
     if count and given.dtype.kind not in "biu":
         raise ValueError(f"same must be True or False for each pair, not {given.dtype}")
     bad = np.flatnonzero((given != 0) & (given != 1))
@@ -212,6 +211,13 @@ def check_enough_pairs(pairs: int, folds: int) -> None:
             f"{pairs} pairs are too few for {folds} folds; give more pairs or fewer folds (folds={pairs}, on "
             f"the command line --folds {pairs})"
         )
+
+
+def check_for_roc(same: NDArray[np.bool_]) -> None:
+    """Raise a ValueError if all pairs are of one kind."""
+    if same.all() or not same.any():
+        kind = "genuine" if same.any() else "impostors"
+        raise ValueError(f"a ROC curve needs pairs of both kinds, and all pairs are {kind}")
 
 
 def why_no_accuracy(same: NDArray[np.bool_], folds: int) -> str | None:

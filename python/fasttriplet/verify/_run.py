@@ -89,9 +89,7 @@ def verify_pairs(
             f"{path} holds images without an index, and this model embeds no images "
             f"({embedder.description}); give a network, such as mxnet:PREFIX,EPOCH"
         )
-    images, same = read_pairs(path)
-    with naming(str(path)):
-        check_enough_pairs(len(same), folds)
+    images, same = read_for_folds(path, folds)
     rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
     embedder.prepare(rows)
     size = _decode(path, images[:1], 0, None, threads).shape[1:3]
@@ -178,6 +176,14 @@ def verify_rec(
         return found
     share, count = _recall_at_1(embeddings, rows["label"].to_numpy(), threads)
     return replace(found, recall_at_1=share, recall_images=count)
+
+
+def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes], NDArray[np.bool_]]:
+    """Read a ``.bin`` file, as :func:`read_pairs`, that has enough pairs for the folds."""
+    images, same = read_pairs(path)
+    with naming(os.fspath(path)):
+        check_enough_pairs(len(same), folds)
+    return images, same
 
 
 def check_for_training(
