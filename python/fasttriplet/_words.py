@@ -1,4 +1,4 @@
-"""Words of messages."""
+"""How messages name numbers and files."""
 
 from __future__ import annotations
 

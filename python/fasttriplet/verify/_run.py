@@ -189,7 +189,7 @@ def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes
 def check_for_training(
     path: str | os.PathLike[str], size: tuple[int, int] | None = None, *, threads: int | None = None
 ) -> None:
-    """Raise a ValueError if a training could not be verified on a ``.bin`` file, a whole training long.
+    """Raise a ValueError if a training cannot be verified on a ``.bin`` file.
 
     A training needs an accuracy over 10 folds. With `size`, the height and width of the images that the
     network is trained on, all images are decoded and must have it.
