@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from tests.training.small import records, settings, train
+from tests.small_rec import identities, write_rec
+from tests.training.small import records, settings, train, write_pairs
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
@@ -73,6 +74,29 @@ def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
     assert (tmp_path / "mine-0000.params").read_bytes() == b"years of work"
     with pytest.raises(ValueError, match=r"with margin 0.3 \(now 0.5\), seed 0 \(now 3\): it can only"):
         train(replace(chosen, margin=0.5, seed=3), tmp_path / "a", batches=5, resume=True)
+
+
+def test_pairs_that_do_not_fit_are_named_before_anything_is_done(data: Path, tmp_path: Path) -> None:
+    chosen, good = settings(data), data / "pairs.bin"
+    large = write_rec(tmp_path / "large.rec", identities(4, 4), side=30)
+    write_pairs(large, tmp_path / "large.bin", 10)
+    write_pairs(data / "train.rec", tmp_path / "few.bin", 3)
+
+    def no_embedding(record: Mapping[str, Any]) -> None:
+        pytest.fail(f"told {record}")
+
+    train(chosen, tmp_path / "b", batches=1)
+    for name, said in (
+        ("large", r"large\.bin: its images are 30 x 30 \(H x W\), and those of the training 24 x 24"),
+        ("few", r"few\.bin holds 6 pairs"),
+    ):
+        files = [good, tmp_path / f"{name}.bin"]
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(ValueError, match=said):
+            train(chosen, tmp_path / "a", verify_on=files, progress=no_embedding)
+        with pytest.raises(ValueError, match=said):
+            train(chosen, tmp_path / "b", verify_on=files, progress=no_embedding, resume=True, batches=9)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 and no more"])

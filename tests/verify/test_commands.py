@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from click.testing import CliRunner, Result
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_pairs, verify_rec, write_pairs
 from fasttriplet.cli import _pack_pairs, _verify
+from fasttriplet.verify._protocol import FOLDS
 from tests.small_rec import identities, picture, write_rec
 
 
@@ -71,10 +73,12 @@ def test_verify_several_files_as_json(tmp_path: Path, pairs: Any) -> None:
     assert [one["file"] for one in result["results"]] == list(map(str, paths))
     for one, path in zip(result["results"], paths, strict=True):
         assert one == {"file": str(path)} | verify_pairs(path, "pixels").to_dict()
-    assert result["results"][1]["auc"] is None
+    assert (result["results"][1]["auc"], result["results"][1]["accuracy"]) == (None, None)
     table = verify(*arguments).output
     assert table.count("accuracy") == 2
-    assert "undefined: all pairs are genuine" in table
+    assert re.search("accuracy, AUC, TAR . undefined: all pairs are genuine", table)
+    assert table.count("threshold") == 1
+    assert "(10 folds)" in table
 
 
 def test_usage(rec: Path, tmp_path: Path) -> None:
@@ -84,6 +88,7 @@ def test_usage(rec: Path, tmp_path: Path) -> None:
         ("--rec", rec, "--pairs", rec, "--model", "pixels"),
         ("--rec", rec, "--model", "nothing"),
         ("--rec", rec, "--model", "pixels", "--pairs-per-kind", 0),
+        ("--rec", rec, "--model", "pixels", "--folds", 1),
     ):
         assert verify(*arguments).exit_code == 2
     assert "must end in .png or .svg" in verify("--rec", rec, "--model", "pixels", "--roc", "a.gif").output
@@ -93,6 +98,56 @@ def test_usage(rec: Path, tmp_path: Path) -> None:
     assert pack_pairs(tmp_path / "a.rec", "--rec", rec).exit_code == 2
     assert pack_pairs(tmp_path / "a.bin", "--rec", rec, "--list", rec).exit_code == 2
     assert pack_pairs(tmp_path / "a.bin", "--rec", rec, "--folder", tmp_path).exit_code == 2
+
+
+def test_folds_and_small_files(rec: Path, tmp_path: Path) -> None:
+    default = next(option.default for option in _verify.verify.params if option.name == "folds")
+    assert default == FOLDS
+    path = tmp_path / "a.bin"
+    write_pairs(path, [picture(i) for i in range(8)], [True, True, False, True])
+    few = verify("--pairs", path, "--model", "pixels")
+    assert "a.bin: 4 pairs are too few for 10 folds" in str(few.exception)
+    assert "--folds 4" in str(few.exception)
+    printed = " ".join(output(verify("--pairs", path, "--model", "pixels", "--folds", 2)).split())
+    assert "all impostor pairs are in fold 2 of 2" in printed
+    assert re.search("TAR at FAR . left out: 1 impostor pair is too few", printed)
+    assert "(4 folds)" in output(
+        verify("--rec", rec, "--model", "pixels", "--pairs-per-kind", 10, "--folds", 4)
+    )
+
+
+def test_all_files_are_checked_before_one_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, same in (("good", [True, False] * 5), ("few", [True, False]), ("one", [False] * 10)):
+        write_pairs(tmp_path / f"{name}.bin", [picture(i) for i in range(2 * len(same))], same)
+    (tmp_path / "text.bin").write_text("a.jpg b.jpg 1\n")
+    embed = MagicMock()
+    monkeypatch.setattr("fasttriplet.embedders._pixels.PixelEmbedder.embed", embed)
+    monkeypatch.setattr(_verify, "_figure", MagicMock())
+    for name, said in (
+        ("few", "2 pairs are too few for 10 folds"),
+        ("text", "is text"),
+        ("one", "one.bin: a ROC curve needs pairs of both kinds, and all pairs are impostors"),
+    ):
+        done = verify(
+            *("--pairs", tmp_path / "good.bin", "--pairs", tmp_path / f"{name}.bin"),
+            *("--model", "pixels", "--roc", tmp_path / "roc.png"),
+        )
+        assert said in str(done.exception)
+    embed.assert_not_called()
+
+
+def test_pairs_of_one_kind_are_not_drawn(tmp_path: Path) -> None:
+    for labels, said in (
+        (dict.fromkeys(range(20), 7), "no impostor pair"),
+        ({1: 0, 2: 1}, "no genuine pair"),
+    ):
+        rec = write_rec(tmp_path / "a.rec", labels)
+        for done in (verify("--rec", rec, "--model", "pixels"), pack_pairs(tmp_path / "a.bin", "--rec", rec)):
+            assert isinstance(done.exception, ValueError)
+            assert f"{rec}: {said} can be drawn" in str(done.exception)
+        assert not (tmp_path / "a.bin").exists()
 
 
 def test_help_waits_for_nothing_heavy() -> None:
@@ -124,8 +179,11 @@ def test_roc_is_written_whole(rec: Path, tmp_path: Path, monkeypatch: pytest.Mon
     output(verify(*arguments))
     assert out.read_text() == "svg 150"
     far, tar = verify_rec(rec, "pixels", pairs_per_kind=20).roc()
-    drawn = figure.return_value.add_subplot.return_value.plot.call_args_list[0].args
-    assert np.array_equal(drawn, (far, tar))
+    axes = figure.return_value.add_subplot.return_value
+    begin = np.flatnonzero(far <= 1 / 20)[-1]  # one impostor pair of 20
+    drawn_far, drawn_tar = axes.plot.call_args_list[0].args
+    assert drawn_far.tolist() == [0.05, *far[begin + 1 :]]
+    assert drawn_tar.tolist() == tar[begin:].tolist()
 
     def fail(path: Path, **_: Any) -> None:
         path.write_text("half")
@@ -138,6 +196,33 @@ def test_roc_is_written_whole(rec: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
     nowhere = verify("--rec", rec, "--model", "pixels", "--roc", tmp_path / "none" / "a.png")
     assert "there is no folder" in str(nowhere.exception)
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "limits"),
+    [
+        ([0.1] * 5, [2.0] * 5, (0.1, 0.99)),  # without an error: the curve is the upper edge
+        ([2.0, 0.1], [1.0], (0.1, 0.45)),
+        ([3.0] * 4, [0.1] * 40, (1 / 40, 0.0)),  # all wrong
+        ([3.0] * 98 + [0.1, 0.1], [1.0] * 40, (1 / 40, 0.0)),
+    ],
+)
+def test_axes_of_the_roc_stay_within_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, near: Any, far: Any, limits: Any
+) -> None:
+    figure = MagicMock()
+    figure.return_value.savefig = lambda path, **_: path.write_text("")
+    monkeypatch.setattr(_verify, "_figure", lambda: figure)
+    found = ft.verify_distances(near + far, [True] * len(near) + [False] * len(far), 2)
+    _verify._draw({(tmp_path / "a.rec", tmp_path / "b.rec"): found}, tmp_path / "roc.png")
+    axes = figure.return_value.add_subplot.return_value
+    chosen = {name: value for call in axes.set.call_args_list for name, value in call.kwargs.items()}
+    assert chosen["xlim"] == (limits[0], 1)
+    assert chosen["ylim"] == (pytest.approx(limits[1]), 1)
+    drawn = axes.plot.call_args
+    assert drawn.kwargs["label"] == f"a.rec b.rec, AUC {found.auc:.4f}"
+    for (low, high), values in zip((chosen["xlim"], chosen["ylim"]), drawn.args, strict=True):
+        assert low <= values.min() <= values.max() == high == 1
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs the [plot] extra")
@@ -185,11 +270,14 @@ def test_pairs_of_a_list(tmp_path: Path) -> None:
     assert read_pairs(out)[0] == images
     out.unlink()
     (folder / "small.jpg").write_bytes(picture(1, 20))
+    (folder / "empty.jpg").touch()
     for text, said in (
         ("0.jpg 1.jpg 1\n0.jpg 1.jpg\n", "line 2: expected PATH PATH 1"),
         ("0.jpg 1.jpg 2\n", "line 1: expected PATH PATH 1"),
-        ("ann b/x.jpg 1.jpg 1\n", "by tabs if a path has spaces"),
-        ("0.jpg none.jpg 1\n", "line 1: .*none.jpg: No such file"),
+        ("ann b/x.jpg 1.jpg 1\n", "with quotes around a path that holds the separator"),
+        ("0.jpg none.jpg 1\n", r"pairs\.txt: line 1: .*none.jpg: No such file"),
+        ("none.jpg no.jpg 1\n", "none of its 2 images can be read; .*none.jpg. Give .* --folder"),
+        ("0.jpg empty.jpg 1\n", "line 1: .*empty.jpg: the file is empty"),
         ("0.jpg 1.jpg 1\n0.jpg pairs.txt 1\n", "line 2: .*pairs.txt: not an image"),
         ("0.jpg 1.jpg 1\n0.jpg small.jpg 1\n", "line 2: .*small.jpg: the image is 20 x 20"),
         ("# nothing\n", "lists no pair"),
@@ -201,4 +289,59 @@ def test_pairs_of_a_list(tmp_path: Path) -> None:
             raise failed.exception
         assert not out.exists()
     listing.write_bytes(b"\xff\xfe\x00")
-    assert "is no text file" in str(pack_pairs(out, "--list", listing).exception)
+    assert "is not text in UTF-8" in str(pack_pairs(out, "--list", listing).exception)
+
+
+def test_all_that_is_wrong_with_a_list_is_said_at_once(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    (tmp_path / "small.jpg").write_bytes(picture(1, 20))
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "pairs.txt").write_text(
+        "0.jpg 1.jpg 1\n0.jpg text.jpg 0\n1.jpg\n2.jpg gone.jpg 1\n3.jpg gone.jpg 1\nsmall.jpg 0.jpg 1\n"
+    )
+    done = pack_pairs(tmp_path / "a.bin", "--list", tmp_path / "pairs.txt")
+    head, *lines = str(done.exception).splitlines()
+    assert head == f"{tmp_path / 'pairs.txt'}: 4 problems"
+    for line, said in zip(
+        lines,
+        (
+            "  line 2: .*text.jpg: not an image",
+            "  line 3: expected PATH PATH 1 .* got '1.jpg'",
+            "  line 4: .*gone.jpg: No such file or directory",  # once
+            "  line 6: .*small.jpg: the image is 20 x 20 pixels",
+        ),
+        strict=True,
+    ):
+        assert re.match(said, line)
+    (tmp_path / "pairs.txt").write_text("0.jpg 1.jpg 1\n" + "".join(f"0.jpg {i}.png 0\n" for i in range(30)))
+    done = pack_pairs(tmp_path / "a.bin", "--list", tmp_path / "pairs.txt")
+    lines = str(done.exception).splitlines()
+    assert lines[0].endswith(": 30 problems")
+    assert lines[10].startswith("  line 11: ")
+    assert lines[11:] == ["  and 20 more"]
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_what_is_said_of_a_packed_list(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(picture(number))
+    listing, out = tmp_path / "pairs.txt", tmp_path / "a.bin"
+
+    def packed(*lines: str) -> tuple[str, str]:
+        listing.write_text("\n".join(lines))
+        done = pack_pairs(out, "--list", listing, "--overwrite")
+        output(done)
+        return done.stdout, done.stderr
+
+    same, other = "0.jpg 1.jpg 1", "2.jpg 3.jpg 0"
+    told, note = packed(same)
+    size = f"{out.stat().st_size / 1000:.1f} kB"
+    assert told == f"{out}: 1 pair, 1 genuine and 0 impostor, 24 x 24, {size}\n"
+    assert "One pair cannot be verified on" in note
+    _, note = packed(same, other, same, other)
+    assert note == "To verify on these pairs, give `fasttriplet verify` --folds 4.\n"
+    _, note = packed(*[same] * 10)
+    assert note == "The accuracy on these pairs will be undefined: all pairs are genuine.\n"
+    _, note = packed(*[same, other] * 5)
+    assert note == ""

@@ -24,7 +24,7 @@ def drawn_keys(index: pl.DataFrame, count: int, seed: int = 0) -> list[tuple[int
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(-2, 4), min_size=2, max_size=30).filter(lambda x: len(set(x)) < len(x)),
+    st.lists(st.integers(-2, 4), min_size=3, max_size=30).filter(lambda x: 1 < len(set(x)) < len(x)),
     st.integers(1, 300),
     st.integers(0, 2**64 - 1),
     st.randoms(use_true_random=False),
@@ -83,10 +83,16 @@ def test_shards_and_indexes_without_pairs() -> None:
     drawn = draw_pairs(shards.with_columns(pl.col("file").cast(pl.UInt32)), 9)
     genuine = {frozenset((int(a), int(b))) for a, b, s in zip(*drawn, strict=True) if s}
     assert genuine == {frozenset((0, 2)), frozenset((1, 3))}
-    one = draw_pairs(frame([5, 5, 5]), 9)
-    assert one.same.tolist() == [True] * 3
-    with pytest.raises(ValueError, match="none of the 3 labels has two images"):
-        draw_pairs(frame([1, 2, 3]))
+    for labels in ([5, 5, 5], [5]):
+        with pytest.raises(
+            ValueError, match=r"no impostor pair .* the label of all images is 5; .* two ident"
+        ):
+            draw_pairs(frame(labels), 9)
+    for labels in ([1, 2, 3], [1, 2]):
+        with pytest.raises(
+            ValueError, match=rf"no genuine pair .* each of the {len(labels)} identities has one"
+        ):
+            draw_pairs(frame(labels))
     with pytest.raises(ValueError, match="no images"):
         draw_pairs(frame([]).cast(pl.Int64))
     with pytest.raises(ValueError, match="label not found"):

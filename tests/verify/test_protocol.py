@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttriplet import verify_distances
+from fasttriplet.verify._protocol import why_no_accuracy
 
 
 def folds_of(count: int, folds: int) -> list[range]:
@@ -39,6 +40,14 @@ def plain_accuracy(
         chosen.append(best([pair for pair in range(len(same)) if pair not in fold]))
         accuracies.append(accuracy_at(chosen[-1], distances, same, list(fold)))
     return accuracies, chosen, best(list(range(len(same))))
+
+
+def can_be_judged(same: list[bool], folds: int) -> bool:
+    """Whether each fold has pairs of both kinds outside of it."""
+    outside = (
+        [same[pair] for pair in range(len(same)) if pair not in fold] for fold in folds_of(len(same), folds)
+    )
+    return all({*others} == {True, False} for others in outside)
 
 
 def plain_auc(near: list[float], far: list[float]) -> float | None:
@@ -71,11 +80,16 @@ def test_protocol_is_its_plain_definition(pairs: list[tuple[float, bool]], data:
     folds = data.draw(st.integers(2, min(10, len(pairs))))
     found = verify_distances(distances, same, folds)
     accuracies, thresholds, best = plain_accuracy(distances, same, folds)
-    assert np.allclose(found.fold_accuracies, accuracies, rtol=0, atol=1e-12)
-    assert list(found.fold_thresholds) == thresholds
-    assert found.threshold == best
-    assert found.accuracy == pytest.approx(np.mean(accuracies))
-    assert found.accuracy_std == pytest.approx(np.std(accuracies))
+    assert found.folds == folds
+    if can_be_judged(same, folds):
+        assert np.allclose(found.fold_accuracies, accuracies, rtol=0, atol=1e-12)
+        assert list(found.fold_thresholds) == thresholds
+        assert found.accuracy == pytest.approx(np.mean(accuracies))
+        assert found.accuracy_std == pytest.approx(np.std(accuracies))
+    else:
+        assert (found.accuracy, found.accuracy_std) == (None, None)
+        assert (found.fold_accuracies, found.fold_thresholds) == ((), ())
+    assert found.threshold == (best if 0 < sum(same) < len(same) else None)
     near = [d for d, s in pairs if s]
     far = [d for d, s in pairs if not s]
     assert (found.pairs, found.genuine, found.impostors) == (len(pairs), len(near), len(far))
@@ -120,16 +134,40 @@ def test_all_rates_that_the_pairs_carry() -> None:
 def test_one_kind_of_pairs(genuine: bool) -> None:
     found = verify_distances(np.linspace(0.1, 3, 12), [genuine] * 12)
     assert (found.auc, found.tar) == (None, {})
-    assert found.accuracy == 1.0 or genuine
-    with pytest.raises(ValueError, match=r"all pairs are (genuine|impostors)"):
+    assert (found.accuracy, found.accuracy_std, found.threshold) == (None, None, None)
+    with pytest.raises(ValueError, match=r"both kinds, and all pairs are (genuine|impostors)"):
         found.roc()
-    assert json.loads(json.dumps(found.to_dict()))["auc"] is None
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert (plain["auc"], plain["accuracy"], plain["fold_accuracies"], plain["folds"]) == (None, None, [], 10)
+
+
+@pytest.mark.parametrize(
+    ("same", "folds", "why"),
+    [
+        (
+            [True, True, False, False],
+            2,
+            "all genuine pairs are in fold 1 of 2, and the other folds decide its",
+        ),
+        ([True, True, False, False, True, True], 3, "all impostor pairs are in fold 2 of 3"),
+        ([True, False, True, False], 2, None),
+        ([True] * 9 + [False] * 3, 10, None),  # the first two folds have two pairs
+        ([False] * 10, 10, "all pairs are impostors"),
+    ],
+)
+def test_why_there_is_no_accuracy(same: list[bool], folds: int, why: str | None) -> None:
+    found = verify_distances([0.1 if one else 2.0 for one in same], same, folds)
+    said = why_no_accuracy(found.same, folds)
+    assert (found.accuracy is None) == (why is not None) == (said is not None)
+    assert why is None or (said is not None and said.startswith(why))
 
 
 @pytest.mark.parametrize(
     ("distances", "same", "folds", "said"),
     [
-        ([0.1] * 9, [True] * 9, 10, "9 pairs are too few for 10 folds"),
+        ([0.1] * 9, [True] * 9, 10, "9 pairs are too few for 10 folds; .*folds=9, .*--folds 9"),
+        ([0.1], [True], 2, "1 pair cannot be judged; at least 2"),
+        ([], [], 2, "0 pairs cannot be judged"),
         ([0.1, float("nan")], [True] * 2, 2, "pair 1 is nan"),
         ([0.1, 4.1], [True] * 2, 2, "divide the embeddings by their L2 norm"),
         ([0.1, -0.1], [True] * 2, 2, "pair 1 is -0.1"),
@@ -138,6 +176,7 @@ def test_one_kind_of_pairs(genuine: bool) -> None:
         ([0.1, 0.2], [1, 2], 2, "same of pair 1 is 2"),
         ([0.1, 0.2], ["a", "b"], 2, "True or False"),
         ([0.1, 0.2], [1, 0], 1, "folds must be"),
+        ([0.1, 0.2], [1, 0], 2.0, "folds must be"),
     ],
 )
 def test_what_cannot_be_judged(distances: Any, same: Any, folds: int, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, verify_rec, write_pairs
 from fasttriplet.embedders._pixels import PixelEmbedder
+from fasttriplet.verify._run import check_for_training
 from tests.small_rec import Table, identities, picture, write_rec
 
 
@@ -88,16 +90,72 @@ def test_embeddings_computed_before(rec: Path, tmp_path: Path) -> None:
         verify_pairs(tmp_path / "a.bin", Table(rows))
 
 
-def test_ties_are_misses_and_one_identity_is_a_hit(tmp_path: Path) -> None:
+def test_ties_are_misses(tmp_path: Path) -> None:
     many = write_rec(tmp_path / "b.rec", identities(4, 3) | {99: 9})
     same = np.ones((100, 3), dtype=np.float32)
     collapsed = verify_rec(many, Table(same), pairs_per_kind=20)
     assert (collapsed.recall_at_1, collapsed.recall_images, collapsed.auc) == (0.0, 12, 0.5)
     zeros = verify_rec(many, Table(np.zeros((100, 3), dtype=np.float32)), pairs_per_kind=20)
     assert (zeros.xnorm, zeros.recall_at_1) == (0.0, 0.0)
-    alone = write_rec(tmp_path / "c.rec", identities(1, 6))
-    only = verify_rec(alone, Table(same), pairs_per_kind=20)
-    assert (only.recall_at_1, only.recall_images, only.auc) == (1.0, 6, None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (identities(1, 40), r"a\.rec: no impostor pair can be drawn"),
+        ({1: 0}, r"a\.rec: no impostor pair can be drawn"),
+        ({1: 0, 2: 1}, r"a\.rec: no genuine pair can be drawn, as each of the 2 identities has one image"),
+    ],
+)
+def test_a_dataset_with_pairs_of_one_kind_is_refused(tmp_path: Path, labels: Any, said: str) -> None:
+    rec = write_rec(tmp_path / "a.rec", labels)
+    for recall in (True, False):
+        with pytest.raises(ValueError, match=said):
+            verify_rec(rec, Bad(None), folds=2, recall=recall)
+
+
+def test_folds(rec: Path, tmp_path: Path) -> None:
+    found = verify_rec(rec, "pixels", pairs_per_kind=4, folds=4)
+    assert (found.pairs, found.folds, len(found.fold_accuracies)) == (8, 4, 4)
+    assert found == replace(
+        verify_distances(found.distances, found.same, 4),
+        **{
+            name: getattr(found, name) for name in ("images", "flip", "xnorm", "recall_at_1", "recall_images")
+        },
+    )
+    write_pairs(tmp_path / "a.bin", [picture(i) for i in range(8)], [True, False] * 2)
+    of_file = verify_pairs(tmp_path / "a.bin", "pixels", folds=2)
+    assert (of_file.folds, len(of_file.fold_accuracies)) == (2, 2)
+    wrong: Any
+    for wrong in (1, True, 2.0):
+        with pytest.raises(ValueError, match="folds must be a whole number >= 2"):
+            verify_pairs(tmp_path / "a.bin", Bad(None), folds=wrong)
+        with pytest.raises(ValueError, match="folds must be a whole number >= 2"):
+            verify_rec(rec, Bad(None), folds=wrong)
+
+
+def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:
+    path, images, same = tmp_path / "a.bin", [picture(i) for i in range(20)], [True, False] * 5
+    write_pairs(path, images, same)
+    check_for_training(path)
+    check_for_training(path, (24, 24))
+    for one, truth, size, said in (
+        (images, same, (112, 112), r"its images are 24 x 24 \(H x W\), and those of the training 112 x 112"),
+        (images[:18], same[:9], None, "holds 9 pairs, and a training is verified on at least 10"),
+        (images, [True] * 10, None, "accuracy is undefined: all pairs are genuine"),
+        (images, [True] + [False] * 9, None, "undefined: all genuine pairs are in fold 1"),
+        ([*images[:-1], b"no"], same, (24, 24), r"pair 9 \(counted from 0\), second image, not an image"),
+        (
+            [*images[:-2], picture(1, 20), picture(2, 20)],
+            same,
+            (24, 24),
+            r"pair 9 \(counted from 0\), first image, the image is 20 x 20 .* \(and 1 other image\)",
+        ),
+        ([b"no"] * 20, same, (24, 24), "pair 0 .* not an image"),
+    ):
+        write_pairs(path, one, truth)
+        with pytest.raises(ValueError, match=rf"a\.bin.*{said}"):
+            check_for_training(path, size)
 
 
 def test_several_shards(tmp_path: Path) -> None:
@@ -125,17 +183,20 @@ class Bad:
 
 def test_what_an_embedder_may_not_return(rec: Path) -> None:
     for rows in (np.ones((3, 2)), np.ones(32), np.ones((32, 0))):
-        with pytest.raises(ValueError, match="bad: expected one vector for each of 32 images"):
+        with pytest.raises(ValueError, match=r"val\.rec: bad: expected one vector for each of 32 images"):
             verify_rec(rec, Bad(rows))
     rows = np.ones((32, 2), dtype=np.float32)
     rows[4, 1] = np.nan
-    with pytest.raises(ValueError, match="key 5 holds NaN"):
+    with pytest.raises(ValueError, match=r"val\.rec: .*key 5 holds NaN"):
         verify_rec(rec, Bad(rows))
+    write_pairs(rec.parent / "a.bin", [picture(i) for i in range(4)], [True, False])
+    with pytest.raises(ValueError, match=r"a\.bin: bad: expected one vector for each of 4 images"):
+        verify_pairs(rec.parent / "a.bin", Bad(rows), folds=2)
 
 
 def test_too_few_pairs_are_told_before_embedding(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "a.rec", {1: 0, 2: 0, 3: 1})
-    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds"):
+    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds; .*--folds 2"):
         verify_rec(rec, Bad(None))
     write_pairs(tmp_path / "a.bin", [picture(1)] * 8, [True] * 4)
     with pytest.raises(ValueError, match=r"a\.bin: 4 pairs are too few for 10 folds"):
@@ -147,7 +208,7 @@ def test_a_real_file(real_data: Path) -> None:
     assert same.tolist() == [True] * 10
     assert ft.decode_images(images).shape == (20, 112, 112, 3)
     found = verify_pairs(real_data / "pairs" / "small_lfw.bin", "pixels")
-    assert (found.pairs, found.impostors, found.auc, found.tar) == (10, 0, None, {})
+    assert (found.pairs, found.impostors, found.accuracy, found.auc, found.tar) == (10, 0, None, None, {})
     assert (found.images, found.recall_at_1) == (20, None)
 
 
@@ -205,6 +266,7 @@ def test_a_trained_network_on_real_faces(real_data: Path) -> None:
     assert (drawn.pairs, drawn.flip) == (12_000, False)
     assert drawn.auc == pytest.approx(found.auc, abs=1e-3)
     assert drawn.tar[1e-3] == pytest.approx(found.tar[1e-3], abs=1e-2)
+    assert drawn.accuracy is not None
     assert drawn.accuracy > 0.985
     np.fill_diagonal(dots, -2)
     nearest = labels[dots.argmax(axis=1)] == labels

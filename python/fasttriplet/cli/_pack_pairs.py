@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from fasttriplet.cli import _options as options
 
-_AT_ONCE = 1024  # images decoded at a time, to see whether they can be
+_SHOWN = 10  # problems of a list
 
 
 @click.command(name="pack-pairs")
@@ -21,12 +22,13 @@ _AT_ONCE = 1024  # images decoded at a time, to see whether they can be
     "--list",
     "listing",
     type=click.Path(path_type=Path),
-    help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two. Tabs "
-    "separate the fields or, where a line has none, spaces.",
+    help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two, separated "
+    "by tabs, commas or spaces. It may also be one of LFW's own lists, such as pairs.txt.",
 )
 @options.option(
     "folder",
-    "Folder that the paths of --list start from. By default the folder of the list.",
+    "Folder that the paths of --list start from, for LFW's lists the one with a folder per name. By default "
+    "the folder of the list.",
     kind=options.FOLDER,
 )
 @options.threads
@@ -45,8 +47,7 @@ def pack_pairs(
     """Pack pairs of images into OUT.bin.
 
     The file is for `fasttriplet verify` and InsightFace's tools. Give either --rec, to draw pairs from it, or
-    --list. The encoded images are stored as they are. They must
-    be JPEGs or PNGs of one size.
+    --list. The encoded images are stored as they are. They must be JPEGs or PNGs of one size.
     """
     if bool(rec) == (listing is not None):
         raise click.UsageError("give either --rec or --list")
@@ -55,90 +56,132 @@ def pack_pairs(
     if out.exists() and not overwrite:
         raise options.exists_already(out)
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
+    from fasttriplet._words import amount_of, counted  # noqa: PLC0415
     from fasttriplet.verify._bin_file import write_pairs  # noqa: PLC0415
 
     check_can_be_written(out)  # before anything is read
     if listing is not None:
-        images, same, name = _listed(listing, listing.parent if folder is None else folder)
+        packed, name = _listed(listing, listing.parent if folder is None else folder), str(listing)
     else:
-        images, same, name = _drawn(rec, pairs_per_kind, seed, threads)
-    height, width = _size(images, name, threads)
-    write_pairs(out, images, same)
+        packed, name = _drawn(rec, pairs_per_kind, seed, threads), _named(rec)
+    height, width = _size(packed, name, threads)
+    write_pairs(out, packed.images, packed.same)
+    pairs, genuine = len(packed.same), sum(packed.same)
     click.echo(
-        f"{out}: {len(same):,} pairs, {sum(same):,} genuine and {len(same) - sum(same):,} impostor, "
-        f"{height} x {width}, {out.stat().st_size / 1e6:,.1f} MB"
+        f"{out}: {counted(pairs, 'pair')}, {genuine:,} genuine and {pairs - genuine:,} impostor, "
+        f"{height} x {width}, {amount_of(out.stat().st_size)}"
     )
+    for note in _notes(packed):
+        click.echo(note, err=True)
 
 
-Pairs = tuple[list[bytes], list[bool], Callable[[int], str]]
+class _Packed(NamedTuple):
+    """What goes into the file.
+
+    Attributes
+    ----------
+    images : list of bytes
+        Encoded images; 2i and 2i + 1 are pair i, if there are no problems.
+    origins : list of (int, str)
+        Where each image is from: in the order of the source, and in words.
+    same : list of bool
+        Whether the images of a pair show one identity.
+    problems : list of (int, str)
+        Lines that are not pairs, and images that are missing, in the same form.
+    folds : int or None
+        Folds that the pairs were listed for.
+    """
+
+    images: list[bytes]
+    origins: list[tuple[int, str]]
+    same: list[bool]
+    problems: list[tuple[int, str]]
+    folds: int | None
 
 
-def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> Pairs:
+def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> _Packed:
+    from fasttriplet._words import naming  # noqa: PLC0415
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
     dataset = Dataset(options.one_or_several(rec), threads=threads)
-    drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
+    with naming(_named(rec)):
+        drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]
     read = {row: dataset.read(row)[1] for row in sorted(set(rows))}
-
-    def name(position: int) -> str:
-        row = rows[position]
-        return f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}"
-
-    return [read[row] for row in rows], drawn.same.tolist(), name
+    origins = [(row, f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}") for row in rows]
+    return _Packed([read[row] for row in rows], origins, drawn.same.tolist(), [], None)
 
 
-def _listed(listing: Path, folder: Path) -> Pairs:
-    images: list[bytes] = []
-    same: list[bool] = []
-    origins: list[str] = []
-    read: dict[str, bytes] = {}
-    try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{listing} is no text file in UTF-8; expected a pair a line: PATH PATH 0 or 1"
-        ) from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-        if len(fields) != 3 or fields[2] not in ("0", "1"):
-            raise ValueError(
-                f"{listing}, line {number}: expected PATH PATH 1 (one identity) or PATH PATH 0 (two), "
-                f"separated by tabs or spaces (by tabs if a path has spaces), got {line[:100]!r}"
-            )
-        for name in fields[:2]:
-            if name not in read:
+def _listed(listing: Path, folder: Path) -> _Packed:
+    from fasttriplet._words import counted  # noqa: PLC0415
+    from fasttriplet.verify._pair_list import read_list  # noqa: PLC0415
+
+    found = read_list(listing, folder)
+    packed = _Packed(
+        [], [], [], [(line, f"line {line}: {what}") for line, what in found.problems], found.folds
+    )
+    read: dict[Path, bytes] = {}
+    for pair in found.pairs:
+        packed.same.append(pair.same)
+        for path in pair.images:
+            origin = f"line {pair.line}: {path}"
+            if path not in read:
                 try:
-                    read[name] = (folder / name).read_bytes()
+                    read[path], reason = path.read_bytes(), "the file is empty"
                 except OSError as error:
-                    reason = error.strerror or error
-                    raise ValueError(f"{listing}, line {number}: {folder / name}: {reason}") from error
-            images.append(read[name])
-            origins.append(f"{listing}, line {number}: {folder / name}")
-        same.append(fields[2] == "1")
-    if not same:
-        raise ValueError(f"{listing} lists no pair; expected a pair a line: PATH PATH 0 or 1")
-    return images, same, origins.__getitem__
+                    read[path], reason = b"", error.strerror or str(error)
+                if not read[path]:  # named once, however often it is listed
+                    packed.problems.append((pair.line, f"{origin}: {reason}"))
+            if read[path]:
+                packed.images.append(read[path])
+                packed.origins.append((pair.line, origin))
+    if found.pairs and not packed.images:
+        raise ValueError(
+            f"{listing}: none of its {counted(len(read), 'image')} can be read; the first is "
+            f"{found.pairs[0].images[0]}. Give the folder that the paths start from as --folder"
+        )
+    return packed
 
 
-def _size(images: list[bytes], name: Callable[[int], str], threads: int | None) -> tuple[int, int]:
-    """Decode all images once; their height and width, or an error that says where a bad one is from."""
-    from fasttriplet.dataset._images import decode_images  # noqa: PLC0415
-    from fasttriplet.errors import RecordError  # noqa: PLC0415
+def _size(packed: _Packed, name: str, threads: int | None) -> tuple[int, int]:
+    """Decode all images once; their height and width, or an error that says all that is wrong."""
+    from fasttriplet.verify._run import look_at  # noqa: PLC0415
 
-    positions = sorted({id(images[position]): position for position in reversed(range(len(images)))}.values())
-    size: tuple[int, int] | None = None
-    for start in range(0, len(positions), _AT_ONCE):
-        part = positions[start : start + _AT_ONCE]
-        try:
-            shape = decode_images([images[position] for position in part], size=size, threads=threads).shape
-        except RecordError as error:
-            if error.position is None:
-                raise
-            raise ValueError(f"{name(part[error.position])}: {error.reason}") from error
-        size = shape[1], shape[2]
+    # Each object once: an image of several pairs is the same object.
+    first = {id(image): position for position, image in reversed([*enumerate(packed.images)])}
+    positions = sorted(first.values())
+    size, failed = look_at([packed.images[position] for position in positions], threads=threads)
+    places = [(packed.origins[positions[at]], reason) for at, reason in failed]
+    found = packed.problems + [(place, f"{origin}: {reason}") for (place, origin), reason in places]
+    problems = [problem for _, problem in sorted(found)]
+    if len(problems) == 1:
+        raise ValueError(f"{name}: {problems[0]}")
+    if problems:
+        lines = [f"{name}: {len(problems):,} problems", *problems[:_SHOWN]]
+        if (more := len(problems) - _SHOWN) > 0:
+            lines.append(f"and {more:,} more")
+        raise ValueError("\n  ".join(lines))
     assert size is not None  # there are pairs
     return size
+
+
+def _named(paths: tuple[Path, ...]) -> str:
+    return ", ".join(map(str, paths))
+
+
+def _notes(packed: _Packed) -> Iterator[str]:
+    """What to know before the file is verified on."""
+    import numpy as np  # noqa: PLC0415  not for --help
+
+    from fasttriplet.verify._protocol import FOLDS, why_no_accuracy  # noqa: PLC0415
+
+    pairs = len(packed.same)
+    if pairs == 1:
+        yield "One pair cannot be verified on: at least 2 are needed, and better many."
+        return
+    folds = min(pairs, max(packed.folds or FOLDS, 2))
+    if folds != FOLDS:
+        yield f"To verify on these pairs, give `fasttriplet verify` --folds {folds}."
+    if (why := why_no_accuracy(np.array(packed.same), folds)) is not None:
+        yield f"The accuracy on these pairs will be undefined: {why}."

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 @options.model(required=True)
 @options.pairs_per_kind
 @options.seed
+@options.option(
+    "folds",
+    "Parts into which the pairs are cut to measure the accuracy. There must be at least as many pairs.",
+    10,
+    options.Whole(2),
+)
 @options.option("recall", "Embed all images of --rec and look for the nearest neighbour of each.", True)
 @options.option("flip", "Add the embedding of the mirrored image.", True)
 @options.option(
@@ -48,6 +54,7 @@ def verify(
     devices: str | None,
     batch_size: int | None,
     flip: bool,
+    folds: int,
     threads: int | None,
     roc: Path | None,
     as_json: bool,
@@ -56,8 +63,8 @@ def verify(
     """Measure how well a model tells same from different.
 
     Give either --pairs or --rec; from --rec, pairs are drawn. An image and its mirror image are embedded,
-    added and normalised; distances are squared L2, 0 to 4. The accuracy is the mean over 10 folds, each with
-    the threshold that is best on the other nine.
+    added and normalised; distances are squared L2, 0 to 4. The accuracy is the mean over --folds parts of the
+    pairs, each with the threshold that is best on the other parts.
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
@@ -69,29 +76,52 @@ def verify(
     embedder = options.load_model(model, devices, batch_size)
     from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
-    found: dict[str, Verification] = {}
+    for path in pairs:
+        _check(path, folds, for_roc=roc is not None)
+    found: dict[tuple[Path, ...], Verification] = {}
     with display() as shown:
         for path in pairs:
             progress = partial(shown.update, path.name)
-            found[str(path)] = verify_pairs(path, embedder, flip=flip, threads=threads, progress=progress)
+            found[path,] = verify_pairs(
+                path, embedder, folds=folds, flip=flip, threads=threads, progress=progress
+            )
         if rec:
             dataset, progress = options.one_or_several(rec), partial(shown.update, rec[0].name)
-            found[" ".join(map(str, rec))] = verify_rec(
-                dataset, embedder, flip=flip, threads=threads, progress=progress, **of_rec
+            found[rec] = verify_rec(
+                dataset, embedder, folds=folds, flip=flip, threads=threads, progress=progress, **of_rec
             )
     if as_json:
-        results: list[dict[str, Any]] = [{"file": name} | one.to_dict() for name, one in found.items()]
+        results: list[dict[str, Any]] = [{"file": _named(of)} | one.to_dict() for of, one in found.items()]
         show.as_json({"model": embedder.description, "results": results})
     else:
-        for name, one in found.items():
-            click.echo(name)  # not in the table: a long path would be broken
+        for of, one in found.items():
+            click.echo(_named(of))  # not in the table: a long path would be broken
             show.facts({"embeddings": embedder.description} | _facts(one, asked_flip=flip))
     if roc is not None:
         _draw(found, roc)
         click.echo(f"The ROC curve is in {roc}", err=True)
 
 
+def _check(path: Path, folds: int, *, for_roc: bool) -> None:
+    """Find out what is wrong with a file, before the files ahead of it are embedded."""
+    from fasttriplet._words import naming  # noqa: PLC0415  not for --help
+    from fasttriplet.verify._protocol import check_for_roc  # noqa: PLC0415
+    from fasttriplet.verify._run import read_for_folds  # noqa: PLC0415
+
+    _, same = read_for_folds(path, folds)
+    if for_roc:
+        with naming(str(path)):
+            check_for_roc(same)
+
+
+def _named(paths: tuple[Path, ...]) -> str:
+    return " ".join(map(str, paths))
+
+
 def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
+    from fasttriplet._words import counted  # noqa: PLC0415  not for --help
+    from fasttriplet.verify._protocol import why_no_accuracy  # noqa: PLC0415
+
     mirrored = "added" if found.flip else "not used"
     if asked_flip and not found.flip:
         mirrored = "not used: the embeddings were computed before"
@@ -99,18 +129,25 @@ def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
         "images": f"{found.images:,}",
         "mirror images": mirrored,
         "pairs": f"{found.pairs:,}: {found.genuine:,} genuine, {found.impostors:,} impostor",
-        "accuracy": f"{found.accuracy:.3%} ± {found.accuracy_std:.3%} (10 folds)",
-        "best threshold": f"{found.threshold:.2f} (squared L2)",
     }
+    why = why_no_accuracy(found.same, found.folds)
     if found.auc is None:
-        kind = "genuine" if found.genuine else "impostors"
-        rows["AUC, TAR"] = f"undefined: all pairs are {kind}"
+        rows["accuracy, AUC, TAR"] = f"undefined: {why}"
     else:
-        rows["AUC"] = f"{found.auc:.6f}"
+        accuracy = f"undefined: {why}"
+        if found.accuracy is not None:
+            accuracy = f"{found.accuracy:.3%} ± {found.accuracy_std:.3%} ({found.folds} folds)"
+        rows |= {
+            "accuracy": accuracy,
+            "best threshold": f"{found.threshold:.2f} (squared L2)",
+            "AUC": f"{found.auc:.6f}",
+        }
     for far, tar in found.tar.items():
         rows[f"TAR at FAR {far:g}"] = f"{tar:.3%}"
     if found.auc is not None and 1e-6 not in found.tar:
-        rows["  lower FAR"] = f"left out: {found.impostors:,} impostor pairs are too few"
+        too_few = "is" if found.impostors == 1 else "are"
+        left_out = "  lower FAR" if found.tar else "TAR at FAR"
+        rows[left_out] = f"left out: {counted(found.impostors, 'impostor pair')} {too_few} too few"
     rows["XNorm"] = f"{found.xnorm:.4f}"
     if found.recall_at_1 is not None:
         rows["recall@1"] = f"{found.recall_at_1:.3%} of {found.recall_images:,} images"
@@ -127,25 +164,28 @@ def _figure() -> Any:
         ) from error
 
 
-def _draw(found: Mapping[str, Verification], path: Path) -> None:
+def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path) -> None:
     from fasttriplet._files import replacing  # noqa: PLC0415
 
     figure = _figure()(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    lowest, missed = 1.0, 0.01
-    for name, one in found.items():
-        try:
-            far, tar = one.roc()
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-        lowest = min(lowest, 1 / one.impostors)
-        missed = max(missed, 1 - float(tar[far <= 1 / one.impostors].max()))
-        # A rate between two points is not reached: the curve is a staircase.
-        axes.plot(far, tar, drawstyle="steps-post", label=f"{Path(name).name}, AUC {one.auc:.4f}")
-    axes.set(xscale="log", xlim=(lowest, 1), ylim=(1 - 1.1 * missed, 1))
+    # A logarithmic axis has no 0: it begins where one impostor pair is accepted, or at 0.1 if that is less.
+    left = min(0.1, *(1 / one.impostors for one in found.values()))
+    bottom = 0.99
+    for of, one in found.items():
+        far, tar = one.roc()
+        begin = far.searchsorted(left, side="right") - 1  # where the left edge cuts the curve
+        bottom = min(bottom, 1 - 1.1 * (1 - float(tar[begin])))
+        label = f"{' '.join(file.name for file in of)}, AUC {one.auc:.4f}"
+        # A rate between two points is not reached: the curve is a staircase. It may run along the frame.
+        shown = far[begin:].clip(left), tar[begin:]
+        axes.plot(*shown, drawstyle="steps-post", label=label, clip_on=False, zorder=3)
+    axes.set(xscale="log", xlim=(left, 1), ylim=(max(0.0, bottom), 1))
     axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.grid(True, which="major", alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
     kind = path.suffix.lower().removeprefix(".")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, format=kind, dpi=150)

@@ -25,7 +25,7 @@ from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
 from fasttriplet.training._state import State, save_state
 from fasttriplet.verify._protocol import Verification
-from fasttriplet.verify._run import verify_pairs
+from fasttriplet.verify._run import check_for_training, verify_pairs
 
 Progress = Callable[[Mapping[str, Any]], object]
 
@@ -138,6 +138,8 @@ class Loop:
             **asdict(resources),
         ) as feed:
             self._feed = feed
+            for file in self.schedule.verify_on:
+                check_for_training(file, feed.image_size, threads=resources.threads)
             if state is None:
                 self.backend.begin(feed.image_size)
                 self._save()  # finds out now whether there is room
@@ -258,7 +260,7 @@ class Loop:
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
             self._record({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
-        accuracy = sum(one.accuracy for one in found) / len(found)
+        accuracy = sum(one.accuracy or 0.0 for one in found) / len(found)
         score = _Best(self._batch, accuracy, sum(one.auc or 0.0 for one in found) / len(found))
         with signals_wait():
             if beats := self._best is None or score[1:] > self._best[1:]:

@@ -16,7 +16,7 @@ from fasttriplet.training._journal import Journal
 from fasttriplet.training._loop import Loop, Progress, Schedule, Trained
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._state import State, load_state
-from fasttriplet.verify._bin_file import read_pairs
+from fasttriplet.verify._run import check_for_training
 
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
 
@@ -56,6 +56,7 @@ def train_rec(
         Number of batches after which the training ends; a resumed one may have more.
     verify_on : path or sequence of paths, optional
         ``.bin`` files to verify the network on: at the start, every `verify_every` batches and at the end.
+        They need genuine and impostor pairs, 10 at least, of images of the size of the dataset's.
         The best network has the highest mean accuracy over the files; among equals, the highest mean AUC.
     verify_every, checkpoint_every, log_every : int
         Batches between two verifications, checkpoints and lines of the log.
@@ -87,8 +88,8 @@ def train_rec(
     NoTripletsError
         If a whole epoch gives no triplet; the message says why. The state is saved before.
     ValueError
-        If an option is wrong, settings differ from those of the training that is resumed, or a loss or a
-        weight is not finite.
+        If an option is wrong, a file of `verify_on` does not fit, settings differ from those of the training
+        that is resumed, or a loss or a weight is not finite.
     OSError, RecordError
         If a file cannot be read or written. The state is saved before, where that is possible.
     MemoryError
@@ -104,7 +105,7 @@ def train_rec(
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)
     for file in schedule.verify_on:
-        read_pairs(file)  # an error now, not at the next verification
+        check_for_training(file)  # an error now, not at the next verification
     backend = backend_class(settings, devices)
     state = load_state(names.state) if resume else None
     if state is None:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet._contents import describe_wrong_file, kind_of
 from fasttriplet._files import replacing
+from fasttriplet._words import counted
 
 _KIND = "a .bin file of verification pairs"
 _PICKLE_STARTS = (b"\x80", b"(", b"]")  # protocols 2 to 5; protocols 0 and 1, which may be all text
@@ -162,7 +163,7 @@ def _check_opcodes(data: bytes) -> None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows nine names, and returns a stand-in for each."""
+    """Knows the few names that pairs need, and returns a stand-in for each."""
 
     def __init__(self, data: bytes) -> None:
         # Python 2's str becomes bytes.
@@ -178,6 +179,8 @@ class _Unpickler(pickle.Unpickler):
             ("numpy", "ndarray"): _no_call,
             ("numpy", "dtype"): _Dtype,
             ("_codecs", "encode"): self._encode,
+            ("builtins", "bytes"): _no_bytes,
+            ("__builtin__", "bytes"): _no_bytes,  # the same for Python 2
         }
         maker = makers.get((module.replace("numpy._core.", "numpy.core."), name))  # NumPy 2's name and 1's
         if maker is None:
@@ -307,6 +310,13 @@ def _scalar(dtype: object, raw: object = None) -> int:
     return int(dtype.read(raw)[0])
 
 
+def _no_bytes(*arguments: object) -> bytes:
+    """Make ``b""``, which Python 3 writes as a call without arguments in the protocols 0 to 2."""
+    if arguments:
+        raise _Unfit("is damaged: it calls bytes with an argument, and no writer of pairs does")
+    return b""
+
+
 def _no_call(*_: object) -> NoReturn:
     raise _Unfit("is damaged: it makes an array otherwise than NumPy's files do")
 
@@ -344,11 +354,11 @@ def _checked(name: str, images: Sequence[object], same: ArrayLike) -> tuple[list
     """Return the images as bytes, and one truth value for two images; an error names the pair."""
     truth = list(same) if isinstance(same, (list, tuple, np.ndarray)) else list(np.atleast_1d(same))
     if len(images) % 2:
-        raise ValueError(f"{name}: {len(images):,} images are not pairs: their number is odd")
+        raise ValueError(f"{name}: {counted(len(images), 'image')} cannot be pairs: the number is odd")
     if len(images) != 2 * len(truth):
         raise ValueError(
-            f"{name}: {len(images):,} images are {len(images) // 2:,} pairs, but there are {len(truth):,} "
-            "truth values; expected one for two images"
+            f"{name}: {len(images):,} images need {counted(len(images) // 2, 'truth value')}, one for each "
+            f"pair, and the file has {len(truth):,}"
         )
     for pair, value in enumerate(truth):
         # Not `in (0, 1)`: arrays and 1.0 would pass, or raise.
@@ -368,7 +378,7 @@ def _encoded(name: str, position: int, image: object) -> bytes:
         content = image.raw
     if content:
         return content
-    found = "nothing (0 bytes)" if content is not None else _describe(image)
+    found = "empty (0 bytes)" if content is not None else _describe(image)
     raise ValueError(
         f"{name}: {image_of_pair(position)} is {found}; expected an encoded image, as bytes or as uint8 of "
         "shape (n,) or (n, 1)"
@@ -387,6 +397,8 @@ def image_of_pair(position: int) -> str:
 def _describe(thing: object) -> str:
     if isinstance(thing, _Array):
         return f"array, {thing.described()}"
+    if isinstance(thing, _StandIn):
+        return f"the function {thing.name}"
     if isinstance(thing, np.ndarray):
         return f"{thing.dtype} array of shape {thing.shape}"
     if isinstance(thing, (bool, int, float, np.generic)):

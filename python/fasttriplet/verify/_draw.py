@@ -56,7 +56,8 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
     Raises
     ------
     ValueError
-        If a column is missing, a number is out of range, or no label has two images.
+        If a column is missing, a number is out of range, or pairs of one kind cannot be drawn: no label has
+        two images, or all images have one label.
     """
     missing = [name for name in ("key", "label") if name not in index.columns]
     if missing:
@@ -71,18 +72,24 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
     # A pair is a row and a later row: of the same label up to `end`, of another label from there on.
     same = _Numbered(row + 1, end - row - 1)
     different = _Numbered(end, count - end)
+    if count == 0:
+        raise ValueError("there are no images to draw pairs from")
+    if different.total == 0:
+        raise ValueError(
+            f"no impostor pair can be drawn, as the label of all images is {labels[0]}; images of at least "
+            "two identities are needed"
+        )
     if same.total == 0:
         raise ValueError(
-            f"none of the {count:,} labels has two images, so there are no genuine pairs"
-            if count
-            else "there are no images to draw pairs from"
+            f"no genuine pair can be drawn, as each of the {count:,} identities has one image; at "
+            "least one of them needs two"
         )
     drawn = [same.pairs(_sample(same.total, min(pairs_per_kind, same.total), epoch_seed(seed, 0)))]
     impostors = min(len(drawn[0]), different.total)
     drawn.append(different.pairs(_sample(different.total, impostors, epoch_seed(seed, 1))))
     genuine = len(drawn[0])
     # To alternate, pair i of n is put at (2i + 1) / 2n, multiplied by both numbers to stay an integer.
-    places = [(2 * np.arange(genuine) + 1) * max(impostors, 1), (2 * np.arange(impostors) + 1) * genuine]
+    places = [(2 * np.arange(genuine) + 1) * impostors, (2 * np.arange(impostors) + 1) * genuine]
     mixed = np.argsort(np.concatenate(places), kind="stable")
     pairs = order[np.concatenate(drawn)[mixed]]
     return DrawnPairs(pairs[:, 0].copy(), pairs[:, 1].copy(), mixed < genuine)

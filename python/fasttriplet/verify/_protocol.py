@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet._checks import whole_number
+from fasttriplet._words import counted
 
 FOLDS = 10
 _THRESHOLDS = np.arange(400) / 100  # squared L2; InsightFace's, 0.00 to 3.99
@@ -28,13 +29,17 @@ class Verification:
     ----------
     pairs, genuine, impostors : int
         How many there are of all, of the same identity, and of different identities.
-    accuracy, accuracy_std : float
+    folds : int
+        Parts into which the pairs were cut.
+    accuracy, accuracy_std : float or None
         Mean and standard deviation (of the population, ``numpy.std``) over the folds. The threshold of a
-        fold is chosen on the other folds.
-    threshold : float
-        The threshold that is best for all pairs together, and the smallest one if several are.
+        fold is chosen on the other folds, so they are None unless the other folds of each fold hold pairs of
+        both kinds.
+    threshold : float or None
+        The threshold that is best for all pairs together, and the smallest one if several are. None without
+        pairs of both kinds.
     fold_accuracies, fold_thresholds : tuple of float
-        One per fold.
+        One per fold; empty where the accuracy is None.
     auc : float or None
         Probability that a genuine pair is nearer than an impostor pair, where a tie counts half (the area
         under the ROC curve; Mann and Whitney's U over the product of the counts). None without pairs of both
@@ -63,9 +68,10 @@ class Verification:
     pairs: int
     genuine: int
     impostors: int
-    accuracy: float
-    accuracy_std: float
-    threshold: float
+    folds: int
+    accuracy: float | None
+    accuracy_std: float | None
+    threshold: float | None
     fold_accuracies: tuple[float, ...]
     fold_thresholds: tuple[float, ...]
     auc: float | None
@@ -91,9 +97,7 @@ class Verification:
         ValueError
             If all pairs are of one kind.
         """
-        if not self.genuine or not self.impostors:
-            kind = "genuine" if self.genuine else "impostors"
-            raise ValueError(f"a ROC curve needs pairs of both kinds, and all pairs are {kind}")
+        check_for_roc(self.same)
         thresholds = np.append(np.unique(self.distances), np.inf)
         below = [
             np.searchsorted(np.sort(self.distances[kind]), thresholds, side="left") / np.count_nonzero(kind)
@@ -139,30 +143,31 @@ def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) 
     Examples
     --------
     >>> import fasttriplet as ft
-    >>> found = ft.verify_distances([0.1, 0.2, 1.9, 2.1], [True, True, False, False], folds=2)
+    >>> found = ft.verify_distances([0.1, 1.9, 0.2, 2.1], [True, False, True, False], folds=2)
     >>> found.accuracy, found.auc
-    (0.5, 1.0)
+    (0.75, 1.0)
     """
-    whole_number("folds", folds, 2)
+    folds = whole_number("folds", folds, 2)
     measured = _distances(distances)
     genuine = _truth(same, len(measured))
     check_enough_pairs(len(measured), folds)
-    ends = np.arange(folds + 1) * (len(measured) // folds)
-    ends += np.minimum(np.arange(folds + 1), len(measured) % folds)
+    ends = _ends(len(measured), folds)
     right = np.stack([_correct(measured[a:b], genuine[a:b]) for a, b in pairwise(ends)])  # (folds, 400)
     in_all = right.sum(axis=0)
     chosen = np.argmax(in_all - right, axis=1)  # the first maximum
     accuracies = right[np.arange(folds), chosen] / np.diff(ends)
     near, far = np.sort(measured[genuine]), np.sort(measured[~genuine])
+    judged = why_no_accuracy(genuine, folds) is None
     return Verification(
         pairs=len(measured),
         genuine=len(near),
         impostors=len(far),
-        accuracy=float(accuracies.mean()),
-        accuracy_std=float(accuracies.std()),
-        threshold=float(_THRESHOLDS[np.argmax(in_all)]),
-        fold_accuracies=tuple(accuracies.tolist()),
-        fold_thresholds=tuple(_THRESHOLDS[chosen].tolist()),
+        folds=folds,
+        accuracy=float(accuracies.mean()) if judged else None,
+        accuracy_std=float(accuracies.std()) if judged else None,
+        threshold=float(_THRESHOLDS[np.argmax(in_all)]) if len(near) and len(far) else None,
+        fold_accuracies=tuple(accuracies.tolist()) if judged else (),
+        fold_thresholds=tuple(_THRESHOLDS[chosen].tolist()) if judged else (),
         auc=_auc(near, far),
         tar=_true_accept_rates(near, far),
         distances=measured,
@@ -186,7 +191,9 @@ def _distances(distances: ArrayLike) -> NDArray[np.float64]:
 def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
     given = np.asarray(same)
     if given.shape != (count,):
-        raise ValueError(f"{count} distances but truth values of shape {given.shape}; give one for each pair")
+        raise ValueError(
+            f"{counted(count, 'distance')} but truth values of shape {given.shape}; give one for each pair"
+        )
     if count and given.dtype.kind not in "biu":
         raise ValueError(f"same must be True or False for each pair, not {given.dtype}")
     bad = np.flatnonzero((given != 0) & (given != 1))
@@ -197,8 +204,44 @@ def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
 
 def check_enough_pairs(pairs: int, folds: int) -> None:
     """Raise a ValueError if there are fewer pairs than folds."""
+    if pairs < 2:
+        raise ValueError(f"{counted(pairs, 'pair')} cannot be judged; at least 2 are needed, and better many")
     if pairs < folds:
-        raise ValueError(f"{pairs} pairs are too few for {folds} folds")
+        raise ValueError(
+            f"{pairs} pairs are too few for {folds} folds; give more pairs or fewer folds (folds={pairs}, on "
+            f"the command line --folds {pairs})"
+        )
+
+
+def check_for_roc(same: NDArray[np.bool_]) -> None:
+    """Raise a ValueError if all pairs are of one kind."""
+    if same.all() or not same.any():
+        kind = "genuine" if same.any() else "impostors"
+        raise ValueError(f"a ROC curve needs pairs of both kinds, and all pairs are {kind}")
+
+
+def why_no_accuracy(same: NDArray[np.bool_], folds: int) -> str | None:
+    """Say why these pairs have no accuracy: the threshold of a fold would be chosen on pairs of one kind.
+
+    None if they have one.
+    """
+    for kind, of_kind, other in (("genuine", same, "impostors"), ("impostor", ~same, "genuine")):
+        places = np.flatnonzero(of_kind)
+        if not len(places):
+            return f"all pairs are {other}"
+        first, last = np.searchsorted(_ends(len(same), folds), places[[0, -1]], side="right").tolist()
+        if first == last:
+            return (
+                f"all {kind} pairs are in fold {first} of {folds}, and the other folds decide its threshold"
+            )
+    return None
+
+
+def _ends(pairs: int, folds: int) -> NDArray[np.int64]:
+    """Where folds end, after 0: (folds + 1,) int64."""
+    count = np.arange(folds + 1)
+    ends: NDArray[np.int64] = count * (pairs // folds) + np.minimum(count, pairs % folds)
+    return ends
 
 
 def _correct(distances: NDArray[np.float64], same: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet import _core
 from fasttriplet._checks import seed_number, thread_count, whole_number
+from fasttriplet._words import counted, naming
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.embedders import Embedder, load_embedder
@@ -22,7 +23,13 @@ from fasttriplet.mining._mine import mine
 from fasttriplet.run._stages import PART
 from fasttriplet.verify._bin_file import image_of_pair, read_pairs
 from fasttriplet.verify._draw import draw_pairs
-from fasttriplet.verify._protocol import FOLDS, Verification, check_enough_pairs, verify_distances
+from fasttriplet.verify._protocol import (
+    FOLDS,
+    Verification,
+    check_enough_pairs,
+    verify_distances,
+    why_no_accuracy,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +40,7 @@ def verify_pairs(
     path: str | os.PathLike[str],
     model: str | Embedder,
     *,
+    folds: int = FOLDS,
     flip: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -51,6 +59,8 @@ def verify_pairs(
         A spec for :func:`load_embedder`, or an embedder. It must embed images: embeddings that were computed
         before have no rows for the images of this file. The ``key`` of an image is its position in the file,
         and its ``label`` is -1.
+    folds : int, default 10
+        At least 2, and at most the number of pairs; see :func:`verify_distances`.
     flip : bool, default True
         Whether the mirror image is used.
     threads : int, optional
@@ -65,12 +75,13 @@ def verify_pairs(
     Raises
     ------
     ValueError
-        If the file, one of its images or the model is not what it should be, or there are fewer than 10
-        pairs.
+        If the file, one of its images or the model is not what it should be, or there are fewer pairs than
+        folds.
     OSError, ImportError
         If a file cannot be read, or the model's package is not installed.
     """
     path = Path(path)
+    whole_number("folds", folds, 2)
     threads = thread_count(threads)
     embedder = load_embedder(model) if isinstance(model, str) else model
     if not embedder.needs_images:
@@ -78,9 +89,7 @@ def verify_pairs(
             f"{path} holds images without an index, and this model embeds no images "
             f"({embedder.description}); give a network, such as mxnet:PREFIX,EPOCH"
         )
-    images, same = read_pairs(path)
-    with _naming(str(path)):
-        check_enough_pairs(len(same), FOLDS)
+    images, same = read_for_folds(path, folds)
     rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
     embedder.prepare(rows)
     size = _decode(path, images[:1], 0, None, threads).shape[1:3]
@@ -90,10 +99,10 @@ def verify_pairs(
             pixels = _decode(path, images[start : start + PART], start, (size[0], size[1]), threads)
             yield rows[start : start + PART], pixels
 
-    embeddings, xnorm = _embed(embedder, parts(), len(images), flip, progress)
+    embeddings, xnorm = _embed(embedder, parts(), len(images), flip=flip, progress=progress, name=str(path))
     even = np.arange(0, len(images), 2)
-    with _naming(str(path)):
-        found = verify_distances(_squared(embeddings, even, even + 1), same)
+    with naming(str(path)):
+        found = verify_distances(_squared(embeddings, even, even + 1), same, folds)
     return replace(found, images=len(images), flip=flip, xnorm=xnorm)
 
 
@@ -103,6 +112,7 @@ def verify_rec(
     *,
     pairs_per_kind: int = 6000,
     seed: int = 0,
+    folds: int = FOLDS,
     flip: bool = True,
     recall: bool = True,
     threads: int | None = None,
@@ -123,7 +133,7 @@ def verify_rec(
         can be mirrored, and `flip` is False in the result.
     pairs_per_kind, seed
         See :func:`draw_pairs`.
-    flip, threads, progress
+    folds, flip, threads, progress
         See :func:`verify_pairs`.
     recall : bool, default True
         Whether the nearest neighbour of each image is found. It is decided in float64 on the unit embeddings
@@ -136,29 +146,31 @@ def verify_rec(
     Raises
     ------
     ValueError
-        If the file or the model is not what it should be, or fewer than 10 pairs can be drawn.
+        If the file or the model is not what it should be, if pairs of one kind cannot be drawn, as with a
+        single identity, or if fewer pairs can be drawn than there are folds.
     RecordError
         If a record or an image is damaged or of another size than the first; names file, key and offset.
     OSError, ImportError
         If a file cannot be read, or the model's package is not installed.
     """
     whole_number("pairs_per_kind", pairs_per_kind, 1)
+    whole_number("folds", folds, 2)
     seed, threads = seed_number(seed), thread_count(threads)
     embedder = load_embedder(model) if isinstance(model, str) else model
     dataset = open_dataset(rec, threads=threads)
     index = dataset.index
-    with _naming(", ".join(map(str, dataset.paths))):
+    name = ", ".join(map(str, dataset.paths))
+    with naming(name):
         drawn = draw_pairs(index, pairs_per_kind, seed)
-        check_enough_pairs(len(drawn.same), FOLDS)
+        check_enough_pairs(len(drawn.same), folds)
     embedder.prepare(index)
     wanted = np.arange(index.height) if recall else np.unique(np.concatenate(drawn[:2]))
     rows = index[wanted]
     flip = flip and embedder.needs_images
-    embeddings, xnorm = _embed(
-        embedder, _parts_of_rec(dataset, rows, embedder, threads), rows.height, flip, progress
-    )
+    parts = _parts_of_rec(dataset, rows, embedder, threads)
+    embeddings, xnorm = _embed(embedder, parts, rows.height, flip=flip, progress=progress, name=name)
     first, second = (np.searchsorted(wanted, side) for side in drawn[:2])
-    found = verify_distances(_squared(embeddings, first, second), drawn.same)
+    found = verify_distances(_squared(embeddings, first, second), drawn.same, folds)
     found = replace(found, images=rows.height, flip=flip, xnorm=xnorm)
     if not recall:
         return found
@@ -166,13 +178,64 @@ def verify_rec(
     return replace(found, recall_at_1=share, recall_images=count)
 
 
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the name of the file before the text of a ValueError."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes], NDArray[np.bool_]]:
+    """Read a ``.bin`` file, as :func:`read_pairs`, that has enough pairs for the folds."""
+    images, same = read_pairs(path)
+    with naming(os.fspath(path)):
+        check_enough_pairs(len(same), folds)
+    return images, same
+
+
+def check_for_training(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None, *, threads: int | None = None
+) -> None:
+    """Raise a ValueError if a training cannot be verified on a ``.bin`` file.
+
+    A training needs an accuracy over 10 folds. With `size`, the height and width of the images that the
+    network is trained on, all images are decoded and must have it.
+    """
+    images, same = read_pairs(path)
+    if len(same) < FOLDS:
+        raise ValueError(
+            f"{path} holds {counted(len(same), 'pair')}, and a training is verified on at least {FOLDS}, one "
+            "for each fold"
+        )
+    if (why := why_no_accuracy(same, FOLDS)) is not None:
+        raise ValueError(
+            f"{path}: a training cannot be verified on its pairs, whose accuracy is undefined: {why}. Give a "
+            "file in which genuine and impostor pairs alternate"
+        )
+    if size is None:
+        return
+    own, failed = look_at(images, threads=threads)
+    if own is not None and own != size:
+        found, wanted = ("{} x {}".format(*one) for one in (own, size))
+        raise ValueError(
+            f"{path}: its images are {found} (H x W), and those of the training {wanted}; verify on pairs of "
+            f"{wanted} images"
+        )
+    if failed:
+        position, reason = failed[0]
+        others = f" (and {counted(len(failed) - 1, 'other image')})" if len(failed) > 1 else ""
+        raise ValueError(f"{path}: {image_of_pair(position)} {reason}{others}")
+
+
+def look_at(
+    images: Sequence[bytes], *, threads: int | None = None
+) -> tuple[tuple[int, int] | None, list[tuple[int, str]]]:
+    """Decode images to see whether all can be, and keep no pixels.
+
+    Returns the height and width that most of the first images have, None if none can be decoded, and the
+    position of each image that cannot be decoded or has another size, with the reason.
+    """
+    size: tuple[int, int] | None = None
+    failed: list[tuple[int, str]] = []
+    for start in range(0, len(images), PART):
+        part = list(images[start : start + PART])
+        pixels, kept, bad = _core.decode_images(part, size=size, skip=True, threads=thread_count(threads))
+        size = (pixels.shape[1], pixels.shape[2]) if kept else size
+        failed += [(start + position, error.reason) for position, error in bad]
+    return size, failed
 
 
 def _decode(
@@ -201,19 +264,24 @@ def _embed(
     embedder: Embedder,
     parts: Iterable[tuple[pl.DataFrame, NDArray[np.uint8] | None]],
     count: int,
+    *,
     flip: bool,
     progress: Progress | None,
+    name: str,
 ) -> tuple[NDArray[np.float64], float]:
-    """Embed images and their mirror images: (count, D) unit rows, and the mean norm before normalisation."""
+    """Embed images and their mirror images: (count, D) unit rows, and the mean norm before normalisation.
+
+    What the embedder does not take is an error that starts with `name`, that of the file.
+    """
     embeddings = np.empty((count, 0))
     norms, done = 0.0, 0
     if progress is not None:
         progress(0, count)
     for rows, images in parts:
-        total = _checked_rows(embedder, rows, images)
+        total = _checked_rows(embedder, rows, images, name)
         norms += float(np.linalg.norm(total, axis=1).sum())
         if flip and images is not None:
-            mirrored = _checked_rows(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]))
+            mirrored = _checked_rows(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
             norms += float(np.linalg.norm(mirrored, axis=1).sum())
             total += mirrored
         lengths = np.linalg.norm(total, axis=1, keepdims=True)
@@ -227,15 +295,16 @@ def _embed(
 
 
 def _checked_rows(
-    embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None
+    embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
-    embedded = np.asarray(embedder.embed(rows, images))
-    if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
-        raise ValueError(
-            f"{embedder.description}: expected one vector for each of {rows.height} images, "
-            f"got an array of shape {embedded.shape}"
-        )
-    check_finite(embedded, rows, embedder.description)
+    with naming(name):
+        embedded = np.asarray(embedder.embed(rows, images))
+        if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
+            raise ValueError(
+                f"{embedder.description}: expected one vector for each of "
+                f"{counted(rows.height, 'image')}, got an array of shape {embedded.shape}"
+            )
+        check_finite(embedded, rows, embedder.description)
     return embedded.astype(np.float64)
 
 
@@ -253,14 +322,13 @@ def _squared(
 
 def _recall_at_1(
     embeddings: NDArray[np.float64], labels: NDArray[np.int64], threads: int | None
-) -> tuple[float | None, int]:
-    """Share of the images whose nearest image has their label, among those that could, and how many could."""
+) -> tuple[float, int]:
+    """Share of the images whose nearest image has their label, among those that could, and how many could.
+
+    There are genuine and impostor pairs among the images.
+    """
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     asked = int((counts[inverse] > 1).sum())
-    if asked == 0:
-        return None, 0
-    if len(counts) == 1:
-        return 1.0, asked  # there is no other identity
     nearest = mine(
         embeddings.astype(np.float32),
         labels,
