@@ -119,16 +119,17 @@ def names(rec: Path) -> list[str]:
         return [row["folder"] for row in csv.DictReader(file)]
 
 
-class TestSplit:
-    @pytest.fixture(scope="class")
-    def twenty(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Twenty identities with two pictures each, which are all one file."""
-        root = tmp_path_factory.mktemp("twenty") / "in"
-        for identity in range(20):
-            for image in range(2):
-                save(root / f"p{identity}" / f"{image}.png")
-        return root
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty identities with two pictures each."""
+    root = tmp_path_factory.mktemp("twenty") / "in"
+    for identity in range(20):
+        for image in range(2):
+            save(root / f"p{identity}" / f"{image}.png")
+    return root
 
+
+class TestSplit:
     def test_two_datasets_with_labels_of_their_own(self, twenty: Path, tmp_path: Path) -> None:
         out, val = tmp_path / "all.rec", tmp_path / "all-val.rec"
         done = pack(twenty, out, split=0.2, format="keep")
@@ -151,7 +152,7 @@ class TestSplit:
         assert len(contents(tmp_path)) == 7  # three for each, and property
 
     def test_the_seed_chooses(self, twenty: Path, tmp_path: Path) -> None:
-        chosen = {}
+        chosen: dict[int, list[str]] = {}
         for seed in (0, 0, 1, 2**64 - 1):
             pack(twenty, tmp_path / "a.rec", split=0.2, seed=seed, overwrite=True)
             got = names(tmp_path / "a-val.rec")

@@ -21,7 +21,7 @@ from fasttriplet._files import check_can_be_written, replacing_all
 from fasttriplet._options import shows
 from fasttriplet.dataset._packing._layout import Layout
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
-from fasttriplet.dataset._packing._pictures import Ready, Unusable, read_and_encode
+from fasttriplet.dataset._packing._pictures import Ready, Unusable, quietly, read_and_encode
 from fasttriplet.dataset._packing._problems import Problems
 from fasttriplet.dataset._packing._property import property_of, write_property
 from fasttriplet.dataset._packing._tree import Tree, scan
@@ -279,7 +279,7 @@ def _fill(  # noqa: PLR0917
     validation = _validation(names, options.split or 0, options.seed)
     count = sum(len(pictures) for _, pictures in tree.identities)
     kept = 0
-    with closing(_prepare((path for _, path in _placed(folder, tree)), options)) as ready:
+    with quietly(), closing(_prepare((path for _, path in _placed(folder, tree)), options)) as ready:
         first = list(islice(ready, _TELL_THE_SIZE))
         sizes = Counter(picture.size for picture in first if isinstance(picture, Ready))
         size = max(sizes, key=sizes.__getitem__, default=None)

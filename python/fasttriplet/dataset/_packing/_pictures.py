@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,17 @@ class Unusable(Exception):  # noqa: N818  a finding: it goes into a list
         self.kind = kind
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Hide Pillow's warnings of odd metadata, in all threads: filters belong to the process.
+
+    So this is not for threads that run at the same time: one would undo what another one did.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
 def read_and_encode(path: Path, options: PackOptions) -> Ready | Unusable:
     """Read a picture and encode it, if it is not as it should be already."""
     try:
@@ -66,33 +79,33 @@ def read_and_encode(path: Path, options: PackOptions) -> Ready | Unusable:
 def _encode(data: bytes, options: PackOptions) -> Ready:
     if not data:
         raise Unusable("damaged", "is an empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-        try:
-            if data.startswith((b"\xff\xd8", b"\x89PNG")):
-                # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
-                pixels = decode_images([data], threads=1)[0]
-                own = pixels.shape[0], pixels.shape[1]
-                picture = _open(data)
-                wanted = _format(picture, options.format)
-                turned = picture.getexif().get(_ORIENTATION, 1) in _TURNS
-                if picture.format == wanted and not turned and options.size in (None, own):
-                    return Ready(data, own, kept=True)
-                upright = _upright(picture, pixels)
-            else:
-                picture = _open(data)
-                wanted = _format(picture, options.format)
-                upright = _any_format(picture)
-        except RecordError as error:
-            raise Unusable("damaged", error.reason) from None
-        except UnidentifiedImageError:
-            raise Unusable("format", "is not a picture, or its beginning is damaged") from None
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise Unusable("damaged", f"cannot be decoded: {error}") from None
-        if options.size is not None and upright.size != options.size[::-1]:
-            upright = _fitted(upright, options.size, options.fit)
-        buffer = io.BytesIO()
-        upright.save(buffer, wanted, **({"quality": options.quality} if wanted == "JPEG" else {}))
+    try:
+        if data.startswith((b"\xff\xd8", b"\x89PNG")):
+            # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
+            pixels = decode_images([data], threads=1)[0]
+            own = pixels.shape[0], pixels.shape[1]
+            picture = _open(data)
+            wanted = _format(picture, options.format)
+            turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+            if picture.format == wanted and turn is None and options.size in (None, own):
+                return Ready(data, own, kept=True)
+            upright = _upright(picture, pixels, turn)
+        else:
+            picture = _open(data)
+            wanted = _format(picture, options.format)
+            upright = _any_format(picture)
+    except RecordError as error:
+        raise Unusable("damaged", error.reason) from None
+    except UnidentifiedImageError:
+        raise Unusable("format", "is not a picture, or its beginning is damaged") from None
+    except (Unusable, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise Unusable("damaged", f"cannot be decoded: {error}") from None
+    if options.size is not None and upright.size != options.size[::-1]:
+        upright = _fitted(upright, options.size, options.fit)
+    buffer = io.BytesIO()
+    upright.save(buffer, wanted, **({"quality": options.quality} if wanted == "JPEG" else {}))
     return Ready(buffer.getvalue(), (upright.height, upright.width), kept=False)
 
 
@@ -107,8 +120,7 @@ def _format(picture: Image.Image, chosen: Format) -> str:
     return chosen.upper()
 
 
-def _upright(picture: Image.Image, pixels: NDArray[np.uint8]) -> Image.Image:
-    turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+def _upright(picture: Image.Image, pixels: NDArray[np.uint8], turn: Image.Transpose | None) -> Image.Image:
     if turn is not None and picture.format != "PNG":  # our decoder has turned some of them, as MXNet does
         return _any_format(picture)
     image = Image.fromarray(np.ascontiguousarray(pixels[:, :, 0]) if picture.mode in _GRAY else pixels)
@@ -141,6 +153,7 @@ def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
     box = None
     if fit == "crop":
         scale = max(width / image.width, height / image.height)
-        left, top = (image.width - width / scale) / 2, (image.height - height / scale) / 2
+        left = max(0.0, (image.width - width / scale) / 2)
+        top = max(0.0, (image.height - height / scale) / 2)
         box = left, top, image.width - left, image.height - top
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
