@@ -68,7 +68,7 @@ def test_json(folder: Path, tmp_path: Path, capsys: Capture) -> None:
         "problems": None,
         "ignored": 0,
         "property": str(tmp_path / "property"),
-        "note": None,
+        "notes": [],
     }
 
 

@@ -48,7 +48,7 @@ def test_layout_and_order(folder: Path, tmp_path: Path) -> None:
         ignored=0,
         bytes=out.stat().st_size,
         property=tmp_path / "property",
-        note=None,
+        notes=(),
         seconds=done.seconds,
     )
     assert calls == [(n, 6) for n in range(1, 7)]
@@ -173,6 +173,12 @@ class TestSplit:
         self, twenty: Path, tmp_path: Path, share: float, expected: int
     ) -> None:
         assert pack(twenty, tmp_path / "a.rec", split=share).files[1].identities == expected
+
+    def test_without_a_split_the_earlier_part_is_named(self, twenty: Path, tmp_path: Path) -> None:
+        pack(twenty, tmp_path / "a.rec", split=0.2)
+        (note,) = pack(twenty, tmp_path / "a.rec", overwrite=True).notes
+        assert note == "if a-val.rec is of an earlier split, a.rec has its identities, too"
+        assert pack(twenty, tmp_path / "a.rec", split=0.2, overwrite=True).notes == ()
 
     def test_one_identity_cannot_be_split(self, tmp_path: Path) -> None:
         save(tmp_path / "in" / "a" / "0.png")

@@ -31,17 +31,17 @@ def test_each_keeps_its_numbers(folder: Path, tmp_path: Path, names: tuple[str, 
     first, second = (tmp_path / f"{name}.rec" for name in names)
     done = ft.pack(folder, first)
     assert done.property == tmp_path / "property"
-    assert done.note is None
+    assert done.notes == ()
     assert stated(tmp_path) == "3,12,10\n"
     if not as_many:
         another(folder)
     for overwrite in (False, True):
         done = ft.pack(folder, second, overwrite=overwrite)
         assert done.property is None
-        assert done.note is not None
-        assert f"describes {first.name}" in done.note
+        assert f"describes {first.name}" in done.notes[0]
         assert (
-            f"to use {second.name} with InsightFace's scripts, pack it into a folder of its own" in done.note
+            f"to use {second.name} with InsightFace's scripts, pack it into a folder of its own"
+            in done.notes[0]
         )
         assert stated(tmp_path) == "3,12,10\n"
     another(folder)
@@ -49,7 +49,7 @@ def test_each_keeps_its_numbers(folder: Path, tmp_path: Path, names: tuple[str, 
     assert stated(tmp_path) == "3,12,10\n"
     another(folder)
     done = ft.pack(folder, first, overwrite=True)
-    assert done.note is None
+    assert done.notes == ()
     assert stated(tmp_path) == f"{done.identities},12,10\n" != "3,12,10\n"
     ft.pack(folder, second, overwrite=True)
     another(folder)
@@ -78,8 +78,7 @@ def test_of_a_dataset_from_elsewhere(folder: Path, tmp_path: Path) -> None:
             (place / "other.rec").write_bytes(content)
         (place / "property").write_text("3,112,112\n")
         done = ft.pack(folder, place / "own.rec")
-        assert done.note is not None
-        assert "describes other.rec" in done.note
+        assert "describes other.rec" in done.notes[0]
         assert ft.pack(folder, place / "own.rec", overwrite=True).property is None
         assert stated(place) == "3,112,112\n"
 
@@ -89,8 +88,7 @@ def test_of_none_of_them(folder: Path, tmp_path: Path) -> None:
         ft.pack(folder, tmp_path / name)
     (tmp_path / "property").write_text("85742,112,112\n")
     done = ft.pack(folder, tmp_path / "a.rec", overwrite=True)
-    assert done.note is not None
-    assert "describes another .rec" in done.note
+    assert "describes another .rec" in done.notes[0]
     assert stated(tmp_path) == "85742,112,112\n"
 
 
@@ -98,8 +96,7 @@ def test_insightface_would_read_it_with_train_rec(folder: Path, tmp_path: Path) 
     ft.pack(folder, tmp_path / "train.rec")
     (tmp_path / "property").unlink()
     done = ft.pack(folder, tmp_path / "val.rec")
-    assert done.note is not None
-    assert "would read it with train.rec" in done.note
+    assert "would read it with train.rec" in done.notes[0]
     assert not (tmp_path / "property").exists()
     assert ft.pack(folder, tmp_path / "train.rec", overwrite=True).property is not None
     assert stated(tmp_path) == "3,12,10\n"
@@ -111,6 +108,13 @@ def test_without_its_rec_it_is_a_file_that_exists(folder: Path, tmp_path: Path) 
         ft.pack(folder, tmp_path / "a.rec")
     ft.pack(folder, tmp_path / "a.rec", overwrite=True)
     assert stated(tmp_path) == "3,12,10\n"
+
+
+def test_what_only_looks_like_another_rec(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder.rec").mkdir()
+    (tmp_path / "broken.rec").symlink_to("nowhere")
+    for _ in range(2):
+        assert ft.pack(folder, tmp_path / "a.rec", overwrite=True).property is not None
 
 
 def test_with_a_split_it_describes_the_training_part(folder: Path, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _facts(done: Packed) -> dict[str, Any]:
         "ignored": done.ignored,
         "bytes": done.bytes,
         "property": None if done.property is None else str(done.property),
-        "note": done.note,
+        "notes": list(done.notes),
         "seconds": done.seconds,
     }
 
@@ -151,8 +151,8 @@ def _print(done: Packed) -> None:
     if done.problems is not None:
         left_out = _counted(done.skipped, "file or folder", "files and folders")
         click.echo(f"{left_out} left out, listed in {done.problems}")
-    if done.note is not None:
-        click.echo(done.note)
+    for note in done.notes:
+        click.echo(note)
 
 
 def _counted(number: int, one: str, several: str) -> str:

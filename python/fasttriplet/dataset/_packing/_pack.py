@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections import Counter, deque
@@ -74,9 +75,9 @@ class Packed:
     bytes : int
         Size of the ``.rec`` files together.
     property : Path or None
-        The ``property`` file. None if it would describe another ``.rec``; then `note` says so.
-    note : str or None
-        What to know about the files, as a sentence.
+        The ``property`` file. None if it describes another ``.rec``; then `notes` says so.
+    notes : tuple of str
+        What to know about the files in the folder, in sentences.
     seconds : float
         How long packing took.
     """
@@ -93,7 +94,7 @@ class Packed:
     ignored: int
     bytes: int
     property: Path | None
-    note: str | None
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -189,17 +190,19 @@ def pack(
     started = time.perf_counter()
     folder, out = Path(folder), Path(out)
     _check_places(folder, out)
-    recs = [out] if chosen.split is None else [out, out.with_name(f"{out.stem}-val.rec")]
-    about, note = property_of(out)
+    val = out.with_name(f"{out.stem}-val.rec")
+    recs = [out] if chosen.split is None else [out, val]
+    about, why_not = property_of(out)
+    notes = [] if why_not is None else [why_not]
+    if chosen.split is None and out.exists() and val.exists():
+        notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
     finals = [path for rec in recs for path in Layout.files_of(rec)]
     if about is not None:
         finals.append(about)
     listed = out.with_suffix(".problems.csv")
     check_can_be_written(listed)
     if not overwrite:
-        for path in finals:
-            if path.exists():
-                raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
+        _refuse_existing(finals)
 
     with ExitStack() as resources:
         unfinished = dict(zip(finals, resources.enter_context(replacing_all(*finals)), strict=True))
@@ -220,7 +223,7 @@ def pack(
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
             layout.finish()
             for part, path in zip(Layout.files_of(parts / rec.name), Layout.files_of(rec), strict=True):
-                part.replace(unfinished[path])
+                shutil.move(part, unfinished[path])
         assert size is not None  # there are images
         if about is not None:
             write_property(unfinished[about], unfinished[out], len(layouts[0].identities), size)
@@ -246,7 +249,7 @@ def pack(
         ignored=tree.ignored,
         bytes=sum(file.bytes for file in files),
         property=about,
-        note=note,
+        notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
 
@@ -262,6 +265,12 @@ def _check_places(folder: Path, out: Path) -> None:
             f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
         )
     check_can_be_written(out)
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
 
 
 def _fill(  # noqa: PLR0917

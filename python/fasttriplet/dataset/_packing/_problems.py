@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +49,7 @@ class Problems:
         """Close the table and give it its final name."""
         self._file.close()
         with replacing(path) as unfinished:
-            self._path.replace(unfinished)
+            shutil.move(self._path, unfinished)
 
     def close(self) -> None:
         """Close the table."""

@@ -17,13 +17,14 @@ _EXACT_IN_FLOAT32 = 2**24
 
 
 def property_of(out: Path) -> tuple[Path | None, str | None]:
-    """Return the ``property`` that a run for `out` may write, or None and the reason."""
+    """Return the ``property`` that a run for `out` may write, or None and why it may not write one."""
     path = out.with_name("property")
-    others = [rec for rec in sorted(out.parent.glob("*.rec")) if rec.name != out.name]
+    recs = [rec for rec in out.parent.glob("*.rec") if rec.is_file()]
+    recs.sort(key=lambda rec: (rec.name != out.name, rec.name))  # of equals, the first is taken
     if path.exists():
-        if not others or (out.exists() and _described(path, [out, *others]) == out):
+        described = _described(path, recs)
+        if recs in ([], [out]) or described == out:
             return path, None
-        described = _described(path, others)
         reason = f"the one in this folder describes {described.name if described else 'another .rec'}"
     elif out.name != _READ_BY_INSIGHTFACE and out.with_name(_READ_BY_INSIGHTFACE).exists():
         reason = f"InsightFace's scripts would read it with {_READ_BY_INSIGHTFACE}"
