@@ -236,6 +236,17 @@ def test_ranges_that_float32_rounds(folder: Path, tmp_path: Path, monkeypatch: p
         pack(folder, tmp_path / "b.rec")
 
 
+def test_the_files_appear_together(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        assert not contents(tmp_path).keys() & {"a.rec", "a.idx", "a.identities.csv"}
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fasttriplet.dataset._packing._pack.write_property", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack(folder, tmp_path / "a.rec")
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
 def in_a_process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", f"import sys; from fasttriplet import pack\n{code}", *map(str, arguments)],

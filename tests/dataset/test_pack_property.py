@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,21 +67,21 @@ def test_alone_it_is_always_its_own(folder: Path, tmp_path: Path) -> None:
         assert stated(tmp_path) == "3,12,10\n"
 
 
-def test_of_a_dataset_from_elsewhere(folder: Path, tmp_path: Path) -> None:
-    """One without the layout's records, or that cannot be read, may be what `property` describes."""
-    for number, content in enumerate((b"not records", None)):
-        place = tmp_path / str(number)
-        place.mkdir()
-        if content is None:
-            with ft.RecordWriter(place / "other.rec") as writer:
-                writer.write(1, ft.IRHeader(0, 0.0, 1, 0), b"image")
-        else:
-            (place / "other.rec").write_bytes(content)
-        (place / "property").write_text("3,112,112\n")
-        done = ft.pack(folder, place / "own.rec")
-        assert "describes other.rec" in done.notes[0]
-        assert ft.pack(folder, place / "own.rec", overwrite=True).property is None
-        assert stated(place) == "3,112,112\n"
+@pytest.mark.parametrize(
+    "label", [0.0, [2, 7, 1], [float("nan"), 1], [1, float("inf")], [2**24, 2**24 + 4], None]
+)
+def test_of_a_dataset_from_elsewhere(folder: Path, tmp_path: Path, label: Any) -> None:
+    """Where the first record does not say how many identities there are, they may be as many as stated."""
+    other, own = tmp_path / "other.rec", tmp_path / "own.rec"
+    if label is None:
+        other.write_bytes(b"not records")
+    else:
+        with ft.RecordWriter(other) as writer:
+            writer.write(1, ft.IRHeader(0, label, 1, 0), b"image")
+    (tmp_path / "property").write_text("3,112,112\n")
+    assert "describes other.rec" in ft.pack(folder, own).notes[0]
+    assert ft.pack(folder, own, overwrite=True).property is None
+    assert stated(tmp_path) == "3,112,112\n"
 
 
 def test_of_none_of_them(folder: Path, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ class TestDepth:
     def test_by_default_deeper_folders_are_a_problem(self, deep: Path, out: Path) -> None:
         message = refused(deep, out)
         assert message.startswith("4 problems")
-        assert "4 at another depth than the pictures (see --identity-depth)" in message
+        assert "at another depth than the pictures (see --identity-depth): 4\n" in message
 
     def test_the_first_folders_name_the_identity(self, deep: Path, out: Path) -> None:
         pack(deep, out, identity_depth=1)

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
+from fasttriplet import _core
 from fasttriplet.dataset._recordio import IRHeader, RecordWriter
 from fasttriplet.errors import RecordWarning
 
@@ -89,4 +92,18 @@ class Layout:
         try:
             yield
         except OSError as error:
+            if error.errno is None:  # not from the operating system: it has words of its own
+                raise
             raise OSError(error.errno, error.strerror, str(self._final)) from error
+
+
+def identities_of(rec: Path) -> int | None:
+    """Read how many identities the first record of a ``.rec`` states; None if it does not, or not exactly."""
+    try:
+        _, label, *_ = _core.RecordFile(rec).record_at(0, 0)
+    except (OSError, ValueError):
+        return None
+    keys = np.ravel(label).tolist()
+    if len(keys) != 2 or not 0 <= keys[0] <= keys[1] < _EXACT_IN_FLOAT32:
+        return None
+    return int(keys[1] - keys[0])

@@ -8,21 +8,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Unpack
 
-from fasttriplet._checks import thread_count
 from fasttriplet._files import check_can_be_written, replacing_all
 from fasttriplet._options import shows
 from fasttriplet.dataset._packing._layout import Layout
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
-from fasttriplet.dataset._packing._pictures import Ready, Unusable, quietly, read_and_encode
+from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
 from fasttriplet.dataset._packing._problems import Problems
 from fasttriplet.dataset._packing._property import property_of, write_property
 from fasttriplet.dataset._packing._tree import Tree, scan
@@ -288,7 +286,7 @@ def _fill(  # noqa: PLR0917
     validation = _validation(names, options.split or 0, options.seed)
     count = sum(len(pictures) for _, pictures in tree.identities)
     kept = 0
-    with quietly(), closing(_prepare((path for _, path in _placed(folder, tree)), options)) as ready:
+    with quietly(), closing(prepare((path for _, path in _placed(folder, tree)), options)) as ready:
         first = list(islice(ready, _TELL_THE_SIZE))
         sizes = Counter(picture.size for picture in first if isinstance(picture, Ready))
         size = max(sizes, key=sizes.__getitem__, default=None)
@@ -324,22 +322,6 @@ def _validation(names: list[str], share: float, seed: int) -> frozenset[str]:
 def _placed(folder: Path, tree: Tree) -> Iterator[tuple[str, Path]]:
     """Yield the identity and the path of each picture."""
     return ((name, folder / name / picture) for name, pictures in tree.identities for picture in pictures)
-
-
-def _prepare(paths: Iterable[Path], options: PackOptions) -> Generator[Ready | Unusable, None, None]:
-    """Read images, and encode them where needed, on threads: in order, 16 per thread ahead of the caller."""
-    workers = thread_count(options.threads) or os.cpu_count() or 1
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Ready | Unusable]] = deque()
-    try:
-        for path in paths:
-            waiting.append(pool.submit(read_and_encode, path, options))
-            if len(waiting) >= 16 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _refusal(problems: Problems, note: str, listed: Path) -> str:

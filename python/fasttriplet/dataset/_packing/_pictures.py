@@ -1,10 +1,13 @@
-"""One picture: read in any format, brought to the size, encoded for the file."""
+"""Pictures: read in any format, brought to the size, encoded for the file, on threads."""
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fasttriplet._checks import thread_count
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._packing._options import Fit, Format, PackOptions
 from fasttriplet.dataset._packing._problems import Kind
@@ -66,7 +70,23 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def read_and_encode(path: Path, options: PackOptions) -> Ready | Unusable:
+def prepare(paths: Iterable[Path], options: PackOptions) -> Generator[Ready | Unusable, None, None]:
+    """Read pictures, and encode them where needed, on threads: in order, 16 per thread ahead of the caller."""
+    workers = thread_count(options.threads) or os.cpu_count() or 1
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Ready | Unusable]] = deque()
+    try:
+        for path in paths:
+            waiting.append(pool.submit(_read_and_encode, path, options))
+            if len(waiting) >= 16 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_and_encode(path: Path, options: PackOptions) -> Ready | Unusable:
     """Read a picture and encode it, if it is not as it should be already."""
     try:
         return _encode(path.read_bytes(), options)

@@ -14,11 +14,11 @@ Kind = Literal["depth", "empty", "unreadable", "format", "damaged", "size"]
 _SHOWN = 10  # of each kind
 _HEADINGS: dict[Kind, str] = {
     "depth": "at another depth than the pictures (see --identity-depth)",
-    "empty": "without pictures",
-    "unreadable": "cannot be read",
-    "format": "not a picture of a format that is read; remove it, or convert it to JPEG or PNG",
+    "empty": "folders without pictures",
+    "unreadable": "files and folders that cannot be read",
+    "format": "not pictures, or of a format that is not read (convert them to JPEG or PNG)",
     "damaged": "damaged pictures",
-    "size": "of another size than most pictures; --size HxW brings all to one size",
+    "size": "of another size than most pictures (--size HxW brings all to one size)",
 }
 
 
@@ -40,7 +40,7 @@ class Problems:
         self._counts[kind] = self._counts.get(kind, 0) + 1
         shown = self._shown.setdefault(kind, [])
         if len(shown) < _SHOWN:
-            shown.append(f"{printable(path)}: {what}")
+            shown.append(f"{_printable(path)}: {what}")
 
     def __len__(self) -> int:
         return sum(self._counts.values())
@@ -65,13 +65,13 @@ class Problems:
         lines = []
         for kind, heading in _HEADINGS.items():
             if kind in self._counts:
-                lines.append(f"  {self._counts[kind]:,} {heading}:")
+                lines.append(f"  {heading}: {self._counts[kind]:,}")
                 lines += [f"    {line}" for line in self._shown[kind]]
                 if more := self._counts[kind] - len(self._shown[kind]):
                     lines.append(f"    ... and {more:,} more")
         return "\n".join(lines)
 
 
-def printable(path: Path) -> str:
+def _printable(path: Path) -> str:
     """Return a path with escapes for what is not Unicode."""
     return str(path).encode(errors="backslashreplace").decode()

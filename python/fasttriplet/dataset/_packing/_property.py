@@ -8,12 +8,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
-from fasttriplet import _core
+from fasttriplet.dataset._packing._layout import identities_of
 
 _READ_BY_INSIGHTFACE = "train.rec"
-_EXACT_IN_FLOAT32 = 2**24
 
 
 def property_of(out: Path) -> tuple[Path | None, str | None]:
@@ -49,18 +46,6 @@ def _described(path: Path, recs: list[Path]) -> Path | None:
         stated = int(path.read_text(encoding="ascii").partition(",")[0])
     except (OSError, ValueError):
         return None
-    fitting = [rec for rec in recs if _identities(rec) in (stated, None)]
+    fitting = [rec for rec in recs if identities_of(rec) in (stated, None)]
     written = path.stat().st_mtime_ns
     return min(fitting, key=lambda rec: abs(rec.stat().st_mtime_ns - written), default=None)
-
-
-def _identities(rec: Path) -> int | None:
-    """Read the number of identities from the first record; None if it does not say, or not exactly."""
-    try:
-        _, label, *_ = _core.RecordFile(rec).record_at(0, 0)
-    except (OSError, ValueError):
-        return None
-    range_of_keys = np.ravel(label)
-    if len(range_of_keys) != 2 or range_of_keys.max() >= _EXACT_IN_FLOAT32:
-        return None
-    return int(range_of_keys[1] - range_of_keys[0])
