@@ -182,7 +182,7 @@ def pack(
     Warns
     -----
     RecordWarning
-        If there are so many records that the layout rounds the identities' ranges of keys.
+        If there are more than 2^24 records: the layout rounds the identities' ranges of keys then.
     """
     chosen = PackOptions.of(pack, options)
     started = time.perf_counter()

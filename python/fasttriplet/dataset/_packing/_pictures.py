@@ -71,7 +71,7 @@ def quietly() -> Iterator[None]:
 
 
 def prepare(paths: Iterable[Path], options: PackOptions) -> Generator[Ready | Unusable, None, None]:
-    """Read pictures, and encode them where needed, on threads: in order, 16 per thread ahead of the caller."""
+    """Read pictures, and encode them where needed, on threads: in order, 16 per thread ahead."""
     workers = thread_count(options.threads) or os.cpu_count() or 1
     pool = ThreadPoolExecutor(workers)
     waiting: deque[Future[Ready | Unusable]] = deque()
