@@ -17,6 +17,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.dataset._options import BagKeywords, BagOptions
+from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
 
@@ -124,6 +125,7 @@ GROUPS = [
     (BagOptions, BagKeywords),
     (ResourceOptions, ResourceKeywords),
     (RunOptions, RunKeywords),
+    (PackOptions, PackKeywords),
 ]
 
 
@@ -136,7 +138,8 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "options"), [(ft.mine, MiningOptions), (ft.mine_rec, RunOptions), (ft.Feed, RunOptions)]
+    ("function", "options"),
+    [(ft.mine, MiningOptions), (ft.mine_rec, RunOptions), (ft.Feed, RunOptions), (ft.pack, PackOptions)],
 )
 def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:
     shown = inspect.signature(function).parameters
@@ -155,13 +158,14 @@ def test_help_shows_each_option_with_its_default(function: Any, options: Any) ->
         (ft.mine_rec, "max_triplet", "did you mean 'max_triplets'?"),
         (ft.Feed, "batchsize", "did you mean 'batch_size'?"),
         (ft.mine, "reference", "did you mean 'references'?"),
+        (ft.pack, "sizes", "did you mean 'size'?"),
         (ft.mine, "x", "it has embeddings, labels, references, "),
     ],
 )
 def test_an_unknown_option_is_named(function: Any, option: str, hint: str) -> None:
     arguments: dict[str, Any] = {option: 1} | ({"model": "pixels"} if function is ft.Feed else {})
     with pytest.raises(TypeError, match=re.escape(f"{function.__name__}() has no option {option!r}; {hint}")):
-        function(*[[]] * (2 if function is ft.mine else 1), **arguments)
+        function(*[[]] * (2 if function in (ft.mine, ft.pack) else 1), **arguments)
 
 
 def test_options_import_nothing_heavy() -> None:

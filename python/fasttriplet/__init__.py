@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._images import Decoded, decode_images
     from fasttriplet.dataset._index import Inspection, index_rec, inspect_rec
     from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
-    from fasttriplet.dataset._packing import Packed, pack
+    from fasttriplet.dataset._packing._pack import Packed, PackedFile, pack
     from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augment", "Bag", "Dataset", "Decoded", "DrawnPairs", "Embedder", "Feed", "IRHeader", "Inspection",
-    "MineResult", "MiningStats", "NoTripletsError", "Packed", "Progress", "RecordError", "RecordFile",
-    "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification",
-    "__version__", "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec",
-    "inspect_rec", "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq",
+    "MineResult", "MiningStats", "NoTripletsError", "Packed", "PackedFile", "Progress", "RecordError",
+    "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets",
+    "Verification", "__version__", "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed",
+    "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq",
     "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
@@ -46,7 +46,7 @@ _HOMES = {
     "verify._protocol": ("Verification", "verify_distances"),
     "mining._mine": ("MiningStats", "Triplets", "mine"),
     "dataset._order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
-    "dataset._packing": ("Packed", "pack"),
+    "dataset._packing._pack": ("Packed", "PackedFile", "pack"),
     "verify._draw": ("DrawnPairs", "draw_pairs"),
     "verify._bin_file": ("read_pairs", "write_pairs"),
     "run._mine_rec": ("MineResult", "mine_rec"),

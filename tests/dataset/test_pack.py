@@ -1,68 +1,56 @@
-"""`fasttriplet pack`: the file that comes out, read with MXNet and with ours, and what is refused."""
+"""`pack`: the files that come out, read with MXNet and with ours, and how a run ends."""
 
 from __future__ import annotations
 
-import io
+import csv
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
 
 import fasttriplet as ft
-from fasttriplet.cli._pack import pack as command
-from fasttriplet.dataset._packing import natural, pack
+from fasttriplet import pack
 from fasttriplet.mxnet._networks import small_convnet
 from fasttriplet.mxnet._untrained import save_untrained
 from tests import reference
-
-RNG = np.random.default_rng(5)
-
-
-def picture(size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Image.Image:
-    image = Image.fromarray(RNG.integers(0, 256, (*size, 3), dtype=np.uint8))
-    return image.convert(mode)
-
-
-def save(path: Path, image: Image.Image | None = None, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (image or picture()).save(path, **options)
-    return path
+from tests.dataset.pictures import people, picture, save
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three identities, natural order p1, p2, p10, with 2, 1 and 3 JPEGs of 12 x 10."""
-    root = tmp_path / "people"
-    for identity, images in {
-        "p10": ("1.jpg", "2.jpg", "10.jpg"),
-        "p2": ("a.jpg",),
-        "p1": ("x.jpg", "y.jpeg"),
-    }.items():
-        for image in images:
-            save(root / identity / image, quality=95)
-    return root
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return people(tmp_path / "people")
 
 
 def test_layout_and_order(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "train.rec"
     calls: list[tuple[int, int]] = []
     done = pack(folder, out, progress=lambda n, total: calls.append((n, total)))
-    assert (done.images, done.identities, done.size, done.kept) == (6, 3, (12, 10), 6)
-    assert done.bytes == out.stat().st_size
+    assert done == ft.Packed(
+        path=out,
+        files=(ft.PackedFile(out, 6, 3, out.stat().st_size),),
+        images=6,
+        identities=3,
+        size=(12, 10),
+        kept=6,
+        encoded=0,
+        skipped=0,
+        problems=None,
+        ignored=0,
+        bytes=out.stat().st_size,
+        property=tmp_path / "property",
+        notes=(),
+        seconds=done.seconds,
+    )
     assert calls == [(n, 6) for n in range(1, 7)]
     order = ["p1/x.jpg", "p1/y.jpeg", "p2/a.jpg", "p10/1.jpg", "p10/2.jpg", "p10/10.jpg"]
     file = ft.RecordFile(out)
@@ -107,134 +95,101 @@ def test_read_as_insightface_does(folder: Path, tmp_path: Path, mx: Any) -> None
     file.close()
 
 
-def test_same_folder_same_bytes(folder: Path, tmp_path: Path) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "keep"])
+def test_same_folder_same_bytes(folder: Path, tmp_path: Path, format: Any) -> None:
     save(folder / "p2" / "b.png")
+    (folder / "p2" / "bad.jpg").write_bytes(b"bad")
     outputs = []
     for number, threads in enumerate((1, 3)):
         out = tmp_path / str(number) / "train.rec"
         out.parent.mkdir()
-        pack(folder, out, size=(8, 8), threads=threads)
-        outputs.append([path.read_bytes() for path in sorted(out.parent.iterdir())])
+        how: dict[str, Any] = {"size": (8, 8), "split": 0.3, "on_error": "skip"}
+        pack(folder, out, threads=threads, format=format, **how)
+        outputs.append(contents(out.parent))
+    assert len(outputs[0]) == 8
     assert outputs[0] == outputs[1]
 
 
-def test_natural_order() -> None:
-    names = ["p10", "p2", "P3", "10", "9", "p02", "", "p2a", "p"]
-    assert sorted(names, key=natural) == ["", "9", "10", "P3", "p", "p02", "p2", "p2a", "p10"]
+def names(rec: Path) -> list[str]:
+    with rec.with_suffix(".identities.csv").open(encoding="utf-8") as file:
+        return [row["folder"] for row in csv.DictReader(file)]
 
 
-def test_what_is_encoded_anew(tmp_path: Path) -> None:
-    root, out = tmp_path / "in", tmp_path / "out.rec"
-    smooth = Image.fromarray(np.linspace(0, 255, 20 * 16, dtype=np.uint8).reshape(20, 16))
-    images = {
-        "0.png": smooth,
-        "1.bmp": smooth.convert("RGB"),
-        "2.webp": smooth.convert("RGB"),
-        "3.gif": smooth,
-        "4.tiff": smooth.convert("RGB"),
-        "5.png": smooth.convert("LA"),
-        "6.png": smooth.convert("RGBA"),
-        "7.png": Image.fromarray(np.asarray(smooth).astype(np.uint16) * 257),
-        "8.png": smooth.convert("P"),
-    }
-    for name, image in images.items():
-        save(root / "a" / name, image, **({"lossless": True} if name.endswith("webp") else {}))
-    save(root / "a" / "9.jpg", smooth, quality=100)
-    save(root / "b" / "turned.jpg", smooth.transpose(Image.Transpose.ROTATE_90), quality=100, exif=exif(6))
-    save(root / "b" / "turned.png", smooth.transpose(Image.Transpose.ROTATE_90), exif=exif(6))
-    done = pack(root, out, quality=100)
-    assert (done.kept, done.size) == (1, (20, 16))
-    file = ft.RecordFile(out)
-    pixels = file.decode(range(1, 13)).astype(int)
-    assert np.abs(pixels - np.asarray(smooth)[..., None]).max() <= 6
-    gray = [Image.open(io.BytesIO(file.read(key)[1])).mode for key in (1, 6, 8, 10)]
-    assert gray == ["L"] * 4
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty identities with two pictures each."""
+    root = tmp_path_factory.mktemp("twenty") / "in"
+    for identity in range(20):
+        for image in range(2):
+            save(root / f"p{identity}" / f"{image}.png")
+    return root
 
 
-def exif(orientation: int) -> Image.Exif:
-    tags = Image.Exif()
-    tags[0x112] = orientation
-    return tags
+class TestSplit:
+    def test_two_datasets_with_labels_of_their_own(self, twenty: Path, tmp_path: Path) -> None:
+        out, val = tmp_path / "all.rec", tmp_path / "all-val.rec"
+        done = pack(twenty, out, split=0.2, format="keep")
+        assert [(file.path, file.images, file.identities) for file in done.files] == [
+            (out, 32, 16),
+            (val, 8, 4),
+        ]
+        assert (done.images, done.identities, done.kept) == (40, 20, 40)
+        assert done.bytes == out.stat().st_size + val.stat().st_size
+        assert sorted(names(out) + names(val)) == sorted(path.name for path in twenty.iterdir())
+        for rec in (out, val):
+            assert ft.inspect_rec(rec, cache=False).layout == "insightface"
+            index = ft.index_rec(rec, cache=False)
+            assert index["label"].to_list() == [label for label in range(len(names(rec))) for _ in range(2)]
+            file = ft.RecordFile(rec)
+            assert not file.problems
+            for key, label in index.select("key", "label").iter_rows():
+                path = twenty / names(rec)[label] / f"{(key - 1) % 2}.png"
+                assert file.read(key)[1] == path.read_bytes()
+        assert len(contents(tmp_path)) == 7  # three for each, and property
 
+    def test_the_seed_chooses(self, twenty: Path, tmp_path: Path) -> None:
+        chosen: dict[int, list[str]] = {}
+        for seed in (0, 0, 1, 2**64 - 1):
+            pack(twenty, tmp_path / "a.rec", split=0.2, seed=seed, overwrite=True)
+            got = names(tmp_path / "a-val.rec")
+            assert chosen.setdefault(seed, got) == got
+        assert len({tuple(one) for one in chosen.values()}) == 3
 
-def test_size_resizes(folder: Path, tmp_path: Path) -> None:
-    same = save(folder / "p2" / "b.jpg", picture((8, 6)), quality=95)
-    result = run(folder, tmp_path / "out.rec", "--size", "8x6")
-    assert result.exit_code == 0, result.output
-    assert "7 images of 3 identities, 8 x 6" in result.output
-    assert "1 JPEGs kept as they were, 6 images encoded" in result.output
-    file = ft.RecordFile(tmp_path / "out.rec")
-    assert file.decode(range(1, 8)).shape == (7, 8, 6, 3)
-    assert file.read(4)[1] == same.read_bytes()
-    original = Image.open(folder / "p1" / "x.jpg").convert("RGB")
-    expected = np.asarray(original.resize((6, 8), Image.Resampling.LANCZOS)).astype(int)
-    assert np.abs(file.decode([1])[0] - expected).mean() < 12
-    assert run(folder, tmp_path / "square.rec", "--size", "9", "--overwrite").exit_code == 0
-    assert ft.RecordFile(tmp_path / "square.rec").decode([1]).shape == (1, 9, 9, 3)
+    def test_more_identities_do_not_move_the_others(self, folder: Path, tmp_path: Path) -> None:
+        for number in range(20, 50):
+            save(folder / f"p{number}" / "a.jpg", quality=95)
+        pack(folder, tmp_path / "a.rec", split=0.5)
+        before = set(names(tmp_path / "a-val.rec"))
+        save(folder / "p51" / "a.jpg", quality=95)
+        pack(folder, tmp_path / "a.rec", split=0.5, overwrite=True)
+        assert len(before - set(names(tmp_path / "a-val.rec"))) <= 1
 
+    @pytest.mark.parametrize(("share", "expected"), [(0.001, 1), (0.5, 10), (0.999, 19)])
+    def test_each_file_has_an_identity(
+        self, twenty: Path, tmp_path: Path, share: float, expected: int
+    ) -> None:
+        assert pack(twenty, tmp_path / "a.rec", split=share).files[1].identities == expected
 
-def refused(folder: Path, out: Path, **options: Any) -> str:
-    before = {path: path.read_bytes() for path in out.parent.iterdir() if path.is_file()}
-    with pytest.raises(ValueError) as error:
-        pack(folder, out, **options)
-    assert {path: path.read_bytes() for path in out.parent.iterdir() if path.is_file()} == before
-    return str(error.value)
+    def test_without_a_split_the_earlier_part_is_named(self, twenty: Path, tmp_path: Path) -> None:
+        pack(twenty, tmp_path / "a.rec", split=0.2)
+        (note,) = pack(twenty, tmp_path / "a.rec", overwrite=True).notes
+        assert note == "if a-val.rec is of an earlier split, a.rec has its identities, too"
+        assert pack(twenty, tmp_path / "a.rec", split=0.2, overwrite=True).notes == ()
 
+    def test_one_identity_cannot_be_split(self, tmp_path: Path) -> None:
+        save(tmp_path / "in" / "a" / "0.png")
+        with pytest.raises(ValueError, match="split needs at least 2 identities, found 1"):
+            pack(tmp_path / "in", tmp_path / "a.rec", split=0.5)
 
-def test_structure_is_not_guessed(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.rec"
-    save(folder / "stray.jpg")
-    assert "stray.jpg: lies beside the identities' folders" in refused(folder, out)
-    (folder / ".DS_Store").write_bytes(b"x")
-    save(folder / "p1" / "deep" / "z.jpg")
-    (folder / "p3").mkdir()
-    (folder / "p1" / ".hidden").write_bytes(b"")
-    (folder / "p1" / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    message = refused(folder, out)
-    assert message.startswith("5 problems, nothing was written:\n")
-    assert "p1/deep: is a folder inside an identity's folder; expected FOLDER/identity/image" in message
-    assert "p1/.hidden: is hidden" in message
-    assert "gone.jpg: is not a file (a broken link?)" in message
-    for path in ("stray.jpg", ".DS_Store", "p1/.hidden", "p1/gone.jpg"):
-        (folder / path).unlink()
-    (folder / "p1" / "deep" / "z.jpg").unlink()
-    (folder / "p1" / "deep").rmdir()
-    assert "p3: has no images; remove the folder. Nothing was written" in refused(folder, out)
-    (tmp_path / "empty").mkdir()
-    assert "is empty" in refused(tmp_path / "empty", out)
-    assert "does not exist" in refused(tmp_path / "nowhere", out)
-    assert "is a file" in refused(folder / "p1" / "x.jpg", out)
-    assert "lies inside" in refused(folder, folder / "out.rec")
-    assert "must end in .rec" in refused(folder, tmp_path / "out")
-
-
-def test_bad_images_are_all_named(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.rec"
-    whole = (folder / "p1" / "x.jpg").read_bytes()
-    (folder / "p1" / "x.jpg").write_bytes(whole[:-40])
-    assert "x.jpg: damaged JPEG: cut off, its end is missing. Nothing was written" in refused(folder, out)
-    (folder / "p1" / "y.jpeg").write_bytes(b"")
-    (folder / "p2" / "a.jpg").write_text("hello")
-    png = save(folder / "p2" / "b.png").read_bytes()
-    (folder / "p2" / "b.png").write_bytes(png[:60])
-    save(folder / "p2" / "c.gif", picture(), save_all=True, append_images=[picture()])
-    save(folder / "p2" / "d.tiff", Image.fromarray(RNG.random((12, 10), dtype=np.float32)))
-    message = refused(folder, out)
-    assert message.startswith("6 problems")
-    assert "a.jpg: is no image that can be read" in message
-    assert "b.png: damaged PNG: cut off" in message
-    assert "c.gif: has 2 frames" in message
-    assert "d.tiff: is of Pillow's mode F" in message
-    for number in range(20):
-        (folder / "p10" / f"bad{number}.jpg").write_bytes(b"bad")
-    assert "... and 16 more" in refused(folder, out)
-
-
-def test_sizes_must_agree(folder: Path, tmp_path: Path) -> None:
-    save(folder / "p2" / "b.jpg", picture((12, 11)))
-    message = refused(folder, tmp_path / "out.rec")
-    assert "b.jpg: is 12 x 11 pixels (height x width), " in message
-    assert "x.jpg is 12 x 10; --size 12x10 brings all to one size" in message
+    def test_the_other_file_is_not_overwritten_unasked(self, twenty: Path, tmp_path: Path) -> None:
+        (tmp_path / "a-val.idx").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"a-val\.idx"):
+            pack(twenty, tmp_path / "a.rec", split=0.5)
+        assert contents(tmp_path) == {"a-val.idx": b"mine"}
 
 
 def test_nothing_is_overwritten_unasked(folder: Path, tmp_path: Path) -> None:
@@ -242,57 +197,106 @@ def test_nothing_is_overwritten_unasked(folder: Path, tmp_path: Path) -> None:
     pack(folder, out)
     with pytest.raises(FileExistsError):
         pack(folder, out)
-    result = run(folder, out)
-    assert isinstance(result.exception, ValueError)
-    assert "train.rec: exists already; --overwrite replaces it" in str(result.exception)
     old = out.read_bytes()
     save(folder / "p2" / "b.jpg", quality=95)
     pack(folder, out, overwrite=True)
     assert out.read_bytes() != old
-    other = tmp_path / "other.rec"  # `property` would no longer describe train.rec
-    with pytest.raises(FileExistsError, match="property"):
-        pack(folder, other)
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--size", "0"), ("--size", "12x"), ("--size", "a"), ("--quality", "0"), ("--threads", "0")]
+    ("options", "message"),
+    [
+        ({"size": (0, 3)}, "height in size"),
+        ({"size": (3, 2**14 + 1)}, "up to 16384 pixels"),
+        ({"fit": "crop"}, "fit='crop' needs a size"),
+        ({"fit": "cut"}, "fit must be one of"),
+        ({"format": "webp"}, "format must be one of 'jpeg', 'png', 'keep'"),
+        ({"quality": 101}, "quality"),
+        ({"identity_depth": 0}, "identity_depth"),
+        ({"split": 0}, "split must be a number above 0 and below 1, not 0"),
+        ({"split": 1.0}, "split must be a number above 0 and below 1"),
+        ({"split": float("nan")}, "split"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"seed": -1}, "seed"),
+        ({"threads": 0}, "threads"),
+    ],
 )
-def test_usage(folder: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert run(folder, tmp_path / "out.rec", *arguments).exit_code == 2
-    assert run(folder, tmp_path / "out").exit_code == 2
-    assert run(tmp_path / "nowhere", tmp_path / "out.rec").exit_code == 2
-    options: Any
-    for options in ({"size": (0, 3)}, {"quality": 101}, {"threads": 0}):
-        with pytest.raises(ValueError):
-            pack(folder, tmp_path / "out.rec", **options)
+def test_options_are_checked_first(tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pack(tmp_path / "nowhere", tmp_path / "out.rec", **options)
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
-    root = tmp_path / "in"
-    image = save(root / "a" / "0.png", picture((200, 200)))
-    for number in range(1, 3000):
-        os.link(image, root / "a" / f"{number}.png")
-    out = tmp_path / "out"
-    out.mkdir()
-    code = (
-        "import sys; from fasttriplet.dataset._packing import pack; print(1, flush=True); pack(*sys.argv[1:])"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(root), str(out / "a.rec")],
+def test_ranges_that_float32_rounds(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttriplet.dataset._packing._layout._EXACT_IN_FLOAT32", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pack(folder, tmp_path / "a.rec")  # 10 records
+    save(folder / "p2" / "b.jpg", quality=95)
+    with pytest.warns(ft.RecordWarning, match=r"b\.rec: with more than 10 records"):
+        pack(folder, tmp_path / "b.rec")
+
+
+def test_the_files_appear_together(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        assert not contents(tmp_path).keys() & {"a.rec", "a.idx", "a.identities.csv"}
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fasttriplet.dataset._packing._pack.write_property", fail)
+    with pytest.raises(OSError, match="No space left"):
+        pack(folder, tmp_path / "a.rec")
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
+def in_a_process(code: str, *arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; from fasttriplet import pack\n{code}", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+def many(root: Path) -> Path:
+    """Enough pictures to take seconds."""
+    image = save(root / "a" / "0.png", picture((200, 200)))
+    for number in range(1, 3000):
+        os.link(image, root / "a" / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C leaves nothing, and a kill leaves nothing that has a name of the dataset."""
+    root = many(tmp_path / "in")
+    out = tmp_path / "out"
+    out.mkdir()
+    process = in_a_process("print(1, flush=True); pack(*sys.argv[1:])", root, out / "a.rec")
     assert process.stdout is not None
     process.stdout.readline()
     deadline = time.monotonic() + 20
     while not any(out.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    names = {path.name for path in out.iterdir()}
-    assert names
-    assert not names & {"a.rec", "a.idx", "property", "a.identities.csv"}
-    process.send_signal(signal.SIGINT)
+    assert any(out.iterdir())
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert b"KeyboardInterrupt" in errors
+    if number == signal.SIGINT:
+        assert b"KeyboardInterrupt" in errors
+        assert not any(out.iterdir())
+    assert all(path.name.startswith(".") for path in out.iterdir())
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """As a limit on the size of a file: the error names the file, and nothing is left."""
+    for number in range(40):
+        save(tmp_path / "in" / "a" / f"{number}.png", picture((200, 200)))
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
+        "try: pack(*sys.argv[1:])\nexcept OSError as error: print(error.filename, error.strerror)"
+    )
+    output, errors = in_a_process(code, tmp_path / "in", out / "a.rec").communicate(timeout=60)
+    assert output.decode().strip() == f"{out / 'a.rec'} File too large", errors.decode()
     assert not any(out.iterdir())
 
 
@@ -312,8 +316,10 @@ def unzip_characters(archives: Path, folder: Path) -> Path:
 def test_omniglot(real_data: Path, tmp_path: Path) -> None:
     root = unzip_characters(real_data / "omniglot", tmp_path)
     out = tmp_path / "omniglot.rec"
-    deeper = refused(tmp_path / "unpacked" / "images_background_small1", out)
-    assert "If the identities are one level deeper, pack that folder" in deeper
+    with pytest.raises(ValueError, match="see --identity-depth"):
+        pack(tmp_path / "unpacked" / "images_background_small1", out)
+    deeper = pack(tmp_path / "unpacked" / "images_background_small1", tmp_path / "deep.rec", identity_depth=2)
+    assert "Balinese/character01" in names(deeper.path)
     done = pack(root, out)
     assert (done.images, done.identities, done.size) == (4840, 242, (105, 105))
     index = ft.index_rec(out)

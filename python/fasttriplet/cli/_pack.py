@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fasttriplet.cli import _options as options
+from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
+from fasttriplet.dataset._packing._options import Fit, Format, PackOptions
+
+if TYPE_CHECKING:
+    from fasttriplet.dataset._packing._pack import Packed
 
 
 def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -22,7 +27,12 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         raise click.BadParameter(
             f"expected pixels as 112 or as 112x96 (height x width), got {value!r}", ctx, param
         )
-    return int(found[1]), int(found[2] or found[1])
+    size = int(found[1]), int(found[2] or found[1])
+    try:
+        PackOptions(size=size)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    return size
 
 
 @click.command()
@@ -36,28 +46,114 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     callback=_size,
 )
 @options.option(
-    "quality", "JPEG quality of images that are encoded.", 95, click.IntRange(1, 100), metavar="N"
+    "fit",
+    "How an image of another shape is brought to --size: change its proportions, cut off what is too much, "
+    "or add black.",
+    PackOptions.fit,
+    Fit,
 )
+@options.option(
+    "format",
+    "What images are stored as. png is lossless; with keep, JPEG stays JPEG, and all other formats become "
+    "PNG.",
+    PackOptions.format,
+    Format,
+)
+@options.option(
+    "quality",
+    "JPEG quality of images that are encoded.",
+    PackOptions.quality,
+    click.IntRange(1, 100),
+    metavar="N",
+)
+@options.option(
+    "identity_depth",
+    "How many folders name an identity: with 2, FOLDER/a/b/picture is a picture of a/b. Pictures may lie at "
+    "any depth below. By default 1, and pictures must lie in FOLDER/identity itself.",
+    kind=int,
+)
+@options.option(
+    "split",
+    "Share of the identities that go into OUT-val.rec instead, for validation.",
+    kind=options.Number(min=0, max=1, min_open=True, max_open=True),
+)
+@options.on_error
+@options.seed
 @options.threads
 @options.overwrite
-def pack(*, folder: Path, out: Path, **how: Any) -> None:
-    """Pack FOLDER/identity/image into OUT.rec.
+@options.as_json
+def pack(*, folder: Path, out: Path, as_json: bool, **how: Any) -> None:
+    """Pack FOLDER/identity/picture into OUT.rec.
 
-    Writes OUT.rec and OUT.idx in the InsightFace layout, `property` beside them, and OUT.identities.csv,
-    which tells which label is which folder. JPEGs of the right size are stored as they are; other images
-    are stretched to the size (Lanczos) and encoded as JPEG.
+    Writes OUT.rec and OUT.idx in the InsightFace layout, OUT.identities.csv, which tells which label is which
+    folder, and `property` for InsightFace's scripts, unless that describes another .rec of the folder.
+
+    Pictures may be JPEG, PNG, WebP, AVIF, BMP, TIFF, GIF (the first frame), JPEG 2000, PPM, PGM or PBM. Those
+    of the right size and format are stored as they are; others are brought to the size (Lanczos) and encoded.
+    Hidden and system files are ignored. All that cannot be used is listed at once; with --on-error skip it is
+    left out, and OUT.problems.csv has the complete list.
     """
-    from fasttriplet.dataset._packing import pack as run  # noqa: PLC0415  not for --help
+    if how["fit"] != PackOptions.fit and how["size"] is None:
+        raise click.UsageError(f"--fit {how['fit']} goes with --size")
+    from fasttriplet.dataset._packing._pack import pack as run  # noqa: PLC0415  not for --help
 
     with display() as shown:
         try:
             done = run(folder, out, progress=partial(shown.update, "packing"), **how)
         except FileExistsError as error:
             raise options.exists_already(error.filename) from error
+    if as_json:
+        show.as_json(_facts(done))
+    else:
+        _print(done)
+
+
+def _facts(done: Packed) -> dict[str, Any]:
+    return {
+        "files": [
+            {
+                "file": str(file.path),
+                "images": file.images,
+                "identities": file.identities,
+                "bytes": file.bytes,
+            }
+            for file in done.files
+        ],
+        "images": done.images,
+        "identities": done.identities,
+        "size": list(done.size),
+        "kept": done.kept,
+        "encoded": done.encoded,
+        "skipped": done.skipped,
+        "problems": None if done.problems is None else str(done.problems),
+        "ignored": done.ignored,
+        "bytes": done.bytes,
+        "property": None if done.property is None else str(done.property),
+        "notes": list(done.notes),
+        "seconds": done.seconds,
+    }
+
+
+def _print(done: Packed) -> None:
+    from rich.filesize import decimal  # noqa: PLC0415  rich takes 0.05 s: not for --help
+
     height, width = done.size
+    for file in done.files:
+        images = _counted(file.images, "image", "images")
+        identities = _counted(file.identities, "identity", "identities")
+        click.echo(f"{file.path}: {images} of {identities}, {height} x {width}, {decimal(file.bytes)}")
     click.echo(
-        f"{done.path}: {done.images:,} images of {done.identities:,} identities, {height} x {width}, "
-        f"{done.bytes / 1e6:,.1f} MB; {done.kept:,} JPEGs kept as they were, "
-        f"{done.images - done.kept:,} images encoded; {done.seconds:.1f} s, "
-        f"{done.images / done.seconds:,.0f} images/s"
+        f"{done.kept:,} kept unchanged, {done.encoded:,} encoded, in {done.seconds:.1f} s "
+        f"({done.images / done.seconds:,.0f} images/s)"
     )
+    if done.ignored:
+        click.echo(f"{_counted(done.ignored, 'hidden or system file', 'hidden and system files')} ignored")
+    if done.problems is not None:
+        left_out = _counted(done.skipped, "file or folder", "files and folders")
+        click.echo(f"{left_out} left out, listed in {done.problems}")
+    for note in done.notes:
+        click.echo(note)
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"

@@ -18,7 +18,7 @@ from PIL import Image
 from fasttriplet._checks import whole_number
 from fasttriplet._core import __version__
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._packing import pack
+from fasttriplet.dataset._packing._pack import pack
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
 from fasttriplet.errors import NoTripletsError

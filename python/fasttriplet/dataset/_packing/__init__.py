@@ -1,0 +1,1 @@
+"""A folder of images to a ``.rec``: its tree, its pictures, the files that are written."""

@@ -1,0 +1,335 @@
+"""``pack``: a folder of images, with one folder per identity, into a ``.rec`` in the InsightFace layout."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Unpack
+
+from fasttriplet._files import check_can_be_written, replacing_all
+from fasttriplet._options import shows
+from fasttriplet.dataset._packing._layout import Layout
+from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
+from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
+from fasttriplet.dataset._packing._problems import Problems
+from fasttriplet.dataset._packing._property import property_of, write_property
+from fasttriplet.dataset._packing._tree import Tree, scan
+
+_TELL_THE_SIZE = 100  # pictures; more would take memory, as they wait for the size that most have
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """One ``.rec`` that :func:`pack` wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The file; its ``.idx`` and ``.identities.csv`` are beside it.
+    images, identities : int
+        How many it holds.
+    bytes : int
+        Its size.
+    """
+
+    path: Path
+    images: int
+    identities: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What :func:`pack` wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The ``.rec`` file.
+    files : tuple of PackedFile
+        That file and, after a split, the one for validation.
+    images, identities : int
+        How many the files hold together.
+    size : (int, int)
+        Height and width of the images.
+    kept, encoded : int
+        How many images were stored unchanged, and how many were encoded; together all images.
+    skipped : int
+        Files and folders that could not be used and were left out.
+    problems : Path or None
+        The table of those, if there are any.
+    ignored : int
+        Hidden and system files and folders.
+    bytes : int
+        Size of the ``.rec`` files together.
+    property : Path or None
+        The ``property`` file. None if it describes another ``.rec``; then `notes` says so.
+    notes : tuple of str
+        What to know about the files in the folder, in sentences.
+    seconds : float
+        How long packing took.
+    """
+
+    path: Path
+    files: tuple[PackedFile, ...]
+    images: int
+    identities: int
+    size: tuple[int, int]
+    kept: int
+    encoded: int
+    skipped: int
+    problems: Path | None
+    ignored: int
+    bytes: int
+    property: Path | None
+    notes: tuple[str, ...]
+    seconds: float
+
+
+@shows(PackOptions)
+def pack(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+    **options: Unpack[PackKeywords],
+) -> Packed:
+    """Pack a folder of images into a ``.rec`` in the InsightFace identity layout.
+
+    The folder has one folder per identity, ``FOLDER/identity/picture``; `identity_depth` is for deeper trees.
+    Identities get the labels 0, 1, 2, ... in the natural order of their names (``p2`` before ``p10``), and
+    images are stored in that order, too. The same folder and options give the same bytes. Written beside
+    ``OUT.rec``:
+
+    * ``OUT.idx``, the offsets of the records;
+    * ``OUT.identities.csv``, the folder of each label;
+    * ``property``, which has ``identities,height,width`` for InsightFace's training scripts. A folder has one
+      such file for one ``.rec``, so it is left alone if it describes another one, or would be read with it.
+
+    Pictures may be JPEG, PNG, WebP, AVIF, BMP, TIFF, GIF, JPEG 2000, PPM, PGM or PBM, whatever the ending of
+    their name; AVIF needs Pillow 11.3. The first of several frames or pages is taken. A picture of the right
+    size and format is stored unchanged, unless it has an EXIF orientation, which readers treat in different
+    ways. Every other picture is decoded, turned upright, brought to `size` with a Lanczos filter where
+    needed, and encoded. Gray images stay gray, alpha is dropped, and of 16 bits the high byte is kept.
+
+    Hidden and system files (``.DS_Store``, ``Thumbs.db``, ``@eaDir``, ...) are ignored and counted. Links are
+    followed. Everything else that is not a picture in its place is a problem, and all problems are found in
+    one pass.
+
+    Parameters
+    ----------
+    folder : path
+        The folder of the identities' folders.
+    out : path
+        The ``.rec`` file.
+    overwrite : bool
+        Whether files of an earlier run may be replaced.
+    progress : callable, optional
+        Called with the number of images that are done and the number of all images.
+    size : (int, int), optional
+        Height and width that all images are brought to. By default they must all have one size already: that
+        of most of the first 100.
+    fit : {"stretch", "crop", "pad"}, default "stretch"
+        How an image of another shape is brought to `size`. ``"stretch"`` changes its proportions, ``"crop"``
+        cuts off what is too much on two sides, ``"pad"`` adds black on two sides.
+    format : {"jpeg", "png", "keep"}, default "jpeg"
+        What images are stored as. ``"png"`` is lossless. With ``"keep"`` JPEG stays JPEG, and all other
+        formats become PNG.
+    quality : int, default 95
+        JPEG quality of the images that are encoded, 1 to 100.
+    identity_depth : int, optional
+        How many folders name an identity, for instance 2 for ``FOLDER/group/identity/picture``; the name is
+        ``group/identity`` then. Pictures may lie at any depth below. By default 1, and pictures must lie in
+        the identity's folder itself.
+    split : float, optional
+        Share of the identities, above 0 and below 1, that go into ``OUT-val.rec`` instead, with an ``.idx``
+        and an ``.identities.csv`` of its own. At least one identity goes into each file, and each file has
+        labels from 0. The identities are chosen by `seed` and their names.
+    on_error : {"raise", "skip"}, default "raise"
+        What to do about files and folders that cannot be used: write nothing, or leave them out and list them
+        in ``OUT.problems.csv``. If an error does not show all of them, it writes that list, too.
+    seed : int, default 0
+        Seed for the choice of `split`.
+    threads : int, optional
+        By default one per core.
+
+    Returns
+    -------
+    Packed
+        What was written. After an error, no file was written or replaced but the list of problems.
+
+    Raises
+    ------
+    ValueError
+        If the folder has another structure, an image cannot be read, or sizes differ. The message lists the
+        files.
+    FileExistsError
+        If an output file exists and `overwrite` is not set.
+    OSError
+        If a file cannot be written.
+
+    Warns
+    -----
+    RecordWarning
+        If there are more than 2^24 records: the layout rounds the identities' ranges of keys then.
+    """
+    chosen = PackOptions.of(pack, options)
+    started = time.perf_counter()
+    folder, out = Path(folder), Path(out)
+    _check_places(folder, out)
+    val = out.with_name(f"{out.stem}-val.rec")
+    recs = [out] if chosen.split is None else [out, val]
+    about, why_not = property_of(out)
+    notes = [] if why_not is None else [why_not]
+    if chosen.split is None and out.exists() and val.exists():
+        notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
+    finals = [path for rec in recs for path in Layout.files_of(rec)]
+    if about is not None:
+        finals.append(about)
+    listed = out.with_suffix(".problems.csv")
+    check_can_be_written(listed)
+    if not overwrite:
+        _refuse_existing(finals)
+
+    with ExitStack() as resources:
+        unfinished = dict(zip(finals, resources.enter_context(replacing_all(*finals)), strict=True))
+        temporary = tempfile.TemporaryDirectory(
+            prefix=f".{out.name}.", suffix=".parts", dir=unfinished[out].parent
+        )
+        parts = Path(resources.enter_context(temporary))
+        problems = resources.enter_context(closing(Problems(parts / listed.name)))
+        layouts = [resources.enter_context(Layout(parts / rec.name, rec)) for rec in recs]
+        tree = scan(folder, chosen.identity_depth, problems)
+        size, kept = _fill(layouts, folder, tree, chosen, problems, progress)
+        if not tree.identities and not problems:
+            raise ValueError(f"{folder}: is empty; expected one folder for each identity")
+        if problems and chosen.on_error == "raise":
+            raise ValueError(_refusal(problems, "--on-error skip leaves out what cannot be used", listed))
+        for layout, rec in zip(layouts, recs, strict=True):
+            if not layout.identities:
+                raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
+            layout.finish()
+            for part, path in zip(Layout.files_of(parts / rec.name), Layout.files_of(rec), strict=True):
+                shutil.move(part, unfinished[path])
+        assert size is not None  # there are images
+        if about is not None:
+            write_property(unfinished[about], unfinished[out], len(layouts[0].identities), size)
+        if problems:
+            problems.publish(listed)
+        else:
+            listed.unlink(missing_ok=True)  # of an earlier run
+    files = tuple(
+        PackedFile(rec, layout.images, len(layout.identities), rec.stat().st_size)
+        for rec, layout in zip(recs, layouts, strict=True)
+    )
+    images = sum(file.images for file in files)
+    return Packed(
+        path=out,
+        files=files,
+        images=images,
+        identities=sum(file.identities for file in files),
+        size=size,
+        kept=kept,
+        encoded=images - kept,
+        skipped=len(problems),
+        problems=listed if problems else None,
+        ignored=tree.ignored,
+        bytes=sum(file.bytes for file in files),
+        property=about,
+        notes=tuple(notes),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check_places(folder: Path, out: Path) -> None:
+    if out.suffix != ".rec":
+        raise ValueError(f"{out}: the name of the output must end in .rec")
+    if not folder.is_dir():
+        reason = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"{folder}: {reason}; expected a folder with one folder for each identity")
+    if folder.resolve() in out.resolve().parents:
+        raise ValueError(
+            f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
+        )
+    check_can_be_written(out)
+
+
+def _refuse_existing(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
+
+
+def _fill(  # noqa: PLR0917
+    layouts: list[Layout],
+    folder: Path,
+    tree: Tree,
+    options: PackOptions,
+    problems: Problems,
+    progress: Callable[[int, int], object] | None,
+) -> tuple[tuple[int, int] | None, int]:
+    """Write the images of all identities; return their size, if there are any, and how many were kept."""
+    names = [name for name, _ in tree.identities]
+    if options.split is not None and len(names) < 2 and not problems:
+        raise ValueError(f"{folder}: split needs at least 2 identities, found {len(names)}")
+    validation = _validation(names, options.split or 0, options.seed)
+    count = sum(len(pictures) for _, pictures in tree.identities)
+    kept = 0
+    with quietly(), closing(prepare((path for _, path in _placed(folder, tree)), options)) as ready:
+        first = list(islice(ready, _TELL_THE_SIZE))
+        sizes = Counter(picture.size for picture in first if isinstance(picture, Ready))
+        size = max(sizes, key=sizes.__getitem__, default=None)
+        for done, ((name, path), picture) in enumerate(
+            zip(_placed(folder, tree), chain(first, ready), strict=True), start=1
+        ):
+            if isinstance(picture, Unusable):
+                problems.add(path, picture.kind, str(picture))
+            elif picture.size != (size := size or picture.size):
+                problems.add(path, "size", "is {} x {}, most are {} x {}".format(*picture.size, *size))
+            elif not problems or options.on_error == "skip":  # else they are only looked at, to name them all
+                layouts[name in validation].add(name, picture.content)
+                kept += picture.kept
+            if progress is not None:
+                progress(done, count)
+    if options.on_error == "skip":
+        written = {name for layout in layouts for name, _ in layout.identities}
+        for name in names:
+            if name not in written:
+                problems.add(folder / name, "empty", "has no pictures that can be used")
+    return size, kept
+
+
+def _validation(names: list[str], share: float, seed: int) -> frozenset[str]:
+    """Choose the identities of the second file; one that is added to the folder changes little."""
+    if not share:
+        return frozenset()
+    key = seed.to_bytes(8, "little")
+    order = sorted(names, key=lambda name: hashlib.blake2b(os.fsencode(name), key=key).digest())
+    return frozenset(order[: min(max(1, round(share * len(names))), len(names) - 1)])
+
+
+def _placed(folder: Path, tree: Tree) -> Iterator[tuple[str, Path]]:
+    """Yield the identity and the path of each picture."""
+    return ((name, folder / name / picture) for name, pictures in tree.identities for picture in pictures)
+
+
+def _refusal(problems: Problems, note: str, listed: Path) -> str:
+    """List the problems; the list becomes a file if the message does not show all of it."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    lines = [f"{count}, nothing was written; {note}:", problems.lines()]
+    if not problems.complete:
+        with suppress(OSError):  # the message matters more
+            problems.publish(listed)
+            lines.append(f"  The complete list is in {listed}")
+    return "\n".join(lines)
