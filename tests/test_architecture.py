@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.dataset._options import BagKeywords, BagOptions
+from fasttriplet.dataset._options import BagKeywords, BagOptions, DatasetKeywords, DatasetOptions
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
 
@@ -121,6 +121,7 @@ def test_old_names_answer(code: str, message: str) -> None:
 
 GROUPS = [
     (MiningOptions, MiningKeywords),
+    (DatasetOptions, DatasetKeywords),
     (BagOptions, BagKeywords),
     (ResourceOptions, ResourceKeywords),
     (RunOptions, RunKeywords),
@@ -136,7 +137,15 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "options"), [(ft.mine, MiningOptions), (ft.mine_rec, RunOptions), (ft.Feed, RunOptions)]
+    ("function", "options"),
+    [
+        (ft.index_rec, DatasetOptions),
+        (ft.Dataset, DatasetOptions),
+        (ft.verify_rec, DatasetOptions),
+        (ft.mine, MiningOptions),
+        (ft.mine_rec, RunOptions),
+        (ft.Feed, RunOptions),
+    ],
 )
 def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:
     shown = inspect.signature(function).parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,6 +42,7 @@ def pack_pairs(
     folder: Path | None,
     threads: int | None,
     overwrite: bool,
+    **of_dataset: Any,
 ) -> None:
     """Pack pairs of images into OUT.bin.
 
@@ -61,7 +63,7 @@ def pack_pairs(
     if listing is not None:
         images, same, name = _listed(listing, listing.parent if folder is None else folder)
     else:
-        images, same, name = _drawn(rec, pairs_per_kind, seed, threads)
+        images, same, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads)
     height, width = _size(images, name, threads)
     write_pairs(out, images, same)
     click.echo(
@@ -73,11 +75,13 @@ def pack_pairs(
 Pairs = tuple[list[bytes], list[bool], Callable[[int], str]]
 
 
-def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> Pairs:
+def _drawn(
+    rec: tuple[Path, ...], of_dataset: dict[str, Any], pairs_per_kind: int, seed: int, threads: int | None
+) -> Pairs:
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
-    dataset = Dataset(options.one_or_several(rec), threads=threads)
+    dataset = Dataset(options.one_or_several(rec), threads=threads, **of_dataset)
     drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]
     read = {row: dataset.read(row)[1] for row in sorted(set(rows))}
