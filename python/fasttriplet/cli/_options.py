@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import click
 from click.core import ParameterSource
@@ -163,6 +164,7 @@ def rec(*, required: bool) -> Callable[[F], F]:
             help="Folder to keep the index in. By default that of the .rec file, or the one that the "
             "environment variable FASTTRIPLET_CACHE_DIR names.",
         ),
+        _telling_of_indexes,
     )
 
 
@@ -171,8 +173,7 @@ def _remember_cache_dir(ctx: click.Context, param: click.Parameter, folder: Path
 
 
 def _cache(ctx: click.Context, param: click.Parameter, keep: bool) -> bool | Path:
-    """Make what Python takes as `cache`, and have the command say when an index is written."""
-    _show_where_the_index_is(ctx)
+    """Make what Python takes as `cache` of two flags."""
     folder: Path | None = ctx.meta[_CACHE_DIR]
     if folder is None:
         return keep
@@ -182,26 +183,31 @@ def _cache(ctx: click.Context, param: click.Parameter, keep: bool) -> bool | Pat
     return folder
 
 
-def _show_where_the_index_is(ctx: click.Context) -> None:
-    import logging  # noqa: PLC0415  not for --help
+def _telling_of_indexes(command: F) -> F:
+    """Have a command say on stderr when it writes an index."""
 
-    class Lines(logging.Handler):
-        hint = "; --no-cache keeps none, --cache-dir FOLDER keeps it there"
+    @wraps(command)
+    def telling(*args: Any, **values: Any) -> Any:
+        import logging  # noqa: PLC0415  not for --help
 
-        def emit(self, record: logging.LogRecord) -> None:
-            click.echo(f"fasttriplet: {record.getMessage()}{self.hint}", err=True)
-            self.hint = ""
+        class Lines(logging.Handler):
+            hint = "; --no-cache keeps none, --cache-dir FOLDER keeps it there"
 
-    logger, lines = logging.getLogger("fasttriplet.index"), Lines()
-    before = logger.level
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
+            def emit(self, record: logging.LogRecord) -> None:
+                click.echo(f"fasttriplet: {record.getMessage()}{self.hint}", err=True)
+                self.hint = ""
 
-    def end() -> None:
-        logger.removeHandler(lines)
-        logger.setLevel(before)
+        logger, lines = logging.getLogger("fasttriplet.index"), Lines()
+        before = logger.level
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        try:
+            return command(*args, **values)
+        finally:
+            logger.removeHandler(lines)
+            logger.setLevel(before)
 
-    ctx.find_root().call_on_close(end)  # which is closed after a usage error, too
+    return cast("F", telling)
 
 
 def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
