@@ -124,9 +124,7 @@ def test_the_log_tells_when_an_index_is_written(
     caplog.clear()
     others = [write_rec(tmp_path / "data" / f"{n}.rec", {n: n}) for n in range(3)]
     ft.Dataset(others)
-    assert caplog.messages == [
-        f"the index is kept for later runs in {others[0]}.index.parquet and 2 more files"
-    ]
+    assert caplog.messages == [f"the index is kept for later runs in {others[0]}.index.parquet and 2 more"]
 
 
 @pytest.mark.parametrize("by", ["cache", FOLDER])

@@ -69,7 +69,8 @@ def packed(tmp_path: Path) -> list[Path]:
 
 def test_two_packed_folders_are_doubted_and_can_be_kept_apart(packed: list[Path]) -> None:
     (said,) = doubts(packed)
-    assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {packed[1]} (3 such labels" in said
+    assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {packed[1]}, so different" in said
+    assert "(labels with several names: 3, " in said
     assert 'labels="separate" (--labels separate)' in said
     assert 'labels="shared" (--labels shared)' in said
     assert doubts(packed, labels="shared") == doubts(packed, labels="separate") == []
@@ -117,6 +118,19 @@ def test_a_name_with_two_labels_is_named(packed: list[Path]) -> None:
     assert "pack all folders into one file" in said
 
 
+def test_names_of_any_kind(tmp_path: Path) -> None:
+    (tmp_path / "[1]*").mkdir()
+    paths = [write_rec(tmp_path / "[1]*" / name, identities(3, 2)) for name in ("a.rec", "b.rec")]
+    odd = ["Smith, Ann", 'Bob "B" \nx', "züri"]
+    write_names(paths[0], odd)
+    write_names(paths[1], [*odd[:2], "zürich"])
+    (said,) = doubts(paths)
+    assert "label 2 is 'züri' in" in said
+    assert "(labels with several names: 1, " in said
+    write_names(paths[1], odd)
+    assert doubts(paths) == []
+
+
 def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) -> None:
     for content in [
         "",
@@ -125,6 +139,7 @@ def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) ->
         "label,folder\n0\n",
         "a,b\n1,2\n",
         "\xff",
+        "label,folder\n0,anna\n1,\n2,cleo\n",
     ]:
         packed[1].with_suffix(".identities.csv").write_text(content, encoding="latin-1")
         assert "were probably numbered independently" in doubts(packed)[0]

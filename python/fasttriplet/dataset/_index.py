@@ -282,7 +282,7 @@ def _load(
 
 def _tell(kept: Sequence[Path]) -> None:
     if kept:
-        more = f" and {len(kept) - 1:,} more files" if len(kept) > 1 else ""
+        more = f" and {len(kept) - 1:,} more" if len(kept) > 1 else ""
         _log.info("the index is kept for later runs in %s%s", kept[0], more)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -109,55 +109,53 @@ def _of_one_dataset(one: Numbering, other: Numbering) -> bool:
         return False
 
 
-def _clash_of_names(named: Mapping[Numbering, Mapping[int, str]]) -> str | None:
+def _clash_of_names(named: Mapping[Numbering, pl.DataFrame]) -> str | None:
     """Say which labels have two names, and which names two labels."""
-    by_label: dict[int, tuple[str, Path]] = {}
-    by_name: dict[str, tuple[int, Path]] = {}
-    labels: set[int] = set()
-    names: set[str] = set()
-    of_label = of_name = ""  # examples
-    for file, table in named.items():
-        for label, name in table.items():
-            known, path = by_label.setdefault(label, (name, file.path))
-            if known != name:
-                of_label = of_label or f"label {label} is {known!r} in {path} and {name!r} in {file.path}"
-                labels.add(label)
-            number, path = by_name.setdefault(name, (label, file.path))
-            if number != label:
-                of_name = of_name or f"{name!r} is label {number} in {path} and label {label} in {file.path}"
-                names.add(name)
+    if len(named) < 2:
+        return None
+    table = pl.concat(
+        names.with_columns(pl.lit(str(file.path)).alias("path")) for file, names in named.items()
+    )
     said = []
-    if labels:
-        said.append(f"{of_label} ({_such(labels, 'labels')}), so different identities are taken for one")
-    if names:
+    if found := _ambiguous(table, "label", "name"):
+        count, (label, name, path), (_, other, other_path) = found
         said.append(
-            f"{of_name} ({_such(names, 'names')}), so one identity is taken for several; if it is one, pack "
-            "all folders into one file"
+            f"label {label} is {name!r} in {path} and {other!r} in {other_path}, so different identities are "
+            f"taken for one (labels with several names: {count:,}, by the .identities.csv beside each file)"
+        )
+    if found := _ambiguous(table, "name", "label"):
+        count, (label, name, path), (other, _, other_path) = found
+        said.append(
+            f"{name!r} is label {label} in {path} and label {other} in {other_path}, so one identity is "
+            f"taken for several (names with several labels: {count:,}, by the .identities.csv beside each "
+            "file); if it is one, pack all folders into one file"
         )
     return ". ".join(said) or None
 
 
-def _such(found: Sized, what: str) -> str:
-    return f"{len(found):,} such {what}, by the .identities.csv beside each file"
-
-
-def _names(file: Numbering) -> dict[int, str] | None:
-    """Read the names of the identities, as `pack` writes them; None where they are not those of the file."""
-    try:
-        with file.path.with_suffix(".identities.csv").open(
-            encoding="utf-8", errors="surrogateescape", newline=""
-        ) as lines:
-            names = dict(_rows(csv.reader(lines)))
-    except (OSError, ValueError, csv.Error):
+def _ambiguous(table: pl.DataFrame, of: str, has: str) -> tuple[int, Any, Any] | None:
+    """Count the values `of` one column that have several in another; two rows with the smallest of them."""
+    several = table.group_by(of).agg(pl.col(has).n_unique().alias("values")).filter(pl.col("values") > 1)[of]
+    if several.is_empty():
         return None
-    fits = len(names) == file.identities and min(names) == file.first and max(names) == file.last
-    return names if fits else None
+    rows = table.filter(pl.col(of) == several.min())
+    return several.len(), rows.row(0), rows.filter(pl.col(has) != rows[has][0]).row(0)
 
 
-def _rows(table: Iterator[list[str]]) -> Iterator[tuple[int, str]]:
-    heading = next(table, [])
-    label, folder = heading.index("label"), heading.index("folder")
-    for row in table:
-        if len(row) <= max(label, folder):
-            raise ValueError("a line is cut short")
-        yield int(row[label]), row[folder]
+def _names(file: Numbering) -> pl.DataFrame | None:
+    """Read the names of the identities, as `pack` writes them; None where they are not those of the file."""
+    columns = {"label": pl.Int64(), "folder": pl.String()}
+    try:
+        names = pl.read_csv(
+            file.path.with_suffix(".identities.csv"),
+            columns=list(columns),
+            schema_overrides=columns,
+            encoding="utf8-lossy",
+            glob=False,
+        )
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    labels = names["label"]
+    complete = names.drop_nulls().height == labels.n_unique() == file.identities
+    fits = complete and (labels.min(), labels.max()) == (file.first, file.last)
+    return names.select("label", name="folder") if fits else None
