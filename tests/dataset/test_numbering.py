@@ -102,6 +102,8 @@ def test_separate_labels_reach_triplets_batches_and_verification(packed: list[Pa
             files = (batch.ids >> 48).reshape(3, -1)
             assert (files[0] == files[1]).all()
             assert (batch.labels // 3 == batch.ids >> 48).all()
+    with pytest.raises(ValueError, match="state is of a Feed over another dataset"):
+        ft.Feed(packed, model="pixels", batch_size=6, band="any", labels="shared", state=feed.state_dict())
     assert ft.verify_rec(packed, "pixels", labels="shared").genuine == 3 * 15
     assert ft.verify_rec(packed, "pixels", labels="separate").genuine == 6 * 3
 
@@ -140,6 +142,7 @@ def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) ->
         "a,b\n1,2\n",
         "\xff",
         "label,folder\n0,anna\n1,\n2,cleo\n",
+        "label,folder\n0,anna\n1,anna\n2,cleo\n",
     ]:
         packed[1].with_suffix(".identities.csv").write_text(content, encoding="latin-1")
         assert "were probably numbered independently" in doubts(packed)[0]

@@ -30,12 +30,12 @@ def index(
     Each file is indexed, and what is wrong with it is listed, too. Several files are shown one by one, with
     the labels that they have together.
     """
-    from fasttriplet.dataset._index import inspect_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.dataset._index import inspect_rec, paths_of  # noqa: PLC0415  polars takes 0.2 s: not for --help
     from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts  # noqa: PLC0415
     from fasttriplet.errors import RecordWarning  # noqa: PLC0415
 
     numberings: list[Numbering] = []
-    for path in rec:
+    for path in paths_of(rec)[0]:
         found = inspect_rec(path, cache=cache, threads=threads)
         numberings.append(numbering := Numbering.of(found.path, found.layout, found.index))
         shift = label_shifts(numberings)[-1] if labels == "separate" else 0

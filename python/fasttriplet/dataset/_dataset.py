@@ -52,6 +52,8 @@ class Dataset:
     label_shifts : tuple of int
         What was added to the labels of each file: 0 unless ``labels="separate"``. With them,
         ``labels - np.array(label_shifts)[files]`` are the labels in the files.
+    options : DatasetOptions
+        `labels` and `cache` as they were given.
     ids : (N,) int64
         A number for each image that no other image of the dataset has: its key, or for a sequence of paths
         key + file * 2**48.

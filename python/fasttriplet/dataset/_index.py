@@ -256,7 +256,9 @@ def index_files(
         warnings.warn(reason, RecordWarning, stacklevel=3)
     if several:
         frames = [
-            frame.with_columns(pl.col("label") + shift, pl.lit(number, pl.UInt32).alias("file"))
+            frame.with_columns(
+                pl.lit(number, pl.UInt32).alias("file"), *([pl.col("label") + shift] if shift else [])
+            )
             for number, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
         ]
     return Indexed(pl.concat(frames, rechunk=True), tuple(shifts))

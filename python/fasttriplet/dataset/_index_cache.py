@@ -46,9 +46,10 @@ class IndexCache:
         """Find the place that the option `cache` gives to the index of `rec`; None for no cache."""
         if cache is False:
             return None
-        folder, named_by = (
-            (os.environ.get(FOLDER), FOLDER) if cache is True else (cache, "cache (--cache-dir)")
-        )
+        if cache is True:
+            folder, named_by = os.environ.get(FOLDER, ""), FOLDER
+        else:
+            folder, named_by = os.fspath(cache), "cache (--cache-dir)"
         if not folder:
             return cls(rec, cache_beside(rec), None)
         # Files of one name in different folders have different caches.
@@ -116,9 +117,9 @@ class IndexCache:
         return True
 
     def _refusal(self, error: Exception) -> OSError:
-        reason = (
-            "it is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", "") or error
-        )
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileExistsError):
+            reason = "it is a file"
         kind = type(error) if isinstance(error, OSError) else OSError
         return kind(
             f"{self.named_by}: the index of {self.rec} cannot be kept in {self.path.parent}: {reason}; "

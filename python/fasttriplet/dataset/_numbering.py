@@ -156,6 +156,6 @@ def _names(file: Numbering) -> pl.DataFrame | None:
     except (OSError, pl.exceptions.PolarsError):
         return None
     labels = names["label"]
-    complete = names.drop_nulls().height == labels.n_unique() == file.identities
-    fits = complete and (labels.min(), labels.max()) == (file.first, file.last)
+    counts = {names.drop_nulls().height, labels.n_unique(), names["folder"].n_unique()}
+    fits = counts == {file.identities} and (labels.min(), labels.max()) == (file.first, file.last)
     return names.select("label", name="folder") if fits else None

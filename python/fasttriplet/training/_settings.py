@@ -25,7 +25,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     rec : tuple of str
         The ``.rec`` file, or several that make one dataset.
     labels : {"shared", "separate"}, optional
-        Whether a label is one identity in all files, or in its own file alone; see
+        Whether a label is one identity in all files, or in each file alone; see
         :func:`fasttriplet.index_rec`.
     cache : bool or path, default True
         Where the index of each file is kept; see :func:`fasttriplet.index_rec`.
