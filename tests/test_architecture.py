@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.dataset._options import BagKeywords, BagOptions
+from fasttriplet.dataset._options import BagKeywords, BagOptions, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
@@ -122,6 +122,7 @@ def test_old_names_answer(code: str, message: str) -> None:
 
 GROUPS = [
     (MiningOptions, MiningKeywords),
+    (DatasetOptions, DatasetKeywords),
     (BagOptions, BagKeywords),
     (ResourceOptions, ResourceKeywords),
     (RunOptions, RunKeywords),
@@ -139,7 +140,15 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
 
 @pytest.mark.parametrize(
     ("function", "options"),
-    [(ft.mine, MiningOptions), (ft.mine_rec, RunOptions), (ft.Feed, RunOptions), (ft.pack, PackOptions)],
+    [
+        (ft.index_rec, DatasetOptions),
+        (ft.Dataset, DatasetOptions),
+        (ft.verify_rec, DatasetOptions),
+        (ft.mine, MiningOptions),
+        (ft.mine_rec, RunOptions),
+        (ft.Feed, RunOptions),
+        (ft.pack, PackOptions),
+    ],
 )
 def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:
     shown = inspect.signature(function).parameters

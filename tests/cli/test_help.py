@@ -14,7 +14,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import cli, main
-from fasttriplet.dataset._options import Boundary, Tail
+from fasttriplet.dataset._options import Boundary, DatasetOptions, Labels, Tail
 from fasttriplet.mining._options import Band, Metric, Pairs, Pick, scale_of
 from fasttriplet.run._options import RunOptions
 from tests.cli.command import Capture
@@ -109,10 +109,10 @@ def test_an_option_of_two_commands_is_the_same_in_both() -> None:
                 of_flag.setdefault(flag, {})[name] = parameter
     shared = {flag: list(options.values()) for flag, options in of_flag.items() if len(options) > 1}
     assert shared.keys() >= {
-        "--rec", "--model", "--devices", "--batch-size", "--margin", "--band", "--pick", "--pairs",
-        "--metric", "--negatives-per-pair", "--max-ap", "--normalize", "--images-per-identity", "--bag-size",
-        "--boundary", "--on-error", "--seed", "--threads", "--prefetch", "--memory", "--json", "--overwrite",
-        "--pairs-per-kind",
+        "--rec", "--labels", "--cache", "--cache-dir", "--model", "--devices", "--batch-size", "--margin",
+        "--band", "--pick", "--pairs", "--metric", "--negatives-per-pair", "--max-ap", "--normalize",
+        "--images-per-identity", "--bag-size", "--boundary", "--on-error", "--seed", "--threads",
+        "--prefetch", "--memory", "--json", "--overwrite", "--pairs-per-kind",
     }  # fmt: skip
     for flag, options in shared.items():
         described = [option.to_info_dict() for option in options]
@@ -129,6 +129,14 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
     return {str(flag.name): flag for flag in commands()[name].params}
 
 
+@pytest.mark.parametrize("name", ["index", "mine", "pack-pairs", "train", "verify"])
+def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
+    flags = flags_of(name)
+    assert flags.keys() >= {"rec", "cache_dir", *DatasetOptions.names()}
+    for option in fields(DatasetOptions):
+        assert flags[option.name].to_info_dict()["default"] == option.default
+
+
 @pytest.mark.parametrize("name", ["mine", "train"])
 def test_every_option_of_python_is_a_flag(name: str) -> None:
     flags = flags_of(name)
@@ -141,7 +149,15 @@ def test_every_option_of_python_is_a_flag(name: str) -> None:
 
 def test_choices_are_those_of_the_types() -> None:
     flags = flags_of("mine")
-    kinds = {"band": Band, "pick": Pick, "pairs": Pairs, "metric": Metric, "boundary": Boundary, "tail": Tail}
+    kinds = {
+        "labels": Labels,
+        "band": Band,
+        "pick": Pick,
+        "pairs": Pairs,
+        "metric": Metric,
+        "boundary": Boundary,
+        "tail": Tail,
+    }
     for name, literal in kinds.items():
         kind = flags[name].type
         assert isinstance(kind, click.Choice)

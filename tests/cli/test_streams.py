@@ -43,7 +43,11 @@ def test_streams_that_are_closed(rec: Path, tmp_path: Path, closed: str) -> None
 def test_a_full_standard_output_is_named(rec: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*COMMAND, "index", "--rec", rec], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [*COMMAND, "index", "--rec", rec, "--no-cache"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
     assert done.returncode == 1
     assert done.stderr == "fasttriplet: standard output: No space left on device\n"

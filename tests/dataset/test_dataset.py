@@ -20,7 +20,7 @@ from tests.small_rec import identities, write_rec
 def paths(tmp_path: Path) -> list[Path]:
     return [
         write_rec(tmp_path / "a.rec", identities(6, 3), side=16),
-        write_rec(tmp_path / "b.rec", identities(4, 5), side=16),
+        write_rec(tmp_path / "b.rec", identities(4, 5, first_key=19), side=16),  # a shard, by its keys
     ]
 
 

@@ -78,7 +78,7 @@ class Plain:
     ended: bool = False  # by an epoch that gave nothing
 
     def __post_init__(self) -> None:
-        index = ft.index_rec(self.rec)
+        index = ft.index_rec(self.rec, labels="shared")
         waiting: list[tuple[tuple[int, int, int], int, int]] = []
         for epoch in range(self.epochs):
             seq = ft.triplet_seq(index, self.images_per_identity, self.seed, epoch)
@@ -131,7 +131,7 @@ class Pictures:
     def __init__(self, rec: Path | Sequence[Path]) -> None:
         self.files = [ft.RecordFile(path) for path in ([rec] if isinstance(rec, Path) else rec)]
         self.decoded: dict[int, NDArray[np.uint8]] = {}
-        index = ft.index_rec(rec)
+        index = ft.index_rec(rec, labels="shared")
         self.labels = dict(zip(ids_of(index).tolist(), index["label"].to_list(), strict=True))
 
     def pixels(self, ids: Sequence[int]) -> NDArray[np.uint8]:
@@ -164,7 +164,9 @@ class Pictures:
 def check(plain: Plain, augment: ft.Augment | None = None, **options: Any) -> list[ft.TripletBatch]:
     """Run a feed and compare each batch with the plain one."""
     with nothing_left():
-        feed = ft.Feed(plain.rec, model=plain.model, augment=augment, **plain.options() | options)
+        feed = ft.Feed(
+            plain.rec, labels="shared", model=plain.model, augment=augment, **plain.options() | options
+        )
         batches = []
         try:
             for batch in feed:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fasttriplet.training import options_at
+
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 
@@ -75,3 +77,33 @@ def test_a_full_disk_is_named(data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.params"))
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_command_keeps_the_options_of_the_dataset(data: Path, tmp_path: Path) -> None:
+    begin: list[object] = ["--rec", data / "train.rec", "--network", "small", "--embedding-size", 16]
+    begin += [
+        "--bag-size",
+        48,
+        "--batch-size",
+        12,
+        "--out",
+        tmp_path / "a",
+        "--cache-dir",
+        tmp_path / "cache",
+    ]
+    resume: list[object] = ["--out", tmp_path / "a", "--resume"]
+    done = command(*begin, "--batches", 2, "--labels", "separate")
+    assert done.returncode == 0, done.stderr
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert f"the index is kept for later runs in {kept}; --no-cache keeps none" in done.stderr
+    kept.unlink()
+    assert command(*resume, "--batches", 3, "--no-cache").returncode == 0
+    assert not kept.exists()
+    assert options_at(tmp_path / "a")[0].cache is False
+    assert command(*resume, "--batches", 4, "--cache-dir", tmp_path / "cache").returncode == 0
+    assert kept.exists()
+    chosen = options_at(tmp_path / "a")[0]
+    assert (chosen.labels, chosen.cache) == ("separate", str(tmp_path / "cache"))
+    done = command(*resume, "--batches", 5, "--labels", "shared")
+    assert done.returncode == 1
+    assert "labels 'separate' (now 'shared')" in done.stderr

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.training import _loop
+from fasttriplet.training import _loop, options_at
+from fasttriplet.training._state import save_state
 from tests.small_rec import identities, write_rec
 from tests.training.small import records, same_numbers, same_training, settings, state, train, weights
 
@@ -227,3 +228,32 @@ def test_other_pairs_are_compared_anew(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="not of this training"):
         train(chosen, tmp_path / "b", batches=6, verify_on=other, resume=True)
     assert (tmp_path / "b-best-0000.params").read_bytes() == b"years of work"
+
+
+def test_a_state_from_before_labels_and_cache_were_settings(
+    data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out, verify_on = tmp_path / "a", [data / "pairs.bin"]
+    train(settings(data), out, verify_on=verify_on, batches=33)
+    old = state(out)
+    for name in ("labels", "cache"):
+        del old.plain["settings"][name]
+        assert name not in old.plain["feed"]["arguments"]
+    save_state(Path(f"{out}-state.npz"), old)
+    chosen, _ = options_at(out)
+    assert (chosen.labels, chosen.cache) == (None, True)
+    train(replace(chosen, labels="shared", cache=False), out, verify_on=verify_on, resume=True)
+    assert same_numbers(out, unbroken)
+
+
+def test_labels_are_kept_apart_when_it_is_resumed(data: Path, tmp_path: Path) -> None:
+    other = write_rec(tmp_path / "other.rec", identities(5, 4))
+    chosen = settings(data, labels="separate", cache=tmp_path / "cache")
+    chosen = replace(chosen, rec=(*chosen.rec, str(other)))
+    train(chosen, tmp_path / "a", batches=3)
+    assert records(tmp_path / "a", "start")[0]["identities"] == 16 + 5
+    for labels in (None, "shared"):
+        with pytest.raises(ValueError, match=r"labels 'separate' \(now 'shared'\)"):
+            train(replace(chosen, labels=labels), tmp_path / "a", batches=6, resume=True)
+    train(replace(chosen, cache=False), tmp_path / "a", batches=6, resume=True)
+    assert not list(tmp_path.glob("*.index.parquet"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from fasttriplet.run._options import ResourceOptions, RunOptions
+from fasttriplet.training import TrainSettings
 from tests.training.small import settings, train
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
@@ -44,6 +46,8 @@ def test_the_learning_rate_falls(data: Path) -> None:
         ({"metric": "cosine", "normalize": False}, "normalize=True"),
         ({"on_error": "stop"}, "on_error must be one of"),
         ({"seed": -1}, "seed"),
+        ({"labels": "own"}, "labels must be one of"),
+        ({"cache": 1}, "cache must be True, False or the path of a folder"),
     ],
 )
 def test_wrong_settings_are_named(data: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
@@ -86,3 +90,13 @@ def test_all_that_decides_the_batches_reaches_the_feed(data: Path) -> None:
     names = {*RunOptions.names()} - {*ResourceOptions.names()} | {"augment", "batch_size"}
     assert options.keys() == names
     assert all(options[name] == getattr(chosen, name) for name in names - {"augment"})
+
+
+def test_labels_decide_the_outcome_and_the_cache_does_not(data: Path, tmp_path: Path) -> None:
+    plain, separate = settings(data), settings(data, labels="separate")
+    assert plain.differences(replace(plain, labels="shared", cache=tmp_path)) == []
+    assert separate.differences(replace(separate, cache=False)) == []
+    assert plain.differences(separate) == ["labels 'shared' (now 'separate')"]
+    assert TrainSettings.from_dict(json.loads(json.dumps(replace(separate, cache=tmp_path).to_dict()))) == (
+        replace(separate, cache=str(tmp_path))
+    )

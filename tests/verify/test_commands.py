@@ -249,7 +249,7 @@ def test_packed_pairs_are_those_of_verify_rec(rec: Path, tmp_path: Path) -> None
     output(pack_pairs(out, "--rec", rec, "--pairs-per-kind", 10, "--overwrite"))
     assert len(read_pairs(out)[1]) == 20
     other = write_rec(tmp_path / "b.rec", identities(3, 2))
-    output(pack_pairs(tmp_path / "two.bin", "--rec", rec, "--rec", other))
+    output(pack_pairs(tmp_path / "two.bin", "--rec", rec, "--rec", other, "--labels", "shared"))
 
 
 def test_pairs_of_a_list(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 
+from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
@@ -80,7 +83,7 @@ def option(name: str, text: str, default: Any = None, kind: Any = None, **more: 
     """
     flag = "--" + name.replace("_", "-")
     kind = kind or type(default)
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (Union, UnionType):
         kind = get_args(kind)[0]  # the other is None
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=default, help=text, **more)
@@ -137,16 +140,74 @@ def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 # The dataset
 
+_CACHE_DIR = "fasttriplet.cache_dir"  # where the context has the value of --cache-dir
+
 
 def rec(*, required: bool) -> Callable[[F], F]:
-    """Make the option ``--rec``."""
-    return click.option(
-        "--rec",
-        required=required,
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="The .rec file. Repeat the flag for several that are shards of one dataset.",
+    """Make the option ``--rec``, and those that say how to read the files."""
+    return together(
+        click.option(
+            "--rec",
+            required=required,
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="The .rec file. Repeat the flag for several that make one dataset; see --labels.",
+        ),
+        _of_run(*DatasetOptions.names()),
+        click.option(
+            "--cache-dir",
+            type=click.Path(file_okay=False, path_type=Path),
+            metavar="FOLDER",
+            expose_value=False,
+            is_eager=True,  # before --cache, which becomes this folder
+            callback=_remember_cache_dir,
+            help="Folder to keep the index in. By default that of the .rec file, or the one that the "
+            "environment variable FASTTRIPLET_CACHE_DIR names.",
+        ),
+        _telling_of_indexes,
     )
+
+
+def _remember_cache_dir(ctx: click.Context, param: click.Parameter, folder: Path | None) -> None:  # noqa: ARG001
+    ctx.meta[_CACHE_DIR] = folder
+
+
+def _cache(ctx: click.Context, param: click.Parameter, keep: bool) -> bool | Path:
+    """Make what Python takes as `cache` of two flags."""
+    folder: Path | None = ctx.meta[_CACHE_DIR]
+    if folder is None:
+        return keep
+    if not keep:
+        raise click.BadParameter("--no-cache keeps no index: do not give --cache-dir.", ctx, param)
+    ctx.set_parameter_source(str(param.name), ParameterSource.COMMANDLINE)
+    return folder
+
+
+def _telling_of_indexes(command: F) -> F:
+    """Have a command say on stderr when it writes an index."""
+
+    @wraps(command)
+    def telling(*args: Any, **values: Any) -> Any:
+        import logging  # noqa: PLC0415  not for --help
+
+        class Lines(logging.Handler):
+            hint = "; --no-cache keeps none, --cache-dir FOLDER keeps it there"
+
+            def emit(self, record: logging.LogRecord) -> None:
+                click.echo(f"fasttriplet: {record.getMessage()}{self.hint}", err=True)
+                self.hint = ""
+
+        logger, lines = logging.getLogger("fasttriplet.index"), Lines()
+        before = logger.level
+        logger.addHandler(lines)
+        logger.setLevel(logging.INFO)
+        try:
+            return command(*args, **values)
+        finally:
+            logger.removeHandler(lines)
+            logger.setLevel(before)
+
+    return cast("F", telling)
 
 
 def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
@@ -200,6 +261,10 @@ def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedd
 # The options of a run
 
 _TEXTS = {
+    "labels": "What the labels of several --rec mean. shared: a label is the same identity in all of them; "
+    "separate: no identity is in two files, and labels are shifted. By default shared, with a warning where "
+    "the files seem to be numbered independently.",
+    "cache": "Keep the index of each file for later runs.",
     "margin": "How far a band reaches beyond d_ap, on the scale of --metric: by default "
     f"{scale_of(RunOptions.metric)}.",
     "band": "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < "
@@ -225,11 +290,13 @@ _TEXTS = {
     "memory": "Most megabytes of decoded images to hold. By default what --prefetch takes.",
 }
 _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
+    "cache": bool,
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),
 }
 _MORE: dict[str, dict[str, Any]] = {
+    "cache": {"callback": _cache},
     "metric": {"callback": _go_together},
     "normalize": {"callback": _go_together},
     "memory": {"metavar": "MB", "callback": _bytes},

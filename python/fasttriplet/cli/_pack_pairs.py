@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -43,6 +43,7 @@ def pack_pairs(
     folder: Path | None,
     threads: int | None,
     overwrite: bool,
+    **of_dataset: Any,
 ) -> None:
     """Pack pairs of images into OUT.bin.
 
@@ -63,7 +64,7 @@ def pack_pairs(
     if listing is not None:
         packed, name = _listed(listing, listing.parent if folder is None else folder), str(listing)
     else:
-        packed, name = _drawn(rec, pairs_per_kind, seed, threads), _named(rec)
+        packed, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads), _named(rec)
     height, width = _size(packed, name, threads)
     write_pairs(out, packed.images, packed.same)
     pairs, genuine = len(packed.same), sum(packed.same)
@@ -99,12 +100,14 @@ class _Packed(NamedTuple):
     folds: int | None
 
 
-def _drawn(rec: tuple[Path, ...], pairs_per_kind: int, seed: int, threads: int | None) -> _Packed:
+def _drawn(
+    rec: tuple[Path, ...], of_dataset: dict[str, Any], pairs_per_kind: int, seed: int, threads: int | None
+) -> _Packed:
     from fasttriplet._words import naming  # noqa: PLC0415
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
-    dataset = Dataset(options.one_or_several(rec), threads=threads)
+    dataset = Dataset(options.one_or_several(rec), threads=threads, **of_dataset)
     with naming(_named(rec)):
         drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]

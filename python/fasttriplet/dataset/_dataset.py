@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
+from fasttriplet._options import shows
 from fasttriplet.dataset._ids import Integers, ids_of, integers
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import Paths, index_files, paths_of
-from fasttriplet.dataset._options import OnError
+from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
 from fasttriplet.dataset._recordio import IRHeader
 from fasttriplet.errors import RecordError
 
@@ -35,7 +36,9 @@ class Dataset:
 
     Parameters
     ----------
-    rec, cache, threads
+    rec : path or sequence of paths
+        The ``.rec`` file, or several that make one dataset.
+    threads, labels, cache
         See :func:`fasttriplet.index_rec`.
 
     Attributes
@@ -46,6 +49,11 @@ class Dataset:
         The columns of the index, one entry per image, in the order of file and key. Read-only.
     files : (N,) uint32
         Which of `paths` an image is in.
+    label_shifts : tuple of int
+        What was added to the labels of each file: 0 unless ``labels="separate"``. With them,
+        ``labels - np.array(label_shifts)[files]`` are the labels in the files.
+    options : DatasetOptions
+        `labels` and `cache` as they were given.
     ids : (N,) int64
         A number for each image that no other image of the dataset has: its key, or for a sequence of paths
         key + file * 2**48.
@@ -62,12 +70,17 @@ class Dataset:
     (3340, (2, 112, 112, 3))
     """
 
-    def __init__(self, rec: Paths, *, cache: bool = True, threads: int | None = None) -> None:
+    @shows(DatasetOptions)
+    def __init__(self, rec: Paths, *, threads: int | None = None, **options: Unpack[DatasetKeywords]) -> None:
+        self.options = DatasetOptions.of(Dataset, options)
         self.paths, self._several = paths_of(rec)
         threads = thread_count(threads)
         self._files = [_core.RecordFile(path) for path in self.paths]
         # One handle from the index to the pixels: a file that is replaced in between changes nothing.
-        self.index = index_files(self.paths, self._files, several=self._several, cache=cache, threads=threads)
+        indexed = index_files(
+            self.paths, self._files, several=self._several, options=self.options, threads=threads
+        )
+        self.index, self.label_shifts = indexed.frame, indexed.shifts
         self._take({name: self.index[name].to_numpy() for name in self.index.columns})
 
     def _take(self, columns: dict[str, NDArray[Any]]) -> None:
@@ -184,6 +197,8 @@ class Dataset:
             "paths": [str(path.absolute()) for path in self.paths],
             "sizes": [file.size for file in self._files],
             "several": self._several,
+            "options": self.options,
+            "label_shifts": self.label_shifts,
             "columns": self._columns,
         }
 
@@ -195,19 +210,30 @@ class Dataset:
                 raise RecordError(
                     f"{path} has {file.size:,} bytes, and had {size:,} when it was indexed: it was replaced"
                 )
+        self.options, self.label_shifts = state["options"], state["label_shifts"]
         self._take(state["columns"])
 
     def __repr__(self) -> str:
         return f"Dataset({', '.join(map(str, self.paths))!r}, {len(self):,} images)"
 
 
-# What every run takes: the file, several that are shards of one dataset, or the dataset itself.
+# What every run takes: the file, several that make one dataset, or the dataset itself.
 Rec: TypeAlias = Paths | Dataset
 
 
-def open_dataset(rec: Rec, *, threads: int | None) -> Dataset:
-    """Index the files of a dataset, unless it is one already."""
-    return rec if isinstance(rec, Dataset) else Dataset(rec, threads=threads)
+def open_dataset(rec: Rec, options: DatasetOptions, *, threads: int | None) -> Dataset:
+    """Index the files of a dataset, unless it is one already, which was made with options of its own."""
+    if not isinstance(rec, Dataset):
+        return Dataset(rec, threads=threads, labels=options.labels, cache=options.cache)
+    before = rec.options
+    if len(rec.paths) > 1 and options.labels not in (None, before.labels or "shared"):
+        raise ValueError(
+            f"labels: the Dataset was made with {before.labels or 'shared'!r} labels; give labels="
+            f"{options.labels!r} to Dataset()"
+        )
+    if options.cache not in (True, before.cache):
+        raise ValueError(f"cache: the Dataset is indexed already; give cache={options.cache!r} to Dataset()")
+    return rec
 
 
 def files_of(rec: Rec) -> list[Path]:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict, Unpack
 
 import polars as pl
 
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
-from fasttriplet.dataset import _identity_ranges, _index_cache
+from fasttriplet._options import shows
+from fasttriplet.dataset import _identity_ranges
+from fasttriplet.dataset._index_cache import IndexCache
+from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
+from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._recordio import idx_beside
 from fasttriplet.errors import RecordError, RecordWarning
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+# Tells when an index was written, at the level of INFO; the command line shows it.
+_log = logging.getLogger("fasttriplet.index")
 
 # Signed, so that differences of keys and offsets are what they seem.
 _SCHEMA: dict[str, pl.DataType] = {name: pl.Int64() for name in ("key", "label", "offset", "length")}
@@ -87,7 +95,16 @@ class Inspection:
         return self.index.group_by("label").len("images")["images"].sort()
 
 
-def index_rec(path: Paths, *, cache: bool = True, threads: int | None = None) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True, eq=False)
+class Indexed:
+    """The index of all files."""
+
+    frame: pl.DataFrame
+    shifts: tuple[int, ...]  # what was added to the labels of each file
+
+
+@shows(DatasetOptions)
+def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[DatasetKeywords]) -> pl.DataFrame:
     """Index the images of one or several ``.rec`` files.
 
     Identities come from the labels of the images (the first, where a record has several). Record 0
@@ -102,14 +119,24 @@ def index_rec(path: Paths, *, cache: bool = True, threads: int | None = None) ->
     Parameters
     ----------
     path : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset: the same label in two of them is
-        the same identity.
-    cache : bool
-        Keep the index beside the file, as ``train.rec.index.parquet``, and use the one that is there.
-        A cache that is older than the ``.rec`` or ``.idx``, or damaged, is replaced; where it cannot be
-        written, there is none.
+        The ``.rec`` file, or several that make one dataset.
     threads : int, optional
         Threads that read headers; one per core by default.
+    labels : {"shared", "separate"}, optional
+        What the labels of several files mean. ``"shared"``: the files are shards of one dataset, and the same
+        label in two of them is the same identity. ``"separate"``: the files were numbered independently, and
+        no two of them have an identity in common. The labels of the first file stay; those of each other file
+        are shifted to follow the labels of the file before, so that they remain small.
+        :attr:`Dataset.label_shifts <fasttriplet.Dataset>` tells by how much. By default labels are shared,
+        with a warning where files seem to be numbered independently: by the names in the
+        ``NAME.identities.csv`` that :func:`fasttriplet.pack` writes, or by their layouts and labels.
+    cache : bool or path, default True
+        Where the index of each file is kept for later runs. True: beside the file, as
+        ``train.rec.index.parquet``, or in the folder that the environment variable ``FASTTRIPLET_CACHE_DIR``
+        names. A path: in this folder, which is made if it is missing. False: nowhere. An index that was kept
+        before the ``.rec`` or ``.idx`` changed, or that is damaged, is replaced. Beside a file in a folder
+        that cannot be written to, none is kept; a folder that is named must be writable. The logger
+        ``fasttriplet.index`` tells, at the level of INFO, when one was written.
 
     Returns
     -------
@@ -125,23 +152,26 @@ def index_rec(path: Paths, *, cache: bool = True, threads: int | None = None) ->
     RecordError
         If a file holds no records or no image, or an image's label is not an integer; names the record.
     OSError
-        If a file cannot be read.
+        If a file cannot be read, or no index can be kept in the folder that is named for it.
     ValueError
-        If no path is given, or one path twice.
+        If no path is given, or one path twice; if an option is wrong; or if separate labels would pass 2^24,
+        above which MXNet's batches round them.
 
     Warns
     -----
     RecordWarning
-        If something in a file is wrong and was worked around; :func:`inspect_rec` lists all.
+        If something in a file is wrong and was worked around (:func:`inspect_rec` lists all), or if several
+        files seem to be numbered independently and `labels` is not given.
     """
+    chosen = DatasetOptions.of(index_rec, options)
     paths, several = paths_of(path)
     threads = thread_count(threads)
     files = [_core.RecordFile(one) for one in paths]
-    return index_files(paths, files, several=several, cache=cache, threads=threads)
+    return index_files(paths, files, several=several, options=chosen, threads=threads).frame
 
 
 def inspect_rec(
-    path: str | os.PathLike[str], *, cache: bool = True, threads: int | None = None
+    path: str | os.PathLike[str], *, cache: Cache = True, threads: int | None = None
 ) -> Inspection:
     """Index one ``.rec`` file and report what was found in it.
 
@@ -159,11 +189,12 @@ def inspect_rec(
 
     Raises
     ------
-    RecordError, OSError
+    RecordError, OSError, ValueError
         As :func:`index_rec`.
     """
-    path, threads = Path(path), thread_count(threads)
-    index, facts = _load(path, _core.RecordFile(path), cache, threads)
+    path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
+    index, facts, kept = _load(path, _core.RecordFile(path), options.cache, threads)
+    _tell(kept)
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -202,35 +233,59 @@ def index_files(
     files: Sequence[_core.RecordFile],
     *,
     several: bool,
-    cache: bool,
+    options: DatasetOptions,
     threads: int | None,
-) -> pl.DataFrame:
+) -> Indexed:
     """Index open files as :func:`index_rec` does; of `several` with the column ``file``."""
-    frames = []
-    for number, (path, file) in enumerate(zip(paths, files, strict=True)):
-        index, facts = _load(path, file, cache, threads)
+    frames, numberings, all_kept = [], [], []
+    for path, file in zip(paths, files, strict=True):
+        index, facts, kept = _load(path, file, options.cache, threads)
         for problems in (facts["problems"], facts["range_problems"]):
             if problems:
                 more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
                 warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
-        frames.append(index.with_columns(pl.lit(number, pl.UInt32).alias("file")) if several else index)
-    return pl.concat(frames, rechunk=True)
+        frames.append(index)
+        all_kept += kept
+        if len(paths) > 1 and options.labels != "shared":
+            numberings.append(Numbering.of(path, facts["layout"], index))
+    _tell(all_kept)
+    shifts = [0] * len(paths)
+    if options.labels == "separate" and numberings:
+        shifts = label_shifts(numberings)
+    elif reason := doubt(numberings):
+        warnings.warn(reason, RecordWarning, stacklevel=3)
+    if several:
+        frames = [
+            frame.with_columns(
+                pl.lit(number, pl.UInt32).alias("file"), *([pl.col("label") + shift] if shift else [])
+            )
+            for number, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
+        ]
+    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts))
 
 
 def _load(
-    path: Path, file: _core.RecordFile, cache: bool, threads: int | None
-) -> tuple[pl.DataFrame, _Facts]:
+    path: Path, file: _core.RecordFile, cache: Cache, threads: int | None
+) -> tuple[pl.DataFrame, _Facts, list[Path]]:
+    """The index of a file, what is known of the file besides, and where its index was written, if it was."""
     ensure_polars_threads()
     idx = idx_beside(path)
-    if not cache:
-        return _build(path, file, idx, threads)
-    before = _index_cache.stamp(path, idx)
-    if kept := _index_cache.load(path, before, _SCHEMA):
-        return kept
+    place = IndexCache.of(path, cache)
+    if place is None:
+        return *_build(path, file, idx, threads), []
+    before = place.stamp(idx)
+    if found := place.load(before, _SCHEMA):
+        return *found, []
+    place.check()
     built = _build(path, file, idx, threads)
-    if _index_cache.stamp(path, idx_beside(path)) == before:
-        _index_cache.store(path, before, *built)
-    return built
+    kept = place.stamp(idx_beside(path)) == before and place.store(before, *built)
+    return *built, [place.path] if kept else []
+
+
+def _tell(kept: Sequence[Path]) -> None:
+    if kept:
+        more = f" and {len(kept) - 1:,} more" if len(kept) > 1 else ""
+        _log.info("the index is kept for later runs in %s%s", kept[0], more)
 
 
 def _build(

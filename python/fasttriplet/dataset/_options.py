@@ -1,15 +1,42 @@
-"""How an epoch is ordered and cut into bags: the options of bags."""
+"""Options of a dataset, and of how an epoch of it is ordered and cut into bags."""
 
 # Annotations are evaluated at once: as texts, each would be compiled by TypedDict while `--help` waits.
+import os
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 from fasttriplet._checks import one_of, whole_number
 from fasttriplet._options import Options
 
+Labels = Literal["shared", "separate"]
+Cache: TypeAlias = bool | str | os.PathLike[str]
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
 OnError = Literal["raise", "skip"]
+
+
+class DatasetKeywords(TypedDict, total=False):
+    """The fields of :class:`DatasetOptions` as keyword arguments."""
+
+    labels: Labels | None
+    cache: Cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(Options):
+    """How files are read: options that :func:`fasttriplet.index_rec` explains."""
+
+    labels: Labels | None = None
+    cache: Cache = True
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            one_of("labels", self.labels, get_args(Labels))
+        if not isinstance(self.cache, (bool, str, os.PathLike)) or self.cache == "":
+            raise ValueError(f"cache must be True, False or the path of a folder, not {self.cache!r}")
+        if not isinstance(self.cache, (bool, str)):
+            object.__setattr__(self, "cache", os.fspath(self.cache))  # plain, to be compared and stored
+        super().__post_init__()
 
 
 class BagKeywords(TypedDict, total=False):

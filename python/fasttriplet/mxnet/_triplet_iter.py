@@ -28,7 +28,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     Parameters
     ----------
     rec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset.
+        The ``.rec`` file, or several that make one dataset.
     module : mxnet.mod.Module
         Its first output is the embedding, as :func:`fasttriplet.mxnet.triplet_loss` has it. It must be bound
         and have its weights when the first batch is asked for, not before.

@@ -16,6 +16,7 @@ from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._ids import image_ids, positions_of
+from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError
@@ -24,8 +25,8 @@ from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 
-# Options that a feed's batches do not depend on.
-_WITHOUT_EFFECT = {*ResourceOptions.names(), "on_error"}
+# Options that a feed's batches do not depend on, or only by the dataset's fingerprint.
+_WITHOUT_EFFECT = {*ResourceOptions.names(), *DatasetOptions.names(), "on_error"}
 
 # Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
 # is late.
@@ -41,7 +42,7 @@ class TripletBatch:
     images : (3T, 3, H, W) float32
         RGB, 0 to 255, augmented.
     labels : (3T,) int64
-        Identities.
+        Identities; shifted if the labels of several files are separate.
     ids : (3T,) int64
         Keys of the records; of several files, key + file * 2**48.
     epoch, bag : int
@@ -69,7 +70,7 @@ class Feed:
     Parameters
     ----------
     rec : path, sequence of paths, or Dataset
-        The ``.rec`` file, several that are shards of one dataset, or a :class:`fasttriplet.Dataset`.
+        The ``.rec`` file, several that make one dataset, or a :class:`fasttriplet.Dataset`.
     model : Embedder or str
         The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
         in the thread that iterates, between two batches.
@@ -88,6 +89,8 @@ class Feed:
     state : dict, optional
         What :meth:`state_dict` of a feed with the same arguments gave: continue after the batch that it had
         handed out last.
+    labels, cache
+        See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
-from fasttriplet.dataset._index_cache import cache_path
+from fasttriplet.dataset._index_cache import IndexCache, cache_beside
+from fasttriplet.dataset._options import Cache
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, open_sink
@@ -61,7 +62,7 @@ def mine_rec(
     Parameters
     ----------
     rec : path, sequence of paths, or Dataset
-        The ``.rec`` file, several that are shards of one dataset, or a :class:`fasttriplet.Dataset`.
+        The ``.rec`` file, several that make one dataset, or a :class:`fasttriplet.Dataset`.
     model : str or Embedder, default "pixels"
         What turns images into embeddings: an embedder, or a spec for :func:`fasttriplet.load_embedder`.
         The default is a baseline that needs no model.
@@ -74,6 +75,9 @@ def mine_rec(
         Stop when this many are found.
     progress : callable, optional
         Called with a :class:`Progress` every thousand images and after each bag.
+    labels, cache
+        See :func:`fasttriplet.index_rec`. With ``labels="separate"``, the labels of the triplets are the
+        shifted ones. A :class:`fasttriplet.Dataset` is made with options of its own.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail
@@ -123,7 +127,8 @@ def mine_rec(
     summary = stages.summary
     target = None if out is None else Path(out)
     if target is not None:
-        _refuse_to_replace(files_of(rec), target)
+        cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
+        _refuse_to_replace(files_of(rec), cache, target)
     with open_sink(target) as sink:
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
@@ -136,13 +141,16 @@ def mine_rec(
     return MineResult(triplets, summary)
 
 
-def _refuse_to_replace(files: list[Path], target: Path) -> None:
+def _refuse_to_replace(files: list[Path], cache: Cache, target: Path) -> None:
     for path in filter(Path.is_file, files):
         # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
-        for part in (path, path.with_suffix(".idx"), cache_path(path)):
+        caches = [cache_beside(path)]
+        if place := IndexCache.of(path, cache):
+            caches.append(place.path)
+        for part in (path, path.with_suffix(".idx"), *caches):
             same = part.exists() and target.exists() and part.samefile(target)
             if same or part.resolve() == target.resolve():
-                what = "the dataset's index" if part == cache_path(path) else "the dataset"
+                what = "the dataset's index" if part in caches else "the dataset"
                 raise ValueError(f"out: {target} is {what}; give another name for the triplets")
 
 

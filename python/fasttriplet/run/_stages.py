@@ -83,7 +83,7 @@ class Stages:
         options = self._options
         ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
         with self.summary.clock("index"):
-            self.dataset = open_dataset(rec, threads=options.threads)
+            self.dataset = open_dataset(rec, options, threads=options.threads)
             self.summary.files = [str(path) for path in self.dataset.paths]
             self.embedder.prepare(self.dataset.index)
             self.summary.images_indexed = len(self.dataset)

@@ -10,20 +10,25 @@ import numpy as np
 
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
-from fasttriplet.dataset._options import BagOptions, OnError, Tail
+from fasttriplet.dataset._options import BagOptions, DatasetOptions, OnError, Tail
 from fasttriplet.mining._options import MiningOptions
 
 Loss = Literal["squared", "angular"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(MiningOptions, BagOptions):
+class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     """The settings that decide the outcome of a training; defaults are InsightFace's `triplet` configuration.
 
     Attributes
     ----------
     rec : tuple of str
-        The ``.rec`` file, or several that are shards of one dataset.
+        The ``.rec`` file, or several that make one dataset.
+    labels : {"shared", "separate"}, optional
+        Whether a label is one identity in all files, or in each file alone; see
+        :func:`fasttriplet.index_rec`.
+    cache : bool or path, default True
+        Where the index of each file is kept; see :func:`fasttriplet.index_rec`.
     network : str, optional
         ``"small"`` or ``"mobilefacenet"``. Give either this or `symbol`.
     symbol : str, optional
@@ -152,19 +157,20 @@ class TrainSettings(MiningOptions, BagOptions):
 
     def feed(self) -> dict[str, Any]:
         """The options of a :class:`fasttriplet.Feed` on one device."""
-        names = (*MiningOptions.names(), *BagOptions.names(), "batch_size", "on_error", "seed")
+        groups = (DatasetOptions, MiningOptions, BagOptions)
+        names = [name for group in groups for name in group.names()] + ["batch_size", "on_error", "seed"]
         return {name: getattr(self, name) for name in names} | {"augment": self.augment()}
 
     def differences(self, other: TrainSettings) -> list[str]:
         """The settings that `other` has otherwise, in words.
 
-        Paths of the dataset and what is done about damaged images do not count.
+        Paths of the dataset and its cache, and what is done about damaged images do not count.
         """
-        before, now = self.to_dict(), other.to_dict()
+        before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"
             for name, value in before.items()
-            if value != now[name] and name not in ("rec", "on_error")
+            if value != now[name] and name not in ("rec", "cache", "on_error")
         ]
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._checks import seed_number, thread_count, whole_number
+from fasttriplet._options import shows
 from fasttriplet._words import counted, naming
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
+from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_finite
 from fasttriplet.errors import RecordError
@@ -106,6 +109,7 @@ def verify_pairs(
     return replace(found, images=len(images), flip=flip, xnorm=xnorm)
 
 
+@shows(DatasetOptions)
 def verify_rec(
     rec: Rec,
     model: str | Embedder,
@@ -117,6 +121,7 @@ def verify_rec(
     recall: bool = True,
     threads: int | None = None,
     progress: Progress | None = None,
+    **options: Unpack[DatasetKeywords],
 ) -> Verification:
     """Draw pairs from a ``.rec``, embed the images, and judge distances and neighbours.
 
@@ -126,8 +131,8 @@ def verify_rec(
 
     Parameters
     ----------
-    rec : path or sequence of paths
-        The ``.rec`` file, or several that are shards of one dataset.
+    rec : path, sequence of paths, or Dataset
+        The ``.rec`` file, several that make one dataset, or a :class:`fasttriplet.Dataset`.
     model : str or Embedder
         A spec for :func:`load_embedder`, or an embedder. Where it embeds no images (``npy:FILE``), nothing
         can be mirrored, and `flip` is False in the result.
@@ -138,6 +143,8 @@ def verify_rec(
     recall : bool, default True
         Whether the nearest neighbour of each image is found. It is decided in float64 on the unit embeddings
         rounded to float32, as :func:`mine` does.
+    labels, cache
+        See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
 
     Returns
     -------
@@ -153,11 +160,12 @@ def verify_rec(
     OSError, ImportError
         If a file cannot be read, or the model's package is not installed.
     """
+    chosen = DatasetOptions.of(verify_rec, options)
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     whole_number("folds", folds, 2)
     seed, threads = seed_number(seed), thread_count(threads)
     embedder = load_embedder(model) if isinstance(model, str) else model
-    dataset = open_dataset(rec, threads=threads)
+    dataset = open_dataset(rec, chosen, threads=threads)
     index = dataset.index
     name = ", ".join(map(str, dataset.paths))
     with naming(name):

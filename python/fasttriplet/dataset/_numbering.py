@@ -1,0 +1,161 @@
+"""Whether several files number their identities alike, and numbers that keep them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+# Of the smallest keys: two files that were numbered independently have some of these in common.
+_KEYS_COMPARED = 1000
+
+# MXNet's batches and headers carry labels as float32, which holds every integer up to here.
+_MOST_LABEL = 2**24
+
+_WAYS_OUT = (
+    'labels="separate" (--labels separate) keeps the identities of each file apart; labels="shared" '
+    "(--labels shared) says that the labels are right as they are"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbering:
+    """How a file numbers its identities."""
+
+    path: Path
+    insightface: bool  # its layout
+    first: int  # label
+    last: int
+    identities: int
+    keys: frozenset[int]  # the smallest
+
+    @classmethod
+    def of(cls, path: Path, layout: str, index: pl.DataFrame) -> Numbering:
+        """Summarise the index of a file, which is in the order of its keys."""
+        labels = index["label"]
+        first, last = int(labels.min()), int(labels.max())  # type: ignore[arg-type]  # an index has images
+        keys = frozenset(index["key"].head(_KEYS_COMPARED).to_list())
+        return cls(path, layout == "insightface", first, last, labels.n_unique(), keys)
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there are numbers between the labels that no image has."""
+        return self.identities != self.last - self.first + 1
+
+
+def label_shifts(files: Sequence[Numbering]) -> list[int]:
+    """Return what to add to the labels of each file so that the identities of all files follow one another.
+
+    The first file keeps its labels.
+    """
+    shifts, end = [0], files[0].last + 1
+    for file in files[1:]:
+        shifts.append(end - file.first)
+        end += file.last - file.first + 1
+        if end - 1 > _MOST_LABEL:
+            raise ValueError(
+                f'labels="separate" (--labels separate): the labels of {file.path}, {file.first} to '
+                f"{file.last}, would become {end - 1 - (file.last - file.first)} to {end - 1}, and labels "
+                f"above {_MOST_LABEL:,} are rounded in MXNet's batches; write the files with labels without "
+                "gaps"
+            )
+    return shifts
+
+
+def doubt(files: Sequence[Numbering]) -> str | None:
+    """Say why files were probably numbered independently; None if nothing suggests it.
+
+    Where two files have names for their labels, the names decide. Other files are doubted in two cases, if
+    they begin with the same label: both have InsightFace's layout, which is that of a whole dataset; or both
+    are numbered without gaps, to different ends.
+
+    Shards of one dataset pass. If they were cut where identities end, they do not begin with the same label.
+    If images were dealt out at random, the shards have the same labels or gaps. Files cut from one list, such
+    as im2rec's chunks and its training and validation parts, have no key in common.
+    """
+    named = {file: names for file in files if (names := _names(file)) is not None}
+    if reason := _clash_of_names(named):
+        return f"{reason}. {_WAYS_OUT}"
+    begun: dict[int, Numbering] = {}
+    for file in files:
+        other = begun.setdefault(file.first, file)
+        if other is not file and not {file, other} <= named.keys() and _independent(other, file):
+            return (
+                f"{other.path} and {file.path} were probably numbered independently: their labels are "
+                f"{other.first} to {other.last} and {file.first} to {file.last}. The same label in both is "
+                f"taken for the same identity. {_WAYS_OUT}"
+            )
+    return None
+
+
+def _independent(one: Numbering, other: Numbering) -> bool:
+    if not one.keys & other.keys or _of_one_dataset(one, other):
+        return False
+    whole = one.insightface and other.insightface
+    return whole or not (one.has_gaps or other.has_gaps or one.identities == other.identities)
+
+
+def _of_one_dataset(one: Numbering, other: Numbering) -> bool:
+    """Whether they lie beside one ``property`` file, whose number of identities is that of both."""
+    if one.path.parent != other.path.parent or one.last != other.last:
+        return False
+    try:
+        count = one.path.with_name("property").read_text(encoding="utf-8").split(",")[0]
+        return int(count) == one.last + 1
+    except (OSError, ValueError):
+        return False
+
+
+def _clash_of_names(named: Mapping[Numbering, pl.DataFrame]) -> str | None:
+    """Say which labels have two names, and which names two labels."""
+    if len(named) < 2:
+        return None
+    table = pl.concat(
+        names.with_columns(pl.lit(str(file.path)).alias("path")) for file, names in named.items()
+    )
+    said = []
+    if found := _ambiguous(table, "label", "name"):
+        count, (label, name, path), (_, other, other_path) = found
+        said.append(
+            f"label {label} is {name!r} in {path} and {other!r} in {other_path}, so different identities are "
+            f"taken for one (labels with several names: {count:,}, by the .identities.csv beside each file)"
+        )
+    if found := _ambiguous(table, "name", "label"):
+        count, (label, name, path), (other, _, other_path) = found
+        said.append(
+            f"{name!r} is label {label} in {path} and label {other} in {other_path}, so one identity is "
+            f"taken for several (names with several labels: {count:,}, by the .identities.csv beside each "
+            "file); if it is one, pack all folders into one file"
+        )
+    return ". ".join(said) or None
+
+
+def _ambiguous(table: pl.DataFrame, of: str, has: str) -> tuple[int, Any, Any] | None:
+    """Count the values `of` one column that have several in another; two rows with the smallest of them."""
+    several = table.group_by(of).agg(pl.col(has).n_unique().alias("values")).filter(pl.col("values") > 1)[of]
+    if several.is_empty():
+        return None
+    rows = table.filter(pl.col(of) == several.min())
+    return several.len(), rows.row(0), rows.filter(pl.col(has) != rows[has][0]).row(0)
+
+
+def _names(file: Numbering) -> pl.DataFrame | None:
+    """Read the names of the identities, as `pack` writes them; None where they are not those of the file."""
+    columns = {"label": pl.Int64(), "folder": pl.String()}
+    try:
+        names = pl.read_csv(
+            file.path.with_suffix(".identities.csv"),
+            columns=list(columns),
+            schema_overrides=columns,
+            encoding="utf8-lossy",
+            glob=False,
+        )
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    labels = names["label"]
+    counts = {names.drop_nulls().height, labels.n_unique(), names["folder"].n_unique()}
+    fits = counts == {file.identities} and (labels.min(), labels.max()) == (file.first, file.last)
+    return names.select("label", name="folder") if fits else None

@@ -1,0 +1,140 @@
+"""Where an index is kept: beside the file, in a folder that is named, or nowhere; and who is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fasttriplet as ft
+from fasttriplet import _core
+from tests.small_rec import identities, write_rec
+
+FOLDER = "FASTTRIPLET_CACHE_DIR"
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return write_rec(tmp_path / "data" / "train.rec", identities(3, 2))
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The files that were gone through, as no cache was used."""
+    found: list[Any] = []
+    scan = _core.scan
+
+    def counted(*arguments: Any) -> Any:
+        found.append(arguments)
+        return scan(*arguments)
+
+    monkeypatch.setattr(_core, "scan", counted)
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_keeps_files_of_one_name_apart(rec: Path, tmp_path: Path, scans: list[Any]) -> None:
+    cache = tmp_path / "new" / "cache"
+    (tmp_path / "other").mkdir()
+    other = write_rec(tmp_path / "other" / "train.rec", {1: 5, 2: 6})
+    for _ in range(2):
+        assert ft.index_rec(rec, cache=cache).height == 6
+        assert ft.index_rec(other, cache=str(cache)).height == 2
+    assert len(scans) == 2
+    assert len(names(cache)) == 2
+    assert all(name.startswith("train.rec.") and name.endswith(".index.parquet") for name in names(cache))
+    assert names(rec.parent) == names(other.parent) == ["train.idx", "train.rec"]
+    # The path is in the file, too.
+    one, two = sorted(cache.iterdir())
+    shutil.copy(one, two)
+    for path in (rec, other):
+        os.utime(path, ns=(0, 0))
+        path.with_suffix(".idx").unlink()
+    assert ft.index_rec(rec, cache=cache).height == 6
+    assert ft.index_rec(other, cache=cache).height == 2
+
+
+def test_the_environment_names_the_folder(
+    rec: Path, tmp_path: Path, scans: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path / "cache"))
+    ft.index_rec(rec, cache=False)
+    ft.index_rec(rec, cache=tmp_path / "mine")
+    assert names(tmp_path) == ["data", "mine"]
+    ft.Dataset(rec)
+    ft.inspect_rec(rec)
+    assert len(scans) == 3
+    assert len(names(tmp_path / "cache")) == 1
+    assert names(rec.parent) == ["train.idx", "train.rec"]
+    monkeypatch.setenv(FOLDER, "")
+    ft.index_rec(rec)
+    assert names(rec.parent) == ["train.idx", "train.rec", "train.rec.index.parquet"]
+
+
+@pytest.mark.parametrize("by", ["cache", FOLDER])
+def test_a_named_folder_that_cannot_be_written_to_is_an_error(
+    rec: Path, tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch, scans: list[Any]
+) -> None:
+    def index(folder: Path) -> None:
+        monkeypatch.setenv(FOLDER, str(folder) if by == FOLDER else "")
+        ft.index_rec(rec, cache=True if by == FOLDER else folder)
+
+    said = r"cache \(--cache-dir\)" if by == "cache" else FOLDER
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match=rf"{said}: the index of .*train\.rec cannot be kept in .*: it is a file"
+    ):
+        index(tmp_path / "file")
+    with pytest.raises(NotADirectoryError, match=rf"^{said}: .*Not a directory"):
+        index(tmp_path / "file" / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(PermissionError, match=rf"^{said}: .*Permission denied; name a folder that"):
+            index(tmp_path)
+    assert scans == []  # said before the file is gone through
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(OSError, match=rf"^{said}: .*No space left on device"):
+            index(tmp_path)
+    index(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    index(tmp_path)  # which has the index already
+
+
+def test_the_log_tells_when_an_index_is_written(
+    rec: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "fasttriplet")
+    for _ in range(2):
+        ft.index_rec(rec)
+        ft.index_rec(rec, cache=False)
+    assert caplog.messages == [f"the index is kept for later runs in {rec}.index.parquet"]
+    caplog.clear()
+    others = [write_rec(tmp_path / "data" / f"{n}.rec", {n: n}) for n in range(3)]
+    ft.Dataset(others)
+    assert caplog.messages == [f"the index is kept for later runs in {others[0]}.index.parquet and 2 more"]
+
+
+@pytest.mark.parametrize("by", ["cache", FOLDER])
+def test_triplets_do_not_replace_an_index(
+    rec: Path, tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path / "cache") if by == FOLDER else "")
+    cache = True if by == FOLDER else tmp_path / "cache"
+    dataset = ft.Dataset(rec, cache=cache)
+    (out,) = (tmp_path / "cache").iterdir()
+    for given, how in ((rec, cache), (dataset, True)):
+        with pytest.raises(ValueError, match="is the dataset's index"):
+            ft.mine_rec(given, out=out, cache=how)
