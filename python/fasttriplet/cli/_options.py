@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
+from fasttriplet.cli._words import in_flags, usage
+from fasttriplet.errors import OptionError
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
@@ -64,8 +66,9 @@ class _Pairs(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, path_type=Path)
+# What is there and what is missing is found by the commands: it is not for the exit code 2.
+FOLDER = click.Path(path_type=Path)
+OUTPUT = click.Path(path_type=Path)
 
 # Ways to write options
 
@@ -114,7 +117,7 @@ def ends_in(*endings: str) -> Callable[[click.Context, click.Parameter, Path | N
 
     def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in endings:
-            raise click.BadParameter(f"{path}: the name must end in {' or '.join(endings)}", ctx, param)
+            raise click.BadParameter(f"{path}: the name must end in {', '.join(endings)}.", ctx, param)
         return path
 
     return check
@@ -130,8 +133,8 @@ def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if "metric" in values and "normalize" in values:
         try:
             MiningOptions(metric=values["metric"], normalize=values["normalize"])
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
+        except OptionError as error:
+            raise click.UsageError(usage(error, ctx.command), ctx) from error
     return value
 
 
@@ -194,7 +197,8 @@ def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedd
     try:
         return load_embedder(spec, devices=devices, batch_size=batch_size)
     except SpecError as error:
-        raise click.BadParameter(str(error), param_hint="--model") from error
+        command = click.get_current_context().command
+        raise click.BadParameter(in_flags(str(error), command), param_hint="--model") from error
 
 
 # The options of a run
@@ -259,7 +263,7 @@ resources = _of_run(*ResourceOptions.names())
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run.")
+overwrite = click.option("--overwrite", is_flag=True, help="Replace files that are there. By default they are refused.")
 
 
 def exists_already(path: str | Path) -> ValueError:

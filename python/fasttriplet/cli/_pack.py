@@ -50,10 +50,7 @@ def pack(*, folder: Path, out: Path, **how: Any) -> None:
     from fasttriplet.dataset._packing import pack as run  # noqa: PLC0415  not for --help
 
     with display() as shown:
-        try:
-            done = run(folder, out, progress=partial(shown.update, "packing"), **how)
-        except FileExistsError as error:
-            raise options.exists_already(error.filename) from error
+        done = run(folder, out, progress=partial(shown.update, "packing"), **how)
     height, width = done.size
     click.echo(
         f"{done.path}: {done.images:,} images of {done.identities:,} identities, {height} x {width}, "

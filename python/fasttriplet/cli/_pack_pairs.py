@@ -52,18 +52,16 @@ def pack_pairs(
         raise click.UsageError("give either --rec or --list")
     if folder is not None and listing is None:
         raise click.UsageError("--folder goes with --list")
-    if out.exists() and not overwrite:
-        raise options.exists_already(out)
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
     from fasttriplet.verify._bin_file import write_pairs  # noqa: PLC0415
 
-    check_can_be_written(out)  # before anything is read
+    check_can_be_written(out, overwrite=overwrite)  # before anything is read
     if listing is not None:
         images, same, name = _listed(listing, listing.parent if folder is None else folder)
     else:
         images, same, name = _drawn(rec, pairs_per_kind, seed, threads)
     height, width = _size(images, name, threads)
-    write_pairs(out, images, same)
+    write_pairs(out, images, same, overwrite=overwrite)
     click.echo(
         f"{out}: {len(same):,} pairs, {sum(same):,} genuine and {len(same) - sum(same):,} impostor, "
         f"{height} x {width}, {out.stat().st_size / 1e6:,.1f} MB"

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     metavar="OUT.png|.svg",
     callback=options.ends_in(".png", ".svg"),
 )
+@options.overwrite
 @options.threads
 @options.as_json
 def verify(
@@ -50,6 +51,7 @@ def verify(
     flip: bool,
     threads: int | None,
     roc: Path | None,
+    overwrite: bool,
     as_json: bool,
     **of_rec: Any,
 ) -> None:
@@ -61,11 +63,13 @@ def verify(
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
+    if overwrite and roc is None:
+        raise click.UsageError("--overwrite goes with --roc")
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
 
     if roc is not None:  # before minutes of embedding
         _figure()
-        check_can_be_written(roc)
+        check_can_be_written(roc, overwrite=overwrite)
     embedder = options.load_model(model, devices, batch_size)
     from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
@@ -87,7 +91,7 @@ def verify(
             click.echo(name)  # not in the table: a long path would be broken
             show.facts({"embeddings": embedder.description} | _facts(one, asked_flip=flip))
     if roc is not None:
-        _draw(found, roc)
+        _draw(found, roc, overwrite=overwrite)
         click.echo(f"The ROC curve is in {roc}", err=True)
 
 
@@ -127,7 +131,7 @@ def _figure() -> Any:
         ) from error
 
 
-def _draw(found: Mapping[str, Verification], path: Path) -> None:
+def _draw(found: Mapping[str, Verification], path: Path, *, overwrite: bool) -> None:
     from fasttriplet._files import replacing  # noqa: PLC0415
 
     figure = _figure()(figsize=(7, 5), layout="constrained")
@@ -147,5 +151,5 @@ def _draw(found: Mapping[str, Verification], path: Path) -> None:
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(loc="lower right")
     kind = path.suffix.lower().removeprefix(".")
-    with replacing(path) as unfinished:
+    with replacing(path, overwrite=overwrite) as unfinished:
         figure.savefig(unfinished, format=kind, dpi=150)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import os
 import re
@@ -142,10 +141,8 @@ def pack(
     folder, out = Path(folder), Path(out)
     _check(folder, out, size, quality, threads)
     extras = (out.with_suffix(".identities.csv"), out.with_name("property"))
-    if not overwrite:
-        for path in (out, out.with_suffix(".idx"), *extras):
-            if path.exists():
-                raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
+    for path in (out, out.with_suffix(".idx"), *extras):
+        check_can_be_written(path, overwrite=overwrite)
     identities = _scan(folder)
     count = sum(len(images) for _, images in identities)
     labels = (label for label, (_, images) in enumerate(identities) for _ in images)
@@ -161,8 +158,8 @@ def pack(
     kept, problems = 0, _Problems()
     first: tuple[Path, tuple[int, int]] | None = None
     with ExitStack() as resources:
-        names, about = resources.enter_context(replacing_all(*extras))
-        writer = resources.enter_context(RecordWriter(out))
+        names, about = resources.enter_context(replacing_all(*extras, overwrite=overwrite))
+        writer = resources.enter_context(RecordWriter(out, overwrite=overwrite))
         writer.write(0, IRHeader(0, [end, end + len(identities)], 0, 0), b"")
         ready = resources.enter_context(closing(_prepare(_paths(folder, identities), size, quality, threads)))
         paths = _paths(folder, identities)
@@ -212,7 +209,6 @@ def _check(folder: Path, out: Path, size: tuple[int, int] | None, quality: int, 
         raise ValueError(f"size: expected height and width of 1 to {2**14} pixels, got {size}")
     whole_number("quality", quality, 1, 100)
     thread_count(threads)
-    check_can_be_written(out)
 
 
 class _Problems:
