@@ -81,4 +81,4 @@ class OptionError(ValueError):
 
 
 class SpecError(ValueError):
-    """A spec string such as ``mxnet:model,0`` is not of a known form, or an option does not apply to it."""
+    """A spec string such as ``mxnet:model,0`` is not of a known form."""

@@ -115,9 +115,12 @@ def renamed(flag: str, now: str) -> Callable[[F], F]:
 def ends_in(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
     """Make a callback that refuses names of files with other endings."""
 
+    *first, last = endings
+    known = f"{', '.join(first)} or {last}" if first else last
+
     def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in endings:
-            raise click.BadParameter(f"{path}: the name must end in {', '.join(endings)}.", ctx, param)
+            raise click.BadParameter(f"{path}: the name must end in {known}.", ctx, param)
         return path
 
     return check

@@ -21,7 +21,7 @@ from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._packing import pack
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
-from fasttriplet.errors import NoTripletsError
+from fasttriplet.errors import NoTripletsError, OptionError
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
@@ -132,8 +132,8 @@ def run_demo(
     """
     for name, value in (("identities", identities), ("images", images)):
         if value < 2:
-            raise ValueError(
-                f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
+            raise OptionError(
+                name, f"must be 2 or more, not {value}: two images of one identity and one of another"
             )
     # Before any file: it checks its arguments.
     pictures = draw_identities(identities, images, size, seed=seed)

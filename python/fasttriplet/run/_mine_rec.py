@@ -149,7 +149,7 @@ def _refuse_to_replace(files: list[Path], target: Path) -> None:
         # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
         for part in (path, path.with_suffix(".idx"), cache_path(path)):
             same = part.exists() and target.exists() and part.samefile(target)
-            if same or part.resolve() == target.resolve():
+            if same or os.path.realpath(part) == os.path.realpath(target):
                 what = "the dataset's index" if part == cache_path(path) else "the dataset"
                 raise OptionError("out", f"must be another file than {what}, not {str(target)!r}")
 

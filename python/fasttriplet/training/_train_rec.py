@@ -115,8 +115,7 @@ def train_rec(
     if resume and overwrite:
         raise OptionError("overwrite", "must not be True together with resume=True")
     state = load_state(names.state) if resume else None
-    if state is None:
-        names.check(overwrite=overwrite)
+    names.check(overwrite=overwrite or resume)
     for name, wanted in {"rec": settings.rec, "verify_on": paths}.items():
         for path in wanted:
             if not Path(path).exists():
