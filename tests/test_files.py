@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fasttriplet._files import check_can_be_written, making, naming, remove_unfinished, replacing, replacing_all
+from fasttriplet._files import (
+    check_can_be_written,
+    making,
+    naming,
+    remove_unfinished,
+    replacing,
+    replacing_all,
+)
 
 
 def names(folder: Path) -> list[str]:

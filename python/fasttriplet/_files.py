@@ -1,8 +1,8 @@
 """Files that appear under their names only when they are complete: the one rule for all that is written.
 
-A file that is there is refused unless it is to be overwritten; one that is read-only is always refused. A link is
-followed: the file that it points to is written, and the link stays. A new file has the permissions of any other
-new file, and one that is replaced keeps its own. A folder that is missing is made.
+A file that is there is refused unless it is to be overwritten; one that is read-only is always refused. A
+link is followed: the file that it points to is written, and the link stays. A new file has the permissions of
+any other new file, and one that is replaced keeps its own. A folder that is missing is made.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _target(path: Path) -> Path:
 class Output:
     """A file that is being written: `unfinished`, in the hidden folder ``.NAME.unfinished`` beside its place.
 
-    The folder holds a lock as long as this process lives. So no two runs write the same file, and what a
-    killed run left is removed by the next one. The lock also works between the hosts of a network file system.
+    The folder is locked as long as this process lives. So no two runs write the same file, and what a killed
+    run left is removed by the next one. Network file systems take the lock to other hosts.
 
     Attributes
     ----------

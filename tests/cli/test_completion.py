@@ -1,4 +1,4 @@
-"""Tab completes commands, flags, choices and names of files, in the shells themselves where they are there."""
+"""Tab completes commands, flags, choices and names of files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ def installed(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "fasttriplet"
-    script.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom fasttriplet.cli import main\nsys.exit(main())\n"
-    )
+    script.write_text(f"#!{sys.executable}\nimport sys\nfrom fasttriplet.cli import main\nsys.exit(main())\n")
     script.chmod(0o755)
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 

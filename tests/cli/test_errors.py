@@ -89,7 +89,7 @@ def wrong_values() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("command", "flag", "word"), wrong_values())
-def test_a_wrong_value_of_any_option_ends_with_2(
+def test_a_wrong_value_of_any_option_ends_with_2(  # noqa: PLR0917  what pytest passes
     rec: Path, command: str, flag: str, word: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     monkeypatch.chdir(rec.parent)
@@ -160,7 +160,10 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
         (["verify", "--rec", "none.rec", "--model", "pixels"], "none.rec.*No such file"),
         (["verify", "--pairs", "none.bin", "--model", "pixels"], "none.bin.*No such file"),
         (["verify", "--rec", "REC", "--model", "npy:none.npy"], "none.npy"),
-        (["verify", "--rec", "REC", "--model", "pixels", "--roc", "old.png"], "old.png: exists already; --ov"),
+        (
+            ["verify", "--rec", "REC", "--model", "pixels", "--roc", "old.png"],
+            "old.png: exists already; --ov",
+        ),
         (["pack", "none", "new/a.rec"], "none: does not exist"),
         (["pack", "old.csv", "a.rec"], "old.csv: is a file"),
         (["pack-pairs", "new/a.bin", "--rec", "none.rec"], "none.rec.*No such file"),

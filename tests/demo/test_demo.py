@@ -145,8 +145,10 @@ class TestSheets:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_sheet_that_cannot_be_written(self, rec: Path, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
-            contact_sheet(rec, tmp_path / "missing" / "sheet.png")
+        (tmp_path / "old.png").write_bytes(b"old")
+        with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
+            contact_sheet(rec, tmp_path / "old.png")
+        (tmp_path / "old.png").unlink()
         with pytest.raises(IsADirectoryError, match="is a folder"):
             contact_sheet(rec, tmp_path)
         assert list(tmp_path.iterdir()) == []

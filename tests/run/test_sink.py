@@ -241,8 +241,9 @@ def test_memory_is_that_of_a_bag(rec: Path, tmp_path: Path) -> None:
 import json, resource
 import fasttriplet as ft
 for epochs in (5, 100):
-    made = ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, overwrite=True, bag_size=72, images_per_identity=6,
-                       band="any", pick="all", pairs="ordered", epochs=epochs).summary.triplets
+    made = ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, overwrite=True, bag_size=72,
+                       images_per_identity=6, band="any", pick="all", pairs="ordered",
+                       epochs=epochs).summary.triplets
     print(json.dumps([epochs, made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
     used = {}

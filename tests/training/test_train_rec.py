@@ -66,10 +66,14 @@ def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
         train(replace(chosen, rec=("none.rec",)), tmp_path / "b" / "a")
     assert list(tmp_path.iterdir()) == []
     train(chosen, tmp_path / "a", batches=3)
-    with pytest.raises(FileExistsError, match=r"there is a training at .*resume=True continues it, overwrite=True"):
+    with pytest.raises(
+        FileExistsError, match=r"there is a training at .*resume=True continues it, overwrite=True"
+    ):
         train(chosen, tmp_path / "a", batches=3)
     (tmp_path / "mine-0000.params").write_bytes(b"years of work")
-    with pytest.raises(FileExistsError, match=r"exists already; overwrite=True replaces it.*mine-0000.params"):
+    with pytest.raises(
+        FileExistsError, match=r"exists already; overwrite=True replaces it.*mine-0000.params"
+    ):
         train(chosen, tmp_path / "mine", batches=3)
     assert (tmp_path / "mine-0000.params").read_bytes() == b"years of work"
     with pytest.raises(ValueError, match=r"with margin 0.3 \(now 0.5\), seed 0 \(now 3\): it can only"):
@@ -177,6 +181,6 @@ def test_what_does_not_fit_the_network_is_named(mx: Any, data: Path, tmp_path: P
     mx.sym.FullyConnected(layer, num_hidden=4, name="fc1").save(str(tmp_path / "large.json"))
     with pytest.raises(ValueError, match=r"the network does not take images of 24 x 24 \(H x W\): .*kernel"):
         train(settings(data, network=None, symbol=tmp_path / "large.json"), tmp_path / "a", batches=1)
-    with pytest.raises(ValueError, match="needs the beginning of a name"):
+    with pytest.raises(ValueError, match="out must have the beginning of a name"):
         train(settings(data), f"{tmp_path}/", batches=1)
     assert not list(tmp_path.glob("a-*"))

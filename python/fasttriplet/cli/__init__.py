@@ -88,16 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: `fasttriplet ... | head`
         with open(os.devnull, "wb") as devnull:  # noqa: PTH123  for the flush at the interpreter's end
             os.dup2(devnull.fileno(), sys.stdout.fileno())
-        return 0
-    except OptionError as error:
-        within = _command(context)
-        misunderstood = click.UsageError(usage(error, within.command), within)
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        return _report(error, _command(context))
+    return 0
+
+
+def _report(error: BaseException, context: click.Context) -> int:
+    """Say what is wrong in one message; returns the exit code."""
+    if isinstance(error, OptionError):
+        misunderstood = click.UsageError(usage(error, context.command), context)
         misunderstood.show()
         return misunderstood.exit_code
-    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        click.echo(f"fasttriplet: {_message(error, _command(context).command)}", err=True)
-        return 1
-    return 0
+    click.echo(f"fasttriplet: {_message(error, context.command)}", err=True)
+    return 1
 
 
 def _open_missing_streams() -> None:

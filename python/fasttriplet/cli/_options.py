@@ -22,6 +22,10 @@ from fasttriplet.run._options import ResourceOptions, RunOptions
 if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder
 
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # before click 8.2 it takes no type
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Types of values
@@ -57,7 +61,7 @@ class Number(click.FloatRange):
         return number
 
 
-class _Pairs(click.Choice[str]):
+class _Pairs(_Choice):
     """How positives are chosen; a ``.bin`` file of pairs is something else, and answered with its flag."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -114,7 +118,6 @@ def renamed(flag: str, now: str) -> Callable[[F], F]:
 
 def ends_in(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
     """Make a callback that refuses names of files with other endings."""
-
     *first, last = endings
     known = f"{', '.join(first)} or {last}" if first else last
 
@@ -266,7 +269,9 @@ resources = _of_run(*ResourceOptions.names())
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace files that are there. By default they are refused.")
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace files that are there. By default they are refused."
+)
 
 
 def exists_already(path: str | Path) -> ValueError:

@@ -20,7 +20,7 @@ def usage(error: OptionError, command: click.Command) -> str:
 
 
 def in_flags(text: str, command: click.Command) -> str:
-    """Put flags in the place of ``bag_size``, ``band='hard'``, ``overwrite=True``, and of a first ``memory:``.
+    """Put flags in the place of ``bag_size``, ``band='hard'``, ``overwrite=True`` and a first ``memory:``.
 
     Other words without an underscore stay, and so do names that are a part of a word, such as of a path.
     """

@@ -277,7 +277,7 @@ class RecordWriter:
             raise ValueError(f"{path}: a .rec file cannot end in .idx")
         try:
             for file in (self._path, idx):
-                self._outputs.append(Output(file, overwrite=overwrite))  # noqa: PERF401  one by one
+                self._outputs.append(Output(file, overwrite=overwrite))
             with naming(*self._outputs):
                 self._writer = _core.RecordWriter(self._outputs[0].unfinished)
         except BaseException:

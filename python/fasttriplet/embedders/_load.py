@@ -85,9 +85,7 @@ def load_embedder(
     options = {name: value for name, value in given.items() if value is not None}
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
-        raise OptionError(
-            next(iter(options)), f"cannot be given with {text!r}: there is no network to run"
-        )
+        raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")
     if backend is None or (not colon and ":" in backend.form):
         raise SpecError(_unknown(text))
     if bool(rest) != (":" in backend.form) or bool(rest) != bool(colon):

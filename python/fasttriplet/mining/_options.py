@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
 from fasttriplet._checks import number, one_of, whole_number
-from fasttriplet.errors import OptionError
 from fasttriplet._options import Options
+from fasttriplet.errors import OptionError
 
 Band = Literal["semihard", "violating", "hard", "any"]
 Pick = Literal["random", "hardest", "all"]

@@ -43,14 +43,13 @@ class _Format(NamedTuple):
     scan: Callable[[str, pl.Schema], pl.LazyFrame]
 
 
-# No pattern matching: a folder may be called runs[1].
+# No pattern matching: a folder may be called runs[1]. Not all functions can be told so.
 _PARQUET = _Format(pl.LazyFrame.sink_parquet, lambda path, _: pl.scan_parquet(path, glob=False))
 _CSV = _Format(pl.LazyFrame.sink_csv, lambda path, schema: pl.scan_csv(path, schema=schema, glob=False))
-# scan_ndjson always takes a path as a pattern.
 _LINES = _Format(
     pl.LazyFrame.sink_ndjson, lambda path, schema: pl.scan_ndjson(glob.escape(path), schema=schema)
 )
-_ARROW = _Format(pl.LazyFrame.sink_ipc, lambda path, _: pl.scan_ipc(path, glob=False))
+_ARROW = _Format(pl.LazyFrame.sink_ipc, lambda path, _: pl.scan_ipc(glob.escape(path)))
 _FORMATS = {
     ".parquet": _PARQUET,
     ".csv": _CSV,

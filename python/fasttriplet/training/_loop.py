@@ -178,7 +178,9 @@ class Loop:
             raise ValueError(f"{self.names.state} does not fit its network: {error}") from error
         self.backend.sums = list(plain["sums"])
         self._batch = plain["batch"]
-        if not self._verify_on or self._verify_on == plain["verify_on"]:  # accuracies on other files do not compare
+        if (
+            not self._verify_on or self._verify_on == plain["verify_on"]
+        ):  # accuracies on other files do not compare
             self._verified = plain["verified"]
             self._best = None if plain["best"] is None else _Best(**plain["best"])
         self._saved = (self._batch, self._verified)

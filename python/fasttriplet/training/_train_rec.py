@@ -52,10 +52,10 @@ def train_rec(
     settings : TrainSettings
         To resume a training, the same settings; :func:`options_at` reads them.
     out : path
-        PREFIX of the files, in a folder that is made if it is missing: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
+        PREFIX of the files: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
         checkpoint; ``PREFIX-best-symbol.json`` and ``PREFIX-best-0000.params``, the network of the best
         verification; ``PREFIX-state.npz``, from which the training is resumed; ``PREFIX-log.jsonl``, one JSON
-        object per line.
+        object per line. A folder that is missing is made.
     batches : int
         Number of batches after which the training ends; a resumed one may have more.
     verify_on : path or sequence of paths, optional
@@ -106,9 +106,8 @@ def train_rec(
             raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
     limits = ResourceOptions.of(train_rec, resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
-    # Absolute, as the training may be resumed from another folder.
-    paths = tuple(map(os.path.abspath, files))
-    settings = replace(settings, rec=tuple(map(os.path.abspath, settings.rec)))
+    paths = tuple(map(_absolute, files))
+    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)))
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)
@@ -128,7 +127,7 @@ def train_rec(
         _check(names, state, settings, schedule, len(backend.devices))
     options = {
         **asdict(schedule),
-        "tensorboard": None if tensorboard is None else os.path.abspath(tensorboard),
+        "tensorboard": None if tensorboard is None else _absolute(tensorboard),
         "devices": devices if devices is None or isinstance(devices, str) else list(devices),
         **asdict(limits),
     }
@@ -157,6 +156,11 @@ def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, An
     """
     plain = load_state(Names.of(out).state).plain
     return TrainSettings.from_dict(plain["settings"]), plain["options"]
+
+
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """The path as it is from any folder, for the training may be resumed from another one; links stay."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedule, devices: int) -> None:
