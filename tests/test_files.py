@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,17 +93,19 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
     assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
 
 
+@pytest.mark.parametrize(("call", "name"), [("touch", "b"), ("mkdir", ".b.unfinished")])
 def test_ctrl_c_right_after_a_file_was_made_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
 ) -> None:
-    touch = Path.touch
+    make = getattr(Path, call)
+    interruptions = iter([KeyboardInterrupt])
 
-    def interrupted(path: Path) -> None:
-        touch(path)
-        if path.name == "b":
-            raise KeyboardInterrupt
+    def interrupted(path: Path, **how: Any) -> None:
+        make(path, **how)
+        if path.name == name and (interruption := next(interruptions, None)):
+            raise interruption
 
-    monkeypatch.setattr(Path, "touch", interrupted)
+    monkeypatch.setattr(Path, call, interrupted)
     with pytest.raises(KeyboardInterrupt), replacing_all(tmp_path / "a", tmp_path / "b"):
         pass
     assert names(tmp_path) == []

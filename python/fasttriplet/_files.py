@@ -91,6 +91,8 @@ class Output:
                 self.unfinished = Path(tempfile.mkdtemp(dir=self._hidden)) / self._target.name
                 self.unfinished.touch()
         except BaseException:
+            with suppress(OSError):  # Ctrl-C may have come before the lock was there
+                remove_unfinished(path)
             self.close()
             raise
 
