@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from fasttriplet.cli._words import in_flags, usage
-from fasttriplet.errors import OptionError
+from fasttriplet.cli._words import in_flags
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
@@ -137,10 +136,7 @@ def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Refuse a metric that does not go with --normalize or without it, whichever flag is read last."""
     values = ctx.params | {str(param.name): value}
     if "metric" in values and "normalize" in values:
-        try:
-            MiningOptions(metric=values["metric"], normalize=values["normalize"])
-        except OptionError as error:
-            raise click.UsageError(usage(error, ctx.command), ctx) from error
+        MiningOptions(metric=values["metric"], normalize=values["normalize"])
     return value
 
 
@@ -272,8 +268,3 @@ as_json = click.option(
 overwrite = click.option(
     "--overwrite", is_flag=True, help="Replace files that are there. By default they are refused."
 )
-
-
-def exists_already(path: str | Path) -> ValueError:
-    """Make the error for a file that is there, without ``--overwrite``."""
-    return ValueError(f"{path}: exists already; --overwrite replaces it")
