@@ -28,7 +28,7 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 	@touch $@
 
 demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
-	$(BIN)/fasttriplet demo
+	$(BIN)/fasttriplet demo --overwrite
 
 test: build ## cargo test and pytest
 	cargo test --locked --quiet

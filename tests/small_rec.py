@@ -29,7 +29,7 @@ def write_rec(
     path: Path, labels: Mapping[int, int], damaged: frozenset[int] = frozenset(), *, side: int = 24
 ) -> Path:
     """A flat `.rec`: `labels` by key; the images of the `damaged` keys are cut short to nonsense."""
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         for key, label in labels.items():
             content = b"no image at all" if key in damaged else picture(1000 * label + key, side)
             writer.write(key, ft.IRHeader(0, float(label), key, 0), content)

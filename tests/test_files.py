@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fasttriplet._files import check_can_be_written, publish, remove_unfinished, replacing, replacing_all
+from fasttriplet._files import (
+    check_can_be_written,
+    making,
+    naming,
+    remove_unfinished,
+    replacing,
+    replacing_all,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -20,7 +32,7 @@ def names(folder: Path) -> list[str]:
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was synced and renamed, in order."""
     log: list[str] = []
-    fsync, replace = os.fsync, Path.replace
+    fsync, replace, link = os.fsync, Path.replace, os.link
 
     def logged_fsync(descriptor: int) -> None:
         folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -31,22 +43,30 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         log.append(f"to {target.name}")
         return replace(path, target)
 
+    def logged_link(path: Path, target: Path) -> None:
+        log.append(f"to {target.name}")
+        link(path, target)
+
     monkeypatch.setattr(os, "fsync", logged_fsync)
     monkeypatch.setattr(Path, "replace", logged_replace)
+    monkeypatch.setattr(os, "link", logged_link)
     return log
 
 
-def test_a_file_appears_at_the_end_and_is_on_the_disk(tmp_path: Path, synced: list[str]) -> None:
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_appears_at_the_end_and_is_on_the_disk(
+    tmp_path: Path, synced: list[str], overwrite: bool
+) -> None:
     path = tmp_path / "a.txt"
-    path.write_text("old")
-    with replacing(path) as unfinished:
-        assert unfinished.parent == tmp_path
+    if overwrite:
+        path.write_text("old")
+    with replacing(path, overwrite=overwrite) as unfinished:
+        assert unfinished.name == path.name
         unfinished.write_text("newer")
-        assert path.read_text() == "old"
+        assert path.exists() == overwrite
         assert not synced
-    assert (names(tmp_path), path.read_text()) == (["a.txt"], "newer")
-    assert synced[0] == "5 bytes"
-    assert synced[-2:] == ["to a.txt", "folder"]
+    assert (names(tmp_path), path.read_text(), path.stat().st_nlink) == (["a.txt"], "newer", 1)
+    assert synced == ["5 bytes", "to a.txt", "folder"]
 
 
 def test_files_that_belong_together_are_complete_before_the_first_is_renamed(
@@ -73,38 +93,114 @@ def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
     assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a"], "old")
 
 
+@pytest.mark.parametrize(("call", "name"), [("touch", "b"), ("mkdir", ".b.unfinished")])
 def test_ctrl_c_right_after_a_file_was_made_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
 ) -> None:
-    touch = Path.touch
+    make = getattr(Path, call)
+    interruptions = iter([KeyboardInterrupt])
 
-    def interrupted(path: Path, *, exist_ok: bool) -> None:
-        touch(path, exist_ok=exist_ok)
-        if path.name.startswith(".b"):
-            raise KeyboardInterrupt
+    def interrupted(path: Path, **how: Any) -> None:
+        make(path, **how)
+        if path.name == name and (interruption := next(interruptions, None)):
+            raise interruption
 
-    monkeypatch.setattr(Path, "touch", interrupted)
+    monkeypatch.setattr(Path, call, interrupted)
     with pytest.raises(KeyboardInterrupt), replacing_all(tmp_path / "a", tmp_path / "b"):
         pass
     assert names(tmp_path) == []
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
-    with replacing(tmp_path / "a"):
+def test_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(FileExistsError, match=r"exists already; overwrite=True replaces it.*a'$") as error:
+        check_can_be_written(path, overwrite=False)
+    assert error.value.filename == str(path)
+    with pytest.raises(FileExistsError), replacing(path, overwrite=False):
         pass
-    (tmp_path / "b").touch()
+    with replacing(path, overwrite=True) as unfinished:
+        unfinished.write_text("new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    def refused(*_: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refused)
+    with replacing(tmp_path / "b", overwrite=False) as unfinished:
+        unfinished.write_text("ours")
+    assert (tmp_path / "b").read_text() == "ours"
+    with pytest.raises(FileExistsError, match="exists already"):  # noqa: SIM117
+        with replacing(tmp_path / "a", overwrite=False) as unfinished:
+            unfinished.write_text("ours")
+            (tmp_path / "a").write_text("theirs")
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a", "b"], "theirs")
+
+
+def test_permissions_are_those_of_any_new_file_or_of_the_old_one(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "a"):
+            pass
+        (tmp_path / "b").touch()
+    finally:
+        os.umask(before)
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+    (tmp_path / "a").chmod(0o604)
+    with replacing(tmp_path / "a") as unfinished:
+        unfinished.write_text("new")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o604
 
 
-def test_an_unfinished_file_is_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where its name exists, it is left alone."""
-    monkeypatch.setattr(os, "urandom", bytes)
-    theirs = tmp_path / f".a.{os.getpid()}-00000000.tmp"
-    theirs.write_text("theirs")
-    with pytest.raises(FileExistsError) as error, replacing(tmp_path / "a"):
+def test_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a").write_text("old")
+    for name, target in {"link": "far/a", "link2": "link", "dangling": "new/b", "loop": "loop2"}.items():
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "loop2").symlink_to("loop")
+    with pytest.raises(FileExistsError):
+        check_can_be_written(tmp_path / "link2", overwrite=False)
+    with replacing(tmp_path / "link2") as unfinished:
+        unfinished.write_text("new")
+    assert (tmp_path / "far" / "a").read_text() == "new"
+    assert names(tmp_path / "far") == ["a"]
+    with replacing(tmp_path / "dangling", overwrite=False) as unfinished:
+        unfinished.write_text("made")
+    assert (tmp_path / "new" / "b").read_text() == "made"
+    assert all((tmp_path / name).is_symlink() for name in ("link", "link2", "dangling"))
+    with pytest.raises(OSError, match="leads back to itself") as error, replacing(tmp_path / "loop"):
         pass
-    assert error.value.filename == str(tmp_path / "a")
-    assert theirs.read_text() == "theirs"
+    assert error.value.errno == errno.ELOOP
+
+
+def test_a_read_only_file_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("precious")
+    path.chmod(0o444)
+    with pytest.raises(PermissionError, match=r"is read-only; make it writable"), replacing(path):
+        pass
+    assert path.read_text() == "precious"
+
+
+def test_a_missing_folder_is_made_and_after_an_error_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), replacing(tmp_path / "x" / "y" / "a"):
+        raise KeyError
+    assert names(tmp_path) == []
+    with replacing(tmp_path / "x" / "y" / "a"):
+        pass
+    assert names(tmp_path / "x" / "y") == ["a"]
+    with pytest.raises(KeyError), making(tmp_path / "x" / "z"):
+        raise KeyError
+    with pytest.raises(KeyError), making(tmp_path / "v" / "w"):
+        (tmp_path / "v" / "kept").touch()
+        raise KeyError
+    assert (names(tmp_path / "x"), names(tmp_path / "v")) == (["y"], ["kept"])
 
 
 def test_errors_name_the_final_file(tmp_path: Path) -> None:
@@ -121,36 +217,160 @@ def test_errors_name_the_final_file(tmp_path: Path) -> None:
             unfinished[gone].unlink()
         assert error.value.filename == str((a, b)[gone])
         assert names(tmp_path) == []
-    with pytest.raises(FileNotFoundError) as error, replacing(a) as one:
-        one.with_name("other").read_bytes()
+    with pytest.raises(FileNotFoundError) as error, replacing(a):
+        (tmp_path / "other").read_bytes()
     assert error.value.filename == str(tmp_path / "other")
     with pytest.raises(OSError, match=r"^in words$"), replacing(a):
         raise OSError("in words")
 
 
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_errors_of_libraries_in_rust_have_a_number_in_their_words(
+    tmp_path: Path, kind: type[Exception]
+) -> None:
+    words = "parquet: File out of specification: underlying IO error: No space left on device (os error 28)"
+    with pytest.raises(OSError, match="No space left on device: '") as error, replacing(tmp_path / "a"):
+        raise kind(words)
+    assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))
+    with pytest.raises(RuntimeError, match="transport error"), replacing(tmp_path / "a"):
+        raise RuntimeError("Invalid thrift: transport error")  # but there is room
+    with pytest.raises(RuntimeError, match="anything else"), naming():
+        raise RuntimeError("anything else")
+
+
 def test_what_cannot_be_written_is_said_before(tmp_path: Path) -> None:
     check_can_be_written(tmp_path / "a")
-    with pytest.raises(IsADirectoryError, match="is a folder: give the name of a file in it"):
+    check_can_be_written(tmp_path / "none" / "a")
+    check_can_be_written(Path("a"))
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file in it"):
         check_can_be_written(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"cannot write .*: there is no folder .*none$"):
-        check_can_be_written(tmp_path / "none" / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"file is not a folder"):
+        check_can_be_written(tmp_path / "file" / "b" / "a")
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OSError, match="fifo is no regular file"), replacing(tmp_path / "fifo"):
+    with pytest.raises(OSError, match=r"is not a regular file.*fifo'"), replacing(tmp_path / "fifo"):
         pass
     assert (tmp_path / "fifo").is_fifo()
 
 
-def test_a_file_of_ones_own_is_published(tmp_path: Path, synced: list[str]) -> None:
-    (tmp_path / "part").write_text("abc")
-    publish(tmp_path / "part", tmp_path / "a")
-    assert names(tmp_path) == ["a"]
-    assert synced == ["3 bytes", "to a", "folder"]
+def test_two_runs_never_write_the_same_file(tmp_path: Path) -> None:
+    """The second is refused at once, not after hours; in one process, too."""
+    with replacing(tmp_path / "a") as unfinished:
+        with (
+            pytest.raises(FileExistsError, match="another run is writing it at this moment") as error,
+            replacing(tmp_path / "a"),
+        ):
+            pass
+        assert error.value.filename == str(tmp_path / "a")
+        with replacing(tmp_path / "b"):
+            pass
+        remove_unfinished(tmp_path / "a")
+        unfinished.write_text("first")
+    assert (names(tmp_path), (tmp_path / "a").read_text()) == (["a", "b"], "first")
 
 
-def test_only_what_was_left_of_this_file_is_removed(tmp_path: Path) -> None:
-    kept = [".a.b.12-0badcafe.tmp", ".a.tmp", "a", "a.12-0badcafe.tmp"]
-    for name in [*kept, ".a.12-0badcafe.tmp", ".a.7-00000000.tmp"]:
-        (tmp_path / name).touch()
+HOLD = """
+import sys, time
+from pathlib import Path
+from fasttriplet._files import replacing
+with replacing(Path(sys.argv[1])) as unfinished:
+    unfinished.write_text("half")
+    (unfinished.parent / "part").write_text("more")
+    print("there", flush=True)
+    time.sleep(60)
+"""
+
+
+def killed(path: Path) -> None:
+    """Leave what `kill -9` leaves of a run that was writing a file."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "there\n"
+    with pytest.raises(FileExistsError, match="another run is writing it"), replacing(path):
+        pass
+    remove_unfinished(path)  # not what is being written
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    process.stdout.close()
+    assert names(path.parent) == [f".{path.name}.unfinished"]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    killed(tmp_path / "a")
+    with replacing(tmp_path / "b"):
+        pass
+    assert names(tmp_path) == [".a.unfinished", "b"]
+    with replacing(tmp_path / "a") as unfinished:
+        assert unfinished.read_text() == ""
+        assert names(unfinished.parent) == ["a"]
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_what_a_killed_run_left_can_be_removed_without_writing(tmp_path: Path) -> None:
+    killed(tmp_path / "a")
     remove_unfinished(tmp_path / "a")
-    assert names(tmp_path) == sorted(kept)
+    assert names(tmp_path) == []
     remove_unfinished(tmp_path / "none" / "a")
+
+
+def test_without_locks_nobody_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with replacing(tmp_path / "a"), pytest.raises(FileExistsError, match="if none is, remove"):  # noqa: SIM117
+        with replacing(tmp_path / "a"):
+            pass
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_hidden_folder_of_somebody_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".a.unfinished").symlink_to("elsewhere")
+    (tmp_path / ".b.unfinished").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    for name in ("a", "b"):
+        with pytest.raises(FileExistsError, match="another run"), replacing(tmp_path / name):
+            pass
+    assert names(tmp_path / "elsewhere") == []
+
+
+def test_many_threads_writing_one_file_in_turn(tmp_path: Path) -> None:
+    """The end of one run and the beginning of the next meet in all orders."""
+    done: list[int] = []
+
+    def write(number: int) -> None:
+        for _ in range(20):
+            try:
+                with replacing(tmp_path / "a") as unfinished:
+                    unfinished.write_text(f"{number}")
+                    done.append(number)
+            except FileExistsError:
+                continue
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert done
+    assert names(tmp_path) == ["a"]
+    assert int((tmp_path / "a").read_text()) in done
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_child_after_a_fork_removes_nothing_of_its_parent(tmp_path: Path) -> None:
+    child = -1
+    try:
+        with replacing(tmp_path / "a") as unfinished:
+            child = os.fork()
+            if child == 0:
+                raise KeyError  # it unwinds
+            os.waitpid(child, 0)
+            unfinished.write_text("whole")
+    finally:
+        if child == 0:
+            os._exit(0)
+    assert (tmp_path / "a").read_text() == "whole"

@@ -1,4 +1,4 @@
-"""Checks of options that several stages share, and the wording of their errors, which are ValueErrors.
+"""Checks of options that several stages share, and the wording of their errors, which are OptionErrors.
 
 Without NumPy, which takes 0.1 s to import: `fasttriplet mine --help` shows defaults that are checked here.
 """
@@ -9,6 +9,8 @@ import contextlib
 import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
+
+from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +23,9 @@ _MOST_SEED = 2**64 - 1
 def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
     """Return the option `name`, from `least` to `most`, as an int; True and 1.0 are not whole numbers."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:  # NumPy's are Integral
-        raise ValueError(f"{name} must be a whole number >= {least}, not {value!r}")
+        raise OptionError(name, f"must be a whole number >= {least}, not {value!r}")
     if most is not None and value > most:
-        raise ValueError(f"{name} must be a whole number up to {most}, not {value!r}")
+        raise OptionError(name, f"must be a whole number up to {most}, not {value!r}")
     return int(value)
 
 
@@ -37,20 +39,20 @@ def number(
             if least <= as_float <= most and (allow_infinity or math.isfinite(as_float)):
                 return as_float
     limits = f">= {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-    raise ValueError(f"{name} must be a number {limits}, not {value!r}")
+    raise OptionError(name, f"must be a number {limits}, not {value!r}")
 
 
 def truth_value(name: str, value: bool) -> bool:
     """Return the option `name` as a bool; 1 is not one."""
     if type(value).__name__ not in ("bool", "bool_"):  # Python's and NumPy's
-        raise ValueError(f"{name} must be True or False, not {value!r}")
+        raise OptionError(name, f"must be True or False, not {value!r}")
     return bool(value)
 
 
 def one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
     """Check that the option `name` has a value that is known."""
     if not any(type(value) is type(choice) and value == choice for choice in known):
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+        raise OptionError(name, f"must be one of {', '.join(map(repr, known))}, not {value!r}")
 
 
 def seed_number(seed: int) -> int:
@@ -66,7 +68,7 @@ def thread_count(threads: int | None) -> int | None:
 def image_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the option `size`, height and width in pixels, each at least 1."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"size must be (height, width) in pixels, not {size!r}")
+        raise OptionError("size", f"must be (height, width) in pixels, not {size!r}")
     height, width = size
     return whole_number("the height in size", height, 1), whole_number("the width in size", width, 1)
 
@@ -75,8 +77,8 @@ def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
     """Return the option `name`, a number of images in which each device gets whole triplets."""
     if whole_number(name, images, 3) % (3 * devices):
         each = "" if devices == 1 else f" for each of {devices} devices"
-        raise ValueError(
-            f"{name} must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
+        raise OptionError(
+            name, f"must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
         )
     return int(images)
 

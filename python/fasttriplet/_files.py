@@ -1,83 +1,318 @@
-"""Files that appear under their names only when they are complete."""
+"""Files that appear under their names only when they are complete: the one rule for all that is written.
+
+A file that is there is refused unless it is to be overwritten; one that is read-only is always refused. A
+link is followed: the file that it points to is written, and the link stays. A new file has the permissions of
+any other new file, and one that is replaced keeps its own. A folder that is missing is made.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
-from collections.abc import Iterator
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_LOCK = "lock"
 
-def check_can_be_written(path: Path) -> None:
-    """Raise an OSError if no file can have this path; to be called before anything is computed for it."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder: give the name of a file in it")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no regular file, and only those can be replaced")
+
+def check_can_be_written(path: Path, *, overwrite: bool = True) -> None:
+    """Raise an OSError if no file can have this path; to be called before anything is computed for it.
+
+    A file that is there is a FileExistsError, unless `overwrite` is set.
+    """
+    target = _target(path)
+    try:
+        mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        above = next(filter(os.path.lexists, target.parents), Path())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is not a folder", str(path)) from None
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"no permission to write in {above}", str(path)) from None
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give the name of a file in it", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is not a regular file, and only those can be replaced", str(path))
+    if not overwrite:
+        raise _exists(path)
+    if not mode & 0o222 or not os.access(target, os.W_OK):  # root may write to all files
+        raise PermissionError(
+            errno.EACCES, "is read-only; make it writable (chmod u+w) or give another name", str(path)
+        )
+
+
+def _exists(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "exists already; overwrite=True replaces it", str(path))
+
+
+def _target(path: Path) -> Path:
+    """Return the file that a link points to, whether it exists or not; other paths stay as they are."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "is a link that leads back to itself", str(path))
+    return target
+
+
+class Output:
+    """A file that is being written: `unfinished`, in the hidden folder ``.NAME.unfinished`` beside its place.
+
+    The folder is locked as long as this process lives. So no two runs write the same file, and what a killed
+    run left is removed by the next one. Network file systems take the lock to other hosts.
+
+    Attributes
+    ----------
+    unfinished : Path
+        An empty file to write to. Others may be made beside it, and are removed with it.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        check_can_be_written(path, overwrite=overwrite)
+        self.path = path
+        self._target = _target(path)
+        self._overwrite = overwrite
+        self._process = os.getpid()
+        self._hidden = _hidden(self._target)
+        self._lock: int | None = None
+        self._made: list[Path] = []
+        try:
+            with naming(self):
+                self._made = _make_folder(self._target.parent)
+                self._lock = _claim(path, self._hidden)
+                # Of a random name, for file systems whose locks do not reach other hosts.
+                self.unfinished = Path(tempfile.mkdtemp(dir=self._hidden)) / self._target.name
+                self.unfinished.touch()
+        except BaseException:
+            with suppress(OSError):  # Ctrl-C may have come before the lock was there
+                remove_unfinished(path)
+            self.close()
+            raise
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path is that of the hidden folder, or in it."""
+        return self._hidden == path or self._hidden in path.parents
+
+    def sync(self) -> None:
+        """Wait until the content is on the disk."""
+        with naming(self):
+            _sync(self.unfinished)
+
+    def rename(self) -> None:
+        """Give the file its name; after a power cut this is either the old file or the new one."""
+        with naming(self):
+            if self._overwrite:
+                with suppress(FileNotFoundError):
+                    self.unfinished.chmod(stat.S_IMODE(self._target.stat().st_mode))
+                self.unfinished.replace(self._target)
+            else:
+                self._link()
+            self._made = []
+            _sync(self._target.parent)
+
+    def _link(self) -> None:
+        """Rename, but never over a file that appeared meanwhile."""
+        try:
+            os.link(self.unfinished, self._target)
+        except FileExistsError:
+            raise _exists(self.path) from None
+        except OSError:  # a file system without hard links
+            if os.path.lexists(self._target):
+                raise _exists(self.path) from None
+            self.unfinished.replace(self._target)
+
+    def close(self) -> None:
+        """Remove all that is unfinished, and the folders that were made for it."""
+        if os.getpid() != self._process:  # a child after a fork has no part in it
+            return
+        if self._lock is not None:
+            _empty(self._hidden)
+            _release(self._hidden, self._lock)
+            self._lock = None
+        _remove_folders(self._made)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Make an empty file beside `path` to write to, which is renamed to `path` at the end.
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
+    """Make an empty file to write to, which gets the name `path` at the end.
 
     After an exception it is removed, and `path` is untouched. After a power cut, `path` is either the old
     file or the complete new one. Errors name `path`.
     """
-    with replacing_all(path) as (unfinished,):
+    with replacing_all(path, overwrite=overwrite) as (unfinished,):
         yield unfinished
 
 
 @contextmanager
-def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
+def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[tuple[Path, ...]]:
     """Do the same for files that belong together: all are on the disk before the first is renamed."""
-    finals: dict[Path, Path] = {}
+    outputs: list[Output] = []
     try:
         for path in paths:
-            check_can_be_written(path)
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
-            finals[unfinished] = path  # first, as Ctrl-C may come when the file has just been made
-            try:
-                with _naming_final(finals):
-                    unfinished.touch(exist_ok=False)
-            except FileExistsError:  # not ours
-                del finals[unfinished]
-                raise
-        with _naming_final(finals):
-            yield tuple(finals)
-        for unfinished, path in finals.items():
-            with _naming_final({unfinished: path}):
-                _sync(unfinished)
-        for unfinished, path in finals.items():
-            with _naming_final({unfinished: path}):
-                _rename(unfinished, path)
+            check_can_be_written(path, overwrite=overwrite)
+        for path in paths:
+            outputs.append(Output(path, overwrite=overwrite))  # noqa: PERF401  one by one, to be closed
+        with naming(*outputs):
+            yield tuple(output.unfinished for output in outputs)
+        for output in outputs:
+            output.sync()
+        for output in outputs:
+            output.rename()
     finally:
-        for unfinished in finals:
-            with suppress(OSError):  # an error above says more, such as that its name is too long
-                unfinished.unlink(missing_ok=True)
-
-
-def publish(complete: Path, path: Path) -> None:
-    """Rename a file to `path` in a way that leaves the old file or the new one after a power cut."""
-    _sync(complete)
-    _rename(complete, path)
+        for output in outputs:
+            output.close()
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what :func:`replacing` was writing for `path` in a process that was killed."""
-    if not path.parent.is_dir():
-        return
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+-[0-9a-f]+\.tmp")
-    for entry in path.parent.iterdir():
-        if ours.fullmatch(entry.name):
-            entry.unlink(missing_ok=True)
+    """Remove what was being written for `path` in a process that was killed."""
+    hidden = _hidden(_target(path))
+    if hidden.is_dir():
+        with suppress(FileExistsError):  # it is being written
+            lock = _claim(path, hidden)
+            _release(hidden, lock)
 
 
-def _rename(old: Path, new: Path) -> None:
-    old.replace(new)
-    _sync(new.parent)
+@contextmanager
+def making(folder: Path) -> Iterator[None]:
+    """Make a folder if it is missing, with its parents. After an exception they are removed if empty."""
+    made = _make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        _remove_folders(made)
+        raise
+
+
+@contextmanager
+def naming(*outputs: Output) -> Iterator[None]:
+    """Let errors about what is unfinished, and errors that name no file, name the file itself.
+
+    Libraries in Rust raise errors of many kinds, with the number of the system's error in their text.
+    """
+    try:
+        yield
+    except Exception as error:
+        number: int | None = getattr(error, "errno", None)
+        named = getattr(error, "filename", None)
+        if number is None:
+            number = _number_in(error, outputs)
+            if number is None:  # not from the operating system: it has words of its own
+                raise
+        elif not isinstance(error, OSError):
+            raise
+        about: Sequence[Output] = outputs  # a write
+        if isinstance(named, (str, bytes, os.PathLike)):
+            about = [output for output in outputs if output.holds(Path(os.fsdecode(named)))]
+            if not about:
+                raise
+        reason = getattr(error, "strerror", None) or os.strerror(number)
+        raise OSError(number, reason, ", ".join(str(output.path) for output in about)) from error
+
+
+def _number_in(error: Exception, outputs: Sequence[Output]) -> int | None:
+    found = re.search(r"\(os error ([0-9]+)\)", str(error))
+    if found is not None:
+        return int(found[1])
+    if "transport error" in str(error):  # Polars' words where it cannot write the end of a parquet file
+        for output in outputs:
+            try:
+                with tempfile.TemporaryFile(dir=output.unfinished.parent) as file:
+                    file.write(bytes(1 << 20))
+            except OSError as reason:
+                return reason.errno
+    return None
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file as long as it is open, or return False where the file system has no locks.
+
+    A file that another process has locked, or this one a second time, is a BlockingIOError.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _hidden(target: Path) -> Path:
+    return target.with_name(f".{target.name}.unfinished")
+
+
+def _claim(path: Path, hidden: Path) -> int:
+    """Make the hidden folder and lock it; what a killed run left in it is removed. Returns the lock."""
+    in_use = FileExistsError(
+        errno.EEXIST, f"another run is writing it at this moment; if none is, remove {hidden}", str(path)
+    )
+    for _ in range(100):  # one is enough, unless other runs end in between
+        try:
+            hidden.mkdir()
+            made = True
+        except FileExistsError:
+            made = False
+            # In a folder that all may write to, others might have put it there as a trap.
+            if hidden.is_symlink() or hidden.stat().st_uid != os.geteuid():
+                raise in_use from None
+        try:
+            descriptor = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            continue
+        try:
+            if not lock(descriptor) and not made:
+                raise in_use
+            # Not that of a run which has just ended and removed it.
+            if os.path.samestat((hidden / _LOCK).stat(), os.fstat(descriptor)):
+                _empty(hidden)
+                return descriptor
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise in_use from None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise in_use
+
+
+def _empty(hidden: Path) -> None:
+    for entry in hidden.iterdir():
+        if entry.name != _LOCK:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _release(hidden: Path, descriptor: int) -> None:
+    with suppress(OSError):  # another run may have made a lock of its own
+        (hidden / _LOCK).unlink()
+        hidden.rmdir()
+    os.close(descriptor)
+
+
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder with its parents. Returns those that were missing, the deepest first."""
+    missing = []
+    above = folder
+    while not above.exists() and above != above.parent:
+        missing.append(above)
+        above = above.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_folders(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # something is in it
+            folder.rmdir()
 
 
 def _sync(path: Path) -> None:
@@ -87,21 +322,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _naming_final(finals: dict[Path, Path]) -> Iterator[None]:
-    """Let errors about an unfinished file, and errors that name no file, name the final one."""
-    try:
-        yield
-    except OSError as error:
-        named = error.filename
-        if error.errno is None:  # not from the operating system: it has words of its own
-            raise
-        if named is None:  # a write
-            final = ", ".join(map(str, finals.values()))
-        elif isinstance(named, (str, bytes, os.PathLike)) and Path(os.fsdecode(named)) in finals:
-            final = str(finals[Path(os.fsdecode(named))])
-        else:
-            raise
-        raise OSError(error.errno, error.strerror, final) from error

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Options:
     """A group of options; subclasses are frozen dataclasses, and may join several groups.
 
-    A ValueError says which value is unknown or out of its range.
+    An OptionError, which is a ValueError, says which value is unknown or out of its range.
     """
 
     def __post_init__(self) -> None:

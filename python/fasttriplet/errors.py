@@ -55,5 +55,30 @@ class NoTripletsError(ValueError):
     """A whole run found no triplet; the message says why."""
 
 
+class OptionError(ValueError):
+    """An option has a value out of its range, or one that does not go with another option.
+
+    Parameters
+    ----------
+    argument : str
+        The name of the option.
+    reason : str
+        What is wrong, as the words that follow the name.
+
+    Attributes
+    ----------
+    argument, reason : str
+        As above. The message is the two together.
+    """
+
+    def __init__(self, argument: str, reason: str) -> None:
+        super().__init__(argument, reason)
+        self.argument = argument
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.argument} {self.reason}"
+
+
 class SpecError(ValueError):
-    """A spec string such as ``mxnet:model,0`` is not of a known form, or an option does not apply to it."""
+    """A spec string such as ``mxnet:model,0`` is not of a known form."""

@@ -72,7 +72,7 @@ def commands() -> dict[str, click.Command]:
     return {name: command for name, command in found.items() if command is not None}
 
 
-NAMES = ("demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+NAMES = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND
+from tests.cli.command import COMMAND, run
 
 
 def endless(rec: Path, out: Path, *more: str) -> list[str]:
@@ -33,7 +33,7 @@ def test_a_stopped_run_leaves_nothing_under_the_final_name(
     out = tmp_path / "out" / "t.parquet"
     out.parent.mkdir()
     with subprocess.Popen(endless(rec, out), stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: any(out.parent.glob(".*/*.part")))
+        wait_for(lambda: any(out.parent.glob(".*/*/*.part")))
         process.send_signal(getattr(signal, sent))
         stopped = time.monotonic()
         _, err = process.communicate(timeout=30)
@@ -42,3 +42,5 @@ def test_a_stopped_run_leaves_nothing_under_the_final_name(
     assert "Traceback" not in err
     assert not out.exists()
     assert len(list(out.parent.iterdir())) == left  # hidden; a killed process cannot clean up
+    assert run("mine", "--rec", rec, "--out", out).returncode == 0
+    assert list(out.parent.iterdir()) == [out]

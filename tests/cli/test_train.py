@@ -51,8 +51,11 @@ def test_the_help_names_all_networks_and_losses() -> None:
         (["--positives", "ordered"], "--positives is called --pairs now."),
         (["--pairs", "lfw.bin"], "the file lfw.bin goes to --verify-on of `fasttriplet train`."),
         (["--pairs=models/lfw.bin"], "goes to --verify-on"),
-        (["--metric", "cosine", "--no-normalize"], "metric='cosine' compares directions"),
-        (["--no-normalize", "--metric", "cosine"], "'--metric': metric='cosine' compares directions"),
+        (
+            ["--metric", "cosine", "--no-normalize"],
+            "Error: --metric 'cosine' compares directions: it needs --normalize",
+        ),
+        (["--no-normalize", "--metric", "cosine"], "Error: --metric 'cosine' compares directions"),
         (["--margin", "nan"], "'--margin'"),
         (["--loss-margin", "-1"], "'--loss-margin'"),
         (["--learning-rate", "nan"], "'--learning-rate'"),
@@ -114,11 +117,17 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     }  # fmt: skip
     plain = {**settings, **how, "lr_steps": "3,5"}
     words = [word for name, value in plain.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    words += ["--no-normalize", "--no-mirror", "--verify-on", "x.bin", "--verify-on", "y.bin"]
+    words += ["--no-normalize", "--no-mirror", "--overwrite", "--verify-on", "x.bin", "--verify-on", "y.bin"]
     assert main([*BEGIN, *words]) == 0
     for name, value in (settings | {"normalize": False, "mirror": False, "rec": ("a.rec",)}).items():
         assert getattr(training.settings, name) == value, name
-    how |= {"memory": 3_000_000, "verify_on": ("x.bin", "y.bin"), "resume": False, "out": "models/a"}
+    how |= {
+        "memory": 3_000_000,
+        "verify_on": ("x.bin", "y.bin"),
+        "resume": False,
+        "overwrite": True,
+        "out": "models/a",
+    }
     assert training.how == how
     shown = capsys.readouterr()
     assert shown.err == "9 images of 3 identities, 24 x 20, on cpu; batch 0 of 7\n"

@@ -23,12 +23,14 @@ from hypothesis import strategies as st
 import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet.dataset import _index_cache
+from tests.processes import run_python
+from tests.small_rec import identities, write_rec
 
 JPEG = b"\xff\xd8 pretended image"
 
 
 def write_flat(path: Path, labels: dict[int, Any]) -> None:
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         for key, label in labels.items():
             writer.write(key, ft.IRHeader(0, label, key, 0), JPEG + b"x" * (key % 5))
 
@@ -43,7 +45,7 @@ def write_identities(
 ) -> None:
     """InsightFace's layout, record 0 last in the file."""
     low = max(labels) + 1 if low is None else low
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         for key, label in labels.items():
             writer.write(key, ft.IRHeader(0, label, key, 0), JPEG)
         for key, ends in enumerate(ranges, start=low):
@@ -218,14 +220,14 @@ def test_a_few_labels_that_are_no_integers_are_left_out_and_named(tmp_path: Path
 
 def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     path = tmp_path / "flat.rec"
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
         writer.write(2, (0, 5.0, 2, 0), JPEG)
     with pytest.warns(
         ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out \(1 such"
     ):
         assert rows(ft.index_rec(path)) == [(2, 5)]
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
     with pytest.raises(ft.RecordError, match="no image in its 1 records: all are empty"):
         ft.index_rec(path)
@@ -404,6 +406,20 @@ def _index_in_child(rec: Path, queue: Any) -> None:
     os.setgid(65534)
     os.setuid(65534)
     queue.put(ft.index_rec(rec).height)
+
+
+def test_a_full_disk_leaves_the_cache_out(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(20, 5))
+    code = f"""
+import resource, signal
+import fasttriplet as ft
+import polars
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+print(ft.index_rec({str(rec)!r}).height)
+"""
+    assert run_python(code) == "100\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.idx", "train.rec"]
 
 
 def test_a_read_only_folder_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

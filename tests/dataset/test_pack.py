@@ -208,7 +208,7 @@ def test_nothing_is_overwritten_unasked(folder: Path, tmp_path: Path) -> None:
     [
         ({"size": (0, 3)}, "height in size"),
         ({"size": (3, 2**14 + 1)}, "up to 16384 pixels"),
-        ({"fit": "crop"}, "fit='crop' needs a size"),
+        ({"fit": "crop"}, "fit must not be 'crop' without a size"),
         ({"fit": "cut"}, "fit must be one of"),
         ({"format": "webp"}, "format must be one of 'jpeg', 'png', 'keep'"),
         ({"quality": 101}, "quality"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -42,8 +43,8 @@ records = st.dictionaries(
 Records = dict[int, tuple[Any, int, int, bytes]]
 
 
-def write(path: Path, content: Records) -> None:
-    with ft.RecordWriter(path) as writer:
+def write(path: Path, content: Records, *, overwrite: bool = False) -> None:
+    with ft.RecordWriter(path, overwrite=overwrite) as writer:
         for key, (label, record_id, id2, payload) in content.items():
             writer.write(key, ft.IRHeader(0, label, record_id, id2), payload)
 
@@ -357,7 +358,7 @@ def test_writer_takes_any_bytes_and_headers(tmp_path: Path) -> None:
 
 def test_an_error_leaves_what_was_there(rec: Path) -> None:
     before = rec.read_bytes()
-    with pytest.raises(RuntimeError), ft.RecordWriter(rec) as writer:
+    with pytest.raises(RuntimeError), ft.RecordWriter(rec, overwrite=True) as writer:
         writer.write(1, (0, 1.0, 1, 0), bytes(3 << 20))
         raise RuntimeError
     assert rec.read_bytes() == before
@@ -370,7 +371,7 @@ def test_an_error_leaves_what_was_there(rec: Path) -> None:
 def test_an_open_file_survives_its_replacement(rec: Path) -> None:
     file = ft.RecordFile(rec)
     before = file.read(1)
-    write(rec, {1: (5.0, 1, 0, b"new")})
+    write(rec, {1: (5.0, 1, 0, b"new")}, overwrite=True)
     assert file.read(1) == before
     assert ft.RecordFile(rec).read(1)[1] == b"new"
 
@@ -421,10 +422,30 @@ def killed_writer(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_killed_writer_leaves_nothing_under_the_final_names(killed_writer: Path) -> None:
     left = names(killed_writer.parent)
-    assert left
-    assert all(name.startswith(".killed.") and name.endswith(".tmp") for name in left)
+    assert left == [".killed.idx.unfinished", ".killed.rec.unfinished"]
     write_simple(killed_writer)
     assert len(ft.RecordFile(killed_writer)) == 5
+    assert names(killed_writer.parent) == ["killed.idx", "killed.rec"]
+
+
+def test_a_writer_replaces_nothing_unasked(rec: Path) -> None:
+    before = rec.read_bytes()
+    for there, gone in ((rec, rec.with_suffix(".idx")), (rec.with_suffix(".idx"), rec)):
+        content = gone.read_bytes()
+        gone.unlink()
+        with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it") as error:
+            ft.RecordWriter(rec)
+        assert error.value.filename == str(there)
+        gone.write_bytes(content)
+    writer = ft.RecordWriter(rec, overwrite=True)
+    with pytest.raises(FileExistsError, match="another run is writing it at this moment"):
+        ft.RecordWriter(rec, overwrite=True)
+    del writer  # forgotten
+    gc.collect()
+    assert rec.read_bytes() == before
+    assert names(rec.parent) == ["a.idx", "a.rec"]
+    with pytest.raises(ValueError, match=r"cannot end in \.idx"):
+        ft.RecordWriter(rec.with_suffix(".idx"))
 
 
 def test_ctrl_c_ends_a_rebuild(tmp_path: Path) -> None:

@@ -145,8 +145,10 @@ class TestSheets:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_sheet_that_cannot_be_written(self, rec: Path, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="there is no folder"):
-            contact_sheet(rec, tmp_path / "missing" / "sheet.png")
+        (tmp_path / "old.png").write_bytes(b"old")
+        with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
+            contact_sheet(rec, tmp_path / "old.png")
+        (tmp_path / "old.png").unlink()
         with pytest.raises(IsADirectoryError, match="is a folder"):
             contact_sheet(rec, tmp_path)
         assert list(tmp_path.iterdir()) == []
@@ -186,9 +188,11 @@ class TestRun:
         run_demo(tmp_path, identities=4, images=3, size=48, network=False)
         first = (tmp_path / "train.rec").read_bytes()
         (tmp_path / "notes.txt").write_text("mine")
-        run_demo(tmp_path, identities=6, images=3, size=48, network=False)
+        with pytest.raises(FileExistsError, match="holds an earlier demo; overwrite=True replaces it"):
+            run_demo(tmp_path, identities=6, images=3, size=48, network=False)
+        run_demo(tmp_path, identities=6, images=3, size=48, network=False, overwrite=True)
         assert len(index_rec(tmp_path / "train.rec")) == 18
-        run_demo(tmp_path, identities=4, images=3, size=48, network=False)
+        run_demo(tmp_path, identities=4, images=3, size=48, network=False, overwrite=True)
         assert (tmp_path / "train.rec").read_bytes() == first
         assert (tmp_path / "notes.txt").read_text() == "mine"
         assert json.loads((tmp_path / "demo.json").read_text())["identities"] == 4
@@ -232,6 +236,8 @@ class TestRun:
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out
         assert printed.err.splitlines()[:2] == ["drawing", "mining"]
+        assert main(["demo"]) == 1
+        assert "demo holds an earlier demo; --overwrite replaces it" in capsys.readouterr().err
         assert main(["demo", "--out", "."]) == 1
         assert "files that are not the demo's" in capsys.readouterr().err
 
@@ -239,7 +245,7 @@ class TestRun:
     @pytest.mark.usefixtures("mx")
     def test_with_a_network(self, tmp_path: Path) -> None:
         for _ in range(2):  # over its own files
-            made = run_demo(tmp_path, identities=4, images=3, size=48, batches=2)
+            made = run_demo(tmp_path, identities=4, images=3, size=48, batches=2, overwrite=True)
             assert made.no_network is None
             assert made.model == f"mxnet:{tmp_path / 'network'},0"
             assert (tmp_path / "network-symbol.json").exists()

@@ -38,11 +38,15 @@ def test_untrained_embeddings_differ(tmp_path: Path) -> None:
 
 
 def test_untrained_network_errors(mx: Any, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
-        save_untrained(tmp_path / "nowhere" / "net", small_convnet(), SIZE)
     with pytest.raises(ValueError, match=r"only the input 'data' can be fed.*x"):
-        save_untrained(tmp_path / "net", small_convnet() + mx.sym.Variable("x").reshape((-1,)), SIZE)
+        save_untrained(tmp_path / "none" / "net", small_convnet() + mx.sym.Variable("x").reshape((-1,)), SIZE)
     tall = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1, kernel=(50, 50), name="fc1")
     with pytest.raises(ValueError, match="does not take images of 32 x 24"):
         save_untrained(tmp_path / "net", tall, SIZE)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "net-0000.params").write_bytes(b"years of work")
+    with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
+        save_untrained(tmp_path / "net", small_convnet(), SIZE)
+    assert [path.name for path in tmp_path.iterdir()] == ["net-0000.params"]
+    save_untrained(tmp_path / "net", small_convnet(), SIZE, overwrite=True)
+    assert (tmp_path / "net-symbol.json").exists()

@@ -45,7 +45,7 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
         )
         why = "no negative is nearer than d_ap"
     with pytest.raises(ft.NoTripletsError, match=why):
-        ft.mine_rec(rec, model=Table(rows.astype(np.float32)), out=out, **options)
+        ft.mine_rec(rec, model=Table(rows.astype(np.float32)), out=out, overwrite=True, **options)
     assert besides_datasets(tmp_path) == ["t.parquet"]
     assert out.read_text() == "an older result"
 

@@ -1,4 +1,4 @@
-"""The parquet file of a run is complete when it has its name."""
+"""The file of a run is complete when it has its name, whatever its format."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -28,13 +29,13 @@ def test_a_parquet_file_is_synced_before_it_gets_its_name(
         synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, path.exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with open_sink(path) as sink:
+    with open_sink(path, overwrite=False) as sink:
         for start in (0, 3):
             sink.append(pl.DataFrame({"anchor": range(start, start + 3)}))
         assert sink.join().collect()["anchor"].to_list() == list(range(6))
         assert not path.exists()
         assert sink.publish().collect()["anchor"].to_list() == list(range(6))
-    assert synced == [("complete", False), (tmp_path.name, True)]
+    assert synced == [("t.parquet", False), (tmp_path.name, True)]
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -45,7 +46,10 @@ def test_out_is_replaced_only_at_the_end(rec: Path, tmp_path: Path) -> None:
     def look(_: ft.Progress) -> None:
         assert out.read_text() == "an older result"
 
-    ft.mine_rec(rec, out=out, progress=look)
+    with pytest.raises(FileExistsError, match=r"exists already; overwrite=True replaces it: '.*t\.parquet'"):
+        ft.mine_rec(rec, out=out, progress=look)
+    assert out.read_text() == "an older result"
+    ft.mine_rec(rec, out=out, overwrite=True, progress=look)
     assert pl.read_parquet(out).height
     assert besides_datasets(tmp_path) == ["t.parquet"]
 
@@ -95,41 +99,50 @@ def test_names_with_brackets_and_stars(rec: Path, tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["t[0-9]?.parquet"]
 
 
-@pytest.mark.parametrize("name", ["train.rec", "train.idx", "./train.rec", "train.rec.index.parquet"])
-def test_the_dataset_is_not_overwritten(rec: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["train.rec.index.parquet", "link.parquet", "link.csv"])
+def test_the_dataset_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(4, 3))
+    for link, target in {"link.parquet": "train.rec", "link.csv": "train.idx"}.items():
+        (tmp_path / link).symlink_to(target)
     before = rec.read_bytes()
-    with pytest.raises(ValueError, match="is the dataset"):
-        ft.mine_rec(rec, out=rec.parent / name)
+    with pytest.raises(ft.OptionError, match="out must be another file than the dataset"):
+        ft.mine_rec(rec, out=tmp_path / name, overwrite=True)
     assert rec.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("folder", "is a folder"),
-        ("no/such/t.parquet", "there is no folder .*no/such"),
-        ("fifo", "is no regular file"),
-        ("/proc/t.parquet", "cannot write /proc/t.parquet"),
+        ("folder.csv", "is a folder"),
+        ("fifo.parquet/t.parquet", "fifo.parquet is not a folder"),
+        ("fifo.parquet", "is not a regular file"),
+        ("/proc/t.parquet", ": '/proc/t.parquet'$"),
     ],
 )
 def test_a_place_that_cannot_be_written_to(rec: Path, tmp_path: Path, out: str, message: str) -> None:
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder.csv").mkdir()
+    os.mkfifo(tmp_path / "fifo.parquet")
     with pytest.raises(OSError, match=message):
         ft.mine_rec(rec, out=tmp_path / out)
-    assert sorted(besides_datasets(tmp_path)) == ["fifo", "folder"]
+    assert sorted(besides_datasets(tmp_path)) == ["fifo.parquet", "folder.csv"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_folder(rec: Path, tmp_path: Path) -> None:
     folder = tmp_path / "train-locked"
     folder.mkdir(mode=0o555)
-    with pytest.raises(PermissionError, match=r"cannot write .*t\.parquet: Permission denied"):
+    with pytest.raises(PermissionError, match=r"no permission to write in .*t\.parquet'$"):
         ft.mine_rec(rec, out=folder / "t.parquet")
 
 
+FORMATS = ["parquet", "csv", "ndjson", "jsonl", "arrow", "feather"]
+
+
 @pytest.mark.parametrize("limit", [2_000, 20_000])  # bytes: the first part does not fit; the whole does not
-def test_a_full_disk_is_an_error_that_names_the_file(rec: Path, tmp_path: Path, limit: int) -> None:
+@pytest.mark.parametrize("ending", ["parquet", "csv", "ndjson", "arrow"])
+def test_a_full_disk_is_an_error_that_names_the_file(
+    rec: Path, tmp_path: Path, ending: str, limit: int
+) -> None:
     code = f"""
 import resource, signal
 import fasttriplet as ft
@@ -137,47 +150,89 @@ import polars
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 try:
-    out = {str(tmp_path / "t.parquet")!r}
+    out = {str(tmp_path / f"new/t.{ending}")!r}
     ft.mine_rec({str(rec)!r}, out=out, bag_size=36, band="any", pick="all", epochs=3)
 except OSError as error:
     print("OSError:", error)
 """
-    assert run_python(code).startswith(f"OSError: cannot write {tmp_path / 't.parquet'}: ")
+    said = run_python(code)
+    assert said == f"OSError: [Errno 27] File too large: '{tmp_path / f'new/t.{ending}'}'\n"
     assert besides_datasets(tmp_path) == []
 
 
-def test_two_runs_into_one_file_leave_one_whole_result(rec: Path, tmp_path: Path) -> None:
+def test_a_run_into_a_file_that_another_writes_is_refused_at_once(rec: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
-    meet = threading.Barrier(2)
-    results: list[pl.DataFrame] = []
+    embedder = random_table()
 
-    def run(seed: int) -> None:
-        def wait(now: ft.Progress) -> None:
-            if now.bag == 1 and now.epoch == 1:
-                meet.wait(20)
+    def second(now: ft.Progress) -> None:
+        if now.bag == 1:
+            with pytest.raises(FileExistsError, match="another run is writing it at this moment"):
+                ft.mine_rec("none.rec", model=embedder, out=out, overwrite=True)
 
-        ft.mine_rec(rec, out=out, seed=seed, progress=once(wait))
-        results.append(ft.mine_rec(rec, seed=seed).triplets.collect())
-
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in (1, 2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(results) == 2
-    assert any(pl.read_parquet(out).equals(result) for result in results)
+    first = ft.mine_rec(rec, out=out, bag_size=36, progress=second)
+    assert pl.read_parquet(out).equals(ft.mine_rec(rec, bag_size=36).triplets.collect())
+    assert first.summary.triplets
     assert besides_datasets(tmp_path) == ["t.parquet"]
 
 
-def once(call: Any) -> Any:
-    called: list[bool] = []
+@pytest.mark.parametrize("ending", FORMATS)
+def test_every_format_keeps_all_numbers_to_the_last_bit(tmp_path: Path, ending: str) -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**64, 3000, dtype=np.uint64).view(np.float64)
+    distances = bits[np.isfinite(bits)][:1000]
+    keys = rng.integers(-(2**63), 2**63 - 1, 2000)
+    frame = pl.DataFrame(
+        {
+            "epoch": pl.Series(range(1000), dtype=pl.Int32),
+            "anchor_key": keys[:1000],
+            "positive_key": keys[1000:],
+            "d_ap": distances,
+            "d_an": rng.standard_normal(1000).astype(np.float32).astype(np.float64),
+        }
+    )
+    path = tmp_path / f"[a]*?.{ending}"
+    with open_sink(path, overwrite=False) as sink:
+        sink.append(frame[:400])
+        sink.append(frame[400:])
+        joined = sink.join().collect()
+        published = sink.publish()
+    for read in (joined, published.collect()):
+        assert read.schema == frame.schema
+        assert read.equals(frame)
+    assert list(tmp_path.iterdir()) == [path]
 
-    def wrapper(now: ft.Progress) -> None:
-        if not called:
-            called.append(True)
-            call(now)
 
-    return wrapper
+@pytest.mark.parametrize("ending", FORMATS)
+def test_the_ending_is_the_format(rec: Path, tmp_path: Path, ending: str) -> None:
+    readers: dict[str, Any] = {
+        "parquet": pl.read_parquet, "csv": pl.read_csv, "ndjson": pl.read_ndjson, "jsonl": pl.read_ndjson,
+        "arrow": pl.read_ipc, "feather": pl.read_ipc,
+    }  # fmt: skip
+    wanted = ft.mine_rec(rec, bag_size=36, epochs=2).triplets.collect()
+    for name in (f"t.{ending}", f"T.{ending.upper()}"):
+        made = ft.mine_rec(rec, out=tmp_path / name, bag_size=36, epochs=2)
+        assert made.triplets.collect().equals(wanted)
+        assert made.triplets.collect_schema() == wanted.schema
+        assert readers[ending](tmp_path / name).cast(dict(wanted.schema)).equals(wanted)
+    starts = {"parquet": b"PAR1", "csv": b"epoch,", "arrow": b"ARROW1", "feather": b"ARROW1"}
+    assert (tmp_path / f"t.{ending}").read_bytes().startswith(starts.get(ending, b'{"epoch"'))
+
+
+@pytest.mark.parametrize("name", ["t", "t.txt", "t.csv.gz", "t.tsv", "parquet", ".csv", "train.rec"])
+def test_other_endings_are_refused(rec: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ft.OptionError, match=r"^out must end in \.parquet, \.csv, .*, not .*" + name):
+        ft.mine_rec(rec, out=tmp_path / name)
+    assert besides_datasets(tmp_path) == []
+
+
+def test_a_missing_folder_is_made_if_the_run_succeeds(rec: Path, tmp_path: Path) -> None:
+    with pytest.raises(ft.NoTripletsError):
+        ft.mine_rec(rec, out=tmp_path / "a" / "b" / "t.csv", max_ap=0)
+    with pytest.raises(OSError, match=r"none\.rec"):
+        ft.mine_rec(tmp_path / "none.rec", out=tmp_path / "a" / "b" / "t.csv")
+    assert besides_datasets(tmp_path) == []
+    ft.mine_rec(rec, out=tmp_path / "a" / "b" / "t.csv")
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["t.csv"]
 
 
 def test_memory_is_that_of_a_bag(rec: Path, tmp_path: Path) -> None:
@@ -186,8 +241,9 @@ def test_memory_is_that_of_a_bag(rec: Path, tmp_path: Path) -> None:
 import json, resource
 import fasttriplet as ft
 for epochs in (5, 100):
-    made = ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, bag_size=72, images_per_identity=6,
-                       band="any", pick="all", pairs="ordered", epochs=epochs).summary.triplets
+    made = ft.mine_rec({str(rec)!r}, out={str(tmp_path / "t.parquet")!r}, overwrite=True, bag_size=72,
+                       images_per_identity=6, band="any", pick="all", pairs="ordered",
+                       epochs=epochs).summary.triplets
     print(json.dumps([epochs, made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
     used = {}

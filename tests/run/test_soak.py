@@ -85,7 +85,7 @@ samples = []
 options = {"model": Model(), "bag_size": 200, "prefetch": 1, "epochs": BAGS // 2,
            "band": "violating", "pairs": "easiest"}
 # What Polars starts once is there before the first sample.
-ft.mine_rec(rec, out=out + ".warm", model=Model(), bag_size=200)
+ft.mine_rec(rec, out=out.replace("t.parquet", "warm.parquet"), model=Model(), bag_size=200)
 before = sample()
 """
 

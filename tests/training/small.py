@@ -22,7 +22,7 @@ def write_patterns(
     path: Path, labels: Mapping[int, int], kind: str = "PNG", damaged: Collection[int] = ()
 ) -> Path:
     """A `.rec`, `labels` by key: 24 x 24, a coarse pattern of the identity under noise; JPEGs are gray."""
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         for key, label in labels.items():
             pattern = np.random.default_rng(label).integers(0, 56, (3, 3, 3)).repeat(8, 0).repeat(8, 1)
             noise = np.random.default_rng(1000 + key).integers(0, 200, (24, 24, 3))

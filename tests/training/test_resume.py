@@ -17,10 +17,20 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.training import _loop, options_at
+from fasttriplet.cli import main
+from fasttriplet.training import _loop, options_at, train_rec
 from fasttriplet.training._state import save_state
 from tests.small_rec import identities, write_rec
-from tests.training.small import records, same_numbers, same_training, settings, state, train, weights
+from tests.training.small import (
+    records,
+    same_numbers,
+    same_training,
+    settings,
+    state,
+    train,
+    weights,
+    write_pairs,
+)
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
@@ -200,7 +210,7 @@ def test_another_dataset_is_refused(data: Path, tmp_path: Path) -> None:
         train(replace(chosen, rec=(str(other),)), tmp_path / "a", batches=6, resume=True)
     moved = str(shutil.copy(data / "train.rec", tmp_path / "moved.rec"))
     train(replace(chosen, rec=(moved,)), tmp_path / "a", batches=6, resume=True)
-    with pytest.raises(FileNotFoundError, match=r"gone\.rec does not exist; if the dataset was moved"):
+    with pytest.raises(FileNotFoundError, match=r"if it was moved, give its new path as rec=PATH.*gone\.rec"):
         train(replace(chosen, rec=("gone.rec",)), tmp_path / "a", batches=9, resume=True)
 
 
@@ -216,7 +226,8 @@ def test_damaged_images_may_be_skipped_from_some_point_on(tmp_path: Path) -> Non
 
 
 def test_other_pairs_are_compared_anew(data: Path, tmp_path: Path) -> None:
-    chosen, other = settings(data), str(shutil.copy(data / "pairs.bin", tmp_path / "other.bin"))
+    chosen, other = settings(data), str(tmp_path / "other.bin")
+    write_pairs(data / "train.rec", tmp_path / "other.bin", 30, seed=1)
     train(chosen, tmp_path / "a", batches=30, verify_on=[data / "pairs.bin"])
     done = train(chosen, tmp_path / "a", batches=31, verify_on=other, resume=True)  # one path is fine
     assert done.best_batch in (30, 31)
@@ -257,3 +268,41 @@ def test_labels_are_kept_apart_when_it_is_resumed(data: Path, tmp_path: Path) ->
             train(replace(chosen, labels=labels), tmp_path / "a", batches=6, resume=True)
     train(replace(chosen, cache=False), tmp_path / "a", batches=6, resume=True)
     assert not list(tmp_path.glob("*.index.parquet"))
+
+
+def test_it_is_resumed_from_another_folder(
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths that were given from one folder mean the same files in another."""
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("unbroken*"))
+    monkeypatch.chdir(tmp_path)
+    chosen = replace(settings(data), rec=("data/train.rec",))
+    train(chosen, "a", batches=30, verify_on="data/pairs.bin")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    again, how = options_at("../a")
+    assert again.rec == (str(tmp_path / "data" / "train.rec"),)
+    train_rec(again, "../a", **how | {"batches": 31}, resume=True)
+
+    # All is moved: the error names the file and what gives its new path, and the best is still known.
+    shutil.move(tmp_path / "data", tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"give its new path as rec=PATH.*data/train\.rec'$"):
+        train_rec(again, "../a", **how | {"batches": 70}, resume=True)
+    moved = replace(again, rec=("../moved/train.rec",))
+    with pytest.raises(FileNotFoundError, match=r"give its new path as verify_on=PATH.*data/pairs\.bin'$"):
+        train_rec(moved, "../a", **how | {"batches": 70}, resume=True)
+    train_rec(moved, "../a", **how | {"batches": 70, "verify_on": "../moved/pairs.bin"}, resume=True)
+    assert weights(tmp_path / "a") == weights(unbroken)
+    best = [state(prefix).plain["best"] for prefix in (tmp_path / "a", unbroken)]
+    assert best[0] == best[1]
+
+
+def test_the_command_names_the_flag_of_what_was_moved(data: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copy(data / "train.rec", tmp_path / "train.rec")
+    train(replace(settings(data), rec=(str(tmp_path / "train.rec"),)), tmp_path / "a", batches=3)
+    (tmp_path / "train.rec").rename(tmp_path / "moved.rec")
+    command = ["train", "--out", str(tmp_path / "a"), "--resume", "--batches", "5"]
+    assert main(command) == 1
+    said = f"{tmp_path / 'train.rec'}: does not exist; if it was moved, give its new path as --rec PATH"
+    assert capsys.readouterr().err.splitlines()[-1] == f"fasttriplet: {said}"
+    assert main([*command, "--rec", str(tmp_path / "moved.rec")]) == 0

@@ -61,15 +61,20 @@ def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
     chosen = settings(data)
     with pytest.raises(FileNotFoundError, match=r"no training to resume: there is no .*a-state.npz"):
         train(chosen, tmp_path / "a", resume=True)
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        train(chosen, tmp_path / "b" / "a")
     with pytest.raises(FileNotFoundError, match=r"x\.bin"):
-        train(chosen, tmp_path / "a", verify_on=[tmp_path / "x.bin"])
+        train(chosen, tmp_path / "b" / "a", verify_on=[tmp_path / "x.bin"])
+    with pytest.raises(FileNotFoundError, match=r"none\.rec"):
+        train(replace(chosen, rec=("none.rec",)), tmp_path / "b" / "a")
+    assert list(tmp_path.iterdir()) == []
     train(chosen, tmp_path / "a", batches=3)
-    with pytest.raises(FileExistsError, match=r"there is a training at .*resume it"):
+    with pytest.raises(
+        FileExistsError, match=r"there is a training at .*resume=True continues it, overwrite=True"
+    ):
         train(chosen, tmp_path / "a", batches=3)
     (tmp_path / "mine-0000.params").write_bytes(b"years of work")
-    with pytest.raises(FileExistsError, match=r"mine-0000.params exists; give another prefix"):
+    with pytest.raises(
+        FileExistsError, match=r"exists already; overwrite=True replaces it.*mine-0000.params"
+    ):
         train(chosen, tmp_path / "mine", batches=3)
     assert (tmp_path / "mine-0000.params").read_bytes() == b"years of work"
     with pytest.raises(ValueError, match=r"with margin 0.3 \(now 0.5\), seed 0 \(now 3\): it can only"):
@@ -97,6 +102,36 @@ def test_pairs_that_do_not_fit_are_named_before_anything_is_done(data: Path, tmp
         with pytest.raises(ValueError, match=said):
             train(chosen, tmp_path / "b", verify_on=files, progress=no_embedding, resume=True, batches=9)
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_training_is_replaced_if_asked_to(data: Path, tmp_path: Path) -> None:
+    out, chosen = tmp_path / "models" / "new" / "a", settings(data)
+    train(chosen, out, batches=20, verify_on=data / "pairs.bin")  # the folders are made
+    before = {path.name: path.read_bytes() for path in out.parent.iterdir()}
+    with pytest.raises(ft.OptionError, match="overwrite must not be True together with resume=True"):
+        train(chosen, out, overwrite=True, resume=True)
+    other = replace(chosen, rec=(str(data / "pairs.bin"),))
+    with pytest.raises(ValueError, match=r"pairs\.bin"):  # nothing is lost for a training that cannot begin
+        train(other, out, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.parent.iterdir()} == before
+
+    far = tmp_path / "far.params"
+    Path(f"{out}-0000.params").rename(far)
+    Path(f"{out}-0000.params").symlink_to(far)
+    Path(f"{out}-state.npz").chmod(0o444)
+    with pytest.raises(PermissionError, match="is read-only"):
+        train(chosen, out, overwrite=True)
+    Path(f"{out}-state.npz").chmod(0o644)
+    train(replace(chosen, seed=1), out, batches=10, overwrite=True)
+    assert sorted(path.name for path in out.parent.iterdir()) == [
+        "a-0000.params",
+        "a-log.jsonl",
+        "a-state.npz",
+        "a-symbol.json",
+    ]
+    assert Path(f"{out}-0000.params").is_symlink()
+    assert far.read_bytes() != before["a-0000.params"]
+    assert [line["batch"] for line in records(out)] == [10]
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 and no more"])
@@ -170,6 +205,6 @@ def test_what_does_not_fit_the_network_is_named(mx: Any, data: Path, tmp_path: P
     mx.sym.FullyConnected(layer, num_hidden=4, name="fc1").save(str(tmp_path / "large.json"))
     with pytest.raises(ValueError, match=r"the network does not take images of 24 x 24 \(H x W\): .*kernel"):
         train(settings(data, network=None, symbol=tmp_path / "large.json"), tmp_path / "a", batches=1)
-    with pytest.raises(ValueError, match="needs the beginning of a name"):
+    with pytest.raises(ValueError, match="out must have the beginning of a name"):
         train(settings(data), f"{tmp_path}/", batches=1)
     assert not list(tmp_path.glob("a-*"))

@@ -41,7 +41,7 @@ def test_round_trip(path: Path, pairs: Any) -> None:
     images, same = pairs
     arrays: list[Any] = [np.frombuffer(image, np.uint8) for image in images]
     for given_images in (images, arrays, [array[:, None] for array in arrays]):
-        write_pairs(path, given_images, np.array(same))
+        write_pairs(path, given_images, np.array(same), overwrite=True)
         found, truth = read_pairs(path)
         assert found == images
         assert truth.dtype == np.bool_
@@ -224,7 +224,7 @@ def test_stand_ins_do_not_keep_anything(path: Path, pairs: Any) -> None:
     for name in ("numpy.core.multiarray._reconstruct", "numpy.dtype", "_codecs.encode"):
         for state in (b"N", b")", b"NN\x86", b"N]\x86", b"K\x01"):
             refused(path, b"\x80\x04" + glob(name) + state + b"b.")
-    write_pairs(path, images, same)
+    write_pairs(path, images, same, overwrite=True)
     assert read_pairs(path)[0] == images
 
 
@@ -317,10 +317,11 @@ def test_writing_leaves_nothing_half_done(path: Path) -> None:
     path.write_bytes(b"old")
     full = OSError(28, "No space left on device")
     with patch("pickle.dump", side_effect=full), pytest.raises(OSError, match="No space"):
+        write_pairs(path, [b"a", b"b"], [True], overwrite=True)
+    with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
         write_pairs(path, [b"a", b"b"], [True])
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(FileNotFoundError, match="there is no folder"):
-        write_pairs(path.parent / "none" / "a.bin", [b"a", b"b"], [True])
+    write_pairs(path.parent / "none" / "a.bin", [b"a", b"b"], [True])  # the folder is made
     with pytest.raises(IsADirectoryError, match="is a folder"):
         write_pairs(path.parent, [b"a", b"b"], [True])

@@ -191,11 +191,11 @@ def test_roc_is_written_whole(rec: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
     figure.return_value.savefig = fail
     out.write_text("old")
-    assert isinstance(verify(*arguments).exception, OSError)
+    assert isinstance(verify(*arguments).exception, FileExistsError)
+    assert "disk full" in str(verify(*arguments, "--overwrite").exception)
     assert out.read_text() == "old"
-    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
-    nowhere = verify("--rec", rec, "--model", "pixels", "--roc", tmp_path / "none" / "a.png")
-    assert "there is no folder" in str(nowhere.exception)
+    assert not list(tmp_path.glob(".*"))
+    assert verify("--rec", rec, "--model", "pixels", "--overwrite").exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,8 @@ def test_axes_of_the_roc_stay_within_rates(
     figure.return_value.savefig = lambda path, **_: path.write_text("")
     monkeypatch.setattr(_verify, "_figure", lambda: figure)
     found = ft.verify_distances(near + far, [True] * len(near) + [False] * len(far), 2)
-    _verify._draw({(tmp_path / "a.rec", tmp_path / "b.rec"): found}, tmp_path / "roc.png")
+    shards = tmp_path / "a.rec", tmp_path / "b.rec"
+    _verify._draw({shards: found}, tmp_path / "roc.png", overwrite=False)
     axes = figure.return_value.add_subplot.return_value
     chosen = {name: value for call in axes.set.call_args_list for name, value in call.kwargs.items()}
     assert chosen["xlim"] == (limits[0], 1)
@@ -245,7 +246,7 @@ def test_packed_pairs_are_those_of_verify_rec(rec: Path, tmp_path: Path) -> None
     assert same.tolist() == drawn.same.tolist()
     of_file, of_rec = verify_pairs(out, "pixels"), verify_rec(rec, "pixels", pairs_per_kind=20, seed=4)
     assert np.array_equal(of_file.distances, of_rec.distances)
-    assert "exists already; --overwrite replaces it" in str(pack_pairs(out, "--rec", rec).exception)
+    assert isinstance(pack_pairs(out, "--rec", rec).exception, FileExistsError)
     output(pack_pairs(out, "--rec", rec, "--pairs-per-kind", 10, "--overwrite"))
     assert len(read_pairs(out)[1]) == 20
     other = write_rec(tmp_path / "b.rec", identities(3, 2))

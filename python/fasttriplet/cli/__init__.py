@@ -13,14 +13,18 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 import click
 
-_COMMANDS = ("demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+from fasttriplet.cli._completion import VARIABLE, complete
+from fasttriplet.cli._words import in_flags, usage
+from fasttriplet.errors import OptionError
+
+_COMMANDS = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
 class _Commands(click.Group):
@@ -62,9 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_missing_streams()
+    if instruction := os.environ.get(VARIABLE):  # of a shell, at each Tab
+        return complete(cli, instruction)
+    context: click.Context | None = None
     try:
         # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
-        with _plain_warnings(), _signals_clean_up():
+        with _plain_warnings(lambda: context), _signals_clean_up():
             try:
                 with cli.make_context("fasttriplet", list(arguments)) as context:
                     cli.invoke(context)
@@ -81,11 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: `fasttriplet ... | head`
         with open(os.devnull, "wb") as devnull:  # noqa: PTH123  for the flush at the interpreter's end
             os.dup2(devnull.fileno(), sys.stdout.fileno())
-        return 0
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        click.echo(f"fasttriplet: {_message(error)}", err=True)
-        return 1
+        return _report(error, _command(context))
     return 0
+
+
+def _report(error: BaseException, context: click.Context) -> int:
+    """Say what is wrong in one message; returns the exit code."""
+    if isinstance(error, OptionError):
+        misunderstood = click.UsageError(usage(error, context.command), context)
+        misunderstood.show()
+        return misunderstood.exit_code
+    click.echo(f"fasttriplet: {_message(error, context.command)}", err=True)
+    return 1
 
 
 def _open_missing_streams() -> None:
@@ -95,21 +110,30 @@ def _open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
-def _message(error: BaseException) -> str:
+def _command(context: click.Context | None) -> click.Context:
+    """The context of the command that runs."""
+    context = context or click.Context(cli, info_name="fasttriplet")
+    name = context.invoked_subcommand
+    command = None if name is None else cli.get_command(context, name)
+    return context if command is None else click.Context(command, context, info_name=name)
+
+
+def _message(error: BaseException, command: click.Command) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory {error}".rstrip()
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.filename or 'standard output'}: {error.strerror}"  # files have names
-    return str(error) or type(error).__name__
+        # Files have names.
+        return f"{error.filename or 'standard output'}: {in_flags(str(error.strerror), command)}"
+    return in_flags(str(error), command) or type(error).__name__
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
+def _plain_warnings(context: Callable[[], click.Context | None]) -> Iterator[None]:
     """Show warnings meant for users as lines: what, not where in the code."""
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
         if issubclass(category, UserWarning):
-            click.echo(f"fasttriplet: {message}", err=True)
+            click.echo(f"fasttriplet: {in_flags(str(message), _command(context()).command)}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)

@@ -20,10 +20,11 @@ _UNITS = {"training": "batches", "drawing sheets": "sheets"}  # of its steps; of
 @click.command()
 @options.option(
     "out",
-    "Folder for all files: a new one, an empty one, or that of an earlier demo.",
+    "Folder for all files: a new one, an empty one, or with --overwrite that of an earlier demo.",
     "demo",
-    click.Path(file_okay=False, path_type=Path),
+    options.FOLDER,
 )
+@options.overwrite
 @options.option("identities", "Characters to draw for training.", 60, options.Whole(2))
 @options.option("images", "Images to draw of each character.", 20, options.Whole(2))
 @options.option("batches", "Batches to train for.", 400)

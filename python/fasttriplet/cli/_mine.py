@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 @click.command()
 @options.rec(required=True)
 @options.model(default="pixels")
-@options.option("out", "Parquet file to write.", "triplets.parquet", Path)
+@click.option(
+    "--out",
+    default="triplets.parquet",
+    type=options.OUTPUT,
+    callback=options.ends_in(".parquet", ".csv", ".ndjson", ".jsonl", ".arrow", ".feather"),
+    help="File for the triplets. Its ending is the format: .parquet, .csv, .ndjson or .jsonl, .arrow or "
+    ".feather.",
+)
+@options.overwrite
 @options.bags
 @options.tail
 @options.option("epochs", "Passes over the dataset, each in another order and with other picks.", 1)
@@ -37,7 +45,7 @@ def mine(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Mine triplets from .rec files into a parquet file.
+    """Mine triplets from .rec files into a table.
 
     A triplet is an anchor, a positive of the same identity and a negative of another. Distances d_ap and
     d_an are on the scale of --metric, by default squared L2 between unit embeddings; semi-hard means

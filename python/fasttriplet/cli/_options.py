@@ -16,12 +16,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 import click
 from click.core import ParameterSource
 
+from fasttriplet.cli._words import in_flags
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
 if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder
+
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice  # before click 8.2 it takes no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,7 +63,7 @@ class Number(click.FloatRange):
         return number
 
 
-class _Pairs(click.Choice[str]):
+class _Pairs(_Choice):
     """How positives are chosen; a ``.bin`` file of pairs is something else, and answered with its flag."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -67,8 +72,9 @@ class _Pairs(click.Choice[str]):
         return super().convert(value, param, ctx)
 
 
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, path_type=Path)
+# What is there and what is missing is found by the commands: it is not for the exit code 2.
+FOLDER = click.Path(path_type=Path)
+OUTPUT = click.Path(path_type=Path)
 
 # Ways to write options
 
@@ -114,10 +120,12 @@ def renamed(flag: str, now: str) -> Callable[[F], F]:
 
 def ends_in(*endings: str) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
     """Make a callback that refuses names of files with other endings."""
+    *first, last = endings
+    known = f"{', '.join(first)} or {last}" if first else last
 
     def check(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
         if path is not None and path.suffix.lower() not in endings:
-            raise click.BadParameter(f"{path}: the name must end in {' or '.join(endings)}", ctx, param)
+            raise click.BadParameter(f"{path}: the name must end in {known}.", ctx, param)
         return path
 
     return check
@@ -131,10 +139,7 @@ def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Refuse a metric that does not go with --normalize or without it, whichever flag is read last."""
     values = ctx.params | {str(param.name): value}
     if "metric" in values and "normalize" in values:
-        try:
-            MiningOptions(metric=values["metric"], normalize=values["normalize"])
-        except ValueError as error:
-            raise click.BadParameter(str(error), ctx, param) from error
+        MiningOptions(metric=values["metric"], normalize=values["normalize"])
     return value
 
 
@@ -255,7 +260,8 @@ def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedd
     try:
         return load_embedder(spec, devices=devices, batch_size=batch_size)
     except SpecError as error:
-        raise click.BadParameter(str(error), param_hint="--model") from error
+        command = click.get_current_context().command
+        raise click.BadParameter(in_flags(str(error), command), param_hint="--model") from error
 
 
 # The options of a run
@@ -326,9 +332,6 @@ resources = _of_run(*ResourceOptions.names())
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace the files of an earlier run.")
-
-
-def exists_already(path: str | Path) -> ValueError:
-    """Make the error for a file that is there, without ``--overwrite``."""
-    return ValueError(f"{path}: exists already; --overwrite replaces it")
+overwrite = click.option(
+    "--overwrite", is_flag=True, help="Replace files that are there. By default they are refused."
+)

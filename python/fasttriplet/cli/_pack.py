@@ -98,10 +98,7 @@ def pack(*, folder: Path, out: Path, as_json: bool, **how: Any) -> None:
     from fasttriplet.dataset._packing._pack import pack as run  # noqa: PLC0415  not for --help
 
     with display() as shown:
-        try:
-            done = run(folder, out, progress=partial(shown.update, "packing"), **how)
-        except FileExistsError as error:
-            raise options.exists_already(error.filename) from error
+        done = run(folder, out, progress=partial(shown.update, "packing"), **how)
     if as_json:
         show.as_json(_facts(done))
     else:

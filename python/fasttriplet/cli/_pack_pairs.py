@@ -54,19 +54,17 @@ def pack_pairs(
         raise click.UsageError("give either --rec or --list")
     if folder is not None and listing is None:
         raise click.UsageError("--folder goes with --list")
-    if out.exists() and not overwrite:
-        raise options.exists_already(out)
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
     from fasttriplet._words import amount_of, counted  # noqa: PLC0415
     from fasttriplet.verify._bin_file import write_pairs  # noqa: PLC0415
 
-    check_can_be_written(out)  # before anything is read
+    check_can_be_written(out, overwrite=overwrite)  # before anything is read
     if listing is not None:
         packed, name = _listed(listing, listing.parent if folder is None else folder), str(listing)
     else:
         packed, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads), _named(rec)
     height, width = _size(packed, name, threads)
-    write_pairs(out, packed.images, packed.same)
+    write_pairs(out, packed.images, packed.same, overwrite=overwrite)
     pairs, genuine = len(packed.same), sum(packed.same)
     click.echo(
         f"{out}: {counted(pairs, 'pair')}, {genuine:,} genuine and {pairs - genuine:,} impostor, "

@@ -54,6 +54,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     help="Continue a stopped run, with the options that it had unless others are given; the result is "
     "bit-identical to that of a run without a stop.",
 )
+@options.overwrite
 @options.option("batches", "Batches to train for in all.", 240_000)
 @options.option("batch_size", "Images of a batch on each device; a multiple of 3.", 60)
 @options.option(
@@ -118,6 +119,8 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
 
     It trains on triplets that it mines itself, bag by bag, on the scale of --metric, by default squared L2.
     """
+    if resume and given["overwrite"]:
+        raise click.UsageError("give either --resume or --overwrite")
     if not resume and not given["rec"]:
         raise click.UsageError("--rec is missing: the .rec file to train on")
     if not resume and (given["network"] is None) == (given["symbol"] is None):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     metavar="OUT.png|.svg",
     callback=options.ends_in(".png", ".svg"),
 )
+@options.overwrite
 @options.threads
 @options.as_json
 def verify(
@@ -57,6 +58,7 @@ def verify(
     folds: int,
     threads: int | None,
     roc: Path | None,
+    overwrite: bool,
     as_json: bool,
     **of_rec: Any,
 ) -> None:
@@ -68,11 +70,13 @@ def verify(
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
+    if overwrite and roc is None:
+        raise click.UsageError("--overwrite goes with --roc")
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
 
     if roc is not None:  # before minutes of embedding
         _figure()
-        check_can_be_written(roc)
+        check_can_be_written(roc, overwrite=overwrite)
     embedder = options.load_model(model, devices, batch_size)
     from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
@@ -98,7 +102,7 @@ def verify(
             click.echo(_named(of))  # not in the table: a long path would be broken
             show.facts({"embeddings": embedder.description} | _facts(one, asked_flip=flip))
     if roc is not None:
-        _draw(found, roc)
+        _draw(found, roc, overwrite=overwrite)
         click.echo(f"The ROC curve is in {roc}", err=True)
 
 
@@ -164,7 +168,7 @@ def _figure() -> Any:
         ) from error
 
 
-def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path) -> None:
+def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path, *, overwrite: bool) -> None:
     from fasttriplet._files import replacing  # noqa: PLC0415
 
     figure = _figure()(figsize=(7, 5), layout="constrained")
@@ -187,5 +191,5 @@ def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path) -> None:
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(loc="best")
     kind = path.suffix.lower().removeprefix(".")
-    with replacing(path) as unfinished:
+    with replacing(path, overwrite=overwrite) as unfinished:
         figure.savefig(unfinished, format=kind, dpi=150)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._files import Output, naming
 from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.errors import RecordWarning
@@ -242,18 +243,24 @@ def _keys(values: Integers) -> NDArray[np.int64]:
 class RecordWriter:
     """Writes a ``.rec`` and its ``.idx``, byte for byte as ``MXIndexedRecordIO`` and ``pack`` do.
 
-    Both are written under temporary names in the same folder and renamed when the ``with`` block ends. After
-    an exception they are removed, and older files under the final names are untouched.
+    Both get their names when the ``with`` block ends. After an exception they are removed, and older files
+    of these names are untouched.
 
     Parameters
     ----------
     path : path
         The ``.rec`` file. The ``.idx`` has the same name otherwise, and is written beside it.
+    overwrite : bool, default False
+        Whether files that are there may be replaced.
 
     Raises
     ------
+    FileExistsError
+        If a file is there and `overwrite` is not set, or another run is writing it.
     OSError
         If the files cannot be made.
+    ValueError
+        If the name ends in ``.idx``.
 
     Examples
     --------
@@ -261,9 +268,21 @@ class RecordWriter:
     ...     writer.write(1, IRHeader(0, 42.0, 1, 0), jpeg_bytes)
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self._writer: _core.RecordWriter | None = None
+        self._outputs: list[Output] = []
         self._path = Path(path)
-        self._writer: _core.RecordWriter | None = _core.RecordWriter(self._path)
+        idx = self._path.with_suffix(".idx")
+        if idx == self._path:
+            raise ValueError(f"{path}: a .rec file cannot end in .idx")
+        try:
+            for file in (self._path, idx):
+                self._outputs.append(Output(file, overwrite=overwrite))
+            with naming(*self._outputs):
+                self._writer = _core.RecordWriter(self._outputs[0].unfinished)
+        except BaseException:
+            self.discard()
+            raise
 
     @property
     def path(self) -> Path:
@@ -302,30 +321,47 @@ class RecordWriter:
         _, label, record_id, id2 = header
         one, several = _labels(key, label)
         content = payload if isinstance(payload, bytes) else bytes(memoryview(payload))  # type: ignore[arg-type]
+        fields = (
+            key,
+            one,
+            several,
+            _integer(f"key {key}: id", record_id, 0, 2**64 - 1),
+            _integer(f"key {key}: id2", id2, 0, 2**64 - 1),
+            content,
+        )
         try:
-            self._writer.write(
-                key,
-                one,
-                several,
-                _integer(f"key {key}: id", record_id, 0, 2**64 - 1),
-                _integer(f"key {key}: id2", id2, 0, 2**64 - 1),
-                content,
-            )
+            with naming(*self._outputs):
+                self._writer.write(*fields)
         except OSError:
             self.discard()
             raise
 
     def close(self) -> None:
         """Give the files their final names."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.finish()
+        if self._writer is None:
+            return
+        rec, idx = self._outputs
+        try:
+            with naming(rec, idx):
+                self._writer.finish()
+                rec.unfinished.with_suffix(".idx").replace(idx.unfinished)
+            rec.sync()
+            idx.sync()
+            rec.rename()  # before the .idx: an old .idx beside a new .rec is noticed by readers
+            idx.rename()
+        finally:
+            self.discard()
 
     def discard(self) -> None:
         """Remove the unfinished files."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.discard()
+        while self._outputs:
+            self._outputs.pop().close()
+
+    def __del__(self) -> None:
+        self.discard()
 
     def __enter__(self) -> Self:
         return self

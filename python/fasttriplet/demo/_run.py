@@ -21,7 +21,7 @@ from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._packing._pack import pack
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
-from fasttriplet.errors import NoTripletsError
+from fasttriplet.errors import NoTripletsError, OptionError
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
@@ -79,6 +79,7 @@ class Demo:
 def run_demo(
     out: str | os.PathLike[str] = "demo",
     *,
+    overwrite: bool = False,
     identities: int = 60,
     images: int = 20,
     size: int = 112,
@@ -94,7 +95,9 @@ def run_demo(
     Parameters
     ----------
     out : path
-        A folder: new, empty, or of an earlier demo, whose files are replaced.
+        A folder: new, empty, or of an earlier demo.
+    overwrite : bool, default False
+        Whether the files of an earlier demo may be replaced.
     identities, images : int
         Synthetic identities to train on, and images of each; 2 or more.
     size : int
@@ -118,7 +121,8 @@ def run_demo(
     Raises
     ------
     FileExistsError
-        When `out` is a file, or a folder with files that no demo has made.
+        When `out` is a file, a folder with files that no demo has made, or that of an earlier demo and
+        `overwrite` is not set.
     NoTripletsError
         When so few identities leave no semi-hard negative.
     OSError
@@ -128,15 +132,15 @@ def run_demo(
     """
     for name, value in (("identities", identities), ("images", images)):
         if value < 2:
-            raise ValueError(
-                f"{name} must be 2 or more, not {value}: two images of one identity and one of another"
+            raise OptionError(
+                name, f"must be 2 or more, not {value}: two images of one identity and one of another"
             )
     # Before any file: it checks its arguments.
     pictures = draw_identities(identities, images, size, seed=seed)
     whole_number("batches", batches, 1)
     progress = progress or _silent
     started = time.perf_counter()
-    folder = _own_folder(Path(out))
+    folder = _own_folder(Path(out), overwrite=overwrite)
     settings = {"identities": identities, "images": images, "size": size, "seed": seed, "batches": batches}
     (folder / _MARK).write_text(json.dumps({"fasttriplet": __version__, **settings}) + "\n")
 
@@ -160,6 +164,7 @@ def run_demo(
         rec,
         model=model,
         out=folder / "triplets.parquet",
+        overwrite=True,
         images_per_identity=images,
         margin=_MARGIN,
         seed=seed,
@@ -168,9 +173,9 @@ def run_demo(
     )
     contact, triplets = folder / "faces.png", folder / "triplets.png"
     progress("drawing sheets", 0, 2)
-    contact_sheet(rec, contact)
+    contact_sheet(rec, contact, overwrite=True)
     progress("drawing sheets", 1, 2)
-    triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed)
+    triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed, overwrite=True)
     progress("drawing sheets", 2, 2)
     return Demo(
         rec=rec,
@@ -186,12 +191,14 @@ def run_demo(
     )
 
 
-def _own_folder(folder: Path) -> Path:
+def _own_folder(folder: Path, *, overwrite: bool) -> Path:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give the name of a folder")
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / _MARK).exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files that are not the demo's: give the name of a new folder")
+    if (folder / _MARK).exists() and not overwrite:
+        raise FileExistsError(f"{folder} holds an earlier demo; overwrite=True replaces it")
     return folder
 
 
@@ -211,7 +218,7 @@ def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
     dataset = Dataset(rec)
     drawn = draw_pairs(dataset.index, _PAIRS, seed)
     rows = np.stack(drawn[:2], axis=1).ravel()
-    write_pairs(pairs, [dataset.read(row)[1] for row in rows], drawn.same)
+    write_pairs(pairs, [dataset.read(row)[1] for row in rows], drawn.same, overwrite=True)
 
 
 def _train(  # noqa: PLR0917
@@ -219,8 +226,6 @@ def _train(  # noqa: PLR0917
 ) -> tuple[str, list[dict[str, Any]]]:
     from fasttriplet.training import TrainSettings, train_rec  # noqa: PLC0415  optional
 
-    for file in prefix.parent.glob(f"{prefix.name}-*"):  # of an earlier demo
-        file.unlink()
     model = f"mxnet:{prefix},0"
     verifications = []
 
@@ -243,6 +248,7 @@ def _train(  # noqa: PLR0917
         train_rec(
             settings,
             prefix,
+            overwrite=True,
             batches=batches,
             verify_on=[pairs],
             verify_every=batches,

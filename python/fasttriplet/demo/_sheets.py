@@ -28,7 +28,12 @@ _font = ImageFont.load_default
 
 
 def contact_sheet(
-    rec: str | os.PathLike[str], path: str | os.PathLike[str], *, identities: int = 8, images: int = 10
+    rec: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    identities: int = 8,
+    images: int = 10,
+    overwrite: bool = False,
 ) -> None:
     """
     Draw images of a few identities, a row for each.
@@ -41,11 +46,13 @@ def contact_sheet(
         The PNG to write.
     identities, images
         How many to show at most. Identities are taken evenly spread from the whole file.
+    overwrite
+        Whether a file that is there may be replaced.
 
     Raises
     ------
     OSError
-        When `path` cannot be written.
+        When `path` cannot be written, or is there and `overwrite` is not set.
     RecordError
         When a record is damaged.
     ValueError
@@ -71,7 +78,7 @@ def contact_sheet(
         pen.text((_EDGE, top + _TILE // 2), f"{label}", _FAINT, _font(18), anchor="lm")
         for column, key in enumerate(keys):
             _paste(sheet, (_EDGE + _NAMES + column * (_TILE + _GAP), top), file, key)
-    _save(sheet, path)
+    _save(sheet, path, overwrite=overwrite)
 
 
 def triplet_sheet(
@@ -82,6 +89,7 @@ def triplet_sheet(
     rows: int = 12,
     margin: float = 0.3,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """
     Draw triplets: anchor, positive and negative, with the distances of the two beside them.
@@ -106,11 +114,13 @@ def triplet_sheet(
         The margin that the triplets were mined with, on squared L2.
     seed
         Seed of the choice.
+    overwrite
+        Whether a file that is there may be replaced.
 
     Raises
     ------
     OSError
-        When `path` cannot be written.
+        When `path` cannot be written, or is there and `overwrite` is not set.
     RecordError
         When a record is damaged.
     ValueError
@@ -138,7 +148,7 @@ def triplet_sheet(
                 pen.text((x + _TILE // 2, top - 14), role, colour, _font(15), anchor="ms")
             _paste(sheet, (x, top), opened[triplet.get(f"{role}_file", 0)], triplet[f"{role}_key"], colour)
         _write(pen, (left + 3 * (_TILE + _GAP) + 6, top), triplet, margin, longest)
-    _save(sheet, path)
+    _save(sheet, path, overwrite=overwrite)
 
 
 def _choose(triplets: pl.DataFrame, rows: int, seed: int) -> pl.DataFrame:
@@ -185,6 +195,6 @@ def _paste(
     sheet.paste(picture, (left, top), mask.reduce(4))
 
 
-def _save(sheet: Image.Image, path: str | os.PathLike[str]) -> None:
-    with replacing(Path(path)) as unfinished:
+def _save(sheet: Image.Image, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    with replacing(Path(path), overwrite=overwrite) as unfinished:
         sheet.save(unfinished, "PNG", optimize=True)

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, cast
 
 from fasttriplet.embedders._base import Embedder
-from fasttriplet.errors import SpecError
+from fasttriplet.errors import OptionError, SpecError
 
 
 class _Backend(NamedTuple):
@@ -69,9 +69,11 @@ def load_embedder(
     Raises
     ------
     SpecError
-        If the spec is not one of the forms above, or an option does not apply to it; a ValueError.
+        If the spec is not one of the forms above; a ValueError.
+    OptionError
+        If an option does not apply to the spec, or is out of its range; a ValueError.
     ValueError
-        If a model is damaged or incomplete, or an option is out of its range.
+        If a model is damaged or incomplete.
     FileNotFoundError
         If a file of the model does not exist.
     ImportError
@@ -83,8 +85,7 @@ def load_embedder(
     options = {name: value for name, value in given.items() if value is not None}
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
-        names = " and ".join(options)
-        raise SpecError(f"{names} cannot be given with {text!r}: there is no network to run")
+        raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")
     if backend is None or (not colon and ":" in backend.form):
         raise SpecError(_unknown(text))
     if bool(rest) != (":" in backend.form) or bool(rest) != bool(colon):

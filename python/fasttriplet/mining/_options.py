@@ -6,6 +6,7 @@ from typing import Literal, TypedDict, get_args
 
 from fasttriplet._checks import number, one_of, whole_number
 from fasttriplet._options import Options
+from fasttriplet.errors import OptionError
 
 Band = Literal["semihard", "violating", "hard", "any"]
 Pick = Literal["random", "hardest", "all"]
@@ -53,7 +54,7 @@ class MiningOptions(Options):
         one_of("metric", self.metric, get_args(Metric))
         one_of("normalize", self.normalize, (False, True))
         if self.metric == "cosine" and not self.normalize:
-            raise ValueError("metric='cosine' compares directions: it needs normalize=True")
+            raise OptionError("metric", "'cosine' compares directions: it needs normalize=True")
         whole_number("negatives_per_pair", self.negatives_per_pair, 1)
         number("margin", self.margin, 0, allow_infinity=True)
         if self.max_ap is not None:

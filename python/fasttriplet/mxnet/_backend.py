@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._checkpoint import first_names, load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
@@ -205,7 +206,7 @@ def _pretrained(settings: TrainSettings) -> dict[str, Any]:
         return {}
     prefix, _, epoch = settings.pretrained.removeprefix("mxnet:").rpartition(",")
     if not prefix or not epoch.isdecimal():
-        raise ValueError(f"pretrained must be PREFIX,EPOCH, not {settings.pretrained!r}")
+        raise OptionError("pretrained", f"must be PREFIX,EPOCH, not {settings.pretrained!r}")
     checkpoint = load_checkpoint(prefix, int(epoch))
     given = checkpoint.arg_params | checkpoint.aux_params
     for name, value in given.items():

@@ -33,8 +33,7 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
     A file that does not exist is a FileNotFoundError, which names the epochs that do; one that is not what
     its name says is a ValueError.
     """
-    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
-    params_path = Path(f"{os.fspath(prefix)}-{whole_number('epoch', epoch, 0):04d}.params")
+    symbol_path, params_path = checkpoint_paths(prefix, whole_number("epoch", epoch, 0))
     if not symbol_path.is_file():
         raise FileNotFoundError(f"no network at {symbol_path}; PREFIX is the path without '-symbol.json'")
     if not params_path.is_file():
@@ -77,18 +76,19 @@ def save_checkpoint(
     symbol: Any,
     arg_params: Mapping[str, Any],
     aux_params: Mapping[str, Any],
+    *,
+    overwrite: bool = True,
 ) -> None:
     """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is."""
     mx = import_mxnet()
     params = {f"arg:{name}": value for name, value in arg_params.items()}
     params |= {f"aux:{name}": value for name, value in aux_params.items()}
-    symbol_path = Path(f"{os.fspath(prefix)}-symbol.json")
+    symbol_path, params_path = checkpoint_paths(prefix, epoch)
     text = symbol.tojson()
     if not symbol_path.is_file() or symbol_path.read_text(encoding="utf-8", errors="replace") != text:
-        with replacing(symbol_path) as unfinished:
+        with replacing(symbol_path, overwrite=overwrite) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    params_path = Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
-    with replacing(params_path) as unfinished:
+    with replacing(params_path, overwrite=overwrite) as unfinished:
         try:
             mx.nd.save(str(unfinished), params)
             # MXNet does not check that the last block was written; reading finds that the end is missing.
@@ -96,6 +96,11 @@ def save_checkpoint(
                 raise mx.base.MXNetError("arrays are missing")
         except mx.base.MXNetError as error:
             raise OSError(f"cannot write {params_path}; is the disk full?") from error
+
+
+def checkpoint_paths(prefix: str | os.PathLike[str], epoch: int) -> tuple[Path, Path]:
+    """The files of a checkpoint: the network and its weights."""
+    return Path(f"{os.fspath(prefix)}-symbol.json"), Path(f"{os.fspath(prefix)}-{epoch:04d}.params")
 
 
 def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:

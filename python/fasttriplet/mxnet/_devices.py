@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._compat import import_mxnet
 
 
@@ -25,7 +26,7 @@ def contexts(devices: str | Sequence[str] | None) -> list[Any]:
     for name in names:
         match = re.fullmatch(r"gpu(?::(\d+(?:,\d+)*))?", name)
         if not match:
-            raise ValueError(f"devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'; got {devices!r}")
+            raise OptionError("devices", f"must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2', not {devices!r}")
         numbers += map(int, match[1].split(",")) if match[1] else range(count)
     if not count:
         raise ValueError(

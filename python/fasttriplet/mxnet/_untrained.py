@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.mxnet._checkpoint import save_checkpoint
+from fasttriplet._files import check_can_be_written
+from fasttriplet.mxnet._checkpoint import checkpoint_paths, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._quiet import quiet
 
@@ -20,7 +21,12 @@ _TRAINING_AS_INFERENCE = {"Dropout": {"p": "0"}, "BatchNorm": {"use_global_stats
 
 
 def save_untrained(
-    prefix: str | os.PathLike[str], symbol: Any, image_size: tuple[int, int], *, seed: int = 0
+    prefix: str | os.PathLike[str],
+    symbol: Any,
+    image_size: tuple[int, int],
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> None:
     """Give a network random weights and save it as epoch 0 of a checkpoint.
 
@@ -33,16 +39,20 @@ def save_untrained(
     Parameters
     ----------
     prefix : path
-        Path without ``-symbol.json`` and ``-0000.params``; the folder must exist.
+        Path without ``-symbol.json`` and ``-0000.params``.
     symbol : mxnet.symbol.Symbol
         A network with the input ``data`` and no labels, such as :func:`small_convnet` builds.
     image_size : (int, int)
         Height and width of the images.
     seed : int, default 0
         Seed for the weights and the pictures.
+    overwrite : bool, default False
+        Whether files that are there may be replaced.
 
     Raises
     ------
+    FileExistsError
+        If a file is there and `overwrite` is not set.
     ImportError
         If MXNet cannot be imported.
     OSError
@@ -51,6 +61,8 @@ def save_untrained(
         If the network has labels, or does not take images of this size.
     """
     mx = import_mxnet()
+    for path in checkpoint_paths(prefix, 0):
+        check_can_be_written(path, overwrite=overwrite)
     rng = np.random.default_rng(seed)
     height, width = image_size
     try:
@@ -70,7 +82,7 @@ def save_untrained(
         for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes, strict=True)
     }
     _set_running_statistics(symbol, args, auxs, _pictures(rng, height, width))
-    save_checkpoint(prefix, 0, symbol, args, auxs)
+    save_checkpoint(prefix, 0, symbol, args, auxs, overwrite=overwrite)
 
 
 def _constants(symbol: Any) -> dict[str, Any]:

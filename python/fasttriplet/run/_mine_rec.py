@@ -19,8 +19,9 @@ from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index_cache import IndexCache, cache_beside
 from fasttriplet.dataset._options import Cache
 from fasttriplet.embedders import Embedder
+from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
-from fasttriplet.run._sink import Sink, open_sink
+from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
 from fasttriplet.run._worker import Ahead, Worker
@@ -49,6 +50,7 @@ def mine_rec(
     *,
     model: str | Embedder = "pixels",
     out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     epochs: int = 1,
     max_triplets: int | None = None,
     progress: Callable[[Progress], object] | None = None,
@@ -67,8 +69,11 @@ def mine_rec(
         What turns images into embeddings: an embedder, or a spec for :func:`fasttriplet.load_embedder`.
         The default is a baseline that needs no model.
     out : path, optional
-        A parquet file for the triplets, written bag by bag under another name and renamed at the end.
-        Without it the triplets are kept in memory.
+        A file for the triplets, in the format that its ending says: ``.parquet``, ``.csv``, ``.ndjson`` or
+        ``.jsonl``, ``.arrow`` or ``.feather``. It is written bag by bag under another name, and appears when
+        it is complete. Its folder is made if it is missing. Without `out` the triplets are kept in memory.
+    overwrite : bool, default False
+        Whether a file that is there may be replaced.
     epochs : int, default 1
         Passes over the dataset, each in another order and with other picks.
     max_triplets : int, optional
@@ -106,6 +111,8 @@ def mine_rec(
 
     Raises
     ------
+    FileExistsError
+        If `out` is there and `overwrite` is not set, or another run is writing it.
     NoTripletsError
         If the whole run finds none; the message says why. Nothing is written.
     RecordError
@@ -127,9 +134,10 @@ def mine_rec(
     summary = stages.summary
     target = None if out is None else Path(out)
     if target is not None:
+        check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
         _refuse_to_replace(files_of(rec), cache, target)
-    with open_sink(target) as sink:
+    with open_sink(target, overwrite=overwrite) as sink:
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
         if summary.triplets == 0:
@@ -149,9 +157,9 @@ def _refuse_to_replace(files: list[Path], cache: Cache, target: Path) -> None:
             caches.append(place.path)
         for part in (path, path.with_suffix(".idx"), *caches):
             same = part.exists() and target.exists() and part.samefile(target)
-            if same or part.resolve() == target.resolve():
+            if same or os.path.realpath(part) == os.path.realpath(target):
                 what = "the dataset's index" if part in caches else "the dataset"
-                raise ValueError(f"out: {target} is {what}; give another name for the triplets")
+                raise OptionError("out", f"must be another file than {what}, not {str(target)!r}")
 
 
 @dataclass(slots=True)

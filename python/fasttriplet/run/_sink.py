@@ -1,17 +1,18 @@
-"""Collects triplets bag by bag, in memory or in a parquet file that appears only when it is complete."""
+"""Collects triplets bag by bag, in memory or in a file that appears only when it is complete."""
 
 from __future__ import annotations
 
+import glob
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from fasttriplet._files import check_can_be_written, publish
+from fasttriplet._files import Output, naming
+from fasttriplet.errors import OptionError
 
 
 class Sink:
@@ -35,25 +36,53 @@ class Sink:
         return self._joined
 
 
-@contextmanager
-def open_sink(path: Path | None) -> Iterator[Sink]:
-    """Collect frames in a parquet file, or in memory if `path` is None.
+class _Format(NamedTuple):
+    """How a file is written, and read again with all numbers and types as they were."""
 
-    Nothing has the name of the file before :meth:`Sink.publish`, which replaces one that is there. When the
-    block ends, for whatever reason, nothing else is left in the folder. A folder that cannot be written to is
-    an error at once.
+    write: Callable[[pl.LazyFrame, str], Any]
+    scan: Callable[[str, pl.Schema], pl.LazyFrame]
+
+
+# No pattern matching: a folder may be called runs[1]. Not all functions can be told so.
+_PARQUET = _Format(pl.LazyFrame.sink_parquet, lambda path, _: pl.scan_parquet(path, glob=False))
+_CSV = _Format(pl.LazyFrame.sink_csv, lambda path, schema: pl.scan_csv(path, schema=schema, glob=False))
+_LINES = _Format(
+    pl.LazyFrame.sink_ndjson, lambda path, schema: pl.scan_ndjson(glob.escape(path), schema=schema)
+)
+_ARROW = _Format(pl.LazyFrame.sink_ipc, lambda path, _: pl.scan_ipc(glob.escape(path)))
+_FORMATS = {
+    ".parquet": _PARQUET,
+    ".csv": _CSV,
+    ".ndjson": _LINES,
+    ".jsonl": _LINES,
+    ".arrow": _ARROW,
+    ".feather": _ARROW,
+}
+
+
+def check_ending(path: Path) -> None:
+    """Raise an OptionError if the ending of a name is not that of a format."""
+    if path.suffix.lower() not in _FORMATS:
+        raise OptionError("out", f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}")
+    _utf8(path)
+
+
+@contextmanager
+def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
+    """Collect frames in a file whose format its ending says, or in memory if `path` is None.
+
+    Nothing has the name of the file before :meth:`Sink.publish`. When the block ends, for whatever reason,
+    nothing else is left in the folder. A place that cannot be written to is an error at once.
     """
     if path is None:
         yield Sink()
         return
-    check_can_be_written(path)
-    _utf8(path)
-    with _writing(path):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".parts", dir=path.parent))
+    check_ending(path)
+    output = Output(path, overwrite=overwrite)
     try:
-        yield _Parquet(path, folder)
+        yield _File(output)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        output.close()
 
 
 def _utf8(path: Path) -> str:
@@ -61,43 +90,32 @@ def _utf8(path: Path) -> str:
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"cannot write {str(path)!r}: its name is not UTF-8") from None
+        raise OptionError("out", f"must be a name in UTF-8, not {str(path)!r}") from None
 
 
-class _Parquet(Sink):
+class _File(Sink):
     """Writes each frame to a file of its own, so that none stays in memory, and joins them at the end."""
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        self._path = path
-        self._parts: list[Path] = []
-        self._folder = folder
-        self._complete = folder / "complete"
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._format = _FORMATS[output.path.suffix.lower()]
+        self._parts: list[str] = []
+        self._schema = pl.Schema()
 
     def append(self, frame: pl.DataFrame) -> None:
-        part = self._folder / f"{len(self._parts):08}.part"
-        with _writing(self._path):
+        part = self._output.unfinished.with_name(f"{len(self._parts):08}.part")
+        with naming(self._output):
             frame.write_parquet(_utf8(part))
-        self._parts.append(part)
+        self._parts.append(_utf8(part))
+        self._schema = frame.schema
 
     def join(self) -> pl.LazyFrame:
-        with _writing(self._path):
-            # No pattern matching: a folder may be called runs[1].
-            parts = [_utf8(part) for part in self._parts]
-            pl.scan_parquet(parts, glob=False).sink_parquet(_utf8(self._complete))
-        return pl.scan_parquet(_utf8(self._complete), glob=False)
+        complete = _utf8(self._output.unfinished)
+        with naming(self._output):
+            self._format.write(pl.scan_parquet(self._parts, glob=False), complete)
+        return self._format.scan(complete, self._schema)
 
     def publish(self) -> pl.LazyFrame:
-        with _writing(self._path):
-            publish(self._complete, self._path)
-        return pl.scan_parquet(_utf8(self._path), glob=False)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Let errors name the file that could not be written, whichever library raises them."""
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = getattr(error, "strerror", None) or error
-        kind = type(error) if isinstance(error, OSError) else OSError
-        raise kind(f"cannot write {path}: {reason}") from error
+        self._output.sync()
+        self._output.rename()
+        return self._format.scan(_utf8(self._output.path), self._schema)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fasttriplet._files import remove_unfinished
+from fasttriplet._files import check_can_be_written, remove_unfinished
+from fasttriplet.errors import OptionError
 from fasttriplet.training._state import load_state
 
 
@@ -20,14 +21,18 @@ class Names:
 
     @classmethod
     def of(cls, out: str | os.PathLike[str], endings: tuple[str, ...] = ()) -> Self:
-        """The names under `out`, in a folder that exists."""
+        """The names under `out`."""
         prefix = os.fspath(out)
-        folder, name = os.path.split(prefix)
-        if not name:
-            raise ValueError(f"out: {prefix!r} needs the beginning of a name after the folder, such as face")
-        if not Path(folder or ".").is_dir():
-            raise FileNotFoundError(f"out: there is no folder {folder}")
+        if not os.path.basename(prefix):  # noqa: PTH119  a Path would drop the last slash
+            raise OptionError(
+                "out", f"must have the beginning of a name after the folder, such as face, not {prefix!r}"
+            )
         return cls(prefix, endings)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of all files, which may be missing."""
+        return self.state.parent
 
     @property
     def state(self) -> Path:
@@ -47,24 +52,26 @@ class Names:
     def _networks(self, *prefixes: str) -> list[Path]:
         return [Path(f"{prefix}{end}") for prefix in prefixes for end in self.endings]
 
-    def refuse_to_replace(self) -> None:
-        """Raise a FileExistsError if there is a training or a network at the prefix.
+    def check(self, *, overwrite: bool) -> None:
+        """Raise an OSError if the files of a new training cannot be written.
 
-        A training that did not finish its first batch may be replaced.
+        A training or a network at the prefix is a FileExistsError, unless `overwrite` is set. A training that
+        did not finish its first batch may be replaced.
         """
-        if self.state.exists():
-            try:
-                batches = load_state(self.state).plain["batch"]
-            except ValueError as error:
-                raise FileExistsError(f"out: {self.state} exists; give another prefix") from error
-            if batches:
-                raise FileExistsError(
-                    f"out: there is a training at {self.prefix}; resume it, or give another prefix"
-                )
-            return
-        for path in (*self._networks(self.prefix, self.best), self.log):
-            if path.exists() and (path != self.log or path.stat().st_size):
-                raise FileExistsError(f"out: {path} exists; give another prefix")
+        if not overwrite and self.state.exists() and self._batches() > 0:
+            raise FileExistsError(
+                f"there is a training at {self.prefix}: resume=True continues it, overwrite=True replaces it"
+            )
+        unfinished = self.state.exists()
+        for path in (*self._networks(self.prefix, self.best), self.state, self.log):
+            empty = path == self.log and path.is_file() and not path.stat().st_size
+            check_can_be_written(path, overwrite=overwrite or unfinished or empty)
+
+    def _batches(self) -> int:
+        try:
+            return int(load_state(self.state).plain["batch"])
+        except ValueError as error:
+            raise FileExistsError(f"{self.state} exists already; overwrite=True replaces it") from error
 
     def refuse_to_replace_best(self) -> None:
         """Raise a FileExistsError if there is a best network, which this training did not write."""
@@ -77,4 +84,4 @@ class Names:
         for path in (*self._networks(self.prefix, self.best), self.state):
             remove_unfinished(path)
             if new:
-                path.unlink(missing_ok=True)
+                path.resolve().unlink(missing_ok=True)  # of a link, what it points to

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
@@ -10,30 +9,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fasttriplet._files import lock
+
 
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
-    While it is open, no other training can open the same file. It leaves no empty file. Of a log that is
-    continued, what a killed training wrote after the state from which it is resumed is removed; without a
-    state, everything is.
+    While it is open, no other training can open the same file. It leaves no empty file.
     """
 
     def __init__(
         self, path: Path, state: Mapping[str, Any] | None, tensorboard: str | os.PathLike[str] | None
     ) -> None:
-        self._path, self._file, self._events = path, path.open("a+b"), None
+        self._path, self._file, self._events, self._state = path, path.open("a+b"), None, state
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file.fileno())
         except BlockingIOError:
             self._file.close()
             raise FileExistsError(f"another training is writing {path} at this moment") from None
-        self._file.truncate(0 if state is None else self._end_of(state))
         try:
             self._events = None if tensorboard is None else _events(tensorboard, state)
         except BaseException:
             self._close()
             raise
+
+    def trim(self) -> None:
+        """Remove what a killed training wrote after the state; without a state, everything."""
+        self._file.truncate(0 if self._state is None else self._end_of(self._state))
 
     def _end_of(self, state: Mapping[str, Any]) -> int:
         """Where the records end that were written before this state."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +72,10 @@ class Schedule:
             whole_number(name, getattr(self, name), 1)
 
 
+def _digest(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
 class _Best(NamedTuple):
     """The best verification."""
 
@@ -115,6 +121,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._embedder = _Reporting(self.backend.embedder, self.progress)
+        # A file of pairs that was moved is the same one.
+        self._verify_on = [_digest(file) for file in self.schedule.verify_on]
         self._batch = 0  # batches of the training so far
         self._verified = -1  # the batch of the last verification
         self._best: _Best | None = None
@@ -142,9 +150,13 @@ class Loop:
                 check_for_training(file, feed.image_size, threads=resources.threads)
             if state is None:
                 self.backend.begin(feed.image_size)
-                self._save()  # finds out now whether there is room
             else:
                 self._restore(state)
+            # Nothing is in the way of this training, so what it replaces can go.
+            self.names.tidy(new=state is None)
+            self.journal.trim()
+            if state is None:
+                self._save()  # finds out now whether there is room
             self._record(self._start())
             try:
                 self._train()
@@ -168,8 +180,9 @@ class Loop:
             raise ValueError(f"{self.names.state} does not fit its network: {error}") from error
         self.backend.sums = list(plain["sums"])
         self._batch = plain["batch"]
-        verify_on = list(self.schedule.verify_on)
-        if not verify_on or verify_on == plain["verify_on"]:  # accuracies on other files do not compare
+        if (
+            not self._verify_on or self._verify_on == plain["verify_on"]
+        ):  # accuracies on other files do not compare
             self._verified = plain["verified"]
             self._best = None if plain["best"] is None else _Best(**plain["best"])
         self._saved = (self._batch, self._verified)
@@ -289,7 +302,7 @@ class Loop:
             "batch": self._batch,
             "verified": self._verified,
             "best": self._best and self._best._asdict(),
-            "verify_on": list(self.schedule.verify_on),
+            "verify_on": self._verify_on,
             "sums": self.backend.sums,
             "settings": self.settings.to_dict(),
             "options": self.options,

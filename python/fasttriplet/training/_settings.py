@@ -11,6 +11,7 @@ import numpy as np
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._options import BagOptions, DatasetOptions, OnError, Tail
+from fasttriplet.errors import OptionError
 from fasttriplet.mining._options import MiningOptions
 
 Loss = Literal["squared", "angular"]
@@ -99,7 +100,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
 
     def __post_init__(self) -> None:
         if isinstance(self.rec, (str, os.PathLike)) or not self.rec:
-            raise ValueError(f"rec must be one path or more, in a tuple, not {self.rec!r}")
+            raise OptionError("rec", f"must be one path or more, in a tuple, not {self.rec!r}")
         self._make_plain()
         if (self.network is None) == (self.symbol is None):
             raise ValueError("give either network or symbol")
@@ -114,7 +115,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         for step in self.lr_steps:
             whole_number("each of lr_steps", step, 1)
         if list(self.lr_steps) != sorted(set(self.lr_steps)):
-            raise ValueError(f"lr_steps must ascend, not {self.lr_steps!r}")
+            raise OptionError("lr_steps", f"must ascend, not {self.lr_steps!r}")
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
         self.augment()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Unpack
 
+from fasttriplet._files import making
 from fasttriplet._options import shows
+from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import backend_of
 from fasttriplet.training._files import Names
@@ -33,6 +36,7 @@ def train_rec(
     log_every: int = 20,
     tensorboard: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     devices: str | Sequence[str] | None = None,
     progress: Progress | None = None,
     **resources: Unpack[ResourceKeywords],
@@ -51,7 +55,7 @@ def train_rec(
         PREFIX of the files: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
         checkpoint; ``PREFIX-best-symbol.json`` and ``PREFIX-best-0000.params``, the network of the best
         verification; ``PREFIX-state.npz``, from which the training is resumed; ``PREFIX-log.jsonl``, one JSON
-        object per line.
+        object per line. A folder that is missing is made.
     batches : int
         Number of batches after which the training ends; a resumed one may have more.
     verify_on : path or sequence of paths, optional
@@ -64,6 +68,8 @@ def train_rec(
         Folder for TensorBoard's event files (needs tensorboardX).
     resume : bool, default False
         Whether to resume a training.
+    overwrite : bool, default False
+        Whether a training or a network at PREFIX may be replaced by a new training.
     devices : str or sequence of str, optional
         Where the network runs; see :func:`fasttriplet.load_embedder`. Each device gets a batch of
         ``settings.batch_size`` images.
@@ -80,7 +86,8 @@ def train_rec(
     Raises
     ------
     FileExistsError
-        If there is a training or a network at PREFIX, or another training is writing there.
+        If there is a training or a network at PREFIX and `overwrite` is not set, or another training is
+        writing there.
     FileNotFoundError
         If there is no training to resume.
     ImportError
@@ -100,26 +107,33 @@ def train_rec(
             raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
     limits = ResourceOptions.of(train_rec, resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
-    paths = tuple(os.fspath(file) for file in files)
+    paths = tuple(map(_absolute, files))
+    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)))
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)
+    if resume and overwrite:
+        raise OptionError("overwrite", "must not be True together with resume=True")
+    state = load_state(names.state) if resume else None
+    names.check(overwrite=overwrite or resume)
+    for name, wanted in {"rec": settings.rec, "verify_on": paths}.items():
+        for path in wanted:
+            if not Path(path).exists():
+                moved = f"; if it was moved, give its new path as {name}=PATH" if resume else ""
+                raise FileNotFoundError(errno.ENOENT, f"does not exist{moved}", path)
     for file in schedule.verify_on:
         check_for_training(file)  # an error now, not at the next verification
     backend = backend_class(settings, devices)
-    state = load_state(names.state) if resume else None
-    if state is None:
-        names.refuse_to_replace()
-    else:
+    if state is not None:
         _check(names, state, settings, schedule, len(backend.devices))
     options = {
         **asdict(schedule),
-        "tensorboard": None if tensorboard is None else os.fspath(tensorboard),
+        "tensorboard": None if tensorboard is None else _absolute(tensorboard),
         "devices": devices if devices is None or isinstance(devices, str) else list(devices),
         **asdict(limits),
     }
-    with Journal(names.log, None if state is None else state.plain, tensorboard) as journal:
-        names.tidy(new=state is None)
+    before = None if state is None else state.plain
+    with making(names.folder), Journal(names.log, before, tensorboard) as journal:
         loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
         return loop.run(state, limits)
 
@@ -131,7 +145,8 @@ def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, An
     -------
     settings : TrainSettings
     options : dict
-        The other arguments of :func:`train_rec`, except `resume` and `progress`.
+        The other arguments of :func:`train_rec`, except `resume`, `overwrite` and `progress`. Paths are
+        absolute.
 
     Raises
     ------
@@ -144,6 +159,11 @@ def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, An
     return TrainSettings.from_dict(plain["settings"]), plain["options"]
 
 
+def _absolute(path: str | os.PathLike[str]) -> str:
+    """The path as it is from any folder, for the training may be resumed from another one; links stay."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
 def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedule, devices: int) -> None:
     before = TrainSettings.from_dict(state.plain["settings"])
     if different := before.differences(settings):
@@ -153,8 +173,5 @@ def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedu
         )
     if devices != (then := state.plain["feed"]["arguments"]["devices"]):
         raise ValueError(f"{names.state} is of a training on {then} devices, and now there are {devices}")
-    for rec in settings.rec:
-        if not Path(rec).exists():
-            raise FileNotFoundError(f"{rec} does not exist; if the dataset was moved, give its path as rec")
     if schedule.verify_on and state.plain["best"] is None:
         names.refuse_to_replace_best()

@@ -87,7 +87,11 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bo
 
 
 def write_pairs(
-    path: str | os.PathLike[str], images: Sequence[bytes | NDArray[np.uint8]], same: ArrayLike
+    path: str | os.PathLike[str],
+    images: Sequence[bytes | NDArray[np.uint8]],
+    same: ArrayLike,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write a ``.bin`` file of verification pairs, which InsightFace's tools can read, too.
 
@@ -96,14 +100,18 @@ def write_pairs(
     Parameters
     ----------
     path : path
-        The file. It appears when it is complete, and then replaces a file of that name.
+        The file. It appears when it is complete.
     images : sequence of bytes or (n,) or (n, 1) uint8
         2N encoded images (JPEG or PNG); 2i and 2i + 1 are pair i.
     same : (N,) bool
         Whether the two images of a pair show one identity.
+    overwrite : bool, default False
+        Whether a file that is there may be replaced.
 
     Raises
     ------
+    FileExistsError
+        If a file is there and `overwrite` is not set, or another run is writing it.
     ValueError
         If there is not one truth value for two images, or one of them is of another type.
     OSError
@@ -111,7 +119,7 @@ def write_pairs(
     """
     path = Path(path)
     encoded, truth = _checked(str(path), list(images), same)
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    with replacing(path, overwrite=overwrite) as unfinished, unfinished.open("wb") as file:
         pickle.dump((encoded, truth.tolist()), file, protocol=2)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, TypedDict, get_args
 from fasttriplet._checks import image_size, number, one_of, seed_number, thread_count, whole_number
 from fasttriplet._options import Options
 from fasttriplet.dataset._options import OnError
+from fasttriplet.errors import OptionError
 
 Fit = Literal["stretch", "crop", "pad"]
 Format = Literal["jpeg", "png", "keep"]
@@ -44,18 +45,18 @@ class PackOptions(Options):
 
     def __post_init__(self) -> None:
         if self.size is not None and max(image_size(self.size)) > _LONGEST_SIDE:
-            raise ValueError(
-                f"size must have a height and width up to {_LONGEST_SIDE} pixels, not {self.size}"
+            raise OptionError(
+                "size", f"must have a height and width up to {_LONGEST_SIDE} pixels, not {self.size}"
             )
         one_of("fit", self.fit, get_args(Fit))
         if self.fit != "stretch" and self.size is None:
-            raise ValueError(f"fit={self.fit!r} needs a size to fit the images to")
+            raise OptionError("fit", f"must not be {self.fit!r} without a size")
         one_of("format", self.format, get_args(Format))
         whole_number("quality", self.quality, 1, 100)
         if self.identity_depth is not None:
             whole_number("identity_depth", self.identity_depth, 1)
         if self.split is not None and not 0 < number("split", self.split, 0, 1) < 1:
-            raise ValueError(f"split must be a number above 0 and below 1, not {self.split!r}")
+            raise OptionError("split", f"must be a number above 0 and below 1, not {self.split!r}")
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
         thread_count(self.threads)

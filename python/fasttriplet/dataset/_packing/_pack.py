@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -198,12 +197,14 @@ def pack(
     if about is not None:
         finals.append(about)
     listed = out.with_suffix(".problems.csv")
+    for path in finals:
+        check_can_be_written(path, overwrite=overwrite)
     check_can_be_written(listed)
-    if not overwrite:
-        _refuse_existing(finals)
 
     with ExitStack() as resources:
-        unfinished = dict(zip(finals, resources.enter_context(replacing_all(*finals)), strict=True))
+        unfinished = dict(
+            zip(finals, resources.enter_context(replacing_all(*finals, overwrite=overwrite)), strict=True)
+        )
         temporary = tempfile.TemporaryDirectory(
             prefix=f".{out.name}.", suffix=".parts", dir=unfinished[out].parent
         )
@@ -262,13 +263,6 @@ def _check_places(folder: Path, out: Path) -> None:
         raise ValueError(
             f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
         )
-    check_can_be_written(out)
-
-
-def _refuse_existing(paths: Iterable[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, "exists already; overwrite replaces it", str(path))
 
 
 def _fill(  # noqa: PLR0917
