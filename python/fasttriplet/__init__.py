@@ -28,7 +28,8 @@ __all__ = [
     "Augment", "Bag", "Dataset", "Decoded", "DrawnPairs", "Embedder", "Feed", "IRHeader", "Inspection",
     "MineResult", "MiningStats", "NoTripletsError", "OptionError", "Packed", "PackedFile", "Progress",
     "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
-    "Triplets", "Verification", "__version__", "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed",
+    "Triplets", "Verification", "__version__", "assemble", "bags", "decode_images", "draw_pairs",
+    "epoch_seed",
     "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq",
     "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip

@@ -88,7 +88,8 @@ class Output:
                 self._made = _make_folder(self._target.parent)
                 self._lock = _claim(path, self._hidden)
                 # Of a random name, for file systems whose locks do not reach other hosts.
-                self.unfinished = Path(tempfile.mkdtemp(dir=self._hidden)) / self._target.name
+                within = Path(tempfile.mkdtemp(dir=self._hidden)).name
+                self.unfinished = self._hidden / within / self._target.name
                 self.unfinished.touch()
         except BaseException:
             with suppress(OSError):  # Ctrl-C may have come before the lock was there
@@ -175,8 +176,7 @@ def remove_unfinished(path: Path) -> None:
     hidden = _hidden(_target(path))
     if hidden.is_dir():
         with suppress(FileExistsError):  # it is being written
-            lock = _claim(path, hidden)
-            _release(hidden, lock)
+            _release(hidden, _claim(path, hidden))
 
 
 @contextmanager
@@ -259,10 +259,10 @@ def _claim(path: Path, hidden: Path) -> int:
             made = True
         except FileExistsError:
             made = False
-            # In a folder that all may write to, others might have put it there as a trap.
-            if hidden.is_symlink() or hidden.stat().st_uid != os.geteuid():
-                raise in_use from None
         try:
+            # In a folder that all may write to, others might have put it there as a trap.
+            if not made and (hidden.is_symlink() or hidden.stat().st_uid != os.geteuid()):
+                raise in_use
             descriptor = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
             continue
