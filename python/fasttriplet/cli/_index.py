@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from fasttriplet.cli import _show as show
 if TYPE_CHECKING:
     from fasttriplet.dataset._index import Inspection
 
+_PROBLEMS_SHOWN = 10
+_COUNTS_SHOWN = 4  # of labels per image
 _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 
 
@@ -24,7 +27,7 @@ _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1
 def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: bool) -> None:
     """Show what is in .rec files.
 
-    Each file is indexed, and what is wrong with it is listed, too.
+    Each file is indexed. What is wrong with it is said, too; with --json, all of it.
     """
     from fasttriplet.dataset._index import inspect_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
@@ -50,6 +53,8 @@ def _facts(found: Inspection) -> dict[str, Any]:
         "images_per_identity": {name: counts.quantile(q, "nearest") for name, q in _QUANTILES.items()},
         "single_image_identities": int((counts == 1).sum()),
         "images_by_flag": found.images_by_flag,
+        "label_range": found.label_range,
+        "object_images": found.object_images,
         "idx_used": found.idx_used,
         "problems": list(found.problems),
     }
@@ -65,9 +70,36 @@ def _print(facts: dict[str, Any]) -> None:
         "records": f"{facts['records']:,}",
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",
+        "labels": _labels(facts),
         "images per identity": spread,
         ".idx": "used" if facts["idx_used"] else "not used: the records were found in the .rec",
-        "problems": "\n".join(facts["problems"]) or "none found",
+        "problems": _first(facts["problems"]) or "none found",
     }
     click.echo(facts["file"])  # not in the table: a long path would be broken
     show.facts(rows)
+
+
+def _labels(facts: dict[str, Any]) -> str:
+    images: Counter[int] = Counter()
+    for flag, count in facts["images_by_flag"].items():
+        images[max(flag, 1)] += count  # 0: one, in the header itself
+    low, high = facts["label_range"]
+    if len(images) == 1:
+        counts = f"{min(images)} per image"
+    elif len(images) <= _COUNTS_SHOWN:
+        counts = ", ".join(f"{labels} in {count:,}" for labels, count in sorted(images.items())) + " images"
+    else:
+        counts = f"{min(images)} to {max(images)} per image"
+    values = f"{low}" if low == high else f"{low} to {high}"
+    if max(images) == 1:
+        return f"{counts}; {values}"
+    objects = facts["object_images"]
+    unless = f", except in {objects:,} images labelled for object detection" if objects else ""
+    return f"{counts}; the first, {values}, is the identity{unless}"
+
+
+def _first(problems: list[str]) -> str:
+    shown = problems[:_PROBLEMS_SHOWN]
+    if more := len(problems) - len(shown):
+        shown.append(f"... and {more:,} more lines: --json has them all")
+    return "\n".join(shown)

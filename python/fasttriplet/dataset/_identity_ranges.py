@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-
-# Up to here, float32 can hold every integer.
-_EXACT = 2.0**24
+from fasttriplet.dataset._labels import EXACT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,4 +113,4 @@ def _disagreements(
 def _slack(value: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Return how far an integer may be from `value`, the float32 that it was rounded to."""
     spacing = np.spacing(np.abs(np.asarray(value)).astype(np.float32)).astype(np.float64)
-    return np.where(np.abs(value) < _EXACT, 0.0, spacing / 2)
+    return np.where(np.abs(value) < EXACT, 0.0, spacing / 2)

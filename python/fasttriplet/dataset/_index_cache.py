@@ -15,7 +15,7 @@ import polars as pl
 from fasttriplet._files import replacing
 
 # To be raised whenever the frame or the facts change, or how they are found.
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".index.parquet"
 _FIELD = "fasttriplet"
 _CRC = b'{"crc32": "'

@@ -163,7 +163,7 @@ def pack(
     with ExitStack() as resources:
         names, about = resources.enter_context(replacing_all(*extras))
         writer = resources.enter_context(RecordWriter(out))
-        writer.write(0, IRHeader(0, [end, end + len(identities)], 0, 0), b"")
+        writer.write(0, IRHeader(0, np.array([end, end + len(identities)], np.float32), 0, 0), b"")
         ready = resources.enter_context(closing(_prepare(_paths(folder, identities), size, quality, threads)))
         paths = _paths(folder, identities)
         for key, (path, label, image) in enumerate(zip(paths, labels, ready, strict=True), start=1):
@@ -182,7 +182,8 @@ def pack(
         assert first is not None  # there was an image or a problem: _scan refuses empty folders
         key = 1
         for number, (_, images) in enumerate(identities):
-            writer.write(end + number, IRHeader(0, [key, key + len(images)], end + number, 0), b"")
+            images_of_one = np.array([key, key + len(images)], np.float32)
+            writer.write(end + number, IRHeader(0, images_of_one, end + number, 0), b"")
             key += len(images)
         height, width = first[1]
         _write_names(names, identities)
