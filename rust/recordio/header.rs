@@ -97,7 +97,8 @@ impl Fixed {
     pub fn names_objects(&self, payload: &[u8]) -> bool {
         let [Some(start), Some(object)] = self.labels else { return false };
         let count = self.flag as usize;
-        if start.fract() != 0.0 || object.fract() != 0.0 || start < 2.0 || object < 5.0 {
+        // First what settles nearly all images of identities.
+        if count < 7 || start < 2.0 || object < 5.0 || start.fract() != 0.0 || object.fract() != 0.0 {
             return false;
         }
         let (start, object) = (start as usize, object as usize);

@@ -62,13 +62,11 @@ pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Res
         return Piece::finish(pieces, file, idx.into_entries(), false);
     }
     let entries = Entries::rebuilt(file, listed, interrupt)?;
-    match rows(file, &entries, false, interrupt)? {
-        Some(pieces) => Piece::finish(pieces, file, entries, true),
-        None => {
-            let reason = "the file changed while it was read; does another program write to it?";
-            Err(Error::record(file.path(), None, reason.into()))
-        }
-    }
+    let pieces = rows(file, &entries, false, interrupt)?.ok_or_else(|| {
+        let reason = "the file changed while it was read; does another program write to it?";
+        Error::record(file.path(), None, reason.into())
+    })?;
+    Piece::finish(pieces, file, entries, true)
 }
 
 fn rows(

@@ -122,7 +122,7 @@ def test_one_label_under_several_identity_records_is_one_identity(tmp_path: Path
             r"key 6: .* from 1 to 3, but image 3 has label 9 and image 1 has label 7; the labels are",
         ),
         ([(1, 3), (3, 5)], r"key 5: the image with label 9 lies in the range of no identity record"),
-        ([(1, 3), (3, 9)], r"key 7: .* from 3 to 8, but the file has 3 images there \(1 such"),
+        ([(1, 3), (3, 9)], r"key 7: .* from 3 to 8, but the file has 3 images there$"),
         ([(1, 3), (6, 3)], r"key 7: .* from 6 to 2, which is no range"),
         ([(1, 3), (3, float("nan"))], r"key 7: .* which is no range"),
     ],
@@ -223,9 +223,7 @@ def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     with ft.RecordWriter(path) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
         writer.write(2, (0, 5.0, 2, 0), JPEG)
-    with pytest.warns(
-        ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out \(1 such"
-    ):
+    with pytest.warns(ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out$"):
         assert rows(ft.index_rec(path)) == [(2, 5)]
     with ft.RecordWriter(path) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")

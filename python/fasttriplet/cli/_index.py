@@ -27,7 +27,7 @@ _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1
 def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: bool) -> None:
     """Show what is in .rec files.
 
-    Each file is indexed. What is wrong with it is said, too; with --json, all of it.
+    Each file is indexed, and what is wrong with it is listed: the first lines of that, or all with --json.
     """
     from fasttriplet.dataset._index import inspect_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
 

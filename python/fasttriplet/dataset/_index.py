@@ -63,7 +63,7 @@ class Inspection:
     images_by_flag : dict of int to int
         How many images have how many labels in their header (0: one label in the header itself).
     label_range : (int, int)
-        Lowest and highest label that names an identity: the first one of each image.
+        Lowest and highest of the labels that name identities: the first one of each image.
     object_images : int
         How many images have labels as im2rec writes them for object detection. Their first label does not
         name an identity.
@@ -256,14 +256,7 @@ def _build(
     index = pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)
     if not index["key"].is_sorted():
         index = index.sort("key")
-    problems = list(scan.problems)
     identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
-    if identities.empty.size:
-        key, offset = scan.bare_keys[identities.empty[0]], scan.bare_offsets[identities.empty[0]]
-        problems.append(
-            f"{path}, key {key}, offset {offset}: the record is empty and was left out "
-            f"({identities.empty.size} such records)"
-        )
     facts = _Facts(
         records=index.height + scan.bare_keys.size,
         layout="insightface" if identities.announced else "flat",
@@ -271,7 +264,7 @@ def _build(
         flags={str(flag): count for flag, count in scan.flags.items()},
         object_images=scan.objects,
         idx_used=idx is not None and not scan.rebuilt,
-        problems=problems,
+        problems=scan.problems,
         label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,
     )

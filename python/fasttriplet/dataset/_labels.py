@@ -22,7 +22,7 @@ def to_float32(key: int, label: object) -> tuple[float, list[float]]:
     Raises
     ------
     ValueError
-        If float32 would turn an integer label into another one. Fractions are rounded.
+        If float32 would change a label beyond 2^24. Up to there integers are exact; fractions are rounded.
     """
     try:
         if isinstance(label, numbers.Number):

@@ -290,8 +290,8 @@ class RecordWriter:
         Raises
         ------
         ValueError
-            If a field does not fit the format (an integer label that float32 would turn into another one,
-            too), the key was written before, the record has 2^29 bytes or more, or the writer is closed.
+            If a field does not fit the format, a label beyond 2^24 is not a float32 (the message names the
+            nearest), the key was written before, the record has 2^29 bytes or more, or the writer is closed.
         OSError
             If the disk is full or fails; then the files are removed.
         """
