@@ -72,14 +72,15 @@ impl Idx {
         Ok(Ok(Self { name, entries, broken: lines.broken, repeated }))
     }
 
-    /// The entries, if each key has one record, and each record one key. Whether they fit the `.rec`, nobody
-    /// has looked at.
-    pub fn plausible(&self) -> Result<Option<&Entries>> {
+    /// The entries, if each key has one record, and each record one key. They are not yet compared with the
+    /// `.rec`.
+    pub fn unambiguous(&self) -> Result<Option<&Entries>> {
         let unique = self.entries.offsets.is_sorted_by(|a, b| a < b) && same(&self.entries.keys)?.is_empty();
         Ok(unique.then_some(&self.entries))
     }
 
-    /// The entries, which fit the `.rec`, with what is to be said of the lines besides them.
+    /// The entries, for a caller who has found that they fit the `.rec`. What is odd about the other lines is
+    /// in their report.
     pub fn into_entries(mut self) -> Entries {
         let broken = std::mem::take(&mut self.broken);
         let mut report = Report::default();
@@ -302,7 +303,7 @@ impl KeyTable {
         let size = file.bytes().len() as u64;
         let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
         if let Some(Ok(idx)) = &listed
-            && let Some(entries) = idx.plausible()?
+            && let Some(entries) = idx.unambiguous()?
             // Broken lines may have named the records that are left out.
             && entries.fit(touched, file, complete || idx.broken.count() > 0, interrupt)?
             && let Some(Ok(idx)) = listed

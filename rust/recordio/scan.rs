@@ -55,7 +55,7 @@ pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Res
     let size = file.bytes().len() as u64;
     let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
     if let Some(Ok(idx)) = &listed
-        && let Some(entries) = idx.plausible()?
+        && let Some(entries) = idx.unambiguous()?
         && let Some(pieces) = rows(file, entries, true, interrupt)?
         && let Some(Ok(idx)) = listed
     {
