@@ -34,6 +34,7 @@ def npz() -> bytes:
         (b"version https://git-lfs.github.com/", "a Git LFS pointer (fetch the data with `git lfs pull`)"),
         (picture(1), "a single JPEG"),
         (b"\x89PNG\r\n\x1a\n", "a single PNG"),
+        (b"\r\n\x23\xd7\xce", "a .rec file that was copied in text mode (copy it again in binary mode)"),
         (npz(), "a zip archive (an .npz, or a PyTorch file)"),
         (npy(), "a .npy file"),
         (gzip.compress(b"a"), "compressed with gzip (unpack it first)"),

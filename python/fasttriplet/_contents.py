@@ -7,6 +7,7 @@ from pathlib import Path
 _KINDS = {
     b"version https://git-lfs": "a Git LFS pointer (fetch the data with `git lfs pull`)",
     b"\x0a\x23\xd7\xce": "a .rec file; give it as --rec",
+    b"\r\n\x23\xd7\xce": "a .rec file that was copied in text mode (copy it again in binary mode)",
     b"\xff\xd8\xff": "a single JPEG",
     b"\x89PNG": "a single PNG",
     b"PK\x03\x04": "a zip archive (an .npz, or a PyTorch file)",

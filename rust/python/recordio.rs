@@ -125,6 +125,7 @@ struct PyScan {
     bare_first: Py<PyArray1<f32>>,
     bare_second: Py<PyArray1<f32>>,
     flags: BTreeMap<u32, u64>,
+    objects: u64,
     problems: Vec<String>,
     rebuilt: bool,
 }
@@ -156,6 +157,7 @@ fn scan(
         bare_first: PyArray1::from_iter(py, bare.iter().map(|b| b.labels[0])).unbind(),
         bare_second: PyArray1::from_iter(py, bare.iter().map(|b| b.labels[1])).unbind(),
         flags: scan.flags,
+        objects: scan.objects,
         problems: scan.problems,
         rebuilt: scan.rebuilt,
     })

@@ -89,6 +89,28 @@ impl Fixed {
     pub fn first_label(&self) -> f32 {
         self.labels[0].unwrap_or(self.label)
     }
+
+    /// Whether the labels of this header, which was read from `payload`, seem to be those of objects in an image,
+    /// as `im2rec` packs them for `ImageDetIter`: the length of this start (2 or more), the length of an object (5
+    /// or more), perhaps more numbers, then of each object its class and the left, top, right and bottom of
+    /// its box.
+    pub fn names_objects(&self, payload: &[u8]) -> bool {
+        let [Some(start), Some(object)] = self.labels else { return false };
+        let count = self.flag as usize;
+        // First what settles nearly all images of identities.
+        if count < 7 || start < 2.0 || object < 5.0 || start.fract() != 0.0 || object.fract() != 0.0 {
+            return false;
+        }
+        let (start, object) = (start as usize, object as usize);
+        if count <= start || object > count || !(count - start).is_multiple_of(object) {
+            return false;
+        }
+        let objects = payload.get(HEADER_SIZE + 4 * start..self.size).unwrap_or_default();
+        objects.chunks_exact(4 * object).any(|object| {
+            let edge = |i: usize| float(&object[4 * i..4 * i + 4]);
+            edge(1) < edge(3) && edge(2) < edge(4)
+        })
+    }
 }
 
 impl Header {
@@ -155,6 +177,25 @@ mod tests {
         bytes[4..8].copy_from_slice(&3.0_f32.to_le_bytes()); // as the C++ im2rec writes it
         let (header, _) = Header::parse(&bytes).unwrap();
         assert_eq!((header.label, header.first_label()), (3.0, 3.0));
+    }
+
+    #[test]
+    fn labels_of_objects() {
+        let names_objects = |labels: &[f32]| {
+            let mut bytes = Vec::new();
+            Header { labels: labels.to_vec(), ..Header::default() }.append_to(&mut bytes);
+            Fixed::parse(&bytes).unwrap().names_objects(&bytes)
+        };
+        assert!(names_objects(&[2.0, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(names_objects(&[2.0, 6.0, 7.0, 0.1, 0.2, 0.3, 0.4, 0.0, 7.0, 0.5, 0.2, 0.3, 0.4, 0.0]));
+        assert!(names_objects(&[4.0, 5.0, 640.0, 480.0, 0.0, 10.0, 20.0, 30.0, 40.0]));
+        assert!(!names_objects(&[2.0, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4, 0.5])); // not whole objects
+        assert!(!names_objects(&[2.0, 5.0, 7.0, 0.3, 0.2, 0.1, 0.4])); // no box
+        assert!(!names_objects(&[1.0, 6.0, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(!names_objects(&[2.0, 5.0]));
+        assert!(!names_objects(&[f32::NAN, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(!names_objects(&[f32::INFINITY, 1e30, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(!names_objects(&[3.0]));
     }
 
     #[test]

@@ -11,17 +11,6 @@ pub(crate) struct Lines {
     pub offsets: Vec<u64>,
     /// Lines that are not a key and an offset, or whose offset no record of the `.rec` can have.
     pub broken: Problems,
-    /// `(entry, line)`: from this entry on, lines are counted from this line.
-    shifts: Vec<(usize, u64)>,
-}
-
-impl Lines {
-    /// The line, counted from 1, from which entry `entry` was read.
-    pub fn line_of(&self, entry: usize) -> u64 {
-        let before = self.shifts.partition_point(|(first, _)| *first <= entry);
-        let (first, line) = self.shifts[before - 1];
-        line + (entry - first) as u64
-    }
 }
 
 /// Says what a file without a usable line is, if that can be told from its first bytes.
@@ -30,44 +19,35 @@ pub(crate) fn instead(text: &[u8]) -> Option<String> {
     if head.is_empty() {
         return Some("the file is empty".into());
     }
-    if line(head.split(|b| *b == b'\n').next().unwrap_or_default()).is_some() {
+    let first = sniff::without_mark(head);
+    if line(first.split(|b| *b == b'\n').next().unwrap_or_default()).is_some() {
         return None; // an index, but not of this .rec
     }
     sniff::kind(head, text.len() as u64).map(|kind| format!("not an index: {kind}"))
 }
 
-/// Parses the index of a `.rec` of `rec_size` bytes. Broken lines are named and left out.
+/// Parses the index of a `.rec` of `rec_size` bytes. Broken lines are named and left out. A byte order mark, which
+/// editors on Windows write, is not part of the first line.
 pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
+    let text = sniff::without_mark(text);
     let guess = text.len() / 16;
     let mut lines = Lines {
         keys: Vec::with_capacity(guess),
         offsets: Vec::with_capacity(guess),
         broken: Problems::default(),
-        shifts: vec![(0, 1)],
     };
-    let mut skipped = false;
     for (number, bytes) in (1_u64..).zip(text.split(|b| *b == b'\n')) {
         let entry = match line(bytes) {
             Some((key, offset)) => usable(offset, rec_size).map(|()| (key, offset)),
-            None if bytes.trim_ascii().is_empty() => {
-                skipped = true; // a blank line is not an error
-                continue;
-            }
+            None if bytes.trim_ascii().is_empty() => continue, // a blank line is not an error
             None => Err(format!("expected a key, a tab and a byte offset, found {}", excerpt(bytes))),
         };
         match entry {
             Ok((key, offset)) => {
-                if skipped {
-                    lines.shifts.push((lines.keys.len(), number));
-                    skipped = false;
-                }
                 lines.keys.push(key);
                 lines.offsets.push(offset);
             }
-            Err(what) => {
-                skipped = true;
-                lines.broken.add(|| format!("line {number}: {what}"));
-            }
+            Err(what) => lines.broken.add(|| format!("line {number}: {what}")),
         }
     }
     lines
@@ -123,9 +103,7 @@ mod tests {
         let lines = parse(text, 200);
         assert_eq!(lines.keys, [1, 2, 4, -7]);
         assert_eq!(lines.offsets, [0, 40, 80, 120]);
-        let numbers: Vec<_> = (0..4).map(|entry| lines.line_of(entry)).collect();
-        assert_eq!(numbers, [1, 4, 6, 9]);
-        let broken = lines.broken.into_lines("lines");
+        let broken = lines.broken.texts();
         assert_eq!(broken[0], "line 2: expected a key, a tab and a byte offset, found \"rubbish\"");
         assert_eq!(
             broken[1],
@@ -136,9 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn many_broken_lines_are_counted() {
-        let broken = parse("x\n".repeat(25).as_bytes(), 100).broken.into_lines("broken lines");
-        assert_eq!((broken.len(), broken[10].as_str()), (11, "... and 15 more broken lines"));
+    fn a_byte_order_mark_is_not_part_of_the_first_key() {
+        let lines = parse(b"\xef\xbb\xbf1\t0\r\n2\t40\r\n", 200);
+        assert_eq!((lines.keys, lines.offsets, lines.broken.count()), (vec![1, 2], vec![0, 40], 0));
+        // What PowerShell's `>` writes.
+        let utf16 = b"\xff\xfe1\0\t\x000\0\n\0";
+        assert!(parse(utf16, 200).keys.is_empty());
+        assert!(instead(utf16).unwrap().contains("UTF-16"));
     }
 
     proptest! {
@@ -149,7 +131,7 @@ mod tests {
                 append_line(&mut text, *key, offset * 4);
             }
             let lines = parse(&text, u64::MAX);
-            prop_assert!(lines.broken.clone().into_lines("").is_empty());
+            prop_assert_eq!(lines.broken.count(), 0);
             let read: Vec<_> = lines.keys.iter().copied().zip(lines.offsets.iter().copied()).collect();
             let expected: Vec<_> = entries.iter().map(|(key, offset)| (*key, offset * 4)).collect();
             prop_assert_eq!(read, expected);
@@ -159,9 +141,6 @@ mod tests {
         fn any_bytes_parse(text in prop::collection::vec(prop_oneof![any::<u8>(), b'0'..=b'9', Just(b'\t'), Just(b'\n')], 0..200)) {
             let lines = parse(&text, 1 << 20);
             prop_assert_eq!(lines.keys.len(), lines.offsets.len());
-            for entry in 0..lines.keys.len() {
-                prop_assert!(lines.line_of(entry) >= 1);
-            }
         }
     }
 }

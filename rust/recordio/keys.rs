@@ -4,8 +4,10 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::framing::{self, Fault, Span};
+use super::framing::{self, Span};
+use super::problems::{Problems, Report, first_of};
 use super::reader::{RecordFile, map_file};
+use super::sniff::COPY_IN_BINARY;
 use super::{idx, rebuild};
 use crate::{Error, Interrupt, Result};
 
@@ -15,6 +17,11 @@ use crate::{Error, Interrupt, Result};
 const TOUCHED: usize = 1 << 20;
 /// Records in a unit of work.
 const CHUNK: usize = 1 << 13;
+/// What follows from whatever is wrong with an `.idx`.
+const REBUILT: &str = "; the index was rebuilt from the .rec";
+/// What the findings in `Entries` are, in reports.
+pub(crate) const DAMAGED: &str = "damaged stretches";
+pub(crate) const UNREADABLE: &str = "records without a usable header";
 
 /// Keys and offsets of a file's records, in file order.
 #[derive(Debug, Default)]
@@ -23,161 +30,243 @@ pub(crate) struct Entries {
     pub offsets: Vec<u64>,
     /// Positions of entries that a later entry of the same key replaces.
     pub replaced: Vec<usize>,
-    /// What was found wrong and worked around.
-    pub problems: Vec<String>,
+    /// Stretches of the file without records.
+    pub damaged: Problems,
+    /// Records that are not among the entries, because their headers cannot be read.
+    pub unreadable: Problems,
+    /// What else was found wrong and worked around.
+    pub report: Report,
 }
 
-/// Why the offsets are not those of all records of the file.
+/// What an `.idx` file says.
 #[derive(Debug)]
-pub(crate) enum Break {
-    /// No record starts at the offset of this entry.
-    NoRecord(usize, Fault),
-    /// Between the record of this entry and the next entry's offset (or the end of the file) there is
-    /// something else, from the given offset on.
-    Gap(usize, u64),
-    /// The first entry is not at the start of the file.
-    Start,
+pub(crate) struct Idx {
+    name: String,
+    /// The usable lines in the order of their offsets, without those that repeat another.
+    entries: Entries,
+    broken: Problems,
+    repeated: u64,
 }
 
-impl Entries {
-    /// The usable entries of an `.idx` file.
-    pub fn from_idx(path: &Path, rec_size: u64) -> Result<std::result::Result<Self, String>> {
+impl Idx {
+    /// Reads an `.idx` file; the inner error says what a file without a usable line is.
+    pub fn read(path: &Path, rec_size: u64) -> Result<std::result::Result<Self, String>> {
         let text = map_file(path, ".idx file")?;
         let lines = idx::parse(&text, rec_size);
-        let name = path.display();
+        let name = path.display().to_string();
         if lines.keys.is_empty() {
-            let first = || lines.broken.into_lines("").into_iter().next().unwrap_or_default();
+            let first = || lines.broken.first().unwrap_or_default();
             let what = idx::instead(&text).unwrap_or_else(|| format!("no usable line; {}", first()));
             return Ok(Err(format!("{name}: {what}")));
         }
-        let mut problems = Vec::new();
-        let mut replaced = replaced(&lines.keys)?;
-        if let Some(&entry) = replaced.first() {
-            problems.push(format!(
-                "{name}, line {}: key {} occurs again further down; the later line counts ({} such lines)",
-                lines.line_of(entry),
-                lines.keys[entry],
-                replaced.len()
-            ));
-        }
-        problems.extend(
-            lines.broken.into_lines("broken lines").into_iter().map(|line| format!("{name}, {line}")),
-        );
         let (mut keys, mut offsets) = (lines.keys, lines.offsets);
-        if !offsets.is_sorted() {
-            let mut is_replaced = vec![false; keys.len()];
-            for entry in &replaced {
-                is_replaced[*entry] = true;
-            }
-            let order = sorted_by(keys.len(), |i| offsets[i])?;
-            let pick = |i: &u32| *i as usize;
-            keys = order.iter().map(|i| keys[pick(i)]).collect();
-            offsets = order.iter().map(|i| offsets[pick(i)]).collect();
-            replaced = (0..order.len()).filter(|place| is_replaced[order[*place] as usize]).collect();
+        let mut repeated = 0;
+        if !offsets.is_sorted_by(|a, b| a < b) {
+            let line = |i: u32| (offsets[i as usize], keys[i as usize]);
+            let mut order = sorted_by(keys.len(), |i| (offsets[i], keys[i]))?;
+            order.dedup_by_key(|i| line(*i));
+            repeated = (keys.len() - order.len()) as u64;
+            (offsets, keys) = order.into_iter().map(line).unzip();
         }
-        Ok(Ok(Self { keys, offsets, replaced, problems }))
+        let entries = Entries { keys, offsets, ..Entries::default() };
+        Ok(Ok(Self { name, entries, broken: lines.broken, repeated }))
     }
 
-    /// Goes through the `.rec` itself. `problems` says why. The keys are those of `idx`, if there is one, for
-    /// records whose ids cannot be keys.
+    /// The entries, if each key has one record, and each record one key. They are not yet compared with the
+    /// `.rec`.
+    pub fn unambiguous(&self) -> Result<Option<&Entries>> {
+        let unique = self.entries.offsets.is_sorted_by(|a, b| a < b) && same(&self.entries.keys)?.is_empty();
+        Ok(unique.then_some(&self.entries))
+    }
+
+    /// The entries, for a caller who has found that they fit the `.rec`. What is odd about the other lines is
+    /// in their report.
+    pub fn into_entries(mut self) -> Entries {
+        let broken = std::mem::take(&mut self.broken);
+        let mut report = Report::default();
+        report.list(&self.name, broken, "broken lines");
+        self.say_repeated(&mut report);
+        Entries { report, ..self.entries }
+    }
+
+    fn say_repeated(&self, report: &mut Report) {
+        if self.repeated > 0 {
+            let (name, lines) = (&self.name, self.repeated);
+            report.say(format!("{name}: lines that repeat another count once ({lines} of them)"));
+        }
+    }
+
+    /// Says why the lines were not believed. `found` are the offsets of all records in the `.rec`.
+    fn misfits(mut self, file: &RecordFile, found: &[u64]) -> Result<(Report, Entries)> {
+        let name = &self.name;
+        let Entries { keys, offsets, .. } = &self.entries;
+        let mut report = Report::default();
+        let several = same(keys)?;
+        let twice = offsets.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64;
+        if let Some(place) = offsets.windows(2).position(|pair| pair[0] == pair[1]) {
+            report.say(format!(
+                "{name}: keys {} and {} point to the same record, at offset {}{}",
+                keys[place],
+                keys[place + 1],
+                offsets[place],
+                first_of(twice, "such pairs")
+            ));
+        }
+        if let Some((one, other)) = several.first() {
+            report.say(format!(
+                "{name}: key {} points to two records, at offsets {} and {}{}",
+                keys[*one],
+                offsets[*one],
+                offsets[*other],
+                first_of(several.len() as u64, "such pairs")
+            ));
+        }
+        let lost = |offset: &u64| found.binary_search(offset).is_err();
+        if let Some(place) = offsets.iter().position(lost) {
+            let fault = framing::span_at(file.bytes(), offsets[place]).err();
+            let why = fault.map_or_else(|| "no readable record starts there".to_owned(), |f| f.to_string());
+            let count = offsets[place..].iter().filter(|offset| lost(offset)).count() as u64;
+            let more = first_of(count, "such lines");
+            report
+                .say(format!("{name}: key {} points to offset {}: {why}{more}", keys[place], offsets[place]));
+        }
+        let unnamed = |offset: &u64| offsets.binary_search(offset).is_err();
+        if let Some(place) = found.iter().position(unnamed) {
+            let named = found.len() - found[place..].iter().filter(|offset| unnamed(offset)).count();
+            report.say(format!(
+                "{name}: names {named} of the {} records in the .rec (not the one at offset {})",
+                found.len(),
+                found[place]
+            ));
+        }
+        let mut all = Report::default();
+        all.list(name, std::mem::take(&mut self.broken), "broken lines");
+        all.append(report);
+        if all.is_empty() {
+            all.say(format!("{name}: the records that it names do not fill the .rec"));
+        }
+        all.conclude(REBUILT);
+        self.say_repeated(&mut all);
+        Ok((all, self.entries))
+    }
+}
+
+impl Entries {
+    /// Goes through the `.rec` itself, because there is no `.idx` (`None`), it is something else (a reason), or
+    /// its lines do not fit. Their keys are taken for records whose ids cannot be keys.
     pub fn rebuilt(
         file: &RecordFile,
-        idx: Option<&Self>,
-        mut problems: Vec<String>,
+        idx: Option<std::result::Result<Idx, String>>,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let found = rebuild::rebuild(file, interrupt)?;
         let name = file.path().display();
-        problems.extend(found.problems.into_iter().map(|what| format!("{name}, {what}")));
         let (mut keys, offsets) = (found.keys, found.offsets);
-        let mut same = replaced(&keys)?;
-        if let (Some(&first), Some(idx)) = (same.first(), idx) {
-            problems.push(format!(
-                "{name}, offset {}: several records have the id {}; keys are taken from the .idx where it names \
-                 the record's offset",
-                offsets[first], keys[first]
+        let mut report = Report::default();
+        if found.text_mode {
+            report.say(format!(
+                "{name}: bytes are missing: it seems that a copy in text mode has turned each CR LF (0d 0a) into \
+                 LF (0a); {COPY_IN_BINARY}"
+            ));
+        }
+        let listed = match idx {
+            None => None,
+            Some(Err(what)) => {
+                report.say(what + REBUILT);
+                None
+            }
+            Some(Ok(idx)) => {
+                let (misfits, listed) = idx.misfits(file, &offsets)?;
+                report.append(misfits);
+                Some(listed)
+            }
+        };
+        let mut pairs = same(&keys)?;
+        if let (Some(&(one, other)), Some(listed)) = (pairs.first(), listed) {
+            report.say(format!(
+                "{name}: the records at offsets {} and {} have the same id, {}{}; the .idx gives keys instead \
+                 where it names the records",
+                offsets[one],
+                offsets[other],
+                keys[one],
+                first_of(pairs.len() as u64, "such pairs")
             ));
             for (key, offset) in keys.iter_mut().zip(&offsets) {
-                if let Ok(place) = idx.offsets.binary_search(offset) {
-                    *key = idx.keys[place];
+                // Of several lines, the one with the lowest key.
+                let place = listed.offsets.partition_point(|listed| listed < offset);
+                if listed.offsets.get(place) == Some(offset) {
+                    *key = listed.keys[place];
                 }
             }
-            same = replaced(&keys)?;
+            pairs = same(&keys)?;
         }
-        if let Some(&first) = same.first() {
-            problems.push(format!(
-                "{name}, offset {}: key {} occurs again further down; the later record counts ({} such records)",
-                offsets[first],
-                keys[first],
-                same.len()
+        if let Some(&(one, other)) = pairs.first() {
+            report.say(format!(
+                "{name}: records left out, because a later one has the same key: {} of {} (key {} at offsets {} \
+                 and {})",
+                pairs.len(),
+                offsets.len(),
+                keys[one],
+                offsets[one],
+                offsets[other]
             ));
         }
-        Ok(Self { keys, offsets, replaced: same, problems })
+        let replaced = pairs.into_iter().map(|(one, _)| one).collect();
+        Ok(Self { keys, offsets, replaced, damaged: found.damaged, unreadable: found.unreadable, report })
     }
 
-    /// Explains why these entries do not fit the file.
-    pub fn describe(&self, broken: &Break, file: &RecordFile) -> String {
-        match broken {
-            Break::NoRecord(entry, fault) => {
-                format!("key {} points to offset {}: {fault}", self.keys[*entry], self.offsets[*entry])
-            }
-            Break::Start => {
-                format!("names nothing before offset {}, where key {} lies", self.offsets[0], self.keys[0])
-            }
-            Break::Gap(entry, from) => {
-                let to = self.offsets.get(entry + 1).copied().unwrap_or(file.bytes().len() as u64);
-                let what = if framing::starts_record(file.bytes(), *from) {
-                    "records that it does not name"
-                } else {
-                    "bytes that are not a record"
-                };
-                format!(
-                    "between key {} and what follows, from offset {from} to {to}, lie {what}",
-                    self.keys[*entry]
-                )
-            }
-        }
-    }
-
-    /// Visits the records in parallel, `CHUNK` of them with each `T`. Returns the `T`s in file order.
+    /// Visits the records in parallel, `CHUNK` of them with each `T`. Returns the `T`s in file order; `None` if
+    /// there is an entry without a record.
     ///
-    /// With `complete`, each record must end where the next one starts.
+    /// With `complete`, each record must also end where the next one starts, from the start of the file to its
+    /// end.
     pub fn visit<T: Default + Send>(
         &self,
         file: &RecordFile,
         complete: bool,
         interrupt: &Interrupt,
         each: impl Fn(&mut T, usize, &Span) + Sync,
-    ) -> Result<std::result::Result<Vec<T>, Break>> {
+    ) -> Result<Option<Vec<T>>> {
         let chunks = self.offsets.par_chunks(CHUNK).enumerate().map(|(number, chunk)| {
             interrupt.check()?;
             let mut seen = T::default();
             for place in number * CHUNK..number * CHUNK + chunk.len() {
-                match self.check(place, file, complete) {
-                    Ok(span) => each(&mut seen, place, &span),
-                    Err(broken) => return Ok(Err(broken)),
+                match self.span(place, file, complete) {
+                    Some(span) => each(&mut seen, place, &span),
+                    None => return Ok(None),
                 }
             }
-            Ok(Ok(seen))
+            Ok(Some(seen))
         });
         chunks.collect::<Result<Vec<_>>>().map(|chunks| chunks.into_iter().collect())
     }
 
-    fn check(&self, place: usize, file: &RecordFile, complete: bool) -> std::result::Result<Span, Break> {
-        let span = framing::span_at(file.bytes(), self.offsets[place]);
-        let span = span.map_err(|fault| Break::NoRecord(place, fault))?;
+    fn span(&self, place: usize, file: &RecordFile, complete: bool) -> Option<Span> {
+        let span = framing::span_at(file.bytes(), self.offsets[place]).ok()?;
         let next = self.offsets.get(place + 1).copied().unwrap_or(file.bytes().len() as u64);
-        // Two keys may name the same record.
-        if complete && span.end != next && next != span.start {
-            return Err(match framing::span_at(file.bytes(), next) {
-                Err(fault) if place + 1 < self.offsets.len() => Break::NoRecord(place + 1, fault),
-                _ => Break::Gap(place, span.end),
-            });
+        let fits = !complete || (span.end == next && (place > 0 || span.start == 0));
+        fits.then_some(span)
+    }
+
+    /// Whether `touched` evenly spread records, at least 2, or all if there are not more, are where they should
+    /// be.
+    fn fit(&self, touched: usize, file: &RecordFile, complete: bool, interrupt: &Interrupt) -> Result<bool> {
+        let count = self.offsets.len();
+        if count <= touched {
+            return Ok(self.visit(file, complete, interrupt, |(): &mut (), _, _| ())?.is_some());
         }
-        if complete && place == 0 && span.start != 0 {
-            return Err(Break::Start);
-        }
-        Ok(span)
+        let spread = (0..touched).into_par_iter().map(|i| {
+            if i.is_multiple_of(CHUNK) {
+                interrupt.check()?;
+            }
+            let place = (i as u128 * (count - 1) as u128 / (touched - 1) as u128) as usize; // both ends included
+            Ok(self.span(place, file, complete).is_some())
+        });
+        let misfit = spread.find_map_first(|fits: Result<bool>| match fits {
+            Ok(true) => None,
+            other => Some(other),
+        });
+        misfit.unwrap_or(Ok(true))
     }
 }
 
@@ -193,8 +282,8 @@ pub struct KeyTable {
 
 impl KeyTable {
     /// Reads the `.idx` file and checks it against the `.rec`. Goes through the `.rec` itself if the `.idx`
-    /// is missing (`None`) or does not fit. It fits if each entry names a record, and with `complete`, if it
-    /// leaves no record out.
+    /// is missing (`None`) or does not fit. It fits if each line names a record, no two lines have the same key
+    /// or the same record, and with `complete`, no record is left out.
     pub fn load(
         file: &RecordFile,
         idx: Option<&Path>,
@@ -212,31 +301,23 @@ impl KeyTable {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let size = file.bytes().len() as u64;
-        let entries = match idx.map(|idx| Entries::from_idx(idx, size)).transpose()? {
-            None => Entries::rebuilt(file, None, Vec::new(), interrupt)?,
-            Some(Err(what)) => Entries::rebuilt(file, None, vec![rebuilt_because(&what)], interrupt)?,
+        let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
+        if let Some(Ok(idx)) = &listed
+            && let Some(entries) = idx.unambiguous()?
             // Broken lines may have named the records that are left out.
-            Some(Ok(mut entries)) => match entries.find_break(
-                touched,
-                file,
-                complete || !entries.problems.is_empty(),
-                interrupt,
-            )? {
-                None => entries,
-                Some(broken) => {
-                    let name = idx.unwrap_or(file.path()).display();
-                    let what = format!("{name}: {}", entries.describe(&broken, file));
-                    let mut problems = std::mem::take(&mut entries.problems);
-                    problems.push(rebuilt_because(&what));
-                    Entries::rebuilt(file, Some(&entries), problems, interrupt)?
-                }
-            },
-        };
-        Self::new(entries)
+            && entries.fit(touched, file, complete || idx.broken.count() > 0, interrupt)?
+            && let Some(Ok(idx)) = listed
+        {
+            return Self::new(idx.into_entries(), file);
+        }
+        let entries = Entries::rebuilt(file, listed, interrupt)?;
+        Self::new(entries, file)
     }
 
-    fn new(entries: Entries) -> Result<Self> {
-        let Entries { mut keys, mut offsets, replaced, problems } = entries;
+    fn new(entries: Entries, file: &RecordFile) -> Result<Self> {
+        let Entries { mut keys, mut offsets, replaced, damaged, unreadable, mut report } = entries;
+        report.list(file.path().display(), damaged, DAMAGED);
+        report.list(file.path().display(), unreadable, UNREADABLE);
         if !replaced.is_empty() {
             let keep = |place: usize| replaced.binary_search(&place).is_err();
             let places: Vec<usize> = (0..keys.len()).filter(|place| keep(*place)).collect();
@@ -244,7 +325,7 @@ impl KeyTable {
             offsets = places.iter().map(|place| offsets[*place]).collect();
         }
         let order = if keys.is_sorted() { Vec::new() } else { sorted_by(keys.len(), |i| keys[i])? };
-        Ok(Self { keys, offsets, order, problems })
+        Ok(Self { keys, offsets, order, problems: report.into_lines() })
     }
 
     /// The keys, in file order.
@@ -269,44 +350,16 @@ impl KeyTable {
     }
 }
 
-impl Entries {
-    /// Checks `touched` evenly spread records, at least 2, or all if there are not more.
-    fn find_break(
-        &self,
-        touched: usize,
-        file: &RecordFile,
-        complete: bool,
-        interrupt: &Interrupt,
-    ) -> Result<Option<Break>> {
-        let count = self.offsets.len();
-        if count <= touched {
-            return Ok(self.visit(file, complete, interrupt, |(): &mut (), _, _| ())?.err());
-        }
-        let spread = (0..touched).into_par_iter().map(|i| {
-            if i.is_multiple_of(CHUNK) {
-                interrupt.check()?;
-            }
-            let place = (i as u128 * (count - 1) as u128 / (touched - 1) as u128) as usize; // both ends included
-            Ok(self.check(place, file, complete).err())
-        });
-        spread.find_map_first(Result::transpose).transpose()
-    }
-}
-
-pub(crate) fn rebuilt_because(what: &str) -> String {
-    format!("{what}; the index was rebuilt from the .rec")
-}
-
-/// Positions whose key occurs again at a later position, ascending.
-fn replaced(keys: &[i64]) -> Result<Vec<usize>> {
+/// Pairs of positions that have the same key, with no position between them that has it too; by the first position.
+fn same(keys: &[i64]) -> Result<Vec<(usize, usize)>> {
     if keys.is_sorted_by(|a, b| a < b) {
         return Ok(Vec::new());
     }
     let order = sorted_by(keys.len(), |i| keys[i])?;
-    let same = order.windows(2).filter(|pair| keys[pair[0] as usize] == keys[pair[1] as usize]);
-    let mut replaced: Vec<usize> = same.map(|pair| pair[0] as usize).collect();
-    replaced.sort_unstable();
-    Ok(replaced)
+    let pairs = order.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize));
+    let mut same: Vec<_> = pairs.filter(|(one, other)| keys[*one] == keys[*other]).collect();
+    same.sort_unstable();
+    Ok(same)
 }
 
 /// `0..count` in ascending order of `value`, equal values by position.
@@ -346,6 +399,7 @@ mod tests {
         for noticed in [&lines[1..], &lines[..99], &[&lines[..9], &lines[10..]].concat()] {
             let table = load(noticed, 12);
             assert_eq!((table.keys().len(), table.problems().len()), (100, 1));
+            assert!(table.problems()[0].contains("names 99 of the 100 records"), "{:?}", table.problems());
         }
         let unnoticed = [&lines[..5], &lines[6..]].concat();
         let table = load(&unnoticed, 12);

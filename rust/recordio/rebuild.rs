@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::framing;
+use super::framing::{self, MAGIC_BYTES};
 use super::header::Fixed;
 use super::problems::Problems;
 use super::reader::RecordFile;
@@ -16,8 +16,12 @@ const PIECE: u64 = 64 << 20;
 pub(crate) struct Found {
     pub keys: Vec<i64>,
     pub offsets: Vec<u64>,
-    /// Damaged stretches, and records without a usable header.
-    pub problems: Vec<String>,
+    /// Stretches without readable records.
+    pub damaged: Problems,
+    /// Records without a usable header.
+    pub unreadable: Problems,
+    /// A copy in text mode seems to have turned each CR LF of the file into LF.
+    pub text_mode: bool,
 }
 
 /// Goes through the whole file from record to record.
@@ -50,7 +54,7 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
         let hop = if hop.start == whole.end { hop } else { Hop::new(data, whole.end, *stop) };
         whole.append(hop);
     }
-    Ok(whole.finish(size))
+    Ok(whole.finish(data))
 }
 
 /// The first offset in `from..to` at which a record seems to start.
@@ -142,18 +146,33 @@ impl Hop {
         self.unreadable.append(next.unreadable);
     }
 
-    fn finish(self, size: u64) -> Found {
+    fn finish(self, data: &[u8]) -> Found {
         let mut damaged = Problems::default();
         for Damage { from, to, why } in &self.damage {
-            let end = if *to == size { "the end of the file".to_owned() } else { format!("offset {to}") };
+            let last = *to == data.len() as u64;
+            let end = if last { "the end of the file".to_owned() } else { format!("offset {to}") };
             damaged.add(|| {
                 format!("no readable record from offset {from} to {end} ({} bytes): {why}", to - from)
             });
         }
-        let mut problems = damaged.into_lines("damaged stretches");
-        problems.extend(self.unreadable.into_lines("records without a usable header"));
-        Found { keys: self.keys, offsets: self.offsets, problems }
+        let text_mode = self.damage.first().is_some_and(|damage| lost_carriage_returns(data, damage));
+        Found { keys: self.keys, offsets: self.offsets, damaged, unreadable: self.unreadable, text_mode }
     }
+}
+
+/// Whether a copy in text mode seems to have turned each CR LF into LF. Each one costs a byte, so that records
+/// after it start at offsets that are not multiples of 4; and no CR LF is left, where an intact file has one
+/// in about 64 KiB.
+fn lost_carriage_returns(data: &[u8], damage: &Damage) -> bool {
+    // The record before the damage may have swallowed the start of the next one.
+    const BEFORE: u64 = 64;
+    const LOOK: usize = 16 << 20;
+    let from = damage.from.saturating_sub(BEFORE) as usize;
+    let stretch = &data[from..(damage.to as usize).min(from + LOOK)];
+    let shifted = stretch.windows(8).enumerate().any(|(i, bytes)| {
+        !(from + i).is_multiple_of(4) && bytes.starts_with(&MAGIC_BYTES) && framing::starts_record(bytes, 0)
+    });
+    shifted && !data[..data.len().min(LOOK)].windows(2).any(|pair| pair == b"\r\n")
 }
 
 #[cfg(test)]
@@ -162,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::recordio::Header;
-    use crate::recordio::framing::{MAGIC_BYTES, append_record};
+    use crate::recordio::framing::append_record;
 
     fn records(contents: &[Vec<u8>]) -> (Vec<u8>, Vec<u64>) {
         let (mut data, mut offsets) = (Vec::new(), Vec::new());
@@ -191,10 +210,11 @@ mod tests {
             for piece in [16, 64, 1 << 20] {
                 let found = found(&data, piece);
                 assert_eq!(found.keys, [0, 1, 3, 4], "{bytes:?} {piece}");
-                assert_eq!(found.problems.len(), 1);
+                let problems = found.damaged.texts();
+                assert_eq!((problems.len(), found.text_mode), (1, false));
                 let stretch =
                     format!("no readable record from offset {} to offset {}", offsets[2], offsets[3]);
-                assert!(found.problems[0].starts_with(&stretch), "{:?}", found.problems);
+                assert!(problems[0].starts_with(&stretch), "{problems:?}");
             }
         }
     }
@@ -204,7 +224,7 @@ mod tests {
         let (data, _) = records(&vec![vec![7; 50]; 3]);
         let found = found(&data[..data.len() - 20], 1 << 20);
         assert_eq!(found.keys, [0, 1]);
-        assert!(found.problems[0].contains(
+        assert!(found.damaged.texts()[0].contains(
             "to the end of the file (64 bytes): the record needs 74 bytes and the file has 56 left"
         ));
     }
@@ -216,7 +236,25 @@ mod tests {
         append_record(&mut data, b"no header");
         let found = found(&data, 1 << 20);
         assert_eq!(found.keys, [0, 1]);
-        assert!(found.problems[0].starts_with(&format!("offset {end}: the record has 9 bytes")));
+        assert!(found.unreadable.texts()[0].starts_with(&format!("offset {end}: the record has 9 bytes")));
+    }
+
+    #[test]
+    fn lost_carriage_returns_are_recognised() {
+        let content = |i: u8| [vec![i; 30], b"\r\n".repeat(usize::from(i == 1)), vec![i; 30]].concat();
+        let (data, _) = records(&(0..6).map(content).collect::<Vec<_>>());
+        let mut converted = Vec::new();
+        for (i, byte) in data.iter().enumerate() {
+            if data.get(i..i + 2) != Some(b"\r\n") {
+                converted.push(*byte);
+            }
+        }
+        assert_eq!(converted.len(), data.len() - 1);
+        assert!(found(&converted, 1 << 20).text_mode);
+        // The same loss at another byte is only damage.
+        let mut shorter = data.clone();
+        shorter.remove(8);
+        assert!(!found(&shorter, 1 << 20).text_mode);
     }
 
     #[test]
@@ -247,7 +285,7 @@ mod tests {
             let found = found(&data, piece);
             prop_assert_eq!(found.offsets, offsets);
             prop_assert_eq!(found.keys, (0..contents.len() as i64).collect::<Vec<_>>());
-            prop_assert!(found.problems.is_empty());
+            prop_assert_eq!((found.damaged.count(), found.unreadable.count(), found.text_mode), (0, 0, false));
         }
 
         #[test]
@@ -266,7 +304,8 @@ mod tests {
             let (whole, pieces) = (found(&data, 1 << 20), found(&data, piece));
             prop_assert_eq!(&whole.keys, &pieces.keys);
             prop_assert_eq!(&whole.offsets, &pieces.offsets);
-            prop_assert_eq!(whole.problems, pieces.problems);
+            prop_assert_eq!(whole.damaged.texts(), pieces.damaged.texts());
+            prop_assert_eq!(whole.unreadable.texts(), pieces.unreadable.texts());
             prop_assert!(whole.offsets.is_sorted());
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::RecordFile;
 use super::header::Fixed;
-use super::keys::{Break, Entries, rebuilt_because};
+use super::keys::{DAMAGED, Entries, Idx, UNREADABLE};
 use super::problems::Problems;
 use crate::{Error, Interrupt, Result};
 
@@ -24,7 +24,9 @@ pub struct Scan {
     pub bare: Vec<Bare>,
     /// The number of records with content for each flag.
     pub flags: BTreeMap<u32, u64>,
-    /// What was found wrong and worked around, one line per finding.
+    /// How many records with content have labels that seem to be those of objects in an image.
+    pub objects: u64,
+    /// What was found wrong and worked around, one line per finding; one of each kind comes first.
     pub problems: Vec<String>,
     /// The keys come from the records, not from an `.idx` file.
     pub rebuilt: bool,
@@ -45,39 +47,26 @@ pub struct Bare {
 
 /// Reads all headers, in parallel.
 ///
-/// The offsets of `idx` are used if they are those of all records of the file. That check costs nothing here,
+/// The lines of `idx` are used if they name all records of the file, each once. That check costs nothing here,
 /// because every record is touched anyway. Otherwise, and without `idx`, the records are found by going
 /// through the `.rec`. An image whose label is not an integer is left out and reported; if most are, that is
 /// an error.
 pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Result<Scan> {
     let size = file.bytes().len() as u64;
-    let (idx_entries, mut problems) = match idx.map(|idx| Entries::from_idx(idx, size)).transpose()? {
-        None => (None, Vec::new()),
-        Some(Err(what)) => (None, vec![rebuilt_because(&what)]),
-        Some(Ok(mut entries)) => {
-            let mut problems = std::mem::take(&mut entries.problems);
-            match rows(file, &entries, true, interrupt)? {
-                Ok(pieces) => return Piece::finish(pieces, file, problems, false),
-                Err(broken) => {
-                    let name = idx.unwrap_or(file.path()).display();
-                    problems.push(rebuilt_because(&format!("{name}: {}", entries.describe(&broken, file))));
-                    (Some(entries), problems)
-                }
-            }
-        }
-    };
-    let mut entries = Entries::rebuilt(file, idx_entries.as_ref(), std::mem::take(&mut problems), interrupt)?;
-    drop(idx_entries);
-    let problems = std::mem::take(&mut entries.problems);
-    match rows(file, &entries, false, interrupt)? {
-        Ok(pieces) => Piece::finish(pieces, file, problems, true),
-        // The file was read a moment ago, so somebody has changed it since.
-        Err(broken) => {
-            let found = entries.describe(&broken, file);
-            let reason = format!("{found}; does another program write to the file?");
-            Err(Error::record(file.path(), None, reason))
-        }
+    let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
+    if let Some(Ok(idx)) = &listed
+        && let Some(entries) = idx.unambiguous()?
+        && let Some(pieces) = rows(file, entries, true, interrupt)?
+        && let Some(Ok(idx)) = listed
+    {
+        return Piece::finish(pieces, file, idx.into_entries(), false);
     }
+    let entries = Entries::rebuilt(file, listed, interrupt)?;
+    let pieces = rows(file, &entries, false, interrupt)?.ok_or_else(|| {
+        let reason = "the file changed while it was read; does another program write to it?";
+        Error::record(file.path(), None, reason.into())
+    })?;
+    Piece::finish(pieces, file, entries, true)
 }
 
 fn rows(
@@ -85,14 +74,15 @@ fn rows(
     entries: &Entries,
     complete: bool,
     interrupt: &Interrupt,
-) -> Result<std::result::Result<Vec<Piece>, Break>> {
+) -> Result<Option<Vec<Piece>>> {
     entries.visit(file, complete, interrupt, |piece: &mut Piece, place, span| {
         if entries.replaced.binary_search(&place).is_ok() {
             return;
         }
         let (key, offset) = (entries.keys[place], span.start);
-        match Fixed::parse(&span.payload(file.bytes())) {
-            Ok(header) => piece.add(key, offset, span.length - header.size as u64, &header),
+        let payload = span.payload(file.bytes());
+        match Fixed::parse(&payload) {
+            Ok(header) => piece.add(key, offset, &payload, &header),
             Err(short) => piece.unreadable.add(|| format!("key {key}, offset {offset}: {short}")),
         }
     })
@@ -106,11 +96,11 @@ struct Piece {
     /// Images whose label is not an integer.
     unlabelled: Problems,
     first_unlabelled: Option<(i64, u64, f32)>,
-    unlabelled_count: usize,
 }
 
 impl Piece {
-    fn add(&mut self, key: i64, offset: u64, length: u64, header: &Fixed) {
+    fn add(&mut self, key: i64, offset: u64, payload: &[u8], header: &Fixed) {
+        let length = (payload.len() - header.size) as u64;
         if length == 0 {
             let labels = header.labels.map(|label| label.unwrap_or(f32::NAN));
             self.scan.bare.push(Bare { key, offset, flag: header.flag, labels });
@@ -120,7 +110,6 @@ impl Piece {
         // NaN and infinity have the fraction NaN. From 2^63 on, a label is not an i64.
         if label.fract() != 0.0 || label.abs() >= 9.2e18 {
             self.first_unlabelled.get_or_insert((key, offset, label));
-            self.unlabelled_count += 1;
             self.unlabelled.add(|| format!("key {key}, offset {offset}: {}", no_identity(label)));
             return;
         }
@@ -129,24 +118,25 @@ impl Piece {
         self.scan.offsets.push(offset);
         self.scan.lengths.push(length);
         *self.scan.flags.entry(header.flag).or_default() += 1;
+        self.scan.objects += u64::from(header.names_objects(payload));
     }
 
-    fn finish(pieces: Vec<Self>, file: &RecordFile, problems: Vec<String>, rebuilt: bool) -> Result<Scan> {
+    fn finish(pieces: Vec<Self>, file: &RecordFile, entries: Entries, rebuilt: bool) -> Result<Scan> {
+        let Entries { damaged, mut unreadable, mut report, .. } = entries;
         let images = pieces.iter().map(|piece| piece.scan.keys.len()).sum();
         let mut scan = Scan {
             keys: Vec::with_capacity(images),
             labels: Vec::with_capacity(images),
             offsets: Vec::with_capacity(images),
             lengths: Vec::with_capacity(images),
-            problems,
             rebuilt,
             ..Scan::default()
         };
-        let (mut unreadable, mut unlabelled) = (Problems::default(), Problems::default());
+        let mut unlabelled = Problems::default();
         // A few such labels are damage. If most labels are fractions, they do not name identities.
-        let fractions: usize = pieces.iter().map(|piece| piece.unlabelled_count).sum();
+        let fractions: u64 = pieces.iter().map(|piece| piece.unlabelled.count()).sum();
         let first = pieces.iter().find_map(|piece| piece.first_unlabelled);
-        if let Some((key, offset, label)) = first.filter(|_| fractions >= images) {
+        if let Some((key, offset, label)) = first.filter(|_| fractions >= images as u64) {
             return Err(Error::record(file.path(), Some(offset), no_identity(label)).with_key(key));
         }
         for piece in pieces {
@@ -155,17 +145,34 @@ impl Piece {
             scan.offsets.extend(piece.scan.offsets);
             scan.lengths.extend(piece.scan.lengths);
             scan.bare.extend(piece.scan.bare);
+            scan.objects += piece.scan.objects;
             for (flag, count) in piece.scan.flags {
                 *scan.flags.entry(flag).or_default() += count;
             }
             unreadable.append(piece.unreadable);
             unlabelled.append(piece.unlabelled);
         }
-        let name = file.path().display();
-        let mut lines = unreadable.into_lines("records without a usable header");
-        lines.extend(unlabelled.into_lines("images without a usable label, left out"));
-        scan.problems.extend(lines.into_iter().map(|line| format!("{name}, {line}")));
+        if images == 0 {
+            let reason = without_images(scan.bare.len() as u64, &damaged, &unreadable);
+            return Err(Error::record(file.path(), None, reason));
+        }
+        report.list(file.path().display(), damaged, DAMAGED);
+        report.list(file.path().display(), unreadable, UNREADABLE);
+        report.list(file.path().display(), unlabelled, "images without a usable label, which are left out");
+        scan.problems = report.into_lines();
         Ok(scan)
+    }
+}
+
+/// Says why a file holds no image: one cause, with the first record that shows it.
+fn without_images(empty: u64, damaged: &Problems, unreadable: &Problems) -> String {
+    match (unreadable.first(), damaged.first()) {
+        (Some(first), _) => {
+            let count = unreadable.count();
+            format!("holds no image: {count} of its {} records cannot be read; {first}", count + empty)
+        }
+        (None, Some(damage)) if empty == 0 => damage.to_owned(),
+        _ => format!("holds no image: all of its records are empty ({empty})"),
     }
 }
 
@@ -180,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::recordio::framing::tests::magic_rich;
+    use crate::recordio::framing::{append_record, tests::magic_rich};
     use crate::recordio::{Header, KeyTable, RecordWriter};
 
     struct Dataset {
@@ -249,12 +256,28 @@ mod tests {
             (with(1, "2\t18446744073709551615"), "line 2: offset 18446744073709551615 lies beyond the end"),
             (with(1, "2\t100000"), "line 2: offset 100000 lies beyond the end"),
             (with(1, "2\t80"), "key 2 points to offset 80: no record starts here: expected the bytes"),
-            (without(0), "names nothing before offset 72"),
             (
-                without(1),
-                "between key 4 and what follows, from offset 72 to 148, lie records that it does not name",
+                without(0),
+                "a.idx: names 4 of the 5 records in the .rec (not the one at offset 0); the index was",
             ),
-            (without(4), "between key 3 and what follows"),
+            (without(1), "a.idx: names 4 of the 5 records in the .rec (not the one at offset 72)"),
+            (without(4), "a.idx: names 4 of the 5 records"),
+            (good[..2].join("\n"), "a.idx: names 2 of the 5 records"),
+            // One record is one image: two keys of one record, two records of one key, both at once.
+            (
+                good.join("\n") + "\n77\t0",
+                "keys 4 and 77 point to the same record, at offset 0; the index was",
+            ),
+            (with(0, "3\t0"), "key 3 points to two records, at offsets 0 and 180; the index was"),
+            (with(3, "2\t0"), "keys 2 and 4 point to the same record, at offset 0; the index was"),
+            (with(3, "2\t0"), "key 2 points to two records, at offsets 0 and 72"),
+            (with(3, "2\t0"), "names 4 of the 5 records in the .rec (not the one at offset 180)"),
+            (
+                [&good[..], &["1\t0", "3\t72", "9\t148", "2\t180", "4\t256"].map(str::to_owned)]
+                    .concat()
+                    .join("\n"),
+                "keys 1 and 4 point to the same record, at offset 0 (the first of 4 such pairs)",
+            ),
         ];
         for (text, expected) in cases {
             fs::write(&data.idx, &text).unwrap();
@@ -279,27 +302,28 @@ mod tests {
     }
 
     #[test]
-    fn of_a_key_on_two_lines_the_later_counts() {
+    fn lines_in_any_order_and_twice() {
         let data = Dataset::new(&[4, 2, 9, 3, 1]);
-        let text = fs::read_to_string(&data.idx).unwrap().replacen("4\t", "3\t", 1);
-        fs::write(&data.idx, text).unwrap();
-        let (scan, table) = (data.scan(true), data.table());
-        assert_eq!((scan.keys, scan.rebuilt), (vec![2, 3, 1], false));
-        assert_eq!(table.offset_of(3), Some(scan.offsets[1]));
-        assert_eq!(table.keys(), [2, 9, 3, 1]);
-        assert!(scan.problems[0].contains("line 1: key 3 occurs again further down"), "{:?}", scan.problems);
+        let mut lines = [data.lines(), data.lines()[1..3].to_vec()].concat();
+        lines.reverse();
+        fs::write(&data.idx, lines.join("\n")).unwrap();
+        let scan = data.scan(true);
+        assert_eq!((scan.keys, scan.rebuilt), (vec![4, 2, 3, 1], false));
+        assert_eq!(data.table().keys(), [4, 2, 9, 3, 1]);
+        for problems in [&scan.problems[..], data.table().problems()] {
+            assert!(problems[0].ends_with("a.idx: lines that repeat another count once (2 of them)"));
+            assert_eq!(problems.len(), 1);
+        }
     }
 
     #[test]
-    fn lines_in_any_order_and_two_keys_of_one_record() {
-        let data = Dataset::new(&[4, 2, 9, 3, 1]);
-        let mut lines = data.lines();
-        lines.reverse();
-        lines.push("77\t0".into());
+    fn many_lines_of_one_record_take_linear_time() {
+        let data = Dataset::new(&[4, 2]);
+        let lines: Vec<_> = (0..100_000).map(|key| format!("{key}\t0")).collect();
         fs::write(&data.idx, lines.join("\n")).unwrap();
-        let scan = data.scan(true);
-        assert_eq!((scan.keys, scan.rebuilt), (vec![4, 77, 2, 3, 1], false));
-        assert_eq!(data.table().offset_of(77), Some(0));
+        let begin = std::time::Instant::now();
+        assert_eq!(data.scan(true).keys, [4, 2]);
+        assert!(begin.elapsed().as_secs() < 5);
     }
 
     #[test]
@@ -317,11 +341,69 @@ mod tests {
         let file = RecordFile::open(&rec).unwrap();
         let scan = scan(&file, Some(&folder.path().join("a.idx")), &Interrupt::new()).unwrap();
         assert_eq!(scan.keys, [1, 2, 4]);
+        let all = scan.problems.join("\n");
         assert!(
-            scan.problems.iter().any(|p| p.contains("several records have the id 0")),
-            "{:?}",
-            scan.problems
+            all.contains("the records at offsets 0 and 40 have the same id, 0 (the first of 2 such pairs)"),
+            "{all}"
         );
+        // Without an .idx nothing tells them apart.
+        let scan = super::scan(&file, None, &Interrupt::new()).unwrap();
+        assert_eq!(scan.keys, [0]);
+        let all = scan.problems.join("\n");
+        assert!(all.contains("the same key: 2 of 3 (key 0"), "{all}");
+    }
+
+    #[test]
+    fn files_without_images_say_so_in_one_sentence() {
+        let message = |bytes: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            let rec = folder.path().join("a.rec");
+            fs::write(&rec, bytes).unwrap();
+            let file = RecordFile::open(&rec).unwrap();
+            super::scan(&file, None, &Interrupt::new()).unwrap_err().to_string()
+        };
+        let mut bytes = Vec::new();
+        for _ in 0..12 {
+            append_record(&mut bytes, b"a sentence");
+        }
+        let found = message(&bytes);
+        assert!(
+            found.ends_with(
+                "a.rec: holds no image: 12 of its 12 records cannot be read; offset 0: the record has 10 bytes, \
+                 too few for the 24 bytes of an IRHeader; was it written without recordio.pack?"
+            ),
+            "{found}"
+        );
+        assert!(
+            message(&bytes[..12]).contains("a.rec: no readable record from offset 0 to the end of the file")
+        );
+        bytes.clear();
+        append_record(&mut bytes, &[0; 24]);
+        assert!(message(&bytes).ends_with("a.rec: holds no image: all of its records are empty (1)"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_counted() {
+        let data = Dataset::new(&[4, 2]);
+        let mut bytes = fs::read(&data.rec).unwrap();
+        for content in [b"one", b"two"] {
+            append_record(&mut bytes, content);
+        }
+        fs::write(&data.rec, &bytes).unwrap();
+        let scan = data.scan(true);
+        assert_eq!((scan.keys.len(), scan.rebuilt), (2, true));
+        let all = scan.problems.join("\n");
+        assert!(
+            all.contains("the records that it names do not fill the .rec; the index was rebuilt"),
+            "{all}"
+        );
+        assert!(all.contains("(the first of 2 records without a usable header)"), "{all}");
+        let text = fs::read_to_string(&data.idx).unwrap() + "7\t148\n8\t160\n";
+        fs::write(&data.idx, text).unwrap();
+        let scan = data.scan(true);
+        assert_eq!((scan.keys.len(), scan.rebuilt, scan.problems.len()), (2, false, 2));
+        let all = scan.problems.join("\n");
+        assert!(all.contains("(the first of 2 records without a usable header)"), "{all}");
     }
 
     #[test]

@@ -1,5 +1,12 @@
 //! What a file is that was given as a `.rec` or `.idx` file but is not one.
 
+/// What to do about a file that a copy in text mode has changed.
+pub(crate) const COPY_IN_BINARY: &str =
+    "copy the file again in binary mode (with git: `*.rec binary` in .gitattributes)";
+
+/// The magic of the first record, after a copy that turned LF into CR LF.
+const MAGIC_AS_TEXT: [u8; 5] = *b"\r\n\x23\xd7\xce";
+
 /// Says what `head`, the first bytes of a file of `size` bytes, looks like, and what to do about it. `None`:
 /// binary data of an unknown kind.
 pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
@@ -10,6 +17,8 @@ pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
             "this is a Git LFS pointer, a short text that stands for the real file{real}; \
              run `git lfs pull` in its repository to fetch that"
         )
+    } else if starts(&MAGIC_AS_TEXT) {
+        format!("a copy in text mode has turned each LF (0a) of one into CR LF (0d 0a); {COPY_IN_BINARY}")
     } else if starts(&[0xff, 0xd8, 0xff]) {
         image("JPEG")
     } else if starts(b"\x89PNG") {
@@ -28,6 +37,8 @@ pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
         "this is an HTML page; the download probably ended at a web page instead of the file".into()
     } else if is_idx(head) {
         "this looks like an .idx file (lines of key and offset); give the .rec file itself".into()
+    } else if starts(&[0xff, 0xfe]) || starts(&[0xfe, 0xff]) {
+        "this is a text in UTF-16; save it as UTF-8".into()
     } else if is_text(head) {
         "this is a text file".into()
     } else if !head.is_empty() && head.iter().all(|byte| *byte == 0) {
@@ -57,8 +68,13 @@ fn is_text(head: &[u8]) -> bool {
     !head.is_empty() && valid && head.iter().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
 }
 
+/// `text` without the byte order mark of UTF-8.
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
 fn is_idx(head: &[u8]) -> bool {
-    let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let line = without_mark(head).split(|b| *b == b'\n').next().unwrap_or_default();
     let mut fields = line.trim_ascii().split(|b| *b == b'\t');
     let number = |field: Option<&[u8]>| {
         field.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
@@ -73,7 +89,7 @@ mod tests {
     #[test]
     fn what_one_finds_in_place_of_a_rec() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:7a\nsize 12069000\n";
-        let cases: [(&[u8], &str); 9] = [
+        let cases: [(&[u8], &str); 12] = [
             (pointer, "Git LFS pointer, a short text that stands for the real file of 12069000 bytes"),
             (&[0xff, 0xd8, 0xff, 0xe0], "JPEG image"),
             (b"\x89PNG\r\n", "PNG image"),
@@ -81,6 +97,9 @@ mod tests {
             (&[0x1f, 0x8b, 8], "gzip"),
             (b"\n<!DOCTYPE html>", "HTML"),
             (b"0\t0\n1\t5500\n", ".idx file"),
+            (b"\xef\xbb\xbf0\t0\r\n", ".idx file"),
+            (b"\xff\xfe0\0", "UTF-16"),
+            (b"\r\n\x23\xd7\xce\x10\0\0\0", "a copy in text mode has turned each LF"),
             (b"hello\n", "text file"),
             (&[0; 64], "zeros"),
         ];

@@ -78,8 +78,8 @@ def test_separate_labels_of_the_commands(rec: Path, out: Path, capsys: Capture) 
     files = ["--rec", str(rec), "--rec", str(other), "--labels", "separate"]
     assert main([*COMMANDS["index"](out), *files]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
-    assert (first["labels"], first["label_shift"]) == ([0, 11], 0)
-    assert (second["labels"], second["label_shift"]) == ([0, 3], 12)
+    assert (first["label_range"], first["label_shift"]) == ([0, 11], 0)
+    assert (second["label_range"], second["label_shift"]) == ([0, 3], 12)
     assert main(["index", *files]) == 0
     assert "0 to 3, shifted to 12 to 15" in capsys.readouterr().out
     assert main([*COMMANDS["mine"](out), *files]) == 0

@@ -49,9 +49,9 @@ def write_identities(
         for key, label in labels.items():
             writer.write(key, ft.IRHeader(0, label, key, 0), JPEG)
         for key, ends in enumerate(ranges, start=low):
-            writer.write(key, ft.IRHeader(0, ends, key, 0), b"")
+            writer.write(key, ft.IRHeader(0, np.array(ends, np.float32), key, 0), b"")
         end = low + len(ranges) if high is None else high
-        writer.write(0, ft.IRHeader(0, (low, end), 0, 0), b"")
+        writer.write(0, ft.IRHeader(0, np.array([low, end], np.float32), 0, 0), b"")
 
 
 def rows(index: pl.DataFrame) -> list[tuple[int, int]]:
@@ -124,7 +124,7 @@ def test_one_label_under_several_identity_records_is_one_identity(tmp_path: Path
             r"key 6: .* from 1 to 3, but image 3 has label 9 and image 1 has label 7; the labels are",
         ),
         ([(1, 3), (3, 5)], r"key 5: the image with label 9 lies in the range of no identity record"),
-        ([(1, 3), (3, 9)], r"key 7: .* from 3 to 8, but the file has 3 images there \(1 such"),
+        ([(1, 3), (3, 9)], r"key 7: .* from 3 to 8, but the file has 3 images there$"),
         ([(1, 3), (6, 3)], r"key 7: .* from 6 to 2, which is no range"),
         ([(1, 3), (3, float("nan"))], r"key 7: .* which is no range"),
     ],
@@ -186,7 +186,9 @@ def test_a_real_disagreement_above_2_to_the_24_is_found(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(labels=st.dictionaries(st.integers(0, 2**40), st.integers(-(2**24), 2**24), min_size=1, max_size=30))
+@given(
+    labels=st.dictionaries(st.integers(0, 2**40), st.integers(1 - 2**24, 2**24 - 1), min_size=1, max_size=30)
+)
 def test_any_flat_file(labels: dict[int, int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flat.rec"
@@ -223,13 +225,13 @@ def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     with ft.RecordWriter(path, overwrite=True) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
         writer.write(2, (0, 5.0, 2, 0), JPEG)
-    with pytest.warns(
-        ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out \(1 such"
-    ):
+    with pytest.warns(ft.RecordWarning, match=r"key 1, offset 0: the record is empty and was left out$"):
         assert rows(ft.index_rec(path)) == [(2, 5)]
     with ft.RecordWriter(path, overwrite=True) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
-    with pytest.raises(ft.RecordError, match="no image in its 1 records: all are empty"):
+    with pytest.raises(
+        ft.RecordError, match=r"flat\.rec: holds no image: all of its records are empty \(1\)"
+    ):
         ft.index_rec(path)
 
 
@@ -240,8 +242,13 @@ def test_a_broken_idx_is_named_and_replaced(rec: Path) -> None:
     cases = {
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "Git LFS pointer.* rebuilt from",
         "": r"train\.idx: the file is empty; the index was rebuilt",
-        "\n".join(lines[1:]): "names nothing before offset",
-        "\n".join(lines[:2] + lines[3:]): "lie records that it does not name",
+        "\n".join(lines[1:]): r"names 7 of the 8 records in the \.rec \(not the one at offset 0\)",
+        "\n".join(lines[::2]): r"names 4 of the 8 records in the \.rec",
+        "\n".join([*lines, "77\t0"]): "keys 1 and 77 point to the same record, at offset 0",
+        "\n".join(
+            [lines[0].replace("1\t", "2\t"), *lines[1:]]
+        ): "key 2 points to two records, at offsets 0 and",
+        "\n".join([*lines, *(line.replace("\t", "1\t") for line in lines)]): "first of 8 such pairs",
         "\n".join(
             [lines[0], "2\t18446744073709551615", *lines[2:]]
         ): "line 2: offset 18446744073709551615 lies beyond",
@@ -254,6 +261,75 @@ def test_a_broken_idx_is_named_and_replaced(rec: Path) -> None:
         found = ft.inspect_rec(rec)
         assert not found.idx_used
         assert "rebuilt from the .rec" in "\n".join(found.problems)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    drawn=st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 5) | st.sampled_from([2, 4, 36, 2**20, 2**64 - 1])),
+        max_size=14,
+    ),
+    whole=st.booleans(),
+)
+def test_whatever_an_idx_says_one_record_is_one_image(drawn: list[tuple[int, int]], whole: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flat.rec"
+        write_flat(path, {key: key // 2 for key in range(1, 7)})
+        good = ft.index_rec(path, cache=False)
+        offsets = good["offset"].to_list()
+        idx = path.with_suffix(".idx")
+        lines = [f"{key}\t{offsets[at] if at < 6 else at}" for key, at in drawn]
+        idx.write_text("\n".join((idx.read_text().splitlines() if whole else []) + lines))
+        found = ft.inspect_rec(path, cache=False)
+        assert found.index["offset"].sort().to_list() == offsets
+        assert found.index["key"].n_unique() == 6
+        if not found.idx_used:
+            assert found.index.equals(good)
+            assert "rebuilt from the .rec" in "\n".join(found.problems)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ft.RecordWarning)
+            file = ft.RecordFile(path)
+            assert sorted(file.offsets(file.keys).tolist()) == offsets
+
+
+def test_a_byte_order_mark_in_an_idx(rec: Path) -> None:
+    good = ft.index_rec(rec, cache=False)
+    idx = rec.with_suffix(".idx")
+    text = idx.read_text()
+    idx.write_text(text, encoding="utf-8-sig")
+    found = ft.inspect_rec(rec)
+    assert (found.idx_used, found.problems) == (True, ())
+    assert found.index.equals(good)
+    idx.write_text(text, encoding="utf-16")  # as PowerShell writes it
+    with pytest.warns(ft.RecordWarning, match=r"text in UTF-16; save it as UTF-8; the index was rebuilt"):
+        assert ft.index_rec(rec).equals(good)
+
+
+def test_records_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "text.rec"
+    path.write_bytes(b"".join(struct.pack("<II", 0xCED7230A, 12) + b"a sentence.." for _ in range(40)))
+    with pytest.raises(ft.RecordError) as caught:
+        ft.index_rec(path)
+    assert str(caught.value) == (
+        f"{path}: holds no image: 40 of its 40 records cannot be read; offset 0: the record has 12 bytes, "
+        "too few for the 24 bytes of an IRHeader; was it written without recordio.pack?"
+    )
+
+
+def test_of_each_kind_of_problem_one_comes_first(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {key: 0.5 if key % 3 == 0 else 2**24 for key in range(60)})
+    idx = path.with_suffix(".idx")
+    idx.write_text("a\nb\nc\n" + idx.read_text())
+    problems = ft.inspect_rec(path).problems
+    assert "labels reach 16,777,216 and more" in problems[0]
+    assert problems[1].endswith('found "a" (the first of 3 broken lines)')
+    assert problems[2].endswith("(the first of 20 images without a usable label, which are left out)")
+    assert len(problems) == 3 + 2 + 19
+    with pytest.warns(ft.RecordWarning) as caught:
+        ft.index_rec(path)
+    warned = [str(warning.message) for warning in caught]
+    assert warned == [problems[1] + "; `fasttriplet index` lists all problems", problems[0]]
 
 
 def test_damage_costs_one_record(rec: Path) -> None:

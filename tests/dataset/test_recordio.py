@@ -178,6 +178,10 @@ def test_what_is_no_rec_is_named(real_data: Path) -> None:
         (b"just a text\n", "this is a text file"),
         (b"0\t0\n5\t5500\n", "looks like an .idx file .* give the .rec file itself"),
         (b"\xff\xd8\xff\xe0" + bytes(100), "single JPEG image; `fasttriplet pack` makes a .rec of a folder"),
+        (
+            MAGIC.replace(b"\n", b"\r\n") + bytes(100),
+            r"each LF \(0a\) of one into CR LF .* in binary mode \(with git: `\*\.rec binary` in \.gitattr",
+        ),
         (bytes(100), "starts with zeros only; was its download or copy cut off"),
         (bytes(range(1, 50)), "starts with the bytes 01 02 03 04; expected 0a 23 d7 ce"),
     ],
@@ -228,7 +232,7 @@ def test_damaged_records_name_file_key_and_offset(rec: Path) -> None:
         file.read(3)
     assert (caught.value.key, caught.value.offset) == (3, offset)
     again = ft.RecordFile(rec)
-    with pytest.warns(ft.RecordWarning, match=r"key 3 points to offset .* \(and 1 more\)"):
+    with pytest.warns(ft.RecordWarning, match=r"key 3 points to offset .* \(and more: see `problems`\)"):
         assert again.keys.tolist() == [1, 2, 4, 5]
     assert any("no readable record from" in problem for problem in again.problems)
     assert any("rebuilt from the .rec" in problem for problem in again.problems)
@@ -255,8 +259,56 @@ def test_a_given_idx_may_name_some_of_the_records(rec: Path) -> None:
     assert file.problems == ()
     assert file.read(4) == ft.RecordFile(rec).read(4)
     part.rename(rec.with_suffix(".idx"))  # beside the file it must name all
-    with pytest.warns(ft.RecordWarning, match="lie records that it does not name"):
+    with pytest.warns(ft.RecordWarning, match="names 2 of the 5 records in the .rec"):
         assert ft.RecordFile(rec).keys.tolist() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_key_has_one_record_and_a_record_one_key(rec: Path, beside: bool) -> None:
+    good = ft.RecordFile(rec)
+    offsets = good.offsets(good.keys)
+    lines = rec.with_suffix(".idx").read_text().splitlines()
+    idx = rec.with_suffix(".idx") if beside else rec.with_name("other.idx")
+    cases = [
+        ([*lines, "77\t0"], r"keys 1 and 77 point to the same record, at offset 0; the index was rebuilt"),
+        (
+            [*lines[:4], f"1\t{offsets[4]}"],
+            rf"key 1 points to two records, at offsets 0 and {offsets[4]}; the",
+        ),
+        ([*lines, *lines[1:3]], r"lines that repeat another count once \(2 of them\)"),
+    ]
+    for text, message in cases:
+        idx.write_text("\n".join(text))
+        file = ft.RecordFile(rec, None if beside else idx)
+        with pytest.warns(ft.RecordWarning, match=message):
+            np.testing.assert_array_equal(file.keys, good.keys)
+        np.testing.assert_array_equal(file.offsets(file.keys), offsets)
+
+
+def test_a_byte_order_mark_in_an_idx(rec: Path) -> None:
+    idx = rec.with_suffix(".idx")
+    idx.write_text(idx.read_text(), encoding="utf-8-sig")
+    file = ft.RecordFile(rec)
+    assert file.keys.tolist() == [1, 2, 3, 4, 5]
+    assert file.problems == ()
+
+
+def test_a_copy_in_text_mode(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = {key: (0.0, key, 0, rng.bytes(400) + b"\r\n" * (key % 3 == 0)) for key in range(1, 40)}
+    path = tmp_path / "a.rec"
+    write(path, contents)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"\n", b"\r\n"))
+    with pytest.raises(ft.RecordError, match="not a RecordIO file: a copy in text mode has turned each LF"):
+        ft.RecordFile(path)
+    path.write_bytes(whole.replace(b"\r\n", b"\n"))
+    with pytest.warns(ft.RecordWarning, match=r"turned each CR LF \(0d 0a\) into LF .* again in binary mode"):
+        assert len(ft.RecordFile(path)) < 39
+    path.write_bytes(whole[:100] + whole[101:])  # other damage, in a file with CR LF
+    with pytest.warns(ft.RecordWarning):
+        problems = ft.RecordFile(path).problems
+    assert not any("text mode" in problem for problem in problems)
 
 
 def test_keys_of_any_width(tmp_path: Path) -> None:

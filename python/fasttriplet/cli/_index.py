@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._index import Inspection
     from fasttriplet.dataset._options import Cache, Labels
 
+_PROBLEMS_SHOWN = 10
+_COUNTS_SHOWN = 4  # of labels per image
 _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 
 
@@ -27,8 +30,8 @@ def index(
 ) -> None:
     """Show what is in .rec files.
 
-    Each file is indexed, and what is wrong with it is listed, too. Several files are shown one by one, with
-    the labels that they have together.
+    Each file is indexed, and what is wrong with it is listed: the first lines of that, or all with --json.
+    Several files are shown one by one, with the labels that they have together.
     """
     from fasttriplet.dataset._index import inspect_rec, paths_of  # noqa: PLC0415  polars takes 0.2 s: not for --help
     from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts  # noqa: PLC0415
@@ -37,9 +40,9 @@ def index(
     numberings: list[Numbering] = []
     for path in paths_of(rec)[0]:
         found = inspect_rec(path, cache=cache, threads=threads)
-        numberings.append(numbering := Numbering.of(found.path, found.layout, found.index))
+        numberings.append(Numbering.of(found.path, found.layout, found.index))
         shift = label_shifts(numberings)[-1] if labels == "separate" else 0
-        facts = _facts(found) | {"labels": [numbering.first, numbering.last], "label_shift": shift}
+        facts = _facts(found) | {"label_shift": shift}
         if as_json:
             show.as_json(facts)
         else:
@@ -62,6 +65,8 @@ def _facts(found: Inspection) -> dict[str, Any]:
         "images_per_identity": {name: counts.quantile(q, "nearest") for name, q in _QUANTILES.items()},
         "single_image_identities": int((counts == 1).sum()),
         "images_by_flag": found.images_by_flag,
+        "label_range": found.label_range,
+        "object_images": found.object_images,
         "idx_used": found.idx_used,
         "problems": list(found.problems),
     }
@@ -71,18 +76,44 @@ def _print(facts: dict[str, Any]) -> None:
     from rich.filesize import decimal  # noqa: PLC0415
 
     spread = ", ".join(f"{name} {count:.0f}" for name, count in facts["images_per_identity"].items())
-    first, last = facts["labels"]
-    shift = facts["label_shift"]
     rows = {
         "size": decimal(facts["bytes"]),
         "layout": f"{facts['layout']} ({facts['identity_records']:,} identity records)",
         "records": f"{facts['records']:,}",
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",
+        "labels": _labels(facts),
         "images per identity": spread,
-        "labels": f"{first} to {last}" + (f", shifted to {first + shift} to {last + shift}" if shift else ""),
         ".idx": "used" if facts["idx_used"] else "not used: the records were found in the .rec",
-        "problems": "\n".join(facts["problems"]) or "none found",
+        "problems": _first(facts["problems"]) or "none found",
     }
     click.echo(facts["file"])  # not in the table: a long path would be broken
     show.facts(rows)
+
+
+def _labels(facts: dict[str, Any]) -> str:
+    images: Counter[int] = Counter()
+    for flag, count in facts["images_by_flag"].items():
+        images[max(flag, 1)] += count  # 0: one, in the header itself
+    (low, high), shift = facts["label_range"], facts["label_shift"]
+    if len(images) == 1:
+        counts = f"{min(images)} per image"
+    elif len(images) <= _COUNTS_SHOWN:
+        counts = ", ".join(f"{labels} in {count:,}" for labels, count in sorted(images.items())) + " images"
+    else:
+        counts = f"{min(images)} to {max(images)} per image"
+    values = f"{low}" if low == high else f"{low} to {high}"
+    if shift:
+        values += f", shifted to {low + shift} to {high + shift}"
+    if max(images) == 1:
+        return f"{counts}; {values}"
+    objects = facts["object_images"]
+    unless = f", except in {objects:,} images labelled for object detection" if objects else ""
+    return f"{counts}; the first, {values}, is the identity{unless}"
+
+
+def _first(problems: list[str]) -> str:
+    shown = problems[:_PROBLEMS_SHOWN]
+    if more := len(problems) - len(shown):
+        shown.append(f"... and {more:,} more lines: --json has them all")
+    return "\n".join(shown)

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-
-# Up to here, float32 can hold every integer.
-_EXACT = 2.0**24
+from fasttriplet.dataset._labels import EXACT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,8 +18,7 @@ class Identities:
 
     announced: bool  # whether record 0 says where the identity records are, as in InsightFace's layout
     count: int  # of identity records
-    empty: NDArray[np.int64]  # positions, among the records without content, of those that should have some
-    problems: list[str]  # how ranges of keys disagree with labels: one line per kind, with an example
+    problems: list[str]  # ranges that disagree with labels, records that are empty: one line per kind
 
 
 def check(path: Path, scan: _core.Scan, keys: NDArray[np.int64], labels: NDArray[np.int64]) -> Identities:
@@ -35,7 +32,7 @@ def check(path: Path, scan: _core.Scan, keys: NDArray[np.int64], labels: NDArray
     start, stop = scan.bare_first.astype(np.float64), scan.bare_second.astype(np.float64)
     zero = np.flatnonzero((bare == 0) & several)
     if zero.size == 0:
-        return Identities(False, 0, np.arange(bare.size), [])
+        return Identities(False, 0, _empty(path, scan, np.arange(bare.size)))
     low, high = float(start[zero[0]]), float(stop[zero[0]])
     problems: list[str] = []
     within = several & (bare != 0)
@@ -56,7 +53,20 @@ def check(path: Path, scan: _core.Scan, keys: NDArray[np.int64], labels: NDArray
     )
     left = ~within
     left[zero] = False
-    return Identities(True, int(identity.size), np.flatnonzero(left), problems)
+    problems += _empty(path, scan, np.flatnonzero(left))
+    return Identities(True, int(identity.size), problems)
+
+
+def _empty(path: Path, scan: _core.Scan, places: NDArray[np.int64]) -> list[str]:
+    return [
+        f"{path}, key {scan.bare_keys[at]}, offset {scan.bare_offsets[at]}: the record is empty and was left "
+        f"out{_first_of(places.size, 'such records')}"
+        for at in places[:1]
+    ]
+
+
+def _first_of(count: int, what: str) -> str:
+    return f" (the first of {count:,} {what})" if count > 1 else ""
 
 
 def _disagreements(
@@ -74,7 +84,7 @@ def _disagreements(
         at = which.argmax()
         return [
             f"{path}, key {records[at]}: the identity record gives the images with keys from {start[at]:.0f} "
-            f"to {stop[at] - 1:.0f}, {what} ({np.count_nonzero(which)} such identity records)"
+            f"to {stop[at] - 1:.0f}, {what}{_first_of(np.count_nonzero(which), 'such identity records')}"
         ]
 
     unusable = ~(np.isfinite(start) & np.isfinite(stop) & (start <= stop))
@@ -107,7 +117,7 @@ def _disagreements(
     uncovered = np.flatnonzero(np.cumsum(change[:-1]) <= 0)
     return [
         f"{path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no identity record; "
-        f"its label is used ({uncovered.size} such images)"
+        f"its label is used{_first_of(uncovered.size, 'such images')}"
         for at in uncovered[:1]
     ]
 
@@ -115,4 +125,4 @@ def _disagreements(
 def _slack(value: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Return how far an integer may be from `value`, the float32 that it was rounded to."""
     spacing = np.spacing(np.abs(np.asarray(value)).astype(np.float32)).astype(np.float64)
-    return np.where(np.abs(value) < _EXACT, 0.0, spacing / 2)
+    return np.where(np.abs(value) < EXACT, 0.0, spacing / 2)

@@ -16,12 +16,12 @@ from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
-from fasttriplet.dataset import _identity_ranges
+from fasttriplet.dataset import _identity_ranges, _labels
 from fasttriplet.dataset._index_cache import IndexCache
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
 from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._recordio import idx_beside
-from fasttriplet.errors import RecordError, RecordWarning
+from fasttriplet.errors import RecordWarning
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -39,8 +39,10 @@ class _Facts(TypedDict):
     layout: Literal["insightface", "flat"]
     identity_records: int
     flags: dict[str, int]
+    object_images: int
     idx_used: bool
     problems: list[str]
+    label_problems: list[str]
     range_problems: list[str]
 
 
@@ -68,10 +70,16 @@ class Inspection:
         Bytes of all encoded images.
     images_by_flag : dict of int to int
         How many images have how many labels in their header (0: one label in the header itself).
+    label_range : (int, int)
+        Lowest and highest of the labels that name identities: the first one of each image.
+    object_images : int
+        How many images have labels as im2rec writes them for object detection. Their first label does not
+        name an identity.
     idx_used : bool
         False where the ``.idx`` is missing or does not fit, so that the index comes from the ``.rec``.
     problems : tuple of str
-        What was found wrong and worked around, one line per problem.
+        What was found wrong and worked around, one line per problem. One of each kind comes first and says
+        how many there are; of a kind with more than 1,000, the rest is only counted.
     index : pl.DataFrame
         What :func:`index_rec` returns.
     """
@@ -85,6 +93,8 @@ class Inspection:
     layout: Literal["insightface", "flat"]
     image_bytes: int
     images_by_flag: dict[int, int]
+    label_range: tuple[int, int]
+    object_images: int
     idx_used: bool
     problems: tuple[str, ...]
     index: pl.DataFrame
@@ -112,9 +122,10 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
     keys are compared with the labels and decide nothing: several identity records with images of one
     label are one identity.
 
-    The offsets in the ``.idx`` are used when they prove to name each record of the file. If it is
-    missing or does not fit, the records are found by going through the ``.rec`` (resynchronising
-    after damage), and their ids are the keys.
+    The ``.idx`` is used when it proves to name each record of the file once, with a key that no other record
+    has. If it is missing, names only some records, or does not fit in another way, the records are found by
+    going through the ``.rec`` (resynchronising after damage), and their ids are the keys. So the index holds
+    each image of the file once, whatever the ``.idx`` says.
 
     Parameters
     ----------
@@ -160,8 +171,9 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
     Warns
     -----
     RecordWarning
-        If something in a file is wrong and was worked around (:func:`inspect_rec` lists all), or if several
-        files seem to be numbered independently and `labels` is not given.
+        If something in a file is wrong and was worked around, labels are 2^24 or more (float32 may have
+        turned several identities into one), most labels are those of object detection, or several files seem
+        to be numbered independently and `labels` is not given. :func:`inspect_rec` lists all but the last.
     """
     chosen = DatasetOptions.of(index_rec, options)
     paths, several = paths_of(path)
@@ -205,8 +217,10 @@ def inspect_rec(
         layout=facts["layout"],
         image_bytes=int(index["length"].sum()),
         images_by_flag={int(flag): count for flag, count in facts["flags"].items()},
+        label_range=(index["label"].min(), index["label"].max()),  # type: ignore[arg-type]
+        object_images=facts["object_images"],
         idx_used=facts["idx_used"],
-        problems=(*facts["problems"], *facts["range_problems"]),
+        problems=(*facts["label_problems"], *facts["range_problems"], *facts["problems"]),
         index=index,
     )
 
@@ -240,9 +254,9 @@ def index_files(
     frames, numberings, all_kept = [], [], []
     for path, file in zip(paths, files, strict=True):
         index, facts, kept = _load(path, file, options.cache, threads)
-        for problems in (facts["problems"], facts["range_problems"]):
+        for problems in (facts["problems"], facts["label_problems"], facts["range_problems"]):
             if problems:
-                more = f" (and {len(problems) - 1} more: see inspect_rec)" if len(problems) > 1 else ""
+                more = "; `fasttriplet index` lists all problems" if len(problems) > 1 else ""
                 warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
         frames.append(index)
         all_kept += kept
@@ -296,25 +310,16 @@ def _build(
     index = pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)
     if not index["key"].is_sorted():
         index = index.sort("key")
-    records = index.height + scan.bare_keys.size
-    problems = list(scan.problems)
-    if index.height == 0:
-        why = "all are empty" if records else "; ".join(problems) or "none is readable"
-        raise RecordError(f"{path}: no image in its {records} records: {why}")
     identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
-    if identities.empty.size:
-        key, offset = scan.bare_keys[identities.empty[0]], scan.bare_offsets[identities.empty[0]]
-        problems.append(
-            f"{path}, key {key}, offset {offset}: the record is empty and was left out "
-            f"({identities.empty.size} such records)"
-        )
     facts = _Facts(
-        records=records,
+        records=index.height + scan.bare_keys.size,
         layout="insightface" if identities.announced else "flat",
         identity_records=identities.count,
         flags={str(flag): count for flag, count in scan.flags.items()},
+        object_images=scan.objects,
         idx_used=idx is not None and not scan.rebuilt,
-        problems=problems,
+        problems=scan.problems,
+        label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,
     )
     return index, facts

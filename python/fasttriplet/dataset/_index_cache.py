@@ -20,7 +20,7 @@ from fasttriplet._files import replacing
 from fasttriplet.dataset._options import Cache
 
 # To be raised whenever the frame or the facts change, or how they are found.
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".index.parquet"
 FOLDER = "FASTTRIPLET_CACHE_DIR"  # in the environment
 _FIELD = "fasttriplet"

@@ -9,11 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from fasttriplet.dataset._labels import EXACT
+
 # Of the smallest keys: two files that were numbered independently have some of these in common.
 _KEYS_COMPARED = 1000
-
-# MXNet's batches and headers carry labels as float32, which holds every integer up to here.
-_MOST_LABEL = 2**24
 
 _WAYS_OUT = (
     'labels="separate" (--labels separate) keeps the identities of each file apart; labels="shared" '
@@ -55,11 +54,11 @@ def label_shifts(files: Sequence[Numbering]) -> list[int]:
     for file in files[1:]:
         shifts.append(end - file.first)
         end += file.last - file.first + 1
-        if end - 1 > _MOST_LABEL:
+        if end - 1 > EXACT:
             raise ValueError(
                 f'labels="separate" (--labels separate): the labels of {file.path}, {file.first} to '
                 f"{file.last}, would become {end - 1 - (file.last - file.first)} to {end - 1}, and labels "
-                f"above {_MOST_LABEL:,} are rounded in MXNet's batches; write the files with labels without "
+                f"above {EXACT:,} are rounded in MXNet's batches; write the files with labels without "
                 "gaps"
             )
     return shifts

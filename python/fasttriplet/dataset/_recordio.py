@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
-import numbers
 import operator
 import os
 import warnings
@@ -19,9 +17,8 @@ from fasttriplet import _core
 from fasttriplet._files import Output, naming
 from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
+from fasttriplet.dataset._labels import to_float32
 from fasttriplet.errors import RecordWarning
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class IRHeader(NamedTuple):
@@ -32,7 +29,8 @@ class IRHeader(NamedTuple):
     flag : int
         0 for one label, else the count of labels. Ignored when writing, as ``mx.recordio.pack`` does.
     label : float or (flag,) float32
-        The label or labels. The first names the identity.
+        The label or labels. The first names the identity. They are stored as float32, which can hold every
+        integer up to 2^24.
     id : int
         The record's key, by convention.
     id2 : int
@@ -69,7 +67,8 @@ class RecordFile:
         The ``.rec`` file.
     idx : path, optional
         Its ``.idx`` file. By default the one of the same name beside it, if it is there, and it must name
-        all records. One that is given may name some, for instance one half of a split.
+        all records. One that is given may name some, for instance one half of a split. In either, two keys
+        cannot have one record, nor two records one key.
 
     Raises
     ------
@@ -105,7 +104,7 @@ class RecordFile:
             idx = idx_beside(self._path) if self._idx is None else self._idx
             loaded = _core.KeyTable(self._file, idx, complete=self._idx is None)
             if loaded.problems:
-                more = f" (and {len(loaded.problems) - 1} more)" if len(loaded.problems) > 1 else ""
+                more = " (and more: see `problems`)" if len(loaded.problems) > 1 else ""
                 warnings.warn(loaded.problems[0] + more, RecordWarning, stacklevel=3)
             self._loaded = loaded
         return self._loaded
@@ -310,8 +309,8 @@ class RecordWriter:
         Raises
         ------
         ValueError
-            If a field does not fit the format, the key was written before, the record has 2^29 bytes or
-            more, or the writer is closed.
+            If a field does not fit the format, a label beyond 2^24 is not a float32 (the message names the
+            nearest), the key was written before, the record has 2^29 bytes or more, or the writer is closed.
         OSError
             If the disk is full or fails; then the files are removed.
         """
@@ -319,7 +318,7 @@ class RecordWriter:
             raise ValueError(f"{self._path}: the RecordWriter is closed")
         key = _integer("key", key, -(2**63), 2**63 - 1)
         _, label, record_id, id2 = header
-        one, several = _labels(key, label)
+        one, several = to_float32(key, label)
         content = payload if isinstance(payload, bytes) else bytes(memoryview(payload))  # type: ignore[arg-type]
         fields = (
             key,
@@ -379,13 +378,3 @@ def _integer(what: str, value: SupportsIndex, low: int, high: int) -> int:
     if not low <= number <= high:
         raise ValueError(f"{what}: expected an integer in {low}..{high}, got {number}")
     return number
-
-
-def _labels(key: int, label: object) -> tuple[float, list[float]]:
-    """Return a header's label as a number, if it is one, and as a list otherwise."""
-    if isinstance(label, numbers.Number):
-        one = float(label)  # type: ignore[arg-type]
-        if math.isfinite(one) and abs(one) > _FLOAT32_MAX:
-            raise ValueError(f"key {key}: label {one} does not fit a float32")
-        return one, []
-    return 0.0, np.asarray(label, dtype=np.float32).ravel().tolist()

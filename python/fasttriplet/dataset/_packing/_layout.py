@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet.dataset._labels import EXACT
 from fasttriplet.dataset._recordio import IRHeader, RecordWriter
 from fasttriplet.errors import RecordWarning
 
-_EXACT_IN_FLOAT32 = 2**24
 _FIRST_LABELS_AT = 32  # bytes: framing 8, header 24
 
 
@@ -33,7 +34,7 @@ class Layout:
         self.identities: list[tuple[str, int]] = []  # names, and how many images
         self.images = 0
         self._writer = RecordWriter(path)
-        self._write(0, [0, 0], b"")
+        self._write(0, _range(0, 0), b"")
 
     def add(self, identity: str, image: bytes) -> None:
         """Append an image."""
@@ -52,9 +53,9 @@ class Layout:
         """Write the identities' records, complete record 0, and write the names of the labels."""
         first = self.images + 1
         end = first + len(self.identities)
-        if end > _EXACT_IN_FLOAT32:
+        if end > EXACT:
             warnings.warn(
-                f"{self._final}: with more than {_EXACT_IN_FLOAT32:,} records the identities' ranges of "
+                f"{self._final}: with more than {EXACT:,} records the identities' ranges of "
                 "keys, which this layout stores as float32, are rounded. Readers that go by the labels, as "
                 "fasttriplet does, are not affected",
                 RecordWarning,
@@ -62,7 +63,7 @@ class Layout:
             )
         key = 1
         for number, (_, images) in enumerate(self.identities):
-            self._write(first + number, [key, key + images], b"")
+            self._write(first + number, _range(key, key + images), b"")
             key += images
         with self._naming_final():
             self._writer.close()
@@ -83,7 +84,7 @@ class Layout:
     def __exit__(self, *_: object) -> None:
         self._writer.discard()  # unless it is finished
 
-    def _write(self, key: int, label: float | list[int], content: bytes) -> None:
+    def _write(self, key: int, label: float | NDArray[np.float32], content: bytes) -> None:
         with self._naming_final():
             self._writer.write(key, IRHeader(0, label, key, 0), content)
 
@@ -97,6 +98,11 @@ class Layout:
             raise OSError(error.errno, error.strerror, str(self._final)) from error
 
 
+def _range(first: int, end: int) -> NDArray[np.float32]:
+    """A range of keys as this layout stores it; one that float32 rounds was warned of."""
+    return np.array([first, end], np.float32)
+
+
 def identities_of(rec: Path) -> int | None:
     """Read how many identities the first record of a ``.rec`` states; None if it does not, or not exactly."""
     try:
@@ -104,6 +110,6 @@ def identities_of(rec: Path) -> int | None:
     except (OSError, ValueError):
         return None
     keys = np.ravel(label).tolist()
-    if len(keys) != 2 or not 0 <= keys[0] <= keys[1] < _EXACT_IN_FLOAT32:
+    if len(keys) != 2 or not 0 <= keys[0] <= keys[1] < EXACT:
         return None
     return int(keys[1] - keys[0])
