@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from fasttriplet.cli._progress import display
 if TYPE_CHECKING:
     from fasttriplet.demo import Demo
 
-_UNITS = {"training": "batches", "drawing sheets": "sheets"}  # of its steps; of the others, images
+_UNITS = {"training": "batch", "drawing sheets": "sheet"}  # of its steps; all others count images
 
 
 @click.command()
@@ -40,7 +41,7 @@ def demo(*, out: Path, **how: Any) -> None:
     with display(announce=True) as shown:
 
         def progress(step: str, done: int, total: int) -> None:
-            shown.update(step, done, total, unit=_UNITS.get(step, "images"))
+            shown.update(step, done, total or None, unit=_UNITS.get(step, "image"))
 
         made = run_demo(out, progress=progress, **how)
     show.summary(made.summary)
@@ -77,13 +78,40 @@ def _print_files(made: Demo) -> None:
     if made.no_network is not None:
         click.echo(f"Embedded with the pixels themselves, without a network: {made.no_network}")
     click.echo(f"{made.seconds:.1f} s in all. Next:")
-    more = f"fasttriplet verify --pairs {made.pairs} --model {made.model}"
-    if made.no_network is None:
-        more = f"fasttriplet train --out {prefix} --resume --batches 1000 --verify-on {made.pairs}"
-    for command in (
-        f"fasttriplet index --rec {made.rec}",
-        f"fasttriplet mine --rec {made.rec} --model {made.model} --band hard --out hard.parquet",
-        more,
-        "fasttriplet pack FOLDER mine.rec   # your own images, one folder per identity",
-    ):
-        click.echo(f"  {command}")
+    for what, arguments in next_commands(made).items():
+        click.echo(f"\n  # {what}\n  {show.program()} {shlex.join(arguments)}")
+
+
+def next_commands(made: Demo) -> dict[str, list[str]]:
+    """What to try after the demo: what for, and the arguments of ``fasttriplet``.
+
+    They run in this order, in the folder where the demo ran, if a folder `photos` is there.
+    """
+    unseen = made.pairs.with_suffix(".rec")
+    nearest = [
+        "--images-per-identity",
+        "20",
+        "--pick",
+        "hardest",
+        "--out",
+        str(unseen.with_suffix(".parquet")),
+    ]
+    found = {
+        "what is in the dataset": ["index", "--rec", str(made.rec)],
+        "the nearest negatives of characters that it does not have": [
+            *("mine", "--rec", str(unseen), "--model", made.model, *nearest)
+        ],
+        "how well these are told apart": ["verify", "--rec", str(unseen), "--model", made.model],
+    }
+    if made.no_network is None and "batch" in made.verifications[-1]:  # it did not run out of triplets
+        prefix, batches = (
+            made.model.removeprefix("mxnet:").removesuffix(",0"),
+            made.verifications[-1]["batch"],
+        )
+        found[f"train for {batches:,} more batches"] = [
+            *("train", "--out", prefix, "--resume", "--batches", str(2 * batches)),
+            *("--verify-on", str(made.pairs)),
+        ]
+    return found | {
+        "your own pictures, in photos/NAME/PICTURE": ["pack", "photos", "photos.rec", "--size", "112"]
+    }

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +29,25 @@ def as_json(plain: Mapping[str, Any]) -> None:
     import json  # noqa: PLC0415  it takes 3 ms: not for --help
 
     click.echo(json.dumps(plain))
+
+
+def program() -> str:
+    """How to type this command in the current folder: its name may not be on the PATH."""
+    started = Path(sys.argv[0])
+    if started.name != "fasttriplet":  # python -m fasttriplet
+        return f"{_typed(Path(sys.executable))} -m fasttriplet"
+    on_path = shutil.which("fasttriplet")
+    if on_path is not None and Path(on_path).resolve() == started.resolve():
+        return "fasttriplet"
+    return _typed(started)
+
+
+def _typed(path: Path) -> str:
+    here = Path.cwd()
+    path = here / path
+    inside = path.is_relative_to(here)
+    short = str(path.relative_to(here)) if inside else str(path)
+    return shlex.quote(short if "/" in short else f"./{short}")
 
 
 def facts(rows: Mapping[str, str]) -> None:

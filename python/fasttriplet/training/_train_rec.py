@@ -67,8 +67,11 @@ def train_rec(
         Where the network runs; see :func:`fasttriplet.load_embedder`. Each device gets a batch of
         ``settings.batch_size`` images.
     progress : callable, optional
-        Called with each record of the log, and with ``{"kind": "embedded", "images": n}`` while a bag is
-        embedded, of which n images are done.
+        Called with each record of the log, with ``{"kind": "step"}`` after each batch, and with ``{"kind":
+        "embedded", "images": n, "of": m}`` and ``{"kind": "verifying", "pairs": file, "images": n, "of": m}``
+        while n of the m images of a bag or a file are embedded. Each has in addition ``batch``, the number
+        of batches so far, and ``seconds_left``, an estimate for the rest of the training, with what is still
+        to be embedded and verified; None while it is unknown.
     threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
 
@@ -103,8 +106,8 @@ def train_rec(
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)
-    for file in schedule.verify_on:
-        read_pairs(file)  # an error now, not at the next verification
+    # An error now, not at the next verification.
+    pair_images = sum(len(read_pairs(file)[0]) for file in schedule.verify_on)
     backend = backend_class(settings, devices)
     state = load_state(names.state) if resume else None
     if state is None:
@@ -119,7 +122,8 @@ def train_rec(
     }
     with Journal(names.log, None if state is None else state.plain, tensorboard) as journal:
         names.tidy(new=state is None)
-        loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
+        progress = progress or (lambda _: None)
+        loop = Loop(settings, backend, schedule, names, journal, progress, options, pair_images)
         return loop.run(state, limits)
 
 
