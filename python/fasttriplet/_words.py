@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def plural(noun: str) -> str:
-    """``images``, ``batches``, ``identities``; of several words the last one changes."""
+    """``images``, ``batches``, ``epochs``, ``identities``; of several words the last one changes."""
     if noun[-1] == "y" and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("ch", "sh", "x")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("tch", "sh", "x")) else f"{noun}s"
 
 
 def counted(number: int, noun: str) -> str:

@@ -227,7 +227,7 @@ def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
         assert rows(ft.index_rec(path)) == [(2, 5)]
     with ft.RecordWriter(path) as writer:
         writer.write(1, (0, 5.0, 1, 0), b"")
-    with pytest.raises(ft.RecordError, match="no image in its 1 records: all are empty"):
+    with pytest.raises(ft.RecordError, match="no image in its 1 record: all are empty"):
         ft.index_rec(path)
 
 

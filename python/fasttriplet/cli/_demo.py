@@ -51,16 +51,14 @@ def demo(*, out: Path, **how: Any) -> None:
 
 
 def _print_verifications(made: Demo) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title="Pairs of characters that the network was not trained on", title_justify="left")
-    for heading in ("", "accuracy", "AUC", "TAR at FAR 0.01"):
-        table.add_column(heading, justify="right" if heading else "left")
+    rows = {}
     for when, found in zip(("before the training", "after it"), made.verifications, strict=True):
         tar = found["tar"].get("0.01")
-        values = (f"{found['accuracy']:.1%}", f"{found['auc']:.4f}", "" if tar is None else f"{tar:.1%}")
-        table.add_row(when, *values)
-    show.table(table)
+        rows[when] = [f"{found['accuracy']:.1%}", f"{found['auc']:.4f}", "" if tar is None else f"{tar:.1%}"]
+    title = "Pairs of characters that the network was not trained on"
+    headings = ["", "accuracy", "AUC", "TAR at FAR 0.01"]
+    turned = {name: list(of) for name, *of in zip(headings[1:], *rows.values(), strict=True)}
+    show.table(show.columns(title, headings, rows), show.columns(title, ["", "before", "after"], turned))
 
 
 def _print_files(made: Demo) -> None:

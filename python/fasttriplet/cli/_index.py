@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
     from fasttriplet.dataset._index import Inspection
@@ -29,7 +31,9 @@ def index(*, rec: tuple[Path, ...], cache: bool, threads: int | None, as_json: b
     from fasttriplet.dataset._index import inspect_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
     for path in rec:
-        facts = _facts(inspect_rec(path, cache=cache, threads=threads))
+        with display() as shown:
+            shown.update(f"indexing {path.name}")
+            facts = _facts(inspect_rec(path, cache=cache, threads=threads))
         if as_json:
             show.as_json(facts)
         else:
@@ -61,7 +65,7 @@ def _print(facts: dict[str, Any]) -> None:
     spread = ", ".join(f"{name} {count:.0f}" for name, count in facts["images_per_identity"].items())
     rows = {
         "size": decimal(facts["bytes"]),
-        "layout": f"{facts['layout']} ({facts['identity_records']:,} identity records)",
+        "layout": f"{facts['layout']} ({counted(facts['identity_records'], 'identity record')})",
         "records": f"{facts['records']:,}",
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",

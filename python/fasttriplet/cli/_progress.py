@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 5.0, 60.0, 1.5  # seconds from one line to the next, and their ratio
 _BEAT = 1.0  # seconds between two looks whether a line is due
-_WIDTH_FOR_BAR = 80  # columns; on narrower terminals the words take all of them
+_WIDTH_FOR_BAR = 100  # columns; on narrower terminals the words take all of them
 
 
 @dataclass(slots=True)
@@ -181,6 +181,6 @@ def display(*, announce: bool = False) -> Iterator[Display]:
     console = Console(stderr=True)
     columns: list[ProgressColumn] = [Words(Column(overflow="fold"))]
     if console.width >= _WIDTH_FOR_BAR:
-        columns.insert(0, BarColumn(bar_width=20))
+        columns.insert(0, BarColumn(bar_width=12))
     with Progress(*columns, console=console, transient=True) as bar:
         yield _BarDisplay(bar)

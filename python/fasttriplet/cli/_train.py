@@ -219,7 +219,7 @@ def _print(done: Trained, out: str) -> None:
     summary = done.summary
     rows = {
         "batches": f"{done.batches:,}, {summary.batches:,} of them now",
-        "bags": f"{counted(summary.bags, 'bag')}, {counted(summary.images, 'image')} in all",
+        "bags": f"{counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}",
         "triplets": f"{summary.triplets:,}",
         "last network": done.last,
     }

@@ -14,6 +14,7 @@ import polars as pl
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
+from fasttriplet._words import counted
 from fasttriplet.dataset import _identity_ranges, _index_cache
 from fasttriplet.dataset._recordio import idx_beside
 from fasttriplet.errors import RecordError, RecordWarning
@@ -245,7 +246,7 @@ def _build(
     problems = list(scan.problems)
     if index.height == 0:
         why = "all are empty" if records else "; ".join(problems) or "none is readable"
-        raise RecordError(f"{path}: no image in its {records} records: {why}")
+        raise RecordError(f"{path}: no image in its {counted(records, 'record')}: {why}")
     identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
     if identities.empty.size:
         key, offset = scan.bare_keys[identities.empty[0]], scan.bare_offsets[identities.empty[0]]

@@ -266,8 +266,8 @@ class Feed:
     def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
         if mined_in_epoch:
             return NoTripletsError(
-                f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
-                f"batch_size, raise bag_size, or use tail='keep'"
+                f"no bag of a whole epoch filled a batch of {counted(self._triplets_per_batch, 'triplet')}: "
+                "lower batch_size, raise bag_size, or use tail='keep'"
             )
         if why is None:
             return self._stages.no_triplets()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import backend_of
 from fasttriplet.training._files import Names
@@ -155,7 +156,7 @@ def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedu
             "settings that it began with. Begin another training with its weights as pretrained"
         )
     if devices != (then := state.plain["feed"]["arguments"]["devices"]):
-        raise ValueError(f"{names.state} is of a training on {then} devices, and now there are {devices}")
+        raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
     for rec in settings.rec:
         if not Path(rec).exists():
             raise FileNotFoundError(f"{rec} does not exist; if the dataset was moved, give its path as rec")

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import seed_number, thread_count, whole_number
+from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.embedders import Embedder, load_embedder
@@ -24,7 +25,7 @@ from fasttriplet.verify._bin_file import image_of_pair, read_pairs
 from fasttriplet.verify._draw import draw_pairs
 from fasttriplet.verify._protocol import FOLDS, Verification, check_enough_pairs, verify_distances
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 
 _PAIRS_AT_ONCE = 4096  # their embeddings of 512 float64 take 2 x 16 MB
 
@@ -232,7 +233,7 @@ def _checked_rows(
     embedded = np.asarray(embedder.embed(rows, images))
     if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
         raise ValueError(
-            f"{embedder.description}: expected one vector for each of {rows.height} images, "
+            f"{embedder.description}: expected one vector for each of {counted(rows.height, 'image')}, "
             f"got an array of shape {embedded.shape}"
         )
     check_finite(embedded, rows, embedder.description)
