@@ -33,8 +33,8 @@ def why_no_triplets(  # noqa: PLR0911
         return "none of its images could be decoded"
     if len(sizes) < 2:
         return (
-            f"it has {counted(len(labels), 'image')} of one identity and none of another, so there is no negative: "
-            "bags must hold several identities (raise bag_size or lower images_per_identity)"
+            f"it has {counted(len(labels), 'image')} of one identity and none of another, so there is no "
+            "negative: bags must hold several identities (raise bag_size or lower images_per_identity)"
         )
     if sizes.max() < 2:
         return (
