@@ -133,14 +133,14 @@ def test_a_step_may_begin_again_and_another_go_on(clock: Clock, capsys: Capture)
             shown.update("embedding", 4096)
         shown.say("batch 520")
         shown.update("training", 520, 1000, unit="batch")
-        clock.now += 10
+        clock.now += 20
         shown.update("training", 540, 1000, unit="batch")
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("embedding")] == [
         "embedding: 4,096 images, 307 images/s"
     ] * 2
     assert lines[-2] == "batch 520"
-    assert lines[-1] == "training: 540 of 1,000 batches, 1.3 batches/s, 0:05:45 left"
+    assert lines[-1] == "training: 540 of 1,000 batches, 1.0 batches/s, 0:07:40 left"
 
 
 def test_steps_can_be_announced(capsys: Capture) -> None:
@@ -150,3 +150,24 @@ def test_steps_can_be_announced(capsys: Capture) -> None:
                 shown.update(step, done, 2)
         shown.update("loading")
     assert capsys.readouterr().err.splitlines() == ["drawing: 2 images", "mining: 2 images", "loading"]
+
+
+def test_a_line_is_one_line(clock: Clock, capsys: Capture) -> None:
+    with display() as shown:
+        shown.update("a\nb\x1b[2J\udcff.bin", 0, 2)
+        clock.now += 10
+        shown.update("a\nb\x1b[2J\udcff.bin", 1, 2)
+        shown.say("pairs of \r.bin")
+    assert capsys.readouterr().err.splitlines() == [
+        r"a\nb\x1b[2J\udcff.bin: 1 of 2 images, 10.0 s per image, 0:00:10 left",
+        r"pairs of \r.bin",
+    ]
+
+
+def test_a_terminal_that_draws_nothing_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as that of Emacs."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for term, bar in (("dumb", False), ("xterm", True)):
+        monkeypatch.setenv("TERM", term)
+        with display() as shown:
+            assert (type(shown).__name__ == "_BarDisplay") == bar

@@ -36,7 +36,7 @@ def test_nothing_is_cut_off(columns: str, monkeypatch: pytest.MonkeyPatch, capsy
     _show.summary(mined())
     shown = capsys.readouterr().out
     assert "…" not in shown
-    for word in ("stage", "assemble", "waited", "12,345.67 s", "quantile", "0.1734", "1.1234", "d_an"):
+    for word in ("stage", "assemble", "waited", "12,346 s", "quantile", "0.1734", "1.1234", "d_an"):
         assert word in shown
     in_tables = [line for line in shown.splitlines() if line[0] in "┏┃┡│└┌"]
     assert max(map(len, in_tables)) <= int(columns)

@@ -233,7 +233,10 @@ class TestRun:
             assert f"{Path('demo') / name}" in printed.out
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out
-        assert printed.err.splitlines() == [
+        announced = [
+            line for line in printed.err.splitlines() if " of " not in line
+        ]  # others on a slow machine
+        assert announced == [
             *("drawing: 72 images", "packing: 12 images", "packing: 60 images"),
             *("mining: 12 images", "drawing sheets: 2 sheets"),
         ]

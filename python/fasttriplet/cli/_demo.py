@@ -86,30 +86,20 @@ def next_commands(made: Demo) -> dict[str, list[str]]:
     They run in this order, in the folder where the demo ran, if a folder `photos` is there.
     """
     unseen = made.pairs.with_suffix(".rec")
-    nearest = [
-        "--images-per-identity",
-        "20",
-        "--pick",
-        "hardest",
-        "--out",
-        str(unseen.with_suffix(".parquet")),
-    ]
-    found = {
-        "what is in the dataset": ["index", "--rec", str(made.rec)],
-        "the nearest negatives of characters that it does not have": [
-            *("mine", "--rec", str(unseen), "--model", made.model, *nearest)
-        ],
-        "how well these are told apart": ["verify", "--rec", str(unseen), "--model", made.model],
+    nearest = ("--images-per-identity", 20, "--pick", "hardest", "--out", unseen.with_suffix(".parquet"))
+    found: dict[str, tuple[object, ...]] = {
+        "what is in the dataset": ("index", "--rec", made.rec),
+        "the nearest negatives of characters that it does not have": (
+            *("mine", "--rec", unseen, "--model", made.model, *nearest),
+        ),
+        "how well these are told apart": ("verify", "--rec", unseen, "--model", made.model),
+        "your own pictures, which lie in photos/NAME/": ("pack", "photos", "photos.rec", "--size", 112),
     }
     if made.no_network is None and "batch" in made.verifications[-1]:  # it did not run out of triplets
         prefix, batches = (
             made.model.removeprefix("mxnet:").removesuffix(",0"),
             made.verifications[-1]["batch"],
         )
-        found[f"train for {batches:,} more batches"] = [
-            *("train", "--out", prefix, "--resume", "--batches", str(2 * batches)),
-            *("--verify-on", str(made.pairs)),
-        ]
-    return found | {
-        "your own pictures, in photos/NAME/PICTURE": ["pack", "photos", "photos.rec", "--size", "112"]
-    }
+        more = ("train", "--out", prefix, "--resume", "--batches", 2 * batches, "--verify-on", made.pairs)
+        found[f"train for {batches:,} more batches"] = more
+    return {what: list(map(str, words)) for what, words in found.items()}

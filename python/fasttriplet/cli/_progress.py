@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -36,8 +37,8 @@ class _Step:
     note: str = ""
     left: float | None = None  # seconds
 
-    def text(self) -> str:
-        """Counts, rate, time left and note, as far as they are known."""
+    def __str__(self) -> str:
+        """Name, counts, rate, time left and note, as far as they are known."""
         elapsed, more = time.perf_counter() - self.since, self.done - self.first
         parts = []
         if self.total is not None:
@@ -53,7 +54,8 @@ class _Step:
             parts.append(f"{clock(elapsed)} so far")
         if left is not None and self.done != self.total:
             parts.append(f"{clock(left)} left")
-        return ", ".join(filter(None, [*parts, self.note]))
+        known = ", ".join(filter(None, [*parts, self.note]))
+        return _printable(f"{self.name}: {known}" if known else self.name)
 
 
 def _rate(rate: float, unit: str) -> str:
@@ -67,6 +69,11 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
+def _printable(line: str) -> str:
+    """A name of a file may hold anything; a line of a log must stay one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 class Display:
     """Prints how far a command is: the steps that take long, at first every 5 s, later once a minute.
 
@@ -76,7 +83,7 @@ class Display:
     def __init__(self, *, announce: bool = False) -> None:
         self._announce = announce
         self._steps: dict[str, _Step] = {}
-        self._now: _Step | None = None  # the one that is being done
+        self._current: _Step | None = None
         self._told, self._pause = time.perf_counter(), _FIRST_PAUSE  # when the last line was printed
         self._lock = threading.RLock()  # held while a line is being printed
 
@@ -92,8 +99,8 @@ class Display:
     ) -> None:
         """Say that `done` of a step is done, of `total` if that is known.
 
-        A step that goes back, such as to the next bag, begins again. The seconds that are
-        `left` follow from the rate unless the caller knows better.
+        A step that goes back, such as to the next bag, begins again. The seconds that are `left` follow from
+        the rate unless the caller knows better.
         """
         with self._lock:
             now = self._steps.get(step)
@@ -101,14 +108,14 @@ class Display:
                 self._pause = self._pause if now else _FIRST_PAUSE
                 now = self._steps[step] = _Step(step, done, time.perf_counter())
             now.done, now.total, now.unit, now.note, now.left = done, total, unit, note, left
-            self._now = now
+            self._current = now
             self._show(now, begins=begins)
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
         with self._lock:
             self._told = time.perf_counter()
-            click.echo(line, err=True)
+            click.echo(_printable(line), err=True)
 
     def _show(self, step: _Step, *, begins: bool) -> None:
         if begins and self._announce:
@@ -120,9 +127,9 @@ class Display:
     def _tell(self) -> None:
         """Print a line about the step in progress, if it is time for one."""
         with self._lock:
-            if self._now is not None and time.perf_counter() - self._told >= self._pause:
+            if self._current is not None and time.perf_counter() - self._told >= self._pause:
                 self._pause = min(self._pause * _GROWTH, _LONGEST_PAUSE)
-                self.say(f"{self._now.name}: {self._now.text()}")
+                self.say(str(self._current))
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -149,10 +156,10 @@ class _BarDisplay(Display):
     def __init__(self, bar: Bar) -> None:
         super().__init__()
         self._bar = bar
-        self._task = bar.add_task("", total=None, text="")
+        self._task = bar.add_task("", total=None)
 
     def say(self, line: str) -> None:
-        self._bar.console.out(line, highlight=False)  # above the bar
+        self._bar.console.out(_printable(line), highlight=False)  # above the bar
 
     def _show(self, step: _Step, *, begins: bool) -> None:  # noqa: ARG002
         self._bar.update(self._task, completed=step.done, total=step.total, step=step)
@@ -161,7 +168,7 @@ class _BarDisplay(Display):
 @contextmanager
 def display(*, announce: bool = False) -> Iterator[Display]:
     """Show progress while the block runs; see :class:`Display`."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):  # where rich draws nothing
         shown = Display(announce=announce)
         with shown.telling():
             yield shown
@@ -175,8 +182,7 @@ def display(*, announce: bool = False) -> Iterator[Display]:
         """The step and how far it is, at this moment."""
 
         def render(self, task: Task) -> Text:
-            step: _Step | None = task.fields.get("step")
-            return Text("" if step is None else f"{step.name}: {step.text()}")
+            return Text(str(task.fields.get("step", "")))
 
     console = Console(stderr=True)
     columns: list[ProgressColumn] = [Words(Column(overflow="fold"))]

@@ -123,7 +123,7 @@ def timeline(found: Summary) -> None:
         busy, waited = found.seconds[stage], found.waited.get(stage, 0.0)
         rows[stage] = [
             f"{rate:,.0f}" if rate else "",
-            f"{busy:,.2f} s",
+            f"{busy:,.0f} s" if busy >= 100 else f"{busy:.2f} s",
             f"{waited / total:.0%}" if total else "",
         ]
         curve = "".join(levels[ceil(share * (len(levels) - 1))] for share in _narrow(shares))

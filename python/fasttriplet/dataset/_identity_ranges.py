@@ -75,7 +75,7 @@ def _disagreements(
         at = which.argmax()
         return [
             f"{path}, key {records[at]}: the identity record gives the images with keys from {start[at]:.0f} "
-            f"to {stop[at] - 1:.0f}, {what} ({np.count_nonzero(which)} such identity records)"
+            f"to {stop[at] - 1:.0f}, {what} ({counted(np.count_nonzero(which), 'such identity record')})"
         ]
 
     unusable = ~(np.isfinite(start) & np.isfinite(stop) & (start <= stop))
@@ -108,7 +108,7 @@ def _disagreements(
     uncovered = np.flatnonzero(np.cumsum(change[:-1]) <= 0)
     return [
         f"{path}, key {keys[at]}: the image with label {labels[at]} lies in the range of no identity record; "
-        f"its label is used ({uncovered.size} such images)"
+        f"its label is used ({counted(uncovered.size, 'such image')})"
         for at in uncovered[:1]
     ]
 

@@ -126,7 +126,7 @@ class Stages:
         need = images * height * width * 3
         if need > memory:
             raise ValueError(
-                f"memory: {counted(images, 'image')} of {height} x {width} take {need:,} bytes, and only "
+                f"memory: {counted(images, 'image')} of {height} x {width}: {need:,} bytes, and only "
                 f"{memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
             )
         return min(ahead, memory // need - 1)
