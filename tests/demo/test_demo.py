@@ -269,7 +269,7 @@ class TestRun:
             assert [found["batch"] for found in made.verifications] == [0, 2]
             assert made.summary.triplets > 0
         steps = [step for step, _ in groupby(told)]
-        assert steps[-8:-2] == ["packing", "loading MXNet", "verifying", "training", "verifying", "mining"]
+        assert steps[-7:-1] == ["packing", "loading MXNet", "verifying", "training", "verifying", "mining"]
         commands = next_commands(made)
         assert main(commands["train for 2 more batches"]) == 0
 

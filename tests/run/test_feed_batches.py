@@ -237,7 +237,7 @@ def test_bags_are_logged(rec: Path, caplog: pytest.LogCaptureFixture) -> None:
         batches = list(feed)
     summary = feed.summary
     assert caplog.messages[0] == (
-        "72 images of 12 identities; each bag, at most 45 images, is decoded, embedded and mined before its "
+        "72 images of 12 identities; each bag, at most 48 images, is decoded, embedded and mined before its "
         "first batch"
     )
     bags = [re.match(_OF_BAG, message) for message in caplog.messages[1:]]
