@@ -1,15 +1,34 @@
-"""How many there are of something, in the words of a message."""
+"""How messages name numbers and files."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def plural(noun: str) -> str:
-    """``images``, ``batches``, ``epochs``, ``identities``; of several words the last one changes."""
+    """The plural of a noun, such as "images", "batches", "epochs" or "identities"."""
     if noun[-1] == "y" and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("tch", "sh", "x")) else f"{noun}s"
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 image``, ``1,024 images``, ``0 identities``."""
+    """A number with its noun, such as "1 pair" or "2,000 pairs"."""
     return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def amount_of(size: int) -> str:
+    """A number of bytes in words, such as "36 bytes", "36.2 kB" or "1,250.0 MB"."""
+    if size < 1000:
+        return counted(size, "byte")
+    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:,.1f} MB"
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put a name, such as that of a file, before the text of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
