@@ -33,6 +33,11 @@ pub enum Error {
     Interrupted,
 }
 
+/// "1 byte", "2 bytes": a number and its noun.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Where a record or an image is, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Location {

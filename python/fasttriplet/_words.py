@@ -6,9 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def plural(noun: str) -> str:
+    """The plural of a noun, such as "images", "batches", "epochs" or "identities"."""
+    if noun[-1] == "y" and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("tch", "sh", "x")) else f"{noun}s"
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, such as "1 pair" or "2,000 pairs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
 def amount_of(size: int) -> str:

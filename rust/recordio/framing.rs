@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+use crate::error::counted;
+
 /// The word before each part.
 pub const MAGIC: u32 = 0xced7_230a;
 /// The bytes of [`MAGIC`] in the file.
@@ -54,7 +56,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             FaultKind::Unaligned => write!(f, "no record starts here: record offsets are multiples of 4"),
-            FaultKind::Beyond(size) => write!(f, "the offset lies beyond the end of the file ({size} bytes)"),
+            FaultKind::Beyond(size) => {
+                write!(f, "the offset lies beyond the end of the file ({})", counted(size, "byte"))
+            }
             FaultKind::CutHead(left) => {
                 write!(f, "the file ends after {left} of the 8 bytes that start a record; is it cut off?")
             }
@@ -72,7 +76,8 @@ impl fmt::Display for Fault {
                 self.at
             ),
             FaultKind::Cut(length, left) => {
-                write!(f, "the record needs {length} bytes and the file has {left} left; is it cut off?")
+                let length = counted(length, "byte");
+                write!(f, "the record needs {length} and the file has {left} left; is it cut off?")
             }
             FaultKind::NoLastPart => write!(f, "the file ends before the record's last part; is it cut off?"),
         }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::error::counted;
+
 /// Bytes of the fixed part.
 pub const HEADER_SIZE: usize = 24;
 
@@ -30,18 +32,20 @@ pub struct ShortPayload {
 
 impl fmt::Display for ShortPayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.length;
+        let bytes = |length: usize| counted(length as u64, "byte");
         match self.flag {
             None => write!(
                 f,
-                "the record has {length} bytes, too few for the {HEADER_SIZE} bytes of an IRHeader; \
-                 was it written without recordio.pack?"
+                "the record has {}, too few for the {HEADER_SIZE} bytes of an IRHeader; \
+                 was it written without recordio.pack?",
+                bytes(self.length)
             ),
             Some(flag) => write!(
                 f,
-                "the IRHeader announces {flag} labels (its flag) and the record has only {} bytes left for them; \
+                "the IRHeader announces {} (its flag) and the record has only {} left for them; \
                  was it written without recordio.pack?",
-                length - HEADER_SIZE
+                counted(flag.into(), "label"),
+                bytes(self.length - HEADER_SIZE)
             ),
         }
     }
@@ -202,6 +206,7 @@ mod tests {
     fn short_payloads_are_named() {
         let message = |bytes: &[u8]| Header::parse(bytes).unwrap_err().to_string();
         assert!(message(b"abc").contains("3 bytes, too few"));
+        assert!(message(b"a").contains("1 byte, too few"));
         let mut bytes = [0; 28];
         bytes[0] = 2;
         assert!(message(&bytes).contains("announces 2 labels"));

@@ -102,7 +102,7 @@ def test_skipped_records_are_told(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(5, 5), frozenset({7, 20}))
     done = run("mine", "--rec", rec, "--on-error", "skip", "--band", "any", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "2 images were left out" in done.stdout
+    assert "Left out: 2 images, the first: " in done.stdout
     assert re.search(rf"{rec}, key (7|20)", done.stdout)
 
 

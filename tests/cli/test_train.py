@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -86,7 +88,7 @@ class Training:
     def train_rec(self, settings: TrainSettings, out: str, *, progress: Any, **how: Any) -> Trained:
         self.settings, self.how = settings, {"out": out, **how}
         start = {"kind": "start", "batch": 0, "batches": 7, "images": 9, "identities": 3}
-        progress(start | {"image_size": (24, 20), "devices": ["cpu"]})
+        progress(start | {"image_size": (24, 20), "devices": ["cpu"], "seconds_left": None})
         return Trained()
 
     def options_at(self, out: str) -> tuple[TrainSettings, dict[str, Any]]:
@@ -162,4 +164,39 @@ def test_a_stopped_training_says_how_to_resume_it(
     assert "resume" not in capsys.readouterr().err
     Path("models/a-state.npz").touch()
     assert main(BEGIN) == 130
-    assert "To resume: fasttriplet train --out models/a --resume\n" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"To resume: {sys.executable} -m fasttriplet train --out models/a --resume\n" in err
+
+
+def test_log_lines_say_how_long_the_rest_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path
+) -> None:
+    step: dict[str, Any] = {"epoch": 0, "loss": 0.1, "active": 0.5, "norm": 1.0, "learning_rate": 0.05}
+    verifying = {"kind": "verifying", "pairs": "data/lfw.bin", "images": 3000, "of": 12000}
+
+    def train_rec(*_: object, progress: Any, **__: object) -> Trained:
+        start = {"kind": "start", "batches": 1000, "images": 1, "identities": 1, "image_size": (24, 20)}
+        progress(start | {"devices": ["cpu"], "batch": 0, "seconds_left": None})
+        progress({"kind": "embedded", "images": 3072, "of": 7200, "batch": 0, "seconds_left": None})
+        progress(step | {"kind": "train", "images_per_second": 60, "batch": 20, "seconds_left": 3700.4})
+        progress({"kind": "step", "batch": 21, "seconds_left": 3699})
+        progress(verifying | {"batch": 21, "seconds_left": 3699})
+        return Trained()
+
+    monkeypatch.setattr("fasttriplet.training.train_rec", train_rec)
+    monkeypatch.setattr("fasttriplet.cli._progress._FIRST_PAUSE", 0)
+    monkeypatch.setattr("fasttriplet.cli._progress._BEAT", 3600)
+    monkeypatch.chdir(tmp_path)
+    assert main(BEGIN) == 0
+    lines = [re.sub(r", \S+ batches/s", ", RATE", line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        "preparing",
+        "1 image of 1 identity, 24 x 20, on cpu; batch 0 of 1,000",
+        "training: 0 of 1,000 batches",
+        "embedding a bag: 3,072 of 7,200 images, batch 0 of 1,000",
+        "batch 20 of 1,000  epoch 0  loss 0.1000  active 50%  norm 1.00  learning rate 0.05  60 images/s  "
+        "1:01:40 left",
+        "training: 20 of 1,000 batches, RATE, 1:01:40 left, loss 0.1000, active 50%",
+        "training: 21 of 1,000 batches, RATE, 1:01:39 left, loss 0.1000, active 50%",
+        "verifying on lfw.bin: 3,000 of 12,000 images, batch 21 of 1,000, 1:01:39 left in all",
+    ]

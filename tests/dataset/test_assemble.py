@@ -104,7 +104,7 @@ def test_wrong_pixels_are_named(pixels: Any, message: str) -> None:
         ({"rows": [[0]]}, "rows must be a list of integers"),
         ({"rows": 0}, "rows must be a list of integers"),
         ({"rows": ["0"]}, "rows must be a list of integers"),
-        ({"ids": [1]}, "there are 2 images but 1 ids"),
+        ({"ids": [1]}, "there are 2 images but 1 id"),
         ({"ids": [1, 2, 3]}, "there are 2 images but 3 ids"),
         ({"ids": []}, "there are 2 images but 0 ids"),
         ({"rows": [0, 1, 1], "ids": [1, 2]}, "there are 3 images but 2 ids"),
@@ -140,7 +140,7 @@ def test_empty_batches(augment: ft.Augment | None) -> None:
             assert batch.dtype == np.float32
         out = np.empty((0, 3, 4, 5), np.float32)
         assert ft.assemble(pixels, [], augment=augment, ids=[], out=out) is out
-        with pytest.raises(ValueError, match="there are 0 images but 1 ids"):
+        with pytest.raises(ValueError, match="there are 0 images but 1 id"):
             ft.assemble(pixels, [], augment=augment, ids=[1])
     assert ft.assemble(np.zeros((0, 4, 5, 3), np.uint8), augment=augment).shape == (0, 3, 4, 5)
     assert ft.assemble(np.zeros((2, 0, 5, 3), np.uint8), augment=augment).shape == (2, 3, 0, 5)

@@ -207,7 +207,7 @@ def test_unknown_keys_say_what_keys_there_are(rec: Path) -> None:
     file = ft.RecordFile(rec)
     for key in (9, -1, 2**70):
         assert key not in file
-        with pytest.raises(KeyError, match=rf"no record with key {key}; its 5 keys lie in 1\.\.5"):
+        with pytest.raises(KeyError, match=rf"no record with key {key}; it has 5 keys, from 1 to 5"):
             file.read(key)
     with pytest.raises(KeyError, match="no record with key 7;"):
         file.offsets([1, 7, 8])

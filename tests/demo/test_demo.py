@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 import fasttriplet as ft
 from fasttriplet import IRHeader, RecordFile, RecordWriter, index_rec, verify_pairs
 from fasttriplet.cli import main
+from fasttriplet.cli._demo import next_commands
 from fasttriplet.demo import _run, contact_sheet, draw_identities, run_demo, triplet_sheet
 
 Pictures = NDArray[np.uint8]
@@ -235,23 +237,56 @@ class TestRun:
             assert f"{Path('demo') / name}" in printed.out
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out
-        assert printed.err.splitlines()[:2] == ["drawing", "mining"]
+        announced = [line for line in printed.err.splitlines() if " of " not in line]
+        assert announced == [  # others on a slow machine
+            *("drawing: 72 images", "packing: 12 images", "packing: 60 images"),
+            *("mining: 12 images", "drawing sheets: 2 sheets"),
+        ]
         assert main(["demo"]) == 1
         assert "demo holds an earlier demo; --overwrite replaces it" in capsys.readouterr().err
         assert main(["demo", "--out", "."]) == 1
         assert "files that are not the demo's" in capsys.readouterr().err
 
+    def test_what_it_proposes_runs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        made = run_demo("demo", identities=4, images=3, network=False)
+        run_all(next_commands(made))
+        assert len(pl.read_parquet("demo/unseen.parquet")) > 10
+
     @pytest.mark.mxnet
     @pytest.mark.usefixtures("mx")
     def test_with_a_network(self, tmp_path: Path) -> None:
+        told: list[str] = []
         for _ in range(2):  # over its own files
-            made = run_demo(tmp_path, identities=4, images=3, size=48, batches=2, overwrite=True)
+            made = run_demo(
+                tmp_path,
+                identities=4,
+                images=3,
+                size=48,
+                batches=2,
+                overwrite=True,
+                progress=lambda step, *_: told.append(step),
+            )
             assert made.no_network is None
             assert made.model == f"mxnet:{tmp_path / 'network'},0"
             assert (tmp_path / "network-symbol.json").exists()
             assert (tmp_path / "network-0000.params").exists()
             assert [found["batch"] for found in made.verifications] == [0, 2]
             assert made.summary.triplets > 0
+        steps = [step for step, _ in groupby(told)]
+        assert steps[-7:-1] == ["packing", "loading MXNet", "verifying", "training", "verifying", "mining"]
+        commands = next_commands(made)
+        assert main(commands["train for 2 more batches"]) == 0
+
+
+def run_all(commands: dict[str, list[str]]) -> None:
+    """Run commands that need a folder of pictures, `photos`, in the current folder."""
+    for identity, image, pixels in draw_identities(2, 2, size=40):
+        path = Path("photos", str(identity), f"{image}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    for arguments in commands.values():
+        assert main(arguments) == 0, arguments
 
 
 @pytest.mark.mxnet

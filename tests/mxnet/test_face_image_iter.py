@@ -191,7 +191,7 @@ def test_a_network_is_trained_for_some_epochs(mx: Any, rec: Path, module: Callab
         ({"ctx_num": 0}, "ctx_num, the number of the module's devices, must be .* >= 1, not 0"),
         ({"ctx_num": True}, "ctx_num, .*, must be .*, not True"),
         ({"batch_size": 0}, "batch_size must be a whole number >= 1, not 0"),
-        ({"ctx_num": 5}, "multiple of ctx_num: 12 images do not share out to 5 devices"),
+        ({"ctx_num": 5}, "multiple of ctx_num: 12 images cannot be shared out to 5 devices"),
         ({"batch_size": 40, "ctx_num": 2}, "per-batch-size.* multiple of 3.* not 20: take 18 or 21$"),
         ({"batch_size": 2}, "not 2: take 3$"),
         ({"images_per_identity": 0}, r"images_per_identity \(5 in InsightFace\) must be .* >= 2, not 0"),

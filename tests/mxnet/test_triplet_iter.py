@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,22 @@ def test_each_device_has_triplets_of_its_own(make: Make, devices: int) -> None:
             anchors, positives, negatives = np.split(labels, 3)
             assert (anchors == positives).all()
             assert (anchors != negatives).all()
+
+
+@pytest.mark.parametrize(("level", "handlers"), [(logging.INFO, 1), (logging.WARNING, 0)])
+def test_a_script_that_sets_the_level_alone_sees_the_bags(
+    make: Make, monkeypatch: pytest.MonkeyPatch, level: int, handlers: int
+) -> None:
+    """As InsightFace's `train.py` does; MXNet makes a handler when it logs its first batches."""
+    root = logging.getLogger()
+    before = root.level
+    monkeypatch.setattr(root, "handlers", [])
+    root.setLevel(level)
+    try:
+        make(bind=False)
+        assert len(root.handlers) == handlers
+    finally:
+        root.setLevel(before)
 
 
 def auc(batches: Any, rec: Path) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tempfile
 from collections.abc import Sequence
 from itertools import islice
@@ -225,3 +227,30 @@ def test_the_last_batch_is_from_where_its_last_triplet_is_from(rec: Path, prefet
     assert plain.in_bags[0] > plain.in_bags[1] == 0
     batches = check(plain, prefetch=prefetch)
     assert (batches[-1].epoch, batches[-1].bag) == (0, 0)
+
+
+def test_bags_are_logged(rec: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A training with a bag of minutes is not silent, if the program that uses the feed shows its log."""
+    with caplog.at_level(logging.INFO, logger="fasttriplet"):
+        feed = ft.Feed(rec, model=random_table(), batch_size=12, bag_size=48, band="any", epochs=2)
+        assert caplog.messages == []
+        batches = list(feed)
+    summary = feed.summary
+    assert caplog.messages[0] == (
+        "72 images of 12 identities; each bag, at most 48 images, is decoded, embedded and mined before its "
+        "first batch"
+    )
+    bags = [re.match(_OF_BAG, message) for message in caplog.messages[1:]]
+    assert len(bags) == summary.bags
+    assert [bag and (int(bag[1]), int(bag[2])) for bag in bags] == sorted(
+        {(batch.epoch, batch.bag) for batch in batches}
+    )
+    assert sum(int(bag[3]) for bag in bags if bag) == summary.images
+    assert sum(int(bag[4]) for bag in bags if bag) == summary.triplets
+
+
+_OF_BAG = (
+    r"epoch (\d+), bag (\d+) \(\d in all\): (\d+) images, (\d+) triplets, "
+    r"\d+% of \d+ pairs without a negative; "
+    r"waited \d+\.\d s for decoding, \d+\.\d s for embedding, \d+\.\d s for mining$"
+)

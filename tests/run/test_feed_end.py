@@ -152,7 +152,7 @@ def test_a_with_block_of_a_feed_that_was_not_begun(rec: Path) -> None:
         (identities(3, 4), {"model": Table(np.ones((20, 4), np.float32)), "bag_size": 8}, "all but equal"),
         (identities(1, 12), {"images_per_identity": 12}, "one identity"),
         (identities(12, 1), {}, "one image"),
-        (identities(3, 4), {"tail": "drop"}, "no bag has 7200 images"),
+        (identities(3, 4), {"tail": "drop"}, "no bag has 7,200 images"),
         (identities(3, 4), {"tail": "drop", "bag_size": 13, "band": "any"}, "no bag has 13 images"),
         (identities(3, 4), {"band": "any", "max_ap": 0.0}, "max_ap"),
     ],
@@ -197,7 +197,7 @@ def test_bags_that_never_fill_a_batch_are_no_reason_to_go_on_for_ever(rec: Path,
     """Each bag has triplets, and ``tail="drop"`` drops them."""
     with nothing_left(), alarm(3):
         feed = ft.Feed(rec, model=random_table(), batch_size=3000, bag_size=15, tail="drop", epochs=epochs)
-        with pytest.raises(ft.NoTripletsError, match="the 1000 triplets of a batch: lower batch_size"):
+        with pytest.raises(ft.NoTripletsError, match="filled a batch of 1,000 triplets: lower batch_size"):
             next(feed)
         with pytest.raises(StopIteration):
             next(feed)

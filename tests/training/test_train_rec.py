@@ -208,3 +208,23 @@ def test_what_does_not_fit_the_network_is_named(mx: Any, data: Path, tmp_path: P
     with pytest.raises(ValueError, match="out must have the beginning of a name"):
         train(settings(data), f"{tmp_path}/", batches=1)
     assert not list(tmp_path.glob("a-*"))
+
+
+def test_progress_tells_what_is_done_and_how_long_the_rest_takes(data: Path, tmp_path: Path) -> None:
+    told: list[Mapping[str, Any]] = []
+    pairs = data / "pairs.bin"
+    train(settings(data), tmp_path / "a", batches=40, verify_on=[pairs], progress=told.append)
+    kinds = [record["kind"] for record in told]
+    assert [record["batch"] for record in told if record["kind"] == "step"] == [*range(1, 41)]
+    assert [record["seconds_left"] for record in told if record["kind"] == "start"] == [None]
+    of_bags = [(record["images"], record["of"]) for record in told if record["kind"] == "embedded"]
+    assert of_bags[:2] == [(0, 45), (45, 45)]
+    of_pairs = [(record["images"], record["of"]) for record in told if record["kind"] == "verifying"]
+    count = len(ft.read_pairs(pairs)[0])
+    assert of_pairs == [(0, count), (count, count)] * 3  # at the start, after 30, and at the end
+    left = [record["seconds_left"] for record in told if record["kind"] == "step"]
+    assert all(seconds > 0 for seconds in left)  # the last verification is still to come
+    assert told[-1]["kind"] == "verification"
+    assert told[-1]["seconds_left"] is not None
+    assert "seconds_left" not in (tmp_path / "a-log.jsonl").read_text()
+    assert "train" in kinds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from fasttriplet.cli._progress import display
 if TYPE_CHECKING:
     from fasttriplet.demo import Demo
 
-_UNITS = {"training": "batches", "drawing sheets": "sheets"}  # of its steps; of the others, images
+_UNITS = {"training": "batch", "drawing sheets": "sheet"}  # of its steps; all others count images
 
 
 @click.command()
@@ -41,7 +42,7 @@ def demo(*, out: Path, **how: Any) -> None:
     with display(announce=True) as shown:
 
         def progress(step: str, done: int, total: int) -> None:
-            shown.update(step, done, total, unit=_UNITS.get(step, "images"))
+            shown.update(step, done, total or None, unit=_UNITS.get(step, "image"))
 
         made = run_demo(out, progress=progress, **how)
     show.summary(made.summary)
@@ -51,16 +52,14 @@ def demo(*, out: Path, **how: Any) -> None:
 
 
 def _print_verifications(made: Demo) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title="Pairs of characters that the network was not trained on", title_justify="left")
-    for heading in ("", "accuracy", "AUC", "TAR at FAR 0.01"):
-        table.add_column(heading, justify="right" if heading else "left")
+    rows = {}
     for when, found in zip(("before the training", "after it"), made.verifications, strict=True):
         tar = found["tar"].get("0.01")
-        values = (f"{found['accuracy']:.1%}", f"{found['auc']:.4f}", "" if tar is None else f"{tar:.1%}")
-        table.add_row(when, *values)
-    show.table(table)
+        rows[when] = [f"{found['accuracy']:.1%}", f"{found['auc']:.4f}", "" if tar is None else f"{tar:.1%}"]
+    title = "Pairs of characters that the network was not trained on"
+    headings = ["", "accuracy", "AUC", "TAR at FAR 0.01"]
+    turned = {name: list(of) for name, *of in zip(headings[1:], *rows.values(), strict=True)}
+    show.table(show.columns(title, headings, rows), show.columns(title, ["", "before", "after"], turned))
 
 
 def _print_files(made: Demo) -> None:
@@ -78,13 +77,30 @@ def _print_files(made: Demo) -> None:
     if made.no_network is not None:
         click.echo(f"Embedded with the pixels themselves, without a network: {made.no_network}")
     click.echo(f"{made.seconds:.1f} s in all. Next:")
-    more = f"fasttriplet verify --pairs {made.pairs} --model {made.model}"
-    if made.no_network is None:
-        more = f"fasttriplet train --out {prefix} --resume --batches 1000 --verify-on {made.pairs}"
-    for command in (
-        f"fasttriplet index --rec {made.rec}",
-        f"fasttriplet mine --rec {made.rec} --model {made.model} --band hard --out hard.parquet",
-        more,
-        "fasttriplet pack FOLDER mine.rec   # your own images, one folder per identity",
-    ):
-        click.echo(f"  {command}")
+    for what, arguments in next_commands(made).items():
+        click.echo(f"\n  # {what}\n  {show.program()} {shlex.join(arguments)}")
+
+
+def next_commands(made: Demo) -> dict[str, list[str]]:
+    """What to try after the demo: what for, and the arguments of ``fasttriplet``.
+
+    They run in this order, in the folder where the demo ran, if a folder `photos` is there.
+    """
+    unseen = made.pairs.with_suffix(".rec")
+    nearest = ("--images-per-identity", 20, "--pick", "hardest", "--out", unseen.with_suffix(".parquet"))
+    found: dict[str, tuple[object, ...]] = {
+        "what is in the dataset": ("index", "--rec", made.rec),
+        "the nearest negatives of characters that it does not have": (
+            *("mine", "--rec", unseen, "--model", made.model, *nearest),
+        ),
+        "how well these are told apart": ("verify", "--rec", unseen, "--model", made.model),
+        "your own pictures, which lie in photos/NAME/": ("pack", "photos", "photos.rec", "--size", 112),
+    }
+    if made.no_network is None and "batch" in made.verifications[-1]:  # it did not run out of triplets
+        prefix, batches = (
+            made.model.removeprefix("mxnet:").removesuffix(",0"),
+            made.verifications[-1]["batch"],
+        )
+        more = ("train", "--out", prefix, "--resume", "--batches", 2 * batches, "--verify-on", made.pairs)
+        found[f"train for {batches:,} more batches"] = more
+    return {what: list(map(str, words)) for what, words in found.items()}

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
     from fasttriplet.dataset._index import Inspection
@@ -39,7 +41,9 @@ def index(
 
     numberings: list[Numbering] = []
     for path in paths_of(rec)[0]:
-        found = inspect_rec(path, cache=cache, threads=threads)
+        with display() as shown:
+            shown.update(f"indexing {path.name}")
+            found = inspect_rec(path, cache=cache, threads=threads)
         numberings.append(Numbering.of(found.path, found.layout, found.index))
         shift = label_shifts(numberings)[-1] if labels == "separate" else 0
         facts = _facts(found) | {"label_shift": shift}
@@ -78,7 +82,7 @@ def _print(facts: dict[str, Any]) -> None:
     spread = ", ".join(f"{name} {count:.0f}" for name, count in facts["images_per_identity"].items())
     rows = {
         "size": decimal(facts["bytes"]),
-        "layout": f"{facts['layout']} ({facts['identity_records']:,} identity records)",
+        "layout": f"{facts['layout']} ({counted(facts['identity_records'], 'identity record')})",
         "records": f"{facts['records']:,}",
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
-from fasttriplet.cli._progress import display
+from fasttriplet.cli._progress import Display, display
 
 if TYPE_CHECKING:
     from fasttriplet.run._summary import Progress
@@ -51,19 +53,24 @@ def mine(
     d_an are on the scale of --metric, by default squared L2 between unit embeddings; semi-hard means
     d_ap < d_an < d_ap + margin.
     """
-    embedder = options.load_model(model, devices, batch_size)
-    from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
-
     with display() as shown:
-        shown.update("indexing", 0)
+        shown.update("loading the model")
+        embedder = options.load_model(model, devices, batch_size)
+        from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
-        def progress(now: Progress) -> None:
-            epoch = f"epoch {now.epoch}/{now.epochs}, " if now.epochs > 1 else ""
-            note = f"{epoch}bag {now.bag:,}/{now.bags:,}, {now.triplets:,} triplets"
-            shown.update("mining", now.images, now.images_in_all, note=note)
-
-        result = mine_rec(options.one_or_several(rec), model=embedder, progress=progress, **how)
+        shown.update("indexing")
+        result = mine_rec(
+            options.one_or_several(rec), model=embedder, progress=partial(_show_progress, shown), **how
+        )
     if as_json:
         show.as_json(result.summary.to_dict())
     else:
         show.summary(result.summary)
+
+
+def _show_progress(shown: Display, now: Progress) -> None:
+    where = [f"epoch {now.epoch:,} of {now.epochs:,}"] if now.epochs > 1 else []
+    where.append(f"bag {now.bag:,} of {now.bags:,}")
+    if now.bags_mined:
+        where.append(f"{counted(now.triplets, 'triplet')} so far")
+    shown.update("mining", now.images, now.images_in_all, note=", ".join(where))

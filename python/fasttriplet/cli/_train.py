@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
-from fasttriplet.cli._progress import Display, display
+from fasttriplet.cli._progress import Display, clock, display
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained
@@ -142,11 +143,12 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
         settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
         how = given
     with display() as shown:
+        shown.update("preparing")
         try:
             done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
         except (KeyboardInterrupt, SystemExit):
             if Path(f"{out}-state.npz").exists():
-                shown.say(f"To resume: fasttriplet train --out {shlex.quote(out)} --resume")
+                shown.say(f"To resume: {show.program()} train --out {shlex.quote(out)} --resume")
             raise
     if as_json:
         plain = {"batches": done.batches, "last": done.last, "best": done.best, "best_batch": done.best_batch}
@@ -165,30 +167,44 @@ class _Log:
     def __init__(self, shown: Display) -> None:
         self._shown = shown
         self._batches = 0  # in all
+        self._loss = ""
 
     def __call__(self, record: Mapping[str, Any]) -> None:
-        if record["kind"] == "embedded":
-            self._shown.update("embedding a bag", record["images"])
-            return
+        kind, batch, left = record["kind"], record["batch"], record["seconds_left"]
         self._batches = record.get("batches", self._batches)
-        self._shown.say(_LINE[record["kind"]](record, self._batches))
-        self._shown.update("training", record["batch"], self._batches, unit="batches")
+        if kind in _EMBEDDING:
+            of_training = f"batch {batch:,} of {self._batches:,}"
+            if left is not None:
+                of_training += f", {clock(left)} left in all"
+            step = _EMBEDDING[kind] + Path(record.get("pairs", "")).name
+            self._shown.update(step, record["images"], record["of"], note=of_training)
+            return
+        if kind == "train":
+            self._loss = f"loss {record['loss']:.4f}, active {record['active']:.0%}"
+        if kind in _LINE:
+            self._shown.say(_LINE[kind](record, self._batches))
+        self._shown.update("training", batch, self._batches, unit="batch", note=self._loss, left=left)
+
+
+_EMBEDDING = {"embedded": "embedding a bag", "verifying": "verifying on "}
 
 
 def _start(record: Mapping[str, Any], batches: int) -> str:
     height, width = record["image_size"]
     return (
-        f"{record['images']:,} images of {record['identities']:,} identities, {height} x {width}, on "
-        f"{', '.join(record['devices'])}; batch {record['batch']:,} of {batches:,}"
+        f"{counted(record['images'], 'image')} of {counted(record['identities'], 'identity')}, "
+        f"{height} x {width}, on {', '.join(record['devices'])}; batch {record['batch']:,} of {batches:,}"
         + (": nothing to do, give more --batches" if record["batch"] >= batches else "")
     )
 
 
 def _train(record: Mapping[str, Any], batches: int) -> str:
+    left = record["seconds_left"]
     return (
         f"batch {record['batch']:,} of {batches:,}  epoch {record['epoch']}  loss {record['loss']:.4f}  "
         f"active {record['active']:.0%}  norm {record['norm']:.2f}  learning rate "
         f"{record['learning_rate']:g}  {record['images_per_second']:,.0f} images/s"
+        + (f"  {clock(left)} left" if left else "")
     )
 
 
@@ -206,7 +222,7 @@ def _print(done: Trained, out: str) -> None:
     summary = done.summary
     rows = {
         "batches": f"{done.batches:,}, {summary.batches:,} of them now",
-        "bags": f"{summary.bags:,} of {summary.images:,} images",
+        "bags": f"{counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}",
         "triplets": f"{summary.triplets:,}",
         "last network": done.last,
     }

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._checks import number, seed_number, truth_value, whole_number
+from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
 
 _MOST_CUTOFF = 2**31 - 1
@@ -116,7 +117,7 @@ def assemble(
         raise ValueError(f"rows must be below {len(pixels)}, the number of images, and not negative")
     numbers = chosen if ids is None else integers("ids", ids)
     if len(numbers) != len(chosen):
-        raise ValueError(f"there are {len(chosen)} images but {len(numbers)} ids")
+        raise ValueError(f"there are {counted(len(chosen), 'image')} but {counted(len(numbers), 'id')}")
     seed = seed_number(seed)
     if out.size == 0:
         return out

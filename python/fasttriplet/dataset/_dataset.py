@@ -14,6 +14,7 @@ from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, ids_of, integers
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import Paths, index_files, paths_of
@@ -214,7 +215,7 @@ class Dataset:
         self._take(state["columns"])
 
     def __repr__(self) -> str:
-        return f"Dataset({', '.join(map(str, self.paths))!r}, {len(self):,} images)"
+        return f"Dataset({', '.join(map(str, self.paths))!r}, {counted(len(self), 'image')})"
 
 
 # What every run takes: the file, several that make one dataset, or the dataset itself.

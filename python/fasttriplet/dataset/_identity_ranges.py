@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._words import counted
 from fasttriplet.dataset._labels import EXACT
 
 
@@ -110,7 +111,7 @@ def _disagreements(
     missing = (start_slack == 0) & (stop_slack == 0) & (end - first != stop - start)
     if missing.any():
         at = missing.argmax()
-        return say(missing, f"but the file has {end[at] - first[at]} images there")
+        return say(missing, f"but the file has {counted(int(end[at] - first[at]), 'image')} there")
     change = np.zeros(keys.size + 1, np.int64)
     np.add.at(change, np.searchsorted(keys, start - start_slack), 1)
     np.add.at(change, np.searchsorted(keys, stop + stop_slack), -1)

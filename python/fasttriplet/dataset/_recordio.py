@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._files import Output, naming
+from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.dataset._labels import to_float32
@@ -213,7 +214,7 @@ class RecordFile:
     def _no_key(self, key: int) -> str:
         have, keys = "it has no readable record", self.keys
         if keys.size:
-            have = f"its {keys.size} keys lie in {keys.min()}..{keys.max()}"
+            have = f"it has {counted(keys.size, 'key')}, from {keys.min()} to {keys.max()}"
         return f"{self._path} has no record with key {key}; {have}"
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def run_demo(
     threads : int, optional
         By default one for each core.
     progress : callable, optional
-        Called with a step's name, how much of it is done and how much there is.
+        Called with a step's name, how much of it is done and how much there is, 0 if that is unknown.
 
     Returns
     -------
@@ -147,8 +148,8 @@ def run_demo(
     rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
     in_all = (identities + _UNSEEN) * images
     others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
-    _pack(rec, pictures, lambda done: progress("drawing", done, in_all))
-    _pack(unseen, others, lambda done: progress("drawing", identities * images + done, in_all))
+    _pack(rec, pictures, 0, in_all, progress)
+    _pack(unseen, others, identities * images, in_all, progress)
     _write_pairs(unseen, pairs, seed)
 
     no_network = None if network else "it was not asked for"
@@ -203,15 +204,20 @@ def _own_folder(folder: Path, *, overwrite: bool) -> Path:
 
 
 def _pack(
-    rec: Path, pictures: Iterable[tuple[int, int, NDArray[np.uint8]]], done: Callable[[int], object]
+    rec: Path,
+    pictures: Iterable[tuple[int, int, NDArray[np.uint8]]],
+    before: int,
+    in_all: int,
+    progress: Progress,
 ) -> None:
+    """Draw pictures, of which `before` were drawn already, and pack them."""
     with tempfile.TemporaryDirectory(prefix=".pictures-", dir=rec.parent) as drawn:
-        for count, (identity, image, pixels) in enumerate(pictures, start=1):
+        for count, (identity, image, pixels) in enumerate(pictures, start=before + 1):
             file = Path(drawn) / f"{identity:05d}" / f"{image:05d}.jpg"
             file.parent.mkdir(exist_ok=True)
             Image.fromarray(pixels).save(file, quality=95, subsampling=0)
-            done(count)
-        pack(drawn, rec, overwrite=True)
+            progress("drawing", count, in_all)
+        pack(drawn, rec, overwrite=True, progress=partial(progress, "packing"))
 
 
 def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
@@ -224,16 +230,20 @@ def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
 def _train(  # noqa: PLR0917
     rec: Path, pairs: Path, prefix: Path, batches: int, seed: int, threads: int | None, progress: Progress
 ) -> tuple[str, list[dict[str, Any]]]:
+    progress("loading MXNet", 0, 0)
     from fasttriplet.training import TrainSettings, train_rec  # noqa: PLC0415  optional
 
     model = f"mxnet:{prefix},0"
     verifications = []
 
     def record(line: Mapping[str, Any]) -> None:
-        if line["kind"] == "verification":
-            verifications.append(dict(line))
-        elif line["kind"] == "train":
-            progress("training", line["batch"], batches)
+        match line["kind"]:
+            case "verifying":
+                progress("verifying", line["images"], line["of"])
+            case "verification":
+                verifications.append(dict(line))
+            case "embedded" | "step":
+                progress("training", line["batch"], batches)
 
     settings = TrainSettings(
         rec=(str(rec),),
@@ -243,7 +253,6 @@ def _train(  # noqa: PLR0917
         lr_steps=(max(1, batches * 2 // 3),),
         seed=seed,
     )
-    progress("training", 0, batches)
     try:
         train_rec(
             settings,
@@ -258,8 +267,8 @@ def _train(  # noqa: PLR0917
             progress=record,
         )
     except NoTripletsError:  # nothing is left to learn from these characters; the network was saved
-        verifications.append(verify_pairs(pairs, model).to_dict())
-    progress("training", batches, batches)
+        found = verify_pairs(pairs, model, progress=partial(progress, "verifying"))
+        verifications.append(found.to_dict())
     return model, verifications
 
 

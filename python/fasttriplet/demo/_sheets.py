@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fasttriplet._checks import whole_number
 from fasttriplet._files import replacing
+from fasttriplet._words import counted
 from fasttriplet.dataset._index import index_rec
 from fasttriplet.dataset._recordio import RecordFile
 
@@ -71,7 +72,7 @@ def contact_sheet(
     wide = 2 * _EDGE + _NAMES + columns * (_TILE + _GAP)
     sheet = Image.new("RGB", (wide, 2 * _EDGE + 34 + len(rows) * (_TILE + _GAP) - _GAP), _PAPER)
     pen, file = ImageDraw.Draw(sheet), RecordFile(rec)
-    count = f"{len(index):,} images of {len(labels):,} identities"
+    count = f"{counted(len(index), 'image')} of {counted(len(labels), 'identity')}"
     pen.text((_EDGE, _EDGE - 6), f"{Path(rec).name}: {count}", _INK, _font(18))
     for row, (label, keys) in enumerate(rows):
         top = _EDGE + 34 + row * (_TILE + _GAP)
@@ -136,7 +137,7 @@ def triplet_sheet(
     head, wide, high = 74, 3 * (_TILE + _GAP) + _TEXT, _TILE + 2 * _GAP
     sheet = Image.new("RGB", (_EDGE + columns * (wide + _EDGE), 2 * _EDGE + head + deep * high), _PAPER)
     pen, opened = ImageDraw.Draw(sheet), [RecordFile(file) for file in files]
-    pen.text((_EDGE, _EDGE - 6), f"{len(chosen)} of {len(triplets):,} triplets", _INK, _font(20))
+    pen.text((_EDGE, _EDGE - 6), f"{len(chosen):,} of {counted(len(triplets), 'triplet')}", _INK, _font(20))
     rule = f"semi-hard: d_ap < d_an < d_ap + {margin:g}, squared L2"
     pen.text((sheet.width - _EDGE, _EDGE - 3), rule, _FAINT, _font(14), anchor="ra")
     longest = 1.05 * (max(chosen["d_ap"]) + margin)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from fasttriplet._checks import rows_not_finite
+from fasttriplet._words import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,7 +51,7 @@ def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArra
         found = "nothing" if images is None else f"{images.dtype} {images.shape}"
         raise ValueError(f"images must be (B, H, W, 3) uint8, got {found}")
     if len(images) != rows.height:
-        raise ValueError(f"{rows.height} rows of the index but {len(images)} images")
+        raise ValueError(f"{counted(rows.height, 'row')} of the index but {counted(len(images), 'image')}")
     return images
 
 
@@ -60,5 +61,5 @@ def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: st
     if bad:
         where = f" of file {rows['file'][bad[0]]}" if "file" in rows.columns else ""
         image = f"the image with key {rows['key'][bad[0]]}{where}"
-        count = "" if len(bad) == 1 else f" ({len(bad)} of {rows.height} images)"
+        count = "" if len(bad) == 1 else f" ({len(bad):,} of {counted(rows.height, 'image')})"
         raise ValueError(f"{source}: the embedding of {image} holds NaN or infinity{count}")

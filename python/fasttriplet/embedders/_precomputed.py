@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet._contents import describe_wrong_file
+from fasttriplet._words import counted
 from fasttriplet.dataset._ids import image_ids
 from fasttriplet.embedders._base import check_finite
 
@@ -36,15 +37,15 @@ class PrecomputedEmbedder:
     def description(self) -> str:
         """One line for people."""
         count, size = self._table.shape
-        return f"precomputed embeddings: {self.path}, {count:,} rows of {size} {self._table.dtype}"
+        return f"precomputed embeddings: {self.path}, {counted(count, 'row')} of {size} {self._table.dtype}"
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Find out which row of the file belongs to which image; a key twice in the index is a ValueError."""
         count = len(self._table)
         if count != index.height:
             raise ValueError(
-                f"{self.path} has {count:,} rows but the index has {index.height:,} images; "
-                "it must hold one row for each image, in key order"
+                f"{self.path} has {counted(count, 'row')} but the index has "
+                f"{counted(index.height, 'image')}; it must hold one row for each image, in key order"
             )
         ids = image_ids(index)
         order = np.argsort(ids)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet._words import counted
 from fasttriplet.mining._mine import MiningStats, mine_rows
 from fasttriplet.mining._options import MiningOptions, scale_of
 
@@ -32,12 +33,12 @@ def why_no_triplets(  # noqa: PLR0911
         return "none of its images could be decoded"
     if len(sizes) < 2:
         return (
-            f"all {len(labels)} images are of one identity, so there is no negative: "
-            "bags must hold several identities (raise bag_size or lower images_per_identity)"
+            f"it has {counted(len(labels), 'image')} of one identity and none of another, so there is no "
+            "negative: bags must hold several identities (raise bag_size or lower images_per_identity)"
         )
     if sizes.max() < 2:
         return (
-            f"each of the {len(sizes)} identities has one image, so there is no positive: "
+            f"each of the {counted(len(sizes), 'identity')} has one image, so there is no positive: "
             "raise images_per_identity, or check the labels"
         )
     nearest = mine_rows(
@@ -55,7 +56,7 @@ def why_no_triplets(  # noqa: PLR0911
         )
     if stats.pairs == 0 and stats.pairs_over_max_ap:
         return (
-            f"all {stats.pairs_over_max_ap} pairs are over max_ap={options.max_ap} "
+            f"max_ap={options.max_ap} skips {counted(stats.pairs_over_max_ap, 'pair')} and leaves none "
             f"(the nearest pair has d_ap={d_ap.min():.4g}): raise max_ap or leave it out"
         )
     margin = options.margin
@@ -64,9 +65,9 @@ def why_no_triplets(  # noqa: PLR0911
     if gap.min() >= reach:
         limit = "d_ap" if options.band == "hard" else f"d_ap + margin ({margin})"
         return (
-            f"no negative is nearer than {limit}: for the closest of {len(gap)} pairs d_an - d_ap is "
-            f"{gap.min():.4g}, at the median {np.median(gap):.4g}. The embeddings separate these identities; "
-            "raise the margin, or mine larger bags"
+            f"no negative is nearer than {limit}: for the closest of {counted(len(gap), 'pair')} "
+            f"d_an - d_ap is {gap.min():.4g}, at the median {np.median(gap):.4g}. The embeddings separate "
+            "these identities; raise the margin, or mine larger bags"
         )
     return (
         f"no negative lies strictly between d_ap and d_ap + margin ({margin}): the nearest negatives are at "

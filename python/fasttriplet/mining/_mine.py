@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fasttriplet import _core
 from fasttriplet._checks import rows_not_finite, seed_number, thread_count
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 
@@ -245,8 +246,8 @@ def _sets(
     others = _embeddings("references", references)
     if others.shape[1] != rows.shape[1]:
         raise ValueError(
-            f"references have {others.shape[1]} columns, but embeddings have {rows.shape[1]}: both must come "
-            "from the same network"
+            f"references have {counted(others.shape[1], 'column')}, but embeddings have {rows.shape[1]}: "
+            "both must come from the same network"
         )
     other_labels = _labels("reference_labels", reference_labels, len(others))
     other_ids = None if reference_ids is None else _ids("reference_ids", reference_ids, len(others))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
+from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.errors import SpecError
 from fasttriplet.mxnet._checkpoint import Checkpoint, epochs_beside, first_names, load_checkpoint
@@ -75,7 +76,7 @@ class MXNetEmbedder:
         """One line for people."""
         return (
             f"MXNet network {self.prefix}, epoch {self.epoch}, output {self.output.removesuffix('_output')}, "
-            f"on {', '.join(self.devices)}, {self.batch_size} images at a time"
+            f"on {', '.join(self.devices)}, {counted(self.batch_size, 'image')} at a time"
         )
 
     @property
@@ -122,8 +123,9 @@ class MXNetEmbedder:
         if len(size) < 2 or size[0] != self.batch_size or math.prod(size[2:]) != 1:
             count = self.batch_size
             raise ValueError(
-                f"{self._checkpoint.symbol_path}: output {self.output} has shape {size} for {count} images, "
-                f"an embedding has ({count}, D); choose another output with output=NAME"
+                f"{self._checkpoint.symbol_path}: output {self.output} has shape {size} for "
+                f"{counted(count, 'image')}, an embedding has ({count}, D); choose another output with "
+                "output=NAME"
             )
         self._module, self._image_size = module, (height, width)
         self._batch = np.empty(shape, dtype=np.float32)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fasttriplet._checks import number, whole_number
+from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.mxnet._triplet_iter import TripletIter
 from fasttriplet.run._options import RunOptions
@@ -157,8 +158,8 @@ def _check_batch(batch_size: int, ctx_num: int) -> None:
     whole_number("ctx_num, the number of the module's devices,", ctx_num, 1)
     if whole_number("batch_size", batch_size, 1) % ctx_num:
         raise ValueError(
-            f"batch_size must be a multiple of ctx_num: {batch_size} images do not share out to {ctx_num} "
-            "devices"
+            f"batch_size must be a multiple of ctx_num: {counted(batch_size, 'image')} cannot be shared out "
+            f"to {ctx_num} devices"
         )
     each = batch_size // ctx_num
     if each % 3:

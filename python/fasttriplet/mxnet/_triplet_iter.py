@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -24,6 +25,8 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
     The module that is trained embeds the bags. An epoch is a pass over the dataset; triplets that do not fill
     a batch go into the next epoch's first one, so all batches are full. If an epoch is left before its end,
     `reset` continues with the next one.
+
+    Each bag is logged to the logger ``fasttriplet``, at level INFO.
 
     Parameters
     ----------
@@ -92,6 +95,11 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
             epochs=None,
             **options,
         )
+        # A script that sets the level alone, as InsightFace's train.py does, leaves the handler to the first
+        # call of logging.info. MXNet calls it after 20 batches, and what was logged before is lost.
+        log = logging.getLogger("fasttriplet")
+        if log.isEnabledFor(logging.INFO) and not log.hasHandlers():
+            logging.basicConfig()
         self._epoch = first_epoch
         self._ahead: TripletBatch | None = None  # the first batch of another epoch
         self._feed = self._open(first_epoch=first_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import batch_of_triplets, whole_number
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._ids import image_ids, positions_of
@@ -27,6 +29,10 @@ from fasttriplet.run._worker import Ahead, Worker
 
 # Options that a feed's batches do not depend on, or only by the dataset's fingerprint.
 _WITHOUT_EFFECT = {*ResourceOptions.names(), *DatasetOptions.names(), "on_error"}
+
+_STAGES_OF_BAG = ("decode", "embed", "mine")
+
+_log = logging.getLogger("fasttriplet")
 
 # Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
 # is late.
@@ -63,6 +69,7 @@ class Feed:
     triplets, in random order, come in batches ``[anchors | positives | negatives]``. The decoded images of
     the bag are kept until all its batches are made. While the caller trains on a batch, the next batches are
     assembled and the next bag is decoded. Triplets that do not fill a batch go into the next bag's first one.
+    Each bag is logged to the logger ``fasttriplet``, at level INFO.
 
     Close it, or use it in a ``with`` block, when the iteration ends early: what is being decoded is given up
     then. Iterate and close in one thread.
@@ -162,6 +169,8 @@ class Feed:
         self._start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
         self._next_bag = (self._start.epoch, self._start.bag)  # the first that no batch so far is from
         self._pending: list[_ImageTriplets] | None = None  # mined, and not yet handed out
+        self._images_of_bag = 0
+        self._waited: dict[str, float] = {}  # seconds for each stage, up to the last bag
         self._batches = self._run()
 
     @property
@@ -173,6 +182,11 @@ class Feed:
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self._stages.image_size
+
+    @property
+    def images_of_bag(self) -> int:
+        """Images of the bag in use; 0 before the first."""
+        return self._images_of_bag
 
     def state_dict(self) -> dict[str, Any]:
         """What is needed to continue after the batch that was handed out last.
@@ -216,6 +230,11 @@ class Feed:
         # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
         next_bag = start.epoch, start.bag
+        _log.info(
+            f"{counted(stages.summary.images_indexed, 'image')} of "
+            f"{counted(stages.summary.identities, 'identity')}; each bag, at most "
+            f"{counted(stages.largest_bag, 'image')}, is decoded, embedded and mined before its first batch"
+        )
         with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
             depth = stages.depth(stages.largest_bag)
             if len(start.triplets):
@@ -250,8 +269,8 @@ class Feed:
     def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
         if mined_in_epoch:
             return NoTripletsError(
-                f"no bag of a whole epoch gave the {self._triplets_per_batch} triplets of a batch: lower "
-                f"batch_size, raise bag_size, or use tail='keep'"
+                f"no bag of a whole epoch filled a batch of {counted(self._triplets_per_batch, 'triplet')}: "
+                "lower batch_size, raise bag_size, or use tail='keep'"
             )
         if why is None:
             return self._stages.no_triplets()
@@ -281,12 +300,27 @@ class Feed:
 
     def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
         stages = self._stages
+        self._images_of_bag = part.rows.height
         pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
         embedded = [stages.embed(part.rows[piece], images[piece]) for piece in pieces]
         mined = stages.mine(part, embedded, explain=explain, overlapped=False)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
+        self._log(part, mined)
         return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch)))
+
+    def _log(self, part: Part, mined: Mined) -> None:
+        """Log what a bag gave, and how long the training waited for it."""
+        stats, before = mined.triplets.stats, self._waited
+        waited = self._waited = dict(self.summary.waited)
+        decode, embed, mine = (waited.get(stage, 0) - before.get(stage, 0) for stage in _STAGES_OF_BAG)
+        unmatched = stats.pairs_without_negative / max(1, stats.pairs)
+        _log.info(
+            f"epoch {part.epoch}, bag {part.bag.number} ({part.bags:,} in all): "
+            f"{counted(mined.rows.height, 'image')}, {counted(len(mined.triplets), 'triplet')}, "
+            f"{unmatched:.0%} of {counted(stats.pairs, 'pair')} without a negative; "
+            f"waited {decode:.1f} s for decoding, {embed:.1f} s for embedding, {mine:.1f} s for mining"
+        )
 
     def _hand_out(
         self,

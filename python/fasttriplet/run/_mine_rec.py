@@ -222,6 +222,7 @@ class _Run:
             self.sink.append(found)
 
     def _report(self, part: Part) -> None:
+        summary = self.stages.summary
         self.progress(
             Progress(
                 part.epoch + 1,
@@ -230,7 +231,8 @@ class _Run:
                 part.bags,
                 self.embedded,
                 self.epochs * part.images_of_epoch,
-                self.stages.summary.triplets,
+                summary.triplets,
+                summary.bags,
             )
         )
 

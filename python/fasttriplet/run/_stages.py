@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._forks import ensure_polars_threads
+from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
@@ -125,7 +126,7 @@ class Stages:
         need = images * height * width * 3
         if need > memory:
             raise ValueError(
-                f"memory: {images:,} images of {height} x {width} take {need:,} bytes, and only "
+                f"memory: {counted(images, 'image')} of {height} x {width}: {need:,} bytes, and only "
                 f"{memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
             )
         return min(ahead, memory // need - 1)
@@ -216,7 +217,8 @@ class Stages:
         """The error for a run that found none."""
         summary, size = self.summary, self._options.bag_size
         if summary.bags == 0:
-            return NoTripletsError(f"no bag has {size} images: lower bag_size, or use tail='keep'")
+            return NoTripletsError(f"no bag has {counted(size, 'image')}: lower bag_size, or use tail='keep'")
         return NoTripletsError(
-            f"no triplet in {summary.bags} bags of {summary.images} images; {summary.why_no_triplets}"
+            f"no triplet in {counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}; "
+            f"{summary.why_no_triplets}"
         )

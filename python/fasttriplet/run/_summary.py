@@ -31,6 +31,8 @@ class Progress:
         Images embedded so far, and in all epochs.
     triplets : int
         Triplets found so far.
+    bags_mined : int
+        The bags, of all epochs, that they are from. A bag is mined while the next one is embedded.
     """
 
     epoch: int
@@ -40,6 +42,7 @@ class Progress:
     images: int
     images_in_all: int
     triplets: int
+    bags_mined: int
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from fasttriplet.run._summary import Summary
 from fasttriplet.training._backend import Backend
 from fasttriplet.training._files import Names
 from fasttriplet.training._journal import Journal
+from fasttriplet.training._pace import Pace
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
 from fasttriplet.training._state import State, save_state
@@ -89,8 +91,8 @@ class _Reporting:
 
     needs_images = True
 
-    def __init__(self, embedder: Embedder, progress: Progress) -> None:
-        self._embedder, self._progress = embedder, progress
+    def __init__(self, embedder: Embedder, report: Callable[[int], object]) -> None:
+        self._embedder, self._report = embedder, report
         self.images = 0  # of the bag so far
 
     @property
@@ -101,9 +103,11 @@ class _Reporting:
         self._embedder.prepare(index)
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        if self.images == 0:
+            self._report(0)
         embeddings = self._embedder.embed(rows, images)
         self.images += len(embeddings)
-        self._progress({"kind": "embedded", "images": self.images})
+        self._report(self.images)
         return embeddings
 
 
@@ -120,7 +124,7 @@ class Loop:
     options: Mapping[str, Any]  # what the state is to remember of the other arguments
 
     def __post_init__(self) -> None:
-        self._embedder = _Reporting(self.backend.embedder, self.progress)
+        self._embedder = _Reporting(self.backend.embedder, self._embedded)
         # A file of pairs that was moved is the same one.
         self._verify_on = [_digest(file) for file in self.schedule.verify_on]
         self._batch = 0  # batches of the training so far
@@ -146,8 +150,12 @@ class Loop:
             **asdict(resources),
         ) as feed:
             self._feed = feed
-            for file in self.schedule.verify_on:
+            self._pair_images = sum(
                 check_for_training(file, feed.image_size, threads=resources.threads)
+                for file in self.schedule.verify_on
+            )
+            restored = 0 if state is None else len(state.arrays["triplets"])
+            self._pace = Pace(options["batch_size"] // 3, restored)
             if state is None:
                 self.backend.begin(feed.image_size)
             else:
@@ -202,7 +210,29 @@ class Loop:
 
     def _record(self, record: Mapping[str, Any]) -> None:
         self.journal.write(record)
-        self.progress(record)
+        self._report(record)
+
+    def _report(self, record: Mapping[str, Any], embedded: int = 0) -> None:
+        """Tell how far the training is; this many images of a bag or of a verification are embedded."""
+        left = self._pace.seconds_left(
+            max(0, self.schedule.batches - self._batch), self._images_to_verify() - embedded
+        )
+        self.progress({**record, "batch": self._batch, "seconds_left": left})
+
+    def _images_to_verify(self) -> int:
+        """How many images verifications will still embed, the mirrored ones included."""
+        schedule, batch = self.schedule, self._batch
+        end, every = schedule.batches, schedule.verify_every
+        times = end // every - batch // every + (batch < end and end % every > 0)
+        times += self._verified != batch and self._verification_is_due()
+        return 2 * self._pair_images * max(0, times)
+
+    def _verifying(self, file: str, before: int, images: int, of: int) -> None:
+        """Report the images of a file, after those of the files before it."""
+        self._report({"kind": "verifying", "pairs": file, "images": images, "of": of}, 2 * (before + images))
+
+    def _embedded(self, images: int) -> None:
+        self._report({"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images)
 
     def _train(self) -> None:
         schedule = self.schedule
@@ -211,23 +241,32 @@ class Loop:
         while True:
             at_end = self._batch >= schedule.batches
             began = time.perf_counter()
-            verify = schedule.verify_on and (at_end or self._batch % schedule.verify_every == 0)
-            if verify and self._verified != self._batch:
+            if self._verification_is_due() and self._verified != self._batch:
                 self._verify()
             save = at_end or self._batch % schedule.checkpoint_every == 0
             if save and self._saved != (self._batch, self._verified):
                 self._save()
             if at_end:
                 return
-            since += time.perf_counter() - began  # images per second are those of training alone
+            ready = time.perf_counter()
+            since += ready - began  # images per second are those of training alone
             batch = next(self._feed)
             self._embedder.images = 0
+            fetched = time.perf_counter()
+            bags = self._pace.fetched(self._feed.summary, fetched - ready)
             with signals_wait():
                 self._step(batch)
+                self._pace.stepped(time.perf_counter() - (fetched if bags else ready))
                 if self._batch % schedule.log_every == 0:
                     now = time.perf_counter()
                     self._log(batch, images * (self._batch - logged) / (now - since))
                     since, logged = now, self._batch
+            self._report({"kind": "step"})
+
+    def _verification_is_due(self) -> bool:
+        schedule = self.schedule
+        at_end = self._batch >= schedule.batches
+        return bool(schedule.verify_on) and (at_end or self._batch % schedule.verify_every == 0)
 
     def _step(self, batch: TripletBatch) -> None:
         self._whole = False
@@ -264,12 +303,15 @@ class Loop:
         }
         self.journal.write(record)
         self.backend.sums = [0.0] * 4  # in this order: what is not written is logged when it is resumed
-        self.progress(record)
+        self._report(record)
 
     def _verify(self) -> None:
         found: list[Verification] = []
         for file in self.schedule.verify_on:
-            one = verify_pairs(file, self.backend.embedder)
+            began, before = time.perf_counter(), sum(one.images or 0 for one in found)
+            report = partial(self._verifying, file, before)
+            one = verify_pairs(file, self.backend.embedder, progress=report)
+            self._pace.embedded(time.perf_counter() - began, 2 * (one.images or 0))
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
             self._record({"kind": "verification", "batch": self._batch, **plain, "pairs": file})

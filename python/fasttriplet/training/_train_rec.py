@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from fasttriplet._files import making
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import backend_of
@@ -74,8 +75,11 @@ def train_rec(
         Where the network runs; see :func:`fasttriplet.load_embedder`. Each device gets a batch of
         ``settings.batch_size`` images.
     progress : callable, optional
-        Called with each record of the log, and with ``{"kind": "embedded", "images": n}`` while a bag is
-        embedded, of which n images are done.
+        Called with each record of the log, with ``{"kind": "step"}`` after each batch, and with ``{"kind":
+        "embedded", "images": n, "of": m}`` and ``{"kind": "verifying", "pairs": file, "images": n, "of": m}``
+        while n of the m images of a bag or a file are embedded. Each has in addition ``batch``, the number
+        of batches so far, and ``seconds_left``, an estimate for the rest of the training, with what is still
+        to be embedded and verified; None while it is unknown.
     threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
 
@@ -172,6 +176,6 @@ def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedu
             "settings that it began with. Begin another training with its weights as pretrained"
         )
     if devices != (then := state.plain["feed"]["arguments"]["devices"]):
-        raise ValueError(f"{names.state} is of a training on {then} devices, and now there are {devices}")
+        raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
     if schedule.verify_on and state.plain["best"] is None:
         names.refuse_to_replace_best()

@@ -34,7 +34,7 @@ from fasttriplet.verify._protocol import (
     why_no_accuracy,
 )
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], object]
 
 _PAIRS_AT_ONCE = 4096  # their embeddings of 512 float64 take 2 x 16 MB
 
@@ -196,8 +196,8 @@ def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes
 
 def check_for_training(
     path: str | os.PathLike[str], size: tuple[int, int] | None = None, *, threads: int | None = None
-) -> None:
-    """Raise a ValueError if a training cannot be verified on a ``.bin`` file.
+) -> int:
+    """Return how many images a ``.bin`` file has; a ValueError if a training cannot be verified on it.
 
     A training needs an accuracy over 10 folds. With `size`, the height and width of the images that the
     network is trained on, all images are decoded and must have it.
@@ -214,7 +214,7 @@ def check_for_training(
             "file in which genuine and impostor pairs alternate"
         )
     if size is None:
-        return
+        return len(images)
     own, failed = look_at(images, threads=threads)
     if own is not None and own != size:
         found, wanted = ("{} x {}".format(*one) for one in (own, size))
@@ -226,6 +226,7 @@ def check_for_training(
         position, reason = failed[0]
         others = f" (and {counted(len(failed) - 1, 'other image')})" if len(failed) > 1 else ""
         raise ValueError(f"{path}: {image_of_pair(position)} {reason}{others}")
+    return len(images)
 
 
 def look_at(
