@@ -21,14 +21,17 @@ def one_hot(keys: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("labels", "rows", "options", "why"),
     [
-        (identities(1, 5), one_hot(9), {}, "all 5 images are of one identity"),
-        (identities(5, 1), one_hot(9), {}, "each of the 5 identities has one image"),
         (identities(3, 2), np.ones((9, 4), np.float32), {}, "all but equal .* collapsed"),
         (identities(3, 2), one_hot(9), {"max_ap": 1.5}, r"all 3 pairs are over max_ap=1.5 .* d_ap=2\b"),
         (identities(3, 2), one_hot(9), {}, "no negative .* strictly between"),
         (identities(3, 2), one_hot(9)[:, :1] + [[1, 0]] * 9, {"band": "hard"}, ""),
         (identities(3, 2), one_hot(9), {"bag_size": 7, "tail": "drop"}, "no bag has 7 images"),
-        (identities(3, 2), one_hot(9), {"bag_size": 2}, "3 bags of 6 images; .* one identity"),
+        (
+            {1: 0, 2: 0, 3: 1, 4: 2, 5: 3},
+            one_hot(9),
+            {"bag_size": 3, "seed": 3},
+            "2 bags of 5 images; .* one identity",
+        ),
     ],
 )
 def test_a_run_without_triplets_says_why_and_writes_nothing(

@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(devnull.fileno(), sys.stdout.fileno())
         return 0
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        click.echo(f"fasttriplet: {_message(error)}", err=True)
+        for line in (_message(error), *getattr(error, "__notes__", ())):
+            click.echo(f"fasttriplet: {line}", err=True)
         return 1
     return 0
 

@@ -103,7 +103,10 @@ def mine_rec(
     Raises
     ------
     NoTripletsError
-        If the whole run finds none; the message says why. Nothing is written.
+        If the dataset can give none, or the whole run finds none; the message says why. Nothing is written.
+    CollapsedError
+        If in all bags of an epoch the embeddings of different identities are all but equal. Nothing is
+        written. The run warns of the first such bag (:class:`CollapseWarning`).
     RecordError
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     OSError
@@ -124,9 +127,10 @@ def mine_rec(
     target = None if out is None else Path(out)
     if target is not None:
         _refuse_to_replace(files_of(rec), target)
-    with open_sink(target) as sink:
+    with open_sink(target) as sink, summary.in_errors():
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
+        stages.end_epoch()  # which max_triplets may have cut short
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
