@@ -53,7 +53,7 @@ def test_a_wrong_command_line_ends_with_2(
         (["mine", "--rec", "REC", "--model", "npy:none.npy"], "none.npy"),
         (["mine", "--rec", "REC", "--model", "mxnet:none,0"], "none-symbol.json|MXNet"),
         (["mine", "--rec", "REC", "--bag-size", "3"], "raise bag_size"),
-        (["mine", "--rec", "REC", "--images-per-identity", "1"], "no triplet in .* one image"),
+        (["mine", "--rec", "REC", "--images-per-identity", "1"], "images_per_identity is 1"),
         (["mine", "--rec", "REC", "--max-ap", "0"], "over max_ap=0"),
         (["mine", "--rec", "REC", "--out", "REC"], "is the dataset"),
         (["mine", "--rec", "REC", "--out", "none/t.parquet"], "there is no folder none"),

@@ -167,6 +167,10 @@ def test_an_epoch_without_a_triplet_is_the_end(
 
 def no_triplets(rec: Path, options: dict[str, Any], why: str) -> None:
     with nothing_left(), alarm():
+        if "one i" in why:  # the index says so
+            with pytest.raises(ft.NoTripletsError, match=why):
+                ft.Feed(rec, **options)
+            return
         feed = ft.Feed(rec, **options)
         with pytest.raises(ft.NoTripletsError, match=why):
             next(feed)

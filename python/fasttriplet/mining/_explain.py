@@ -63,7 +63,7 @@ def why_no_triplets(  # noqa: PLR0911
     if sizes.max() < 2:
         return (
             f"each of the {len(sizes)} identities has one image, so there is no positive: "
-            "raise images_per_identity, or check the labels"
+            "raise bag_size or images_per_identity"
         )
     if stats.collapsed:
         return why_collapsed(stats)

@@ -212,7 +212,7 @@ def mine(
 
 def warn_if_collapsed(stats: MiningStats, *, stacklevel: int) -> None:
     """Warn of rows that are all but equal: by default once for each place in the caller's code."""
-    if stats.collapsed:
+    if stats.collapsed and stats.pairs:
         # Without numbers: Python takes a warning with other numbers for another one, and shows it again.
         warnings.warn(
             "the embeddings of different identities are all but equal, so triplets of them are noise: the "
