@@ -347,6 +347,8 @@ class _Place:
     def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
         """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
         names = [place.name for place in fields(cls)]
+        if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
+            state = {"sound_bags": state.get("bag", 0), **state}
         if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
             raise ValueError("state must be what state_dict() of a Feed gave")
         earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
