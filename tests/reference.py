@@ -155,3 +155,20 @@ def column(values: Any) -> NDArray[np.object_]:
     made = np.empty(len(values), dtype=object)
     made[:] = list(values)
     return made
+
+
+def scatter(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], *, normalize: bool, ids: Any, seed: int
+) -> float | None:
+    """Median of 2 |x - y|^2 / (|x|^2 + |y|^2): k-th rows, and others that their codes pick."""
+    rows = normalized(embeddings) if normalize else embeddings
+    order = np.lexsort((ids, labels))
+    terms = []
+    for row in order[:: max(1, -(-len(rows) // 1024))]:
+        others = order[labels[order] != labels[row]]
+        if len(others):
+            other = others[code(seed, int(ids[row])) % len(others)]
+            squared = distances(rows[row], rows[[other]], "sqeuclidean")[0]
+            norms = sum8(np.square(rows[[row, other]].astype(np.float64))).sum()
+            terms.append(float(2 * squared / norms) if squared else 0.0)
+    return sorted(terms)[len(terms) // 2] if terms else None

@@ -3,7 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from fasttriplet import _moved
-from fasttriplet.errors import NoTripletsError, OptionError, RecordError, RecordWarning, SpecError
+from fasttriplet.errors import (
+    CollapsedError,
+    CollapseWarning,
+    NoTripletsError,
+    OptionError,
+    RecordError,
+    RecordWarning,
+    SpecError,
+)
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
@@ -25,13 +33,12 @@ if TYPE_CHECKING:
     from fasttriplet.verify._run import verify_pairs, verify_rec
 
 __all__ = [
-    "Augment", "Bag", "Dataset", "Decoded", "DrawnPairs", "Embedder", "Feed", "IRHeader", "Inspection",
-    "MineResult", "MiningStats", "NoTripletsError", "OptionError", "Packed", "PackedFile", "Progress",
-    "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
-    "Triplets", "Verification", "__version__", "assemble", "bags", "decode_images", "draw_pairs",
-    "epoch_seed",
-    "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq",
-    "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
+    "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs", "Embedder",
+    "Feed", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError", "OptionError", "Packed",
+    "PackedFile", "Progress", "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError",
+    "Summary", "TripletBatch", "Triplets", "Verification", "__version__", "assemble", "bags", "decode_images",
+    "draw_pairs", "epoch_seed", "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec", "pack",
+    "read_pairs", "triplet_seq", "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither

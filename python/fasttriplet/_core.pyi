@@ -48,6 +48,7 @@ def mine(
     NDArray[np.float64],
     NDArray[np.float64],
     tuple[int, int, int, int, int],
+    float | None,
 ]: ...
 def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None

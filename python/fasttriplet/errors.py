@@ -51,8 +51,16 @@ class RecordWarning(UserWarning):
     """Something in a ``.rec`` or ``.idx`` file is not as it should be, and was worked around."""
 
 
+class CollapseWarning(UserWarning):
+    """Embeddings of different identities are all but equal, so that triplets of them are noise."""
+
+
 class NoTripletsError(ValueError):
-    """A whole run found no triplet; the message says why."""
+    """A whole epoch gave no triplet that is of use; the message says why."""
+
+
+class CollapsedError(NoTripletsError):
+    """In a whole epoch, embeddings of different identities were all but equal."""
 
 
 class OptionError(ValueError):

@@ -53,7 +53,7 @@ impl Found {
     }
 
     /// The triplets with the caller's ids.
-    pub fn with_ids(self, sets: &Sets) -> Triplets {
+    pub fn with_ids(self, sets: &Sets, scatter: Option<f64>) -> Triplets {
         let (anchors, candidates) = (sets.anchors.ids_by_rank(), sets.candidates().ids_by_rank());
         let triplets = &self.triplets;
         Triplets {
@@ -63,6 +63,7 @@ impl Found {
             d_ap: triplets.iter().map(|t| t.d_ap).collect(),
             d_an: triplets.iter().map(|t| t.d_an).collect(),
             stats: self.stats,
+            scatter,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::found::Found;
 use super::points::{Place, Sets};
 use super::probe::probe;
+use super::scatter::scatter;
 use super::screen::{Precision, Screen};
 use super::search::Search;
 use super::sweep::sweep;
@@ -31,7 +32,7 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     }
     found.sort();
     interrupt.check()?;
-    Ok(found.with_ids(&sets))
+    Ok(found.with_ids(&sets, scatter(sets.candidates(), isa)))
 }
 
 /// A random pick looks at few of the rows that may qualify, those with the smallest draws. The other picks

@@ -34,7 +34,7 @@
 //!
 //! Read them in this order: [`points`] and [`pairs`], [`hash`] and [`exact`] (these two are the definition),
 //! [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`], [`sweep`] with [`screen`],
-//! [`found`], and [`mine`](mod@mine), which joins them.
+//! [`found`], and [`mine`](mod@mine), which joins them. [`scatter`] tells whether the rows are all but equal.
 #![doc = include_str!("example.md")]
 
 use crate::{Error, Result};
@@ -52,6 +52,7 @@ mod picked;
 mod points;
 mod probe;
 mod scan;
+mod scatter;
 mod screen;
 mod search;
 mod sweep;
@@ -200,6 +201,9 @@ pub struct Triplets {
     pub d_an: Vec<f64>,
     /// Counts.
     pub stats: Stats,
+    /// How far apart candidates of different identities are: the median squared distance of two, divided by
+    /// the mean of their squared norms. None if all are of one identity.
+    pub scatter: Option<f64>,
 }
 
 /// Counts of what [`mine`] did.

@@ -185,6 +185,15 @@ impl Points {
         ids
     }
 
+    /// A row of another identity, chosen by this row's hash.
+    pub fn of_another_identity(&self, place: Place) -> Option<Place> {
+        let identity = self.identity[place as usize] as usize;
+        let own = self.starts[identity]..self.starts[identity + 1];
+        let others = (self.len() - own.len()) as u64;
+        let chosen = self.hashes[place as usize].checked_rem(others)? as Place;
+        Some(if chosen < own.start { chosen } else { chosen + own.len() as Place })
+    }
+
     /// The places of the rows with this label.
     fn run_of_label(&self, label: i64) -> Range<Place> {
         match self.labels.binary_search(&label) {

@@ -18,6 +18,7 @@ type Mined<'py> = (
     Bound<'py, PyArray1<f64>>,
     Bound<'py, PyArray1<f64>>,
     (u64, u64, u64, u64, u64),
+    Option<f64>,
 );
 
 /// Name of the instruction set that a call would run on.
@@ -112,6 +113,7 @@ fn mine<'py>(
             stats.pairs_screened,
             stats.exact_distances,
         ),
+        found.scatter,
     ))
 }
 

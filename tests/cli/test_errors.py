@@ -149,7 +149,7 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
         (["mine", "--rec", "REC", "--model", "npy:none.npy"], "none.npy"),
         (["mine", "--rec", "REC", "--model", "mxnet:none,0"], "none-symbol.json|MXNet"),
         (["mine", "--rec", "REC", "--bag-size", "3"], "raise --bag-size"),
-        (["mine", "--rec", "REC", "--images-per-identity", "1"], "no triplet in .* one image"),
+        (["mine", "--rec", "REC", "--images-per-identity", "1"], "--images-per-identity is 1"),
         (["mine", "--rec", "REC", "--max-ap", "0"], "over --max-ap 0.*raise --max-ap or leave it out"),
         (["mine", "--rec", "REC", "--out", "train.rec/t.csv"], "t.csv: train.rec is not a folder"),
         (["mine", "--rec", "REC", "--out", "folder.csv"], "folder.csv: is a folder; give the name of a file"),

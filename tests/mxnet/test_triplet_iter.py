@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,61 @@ def test_an_epoch_without_a_triplet_ends_with_the_reason(make: Make) -> None:
     batches, _ = make(max_ap=0.0)
     with pytest.raises(ft.NoTripletsError, match="max_ap"):
         list(batches)
+
+
+def wrong_first(mx: Any, kind: str) -> Any:
+    """A network whose first output is not what images are told apart by."""
+    embedding, label, loss = triplet_loss(small_convnet(16), 0.3, 12)
+    maps = embedding.get_internals()["block1_relu_output"]
+    anchors = mx.sym.slice_axis(embedding, axis=0, begin=0, end=4, name="anchors")
+    first = {"loss": loss, "label": label, "maps": maps, "anchors": anchors}[kind]
+    return mx.sym.Group([first, label, embedding, loss])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [("loss", "(1,)"), ("label", "(12,)"), ("maps", "(12, 32, 12, 12)"), ("anchors", "(4, 16)")],
+)
+def test_a_first_output_that_is_not_an_embedding_is_named(mx: Any, rec: Path, kind: str, shape: str) -> None:
+    module = mx.mod.Module(wrong_first(mx, kind), context=mx.cpu())
+    batches = mxnet.TripletIter(rec, module, data_shape=SHAPE, batch_size=12, bag_size=48)
+    module.bind(batches.provide_data, batches.provide_label)
+    module.init_params(mx.init.Xavier())
+    wanted = (
+        rf"being trained: output '\w*' has the shape {re.escape(shape)} for 12 images, and an embedding has "
+        r"\(12, D\), as 'blockgrad\d+_output' has\. Put the embedding first, as mx\.sym\.Group"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        next(batches)
+
+
+def test_an_embedding_may_be_a_map_of_one_place(mx: Any, rec: Path) -> None:
+    embedding, label, loss = triplet_loss(small_convnet(16), 0.3, 12)
+    module = mx.mod.Module(
+        mx.sym.Group([mx.sym.reshape(embedding, (-1, 16, 1, 1)), label, loss]), context=mx.cpu()
+    )
+    batches = mxnet.TripletIter(rec, module, data_shape=SHAPE, batch_size=12, bag_size=48, band="any")
+    module.bind(batches.provide_data, batches.provide_label)
+    module.init_params(mx.init.Xavier())
+    rows, _ = embeddings(batches, rec)
+    assert rows.shape == (96, 16)
+    next(batches)
+    batches.close()
+
+
+def test_a_network_that_has_collapsed_is_told(mx: Any, rec: Path) -> None:
+    dead = mx.sym.FullyConnected(mx.sym.Flatten(mx.sym.Variable("data") * 0), num_hidden=16, name="fc1")
+    module = mx.mod.Module(triplet_loss(dead, 0.3, 12), context=mx.cpu())
+    options: dict[str, Any] = {"bag_size": 48, "band": "violating"}
+    batches = mxnet.TripletIter(rec, module, data_shape=SHAPE, batch_size=12, **options)
+    module.bind(batches.provide_data, batches.provide_label)
+    module.init_params(mx.init.Xavier())
+    with (
+        pytest.warns(ft.CollapseWarning, match=r"^epoch 0, bag 0: the embeddings are all but equal"),
+        pytest.raises(ft.CollapsedError, match=r"^epoch 0, every bag: "),
+    ):
+        list(batches)
+    assert batches.feed.summary.batches > 0
 
 
 def test_the_documentation_trains(

@@ -107,9 +107,16 @@ def test_a_bag_is_embedded_with_the_model_as_it_is_then(rec: Path, prefetch: int
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda rows: rows[1:], "59"),
-        (lambda rows: rows[0], "2-D"),
-        (lambda rows: rows * np.float32("nan"), "finite"),
+        (
+            lambda rows: rows[1:],
+            r"a table: expected a vector for each of 60 images, \(60, D\), .* \(59, 16\)",
+        ),
+        (lambda rows: rows[0], r"expected a vector for each of 60 images, .* \(16,\)"),
+        (lambda rows: rows[:, :0], r"expected a vector for each of 60 images, .* \(60, 0\)"),
+        (lambda rows: rows[..., None], r"expected a vector for each of 60 images, .* \(60, 16, 1\)"),
+        (lambda _: None, r"expected a vector for each of 60 images, .* \(\)"),
+        (lambda rows: rows * np.float32("nan"), r"the image with key \d+ holds NaN .*60 of 60"),
+        (lambda rows: rows.astype(float) * 1e300, r"the image with key \d+ holds NaN or infinity"),
         (lambda rows: rows.astype(str), "floating point"),
     ],
 )

@@ -144,6 +144,7 @@ def test_a_with_block_of_a_feed_that_was_not_begun(rec: Path) -> None:
             next(feed)
 
 
+@pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 @pytest.mark.parametrize(
     ("labels", "options", "why"),
@@ -167,6 +168,10 @@ def test_an_epoch_without_a_triplet_is_the_end(
 
 def no_triplets(rec: Path, options: dict[str, Any], why: str) -> None:
     with nothing_left(), alarm():
+        if "one i" in why:  # the index says so
+            with pytest.raises(ft.NoTripletsError, match=why):
+                ft.Feed(rec, **options)
+            return
         feed = ft.Feed(rec, **options)
         with pytest.raises(ft.NoTripletsError, match=why):
             next(feed)
@@ -175,6 +180,7 @@ def no_triplets(rec: Path, options: dict[str, Any], why: str) -> None:
             next(feed)
 
 
+@pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
 @pytest.mark.parametrize("epochs", [3, None])
 def test_a_network_that_collapses_in_training(rec: Path, epochs: int | None) -> None:
     """The first epoch gives triplets; in the second, all embeddings are equal."""
@@ -183,7 +189,7 @@ def test_a_network_that_collapses_in_training(rec: Path, epochs: int | None) -> 
     batches = []
     with nothing_left(), alarm():
         feed = ft.Feed(rec, model=model, **plain.options() | {"epochs": epochs})
-        with pytest.raises(ft.NoTripletsError, match="collapsed"):
+        with pytest.raises(ft.CollapsedError, match=r"epoch 1, every bag: .* collapsed"):
             for batch in feed:
                 batches.append(batch)
                 if len(batches) == len(plain.batches):

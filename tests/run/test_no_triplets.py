@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests.run.leftovers import besides_datasets
+from tests.run.plain_feed import Watched, stop
 from tests.small_rec import Table, identities, random_table, write_rec
 
 
@@ -21,8 +24,6 @@ def one_hot(keys: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize(
     ("labels", "rows", "options", "why"),
     [
-        (identities(1, 5), one_hot(9), {}, "5 images of one identity and none of another"),
-        (identities(5, 1), one_hot(9), {}, "each of the 5 identities has one image"),
         (identities(3, 2), np.ones((9, 4), np.float32), {}, "all but equal .* collapsed"),
         (
             identities(3, 2),
@@ -33,7 +34,12 @@ def one_hot(keys: int) -> NDArray[np.float32]:
         (identities(3, 2), one_hot(9), {}, "no negative .* strictly between"),
         (identities(3, 2), one_hot(9)[:, :1] + [[1, 0]] * 9, {"band": "hard"}, ""),
         (identities(3, 2), one_hot(9), {"bag_size": 7, "tail": "drop"}, "no bag has 7 images"),
-        (identities(3, 2), one_hot(9), {"bag_size": 2}, "3 bags with 6 images; .* one identity"),
+        (
+            {1: 0, 2: 0, 3: 1, 4: 2, 5: 3},
+            one_hot(9),
+            {"bag_size": 3, "seed": 3},
+            "2 bags of 5 images; epoch 0, bag 0: .* has one image, .*: raise bag_size",
+        ),
     ],
 )
 def test_a_run_without_triplets_says_why_and_writes_nothing(
@@ -53,6 +59,58 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
         ft.mine_rec(rec, model=Table(rows.astype(np.float32)), out=out, overwrite=True, **options)
     assert besides_datasets(tmp_path) == ["t.parquet"]
     assert out.read_text() == "an older result"
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "why"),
+    [
+        (identities(1, 5), {}, "train.rec: all 5 images are of one identity"),
+        (identities(5, 1), {}, "each of the 5 identities has one image"),
+        (identities(3, 2), {"images_per_identity": 1}, "images_per_identity is 1, .*: raise it"),
+        (identities(3, 2), {"bag_size": 3}, "a bag of 3 images .* raise bag_size to 4 or more"),
+        (identities(3, 2), {"bag_size": 2, "boundary": "split"}, "raise bag_size to 3 or more"),
+        ({1: 0, 2: 1, 3: 1, 4: 1}, {"bag_size": 3}, "raise bag_size to 4 or more"),
+    ],
+)
+def test_a_dataset_that_can_give_none_is_refused_before_anything_is_decoded(
+    tmp_path: Path, labels: dict[int, int], options: dict[str, Any], why: str
+) -> None:
+    rec = write_rec(tmp_path / "train.rec", labels, damaged=frozenset(labels))
+    for model in ("pixels", "npy"):
+        if model == "npy":
+            np.save(tmp_path / "a.npy", one_hot(3))
+            model = f"npy:{tmp_path / 'a.npy'}"  # noqa: PLW2901
+        with pytest.raises(ft.NoTripletsError, match=why):
+            ft.mine_rec(rec, model=model, **options)
+        with pytest.raises(ft.NoTripletsError, match=why):
+            ft.Feed(rec, model=model, **options)
+
+
+@pytest.mark.parametrize("bag_size", [3, 4])
+def test_a_bag_that_just_has_room_is_not_refused(tmp_path: Path, bag_size: int) -> None:
+    labels = {1: 0, 2: 1, 3: 1} if bag_size == 3 else identities(2, 2)
+    rec = write_rec(tmp_path / "train.rec", labels)
+    assert ft.mine_rec(rec, model=random_table(9), bag_size=bag_size, band="any").summary.triplets > 0
+
+
+def test_an_error_says_what_was_left_out(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(4, 3), frozenset(range(1, 10)))
+    note = r"^9 of 12 images had been left out; the first: .*train.rec, key [1-9], offset \d+"
+    options: dict[str, Any] = {"model": "pixels", "on_error": "skip"}
+    broken: dict[str, Any] = options | {"model": Watched(one_hot(13), stop(OSError("the disk is full"), 1))}
+    calls: list[tuple[type[Exception], Callable[[], object]]] = [
+        (ft.NoTripletsError, lambda: ft.mine_rec(rec, **options)),
+        (ft.NoTripletsError, lambda: next(ft.Feed(rec, **options))),
+        (OSError, lambda: ft.mine_rec(rec, **broken)),
+    ]
+    for kind, call in calls:
+        with pytest.raises(kind) as caught:
+            call()
+        (found,) = caught.value.__notes__
+        assert re.match(note, found)
+    with pytest.raises(ft.NoTripletsError) as caught:
+        ft.mine_rec(write_rec(tmp_path / "whole.rec", identities(2, 2)), margin=0, **options)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_collapsed_is_relative_to_the_norm_of_rows_that_are_not_normalized(tmp_path: Path) -> None:

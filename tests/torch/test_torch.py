@@ -262,6 +262,21 @@ def test_nothing_to_mine(labels: list[int]) -> None:
         assert [(tuple(i.shape), i.dtype) for i in found] == [((0,), torch.int64)] * 3
 
 
+def test_embeddings_that_are_all_but_equal_are_told_once() -> None:
+    miner = TripletMiner(metric="euclidean")
+    labels = torch.arange(12) // 3
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for number in range(4):
+            miner(torch.ones(12, 5) + 1e-6 * number * torch.rand(12, 5), labels)
+            miner(torch.rand(12, 5), labels)
+            miner(torch.rand(12, 5), labels, torch.ones(12, 5), labels)
+    told = [one.lineno for one in caught]
+    assert {one.category for one in caught} == {ft.CollapseWarning}
+    assert {one.filename for one in caught} == {__file__}
+    assert len(told) == len(set(told)) == 2
+
+
 def test_singletons_are_negatives_only() -> None:
     embeddings, _ = batch(count=5)
     a, p, n = TripletMiner(metric="euclidean", band="any")(embeddings, torch.tensor([0, 1, 0, 2, 3]))

@@ -275,12 +275,20 @@ def test_an_image_that_cannot_be_decoded(data: Path, tmp_path: Path) -> None:
     assert all("damaged.rec, key " in line for line in done.summary.skipped)
 
 
-def test_an_epoch_without_triplets_behind_one_with_some(data: Path, tmp_path: Path) -> None:
+def test_a_failure_says_what_was_left_out(data: Path, tmp_path: Path) -> None:
+    whole = {"bag_size": 72, "images_per_identity": 6}
+    chosen = settings(data, "damaged.rec", on_error="skip", learning_rate=1e30, **whole)
+    with pytest.raises(ValueError, match="not finite") as caught:
+        train(chosen, tmp_path / "a", 100)
+    assert [line.split(";")[0] for line in caught.value.__notes__] == ["3 of 72 images had been left out"]
+
+
+def test_a_network_that_collapses_in_training(data: Path, tmp_path: Path) -> None:
     # It learns nothing from images that are blanked out, and forgets all at the first batch.
     collapses: dict[str, Any] = {"cutoff": 1000, "learning_rate": 1.0, "weight_decay": 1.0, "momentum": 0.0}
     chosen = settings(data, bag_size=72, band="semihard", batch_size=39, **collapses)
     told: list[Mapping[str, Any]] = []
-    with pytest.raises(ft.NoTripletsError, match="no triplet in an epoch"):
+    with pytest.raises(ft.CollapsedError, match=r"epoch [1-9], every bag: the embeddings .* equal"):
         train(chosen, tmp_path / "a", 1000, progress=told.append)
     told = [record for record in told if "batch" in record]
     assert told[-1]["batch"] == state(tmp_path / "a").plain["batch"] > 0

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
+from fasttriplet.cli import main
 from tests.small_rec import identities, write_rec
-from tests.training.small import records, settings, train, write_pairs
+from tests.training.small import records, settings, state, train, write_pairs
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
@@ -164,6 +165,22 @@ def test_an_epoch_without_triplets_ends_it_with_the_reason(data: Path, tmp_path:
     with pytest.raises(ft.NoTripletsError, match="max_ap"):
         train(settings(data, max_ap=0.0), tmp_path / "a")
     assert (tmp_path / "a-state.npz").exists()
+
+
+def test_a_network_that_has_collapsed_ends_it(
+    mx: Any, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = mx.sym.FullyConnected(mx.sym.Flatten(mx.sym.Variable("data") * 0), num_hidden=8, name="fc1")
+    dead.save(str(tmp_path / "dead.json"))
+    chosen = settings(data, network=None, symbol=tmp_path / "dead.json", band="violating")
+    with pytest.warns(ft.CollapseWarning), pytest.raises(ft.CollapsedError, match="lower learning rate"):
+        train(chosen, tmp_path / "a")
+    assert state(tmp_path / "a").plain["batch"] > 0  # those of the bags before the last
+    options = ["--symbol", tmp_path / "dead.json", "--bag-size", "48", "--band", "violating"]
+    arguments = ["train", "--rec", data / "train.rec", "--out", tmp_path / "b", *options]
+    assert main(list(map(str, arguments))) == 1
+    told = capsys.readouterr().err
+    assert told.index("epoch 0, bag 0: the embeddings") < told.index("epoch 0, every bag: the embeddings")
 
 
 def test_tensorboard_files(data: Path, tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ def _report(error: BaseException, context: click.Context) -> int:
         misunderstood = click.UsageError(usage(error, context.command), context)
         misunderstood.show()
         return misunderstood.exit_code
-    click.echo(f"fasttriplet: {_message(error, context.command)}", err=True)
+    notes = (in_flags(note, context.command) for note in getattr(error, "__notes__", ()))
+    for line in (_message(error, context.command), *notes):
+        click.echo(f"fasttriplet: {line}", err=True)
     return 1
 
 

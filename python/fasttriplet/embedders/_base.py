@@ -55,6 +55,22 @@ def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArra
     return images
 
 
+def check_embeddings(found: object, rows: pl.DataFrame, source: str) -> NDArray[np.float32]:
+    """Return what an embedder gave as float32; a ValueError if it is not one finite vector for each image."""
+    embeddings = np.asarray(found)
+    if embeddings.ndim != 2 or len(embeddings) != rows.height or embeddings.shape[1] == 0:
+        raise ValueError(
+            f"{source}: expected a vector for each of {rows.height} images, ({rows.height}, D), got an array "
+            f"of the shape {embeddings.shape}"
+        )
+    if embeddings.dtype.kind != "f":
+        raise ValueError(f"{source}: embeddings must be floating point, not {embeddings.dtype}")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named below
+        embeddings = embeddings.astype(np.float32, copy=False)
+    check_finite(embeddings, rows, source)
+    return embeddings
+
+
 def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: str) -> None:
     """Raise a ValueError, which names the first such image, if an embedding holds NaN or infinity."""
     bad = rows_not_finite(embeddings)

@@ -1,19 +1,46 @@
-"""Why a bag gave no triplet."""
+"""Why a bag, or a whole dataset, gives no triplet."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.mining._mine import MiningStats, mine_rows
-from fasttriplet.mining._options import MiningOptions, scale_of
+from fasttriplet.dataset._options import BagOptions
+from fasttriplet.mining._mine import COLLAPSED, MiningStats, mine_rows
+from fasttriplet.mining._options import MiningOptions
 
-# Embeddings have collapsed if no squared distance is above this share of their mean squared norm.
-_COLLAPSED = 1e-6
+
+def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> str | None:
+    """Say why no bag of a dataset can give a triplet, whatever the embeddings; None if one can.
+
+    `images_each` has the number of images of each identity.
+    """
+    two = "anchor and positive are two images of one identity"
+    if len(images_each) == 1:
+        return (
+            f"{counted(int(images_each[0]), 'image')} of one identity and none of another, so there is no negative: add "
+            "other identities, or check the labels"
+        )
+    if options.images_per_identity == 1:
+        return f"images_per_identity is 1, and {two}: raise it"
+    if len(images_each) == 0 or images_each.max() == 1:
+        return (
+            f"each of the {counted(len(images_each), 'identity')} has one image, and {two}: check the labels"
+        )
+    least = 3
+    if options.boundary == "keep":
+        in_bags = np.sort(np.minimum(images_each, options.images_per_identity))
+        # Two images of one identity, and the smallest of the other identities.
+        least = int(in_bags[in_bags > 1][0] + in_bags[0 if in_bags[0] == 1 else 1])
+    if options.bag_size < least:
+        return (
+            f"a bag of {options.bag_size} images has no room for a pair and a negative: raise bag_size to "
+            f"{least} or more"
+        )
+    return None
 
 
 def why_no_triplets(  # noqa: PLR0911
@@ -39,8 +66,10 @@ def why_no_triplets(  # noqa: PLR0911
     if sizes.max() < 2:
         return (
             f"each of the {counted(len(sizes), 'identity')} has one image, so there is no positive: "
-            "raise images_per_identity, or check the labels"
+            "raise bag_size or images_per_identity"
         )
+    if stats.collapsed:
+        return why_collapsed(stats)
     nearest = mine_rows(
         replace(options, band="any", pick="hardest", negatives_per_pair=1, max_ap=None),
         (embeddings, labels, None),
@@ -48,12 +77,6 @@ def why_no_triplets(  # noqa: PLR0911
         threads=threads,
     )
     d_ap, d_an = nearest.d_ap, nearest.d_an
-    farthest = float(max(d_ap.max(), d_an.max()))
-    if farthest <= _collapsed(embeddings, options):
-        return (
-            f"the embeddings are all but equal (no {scale_of(options.metric)} distance above "
-            f"{farthest:.2g}): the network has collapsed or its input is constant"
-        )
     if stats.pairs == 0 and stats.pairs_over_max_ap:
         return (
             f"max_ap={options.max_ap} skips {counted(stats.pairs_over_max_ap, 'pair')} and leaves none "
@@ -75,9 +98,10 @@ def why_no_triplets(  # noqa: PLR0911
     )
 
 
-def _collapsed(embeddings: NDArray[np.float32], options: MiningOptions) -> float:
-    """The largest distance of collapsed embeddings, on the scale of the metric."""
-    squared = _COLLAPSED
-    if not options.normalize:
-        squared *= float(np.square(embeddings, dtype=np.float64).sum(axis=1).mean())
-    return {"sqeuclidean": squared, "euclidean": math.sqrt(squared), "cosine": squared / 2}[options.metric]
+def why_collapsed(stats: MiningStats) -> str:
+    """Say how near the rows of a bag that has collapsed are to each other, and why that may be."""
+    return (
+        "the embeddings are all but equal (the median squared L2 distance between identities is "
+        f"{stats.scatter:.2g} of the squared norm, and up to {COLLAPSED:g} is noise): the network has "
+        "collapsed, or its input is constant"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import warnings
@@ -95,14 +94,19 @@ class MXNetEmbedder:
         try:
             if self._image_size != (height, width):
                 self._bind(height, width)
-            outputs = embed_in_batches(self._module, images, self._batch)
+            embeddings = embed_in_batches(
+                self._module,
+                images,
+                self._batch,
+                who=str(self._checkpoint.symbol_path),
+                advice="Choose another output with output=NAME",
+            )
         except mx.base.MXNetError as error:
             self._image_size = None
             where = ", ".join(self.devices)
             raise RuntimeError(
                 f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {reason_of(error)}"
             ) from error
-        embeddings = outputs.reshape(len(images), outputs.shape[1])  # (B, D, 1, 1) counts as (B, D)
         check_finite(embeddings, rows, f"{self._checkpoint.params_path}, output {self.output}")
         return embeddings
 
@@ -119,14 +123,6 @@ class MXNetEmbedder:
             module.bind([(self._data, shape)], for_training=False)
             # Weights that the chosen output does not need, such as those of a classifier, are not used.
             module.set_params(self._checkpoint.arg_params, self._checkpoint.aux_params, allow_extra=True)
-        ((_, size),) = module.output_shapes
-        if len(size) < 2 or size[0] != self.batch_size or math.prod(size[2:]) != 1:
-            count = self.batch_size
-            raise ValueError(
-                f"{self._checkpoint.symbol_path}: output {self.output} has shape {size} for "
-                f"{counted(count, 'image')}, an embedding has ({count}, D); choose another output with "
-                "output=NAME"
-            )
         self._module, self._image_size = module, (height, width)
         self._batch = np.empty(shape, dtype=np.float32)
 

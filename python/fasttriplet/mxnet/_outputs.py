@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 # Operators that may wrap an output without changing it.
@@ -83,6 +84,11 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
             f"Candidates: {', '.join(graph.names[node] for node in sorted(found) or graph.layers()[-8:])}"
         )
     return graph.output(graph.names[found[0]])
+
+
+def is_embedding(shape: Sequence[int], images: int) -> bool:
+    """Whether an output of this shape has a vector for each of the images; (B, D, 1, 1) counts as (B, D)."""
+    return len(shape) > 1 and shape[0] == images and shape[1] > 0 and math.prod(shape[2:]) == 1
 
 
 class _Graph:

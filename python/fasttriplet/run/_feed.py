@@ -118,8 +118,11 @@ class Feed:
     Raises
     ------
     NoTripletsError
-        While iterating, after an epoch without any triplet, or with ``tail="drop"`` without a full batch; the
-        message says why.
+        If the dataset can give no triplet. While iterating, after an epoch without any triplet, or with
+        ``tail="drop"`` without a full batch; the message says why.
+    CollapsedError
+        While iterating, at the last bag of an epoch, if in all its bags the embeddings of different
+        identities were all but equal. A feed warns of the first such bag (:class:`CollapseWarning`).
     RuntimeError
         In a process that was forked from the one that made the feed, or from one that had used Polars.
     RecordError, OSError, ValueError
@@ -166,8 +169,10 @@ class Feed:
             "augment": None if augment is None else asdict(augment),
             **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
         }
-        self._start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
-        self._next_bag = (self._start.epoch, self._start.bag)  # the first that no batch so far is from
+        self._start = start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
+        self._stages.epoch, self._stages.sound = start.epoch, start.sound_bags
+        # The first bag that no batch so far is from, and how many before it in its epoch have not collapsed.
+        self._next_bag = (start.epoch, start.bag, start.sound_bags)
         self._pending: list[_ImageTriplets] | None = None  # mined, and not yet handed out
         self._images_of_bag = 0
         self._waited: dict[str, float] = {}  # seconds for each stage, up to the last bag
@@ -201,7 +206,7 @@ class Feed:
             handed out.
         """
         pending = self._pending
-        place = self._start if pending is None else _Place.after(*self._next_bag, pending)
+        place = self._start if pending is None else _Place.after(self._next_bag, pending)
         return {"arguments": dict(self._arguments), **asdict(place)}
 
     def __iter__(self) -> Self:
@@ -229,13 +234,17 @@ class Feed:
         drop = self._options.tail == "drop"
         # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
-        next_bag = start.epoch, start.bag
+        next_bag = self._next_bag
         _log.info(
             f"{counted(stages.summary.images_indexed, 'image')} of "
             f"{counted(stages.summary.identities, 'identity')}; each bag, at most "
             f"{counted(stages.largest_bag, 'image')}, is decoded, embedded and mined before its first batch"
         )
-        with Worker("decode", nice=NICE) as decoder, Worker("assemble") as assembler:
+        with (
+            self.summary.in_errors(),
+            Worker("decode", nice=NICE) as decoder,
+            Worker("assemble") as assembler,
+        ):
             depth = stages.depth(stages.largest_bag)
             if len(start.triplets):
                 batches, carried = self._restored(start).cut(size, None)
@@ -257,7 +266,7 @@ class Feed:
                 if drop:
                     carried = None
                 del found
-                next_bag = epoch, part.bag.number + 1
+                next_bag = epoch, part.bag.number + 1, stages.sound
                 yield from self._hand_out(assembler, batches, carried, next_bag)
                 del batches
             # Without an end all batches are full, as a network may be bound to their size.
@@ -327,7 +336,7 @@ class Feed:
         assembler: Worker,
         batches: list[_ImageTriplets],
         carried: _ImageTriplets | None,
-        next_bag: tuple[int, int],
+        next_bag: tuple[int, int, int],
     ) -> Generator[TripletBatch, None, None]:
         summary = self._stages.summary
         waiting = partial(summary.waiting, "assemble")
@@ -358,22 +367,25 @@ class _Place:
 
     epoch: int
     bag: int
+    sound_bags: int = 0  # of the epoch, before this one: whose embeddings have not collapsed
     triplets_epoch: int = 0
     triplets_bag: int = 0
     triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @classmethod
-    def after(cls, epoch: int, bag: int, pending: list[_ImageTriplets]) -> _Place:
+    def after(cls, next_bag: tuple[int, int, int], pending: list[_ImageTriplets]) -> _Place:
         """The place with these triplets left before the next bag."""
         if not pending:
-            return cls(epoch, bag)
+            return cls(*next_bag)
         ids = np.concatenate([chosen.ids[chosen.rows] for chosen in pending])
-        return cls(epoch, bag, pending[-1].epoch, pending[-1].bag, ids)
+        return cls(*next_bag, pending[-1].epoch, pending[-1].bag, ids)
 
     @classmethod
     def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
         """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
         names = [place.name for place in fields(cls)]
+        if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
+            state = {"sound_bags": state.get("bag", 0), **state}
         if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
             raise ValueError("state must be what state_dict() of a Feed gave")
         earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`

@@ -89,7 +89,8 @@ def mine_rec(
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     on_error : {"raise", "skip"}, default "raise"
         What to do about an image that cannot be read or decoded, or is of another size than the rest:
-        end the run, or leave the image out and list it in the summary. The size is that of the first
+        end the run, or leave the image out and list it in the summary (and in a note on the error, if the run
+        fails for another reason). The size is that of the first
         image, with ``"skip"`` the most frequent one of the first bag.
     seed : int, default 0
         Seed for the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with
@@ -114,7 +115,10 @@ def mine_rec(
     FileExistsError
         If `out` is there and `overwrite` is not set, or another run is writing it.
     NoTripletsError
-        If the whole run finds none; the message says why. Nothing is written.
+        If the dataset can give none, or the whole run finds none; the message says why. Nothing is written.
+    CollapsedError
+        If in all bags of an epoch the embeddings of different identities are all but equal. Nothing is
+        written. The run warns of the first such bag (:class:`CollapseWarning`).
     RecordError
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     OSError
@@ -137,9 +141,10 @@ def mine_rec(
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
         _refuse_to_replace(files_of(rec), cache, target)
-    with open_sink(target, overwrite=overwrite) as sink:
+    with open_sink(target, overwrite=overwrite) as sink, summary.in_errors():
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
+        stages.end_epoch()  # which max_triplets may have cut short
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.errors import NoTripletsError
-from fasttriplet.mining._explain import why_no_triplets
+from fasttriplet.embedders._base import check_embeddings
+from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, RecordError
+from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
 from fasttriplet.run._options import RunOptions
 from fasttriplet.run._summary import Summary
@@ -54,6 +56,7 @@ class Mined:
     rows: pl.DataFrame  # of the index, that were mined
     ids: NDArray[np.int64]  # of the rows, see `Dataset.ids`
     triplets: Triplets  # in terms of these ids
+    last: bool  # of the epoch
     why_none: str | None  # why there are none, if that was asked for
 
     def positions(self) -> tuple[NDArray[np.int64], ...]:
@@ -78,6 +81,10 @@ class Stages:
         self._decodes = for_training or self.embedder.needs_images
         self.summary = Summary(self.embedder.description, options.metric)
         self._size: tuple[int, int] | None = None
+        self._width: int | None = None  # of the embeddings
+        self.epoch = 0  # of the last bag
+        # Bags of that epoch so far: whose embeddings have collapsed, and whose have not.
+        self.collapsed = self.sound = 0
 
     def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
@@ -86,9 +93,12 @@ class Stages:
         with self.summary.clock("index"):
             self.dataset = open_dataset(rec, options, threads=options.threads)
             self.summary.files = [str(path) for path in self.dataset.paths]
-            self.embedder.prepare(self.dataset.index)
             self.summary.images_indexed = len(self.dataset)
-            self.summary.identities = self.dataset.index["label"].n_unique()
+            images_each = np.unique(self.dataset.labels, return_counts=True)[1]
+            self.summary.identities = len(images_each)
+            if why := why_never_triplets(images_each, options):
+                raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
+            self.embedder.prepare(self.dataset.index)
             in_epoch = self._bags(0)
             # Every epoch takes the same number of images of an identity: what fits a bag now fits one later.
             self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
@@ -98,6 +108,15 @@ class Stages:
                     for bag in in_epoch
                 )
                 self._size = next(filter(None, sizes), None)
+                if self._size is None and in_epoch:
+                    self._check_that_some_decode(in_epoch)
+
+    def _check_that_some_decode(self, in_epoch: list[Bag]) -> None:
+        try:
+            self.dataset.decode(in_epoch[0].rows[:1])
+        except RecordError as error:
+            count = sum(bag.rows.height for bag in in_epoch)
+            raise NoTripletsError(f"none of {count:,} images can be decoded; the first: {error}") from error
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -181,7 +200,14 @@ class Stages:
     def embed(self, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:
         """Embed images that were decoded."""
         with self.summary.clock("embed"):
-            return self.embedder.embed(rows, images if self.embedder.needs_images else None)
+            found = self.embedder.embed(rows, images if self.embedder.needs_images else None)
+            embeddings = check_embeddings(found, rows, self.summary.embedder)
+        width, self._width = self._width, embeddings.shape[1]
+        if width not in (None, self._width):
+            raise ValueError(
+                f"{self.summary.embedder}: vectors of {self._width} numbers, after some of {width}"
+            )
+        return embeddings
 
     def mine(
         self, part: Part, embedded: list[NDArray[np.float32]], *, explain: bool, overlapped: bool
@@ -199,10 +225,14 @@ class Stages:
         if len(triplets) == 0 and explain:
             why = why_no_triplets(embeddings, labels, triplets.stats, options, threads=options.threads)
             why = f"epoch {part.epoch}, bag {part.bag.number}: {why}"
-        return Mined(part.epoch, part.bag, rows, ids, triplets, why)
+        return Mined(part.epoch, part.bag, rows, ids, triplets, part.bag.number + 1 == part.bags, why)
 
     def record(self, mined: Mined) -> None:
-        """Add a bag to the summary, except how many of its triplets are used."""
+        """Add a bag to the summary, except how many of its triplets are used.
+
+        Warn of the first bag whose embeddings have collapsed; after the last bag of an epoch, raise what
+        :meth:`end_epoch` raises.
+        """
         summary, stats = self.summary, mined.triplets.stats
         summary.epochs = mined.epoch + 1
         summary.bags += 1
@@ -212,6 +242,29 @@ class Stages:
         summary.pairs_over_max_ap += stats.pairs_over_max_ap
         summary.bags_without_triplets += len(mined.triplets) == 0
         summary.why_no_triplets = summary.why_no_triplets or mined.why_none
+        if mined.epoch != self.epoch:
+            self.epoch, self.collapsed, self.sound = mined.epoch, 0, 0
+        self.collapsed += stats.collapsed
+        self.sound += stats.scatter is not None and not stats.collapsed
+        if stats.collapsed:
+            summary.bags_collapsed += 1
+            self._why_collapsed = why_collapsed(stats)
+        if mined.last:
+            self.end_epoch()
+        if stats.collapsed and summary.bags_collapsed == 1:
+            warnings.warn(
+                f"epoch {mined.epoch}, bag {mined.bag.number}: {self._why_collapsed}. Its triplets are noise",
+                CollapseWarning,
+                stacklevel=5,  # the caller of mine_rec, or who iterates over a feed
+            )
+
+    def end_epoch(self) -> None:
+        """Raise a CollapsedError if the embeddings of all bags of the epoch have collapsed."""
+        if self.collapsed and not self.sound:
+            raise CollapsedError(
+                f"epoch {self.epoch}, every bag: {self._why_collapsed}. Check the images and the weights; "
+                "restart a training with a lower learning rate"
+            )
 
     def no_triplets(self) -> NoTripletsError:
         """The error for a run that found none."""

@@ -69,6 +69,8 @@ class Summary:
         Bags that gave no triplet.
     why_no_triplets : str or None
         Why the first of these bags gave none.
+    bags_collapsed : int
+        Bags in which the embeddings of different identities were all but equal, see :class:`MiningStats`.
     skipped : list of str
         What was wrong with each image that was left out (``on_error="skip"``), once in all epochs.
     stopped_at_max_triplets : bool
@@ -101,6 +103,7 @@ class Summary:
     pairs_over_max_ap: int = 0
     bags_without_triplets: int = 0
     why_no_triplets: str | None = None
+    bags_collapsed: int = 0
     skipped: list[str] = field(default_factory=list)
     stopped_at_max_triplets: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
@@ -134,6 +137,19 @@ class Summary:
             yield
         finally:
             self._count_wait(stage, self._tick() - started)
+
+    @contextmanager
+    def in_errors(self) -> Iterator[None]:
+        """Let an error of the block say, in a note, how many images had been left out, and the first."""
+        try:
+            yield
+        except Exception as error:
+            if self.skipped:
+                count, all_images = len(self.skipped), self.images_indexed
+                note = f"{count:,} of {all_images:,} images had been left out; the first: {self.skipped[0]}"
+                if note not in getattr(error, "__notes__", ()):  # an outer block may have the same summary
+                    error.add_note(note)
+            raise
 
     def _tick(self) -> float:
         now = time.perf_counter()

@@ -13,7 +13,7 @@ from fasttriplet._checks import seed_number, thread_count
 from fasttriplet._options import shows
 from fasttriplet.dataset._ids import positions_of
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.mining._mine import mine_rows
+from fasttriplet.mining._mine import mine_rows, warn_if_collapsed
 from fasttriplet.mining._options import KeywordsWithoutMetric, Metric, MiningOptions
 
 # What PML's TripletMarginMiner does by default.
@@ -155,6 +155,11 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         ------
         ValueError
             For shapes, types and values that cannot be mined.
+
+        Warns
+        -----
+        CollapseWarning
+            If the embeddings of different identities (of `ref_emb`, if that is given) are all but equal.
         """
         rows = _rows("embeddings", embeddings)
         numbers = _integers("labels", labels, "embeddings", rows)
@@ -179,7 +184,7 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             other_ids = None if ref_ids is None else _integers("ref_ids", ref_ids, "ref_emb", references)
         elif ref_ids is not None:
             raise ValueError("ref_ids are given without ref_emb; ids are those of the embeddings")
-        anchor, positive, negative = mine_rows(
+        triplets = mine_rows(
             self._options,
             (rows, numbers, anchor_ids),
             (references, other_numbers, None if references is None else other_ids),
@@ -188,6 +193,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             threads=self._threads,
         )
         self.calls += 1
+        warn_if_collapsed(triplets.stats, stacklevel=5)  # past Module.__call__
+        anchor, positive, negative = triplets
         roles = (anchor, anchor_ids), (positive, other_ids), (negative, other_ids)
         found = (role if of is None else positions_of(of, role) for role, of in roles)
         a, p, n = (torch.from_numpy(positions).to(embeddings.device) for positions in found)

@@ -140,15 +140,18 @@ class Loop:
         settings, devices = self.settings, len(self.backend.devices)
         options = settings.feed()
         options["batch_size"] *= devices
-        with Feed(
-            settings.rec if len(settings.rec) > 1 else settings.rec[0],
-            model=self._embedder,
-            devices=devices,
-            epochs=None,
-            state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
-            **options,
-            **asdict(resources),
-        ) as feed:
+        with (
+            Feed(
+                settings.rec if len(settings.rec) > 1 else settings.rec[0],
+                model=self._embedder,
+                devices=devices,
+                epochs=None,
+                state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
+                **options,
+                **asdict(resources),
+            ) as feed,
+            feed.summary.in_errors(),
+        ):
             self._feed = feed
             self._pair_images = sum(
                 check_for_training(file, feed.image_size, threads=resources.threads)

@@ -97,7 +97,11 @@ def train_rec(
     ImportError
         If MXNet cannot be imported.
     NoTripletsError
-        If a whole epoch gives no triplet; the message says why. The state is saved before.
+        If the dataset can give no triplet, or a whole epoch gives none; the message says why. The state is
+        saved before, once there is one.
+    CollapsedError
+        If in all bags of an epoch the embeddings of different identities are all but equal. The state is
+        saved before. The training warns of the first such bag (:class:`fasttriplet.CollapseWarning`).
     ValueError
         If an option is wrong, a file of `verify_on` does not fit, settings differ from those of the training
         that is resumed, or a loss or a weight is not finite.
