@@ -64,7 +64,7 @@ def test_a_run_without_triplets_says_why_and_writes_nothing(
 @pytest.mark.parametrize(
     ("labels", "options", "why"),
     [
-        (identities(1, 5), {}, "train.rec: all 5 images are of one identity"),
+        (identities(1, 5), {}, "train.rec: 5 images of one identity and none"),
         (identities(5, 1), {}, "each of the 5 identities has one image"),
         (identities(3, 2), {"images_per_identity": 1}, "images_per_identity is 1, .*: raise it"),
         (identities(3, 2), {"bag_size": 3}, "a bag of 3 images .* raise bag_size to 4 or more"),

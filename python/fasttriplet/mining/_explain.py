@@ -21,15 +21,14 @@ def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> s
     two = "anchor and positive are two images of one identity"
     if len(images_each) == 1:
         return (
-            f"{counted(int(images_each[0]), 'image')} of one identity and none of another, so there is no negative: add "
-            "other identities, or check the labels"
+            f"{counted(int(images_each[0]), 'image')} of one identity and none of another, so there is no "
+            "negative: add other identities, or check the labels"
         )
     if options.images_per_identity == 1:
         return f"images_per_identity is 1, and {two}: raise it"
     if len(images_each) == 0 or images_each.max() == 1:
-        return (
-            f"each of the {counted(len(images_each), 'identity')} has one image, and {two}: check the labels"
-        )
+        identities = counted(len(images_each), "identity")
+        return f"each of the {identities} has one image, and {two}: check the labels"
     least = 3
     if options.boundary == "keep":
         in_bags = np.sort(np.minimum(images_each, options.images_per_identity))
