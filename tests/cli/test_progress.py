@@ -121,7 +121,7 @@ def test_a_call_that_reports_nothing_is_not_silent(monkeypatch: pytest.MonkeyPat
             if err:
                 break
             time.sleep(0.01)
-    assert err.startswith("indexing: ")
+    assert err.startswith("indexing")
 
 
 def test_a_step_may_begin_again_and_another_go_on(clock: Clock, capsys: Capture) -> None:

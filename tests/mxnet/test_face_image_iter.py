@@ -319,6 +319,8 @@ def test_insightfaces_own_training_runs_with_one_line_changed(insightface: Path,
     losses = re.findall(r"Batch \[\d+-(\d+)\].*lossvalue=(\S+)", told)
     assert [int(step) for step, _ in losses] == [1, 2, 3]
     assert all(0 <= float(value) < 4 for _, value in losses)
+    bag, first = told.find("INFO:fasttriplet:epoch 0, bag 0"), told.find("Batch [0-")
+    assert 0 <= bag < first
     assert re.search(r"\[small\]\[3\]Accuracy-Flip: [01]\.\d+", told)
     checkpoint = insightface / "models" / f"y1-{loss}-small" / "model"
     images = ft.RecordFile(insightface / "train.rec").decode([1, 2])

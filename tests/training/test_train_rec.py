@@ -236,6 +236,7 @@ def test_progress_tells_what_is_done_and_how_long_the_rest_takes(data: Path, tmp
     assert [record["seconds_left"] for record in told if record["kind"] == "start"] == [None]
     of_bags = [(record["images"], record["of"]) for record in told if record["kind"] == "embedded"]
     assert of_bags[:2] == [(0, 45), (45, 45)]
+    assert all(images in (0, of) for images, of in of_bags)
     of_pairs = [(record["images"], record["of"]) for record in told if record["kind"] == "verifying"]
     count = len(ft.read_pairs(pairs)[0])
     assert of_pairs == [(0, count), (count, count)] * 3  # at the start, after 30, and at the end

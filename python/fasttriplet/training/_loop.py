@@ -87,13 +87,12 @@ class _Best(NamedTuple):
 
 
 class _Reporting:
-    """An embedder that reports how much of a bag is embedded, which can take minutes."""
+    """An embedder that reports how many images it begins with and has embedded: a bag can take minutes."""
 
     needs_images = True
 
     def __init__(self, embedder: Embedder, report: Callable[[int], object]) -> None:
         self._embedder, self._report = embedder, report
-        self.images = 0  # of the bag so far
 
     @property
     def description(self) -> str:
@@ -103,11 +102,9 @@ class _Reporting:
         self._embedder.prepare(index)
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        if self.images == 0:
-            self._report(0)
+        self._report(0)
         embeddings = self._embedder.embed(rows, images)
-        self.images += len(embeddings)
-        self._report(self.images)
+        self._report(len(embeddings))
         return embeddings
 
 
@@ -128,6 +125,7 @@ class Loop:
         # A file of pairs that was moved is the same one.
         self._verify_on = [_digest(file) for file in self.schedule.verify_on]
         self._batch = 0  # batches of the training so far
+        self._in_bag = (0, 0)  # bags before the one that was last embedded, and its images so far
         self._verified = -1  # the batch of the last verification
         self._best: _Best | None = None
         self._saved: tuple[int, int] | None = None  # batch and last verification
@@ -234,7 +232,12 @@ class Loop:
         """Report the images of a file, after those of the files before it."""
         self._report({"kind": "verifying", "pairs": file, "images": images, "of": of}, 2 * (before + images))
 
-    def _embedded(self, images: int) -> None:
+    def _embedded(self, more: int) -> None:
+        """Report images of the bag in use."""
+        bags_before = self._feed.summary.bags
+        bag, images = self._in_bag
+        images = more + (images if bag == bags_before else 0)
+        self._in_bag = (bags_before, images)
         self._report({"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images)
 
     def _train(self) -> None:
@@ -254,7 +257,6 @@ class Loop:
             ready = time.perf_counter()
             since += ready - began  # images per second are those of training alone
             batch = next(self._feed)
-            self._embedder.images = 0
             fetched = time.perf_counter()
             bags = self._pace.fetched(self._feed.summary, fetched - ready)
             with signals_wait():
