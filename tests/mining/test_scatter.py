@@ -30,7 +30,6 @@ def labels_of(rows: Rows, each: int = 3) -> NDArray[np.int64]:
     return np.arange(len(rows)) // each
 
 
-@pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("n", [2, 3, 50, 1024, 1025, 2600])
 def test_scatter_is_what_is_defined(n: int, normalize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +110,6 @@ def lengths(rows: Rows) -> Rows:
         pytest.param(lengths(near(2.0)), None, False, id="rows of very different lengths"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
 def test_what_counts_as_collapsed(rows: Rows, labels: Any, collapsed: bool) -> None:
     labels = labels_of(rows) if labels is None else labels
     for normalize in (False, True):

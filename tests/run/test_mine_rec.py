@@ -295,7 +295,7 @@ def test_nothing_but_damaged_records(tmp_path: Path) -> None:
         ({"max_triplets": 2.0}, "max_triplets must be a whole number >= 1, not 2.0"),
         ({"images_per_identity": 0}, "images_per_identity must be a whole number >= 1"),
         ({"bag_size": True}, "bag_size must be a whole number >= 1, not True"),
-        ({"bag_size": 3}, "identity .* more images .* bag_size of 3"),
+        ({"bag_size": 3}, "a bag of 3 images .* raise bag_size to 10 or more, .*boundary='split'"),
         ({"boundary": "cut"}, "boundary must be one of 'keep', 'split', not 'cut'"),
         ({"tail": "cut"}, "tail must be one of 'keep', 'drop', not 'cut'"),
         ({"negatives_per_pair": 0}, "negatives_per_pair must be"),

@@ -29,15 +29,16 @@ def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> s
     if len(images_each) == 0 or images_each.max() == 1:
         identities = counted(len(images_each), "identity")
         return f"each of the {identities} has one image, and {two}: check the labels"
-    least = 3
+    least, or_else = 3, ""
     if options.boundary == "keep":
+        or_else = ", lower images_per_identity, or allow boundary='split'"
         in_bags = np.sort(np.minimum(images_each, options.images_per_identity))
         # Two images of one identity, and the smallest of the other identities.
         least = int(in_bags[in_bags > 1][0] + in_bags[0 if in_bags[0] == 1 else 1])
     if options.bag_size < least:
         return (
             f"a bag of {options.bag_size} images has no room for a pair and a negative: raise bag_size to "
-            f"{least} or more"
+            f"{least} or more{or_else}"
         )
     return None
 
