@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fasttriplet._extras import how_to_install
+
 
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
@@ -88,8 +90,7 @@ def _events(folder: str | os.PathLike[str], state: Mapping[str, Any] | None) -> 
         writer = importlib.import_module("tensorboardX").SummaryWriter
     except ImportError as error:
         raise ImportError(
-            f"TensorBoard's files need tensorboardX ({error}). "
-            "Install it: pip install 'fasttriplet[tensorboard]'"
+            f"TensorBoard's files need tensorboardX ({error}). {how_to_install('tensorboard')}"
         ) from error
     if state is None:
         return writer(os.fspath(folder))
