@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,6 @@ import click
 
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
-from fasttriplet.cli._called import called
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
@@ -65,11 +63,7 @@ def _print_verifications(made: Demo) -> None:
 
 
 def _print_files(made: Demo) -> None:
-    rows = {
-        "pictures": f"{made.pictures}, one folder per character",
-        "dataset": f"{made.rec} (with .idx and property)",
-        "pairs of other characters": str(made.pairs),
-    }
+    rows = {"dataset": f"{made.rec} (with .idx and property)", "pairs of other characters": str(made.pairs)}
     if made.no_network is None:
         prefix = made.model.removeprefix("mxnet:").removesuffix(",0")
         rows["network"] = f"{prefix}-symbol.json, {prefix}-0000.params"
@@ -83,13 +77,13 @@ def _print_files(made: Demo) -> None:
     if made.no_network is not None:
         click.echo(f"Embedded with the pixels themselves, without a network: {made.no_network}")
     click.echo(f"{made.seconds:.1f} s in all. Next:")
-    more = ["verify", "--pairs", made.pairs, "--model", made.model]
+    more = f"fasttriplet verify --pairs {made.pairs} --model {made.model}"
     if made.no_network is None:
-        more = ["train", "--out", prefix, "--resume", "--batches", 1000, "--verify-on", made.pairs]
-    for words, note in (
-        (["index", "--rec", made.rec], ""),
-        (["mine", "--rec", made.rec, "--model", made.model, "--band", "hard", "--out", "hard.parquet"], ""),
-        (more, ""),
-        (["pack", made.pictures, "packed.rec"], "   # or a folder of yours, with one folder per identity"),
+        more = f"fasttriplet train --out {prefix} --resume --batches 1000 --verify-on {made.pairs}"
+    for command in (
+        f"fasttriplet index --rec {made.rec}",
+        f"fasttriplet mine --rec {made.rec} --model {made.model} --band hard --out hard.parquet",
+        more,
+        "fasttriplet pack FOLDER mine.rec   # your own images, one folder per identity",
     ):
-        click.echo(f"  {called()} {shlex.join(map(str, words))}{note}")
+        click.echo(f"  {command}")

@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
-from fasttriplet.cli._called import called
 from fasttriplet.cli._progress import Display, display
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
             done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
         except (KeyboardInterrupt, SystemExit):
             if Path(f"{out}-state.npz").exists():
-                shown.say(f"To resume: {called()} train --out {shlex.quote(out)} --resume")
+                shown.say(f"To resume: fasttriplet train --out {shlex.quote(out)} --resume")
             raise
     if as_json:
         plain = {"batches": done.batches, "last": done.last, "best": done.best, "best_batch": done.best_batch}

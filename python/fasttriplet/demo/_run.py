@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -45,8 +44,6 @@ class Demo:
 
     Attributes
     ----------
-    pictures : Path
-        The images that were packed, one folder per character.
     rec : Path
         The dataset; its ``.idx`` and ``property`` are beside it.
     pairs : Path
@@ -67,7 +64,6 @@ class Demo:
         The demo in all.
     """
 
-    pictures: Path
     rec: Path
     pairs: Path
     model: str
@@ -147,13 +143,8 @@ def run_demo(
     rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
     in_all = (identities + _UNSEEN) * images
     others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
-    kept = folder / "pictures"
-    shutil.rmtree(kept, ignore_errors=True)  # of an earlier demo
-    _pack(rec, pictures, kept, lambda done: progress("drawing", done, in_all))
-    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=folder) as drawn:
-        _pack(
-            unseen, others, Path(drawn), lambda done: progress("drawing", identities * images + done, in_all)
-        )
+    _pack(rec, pictures, lambda done: progress("drawing", done, in_all))
+    _pack(unseen, others, lambda done: progress("drawing", identities * images + done, in_all))
     _write_pairs(unseen, pairs, seed)
 
     no_network = None if network else "it was not asked for"
@@ -182,7 +173,6 @@ def run_demo(
     triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed)
     progress("drawing sheets", 2, 2)
     return Demo(
-        pictures=kept,
         rec=rec,
         pairs=pairs,
         model=model,
@@ -206,17 +196,15 @@ def _own_folder(folder: Path) -> Path:
 
 
 def _pack(
-    rec: Path,
-    pictures: Iterable[tuple[int, int, NDArray[np.uint8]]],
-    folder: Path,
-    done: Callable[[int], object],
+    rec: Path, pictures: Iterable[tuple[int, int, NDArray[np.uint8]]], done: Callable[[int], object]
 ) -> None:
-    for count, (identity, image, pixels) in enumerate(pictures, start=1):
-        file = folder / f"{identity:05d}" / f"{image:05d}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(file, quality=95, subsampling=0)
-        done(count)
-    pack(folder, rec, overwrite=True)
+    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=rec.parent) as drawn:
+        for count, (identity, image, pixels) in enumerate(pictures, start=1):
+            file = Path(drawn) / f"{identity:05d}" / f"{image:05d}.jpg"
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(file, quality=95, subsampling=0)
+            done(count)
+        pack(drawn, rec, overwrite=True)
 
 
 def _write_pairs(rec: Path, pairs: Path, seed: int) -> None:
