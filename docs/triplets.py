@@ -1,6 +1,6 @@
 """Draws docs/triplets.png, the picture at the top of the README, from what ``make demo`` mined.
 
-    make picture
+make picture
 """
 
 from __future__ import annotations
