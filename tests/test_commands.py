@@ -29,6 +29,7 @@ CHANGELOG = ROOT / "CHANGELOG.md"  # what it shows may be of earlier versions
 PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "CUDA_VISIBLE_DEVICES=0,1"}
 SHORT_DEMO = ["--identities", "6", "--images", "4", "--batches", "2"]
 SHORT_TRAINING = ["--batches", "2", "--batch-size", "6", "--bag-size", "24", "--images-per-identity", "3"]
+IDENTITIES, IMAGES = 20, 4  # and images of each; a tenth is enough to verify on
 SIDE = 112  # pixels; what mobilefacenet is made for
 
 
@@ -60,7 +61,7 @@ def test_what_a_page_shows_is_found() -> None:
 
 
 def make_rec(path: Path) -> None:
-    write_rec(path, identities(12, 6), side=SIDE)
+    write_rec(path, identities(IDENTITIES, IMAGES), side=SIDE)
 
 
 def make_pairs(path: Path) -> None:
@@ -69,11 +70,11 @@ def make_pairs(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    for identity in range(4):
-        for image in range(4):
+    for identity in range(IDENTITIES):
+        for image in range(IMAGES):
             file = path / f"person-{identity}" / f"{image}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(picture(10 * identity + image, SIDE))
+            file.write_bytes(picture(100 + IMAGES * identity + image, SIDE))
 
 
 def make_list(path: Path) -> None:
@@ -82,7 +83,7 @@ def make_list(path: Path) -> None:
 
 
 def make_embeddings(path: Path) -> None:
-    np.save(path, np.random.default_rng(0).standard_normal((72, 16)).astype(np.float32))
+    np.save(path, np.random.default_rng(0).standard_normal((IDENTITIES * IMAGES, 16)).astype(np.float32))
 
 
 def make_network(prefix: Path) -> None:
@@ -108,7 +109,7 @@ OUTPUTS = {"--out", "--roc", "--tensorboard"}
 def make_what_it_reads(words: list[str]) -> None:
     """Make the files that a command names and that are not there, except those that it writes."""
     for before, word in pairwise(words):
-        path = Path(word)
+        path = Path(word.removeprefix("npy:"))
         if model := re.fullmatch(r"mxnet:(.+),0", word):
             if not Path(f"{model[1]}-symbol.json").exists():
                 make_network(Path(model[1]))
