@@ -13,8 +13,8 @@ from tests.test_commands import in_blocks
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 SHORTER = {  # what stands in the page, and what stands for it here
     "(60, 20, size=128)": "(12, 6, size=128)",
-    "--bag-size 120 --batches 600 --lr-steps 400": "--bag-size 30 --batches 4 --lr-steps 2 --batch-size 12",
-    "--verify-every 100": "--verify-every 2 --log-every 1",
+    "--bag-size 120 --batches 400": "--bag-size 30 --batches 4 --batch-size 12 --log-every 1",
+    "--verify-every 100": "--verify-every 2",
 }
 
 
