@@ -77,9 +77,13 @@ def make_folder(path: Path) -> None:
             file.write_bytes(picture(100 + IMAGES * identity + image, SIDE))
 
 
+def make_groups(path: Path) -> None:
+    for group in ("friends", "family"):
+        make_folder(path / group)
+
+
 def make_list(path: Path) -> None:
-    lines = [f"person-0/0.jpg person-{i % 2}/{1 + i % 2}.jpg {1 - i % 2}\n" for i in range(20)]
-    path.write_text("".join(lines))
+    path.write_text("person-0/0.jpg person-0/1.jpg 1\nperson-0/0.jpg person-1/1.jpg 0\n" * 10)
 
 
 def make_embeddings(path: Path) -> None:
@@ -101,6 +105,9 @@ MAKERS = {
     ".npy": make_embeddings,
     "FOLDER": make_folder,
     "photos": make_folder,
+    "pictures": make_folder,
+    "albums": make_groups,
+    "lfw": make_folder,
     "FILE": make_rec,
 }
 OUTPUTS = {"--out", "--roc", "--tensorboard"}
