@@ -34,9 +34,7 @@ def test_every_step_runs_and_prints_what_the_page_shows(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
     Path("models").mkdir()
-    step = re.compile(
-        r"^```(python|text)\n(.*?)^```$|((?:^ {4}\S.*\n)(?:^ {4}.*\n)*)", re.MULTILINE | re.DOTALL
-    )
+    step = re.compile(r"^```(python|text)\n([\s\S]*?)^```$|((?:^ {4}.*\n)+)", re.MULTILINE)
     printed, kinds = "", []
     for kind, content, commands in step.findall(page):
         kinds.append(kind)
