@@ -16,6 +16,7 @@ SHORTER = {  # what stands in the page, and what stands for it here
     "--bag-size 120 --batches 400": "--bag-size 30 --batches 4 --batch-size 12 --log-every 1",
     "--verify-every 100": "--verify-every 2",
 }
+NOT_HERE = {"TAR", "FAR"}  # a FAR of 0.001 needs 1,000 impostor pairs
 
 
 def words(text: str) -> set[str]:
@@ -41,7 +42,9 @@ def test_every_step_runs_and_prints_what_the_page_shows(
         if kind == "python":
             exec(compile(content, PAGE.name, "exec"), {})
         elif kind == "text":
-            assert words(content) <= words(printed), f"the page shows what is not printed: {content}"
+            assert words(content) - NOT_HERE <= words(printed), (
+                f"the page shows what is not printed: {content}"
+            )
         else:
             for _, *arguments in in_blocks(commands):
                 assert main(arguments) == 0, arguments
