@@ -132,7 +132,6 @@ def run(words: list[str]) -> None:
     """Run a command of ours in the current folder; it must succeed."""
     _, *words = words
     make_what_it_reads(words)
-    Path("models").mkdir(exist_ok=True)
     more = SHORT_TRAINING[: 2 if "--resume" in words else None] if words[0] == "train" else []
     assert main([*words, *more]) == 0, shlex.join(words)
 

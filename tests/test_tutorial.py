@@ -34,7 +34,6 @@ def test_every_step_runs_and_prints_what_the_page_shows(
         page = page.replace(there, here)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "90")
-    Path("models").mkdir()
     step = re.compile(r"^```(python|text)\n([\s\S]*?)^```$|((?:^ {4}.*\n)+)", re.MULTILINE)
     printed, kinds = "", []
     for kind, content, commands in step.findall(page):

@@ -20,7 +20,7 @@ def how_to_install(extra: str) -> str:
     Returns
     -------
     str
-        ``"Install it: /path/to/python -m pip install 'mxnet==1.9.1' 'numpy<2'"``; in a source tree that was
+        ``"Install it: /path/to/python -m pip install mxnet==1.9.1 'numpy<2'"``; in a source tree that was
         not installed, the command for the checkout.
     """
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415  20 ms, for errors only
