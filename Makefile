@@ -6,8 +6,8 @@ PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-slow lint format bench bench-feed bench-training bench-long bench-kernels bench-tables \
-        peers clean
+.PHONY: help build demo picture wheel try-wheel test test-slow lint format bench bench-feed bench-training bench-long \
+        bench-kernels bench-tables peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -30,11 +30,21 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
 	$(BIN)/fasttriplet demo --overwrite
 
+picture: demo ## docs/triplets.png, the picture of the README, from what the demo mined
+	$(BIN)/python docs/triplets.py
+
+wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 1 or 2
+	rm -f dist/fasttriplet-*.whl
+	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+
+try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fetches packages)
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+
 test: build ## cargo test and pytest
 	cargo test --locked --quiet
 	$(BIN)/python -m pytest --quiet
 
-test-slow: build ## the tests that take minutes
+test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
@@ -81,4 +91,4 @@ $(PEERS)/.built: requirements-peers.txt
 	@touch $@
 
 clean: ## remove everything that was built
-	rm -rf target $(VENV) $(PEERS) python/fasttriplet/_core*.so demo
+	rm -rf target $(VENV) $(PEERS) python/fasttriplet/_core*.so demo dist

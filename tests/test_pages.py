@@ -1,4 +1,4 @@
-"""Pages agree with the benches' results, their links lead somewhere, and their code runs."""
+"""Pages agree with the benches, their links lead somewhere, the README leads to all, and their code runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.small_rec import identities, write_rec
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benches" / "README.md"]
+README = ROOT / "README.md"
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benches").glob("*.md")]
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
 def test_the_tables_of_the_benches_are_those_of_their_results() -> None:
@@ -23,25 +29,96 @@ def test_the_tables_of_the_benches_are_those_of_their_results() -> None:
     tables: Any = importlib.util.module_from_spec(spec)
     sys.modules["tables"] = tables  # for its dataclasses
     spec.loader.exec_module(tables)
-    page = tables.PAGE.read_text(encoding="utf-8")
+    page = text_of(tables.PAGE)
     assert tables.filled(page) == page
+
+
+# Links
 
 
 def anchors(page: Path) -> set[str]:
     """Names of a page's headings in links."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def links(page: Path) -> list[str]:
+    return [to for to in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if not to.startswith("http")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.name}")
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if target.startswith("http"):
-            continue
+    for target in links(page):
         name, _, anchor = target.partition("#")
         there = page.parent / name if name else page
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    reached, ahead = set(), [README]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        targets = {(page.parent / target.partition("#")[0]).resolve() for target in links(page)}
+        ahead += [there for there in targets if there.suffix == ".md" and there not in reached]
+    assert reached == set(PAGES)
+
+
+@pytest.mark.parametrize("picture", [*(ROOT / "docs").glob("*.png")], ids=lambda picture: picture.name)
+def test_pictures_are_small(picture: Path) -> None:
+    assert picture.stat().st_size < 150_000
+    with Image.open(picture) as opened:
+        opened.load()
+
+
+# Code
+
+
+def run(
+    page: Path, blocks: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int = 24
+) -> dict[str, Any]:
+    """Run blocks of a page as one program, where `make demo` has left a dataset; return its names."""
+    for folder in ("demo", "models"):
+        (tmp_path / folder).mkdir()
+    write_rec(tmp_path / "demo" / "train.rec", identities(12, 6), side=side)
+    monkeypatch.chdir(tmp_path)
+    found = re.findall(r"^```python\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile("".join(found[block] for block in blocks), page.name, "exec"), names)
+    return names
+
+
+def test_in_the_readme_the_loop_and_the_one_call_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run(README, [0], tmp_path, monkeypatch)
+    assert "MiningStats" in capsys.readouterr().out
+    loop = names["triplets"].to_frame()  # of the only bag
+    one_call = names["result"].triplets.collect()
+    assert loop.rows() == one_call.select("anchor_key", "positive_key", "negative_key", "d_ap", "d_an").rows()
+    assert loop.height == names["result"].summary.triplets > 0
+
+
+def test_the_page_on_feeding_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run(ROOT / "docs" / "feed.md", [0, 2], tmp_path, monkeypatch, side=112)
+    assert names["batch"].images.shape[1:] == (3, 112, 112)
+    assert names["feed"].summary.batches == 0
+    assert "batches; waited most for" in capsys.readouterr().out
+
+
+def test_the_faq_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "faq.md"
+    names = run(page, [0, 1], tmp_path, monkeypatch)
+    rounded, anew, distance = capsys.readouterr().out.splitlines()
+    assert f"# {rounded}: two identities" in text_of(page)
+    assert f"# {anew}: numbered anew" in text_of(page)
+    assert 1.8 < float(distance) < 2.2
+    assert names["good"].shape == (60, 16)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +129,4 @@ def test_the_code_of_a_page_runs(
 ) -> None:
     if name == "mxnet.md":
         request.getfixturevalue("mx")
-    for folder in ("demo", "models"):
-        (tmp_path / folder).mkdir()
-    write_rec(tmp_path / "demo" / "train.rec", identities(12, 6))
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    code = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[block]
-    exec(compile(code, name, "exec"), {})
+    run(ROOT / "docs" / name, [block], tmp_path, monkeypatch)

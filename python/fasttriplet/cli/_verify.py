@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._extras import how_to_install
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
@@ -163,9 +164,7 @@ def _figure() -> Any:
     try:
         return importlib.import_module("matplotlib.figure").Figure
     except ImportError as error:
-        raise ImportError(
-            f"--roc needs matplotlib ({error}). Install it: pip install 'fasttriplet[plot]'"
-        ) from error
+        raise ImportError(f"--roc needs matplotlib ({error}). {how_to_install('plot')}") from error
 
 
 def _draw(found: Mapping[tuple[Path, ...], Verification], path: Path, *, overwrite: bool) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_INSTALL = "pip install 'fasttriplet[mxnet]'"
+from fasttriplet._extras import how_to_install
+
 _importing = threading.Lock()
 
 
@@ -45,8 +46,7 @@ def import_mxnet() -> Any:
 def _import() -> Any:
     if int(np.__version__.partition(".")[0]) >= 2:
         raise ImportError(
-            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. "
-            f"Install both together: {_INSTALL}",
+            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. {_how_to_install()}",
             name="mxnet",
         )
     with warnings.catch_warnings():
@@ -62,16 +62,26 @@ def _import() -> Any:
         except ModuleNotFoundError as error:
             if error.name != "mxnet":
                 raise
-            raise ImportError(f"MXNet is not installed. Install it: {_INSTALL}", name="mxnet") from None
+            raise ImportError(f"MXNet is not installed. {_how_to_install()}", name="mxnet") from None
         except OSError as error:  # libmxnet.so, or a library that it needs, is missing
             raise ImportError(
-                f"MXNet is installed but does not load: {error}. Install it again: {_INSTALL}", name="mxnet"
+                f"MXNet is installed but does not load: {error}. Install the library that is missing "
+                "with the package manager of your system",
+                name="mxnet",
             ) from error
         finally:
             if lent:
                 del np.bool  # type: ignore[attr-defined, unused-ignore]
             if counted:
                 del os.environ["OMP_NUM_THREADS"]
+
+
+def _how_to_install() -> str:
+    """The advice, and on a Python that is too new what else it takes."""
+    advice = how_to_install("mxnet")
+    if sys.version_info >= (3, 13):
+        return f"{advice}, with Python 3.11 or 3.12: NumPy 1 has no wheels for later ones"
+    return advice
 
 
 def reason_of(error: Exception) -> str:

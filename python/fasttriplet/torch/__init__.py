@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from fasttriplet._extras import how_to_install as _how_to_install
+
 try:
     import torch as _torch  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise ImportError(
-        "fasttriplet.torch needs PyTorch. Install it: pip install 'fasttriplet[torch]'",
-        name="torch",
-    ) from None
+    raise ImportError(f"fasttriplet.torch needs PyTorch. {_how_to_install('torch')}", name="torch") from None
 
 from fasttriplet.torch._miner import TripletMiner
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fasttriplet._extras import how_to_install
 from fasttriplet._files import lock
 
 
@@ -90,8 +91,7 @@ def _events(folder: str | os.PathLike[str], state: Mapping[str, Any] | None) -> 
         writer = importlib.import_module("tensorboardX").SummaryWriter
     except ImportError as error:
         raise ImportError(
-            f"TensorBoard's files need tensorboardX ({error}). "
-            "Install it: pip install 'fasttriplet[tensorboard]'"
+            f"TensorBoard's files need tensorboardX ({error}). {how_to_install('tensorboard')}"
         ) from error
     if state is None:
         return writer(os.fspath(folder))

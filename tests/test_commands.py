@@ -1,0 +1,243 @@
+"""Every command that a page, a help text, a message or the demo shows runs as shown, from a fresh clone.
+
+Files that a command reads, and that no command before it on the page has made, are made beforehand. Trainings
+and the demo are shortened by more flags at their end.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.cli import cli, main
+from tests.small_rec import identities, picture, write_rec
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benches" / "README.md"]
+TUTORIAL = ROOT / "docs" / "tutorial.md"  # tests/test_tutorial.py runs it, on the pictures that it is about
+CHANGELOG = ROOT / "CHANGELOG.md"  # what it shows may be of earlier versions
+PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "CUDA_VISIBLE_DEVICES=0,1"}
+SHORT_DEMO = ["--identities", "6", "--images", "4", "--batches", "2"]
+SHORT_TRAINING = ["--batches", "2", "--batch-size", "6", "--bag-size", "24", "--images-per-identity", "3"]
+IDENTITIES, IMAGES = 20, 4  # and images of each; a tenth is enough to verify on
+SIDE = 112  # pixels; what mobilefacenet is made for
+
+
+def words_of(command: str) -> list[str]:
+    return shlex.split(command, comments=True)
+
+
+def in_blocks(text: str) -> Iterator[list[str]]:
+    """The commands in the indented blocks of a page, which follow each other."""
+    for block in re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE):
+        lines = re.sub(r"\\\n *", "", block).splitlines()
+        if lines[0].split()[0].removeprefix(".venv/bin/") in PROGRAMS:
+            yield from map(words_of, lines)
+
+
+def in_sentences(text: str) -> Iterator[list[str]]:
+    """The commands in `backticks`, each of which stands alone."""
+    yield from map(words_of, re.findall(r"`((?:fasttriplet|make)\s[^`]+)`", text))
+
+
+def test_what_a_page_shows_is_found() -> None:
+    page = "a\n\n    fasttriplet train --rec a.rec \\\n        --out b  # c\n    make demo\n\n"
+    page += "    no | command\n\n`fasttriplet\n  mine`, `fast`\n"
+    assert [*in_blocks(page)] == [["fasttriplet", "train", "--rec", "a.rec", "--out", "b"], ["make", "demo"]]
+    assert [*in_sentences(page)] == [["fasttriplet", "mine"]]
+
+
+# What commands read
+
+
+def make_rec(path: Path) -> None:
+    write_rec(path, identities(IDENTITIES, IMAGES), side=SIDE)
+
+
+def make_pairs(path: Path) -> None:
+    images = [picture(seed, SIDE) for seed in (1, 1, 2, 3) * 10]
+    ft.write_pairs(path, images, [True, False] * 10)
+
+
+def make_folder(path: Path) -> None:
+    for identity in range(IDENTITIES):
+        for image in range(IMAGES):
+            file = path / f"person-{identity}" / f"{image}.jpg"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(picture(100 + IMAGES * identity + image, SIDE))
+
+
+def make_groups(path: Path) -> None:
+    for group in ("friends", "family"):
+        make_folder(path / group)
+
+
+def make_list(path: Path) -> None:
+    path.write_text("person-0/0.jpg person-0/1.jpg 1\nperson-0/0.jpg person-1/1.jpg 0\n" * 10)
+
+
+def make_embeddings(path: Path) -> None:
+    np.save(path, np.random.default_rng(0).standard_normal((IDENTITIES * IMAGES, 16)).astype(np.float32))
+
+
+def make_network(prefix: Path) -> None:
+    from fasttriplet.mxnet import import_mxnet, small_convnet  # noqa: PLC0415  optional
+    from tests.mxnet.small_networks import save  # noqa: PLC0415
+
+    prefix.parent.mkdir(exist_ok=True)
+    save(import_mxnet(), prefix, small_convnet(16), size=(SIDE, SIDE))
+
+
+MAKERS = {
+    ".rec": make_rec,
+    ".bin": make_pairs,
+    ".txt": make_list,
+    ".npy": make_embeddings,
+    "FOLDER": make_folder,
+    "photos": make_folder,
+    "pictures": make_folder,
+    "albums": make_groups,
+    "lfw": make_folder,
+    "FILE": make_rec,
+}
+OUTPUTS = {"--out", "--roc", "--tensorboard"}
+
+
+def make_what_it_reads(words: list[str]) -> None:
+    """Make the files that a command names and that are not there, except those that it writes."""
+    for before, word in pairwise(words):
+        path = Path(word.removeprefix("npy:"))
+        if model := re.fullmatch(r"mxnet:(.+),0", word):
+            if not Path(f"{model[1]}-symbol.json").exists():
+                make_network(Path(model[1]))
+        elif before in OUTPUTS or (
+            words[0].startswith("pack") and path.suffix in {".rec", ".bin"} and before != "--rec"
+        ):
+            continue
+        elif (maker := MAKERS.get(path.suffix or word)) and not path.exists():
+            maker(path)
+
+
+def run(words: list[str]) -> None:
+    """Run a command of ours in the current folder; it must succeed."""
+    _, *words = words
+    make_what_it_reads(words)
+    more = SHORT_TRAINING[: 2 if "--resume" in words else None] if words[0] == "train" else []
+    assert main([*words, *more]) == 0, shlex.join(words)
+
+
+# Pages
+
+
+def needs_mxnet(page: Path) -> bool:
+    shown = in_blocks(page.read_text(encoding="utf-8"))
+    return any(words[:2] == ["fasttriplet", "train"] or "mxnet:" in str(words) for words in shown)
+
+
+def marked(page: Path) -> Any:
+    return pytest.param(page, id=page.name, marks=[pytest.mark.mxnet] if needs_mxnet(page) else [])
+
+
+def check(words: list[str], page: Path) -> None:
+    """Run a command of ours; of other programs see that what they name is there."""
+    match words:
+        case ["fasttriplet", name]:
+            assert name in (*commands(), "--help")
+        case ["fasttriplet", *_]:
+            run(words)
+        case ["make", *targets]:
+            makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+            for target in targets:
+                assert "=" in target or re.search(f"^{target}:", makefile, re.MULTILINE), target
+        case ["python", script, *_] if page.parent.name == "benches":
+            assert (ROOT / script).exists()
+        case ["source", script]:
+            assert script == ".venv/bin/activate"  # made by `make build`
+        case [program, *_]:
+            assert program.removeprefix(".venv/bin/") in PROGRAMS
+
+
+@pytest.mark.parametrize(
+    "page", [marked(page) for page in sorted(PAGES) if page not in (TUTORIAL, CHANGELOG)]
+)
+def test_the_commands_of_a_page_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if needs_mxnet(page):
+        request.getfixturevalue("mx")
+    text = page.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for words in in_blocks(text):
+        check(words, page)
+    for number, words in enumerate(in_sentences(text)):
+        folder = tmp_path / f"sentence-{number}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        check(words, page)
+
+
+# The demo
+
+
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
+def test_what_the_demo_proposes_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *SHORT_DEMO]) == 0
+    _, proposed = capsys.readouterr().out.split(" Next:\n")
+    # It may be shown as `python -m fasttriplet`.
+    shown = [line[line.index("fasttriplet ") :] for line in proposed.splitlines() if "fasttriplet " in line]
+    names = [words_of(command)[1] for command in shown]
+    assert {"index", "mine", "train", "pack"} <= set(names)
+    for command in shown:
+        run(words_of(command))
+
+
+# Names of commands and flags in help, messages and pages
+
+
+def commands() -> dict[str, click.Command]:
+    context = click.Context(cli)
+    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def flags() -> set[str]:
+    options = [one for command in commands().values() for one in command.params]
+    return {"--help", "--version"} | {flag for one in options for flag in (*one.opts, *one.secondary_opts)}
+
+
+# Flags of other programs and of earlier versions, and what stands for any flag.
+FOREIGN = {"--ckpt", "--per-batch-size", "--dataset", "--positives", "--name", "--strict"}
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """The texts in our Python code, and the pages, each with where it is."""
+    for path in (ROOT / "python").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value, f"{path}:{node.lineno}"
+    for page in PAGES:
+        if page.parent.name != "benches":  # whose flags are those of benches/harness.py
+            yield page.read_text(encoding="utf-8"), str(page)
+
+
+def test_every_command_and_flag_that_is_named_exists() -> None:
+    known = {*commands()} | flags() | FOREIGN
+    pattern = re.compile(r"(?<=`fasttriplet )[a-z-]+|(?<![\w/-])--[a-z][a-z0-9-]+")
+    unknown = {
+        (found, where) for text, where in texts() for found in pattern.findall(text) if found not in known
+    }
+    assert not unknown

@@ -1,0 +1,61 @@
+"""What messages and pages say about optional parts can be installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fasttriplet._extras import how_to_install
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+def in_an_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the package were installed with the metadata of this `pyproject.toml`."""
+    lines = ["numpy>=1.23.5", "mxnet-of-another-extra; extra == 'other'"]
+    lines += [f"{what} ; extra == '{extra}'" for extra, wanted in EXTRAS.items() for what in wanted]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: lines)
+
+
+def in_a_source_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_there(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", not_there)
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_the_advice_names_what_the_extra_consists_of(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_an_install(monkeypatch)
+    words = shlex.split(how_to_install(extra).removeprefix("Install it: "))
+    assert words == [sys.executable, "-m", "pip", "install", *EXTRAS[extra]]
+
+
+def test_the_advice_in_a_source_tree_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_a_source_tree(monkeypatch)
+    assert how_to_install("mxnet") == (
+        f"Install it, in the checkout of fasttriplet: {sys.executable} -m pip install '.[mxnet]'"
+    )
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    asked, in_words = set(), set()
+    for path in (ROOT / "python").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        asked |= set(re.findall(r"how_to_install\(['\"](\w+)['\"]\)", text))
+        in_words |= set(re.findall(r"pip install[^\n]*fasttriplet", text))
+    assert asked == {"mxnet", "plot", "tensorboard", "torch"} <= EXTRAS.keys()
+    assert not in_words, "no index has fasttriplet: how_to_install words what works"
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"pip install[^\n]*fasttriplet\[", text), page
+        named = {extra for extras in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in extras.split(",")}
+        assert named <= EXTRAS.keys(), page
