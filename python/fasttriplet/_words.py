@@ -18,13 +18,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
-def amount_of(size: int) -> str:
-    """A number of bytes in words, such as "36 bytes", "36.2 kB" or "1,250.0 MB"."""
-    if size < 1000:
-        return counted(size, "byte")
-    return f"{size / 1e3:.1f} kB" if size < 999_950 else f"{size / 1e6:,.1f} MB"
-
-
 @contextmanager
 def naming(name: str) -> Iterator[None]:
     """Put a name, such as that of a file, before the text of a ValueError."""

@@ -43,7 +43,7 @@ def test_what_it_prints(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     assert " of 1 identity, 12 x 10" in val
     assert images.startswith("1 kept unchanged, 6 encoded")
     assert ignored == "1 hidden or system file ignored"
-    assert left_out == f"1 file or folder left out, listed in {tmp_path / 'b.problems.csv'}"
+    assert left_out == f"1 problem left out, listed in {tmp_path / 'b.problems.csv'}"
     assert note.startswith("`property` was not written, since the one in this folder describes a.rec")
 
 

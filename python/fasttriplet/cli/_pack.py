@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
@@ -136,21 +137,15 @@ def _print(done: Packed) -> None:
 
     height, width = done.size
     for file in done.files:
-        images = _counted(file.images, "image", "images")
-        identities = _counted(file.identities, "identity", "identities")
+        images, identities = counted(file.images, "image"), counted(file.identities, "identity")
         click.echo(f"{file.path}: {images} of {identities}, {height} x {width}, {decimal(file.bytes)}")
     click.echo(
         f"{done.kept:,} kept unchanged, {done.encoded:,} encoded, in {done.seconds:.1f} s "
         f"({done.images / done.seconds:,.0f} images/s)"
     )
     if done.ignored:
-        click.echo(f"{_counted(done.ignored, 'hidden or system file', 'hidden and system files')} ignored")
+        click.echo(f"{counted(done.ignored, 'hidden or system file')} ignored")
     if done.problems is not None:
-        left_out = _counted(done.skipped, "file or folder", "files and folders")
-        click.echo(f"{left_out} left out, listed in {done.problems}")
+        click.echo(f"{counted(done.skipped, 'problem')} left out, listed in {done.problems}")
     for note in done.notes:
         click.echo(note)
-
-
-def _counted(number: int, one: str, several: str) -> str:
-    return f"{number:,} {one if number == 1 else several}"

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import click
 
+from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
+from fasttriplet.cli._progress import display
 
 _SHOWN = 10  # problems of a list
 
@@ -54,21 +56,25 @@ def pack_pairs(
         raise click.UsageError("give either --rec or --list")
     if folder is not None and listing is None:
         raise click.UsageError("--folder goes with --list")
+    from rich.filesize import decimal  # noqa: PLC0415  rich takes 0.05 s: not for --help
+
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
-    from fasttriplet._words import amount_of, counted  # noqa: PLC0415
     from fasttriplet.verify._bin_file import write_pairs  # noqa: PLC0415
 
     check_can_be_written(out, overwrite=overwrite)  # before anything is read
-    if listing is not None:
-        packed, name = _listed(listing, listing.parent if folder is None else folder), str(listing)
-    else:
-        packed, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads), _named(rec)
-    height, width = _size(packed, name, threads)
+    with display() as shown:
+        shown.update("reading pairs")
+        if listing is not None:
+            packed, name = _listed(listing, listing.parent if folder is None else folder), str(listing)
+        else:
+            packed, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads), _named(rec)
+        shown.update("decoding pairs")
+        height, width = _size(packed, name, threads)
     write_pairs(out, packed.images, packed.same, overwrite=overwrite)
     pairs, genuine = len(packed.same), sum(packed.same)
     click.echo(
         f"{out}: {counted(pairs, 'pair')}, {genuine:,} genuine and {pairs - genuine:,} impostor, "
-        f"{height} x {width}, {amount_of(out.stat().st_size)}"
+        f"{height} x {width}, {decimal(out.stat().st_size)}"
     )
     for note in _notes(packed):
         click.echo(note, err=True)
@@ -115,7 +121,6 @@ def _drawn(
 
 
 def _listed(listing: Path, folder: Path) -> _Packed:
-    from fasttriplet._words import counted  # noqa: PLC0415
     from fasttriplet.verify._pair_list import read_list  # noqa: PLC0415
 
     found = read_list(listing, folder)

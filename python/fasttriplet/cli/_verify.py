@@ -78,13 +78,14 @@ def verify(
     if roc is not None:  # before minutes of embedding
         _figure()
         check_can_be_written(roc, overwrite=overwrite)
-    embedder = options.load_model(model, devices, batch_size)
-    from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
-
-    for path in pairs:
-        _check(path, folds, for_roc=roc is not None)
     found: dict[tuple[Path, ...], Verification] = {}
     with display() as shown:
+        shown.update("loading the model")
+        embedder = options.load_model(model, devices, batch_size)
+        from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
+
+        for path in pairs:
+            _check(path, folds, for_roc=roc is not None)
         for path in pairs:
             progress = partial(shown.update, path.name)
             found[path,] = verify_pairs(

@@ -17,6 +17,7 @@ from typing import Unpack
 
 from fasttriplet._files import check_can_be_written, replacing_all
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.dataset._packing._layout import Layout
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
@@ -276,7 +277,7 @@ def _fill(  # noqa: PLR0917
     """Write the images of all identities; return their size, if there are any, and how many were kept."""
     names = [name for name, _ in tree.identities]
     if options.split is not None and len(names) < 2 and not problems:
-        raise ValueError(f"{folder}: split needs at least 2 identities, found {len(names)}")
+        raise ValueError(f"{folder}: split needs at least 2 identities, found {len(names):,}")
     validation = _validation(names, options.split or 0, options.seed)
     count = sum(len(pictures) for _, pictures in tree.identities)
     kept = 0
@@ -320,8 +321,7 @@ def _placed(folder: Path, tree: Tree) -> Iterator[tuple[str, Path]]:
 
 def _refusal(problems: Problems, note: str, listed: Path) -> str:
     """List the problems; the list becomes a file if the message does not show all of it."""
-    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-    lines = [f"{count}, nothing was written; {note}:", problems.lines()]
+    lines = [f"{counted(len(problems), 'problem')}, nothing was written; {note}:", problems.lines()]
     if not problems.complete:
         with suppress(OSError):  # the message matters more
             problems.publish(listed)
