@@ -30,7 +30,7 @@ from tests.cli.command import Capture
         (["mine", "--rec", "REC", "--margin", "nan"], "'--margin': nan is not a number"),
         (["mine", "--rec", "REC", "--metric", "dot"], "'--metric'"),
         (["mine", "--rec", "REC", "--metric", "cosine", "--no-normalize"], "--metric 'cosine' compares"),
-        (["mine", "--rec", "REC", "--out", "t.txt"], "'--out': t.txt: the name must end in .parquet, .csv"),
+        (["mine", "--rec", "REC", "--out", "t.txt"], "--out must end in .parquet, .csv"),
         (["mine", "--rec", "REC", "--out", "t"], "t: the name must end in .*.arrow or .feather"),
         (["mine", "--rec", "REC", "--out", "train.rec.index.parquet"], "--out must be another file than"),
         (["pack", ".", "a.bin"], "'OUT.rec': a.bin: the name must end in .rec"),

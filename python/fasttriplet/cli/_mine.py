@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     "--out",
     default="triplets.parquet",
     type=options.OUTPUT,
-    callback=options.ends_in(".parquet", ".csv", ".ndjson", ".jsonl", ".arrow", ".feather"),
     help="File for the triplets. Its ending is the format: .parquet, .csv, .ndjson or .jsonl, .arrow or "
     ".feather.",
 )
@@ -44,6 +43,8 @@ def mine(
     model: str,
     devices: str | None,
     batch_size: int | None,
+    out: Path,
+    overwrite: bool,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -53,14 +54,23 @@ def mine(
     d_an are on the scale of --metric, by default squared L2 between unit embeddings; semi-hard means
     d_ap < d_an < d_ap + margin.
     """
+    from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
+    from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415
+    from fasttriplet.run._sink import check_ending  # noqa: PLC0415
+
+    check_ending(out)  # before minutes of embedding
+    check_can_be_written(out, overwrite=overwrite)
     with display() as shown:
         shown.update("loading the model")
         embedder = options.load_model(model, devices, batch_size)
-        from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415  polars takes 0.2 s: not for --help
-
         shown.update("indexing")
         result = mine_rec(
-            options.one_or_several(rec), model=embedder, progress=partial(_show_progress, shown), **how
+            options.one_or_several(rec),
+            model=embedder,
+            out=out,
+            overwrite=overwrite,
+            progress=partial(_show_progress, shown),
+            **how,
         )
     if as_json:
         show.as_json(result.summary.to_dict())
