@@ -49,7 +49,8 @@ def test_output_that_does_not_exist(mx: Any, tmp_path: Path) -> None:
 
 def test_output_that_is_no_vector(mx: Any, tmp_path: Path) -> None:
     embedder = ft.load_embedder(save(mx, tmp_path / "net", body(mx)), output="conv")
-    with pytest.raises(ValueError, match=r"output conv_output has shape \(64, 4, 15, 11\).*choose another"):
+    wanted = r"output 'conv_output' has the shape \(64, 4, 15, 11\) .*Choose another"
+    with pytest.raises(ValueError, match=wanted):
         embedder.embed(rows_of(1), random_images(1))
 
 

@@ -61,7 +61,7 @@ def embed_in_batches(
     """The module's first output for (N, H, W, 3) images, in batches that are made in `batch`, (B, 3, H, W).
 
     The last batch is padded with black images, whose outputs are dropped. If the output is not an embedding,
-    the ValueError says `who` has it, and gives the `advice`.
+    the text of the ValueError begins with `who` and ends with the `advice`.
     """
     mx = import_mxnet()
     _, shape = module.output_shapes[0]
