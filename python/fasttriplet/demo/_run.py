@@ -22,7 +22,7 @@ from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._packing._pack import pack
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
-from fasttriplet.errors import NoTripletsError, OptionError
+from fasttriplet.errors import CollapsedError, NoTripletsError, OptionError
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
@@ -266,6 +266,8 @@ def _train(  # noqa: PLR0917
             threads=threads,
             progress=record,
         )
+    except CollapsedError:
+        raise
     except NoTripletsError:  # nothing is left to learn from these characters; the network was saved
         found = verify_pairs(pairs, model, progress=partial(progress, "verifying"))
         verifications.append(found.to_dict())
