@@ -114,7 +114,7 @@ OUTPUTS = {"--out", "--roc", "--tensorboard"}
 
 
 def make_what_it_reads(words: list[str], made: set[Path]) -> None:
-    """Make the files that a command reads and that are not there, and remove those so `made` that it writes."""
+    """Make the files that a command reads and that are not there; remove those `made` so that it writes."""
     for before, word in pairwise(words):
         path = Path(word.removeprefix("npy:"))
         if model := re.fullmatch(r"mxnet:(.+),0", word):
@@ -124,6 +124,7 @@ def make_what_it_reads(words: list[str], made: set[Path]) -> None:
             words[0].startswith("pack") and path.suffix in {".rec", ".bin"} and before != "--rec"
         ):
             if path in made:
+                made.remove(path)
                 path.unlink()
         elif (maker := MAKERS.get(path.suffix or word)) and not path.exists():
             maker(path)
