@@ -113,8 +113,8 @@ MAKERS = {
 OUTPUTS = {"--out", "--roc", "--tensorboard"}
 
 
-def make_what_it_reads(words: list[str]) -> None:
-    """Make the files that a command names and that are not there, except those that it writes."""
+def make_what_it_reads(words: list[str], made: set[Path]) -> None:
+    """Make the files that a command reads and that are not there; remove those `made` so that it writes."""
     for before, word in pairwise(words):
         path = Path(word.removeprefix("npy:"))
         if model := re.fullmatch(r"mxnet:(.+),0", word):
@@ -123,15 +123,18 @@ def make_what_it_reads(words: list[str]) -> None:
         elif before in OUTPUTS or (
             words[0].startswith("pack") and path.suffix in {".rec", ".bin"} and before != "--rec"
         ):
-            continue
+            if path in made:
+                made.remove(path)
+                path.unlink()
         elif (maker := MAKERS.get(path.suffix or word)) and not path.exists():
             maker(path)
+            made.add(path)
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], made: set[Path]) -> None:
     """Run a command of ours in the current folder; it must succeed."""
     _, *words = words
-    make_what_it_reads(words)
+    make_what_it_reads(words, made)
     more = SHORT_TRAINING[: 2 if "--resume" in words else None] if words[0] == "train" else []
     assert main([*words, *more]) == 0, shlex.join(words)
 
@@ -148,13 +151,13 @@ def marked(page: Path) -> Any:
     return pytest.param(page, id=page.name, marks=[pytest.mark.mxnet] if needs_mxnet(page) else [])
 
 
-def check(words: list[str], page: Path) -> None:
+def check(words: list[str], page: Path, made: set[Path]) -> None:
     """Run a command of ours; of other programs see that what they name is there."""
     match words:
         case ["fasttriplet", name]:
             assert name in (*commands(), "--help")
         case ["fasttriplet", *_]:
-            run(words)
+            run(words, made)
         case ["make", *targets]:
             makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
             for target in targets:
@@ -177,13 +180,14 @@ def test_the_commands_of_a_page_run(
         request.getfixturevalue("mx")
     text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    made: set[Path] = set()
     for words in in_blocks(text):
-        check(words, page)
+        check(words, page, made)
     for number, words in enumerate(in_sentences(text)):
         folder = tmp_path / f"sentence-{number}"
         folder.mkdir()
         monkeypatch.chdir(folder)
-        check(words, page)
+        check(words, page, set())
 
 
 # The demo
@@ -202,7 +206,7 @@ def test_what_the_demo_proposes_runs(
     names = [words_of(command)[1] for command in shown]
     assert {"index", "mine", "train", "pack"} <= set(names)
     for command in shown:
-        run(words_of(command))
+        run(words_of(command), set())
 
 
 # Names of commands and flags in help, messages and pages
@@ -220,7 +224,7 @@ def flags() -> set[str]:
 
 
 # Flags of other programs and of earlier versions, and what stands for any flag.
-FOREIGN = {"--ckpt", "--per-batch-size", "--dataset", "--positives", "--name", "--strict"}
+FOREIGN = {"--ckpt", "--per-batch-size", "--frequent", "--dataset", "--positives", "--name", "--strict"}
 
 
 def texts() -> Iterator[tuple[str, str]]:
