@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Context
 
-from fasttriplet.cli import _demo, _show, main
+from fasttriplet.cli import _demo, _mine, _show, main
 from fasttriplet.run._summary import Summary
 from tests.cli.command import Capture
 from tests.small_rec import write_rec
@@ -33,7 +34,8 @@ def mined() -> Summary:
 @pytest.mark.parametrize("columns", ["40", "60", "80", "120"])
 def test_nothing_is_cut_off(columns: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    _show.summary(mined())
+    with Context(_mine.mine):
+        _show.summary(mined())
     shown = capsys.readouterr().out
     assert "…" not in shown
     for word in ("stage", "assemble", "waited", "12,346 s", "quantile", "0.1734", "1.1234", "d_an"):
@@ -44,7 +46,8 @@ def test_nothing_is_cut_off(columns: str, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_one_of_a_thing_is_not_several(tmp_path: Path, capsys: Capture) -> None:
-    _show.summary(mined())
+    with Context(_mine.mine):
+        _show.summary(mined())
     rec = write_rec(tmp_path / "a.rec", {1: 0})
     assert main(["index", "--rec", str(rec)]) == 0
     found = capsys.readouterr().out

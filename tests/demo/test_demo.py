@@ -301,7 +301,7 @@ def test_a_training_that_runs_out_of_triplets_is_a_training(
 
     monkeypatch.setattr("fasttriplet.training.train_rec", nothing_left)
     judged = ft.verify_distances([0.1] * 10 + [2.0] * 10, [True] * 10 + [False] * 10)
-    monkeypatch.setattr("fasttriplet.demo._run.verify_pairs", lambda *_: judged)
+    monkeypatch.setattr("fasttriplet.demo._run.verify_pairs", lambda *_, **__: judged)
     prefix = tmp_path / "network"
     model, verifications = _run._train(
         tmp_path / "train.rec", tmp_path / "unseen.bin", prefix, 5, 0, 1, lambda *_: None

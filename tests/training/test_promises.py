@@ -181,13 +181,13 @@ OTHERS: dict[str, Any] = {
     "lr_factor": 0.5, "momentum": 0.8, "weight_decay": 0.0, "mirror": False, "cutoff": 3,
     "color_jitter": 0.1, "images_per_identity": 4, "bag_size": 41, "boundary": "split",
     "band": "semihard", "pick": "all", "negatives_per_pair": 2, "pairs": "ordered", "max_ap": 1.0,
-    "metric": "cosine", "normalize": False, "seed": 1,
+    "metric": "cosine", "normalize": False, "seed": 1, "labels": "separate",
 }  # fmt: skip
 
 
 def test_an_option_that_decides_is_named(data: Path, tmp_path: Path) -> None:
     chosen = settings(data)
-    assert {field.name for field in fields(chosen)} - OTHERS.keys() == {"rec", "symbol", "on_error"}
+    assert {field.name for field in fields(chosen)} - OTHERS.keys() == {"rec", "symbol", "on_error", "cache"}
     train(chosen, tmp_path / "a", 1)
     before = state(tmp_path / "a").arrays
     for name, value in OTHERS.items():

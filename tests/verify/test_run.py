@@ -154,7 +154,7 @@ def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:
         ),
         ([b"no"] * 20, same, (24, 24), "pair 0 .* not an image"),
     ):
-        write_pairs(path, one, truth)
+        write_pairs(path, one, truth, overwrite=True)
         with pytest.raises(ValueError, match=rf"a\.bin.*{said}"):
             check_for_training(path, size)
 
@@ -228,7 +228,7 @@ def test_images_of_one_pair_that_cannot_be_decoded(
                 continue
             broken = list(images)
             broken[position] = bad
-            write_pairs(tmp_path / "a.bin", broken, same)
+            write_pairs(tmp_path / "a.bin", broken, same, overwrite=True)
             with pytest.raises(ValueError) as error:
                 verify_pairs(tmp_path / "a.bin", "pixels")
             assert str(error.value).startswith(f"{tmp_path / 'a.bin'}: {name}")
