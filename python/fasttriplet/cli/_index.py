@@ -79,7 +79,7 @@ def _facts(found: Inspection) -> dict[str, Any]:
 def _print(facts: dict[str, Any]) -> None:
     from rich.filesize import decimal  # noqa: PLC0415
 
-    spread = ", ".join(f"{name} {count:.0f}" for name, count in facts["images_per_identity"].items())
+    fewest, low, median, high, most = (f"{n:,.0f}" for n in facts["images_per_identity"].values())
     rows = {
         "size": decimal(facts["bytes"]),
         "layout": f"{facts['layout']} ({counted(facts['identity_records'], 'identity record')})",
@@ -87,7 +87,7 @@ def _print(facts: dict[str, Any]) -> None:
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",
         "labels": _labels(facts),
-        "images per identity": spread,
+        "images per identity": f"median {median}; {fewest} to {most}, and 90 % have {low} to {high}",
         ".idx": "used" if facts["idx_used"] else "not used: the records were found in the .rec",
         "problems": _first(facts["problems"]) or "none found",
     }
