@@ -16,7 +16,7 @@ from tests.small_rec import identities, write_rec
 
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "index": lambda _: ["index", "--json"],
-    "mine": lambda out: ["mine", "--band", "any", "--out", str(out / "triplets.parquet")],
+    "mine": lambda out: ["mine", "--band", "any", "--overwrite", "--out", str(out / "t.parquet")],
     "verify": lambda _: ["verify", "--model", "pixels", "--pairs-per-kind", "20"],
     "pack-pairs": lambda out: ["pack-pairs", str(out / "pairs.bin"), "--pairs-per-kind", "20", "--overwrite"],
 }
@@ -55,7 +55,7 @@ def test_flags_of_the_cache_that_do_not_go_together(rec: Path, out: Path, capsys
     assert main(["index", "--rec", str(rec), "--cache-dir", str(rec)]) == 2
     assert "--cache-dir" in capsys.readouterr().err
     assert main(["index", "--rec", str(rec), "--cache-dir", str(rec / "cache")]) == 1
-    assert "--cache-dir" in capsys.readouterr().err
+    assert f"--cache-dir {rec / 'cache'}: the index of {rec} cannot be kept" in capsys.readouterr().err
     assert logging.getLogger("fasttriplet.index").handlers == []
 
 
@@ -69,7 +69,7 @@ def test_files_that_were_numbered_independently(command: str, rec: Path, out: Pa
 
     (line,) = doubts()
     assert line.startswith(f"fasttriplet: {rec} and {other} were probably")
-    assert "(--labels separate)" in line
+    assert "--labels separate keeps the identities of each file apart; --labels shared says" in line
     assert doubts("--labels", "shared") == doubts("--labels", "separate") == []
 
 
@@ -83,7 +83,7 @@ def test_separate_labels_of_the_commands(rec: Path, out: Path, capsys: Capture) 
     assert main(["index", *files]) == 0
     assert "0 to 3, shifted to 12 to 15" in capsys.readouterr().out
     assert main([*COMMANDS["mine"](out), *files]) == 0
-    triplets = pl.read_parquet(out / "triplets.parquet")
+    triplets = pl.read_parquet(out / "t.parquet")
     assert set(triplets["anchor_label"]) == set(range(16))
     assert (triplets["anchor_file"] == triplets["positive_file"]).all()
     for command, genuine in (("verify", "40: 20 genuine"), ("pack-pairs", "40 pairs, 20 genuine")):

@@ -118,7 +118,8 @@ def test_usage(
 
 def test_places(folder: Path, tmp_path: Path) -> None:
     assert run(folder, tmp_path / "out") == 2
-    assert run(tmp_path / "nowhere", tmp_path / "out.rec") == 2
+    assert run(folder, folder / "out.rec") == 2
+    assert run(tmp_path / "nowhere", tmp_path / "out.rec") == 1
 
 
 def test_the_commands_of_its_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def one_hot(keys: int) -> NDArray[np.float32]:
             {1: 0, 2: 0, 3: 1, 4: 2, 5: 3},
             one_hot(9),
             {"bag_size": 3, "seed": 3},
-            "2 bags of 5 images; epoch 0, bag 0: .* has one image, .*: raise bag_size",
+            "2 bags with 5 images; epoch 0, bag 0: .* has one image, .*: raise bag_size",
         ),
     ],
 )

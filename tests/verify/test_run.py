@@ -154,7 +154,7 @@ def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:
         ),
         ([b"no"] * 20, same, (24, 24), "pair 0 .* not an image"),
     ):
-        write_pairs(path, one, truth)
+        write_pairs(path, one, truth, overwrite=True)
         with pytest.raises(ValueError, match=rf"a\.bin.*{said}"):
             check_for_training(path, size)
 
@@ -197,7 +197,7 @@ def test_what_an_embedder_may_not_return(rec: Path) -> None:
 
 def test_too_few_pairs_are_told_before_embedding(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "a.rec", {1: 0, 2: 0, 3: 1})
-    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds; .*--folds 2"):
+    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds; .* folds=2"):
         verify_rec(rec, Bad(None))
     write_pairs(tmp_path / "a.bin", [picture(1)] * 8, [True] * 4)
     with pytest.raises(ValueError, match=r"a\.bin: 4 pairs are too few for 10 folds"):
@@ -228,7 +228,7 @@ def test_images_of_one_pair_that_cannot_be_decoded(
                 continue
             broken = list(images)
             broken[position] = bad
-            write_pairs(tmp_path / "a.bin", broken, same)
+            write_pairs(tmp_path / "a.bin", broken, same, overwrite=True)
             with pytest.raises(ValueError) as error:
                 verify_pairs(tmp_path / "a.bin", "pixels")
             assert str(error.value).startswith(f"{tmp_path / 'a.bin'}: {name}")

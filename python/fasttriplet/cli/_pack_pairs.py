@@ -107,12 +107,12 @@ class _Packed(NamedTuple):
 def _drawn(
     rec: tuple[Path, ...], of_dataset: dict[str, Any], pairs_per_kind: int, seed: int, threads: int | None
 ) -> _Packed:
-    from fasttriplet._words import naming  # noqa: PLC0415
+    from fasttriplet._words import prefixing  # noqa: PLC0415
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
     dataset = Dataset(options.one_or_several(rec), threads=threads, **of_dataset)
-    with naming(_named(rec)):
+    with prefixing(_named(rec)):
         drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]
     read = {row: dataset.read(row)[1] for row in sorted(set(rows))}

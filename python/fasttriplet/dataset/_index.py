@@ -21,7 +21,7 @@ from fasttriplet.dataset._index_cache import IndexCache
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
 from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._recordio import idx_beside
-from fasttriplet.errors import RecordWarning
+from fasttriplet.errors import OptionError, RecordWarning
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -176,7 +176,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         to be numbered independently and `labels` is not given. :func:`inspect_rec` lists all but the last.
     """
     chosen = DatasetOptions.of(index_rec, options)
-    paths, several = paths_of(path)
+    paths, several = paths_of(path, "path")
     threads = thread_count(threads)
     files = [_core.RecordFile(one) for one in paths]
     return index_files(paths, files, several=several, options=chosen, threads=threads).frame
@@ -225,19 +225,21 @@ def inspect_rec(
     )
 
 
-def paths_of(rec: Paths) -> tuple[list[Path], bool]:
-    """The ``.rec`` files that a user names, and whether as a sequence."""
+def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
+    """The ``.rec`` files that a user gives as this argument, and whether as a sequence."""
     if isinstance(rec, (str, os.PathLike)):
         return [Path(rec)], False
     paths = [Path(one) for one in rec]
     if not paths:
-        raise ValueError("path: expected a .rec file or several, got an empty list")
+        raise OptionError(argument, "must be a .rec file or several, not an empty list")
     seen: dict[Path, Path] = {}
     for path in paths:
         first = seen.setdefault(path.resolve(), path)
         if first is not path:
-            raise ValueError(
-                f"path: {path} is given twice (also as {first}); each image would be its own positive"
+            raise OptionError(
+                argument,
+                f"must name each file once: {path} is given twice (also as {first}), and each image would be "
+                "its own positive",
             )
     return paths, True
 

@@ -18,7 +18,7 @@ from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_embeddings
-from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, RecordError
+from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
 from fasttriplet.run._options import RunOptions
@@ -144,9 +144,10 @@ class Stages:
         height, width = self._size
         need = images * height * width * 3
         if need > memory:
-            raise ValueError(
-                f"memory: {counted(images, 'image')} of {height} x {width}: {need:,} bytes, and only "
-                f"{memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
+            what = f"{counted(images, 'image')} of {height} x {width}"
+            or_else = ", or lower bag_size" if images > 1 else ""
+            raise OptionError(
+                "memory", f"must be at least {need:,} bytes for {what}, not {memory:,}{or_else}"
             )
         return min(ahead, memory // need - 1)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fasttriplet import _core
 from fasttriplet._checks import seed_number, thread_count, whole_number
 from fasttriplet._options import shows
-from fasttriplet._words import counted, naming
+from fasttriplet._words import counted, prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
@@ -104,7 +104,7 @@ def verify_pairs(
 
     embeddings, xnorm = _embed(embedder, parts(), len(images), flip=flip, progress=progress, name=str(path))
     even = np.arange(0, len(images), 2)
-    with naming(str(path)):
+    with prefixing(str(path)):
         found = verify_distances(_squared(embeddings, even, even + 1), same, folds)
     return replace(found, images=len(images), flip=flip, xnorm=xnorm)
 
@@ -168,7 +168,7 @@ def verify_rec(
     dataset = open_dataset(rec, chosen, threads=threads)
     index = dataset.index
     name = ", ".join(map(str, dataset.paths))
-    with naming(name):
+    with prefixing(name):
         drawn = draw_pairs(index, pairs_per_kind, seed)
         check_enough_pairs(len(drawn.same), folds)
     embedder.prepare(index)
@@ -189,7 +189,7 @@ def verify_rec(
 def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes], NDArray[np.bool_]]:
     """Read a ``.bin`` file, as :func:`read_pairs`, that has enough pairs for the folds."""
     images, same = read_pairs(path)
-    with naming(os.fspath(path)):
+    with prefixing(os.fspath(path)):
         check_enough_pairs(len(same), folds)
     return images, same
 
@@ -306,7 +306,7 @@ def _embed(
 def _checked_rows(
     embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
-    with naming(name):
+    with prefixing(name):
         embedded = np.asarray(embedder.embed(rows, images))
         if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
             raise ValueError(

@@ -24,6 +24,7 @@ from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, qui
 from fasttriplet.dataset._packing._problems import Problems
 from fasttriplet.dataset._packing._property import property_of, write_property
 from fasttriplet.dataset._packing._tree import Tree, scan
+from fasttriplet.errors import OptionError
 
 _TELL_THE_SIZE = 100  # pictures; more would take memory, as they wait for the size that most have
 
@@ -217,7 +218,7 @@ def pack(
         if not tree.identities and not problems:
             raise ValueError(f"{folder}: is empty; expected one folder for each identity")
         if problems and chosen.on_error == "raise":
-            raise ValueError(_refusal(problems, "--on-error skip leaves out what cannot be used", listed))
+            raise ValueError(_refusal(problems, "on_error='skip' leaves out what cannot be used", listed))
         for layout, rec in zip(layouts, recs, strict=True):
             if not layout.identities:
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
@@ -256,14 +257,12 @@ def pack(
 
 def _check_places(folder: Path, out: Path) -> None:
     if out.suffix != ".rec":
-        raise ValueError(f"{out}: the name of the output must end in .rec")
+        raise OptionError("out", f"must end in .rec, not {str(out)!r}")
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise ValueError(f"{folder}: {reason}; expected a folder with one folder for each identity")
     if folder.resolve() in out.resolve().parents:
-        raise ValueError(
-            f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
-        )
+        raise OptionError("out", f"must not lie in {folder}, where it would be taken for an image")
 
 
 def _fill(  # noqa: PLR0917
