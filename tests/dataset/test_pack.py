@@ -227,7 +227,7 @@ def test_options_are_checked_first(tmp_path: Path, options: Any, message: str) -
 
 
 def test_ranges_that_float32_rounds(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fasttriplet.dataset._packing._layout._EXACT_IN_FLOAT32", 10)
+    monkeypatch.setattr("fasttriplet.dataset._packing._layout.EXACT", 10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pack(folder, tmp_path / "a.rec")  # 10 records

@@ -184,14 +184,14 @@ class Bad:
 
 def test_what_an_embedder_may_not_return(rec: Path) -> None:
     for rows in (np.ones((3, 2)), np.ones(32), np.ones((32, 0))):
-        with pytest.raises(ValueError, match=r"val\.rec: bad: expected one vector for each of 32 images"):
+        with pytest.raises(ValueError, match=r"val\.rec: bad: expected a vector for each of 32 images"):
             verify_rec(rec, Bad(rows))
     rows = np.ones((32, 2), dtype=np.float32)
     rows[4, 1] = np.nan
     with pytest.raises(ValueError, match=r"val\.rec: .*key 5 holds NaN"):
         verify_rec(rec, Bad(rows))
     write_pairs(rec.parent / "a.bin", [picture(i) for i in range(4)], [True, False])
-    with pytest.raises(ValueError, match=r"a\.bin: bad: expected one vector for each of 4 images"):
+    with pytest.raises(ValueError, match=r"a\.bin: bad: expected a vector for each of 4 images"):
         verify_pairs(rec.parent / "a.bin", Bad(rows), folds=2)
 
 

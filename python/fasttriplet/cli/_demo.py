@@ -23,7 +23,7 @@ _UNITS = {"training": "batch", "drawing sheets": "sheet"}  # of its steps; all o
     "out",
     "Folder for all files: a new one, an empty one, or with --overwrite that of an earlier demo.",
     "demo",
-    options.FOLDER,
+    options.PATH,
 )
 @options.overwrite
 @options.option("identities", "Characters to draw for training.", 60, options.Whole(2))

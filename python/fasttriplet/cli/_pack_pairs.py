@@ -16,14 +16,14 @@ _SHOWN = 10  # problems of a list
 
 
 @click.command(name="pack-pairs")
-@click.argument("out", metavar="OUT.bin", type=options.OUTPUT, callback=options.ends_in(".bin"))
+@click.argument("out", metavar="OUT.bin", type=options.PATH, callback=options.ends_in(".bin"))
 @options.rec(required=False)
 @options.pairs_per_kind
 @options.seed
 @click.option(
     "--list",
     "listing",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two, separated "
     "by tabs, commas or spaces. It may also be one of LFW's own lists, such as pairs.txt.",
 )
@@ -31,7 +31,7 @@ _SHOWN = 10  # problems of a list
     "folder",
     "Folder that the paths of --list start from, for LFW's lists the one with a folder per name. By default "
     "the folder of the list.",
-    kind=options.FOLDER,
+    kind=options.PATH,
 )
 @options.threads
 @options.overwrite

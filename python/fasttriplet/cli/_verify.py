@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pairs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="A .bin file of pairs, such as lfw.bin; repeatable.",
 )
 @options.rec(required=False)
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @options.option(
     "roc",
     "Picture of the ROC curve to draw (needs matplotlib).",
-    kind=options.OUTPUT,
+    kind=options.PATH,
     metavar="OUT.png|.svg",
     callback=options.ends_in(".png", ".svg"),
 )

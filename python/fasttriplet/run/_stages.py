@@ -116,7 +116,9 @@ class Stages:
             self.dataset.decode(in_epoch[0].rows[:1])
         except RecordError as error:
             count = sum(bag.rows.height for bag in in_epoch)
-            raise NoTripletsError(f"none of {count:,} images can be decoded; the first: {error}") from error
+            raise NoTripletsError(
+                f"none of {counted(count, 'image')} can be decoded; the first: {error}"
+            ) from error
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -202,7 +204,7 @@ class Stages:
         """Embed images that were decoded."""
         with self.summary.clock("embed"):
             found = self.embedder.embed(rows, images if self.embedder.needs_images else None)
-            embeddings = check_embeddings(found, rows, self.summary.embedder)
+            embeddings = check_embeddings(found, rows, self.summary.embedder, np.float32)
         width, self._width = self._width, embeddings.shape[1]
         if width not in (None, self._width):
             raise ValueError(

@@ -20,7 +20,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.embedders._base import check_finite
+from fasttriplet.embedders._base import check_embeddings
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine
 from fasttriplet.run._stages import PART
@@ -287,12 +287,12 @@ def _embed(
     if progress is not None:
         progress(0, count)
     for rows, images in parts:
-        total = _checked_rows(embedder, rows, images, name)
+        total = _vectors(embedder, rows, images, name)
         norms += float(np.linalg.norm(total, axis=1).sum())
         if flip and images is not None:
-            mirrored = _checked_rows(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
+            mirrored = _vectors(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
             norms += float(np.linalg.norm(mirrored, axis=1).sum())
-            total += mirrored
+            total = total + mirrored  # not in place: the array may be the embedder's own
         lengths = np.linalg.norm(total, axis=1, keepdims=True)
         if done == 0:
             embeddings = np.empty((count, total.shape[1]))
@@ -303,18 +303,11 @@ def _embed(
     return embeddings, norms / (count * (2 if flip else 1))
 
 
-def _checked_rows(
+def _vectors(
     embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
     with prefixing(name):
-        embedded = np.asarray(embedder.embed(rows, images))
-        if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
-            raise ValueError(
-                f"{embedder.description}: expected one vector for each of "
-                f"{counted(rows.height, 'image')}, got an array of shape {embedded.shape}"
-            )
-        check_finite(embedded, rows, embedder.description)
-    return embedded.astype(np.float64)
+        return check_embeddings(embedder.embed(rows, images), rows, embedder.description, np.float64)
 
 
 def _squared(

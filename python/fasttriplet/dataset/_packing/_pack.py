@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -207,12 +206,11 @@ def pack(
         unfinished = dict(
             zip(finals, resources.enter_context(replacing_all(*finals, overwrite=overwrite)), strict=True)
         )
-        temporary = tempfile.TemporaryDirectory(
-            prefix=f".{out.name}.", suffix=".parts", dir=unfinished[out].parent
-        )
-        parts = Path(resources.enter_context(temporary))
-        problems = resources.enter_context(closing(Problems(parts / listed.name)))
-        layouts = [resources.enter_context(Layout(parts / rec.name, rec)) for rec in recs]
+        parts = {rec: unfinished[rec].with_name("parts") / rec.name for rec in recs}
+        for part in parts.values():
+            part.parent.mkdir()
+        problems = resources.enter_context(closing(Problems(parts[out].with_name(listed.name))))
+        layouts = [resources.enter_context(Layout(part, rec)) for rec, part in parts.items()]
         tree = scan(folder, chosen.identity_depth, problems)
         size, kept = _fill(layouts, folder, tree, chosen, problems, progress)
         if not tree.identities and not problems:
@@ -223,7 +221,7 @@ def pack(
             if not layout.identities:
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
             layout.finish()
-            for part, path in zip(Layout.files_of(parts / rec.name), Layout.files_of(rec), strict=True):
+            for part, path in zip(Layout.files_of(parts[rec]), Layout.files_of(rec), strict=True):
                 shutil.move(part, unfinished[path])
         assert size is not None  # there are images
         if about is not None:
