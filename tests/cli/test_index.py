@@ -75,7 +75,7 @@ def test_index_says_what_the_labels_are(tmp_path: Path, capsys: Capture) -> None
     ]
     for labels, said in cases:
         path = tmp_path / "a.rec"
-        with ft.RecordWriter(path) as writer:
+        with ft.RecordWriter(path, overwrite=True) as writer:
             for key, label in labels.items():
                 writer.write(key, ft.IRHeader(0, label, key, 0), b"image")
         assert main(["index", "--rec", str(path), "--no-cache"]) == 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, verify_rec, write_pairs
 from fasttriplet.embedders._pixels import PixelEmbedder
-from fasttriplet.verify._run import check_for_training
+from fasttriplet.verify._examine import check_for_training
 from tests.small_rec import Table, identities, picture, write_rec
 
 

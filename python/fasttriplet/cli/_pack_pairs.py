@@ -152,9 +152,9 @@ def _listed(listing: Path, folder: Path) -> _Packed:
 
 def _size(packed: _Packed, name: str, threads: int | None) -> tuple[int, int]:
     """Decode all images once; their height and width, or an error that says all that is wrong."""
-    from fasttriplet.verify._run import look_at  # noqa: PLC0415
+    from fasttriplet.verify._examine import look_at  # noqa: PLC0415
 
-    # Each object once: an image of several pairs is the same object.
+    # An image of several pairs is one object, and is decoded once.
     first = {id(image): position for position, image in reversed([*enumerate(packed.images)])}
     positions = sorted(first.values())
     size, failed = look_at([packed.images[position] for position in positions], threads=threads)

@@ -111,8 +111,8 @@ def verify(
 def _check(path: Path, folds: int, *, for_roc: bool) -> None:
     """Find out what is wrong with a file, before the files ahead of it are embedded."""
     from fasttriplet._words import prefixing  # noqa: PLC0415  not for --help
+    from fasttriplet.verify._examine import read_for_folds  # noqa: PLC0415
     from fasttriplet.verify._protocol import check_for_roc  # noqa: PLC0415
-    from fasttriplet.verify._run import read_for_folds  # noqa: PLC0415
 
     _, same = read_for_folds(path, folds)
     if for_roc:

@@ -25,7 +25,7 @@ from fasttriplet.errors import OptionError, RecordWarning
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-# Tells when an index was written, at the level of INFO; the command line shows it.
+# At level INFO it says where an index was written; the command line shows that.
 _log = logging.getLogger("fasttriplet.index")
 
 # Signed, so that differences of keys and offsets are what they seem.
@@ -147,7 +147,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         names. A path: in this folder, which is made if it is missing. False: nowhere. An index that was kept
         before the ``.rec`` or ``.idx`` changed, or that is damaged, is replaced. Beside a file in a folder
         that cannot be written to, none is kept; a folder that is named must be writable. The logger
-        ``fasttriplet.index`` tells, at the level of INFO, when one was written.
+        ``fasttriplet.index`` says, at level INFO, where one was written.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def inspect_rec(
     """
     path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
     index, facts, kept = _load(path, _core.RecordFile(path), options.cache, threads)
-    _tell(kept)
+    _log_kept(kept)
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -264,7 +264,7 @@ def index_files(
         all_kept += kept
         if len(paths) > 1 and options.labels != "shared":
             numberings.append(Numbering.of(path, facts["layout"], index))
-    _tell(all_kept)
+    _log_kept(all_kept)
     shifts = [0] * len(paths)
     if options.labels == "separate" and numberings:
         shifts = label_shifts(numberings)
@@ -298,7 +298,7 @@ def _load(
     return *built, [place.path] if kept else []
 
 
-def _tell(kept: Sequence[Path]) -> None:
+def _log_kept(kept: Sequence[Path]) -> None:
     if kept:
         more = f" and {len(kept) - 1:,} more" if len(kept) > 1 else ""
         _log.info("the index is kept for later runs in %s%s", kept[0], more)

@@ -11,7 +11,7 @@ import polars as pl
 
 from fasttriplet.dataset._labels import EXACT
 
-# Of the smallest keys: two files that were numbered independently have some of these in common.
+# How many of the smallest keys: two files that were numbered independently share some of them.
 _KEYS_COMPARED = 1000
 
 _WAYS_OUT = (

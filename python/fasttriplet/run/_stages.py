@@ -83,7 +83,7 @@ class Stages:
         self._size: tuple[int, int] | None = None
         self._width: int | None = None  # of the embeddings
         self.epoch = 0  # of the last bag
-        # Bags of that epoch so far: whose embeddings have collapsed, and whose have not.
+        # Bags of that epoch so far whose embeddings have collapsed, and those whose have not.
         self.collapsed = self.sound = 0
 
     def open(self, rec: Rec) -> None:

@@ -85,7 +85,7 @@ class Summary:
         Quantiles of ``d_ap`` and ``d_an`` by probability, on the scale of the metric. With more than a
         million triplets they are those of every k-th triplet.
     out : str or None
-        The parquet file.
+        The file of triplets.
     """
 
     embedder: str
