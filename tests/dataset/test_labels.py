@@ -18,7 +18,7 @@ JPEG = b"\xff\xd8 pretended image"
 
 
 def write(path: Path, labels: dict[int, Any]) -> Path:
-    with ft.RecordWriter(path) as writer:
+    with ft.RecordWriter(path, overwrite=True) as writer:
         for key, label in labels.items():
             writer.write(key, ft.IRHeader(0, label, key, 0), JPEG)
     return path

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from fasttriplet._words import counted
+from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
 from fasttriplet.cli._progress import display
 
@@ -107,7 +107,6 @@ class _Packed(NamedTuple):
 def _drawn(
     rec: tuple[Path, ...], of_dataset: dict[str, Any], pairs_per_kind: int, seed: int, threads: int | None
 ) -> _Packed:
-    from fasttriplet._words import prefixing  # noqa: PLC0415
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 

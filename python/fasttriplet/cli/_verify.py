@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fasttriplet._extras import how_to_install
+from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
@@ -110,7 +111,6 @@ def verify(
 
 def _check(path: Path, folds: int, *, for_roc: bool) -> None:
     """Find out what is wrong with a file, before the files ahead of it are embedded."""
-    from fasttriplet._words import prefixing  # noqa: PLC0415  not for --help
     from fasttriplet.verify._examine import read_for_folds  # noqa: PLC0415
     from fasttriplet.verify._protocol import check_for_roc  # noqa: PLC0415
 
@@ -125,7 +125,6 @@ def _named(paths: tuple[Path, ...]) -> str:
 
 
 def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
-    from fasttriplet._words import counted  # noqa: PLC0415  not for --help
     from fasttriplet.verify._protocol import why_no_accuracy  # noqa: PLC0415
 
     mirrored = "added" if found.flip else "not used"
