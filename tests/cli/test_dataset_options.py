@@ -16,7 +16,7 @@ from tests.small_rec import identities, write_rec
 
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "index": lambda _: ["index", "--json"],
-    "mine": lambda out: ["mine", "--band", "any", "--overwrite", "--out", str(out / "t.parquet")],
+    "mine": lambda out: ["mine", "--band", "any", "--overwrite", "--out", str(out / "triplets.parquet")],
     "verify": lambda _: ["verify", "--model", "pixels", "--pairs-per-kind", "20"],
     "pack-pairs": lambda out: ["pack-pairs", str(out / "pairs.bin"), "--pairs-per-kind", "20", "--overwrite"],
 }
@@ -83,7 +83,7 @@ def test_separate_labels_of_the_commands(rec: Path, out: Path, capsys: Capture) 
     assert main(["index", *files]) == 0
     assert "0 to 3, shifted to 12 to 15" in capsys.readouterr().out
     assert main([*COMMANDS["mine"](out), *files]) == 0
-    triplets = pl.read_parquet(out / "t.parquet")
+    triplets = pl.read_parquet(out / "triplets.parquet")
     assert set(triplets["anchor_label"]) == set(range(16))
     assert (triplets["anchor_file"] == triplets["positive_file"]).all()
     for command, genuine in (("verify", "40: 20 genuine"), ("pack-pairs", "40 pairs, 20 genuine")):

@@ -115,6 +115,6 @@ def test_usage(
 
 
 def test_places(folder: Path, tmp_path: Path) -> None:
-    assert run(folder, tmp_path / "out") == 2
     assert run(folder, folder / "out.rec") == 2
-    assert run(tmp_path / "nowhere", tmp_path / "out.rec") == 1
+    assert run(folder, tmp_path / "out") == 2
+    assert run(tmp_path / "nowhere", tmp_path / "out.rec") == 1  # as any other input that is missing

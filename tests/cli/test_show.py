@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import pytest
 
 from fasttriplet.cli import _demo, _show, main
@@ -16,12 +14,6 @@ from tests.cli.command import Capture
 from tests.small_rec import write_rec
 
 LONG = "MXNet network models/a-network-of-a-long-name, epoch 0, output fc1, on cpu, 64 images at a time"
-
-
-@pytest.fixture(autouse=True)
-def _in_a_command() -> Iterator[None]:
-    with click.Context(click.Command("mine")):
-        yield
 
 
 def mined() -> Summary:

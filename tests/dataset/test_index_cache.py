@@ -136,5 +136,5 @@ def test_triplets_do_not_replace_an_index(
     dataset = ft.Dataset(rec, cache=cache)
     (out,) = (tmp_path / "cache").iterdir()
     for given, how in ((rec, cache), (dataset, True)):
-        with pytest.raises(ValueError, match="than the dataset's index"):
+        with pytest.raises(ValueError, match="out must be another file than the dataset's index"):
             ft.mine_rec(given, out=out, cache=how)
