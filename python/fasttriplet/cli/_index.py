@@ -112,7 +112,7 @@ def _labels(facts: dict[str, Any]) -> str:
     if max(images) == 1:
         return f"{counts}; {values}"
     objects = facts["object_images"]
-    unless = f", except in {objects:,} images labelled for object detection" if objects else ""
+    unless = f", except in {counted(objects, 'image')} labelled for object detection" if objects else ""
     return f"{counts}; the first, {values}, is the identity{unless}"
 
 
