@@ -59,19 +59,19 @@ def _why_not(label: Any, nearest: float) -> str:
 def problems(path: Path, scan: _core.Scan) -> list[str]:
     """Say why labels of images may not name identities; one line per reason."""
     found = []
-    images = scan.keys.size
-    if 2 * scan.objects > images:
+    images = counted(scan.keys.size, "image")
+    if 2 * scan.objects > scan.keys.size:
         found.append(
             f"{path}: the labels are those of object detection (im2rec's [2, 5, ...]; {scan.objects:,} of "
-            f"{counted(images, 'image')}). The first is the length of their header and not an identity: triplets "
-            "of these images mean nothing"
+            f"{images}). The first is the length of their header and not an identity: triplets of these "
+            "images mean nothing"
         )
     large = np.abs(scan.labels) >= EXACT
     if large.any():
         at = large.argmax()
         found.append(
             f"{path}: labels reach {EXACT:,} and more, where float32 skips integers "
-            f"({np.count_nonzero(large):,} of {counted(images, 'image')}; key {scan.keys[at]} has "
-            f"{scan.labels[at]}). Identities may have become one when the file was written; number them from 0 and write it again"
+            f"({np.count_nonzero(large):,} of {images}; key {scan.keys[at]} has {scan.labels[at]}). Identities "
+            "may have become one when the file was written; number them from 0 and write it again"
         )
     return found
