@@ -71,7 +71,7 @@ def problems(path: Path, scan: _core.Scan) -> list[str]:
         at = large.argmax()
         found.append(
             f"{path}: labels reach {EXACT:,} and more, where float32 skips integers "
-            f"({np.count_nonzero(large):,} of {images}; key {scan.keys[at]} has {scan.labels[at]}). Identities "
-            "may have become one when the file was written; number them from 0 and write it again"
+            f"({np.count_nonzero(large):,} of {images}; key {scan.keys[at]} has {scan.labels[at]}). "
+            "Identities may have become one when the file was written; number them from 0 and write it again"
         )
     return found
