@@ -236,10 +236,11 @@ def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
     for path in paths:
         first = seen.setdefault(path.resolve(), path)
         if first is not path:
+            also = "" if str(path) == str(first) else f" (also as {first})"
             raise OptionError(
                 argument,
-                f"must name each file once: {path} is given twice (also as {first}), and each image would be "
-                "its own positive",
+                f"must name each file once: {path} is given twice{also}, and each image would be its own "
+                "positive",
             )
     return paths, True
 
