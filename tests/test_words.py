@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fasttriplet._words import counted, naming
+from fasttriplet._words import counted, prefixing
 
 
 def test_numbers_agree_with_their_nouns() -> None:
@@ -16,7 +16,7 @@ def test_numbers_agree_with_their_nouns() -> None:
 
 
 def test_errors_name_the_file() -> None:
-    with pytest.raises(ValueError, match=r"^a\.bin: too short$"), naming("a.bin"):
+    with pytest.raises(ValueError, match=r"^a\.bin: too short$"), prefixing("a.bin"):
         raise ValueError("too short")
-    with pytest.raises(OSError, match="full"), naming("a.bin"):
+    with pytest.raises(OSError, match="full"), prefixing("a.bin"):
         raise OSError("full")

@@ -83,7 +83,7 @@ def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
     return int(images)
 
 
-def rows_not_finite(rows: NDArray[np.float32]) -> list[int]:
+def rows_not_finite(rows: NDArray[np.floating[Any]]) -> list[int]:
     """Positions of the rows of an (N, D) array that hold NaN or infinity."""
     import numpy as np  # noqa: PLC0415
 

@@ -87,7 +87,7 @@ class Output:
             with naming(self):
                 self._made = _make_folder(self._target.parent)
                 self._lock = _claim(path, self._hidden)
-                # Of a random name, for file systems whose locks do not reach other hosts.
+                # The name is random, because the locks of some file systems do not reach other hosts.
                 within = Path(tempfile.mkdtemp(dir=self._hidden)).name
                 self.unfinished = self._hidden / within / self._target.name
                 self.unfinished.touch()
@@ -269,7 +269,7 @@ def _claim(path: Path, hidden: Path) -> int:
         try:
             if not lock(descriptor) and not made:
                 raise in_use
-            # Not that of a run which has just ended and removed it.
+            # A run that has just ended may have removed this lock.
             if os.path.samestat((hidden / _LOCK).stat(), os.fstat(descriptor)):
                 _empty(hidden)
                 return descriptor

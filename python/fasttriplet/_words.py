@@ -19,7 +19,7 @@ def counted(number: int, noun: str) -> str:
 
 
 @contextmanager
-def naming(name: str) -> Iterator[None]:
+def prefixing(name: str) -> Iterator[None]:
     """Put a name, such as that of a file, before the text of a ValueError."""
     try:
         yield

@@ -27,6 +27,10 @@ from tests.cli.command import Capture
         (["mine", "--rec", "REC", "--devices", "gpu"], "Error: --devices cannot be given with 'pixels'"),
         (["mine", "--rec", "REC", "--batch-size", "3"], "Error: --batch-size cannot be given with"),
         (["mine", "--rec", "REC", "--pairs", "soft"], "'--pairs'"),
+        (
+            ["mine", "--rec", "REC", "--rec", "REC"],
+            "--rec must name each file once: .*train.rec is given twice",
+        ),
         (["mine", "--rec", "REC", "--margin", "nan"], "'--margin': nan is not a number"),
         (["mine", "--rec", "REC", "--metric", "dot"], "'--metric'"),
         (["mine", "--rec", "REC", "--metric", "cosine", "--no-normalize"], "--metric 'cosine' compares"),
@@ -145,7 +149,6 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
         (["mine", "--rec", "none.rec"], "none.rec.*No such file"),
         (["mine", "--rec", "none.rec", "--out", "new/t.csv"], "none.rec.*No such file"),
         (["mine", "--rec", "."], "is a folder; expected a .rec file"),
-        (["mine", "--rec", "REC", "--rec", "REC"], "given twice"),
         (["mine", "--rec", "REC", "--model", "npy:none.npy"], "none.npy"),
         (["mine", "--rec", "REC", "--model", "mxnet:none,0"], "none-symbol.json|MXNet"),
         (["mine", "--rec", "REC", "--bag-size", "3"], "raise --bag-size"),

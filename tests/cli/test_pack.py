@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -117,16 +115,6 @@ def test_usage(
 
 
 def test_places(folder: Path, tmp_path: Path) -> None:
+    assert run(folder, folder / "out.rec") == 2
     assert run(folder, tmp_path / "out") == 2
     assert run(tmp_path / "nowhere", tmp_path / "out.rec") == 1  # as any other input that is missing
-
-
-def test_the_commands_of_its_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    people(tmp_path / "pictures")
-    people(tmp_path / "albums" / "group")
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "pack.md"
-    commands = re.findall(r"^    fasttriplet (pack .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(commands) == 5
-    for command in commands:
-        assert main(shlex.split(command, comments=True)) == 0, command

@@ -28,6 +28,8 @@ def command(name: str) -> click.Command:
         ("are over max_ap=0.5: raise it", "are over --max-ap 0.5: raise it"),
         ("give its new path as rec=PATH", "give its new path as --rec PATH"),
         ("memory: 7 images", "--memory: 7 images"),
+        ("labels='separate': too many", "--labels separate: too many"),
+        ("cache='my cache': full; or use cache=False", "--cache-dir my cache: full; or use --no-cache"),
         ("the memory of a seed: out of bands", "the memory of a seed: out of bands"),
         ("/data/bag_size/seed=3/a.rec: no such file", "/data/bag_size/seed=3/a.rec: no such file"),
         ("lr=1,seed=3/a.rec, my_bag_size, bag_sizes", "lr=1,seed=3/a.rec, my_bag_size, bag_sizes"),

@@ -350,7 +350,7 @@ def test_several_files_are_one_dataset(tmp_path: Path) -> None:
     assert index["file"].dtype == pl.UInt32
     assert index.select("file", "key", "label").rows() == [(0, 1, 5), (0, 2, 6), (1, 1, 6), (1, 2, 7)]
     assert ft.index_rec(paths[:1]).columns == ["key", "label", "offset", "length", "file"]
-    with pytest.raises(ValueError, match="got an empty list"):
+    with pytest.raises(ValueError, match=r"^path must be .* not an empty list"):
         ft.index_rec([])
     with pytest.raises(ValueError, match=r"is given twice .*its own positive"):
         ft.index_rec([paths[0], tmp_path / "." / "b.rec", str(tmp_path / ".." / tmp_path.name / "a.rec")])

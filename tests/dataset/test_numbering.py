@@ -71,8 +71,7 @@ def test_two_packed_folders_are_doubted_and_can_be_kept_apart(packed: list[Path]
     (said,) = doubts(packed)
     assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {packed[1]}, so different" in said
     assert "(labels with several names: 3, " in said
-    assert 'labels="separate" (--labels separate)' in said
-    assert 'labels="shared" (--labels shared)' in said
+    assert "labels='separate' keeps the identities of each file apart; labels='shared' says" in said
     assert doubts(packed, labels="shared") == doubts(packed, labels="separate") == []
     dataset = ft.Dataset(packed, labels="separate")
     assert sorted(set(dataset.labels.tolist())) == list(range(6))
@@ -227,11 +226,13 @@ def test_a_ready_dataset_keeps_its_options(packed: list[Path], tmp_path: Path) -
     ready: list[dict[str, Any]] = [{}, {"labels": "separate"}, {"cache": str(tmp_path / "cache")}]
     for same in ready:
         assert ft.mine_rec(dataset, **how, **same).summary.identities == 6
-    with pytest.raises(ValueError, match="was made with 'separate' labels; give labels='shared' to Dataset"):
+    with pytest.raises(
+        ValueError, match="labels must be 'separate', as the Dataset was made; give 'shared' to Dataset"
+    ):
         ft.mine_rec(dataset, labels="shared", **how)
-    with pytest.raises(ValueError, match="was made with 'shared' labels"):
+    with pytest.raises(ValueError, match="must be 'shared', as the Dataset was made"):
         ft.verify_rec(ft.Dataset(packed, labels="shared"), "pixels", labels="separate")
-    with pytest.raises(ValueError, match=r"is indexed already; give cache=False to Dataset\(\)"):
+    with pytest.raises(ValueError, match=r"is indexed already; give False to Dataset\(\)"):
         ft.Feed(dataset, cache=False, **how)
     ft.mine_rec(ft.Dataset(packed[0]), labels="separate", **how)  # of one file there is nothing to keep apart
 

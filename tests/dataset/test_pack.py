@@ -316,7 +316,7 @@ def unzip_characters(archives: Path, folder: Path) -> Path:
 def test_omniglot(real_data: Path, tmp_path: Path) -> None:
     root = unzip_characters(real_data / "omniglot", tmp_path)
     out = tmp_path / "omniglot.rec"
-    with pytest.raises(ValueError, match="see --identity-depth"):
+    with pytest.raises(ValueError, match="see identity_depth"):
         pack(tmp_path / "unpacked" / "images_background_small1", out)
     deeper = pack(tmp_path / "unpacked" / "images_background_small1", tmp_path / "deep.rec", identity_depth=2)
     assert "Balinese/character01" in names(deeper.path)

@@ -120,7 +120,7 @@ def test_all_problems_are_listed_at_once(folder: Path, out: Path) -> None:
     expected = spoil(folder)
     message = refused(folder, out)
     assert message.startswith(
-        "17 problems, nothing was written; --on-error skip leaves out what cannot be used:\n"
+        "17 problems, nothing was written; on_error='skip' leaves out what cannot be used:\n"
     )
     for path in expected:
         assert f"    {folder / path}: " in message
@@ -139,8 +139,8 @@ def test_all_problems_are_listed_at_once(folder: Path, out: Path) -> None:
         "cut.png: damaged PNG: cut off",
         "cut.bmp: cannot be decoded",
         "size.png: is 12 x 11, most are 12 x 10",
-        "--size HxW brings all to one size",
-        "see --identity-depth",
+        "size=HxW brings all to one size",
+        "see identity_depth",
     ):
         assert words in message
     assert not out.with_suffix(".problems.csv").exists()  # the message has them all
@@ -224,7 +224,7 @@ def test_places(folder: Path, tmp_path: Path, out: Path) -> None:
     assert "is empty" in refused(tmp_path / "empty", out)
     assert "does not exist" in refused(tmp_path / "nowhere", out)
     assert "is a file" in refused(folder / "p1" / "x.jpg", out)
-    assert "lies inside" in refused(folder, folder / "out.rec")
+    assert "must not lie in" in refused(folder, folder / "out.rec")
     assert "must end in .rec" in refused(folder, tmp_path / "out")
 
 
@@ -255,7 +255,7 @@ class TestDepth:
     def test_by_default_deeper_folders_are_a_problem(self, deep: Path, out: Path) -> None:
         message = refused(deep, out)
         assert message.startswith("4 problems")
-        assert "at another depth than the pictures (see --identity-depth): 4\n" in message
+        assert "at another depth than the pictures (see identity_depth): 4\n" in message
 
     def test_the_first_folders_name_the_identity(self, deep: Path, out: Path) -> None:
         pack(deep, out, identity_depth=1)

@@ -164,7 +164,7 @@ def test_mine_rec_is_the_same_whatever_is_ahead(rec: Path, tmp_path: Path, needs
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 def test_memory_of_mine_rec_must_hold_an_image(rec: Path, prefetch: int) -> None:
     model = Rows(1, 100, 8, 0, needs_images=True)
-    with nothing_left(), pytest.raises(ValueError, match="memory"):
+    with nothing_left(), pytest.raises(ft.OptionError, match="memory must be at least"):
         ft.mine_rec(rec, model=model, memory=IMAGE - 1, prefetch=prefetch)
 
 

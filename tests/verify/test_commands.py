@@ -107,7 +107,7 @@ def test_folds_and_small_files(rec: Path, tmp_path: Path) -> None:
     write_pairs(path, [picture(i) for i in range(8)], [True, True, False, True])
     few = verify("--pairs", path, "--model", "pixels")
     assert "a.bin: 4 pairs are too few for 10 folds" in str(few.exception)
-    assert "--folds 4" in str(few.exception)
+    assert "fewer folds: folds=4" in str(few.exception)  # which `main` shows as --folds 4
     printed = " ".join(output(verify("--pairs", path, "--model", "pixels", "--folds", 2)).split())
     assert "all impostor pairs are in fold 2 of 2" in printed
     assert re.search("TAR at FAR . left out: 1 impostor pair is too few", printed)

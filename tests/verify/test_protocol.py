@@ -165,7 +165,7 @@ def test_why_there_is_no_accuracy(same: list[bool], folds: int, why: str | None)
 @pytest.mark.parametrize(
     ("distances", "same", "folds", "said"),
     [
-        ([0.1] * 9, [True] * 9, 10, "9 pairs are too few for 10 folds; .*folds=9, .*--folds 9"),
+        ([0.1] * 9, [True] * 9, 10, "9 pairs are too few for 10 folds; .*fewer folds: folds=9"),
         ([0.1], [True], 2, "1 pair cannot be judged; at least 2"),
         ([], [], 2, "0 pairs cannot be judged"),
         ([0.1, float("nan")], [True] * 2, 2, "pair 1 is nan"),

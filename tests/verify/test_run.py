@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, verify_rec, write_pairs
 from fasttriplet.embedders._pixels import PixelEmbedder
-from fasttriplet.verify._run import check_for_training
+from fasttriplet.verify._examine import check_for_training
 from tests.small_rec import Table, identities, picture, write_rec
 
 
@@ -184,20 +184,20 @@ class Bad:
 
 def test_what_an_embedder_may_not_return(rec: Path) -> None:
     for rows in (np.ones((3, 2)), np.ones(32), np.ones((32, 0))):
-        with pytest.raises(ValueError, match=r"val\.rec: bad: expected one vector for each of 32 images"):
+        with pytest.raises(ValueError, match=r"val\.rec: bad: expected a vector for each of 32 images"):
             verify_rec(rec, Bad(rows))
     rows = np.ones((32, 2), dtype=np.float32)
     rows[4, 1] = np.nan
     with pytest.raises(ValueError, match=r"val\.rec: .*key 5 holds NaN"):
         verify_rec(rec, Bad(rows))
     write_pairs(rec.parent / "a.bin", [picture(i) for i in range(4)], [True, False])
-    with pytest.raises(ValueError, match=r"a\.bin: bad: expected one vector for each of 4 images"):
+    with pytest.raises(ValueError, match=r"a\.bin: bad: expected a vector for each of 4 images"):
         verify_pairs(rec.parent / "a.bin", Bad(rows), folds=2)
 
 
 def test_too_few_pairs_are_told_before_embedding(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "a.rec", {1: 0, 2: 0, 3: 1})
-    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds; .*--folds 2"):
+    with pytest.raises(ValueError, match=r"a\.rec: 2 pairs are too few for 10 folds; .* folds=2"):
         verify_rec(rec, Bad(None))
     write_pairs(tmp_path / "a.bin", [picture(1)] * 8, [True] * 4)
     with pytest.raises(ValueError, match=r"a\.bin: 4 pairs are too few for 10 folds"):

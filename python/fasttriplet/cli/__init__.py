@@ -124,7 +124,6 @@ def _message(error: BaseException, command: click.Command) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory {error}".rstrip()
     if isinstance(error, OSError) and error.errno is not None:
-        # Files have names.
         return f"{error.filename or 'standard output'}: {in_flags(str(error.strerror), command)}"
     return in_flags(str(error), command) or type(error).__name__
 

@@ -20,7 +20,10 @@ VARIABLE = "_FASTTRIPLET_COMPLETE"  # a shell that wants to know how a line goes
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(*, shell: Literal["bash", "zsh", "fish"]) -> None:
-    """Print the script that lets Tab complete commands, flags, choices and names of files."""
+    """Print a script for shell completion.
+
+    With it, Tab completes commands, flags, choices and names of files.
+    """
     from click.shell_completion import get_completion_class  # noqa: PLC0415  not for --help
 
     script = get_completion_class(shell)

@@ -23,7 +23,7 @@ _UNITS = {"training": "batch", "drawing sheets": "sheet"}  # of its steps; all o
     "out",
     "Folder for all files: a new one, an empty one, or with --overwrite that of an earlier demo.",
     "demo",
-    options.FOLDER,
+    options.PATH,
 )
 @options.overwrite
 @options.option("identities", "Characters to draw for training.", 60, options.Whole(2))
@@ -90,10 +90,10 @@ def next_commands(made: Demo) -> dict[str, list[str]]:
     nearest = ("--images-per-identity", 20, "--pick", "hardest", "--out", unseen.with_suffix(".parquet"))
     found: dict[str, tuple[object, ...]] = {
         "what is in the dataset": ("index", "--rec", made.rec),
-        "the nearest negatives of characters that it does not have": (
+        "the nearest negatives among other characters": (
             *("mine", "--rec", unseen, "--model", made.model, *nearest),
         ),
-        "how well these are told apart": ("verify", "--rec", unseen, "--model", made.model),
+        "how well the model tells those apart": ("verify", "--rec", unseen, "--model", made.model),
         "your own pictures, which lie in photos/NAME/": ("pack", "photos", "photos.rec", "--size", 112),
     }
     if made.no_network is None and "batch" in made.verifications[-1]:  # it did not run out of triplets

@@ -32,8 +32,8 @@ def index(
 ) -> None:
     """Show what is in .rec files.
 
-    Each file is indexed, and what is wrong with it is listed: the first lines of that, or all with --json.
-    Several files are shown one by one, with the labels that they have together.
+    Each file is indexed, and its problems are listed: the first ten, or all with --json. Several files are
+    shown one by one, with what --labels separate adds to the labels of each.
     """
     from fasttriplet.dataset._index import inspect_rec, paths_of  # noqa: PLC0415  polars takes 0.2 s: not for --help
     from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts  # noqa: PLC0415
@@ -112,7 +112,7 @@ def _labels(facts: dict[str, Any]) -> str:
     if max(images) == 1:
         return f"{counts}; {values}"
     objects = facts["object_images"]
-    unless = f", except in {objects:,} images labelled for object detection" if objects else ""
+    unless = f", except in {counted(objects, 'image')} labelled for object detection" if objects else ""
     return f"{counts}; the first, {values}, is the identity{unless}"
 
 

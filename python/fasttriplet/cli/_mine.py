@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     default="triplets.parquet",
-    type=options.OUTPUT,
+    type=options.PATH,
     help="File for the triplets. Its ending is the format: .parquet, .csv, .ndjson or .jsonl, .arrow or "
     ".feather.",
 )

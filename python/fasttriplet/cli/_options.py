@@ -72,13 +72,12 @@ class _Pairs(_Choice):
         return super().convert(value, param, ctx)
 
 
-# What is there and what is missing is found by the commands: it is not for the exit code 2.
-FOLDER = click.Path(path_type=Path)
-OUTPUT = click.Path(path_type=Path)
+# The commands find out what is there and what is missing: that is not for the exit code 2.
+PATH = click.Path(path_type=Path)
 
 # Ways to write options
 
-_TYPES = {int: Whole(), float: Number(min=0), Path: click.Path(path_type=Path), NoneType: None}
+_TYPES = {int: Whole(), float: Number(min=0), Path: PATH, NoneType: None}
 
 
 def option(name: str, text: str, default: Any = None, kind: Any = None, **more: Any) -> Callable[[F], F]:
@@ -155,7 +154,7 @@ def rec(*, required: bool) -> Callable[[F], F]:
             "--rec",
             required=required,
             multiple=True,
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="The .rec file. Repeat the flag for several that make one dataset; see --labels.",
         ),
         _of_run(*DatasetOptions.names()),
@@ -221,7 +220,9 @@ def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
 
 
 pairs_per_kind = option(
-    "pairs_per_kind", "Genuine pairs to draw from --rec, and as many impostor pairs.", 6000
+    "pairs_per_kind",
+    "Genuine pairs (of one identity) to draw from --rec, and as many impostor pairs (of two).",
+    6000,
 )
 
 # The model
@@ -288,8 +289,8 @@ _TEXTS = {
     "bag_size": "Images embedded and mined together, which are a bag.",
     "boundary": "Keep each identity in one bag, or split it where a bag is full.",
     "tail": "Keep or drop the last, smaller bag of an epoch.",
-    "on_error": "What to do about an image that is damaged or of another size: end the run, or leave the "
-    "image out.",
+    "on_error": "What to do about images that cannot be used, such as damaged ones or ones of another size: "
+    "end with an error, or leave them out.",
     "seed": "Seed for all random choices.",
     "threads": "Threads to use. By default one per core.",
     "prefetch": "Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
@@ -333,5 +334,5 @@ as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )
 overwrite = click.option(
-    "--overwrite", is_flag=True, help="Replace files that are there. By default they are refused."
+    "--overwrite", is_flag=True, help="Replace files that exist. Without it, an existing file is an error."
 )

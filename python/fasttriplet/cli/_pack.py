@@ -37,8 +37,8 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command()
-@click.argument("folder", type=options.FOLDER)
-@click.argument("out", metavar="OUT.rec", type=options.OUTPUT, callback=options.ends_in(".rec"))
+@click.argument("folder", type=options.PATH)
+@click.argument("out", metavar="OUT.rec", type=options.PATH, callback=options.ends_in(".rec"))
 @options.option(
     "size",
     "Bring all images to this height and width; a single number stands for both. By default the images must "
@@ -86,13 +86,13 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 def pack(*, folder: Path, out: Path, as_json: bool, **how: Any) -> None:
     """Pack FOLDER/identity/picture into OUT.rec.
 
-    Writes OUT.rec and OUT.idx in the InsightFace layout, OUT.identities.csv, which tells which label is which
-    folder, and `property` for InsightFace's scripts, unless that describes another .rec of the folder.
+    Writes OUT.rec and OUT.idx in the InsightFace layout, OUT.identities.csv with the folder of each label,
+    and `property` for InsightFace's scripts, unless that describes another .rec of the folder.
 
     Pictures may be JPEG, PNG, WebP, AVIF, BMP, TIFF, GIF (the first frame), JPEG 2000, PPM, PGM or PBM. Those
-    of the right size and format are stored as they are; others are brought to the size (Lanczos) and encoded.
-    Hidden and system files are ignored. All that cannot be used is listed at once; with --on-error skip it is
-    left out, and OUT.problems.csv has the complete list.
+    of the right size and format are stored as they are; others are resized (Lanczos) and encoded. Hidden and
+    system files are ignored. Everything that cannot be used is listed at once, and nothing is written; with
+    --on-error skip it is left out, and OUT.problems.csv has the complete list.
     """
     if how["fit"] != PackOptions.fit and how["size"] is None:
         raise click.UsageError(f"--fit {how['fit']} goes with --size")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from fasttriplet._words import counted
+from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
 from fasttriplet.cli._progress import display
 
@@ -16,14 +16,14 @@ _SHOWN = 10  # problems of a list
 
 
 @click.command(name="pack-pairs")
-@click.argument("out", metavar="OUT.bin", type=options.OUTPUT, callback=options.ends_in(".bin"))
+@click.argument("out", metavar="OUT.bin", type=options.PATH, callback=options.ends_in(".bin"))
 @options.rec(required=False)
 @options.pairs_per_kind
 @options.seed
 @click.option(
     "--list",
     "listing",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two, separated "
     "by tabs, commas or spaces. It may also be one of LFW's own lists, such as pairs.txt.",
 )
@@ -31,7 +31,7 @@ _SHOWN = 10  # problems of a list
     "folder",
     "Folder that the paths of --list start from, for LFW's lists the one with a folder per name. By default "
     "the folder of the list.",
-    kind=options.FOLDER,
+    kind=options.PATH,
 )
 @options.threads
 @options.overwrite
@@ -107,12 +107,11 @@ class _Packed(NamedTuple):
 def _drawn(
     rec: tuple[Path, ...], of_dataset: dict[str, Any], pairs_per_kind: int, seed: int, threads: int | None
 ) -> _Packed:
-    from fasttriplet._words import naming  # noqa: PLC0415
     from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
     from fasttriplet.verify._draw import draw_pairs  # noqa: PLC0415
 
     dataset = Dataset(options.one_or_several(rec), threads=threads, **of_dataset)
-    with naming(_named(rec)):
+    with prefixing(_named(rec)):
         drawn = draw_pairs(dataset.index, pairs_per_kind, seed)
     rows = [row for pair in zip(drawn.first.tolist(), drawn.second.tolist(), strict=True) for row in pair]
     read = {row: dataset.read(row)[1] for row in sorted(set(rows))}
@@ -152,9 +151,9 @@ def _listed(listing: Path, folder: Path) -> _Packed:
 
 def _size(packed: _Packed, name: str, threads: int | None) -> tuple[int, int]:
     """Decode all images once; their height and width, or an error that says all that is wrong."""
-    from fasttriplet.verify._run import look_at  # noqa: PLC0415
+    from fasttriplet.verify._examine import look_at  # noqa: PLC0415
 
-    # Each object once: an image of several pairs is the same object.
+    # An image of several pairs is one object, and is decoded once.
     first = {id(image): position for position, image in reversed([*enumerate(packed.images)])}
     positions = sorted(first.values())
     size, failed = look_at([packed.images[position] for position in positions], threads=threads)

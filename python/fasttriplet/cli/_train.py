@@ -124,7 +124,8 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
         raise click.UsageError("give either --resume or --overwrite")
     if not resume and not given["rec"]:
         raise click.UsageError("--rec is missing: the .rec file to train on")
-    if not resume and (given["network"] is None) == (given["symbol"] is None):
+    chosen = [given[name] is not None for name in ("network", "symbol")]
+    if all(chosen) or not (any(chosen) or resume):
         raise click.UsageError("give either --network or --symbol")
     if given["symbol"] is not None and _is_set(ctx, "embedding_size"):
         raise click.UsageError("--embedding-size is for --network; a --symbol has its own")

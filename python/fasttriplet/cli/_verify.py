@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fasttriplet._extras import how_to_install
+from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pairs",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="A .bin file of pairs, such as lfw.bin; repeatable.",
 )
 @options.rec(required=False)
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @options.option(
     "roc",
     "Picture of the ROC curve to draw (needs matplotlib).",
-    kind=options.OUTPUT,
+    kind=options.PATH,
     metavar="OUT.png|.svg",
     callback=options.ends_in(".png", ".svg"),
 )
@@ -110,13 +111,12 @@ def verify(
 
 def _check(path: Path, folds: int, *, for_roc: bool) -> None:
     """Find out what is wrong with a file, before the files ahead of it are embedded."""
-    from fasttriplet._words import naming  # noqa: PLC0415  not for --help
+    from fasttriplet.verify._examine import read_for_folds  # noqa: PLC0415
     from fasttriplet.verify._protocol import check_for_roc  # noqa: PLC0415
-    from fasttriplet.verify._run import read_for_folds  # noqa: PLC0415
 
     _, same = read_for_folds(path, folds)
     if for_roc:
-        with naming(str(path)):
+        with prefixing(str(path)):
             check_for_roc(same)
 
 
@@ -125,7 +125,6 @@ def _named(paths: tuple[Path, ...]) -> str:
 
 
 def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
-    from fasttriplet._words import counted  # noqa: PLC0415  not for --help
     from fasttriplet.verify._protocol import why_no_accuracy  # noqa: PLC0415
 
     mirrored = "added" if found.flip else "not used"

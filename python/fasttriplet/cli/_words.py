@@ -39,6 +39,7 @@ def in_flags(text: str, command: click.Command) -> str:
         elif value == "True":
             words = option.opts[0]
         else:
+            option = options.get(f"{name}_dir", option)  # cache='FOLDER' is --cache-dir
             words = f"{option.opts[0]} {value.strip(chr(39))}"
         return f"{found['before']}{words}{found['after']}"
 

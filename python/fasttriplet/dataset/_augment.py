@@ -11,6 +11,7 @@ from fasttriplet import _core
 from fasttriplet._checks import number, seed_number, truth_value, whole_number
 from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
+from fasttriplet.errors import OptionError
 
 _MOST_CUTOFF = 2**31 - 1
 
@@ -98,7 +99,7 @@ def assemble(
         `augment` or `seed` is none.
     """
     if augment is not None and not isinstance(augment, Augment):
-        raise ValueError(f"augment must be an Augment, not {augment!r}")
+        raise OptionError("augment", f"must be an Augment, not {augment!r}")
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[3:] != (3,):
         raise ValueError(f"pixels must be (N, H, W, 3) uint8, not {_shown(pixels)}")
     if not pixels.flags.c_contiguous:

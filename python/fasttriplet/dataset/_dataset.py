@@ -20,7 +20,7 @@ from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of
 from fasttriplet.dataset._index import Paths, index_files, paths_of
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
 from fasttriplet.dataset._recordio import IRHeader
-from fasttriplet.errors import RecordError
+from fasttriplet.errors import OptionError, RecordError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -228,12 +228,15 @@ def open_dataset(rec: Rec, options: DatasetOptions, *, threads: int | None) -> D
         return Dataset(rec, threads=threads, labels=options.labels, cache=options.cache)
     before = rec.options
     if len(rec.paths) > 1 and options.labels not in (None, before.labels or "shared"):
-        raise ValueError(
-            f"labels: the Dataset was made with {before.labels or 'shared'!r} labels; give labels="
-            f"{options.labels!r} to Dataset()"
+        raise OptionError(
+            "labels",
+            f"must be {before.labels or 'shared'!r}, as the Dataset was made; give {options.labels!r} to "
+            "Dataset()",
         )
     if options.cache not in (True, before.cache):
-        raise ValueError(f"cache: the Dataset is indexed already; give cache={options.cache!r} to Dataset()")
+        raise OptionError(
+            "cache", f"cannot be chosen: the Dataset is indexed already; give {options.cache!r} to Dataset()"
+        )
     return rec
 
 

@@ -21,11 +21,11 @@ from fasttriplet.dataset._index_cache import IndexCache
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
 from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._recordio import idx_beside
-from fasttriplet.errors import RecordWarning
+from fasttriplet.errors import OptionError, RecordWarning
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-# Tells when an index was written, at the level of INFO; the command line shows it.
+# At level INFO it says where an index was written; the command line shows that.
 _log = logging.getLogger("fasttriplet.index")
 
 # Signed, so that differences of keys and offsets are what they seem.
@@ -147,7 +147,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         names. A path: in this folder, which is made if it is missing. False: nowhere. An index that was kept
         before the ``.rec`` or ``.idx`` changed, or that is damaged, is replaced. Beside a file in a folder
         that cannot be written to, none is kept; a folder that is named must be writable. The logger
-        ``fasttriplet.index`` tells, at the level of INFO, when one was written.
+        ``fasttriplet.index`` says, at level INFO, where one was written.
 
     Returns
     -------
@@ -176,7 +176,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         to be numbered independently and `labels` is not given. :func:`inspect_rec` lists all but the last.
     """
     chosen = DatasetOptions.of(index_rec, options)
-    paths, several = paths_of(path)
+    paths, several = paths_of(path, "path")
     threads = thread_count(threads)
     files = [_core.RecordFile(one) for one in paths]
     return index_files(paths, files, several=several, options=chosen, threads=threads).frame
@@ -206,7 +206,7 @@ def inspect_rec(
     """
     path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
     index, facts, kept = _load(path, _core.RecordFile(path), options.cache, threads)
-    _tell(kept)
+    _log_kept(kept)
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -225,19 +225,22 @@ def inspect_rec(
     )
 
 
-def paths_of(rec: Paths) -> tuple[list[Path], bool]:
-    """The ``.rec`` files that a user names, and whether as a sequence."""
+def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
+    """The ``.rec`` files that a user gives as this argument, and whether as a sequence."""
     if isinstance(rec, (str, os.PathLike)):
         return [Path(rec)], False
     paths = [Path(one) for one in rec]
     if not paths:
-        raise ValueError("path: expected a .rec file or several, got an empty list")
+        raise OptionError(argument, "must be a .rec file or several, not an empty list")
     seen: dict[Path, Path] = {}
     for path in paths:
         first = seen.setdefault(path.resolve(), path)
         if first is not path:
-            raise ValueError(
-                f"path: {path} is given twice (also as {first}); each image would be its own positive"
+            also = "" if str(path) == str(first) else f" (also as {first})"
+            raise OptionError(
+                argument,
+                f"must name each file once: {path} is given twice{also}, and each image would be its own "
+                "positive",
             )
     return paths, True
 
@@ -262,7 +265,7 @@ def index_files(
         all_kept += kept
         if len(paths) > 1 and options.labels != "shared":
             numberings.append(Numbering.of(path, facts["layout"], index))
-    _tell(all_kept)
+    _log_kept(all_kept)
     shifts = [0] * len(paths)
     if options.labels == "separate" and numberings:
         shifts = label_shifts(numberings)
@@ -296,7 +299,7 @@ def _load(
     return *built, [place.path] if kept else []
 
 
-def _tell(kept: Sequence[Path]) -> None:
+def _log_kept(kept: Sequence[Path]) -> None:
     if kept:
         more = f" and {len(kept) - 1:,} more" if len(kept) > 1 else ""
         _log.info("the index is kept for later runs in %s%s", kept[0], more)

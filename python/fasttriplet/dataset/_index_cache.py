@@ -47,9 +47,11 @@ class IndexCache:
         if cache is False:
             return None
         if cache is True:
-            folder, named_by = os.environ.get(FOLDER, ""), FOLDER
+            folder = os.environ.get(FOLDER, "")
+            named_by = f"{FOLDER}={folder}"
         else:
-            folder, named_by = os.fspath(cache), "cache (--cache-dir)"
+            folder = os.fspath(cache)
+            named_by = f"cache={folder!r}"
         if not folder:
             return cls(rec, cache_beside(rec), None)
         # Files of one name in different folders have different caches.
@@ -122,8 +124,8 @@ class IndexCache:
             reason = "it is a file"
         kind = type(error) if isinstance(error, OSError) else OSError
         return kind(
-            f"{self.named_by}: the index of {self.rec} cannot be kept in {self.path.parent}: {reason}; "
-            "name a folder that can be written to"
+            f"{self.named_by}: the index of {self.rec} cannot be kept there: {reason}; name a folder that "
+            "can be written to"
         )
 
 

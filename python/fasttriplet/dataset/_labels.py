@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._words import counted
 
 # Up to here, float32 can hold every integer. 2^24 + 1 is rounded to 2^24.
 EXACT = 2**24
@@ -58,19 +59,19 @@ def _why_not(label: Any, nearest: float) -> str:
 def problems(path: Path, scan: _core.Scan) -> list[str]:
     """Say why labels of images may not name identities; one line per reason."""
     found = []
-    images = scan.keys.size
-    if 2 * scan.objects > images:
+    images = counted(scan.keys.size, "image")
+    if 2 * scan.objects > scan.keys.size:
         found.append(
             f"{path}: the labels are those of object detection (im2rec's [2, 5, ...]; {scan.objects:,} of "
-            f"{images:,} images). The first is the length of their header and not an identity: triplets of "
-            "these images mean nothing"
+            f"{images}). The first is the length of their header and not an identity: triplets of these "
+            "images mean nothing"
         )
     large = np.abs(scan.labels) >= EXACT
     if large.any():
         at = large.argmax()
         found.append(
             f"{path}: labels reach {EXACT:,} and more, where float32 skips integers "
-            f"({np.count_nonzero(large):,} of {images:,} images; key {scan.keys[at]} has {scan.labels[at]}). "
+            f"({np.count_nonzero(large):,} of {images}; key {scan.keys[at]} has {scan.labels[at]}). "
             "Identities may have become one when the file was written; number them from 0 and write it again"
         )
     return found

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, TypedDict, get_args
 
 from fasttriplet._checks import one_of, whole_number
 from fasttriplet._options import Options
+from fasttriplet.errors import OptionError
 
 Labels = Literal["shared", "separate"]
 Cache: TypeAlias = bool | str | os.PathLike[str]
@@ -33,7 +34,7 @@ class DatasetOptions(Options):
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
         if not isinstance(self.cache, (bool, str, os.PathLike)) or self.cache == "":
-            raise ValueError(f"cache must be True, False or the path of a folder, not {self.cache!r}")
+            raise OptionError("cache", f"must be True, False or the path of a folder, not {self.cache!r}")
         if not isinstance(self.cache, (bool, str)):
             object.__setattr__(self, "cache", os.fspath(self.cache))  # plain, to be compared and stored
         super().__post_init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from fasttriplet._words import counted
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
+
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 
 class Embedder(Protocol):
@@ -55,23 +57,23 @@ def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArra
     return images
 
 
-def check_embeddings(found: object, rows: pl.DataFrame, source: str) -> NDArray[np.float32]:
-    """Return what an embedder gave as float32; a ValueError if it is not one finite vector for each image."""
-    embeddings = np.asarray(found)
-    if embeddings.ndim != 2 or len(embeddings) != rows.height or embeddings.shape[1] == 0:
+def check_embeddings(found: object, rows: pl.DataFrame, source: str, dtype: type[_Float]) -> NDArray[_Float]:
+    """Return what an embedder gave; a ValueError if it is not one finite vector of floats for each image."""
+    given = np.asarray(found)
+    if given.ndim != 2 or len(given) != rows.height or given.shape[1] == 0:
         raise ValueError(
-            f"{source}: expected a vector for each of {rows.height} images, ({rows.height}, D), got an array "
-            f"of the shape {embeddings.shape}"
+            f"{source}: expected a vector for each of {counted(rows.height, 'image')}, ({rows.height}, D), "
+            f"got an array of the shape {given.shape}"
         )
-    if embeddings.dtype.kind != "f":
-        raise ValueError(f"{source}: embeddings must be floating point, not {embeddings.dtype}")
+    if given.dtype.kind != "f":
+        raise ValueError(f"{source}: embeddings must be floating point, not {given.dtype}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named below
-        embeddings = embeddings.astype(np.float32, copy=False)
+        embeddings = given.astype(dtype, copy=False)
     check_finite(embeddings, rows, source)
     return embeddings
 
 
-def check_finite(embeddings: NDArray[np.float32], rows: pl.DataFrame, source: str) -> None:
+def check_finite(embeddings: NDArray[np.floating[Any]], rows: pl.DataFrame, source: str) -> None:
     """Raise a ValueError, which names the first such image, if an embedding holds NaN or infinity."""
     bad = rows_not_finite(embeddings)
     if bad:

@@ -21,8 +21,8 @@ from fasttriplet.errors import CollapseWarning
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 # The largest scatter of a network that has collapsed. Rounding gives up to 1e-12. Networks that were not
-# trained (the two of this package, InsightFace's ResNet 34) have 0.4 to 1.6, on faces and on noise, even if
-# it has three grey levels only. Trained ones have about 2.
+# trained (the two of this package, InsightFace's ResNet 34) have 0.4 to 1.6, on faces and on noise, even on
+# noise of three grey levels. Trained ones have about 2.
 COLLAPSED = 1e-6
 
 

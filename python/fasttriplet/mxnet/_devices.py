@@ -30,10 +30,12 @@ def contexts(devices: str | Sequence[str] | None) -> list[Any]:
         numbers += map(int, match[1].split(",")) if match[1] else range(count)
     if not count:
         raise ValueError(
-            f"devices {devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
+            f"devices={devices!r}: MXNet finds no GPU (the package `mxnet` on PyPI is for the CPU only)"
         )
     if not numbers or max(numbers) >= count or len(set(numbers)) != len(numbers):
-        raise ValueError(f"devices {devices!r}: name each GPU once; there are {count}, numbered from 0")
+        raise OptionError(
+            "devices", f"must name each GPU once, numbered from 0 to {count - 1}, not {devices!r}"
+        )
     return [mx.gpu(number) for number in numbers]
 
 

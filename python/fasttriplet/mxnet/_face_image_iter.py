@@ -9,6 +9,7 @@ from typing import Any
 from fasttriplet._checks import number, whole_number
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment
+from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._triplet_iter import TripletIter
 from fasttriplet.run._options import RunOptions
 
@@ -133,14 +134,17 @@ class FaceImageIter(TripletIter):
 
 def _check_what_is_fixed(shuffle: bool, aug_list: Sequence[Any] | None, mean: Any) -> None:
     if not shuffle:
-        raise ValueError("shuffle must be True: each epoch has another random order, which `seed` decides")
+        raise OptionError(
+            "shuffle", "must be True: each epoch has another random order, which `seed` decides"
+        )
     if aug_list is not None:
-        raise ValueError(
-            "aug_list must be None: give rand_mirror and cutoff, or augment=fasttriplet.Augment(...)"
+        raise OptionError(
+            "aug_list", "must be None: give rand_mirror and cutoff, or augment=fasttriplet.Augment(...)"
         )
     if mean is not None:
-        raise ValueError(
-            "mean must be None: images are RGB, 0 to 255, and the network subtracts it, as InsightFace's do"
+        raise OptionError(
+            "mean",
+            "must be None: images are RGB, 0 to 255, and the network subtracts it, as InsightFace's do",
         )
 
 
@@ -157,9 +161,10 @@ def _check_names(options: dict[str, Any]) -> None:
 def _check_batch(batch_size: int, ctx_num: int) -> None:
     whole_number("ctx_num, the number of the module's devices,", ctx_num, 1)
     if whole_number("batch_size", batch_size, 1) % ctx_num:
-        raise ValueError(
-            f"batch_size must be a multiple of ctx_num: {counted(batch_size, 'image')} cannot be shared out "
-            f"to {ctx_num} devices"
+        raise OptionError(
+            "batch_size",
+            f"must be a multiple of ctx_num: {counted(batch_size, 'image')} cannot be shared out to "
+            f"{ctx_num} devices",
         )
     each = batch_size // ctx_num
     if each % 3:
@@ -174,7 +179,7 @@ def _bag_margin_max_ap(
     triplet_params: Sequence[Any], images_per_identity: int, batch_size: int
 ) -> tuple[int, float, float | None]:
     if not isinstance(triplet_params, (list, tuple)) or len(triplet_params) != 3:
-        raise ValueError(f"triplet_params must be [bag_size, alpha, max_ap], not {triplet_params!r}")
+        raise OptionError("triplet_params", f"must be [bag_size, alpha, max_ap], not {triplet_params!r}")
     whole_number("images_per_identity (5 in InsightFace)", images_per_identity, 2)
     bag_size = whole_number(_BAG_SIZE, triplet_params[0], 1)
     if bag_size < 2 * images_per_identity:
@@ -189,9 +194,9 @@ def _bag_margin_max_ap(
         )
     alpha, max_ap = number(_ALPHA, triplet_params[1], 0), number(_MAX_AP, triplet_params[2], 0)
     if not 0 < alpha <= 1:
-        raise ValueError(
-            f"{_ALPHA} must be a number above 0, at most 1, a margin on squared distances, not "
-            f"{triplet_params[1]!r}"
+        raise OptionError(
+            _ALPHA,
+            f"must be a number above 0, at most 1, a margin on squared distances, not {triplet_params[1]!r}",
         )
     return bag_size, alpha, max_ap or None
 

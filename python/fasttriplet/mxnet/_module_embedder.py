@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fasttriplet._words import counted
 from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.mxnet._compat import import_mxnet
@@ -87,6 +88,6 @@ def _shapes(module: Any, images: int) -> str:
     fitting = [repr(other) for other, its_shape in others if is_embedding(its_shape, images)]
     of_others = f", as {' and '.join(fitting)} has" if fitting else ""
     return (
-        f"output {name!r} has the shape {shape} for {images} images, and an embedding has "
+        f"output {name!r} has the shape {shape} for {counted(images, 'image')}, and an embedding has "
         f"({images}, D){of_others}"
     )

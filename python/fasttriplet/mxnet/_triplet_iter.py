@@ -11,6 +11,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from fasttriplet.dataset._augment import Augment
+from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.run._feed import Feed, TripletBatch
@@ -80,12 +81,13 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         **options: Unpack[RunKeywords],
     ) -> None:
         if len(data_shape) != 3 or data_shape[0] != 3:
-            raise ValueError(f"data_shape must be (3, height, width), not {data_shape!r}")
+            raise OptionError("data_shape", f"must be (3, height, width), not {data_shape!r}")
         for name in ("epochs", "tail", "state"):
             if name in options:
-                raise ValueError(
-                    f"{name} cannot be chosen: the iterator has no end, all batches are full, and "
-                    "first_epoch says where it begins"
+                raise OptionError(
+                    name,
+                    "cannot be chosen: the iterator has no end, all batches are full, and first_epoch says "
+                    "where it begins",
                 )
         super().__init__(batch_size)
         self.provide_data = [_mx.io.DataDesc(data_name, (batch_size, *data_shape))]

@@ -21,7 +21,7 @@ from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
-from fasttriplet.errors import NoTripletsError
+from fasttriplet.errors import NoTripletsError, OptionError
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
 from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
@@ -156,7 +156,7 @@ class Feed:
         self._first_epoch = whole_number("first_epoch", first_epoch, 0)
         self._epochs = None if epochs is None else whole_number("epochs", epochs, 1)
         if augment is not None and not isinstance(augment, Augment):
-            raise ValueError(f"augment must be an Augment, not {augment!r}")
+            raise OptionError("augment", f"must be an Augment, not {augment!r}")
         self._augment = augment
         self._stages = Stages(model, chosen, for_training=True)
         self._stages.open(rec)

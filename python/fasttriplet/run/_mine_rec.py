@@ -90,8 +90,8 @@ def mine_rec(
     on_error : {"raise", "skip"}, default "raise"
         What to do about an image that cannot be read or decoded, or is of another size than the rest:
         end the run, or leave the image out and list it in the summary (and in a note on the error, if the run
-        fails for another reason). The size is that of the first
-        image, with ``"skip"`` the most frequent one of the first bag.
+        fails for another reason). The size is that of the first image, with ``"skip"`` the most frequent one
+        of the first bag.
     seed : int, default 0
         Seed for the order and the picks. ``mine`` runs with ``epoch_seed(seed, epoch)`` and with
         :attr:`Dataset.ids <fasttriplet.Dataset>`, so that a bag can be mined again by hand.

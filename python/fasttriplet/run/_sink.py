@@ -43,7 +43,7 @@ class _Format(NamedTuple):
     scan: Callable[[str, pl.Schema], pl.LazyFrame]
 
 
-# No pattern matching: a folder may be called runs[1]. Not all functions can be told so.
+# A folder may be called runs[1], so no pattern is matched; not all functions have `glob`.
 _PARQUET = _Format(pl.LazyFrame.sink_parquet, lambda path, _: pl.scan_parquet(path, glob=False))
 _CSV = _Format(pl.LazyFrame.sink_csv, lambda path, schema: pl.scan_csv(path, schema=schema, glob=False))
 _LINES = _Format(

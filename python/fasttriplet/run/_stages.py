@@ -18,7 +18,7 @@ from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_embeddings
-from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, RecordError
+from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
 from fasttriplet.run._options import RunOptions
@@ -83,7 +83,7 @@ class Stages:
         self._size: tuple[int, int] | None = None
         self._width: int | None = None  # of the embeddings
         self.epoch = 0  # of the last bag
-        # Bags of that epoch so far: whose embeddings have collapsed, and whose have not.
+        # Bags of that epoch so far whose embeddings have collapsed, and those whose have not.
         self.collapsed = self.sound = 0
 
     def open(self, rec: Rec) -> None:
@@ -116,7 +116,9 @@ class Stages:
             self.dataset.decode(in_epoch[0].rows[:1])
         except RecordError as error:
             count = sum(bag.rows.height for bag in in_epoch)
-            raise NoTripletsError(f"none of {count:,} images can be decoded; the first: {error}") from error
+            raise NoTripletsError(
+                f"none of {counted(count, 'image')} can be decoded; the first: {error}"
+            ) from error
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -144,9 +146,10 @@ class Stages:
         height, width = self._size
         need = images * height * width * 3
         if need > memory:
-            raise ValueError(
-                f"memory: {counted(images, 'image')} of {height} x {width}: {need:,} bytes, and only "
-                f"{memory:,} are allowed; raise memory" + (", or lower bag_size" if images > 1 else "")
+            what = f"{counted(images, 'image')} of {height} x {width}"
+            or_else = ", or lower bag_size" if images > 1 else ""
+            raise OptionError(
+                "memory", f"must be at least {need:,} bytes for {what}, not {memory:,}{or_else}"
             )
         return min(ahead, memory // need - 1)
 
@@ -201,7 +204,7 @@ class Stages:
         """Embed images that were decoded."""
         with self.summary.clock("embed"):
             found = self.embedder.embed(rows, images if self.embedder.needs_images else None)
-            embeddings = check_embeddings(found, rows, self.summary.embedder)
+            embeddings = check_embeddings(found, rows, self.summary.embedder, np.float32)
         width, self._width = self._width, embeddings.shape[1]
         if width not in (None, self._width):
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from fasttriplet._words import counted
 from fasttriplet.mining._options import Metric
 from fasttriplet.run._timeline import Timeline
 
@@ -85,7 +86,7 @@ class Summary:
         Quantiles of ``d_ap`` and ``d_an`` by probability, on the scale of the metric. With more than a
         million triplets they are those of every k-th triplet.
     out : str or None
-        The parquet file.
+        The file of triplets.
     """
 
     embedder: str
@@ -145,8 +146,8 @@ class Summary:
             yield
         except Exception as error:
             if self.skipped:
-                count, all_images = len(self.skipped), self.images_indexed
-                note = f"{count:,} of {all_images:,} images had been left out; the first: {self.skipped[0]}"
+                count = f"{len(self.skipped):,} of {counted(self.images_indexed, 'image')}"
+                note = f"{count} had been left out; the first: {self.skipped[0]}"
                 if note not in getattr(error, "__notes__", ()):  # an outer block may have the same summary
                     error.add_note(note)
             raise

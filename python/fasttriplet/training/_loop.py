@@ -28,8 +28,9 @@ from fasttriplet.training._pace import Pace
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
 from fasttriplet.training._state import State, save_state
+from fasttriplet.verify._examine import check_for_training
 from fasttriplet.verify._protocol import Verification
-from fasttriplet.verify._run import check_for_training, verify_pairs
+from fasttriplet.verify._run import verify_pairs
 
 Progress = Callable[[Mapping[str, Any]], object]
 
@@ -189,9 +190,8 @@ class Loop:
             raise ValueError(f"{self.names.state} does not fit its network: {error}") from error
         self.backend.sums = list(plain["sums"])
         self._batch = plain["batch"]
-        if (
-            not self._verify_on or self._verify_on == plain["verify_on"]
-        ):  # accuracies on other files do not compare
+        # Accuracies on other files do not compare.
+        if not self._verify_on or self._verify_on == plain["verify_on"]:
             self._verified = plain["verified"]
             self._best = None if plain["best"] is None else _Best(**plain["best"])
         self._saved = (self._batch, self._verified)

@@ -20,7 +20,7 @@ from fasttriplet.training._journal import Journal
 from fasttriplet.training._loop import Loop, Progress, Schedule, Trained
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._state import State, load_state
-from fasttriplet.verify._run import check_for_training
+from fasttriplet.verify._examine import check_for_training
 
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
 

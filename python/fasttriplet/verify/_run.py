@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
@@ -12,27 +12,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet import _core
 from fasttriplet._checks import seed_number, thread_count, whole_number
 from fasttriplet._options import shows
-from fasttriplet._words import counted, naming
+from fasttriplet._words import prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.embedders._base import check_finite
+from fasttriplet.embedders._base import check_embeddings
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine
 from fasttriplet.run._stages import PART
-from fasttriplet.verify._bin_file import image_of_pair, read_pairs
+from fasttriplet.verify._bin_file import image_of_pair
 from fasttriplet.verify._draw import draw_pairs
-from fasttriplet.verify._protocol import (
-    FOLDS,
-    Verification,
-    check_enough_pairs,
-    verify_distances,
-    why_no_accuracy,
-)
+from fasttriplet.verify._examine import read_for_folds
+from fasttriplet.verify._protocol import FOLDS, Verification, check_enough_pairs, verify_distances
 
 Progress = Callable[[int, int], object]
 
@@ -104,7 +98,7 @@ def verify_pairs(
 
     embeddings, xnorm = _embed(embedder, parts(), len(images), flip=flip, progress=progress, name=str(path))
     even = np.arange(0, len(images), 2)
-    with naming(str(path)):
+    with prefixing(str(path)):
         found = verify_distances(_squared(embeddings, even, even + 1), same, folds)
     return replace(found, images=len(images), flip=flip, xnorm=xnorm)
 
@@ -168,7 +162,7 @@ def verify_rec(
     dataset = open_dataset(rec, chosen, threads=threads)
     index = dataset.index
     name = ", ".join(map(str, dataset.paths))
-    with naming(name):
+    with prefixing(name):
         drawn = draw_pairs(index, pairs_per_kind, seed)
         check_enough_pairs(len(drawn.same), folds)
     embedder.prepare(index)
@@ -184,67 +178,6 @@ def verify_rec(
         return found
     share, count = _recall_at_1(embeddings, rows["label"].to_numpy(), threads)
     return replace(found, recall_at_1=share, recall_images=count)
-
-
-def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes], NDArray[np.bool_]]:
-    """Read a ``.bin`` file, as :func:`read_pairs`, that has enough pairs for the folds."""
-    images, same = read_pairs(path)
-    with naming(os.fspath(path)):
-        check_enough_pairs(len(same), folds)
-    return images, same
-
-
-def check_for_training(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, *, threads: int | None = None
-) -> int:
-    """Return how many images a ``.bin`` file has; a ValueError if a training cannot be verified on it.
-
-    A training needs an accuracy over 10 folds. With `size`, the height and width of the images that the
-    network is trained on, all images are decoded and must have it.
-    """
-    images, same = read_pairs(path)
-    if len(same) < FOLDS:
-        raise ValueError(
-            f"{path} holds {counted(len(same), 'pair')}, and a training is verified on at least {FOLDS}, one "
-            "for each fold"
-        )
-    if (why := why_no_accuracy(same, FOLDS)) is not None:
-        raise ValueError(
-            f"{path}: a training cannot be verified on its pairs, whose accuracy is undefined: {why}. Give a "
-            "file in which genuine and impostor pairs alternate"
-        )
-    if size is None:
-        return len(images)
-    own, failed = look_at(images, threads=threads)
-    if own is not None and own != size:
-        found, wanted = ("{} x {}".format(*one) for one in (own, size))
-        raise ValueError(
-            f"{path}: its images are {found} (H x W), and those of the training {wanted}; verify on pairs of "
-            f"{wanted} images"
-        )
-    if failed:
-        position, reason = failed[0]
-        others = f" (and {counted(len(failed) - 1, 'other image')})" if len(failed) > 1 else ""
-        raise ValueError(f"{path}: {image_of_pair(position)} {reason}{others}")
-    return len(images)
-
-
-def look_at(
-    images: Sequence[bytes], *, threads: int | None = None
-) -> tuple[tuple[int, int] | None, list[tuple[int, str]]]:
-    """Decode images to see whether all can be, and keep no pixels.
-
-    Returns the height and width that most of the first images have, None if none can be decoded, and the
-    position of each image that cannot be decoded or has another size, with the reason.
-    """
-    size: tuple[int, int] | None = None
-    failed: list[tuple[int, str]] = []
-    for start in range(0, len(images), PART):
-        part = list(images[start : start + PART])
-        pixels, kept, bad = _core.decode_images(part, size=size, skip=True, threads=thread_count(threads))
-        size = (pixels.shape[1], pixels.shape[2]) if kept else size
-        failed += [(start + position, error.reason) for position, error in bad]
-    return size, failed
 
 
 def _decode(
@@ -287,12 +220,12 @@ def _embed(
     if progress is not None:
         progress(0, count)
     for rows, images in parts:
-        total = _checked_rows(embedder, rows, images, name)
+        total = _vectors(embedder, rows, images, name)
         norms += float(np.linalg.norm(total, axis=1).sum())
         if flip and images is not None:
-            mirrored = _checked_rows(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
+            mirrored = _vectors(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
             norms += float(np.linalg.norm(mirrored, axis=1).sum())
-            total += mirrored
+            total = total + mirrored  # not in place: the array may be the embedder's own
         lengths = np.linalg.norm(total, axis=1, keepdims=True)
         if done == 0:
             embeddings = np.empty((count, total.shape[1]))
@@ -303,18 +236,11 @@ def _embed(
     return embeddings, norms / (count * (2 if flip else 1))
 
 
-def _checked_rows(
+def _vectors(
     embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
-    with naming(name):
-        embedded = np.asarray(embedder.embed(rows, images))
-        if embedded.ndim != 2 or len(embedded) != rows.height or not embedded.shape[1]:
-            raise ValueError(
-                f"{embedder.description}: expected one vector for each of "
-                f"{counted(rows.height, 'image')}, got an array of shape {embedded.shape}"
-            )
-        check_finite(embedded, rows, embedder.description)
-    return embedded.astype(np.float64)
+    with prefixing(name):
+        return check_embeddings(embedder.embed(rows, images), rows, embedder.description, np.float64)
 
 
 def _squared(

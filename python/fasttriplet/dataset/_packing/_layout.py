@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import struct
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -25,7 +23,7 @@ class Layout:
     """Writes the images, identity by identity, between the two kinds of records that say where they are.
 
     Record 0 has the range of keys of the identities' records, and each of those has the range of its images.
-    Labels are 0, 1, 2, ... in the order in which identities come. Errors name the file `final`.
+    Labels are 0, 1, 2, ... in the order in which identities come. `final` is the name that the file gets.
     """
 
     def __init__(self, path: Path, final: Path) -> None:
@@ -65,11 +63,10 @@ class Layout:
         for number, (_, images) in enumerate(self.identities):
             self._write(first + number, _range(key, key + images), b"")
             key += images
-        with self._naming_final():
-            self._writer.close()
-            with self._path.open("r+b") as rec:  # how many images there are was not known before
-                rec.seek(_FIRST_LABELS_AT)
-                rec.write(struct.pack("<2f", first, end))
+        self._writer.close()
+        with self._path.open("r+b") as rec:  # how many images there are was not known before
+            rec.seek(_FIRST_LABELS_AT)
+            rec.write(struct.pack("<2f", first, end))
         # Names that are not Unicode are written as the bytes they are.
         with self.files_of(self._path)[2].open(
             "w", encoding="utf-8", errors="surrogateescape", newline=""
@@ -85,17 +82,7 @@ class Layout:
         self._writer.discard()  # unless it is finished
 
     def _write(self, key: int, label: float | NDArray[np.float32], content: bytes) -> None:
-        with self._naming_final():
-            self._writer.write(key, IRHeader(0, label, key, 0), content)
-
-    @contextmanager
-    def _naming_final(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno is None:  # not from the operating system: it has words of its own
-                raise
-            raise OSError(error.errno, error.strerror, str(self._final)) from error
+        self._writer.write(key, IRHeader(0, label, key, 0), content)
 
 
 def _range(first: int, end: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The options of packing: what counts as an identity, how pictures are stored, what is left out."""
+"""The options of :func:`fasttriplet.pack`."""
 
 # Annotations are evaluated at once: as texts, each would be compiled by TypedDict while `--help` waits.
 from dataclasses import dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, qui
 from fasttriplet.dataset._packing._problems import Problems
 from fasttriplet.dataset._packing._property import property_of, write_property
 from fasttriplet.dataset._packing._tree import Tree, scan
+from fasttriplet.errors import OptionError
 
 _TELL_THE_SIZE = 100  # pictures; more would take memory, as they wait for the size that most have
 
@@ -206,23 +206,22 @@ def pack(
         unfinished = dict(
             zip(finals, resources.enter_context(replacing_all(*finals, overwrite=overwrite)), strict=True)
         )
-        temporary = tempfile.TemporaryDirectory(
-            prefix=f".{out.name}.", suffix=".parts", dir=unfinished[out].parent
-        )
-        parts = Path(resources.enter_context(temporary))
-        problems = resources.enter_context(closing(Problems(parts / listed.name)))
-        layouts = [resources.enter_context(Layout(parts / rec.name, rec)) for rec in recs]
+        parts = {rec: unfinished[rec].with_name("parts") / rec.name for rec in recs}
+        for part in parts.values():
+            part.parent.mkdir()
+        problems = resources.enter_context(closing(Problems(parts[out].with_name(listed.name))))
+        layouts = [resources.enter_context(Layout(part, rec)) for rec, part in parts.items()]
         tree = scan(folder, chosen.identity_depth, problems)
         size, kept = _fill(layouts, folder, tree, chosen, problems, progress)
         if not tree.identities and not problems:
             raise ValueError(f"{folder}: is empty; expected one folder for each identity")
         if problems and chosen.on_error == "raise":
-            raise ValueError(_refusal(problems, "--on-error skip leaves out what cannot be used", listed))
+            raise ValueError(_refusal(problems, "on_error='skip' leaves out what cannot be used", listed))
         for layout, rec in zip(layouts, recs, strict=True):
             if not layout.identities:
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
             layout.finish()
-            for part, path in zip(Layout.files_of(parts / rec.name), Layout.files_of(rec), strict=True):
+            for part, path in zip(Layout.files_of(parts[rec]), Layout.files_of(rec), strict=True):
                 shutil.move(part, unfinished[path])
         assert size is not None  # there are images
         if about is not None:
@@ -256,14 +255,12 @@ def pack(
 
 def _check_places(folder: Path, out: Path) -> None:
     if out.suffix != ".rec":
-        raise ValueError(f"{out}: the name of the output must end in .rec")
+        raise OptionError("out", f"must end in .rec, not {str(out)!r}")
     if not folder.is_dir():
         reason = "is a file" if folder.exists() else "does not exist"
         raise ValueError(f"{folder}: {reason}; expected a folder with one folder for each identity")
     if folder.resolve() in out.resolve().parents:
-        raise ValueError(
-            f"{out}: lies inside {folder}, where it would be taken for an image; choose another place"
-        )
+        raise OptionError("out", f"must not lie in {folder}, where it would be taken for an image")
 
 
 def _fill(  # noqa: PLR0917

@@ -13,12 +13,12 @@ Kind = Literal["depth", "empty", "unreadable", "format", "damaged", "size"]
 
 _SHOWN = 10  # of each kind
 _HEADINGS: dict[Kind, str] = {
-    "depth": "at another depth than the pictures (see --identity-depth)",
+    "depth": "at another depth than the pictures (see identity_depth)",
     "empty": "folders without pictures",
     "unreadable": "files and folders that cannot be read",
     "format": "not pictures, or of a format that is not read (convert them to JPEG or PNG)",
     "damaged": "damaged pictures",
-    "size": "of another size than most pictures (--size HxW brings all to one size)",
+    "size": "of another size than most pictures (size=HxW brings all to one size)",
 }
 
 
