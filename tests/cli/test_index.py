@@ -19,7 +19,7 @@ def plain(table: str) -> str:
 def test_index_prints_what_is_in_a_file(rec: Path, capsys: Capture) -> None:
     assert main(["index", "--rec", str(rec)]) == 0
     out = capsys.readouterr().out
-    for said in (str(rec), "flat", "72", "12", "median 6", "none found"):
+    for said in (str(rec), "flat", "72", "12", "images per identity │ 6 ", "none found"):
         assert said in out
 
 

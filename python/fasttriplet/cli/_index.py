@@ -87,7 +87,9 @@ def _print(facts: dict[str, Any]) -> None:
         "images": f"{facts['images']:,} ({decimal(facts['image_bytes'])} encoded)",
         "identities": f"{facts['identities']:,} ({facts['single_image_identities']:,} with one image)",
         "labels": _labels(facts),
-        "images per identity": f"median {median}; {fewest} to {most}, and 90 % have {low} to {high}",
+        "images per identity": fewest
+        if fewest == most
+        else f"median {median}; {fewest} to {most}, and 90 % have {low} to {high}",
         ".idx": "used" if facts["idx_used"] else "not used: the records were found in the .rec",
         "problems": _first(facts["problems"]) or "none found",
     }
