@@ -69,7 +69,8 @@ def test_files_that_were_numbered_independently(command: str, rec: Path, out: Pa
 
     (line,) = doubts()
     assert line.startswith(f"fasttriplet: {rec} and {other} were probably")
-    assert "(--labels separate)" in line
+    assert "--labels separate keeps" in line
+    assert "--labels shared says" in line
     assert doubts("--labels", "shared") == doubts("--labels", "separate") == []
 
 

@@ -145,7 +145,7 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
         (["mine", "--rec", "none.rec"], "none.rec.*No such file"),
         (["mine", "--rec", "none.rec", "--out", "new/t.csv"], "none.rec.*No such file"),
         (["mine", "--rec", "."], "is a folder; expected a .rec file"),
-        (["mine", "--rec", "REC", "--rec", "REC"], "given twice"),
+        (["mine", "--rec", "REC", "--rec", "REC"], ": .*train.rec is given twice; each"),
         (["mine", "--rec", "REC", "--model", "npy:none.npy"], "none.npy"),
         (["mine", "--rec", "REC", "--model", "mxnet:none,0"], "none-symbol.json|MXNet"),
         (["mine", "--rec", "REC", "--bag-size", "3"], "raise --bag-size"),

@@ -71,8 +71,8 @@ def test_two_packed_folders_are_doubted_and_can_be_kept_apart(packed: list[Path]
     (said,) = doubts(packed)
     assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {packed[1]}, so different" in said
     assert "(labels with several names: 3, " in said
-    assert 'labels="separate" (--labels separate)' in said
-    assert 'labels="shared" (--labels shared)' in said
+    assert "labels='separate' keeps" in said
+    assert "labels='shared' says" in said
     assert doubts(packed, labels="shared") == doubts(packed, labels="separate") == []
     dataset = ft.Dataset(packed, labels="separate")
     assert sorted(set(dataset.labels.tolist())) == list(range(6))

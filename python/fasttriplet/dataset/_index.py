@@ -231,14 +231,13 @@ def paths_of(rec: Paths) -> tuple[list[Path], bool]:
         return [Path(rec)], False
     paths = [Path(one) for one in rec]
     if not paths:
-        raise ValueError("path: expected a .rec file or several, got an empty list")
+        raise ValueError("expected a .rec file or several, got an empty list")
     seen: dict[Path, Path] = {}
     for path in paths:
         first = seen.setdefault(path.resolve(), path)
         if first is not path:
-            raise ValueError(
-                f"path: {path} is given twice (also as {first}); each image would be its own positive"
-            )
+            also = "" if str(first) == str(path) else f" (also as {first})"
+            raise ValueError(f"{path} is given twice{also}; each image would be its own positive")
     return paths, True
 
 

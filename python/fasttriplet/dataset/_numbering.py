@@ -15,8 +15,8 @@ from fasttriplet.dataset._labels import EXACT
 _KEYS_COMPARED = 1000
 
 _WAYS_OUT = (
-    'labels="separate" (--labels separate) keeps the identities of each file apart; labels="shared" '
-    "(--labels shared) says that the labels are right as they are"
+    "labels='separate' keeps the identities of each file apart; labels='shared' says that the labels are "
+    "right as they are"
 )
 
 
@@ -56,10 +56,9 @@ def label_shifts(files: Sequence[Numbering]) -> list[int]:
         end += file.last - file.first + 1
         if end - 1 > EXACT:
             raise ValueError(
-                f'labels="separate" (--labels separate): the labels of {file.path}, {file.first} to '
-                f"{file.last}, would become {end - 1 - (file.last - file.first)} to {end - 1}, and labels "
-                f"above {EXACT:,} are rounded in MXNet's batches; write the files with labels without "
-                "gaps"
+                f"with labels='separate', the labels of {file.path}, {file.first} to {file.last}, would become "
+                f"{end - 1 - (file.last - file.first)} to {end - 1}, and labels above {EXACT:,} are rounded in "
+                "MXNet's batches; write the files with labels without gaps"
             )
     return shifts
 

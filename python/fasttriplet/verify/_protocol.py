@@ -208,8 +208,7 @@ def check_enough_pairs(pairs: int, folds: int) -> None:
         raise ValueError(f"{counted(pairs, 'pair')} cannot be judged; at least 2 are needed, and better many")
     if pairs < folds:
         raise ValueError(
-            f"{pairs} pairs are too few for {folds} folds; give more pairs or fewer folds (folds={pairs}, on "
-            f"the command line --folds {pairs})"
+            f"{pairs} pairs are too few for {folds} folds; give more pairs or fewer folds (folds={pairs})"
         )
 
 
