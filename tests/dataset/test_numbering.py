@@ -102,7 +102,7 @@ def test_separate_labels_reach_triplets_batches_and_verification(packed: list[Pa
             files = (batch.ids >> 48).reshape(3, -1)
             assert (files[0] == files[1]).all()
             assert (batch.labels // 3 == batch.ids >> 48).all()
-    with pytest.raises(ValueError, match="state is of a Feed over another dataset"):
+    with pytest.raises(ValueError, match="state is of another dataset"):
         ft.Feed(packed, model="pixels", batch_size=6, band="any", labels="shared", state=feed.state_dict())
     assert ft.verify_rec(packed, "pixels", labels="shared").genuine == 3 * 15
     assert ft.verify_rec(packed, "pixels", labels="separate").genuine == 6 * 3

@@ -21,7 +21,7 @@ from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
-from fasttriplet.errors import NoTripletsError
+from fasttriplet.errors import NoTripletsError, OptionError
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
 from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
@@ -392,7 +392,7 @@ class _Place:
         for name, value in arguments.items():
             before = earlier.get(name)
             if before != value and name == "dataset":
-                raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
+                raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
             if before != value:
                 raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
         triplets = np.asarray(state["triplets"])
