@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -219,6 +220,13 @@ def test_separate_labels_that_float32_would_round_are_refused(tmp_path: Path) ->
     ):
         ft.Dataset([one, two[1]], labels="separate")
     assert ft.Dataset(one, labels="separate").label_shifts == (0,)
+
+
+def test_names_of_files_that_are_not_utf8(packed: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    os.rename(packed[1].parent, folder)  # noqa: PTH104
+    (said,) = doubts([packed[0], folder / packed[1].name])
+    assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {folder / packed[1].name}, so different" in said
 
 
 def test_a_ready_dataset_keeps_its_options(packed: list[Path], tmp_path: Path) -> None:
