@@ -192,6 +192,9 @@ def test_a_missing_folder_is_made_and_after_an_error_removed(tmp_path: Path) -> 
     with pytest.raises(KeyError), replacing(tmp_path / "x" / "y" / "a"):
         raise KeyError
     assert names(tmp_path) == []
+    with pytest.raises(KeyError), replacing_all(tmp_path / "x" / "a", tmp_path / "x" / "b"):
+        raise KeyError
+    assert names(tmp_path) == []
     with replacing(tmp_path / "x" / "y" / "a"):
         pass
     assert names(tmp_path / "x" / "y") == ["a"]

@@ -167,7 +167,7 @@ def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[tuple[Path, 
         for output in outputs:
             output.rename()
     finally:
-        for output in outputs:
+        for output in reversed(outputs):  # the first has made the folder
             output.close()
 
 

@@ -122,6 +122,7 @@ def test_all_commands_have_wrong_values() -> None:
         (["train", "--devices", "tpu"], "--devices must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2'"),
         (["train", "--pretrained", "model"], "--pretrained must be PREFIX,EPOCH, not 'model'"),
         (["train", "--out", "models/"], "--out must have the beginning of a name after the folder"),
+        (["train", "--out", "caf\udce9"], "--out must be a name in UTF-8"),
         (["mine", "--model", "mxnet:MODEL,0", "--devices", "tpu"], "--devices must be 'cpu', 'gpu', or"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def test_separate_labels_reach_triplets_batches_and_verification(packed: list[Pa
             files = (batch.ids >> 48).reshape(3, -1)
             assert (files[0] == files[1]).all()
             assert (batch.labels // 3 == batch.ids >> 48).all()
-    with pytest.raises(ValueError, match="state is of a Feed over another dataset"):
+    with pytest.raises(ValueError, match="state is of another dataset"):
         ft.Feed(packed, model="pixels", batch_size=6, band="any", labels="shared", state=feed.state_dict())
     assert ft.verify_rec(packed, "pixels", labels="shared").genuine == 3 * 15
     assert ft.verify_rec(packed, "pixels", labels="separate").genuine == 6 * 3
@@ -218,6 +219,13 @@ def test_separate_labels_that_float32_would_round_are_refused(tmp_path: Path) ->
     ):
         ft.Dataset([one, two[1]], labels="separate")
     assert ft.Dataset(one, labels="separate").label_shifts == (0,)
+
+
+def test_names_of_files_that_are_not_utf8(packed: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    os.rename(packed[1].parent, folder)  # noqa: PTH104
+    (said,) = doubts([packed[0], folder / packed[1].name])
+    assert f"label 0 is 'anna' in {packed[0]} and 'xena' in {folder / packed[1].name}, so different" in said
 
 
 def test_a_ready_dataset_keeps_its_options(packed: list[Path], tmp_path: Path) -> None:

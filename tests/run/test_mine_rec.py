@@ -220,6 +220,7 @@ def test_progress_counts_up(rec: Path) -> None:
     ends = [(now.epoch, now.bag) for now in told]
     assert ends == sorted(ends)
     assert ends[-1] == (2, 3)
+    assert (ends[0], told[0].images) == ((1, 1), 0)  # else a slow first bag would look like slow indexing
     last = told[-1]
     assert (last.epochs, last.bags) == (2, 3)
     assert (last.images, last.triplets) == (result.summary.images, result.summary.triplets)

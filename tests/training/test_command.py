@@ -40,6 +40,7 @@ def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path) -> None:
     assert "batch 30  pairs.bin: accuracy" in done.stderr  # as it was begun
     done = command("--out", tmp_path / "a", "--resume")
     assert "batch 30 of 30: nothing to do, give more --batches" in done.stderr
+    assert "0 bags" not in done.stdout
     done = command("--out", tmp_path / "a", "--batches", 40, "--resume", "--margin", 0.7)
     assert done.returncode == 1
     assert "margin 0.3 (now 0.7)" in done.stderr

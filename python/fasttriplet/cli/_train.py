@@ -221,12 +221,11 @@ _LINE = {"start": _start, "train": _train, "verification": _verification}
 
 def _print(done: Trained, out: str) -> None:
     summary = done.summary
-    rows = {
-        "batches": f"{done.batches:,}, {summary.batches:,} of them now",
-        "bags": f"{counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}",
-        "triplets": f"{summary.triplets:,}",
-        "last network": done.last,
-    }
+    rows = {"batches": f"{done.batches:,}, {summary.batches:,} of them now"}
+    if summary.bags:  # a resumed run may have ended in the bag that it was resumed in
+        rows["bags"] = f"{counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}"
+        rows["triplets"] = f"{summary.triplets:,}"
+    rows["last network"] = done.last
     if done.best is not None:
         rows["best network"] = f"{done.best} (after batch {done.best_batch:,})"
     show.facts(rows | {"log": f"{out}-log.jsonl"})

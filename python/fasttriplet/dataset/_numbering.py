@@ -56,9 +56,9 @@ def label_shifts(files: Sequence[Numbering]) -> list[int]:
         end += file.last - file.first + 1
         if end - 1 > EXACT:
             raise ValueError(
-                f"labels='separate': the labels of {file.path}, {file.first} to {file.last}, would become "
-                f"{end - 1 - (file.last - file.first)} to {end - 1}, and labels above {EXACT:,} are rounded "
-                "in MXNet's batches; write the files with labels without gaps"
+                f"with labels='separate', the labels of {file.path}, {file.first} to {file.last}, would "
+                f"become {end - 1 - (file.last - file.first)} to {end - 1}, and labels above {EXACT:,} are "
+                "rounded in MXNet's batches; write the files with labels without gaps"
             )
     return shifts
 
@@ -111,22 +111,22 @@ def _clash_of_names(named: Mapping[Numbering, pl.DataFrame]) -> str | None:
     """Say which labels have two names, and which names two labels."""
     if len(named) < 2:
         return None
-    table = pl.concat(
-        names.with_columns(pl.lit(str(file.path)).alias("path")) for file, names in named.items()
-    )
+    paths = [file.path for file in named]
+    table = pl.concat(names.with_columns(file=pl.lit(i)) for i, names in enumerate(named.values()))
     said = []
     if found := _ambiguous(table, "label", "name"):
-        count, (label, name, path), (_, other, other_path) = found
+        count, (label, name, file), (_, other, other_file) = found
         said.append(
-            f"label {label} is {name!r} in {path} and {other!r} in {other_path}, so different identities are "
-            f"taken for one (labels with several names: {count:,}, by the .identities.csv beside each file)"
+            f"label {label} is {name!r} in {paths[file]} and {other!r} in {paths[other_file]}, so different "
+            f"identities are taken for one (labels with several names: {count:,}, by the .identities.csv "
+            "beside each file)"
         )
     if found := _ambiguous(table, "name", "label"):
-        count, (label, name, path), (other, _, other_path) = found
+        count, (label, name, file), (other, _, other_file) = found
         said.append(
-            f"{name!r} is label {label} in {path} and label {other} in {other_path}, so one identity is "
-            f"taken for several (names with several labels: {count:,}, by the .identities.csv beside each "
-            "file); if it is one, pack all folders into one file"
+            f"{name!r} is label {label} in {paths[file]} and label {other} in {paths[other_file]}, so one "
+            f"identity is taken for several (names with several labels: {count:,}, by the .identities.csv "
+            "beside each file); if it is one, pack all folders into one file"
         )
     return ". ".join(said) or None
 
@@ -145,11 +145,10 @@ def _names(file: Numbering) -> pl.DataFrame | None:
     columns = {"label": pl.Int64(), "folder": pl.String()}
     try:
         names = pl.read_csv(
-            file.path.with_suffix(".identities.csv"),
+            file.path.with_suffix(".identities.csv").read_bytes(),  # Polars opens names in UTF-8 only
             columns=list(columns),
             schema_overrides=columns,
             encoding="utf8-lossy",
-            glob=False,
         )
     except (OSError, pl.exceptions.PolarsError):
         return None

@@ -37,8 +37,8 @@ def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> s
         least = int(in_bags[in_bags > 1][0] + in_bags[0 if in_bags[0] == 1 else 1])
     if options.bag_size < least:
         return (
-            f"a bag of {options.bag_size} images has no room for a pair and a negative: raise bag_size to "
-            f"{least} or more{or_else}"
+            f"a bag of {counted(options.bag_size, 'image')} has no room for a pair and a negative: raise "
+            f"bag_size to {least} or more{or_else}"
         )
     return None
 

@@ -217,7 +217,7 @@ def warn_if_collapsed(stats: MiningStats, *, stacklevel: int) -> None:
         # Without numbers: Python takes a warning with other numbers for another one, and shows it again.
         warnings.warn(
             "the embeddings of different identities are all but equal: the network has collapsed, or its "
-            "input is constant, and what is mined from them is noise (see MiningStats.scatter)",
+            "input is constant, and what is computed from them is noise",
             CollapseWarning,
             stacklevel=stacklevel,
         )

@@ -392,7 +392,7 @@ class _Place:
         for name, value in arguments.items():
             before = earlier.get(name)
             if before != value and name == "dataset":
-                raise ValueError("state is of a Feed over another dataset: its keys, labels or sizes differ")
+                raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
             if before != value:
                 raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
         triplets = np.asarray(state["triplets"])

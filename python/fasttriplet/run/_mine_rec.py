@@ -79,7 +79,8 @@ def mine_rec(
     max_triplets : int, optional
         Stop when this many are found.
     progress : callable, optional
-        Called with a :class:`Progress` every thousand images and after each bag.
+        Called with a :class:`Progress` before the first image is embedded, every thousand images and after
+        each bag.
     labels, cache
         See :func:`fasttriplet.index_rec`. With ``labels="separate"``, the labels of the triplets are the
         shifted ones. A :class:`fasttriplet.Dataset` is made with options of its own.
@@ -187,6 +188,8 @@ class _Run:
         mining: Future[Mined] | None = None
         with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
             for part, images in Ahead(decoder, self._parts(step), depth, stages.waiting_for_images):
+                if not self.embedded:  # opening the dataset is over
+                    self._report(part)
                 if part.rows.height:
                     of_bag.append((part.rows, stages.embed(part.rows, images)))
                     self.embedded += part.rows.height

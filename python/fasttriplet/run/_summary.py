@@ -20,7 +20,7 @@ _SAMPLE = 1_000_000  # triplets that the quantiles are taken from
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is; reported every thousand images and at the end of each bag.
+    """How far a run is; reported at the beginning, every thousand images and at the end of each bag.
 
     Attributes
     ----------

@@ -27,6 +27,10 @@ class Names:
             raise OptionError(
                 "out", f"must have the beginning of a name after the folder, such as face, not {prefix!r}"
             )
+        try:
+            prefix.encode()
+        except UnicodeEncodeError:  # frameworks do not write such files
+            raise OptionError("out", f"must be a name in UTF-8, not {prefix!r}") from None
         return cls(prefix, endings)
 
     @property

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from fasttriplet._checks import whole_number
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
+from fasttriplet.errors import OptionError
 from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import ResourceOptions
 from fasttriplet.run._summary import Summary
@@ -140,6 +142,7 @@ class Loop:
         options = settings.feed()
         options["batch_size"] *= devices
         with (
+            self._of_this_training(),
             Feed(
                 settings.rec if len(settings.rec) > 1 else settings.rec[0],
                 model=self._embedder,
@@ -181,6 +184,19 @@ class Loop:
             best_batch=best and best.batch,
             summary=feed.summary,
         )
+
+    @contextmanager
+    def _of_this_training(self) -> Iterator[None]:
+        """Let an error of a Feed about its `state` name the file, and what to give instead."""
+        try:
+            yield
+        except OptionError as error:
+            if error.argument != "state":
+                raise
+            raise ValueError(
+                f"{self.names.state} {error.reason}; give the files that the training began with, in that "
+                "order, as rec=PATH"
+            ) from None
 
     def _restore(self, state: State) -> None:
         plain = state.plain
