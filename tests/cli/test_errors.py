@@ -48,6 +48,12 @@ from tests.cli.command import Capture
         (["verify", "--rec", "REC"], "Missing option '--model'"),
         (["verify", "--rec", "REC", "--model", "pixels", "--roc", "a.gif"], "must end in .png or .svg"),
         (["verify", "--rec", "REC", "--model", "pixels", "--overwrite"], "--overwrite goes with --roc"),
+        (
+            ["verify", "--pairs", "a.bin", "--model", "pixels", "--labels", "separate"],
+            "--labels goes with --rec",
+        ),
+        (["verify", "--pairs", "a.bin", "--model", "pixels", "--no-cache"], "--cache/--no-cache goes with"),
+        (["pack-pairs", "a.bin", "--list", "a.txt", "--seed", "1"], "--seed goes with --rec"),
         (["train", "--out", "a", "--resume", "--overwrite"], "give either --resume or --overwrite"),
         (["completion"], "Missing argument"),
         (["completion", "tcsh"], "'tcsh' is not one of 'bash', 'zsh', 'fish'"),

@@ -23,6 +23,7 @@ def command(name: str) -> click.Command:
         ("(raise bag_size), or max_ap.", "(raise --bag-size), or --max-ap."),
         ("a.rec exists; overwrite=True replaces it", "a.rec exists; --overwrite replaces it"),
         ("use tail='keep'", "use --tail keep"),
+        ("fewer bags (epochs=2)", "fewer bags (--epochs 2)"),
         ("mine band='violating', or more", "mine --band violating, or more"),
         ("it needs normalize=True or normalize=False", "it needs --normalize or --no-normalize"),
         ("are over max_ap=0.5: raise it", "are over --max-ap 0.5: raise it"),

@@ -276,12 +276,13 @@ def test_it_is_resumed_from_another_folder(
     """Paths that were given from one folder mean the same files in another."""
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("unbroken*"))
     monkeypatch.chdir(tmp_path)
-    chosen = replace(settings(data), rec=("data/train.rec",))
+    chosen = replace(settings(data), rec=("data/train.rec",), cache="cache")
     train(chosen, "a", batches=30, verify_on="data/pairs.bin")
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     again, how = options_at("../a")
     assert again.rec == (str(tmp_path / "data" / "train.rec"),)
+    assert again.cache == str(tmp_path / "cache")
     train_rec(again, "../a", **how | {"batches": 31}, resume=True)
 
     # All is moved: the error names the file and what gives its new path, and the best is still known.

@@ -214,6 +214,15 @@ def _telling_of_indexes(command: F) -> F:
     return cast("F", telling)
 
 
+def refuse_what_goes_with_rec() -> None:
+    """Refuse flags on how a dataset is read and drawn from, where pairs are from another source."""
+    context = click.get_current_context()
+    flags = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
+    for name in ("labels", "cache_dir", "cache", "pairs_per_kind", "seed", "recall"):  # --cache-dir sets both
+        if name in flags and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{flags[name]} goes with --rec")
+
+
 def one_or_several(paths: Sequence[Path]) -> Path | Sequence[Path]:
     """Turn the values of ``--rec`` into what functions take: a path, or several."""
     return paths[0] if len(paths) == 1 else paths

@@ -56,6 +56,8 @@ def pack_pairs(
         raise click.UsageError("give either --rec or --list")
     if folder is not None and listing is None:
         raise click.UsageError("--folder goes with --list")
+    if listing is not None:
+        options.refuse_what_goes_with_rec()
     from rich.filesize import decimal  # noqa: PLC0415  rich takes 0.05 s: not for --help
 
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help

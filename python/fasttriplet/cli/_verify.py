@@ -72,6 +72,8 @@ def verify(
     """
     if bool(pairs) == bool(rec):
         raise click.UsageError("give either --pairs or --rec")
+    if pairs:
+        options.refuse_what_goes_with_rec()
     if overwrite and roc is None:
         raise click.UsageError("--overwrite goes with --roc")
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help

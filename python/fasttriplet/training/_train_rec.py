@@ -116,7 +116,8 @@ def train_rec(
     limits = ResourceOptions.of(train_rec, resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
     paths = tuple(map(_absolute, files))
-    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)))
+    cache = settings.cache if isinstance(settings.cache, bool) else _absolute(settings.cache)
+    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
     backend_class = backend_of("mxnet")
     names = Names.of(out, backend_class.endings)

@@ -274,7 +274,7 @@ def _fill(  # noqa: PLR0917
     """Write the images of all identities; return their size, if there are any, and how many were kept."""
     names = [name for name, _ in tree.identities]
     if options.split is not None and len(names) < 2 and not problems:
-        raise ValueError(f"{folder}: split needs at least 2 identities, found {len(names):,}")
+        raise ValueError(f"{folder}: split={options.split} needs at least 2 identities, found {len(names):,}")
     validation = _validation(names, options.split or 0, options.seed)
     count = sum(len(pictures) for _, pictures in tree.identities)
     kept = 0
