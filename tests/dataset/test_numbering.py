@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pickle
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,11 +39,11 @@ def write_names(rec: Path, names: Sequence[str]) -> None:
 
 
 def pack(folder: Path, names: Sequence[str]) -> Path:
-    for number, name in enumerate(names):
+    for name in names:
         (folder / name).mkdir(parents=True)
         for image in range(3):
-            color = (40 * number, 80 * image, 99)
-            Image.new("RGB", (16, 16), color).save(folder / name / f"{image}.png")
+            pixels = np.random.default_rng([image, *name.encode()]).integers(0, 255, (16, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{image}.png")
     return ft.pack(folder, folder.with_suffix(".rec")).path
 
 
@@ -120,6 +121,17 @@ def test_a_name_with_two_labels_is_named(packed: list[Path]) -> None:
     assert "pack all folders into one file" in said
 
 
+def test_a_copy_is_told(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "a.rec", identities(3, 4))
+    shutil.copy(rec, tmp_path / "b.rec")
+    (said,) = doubts([rec, tmp_path / "b.rec"])
+    assert "a.rec and" in said
+    assert "are probably copies" in said
+    (tmp_path / "c.rec").hardlink_to(rec)
+    with pytest.raises(ft.OptionError, match=r"given twice \(also as .*a\.rec\)"):
+        ft.index_rec([rec, tmp_path / "c.rec"])
+
+
 def test_names_of_any_kind(tmp_path: Path) -> None:
     (tmp_path / "[1]*").mkdir()
     paths = [write_rec(tmp_path / "[1]*" / name, identities(3, 2)) for name in ("a.rec", "b.rec")]
@@ -151,7 +163,8 @@ def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) ->
 
 
 def test_two_whole_datasets_are_doubted(tmp_path: Path) -> None:
-    one, other = (write_whole(tmp_path / name / "train.rec", identities(5, 3)) for name in "ab")
+    one = write_whole(tmp_path / "a" / "train.rec", identities(5, 3))
+    other = write_whole(tmp_path / "b" / "train.rec", identities(5, 4))
     (said,) = doubts([one, other])
     assert "their labels are 0 to 4 and 0 to 4" in said
     assert "were probably numbered independently" in said

@@ -232,9 +232,9 @@ def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
     paths = [Path(one) for one in rec]
     if not paths:
         raise OptionError(argument, "must be a .rec file or several, not an empty list")
-    seen: dict[Path, Path] = {}
+    seen: dict[object, Path] = {}
     for path in paths:
-        first = seen.setdefault(path.resolve(), path)
+        first = seen.setdefault(_file_at(path), path)
         if first is not path:
             also = "" if str(path) == str(first) else f" (also as {first})"
             raise OptionError(
@@ -243,6 +243,15 @@ def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
                 "positive",
             )
     return paths, True
+
+
+def _file_at(path: Path) -> object:
+    """What all paths of a file have in common, through symbolic and hard links."""
+    try:
+        status = path.stat()
+    except OSError:  # opening it says what is wrong
+        return path
+    return status.st_dev, status.st_ino
 
 
 def index_files(

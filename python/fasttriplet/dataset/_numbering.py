@@ -1,7 +1,8 @@
-"""Whether several files number their identities alike, and numbers that keep them apart."""
+"""Whether several files are parts of one dataset, and labels that keep them apart if not."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Numbering:
     last: int
     identities: int
     keys: frozenset[int]  # the smallest
+    records: bytes  # a hash of the keys, labels and lengths of all of them
 
     @classmethod
     def of(cls, path: Path, layout: str, index: pl.DataFrame) -> Numbering:
@@ -37,7 +39,11 @@ class Numbering:
         labels = index["label"]
         first, last = int(labels.min()), int(labels.max())  # type: ignore[arg-type]  # an index has images
         keys = frozenset(index["key"].head(_KEYS_COMPARED).to_list())
-        return cls(path, layout == "insightface", first, last, labels.n_unique(), keys)
+        records = hashlib.blake2b(digest_size=16)
+        for name in ("key", "label", "length"):
+            records.update(index[name].to_numpy().tobytes())
+        identities = labels.n_unique()
+        return cls(path, layout == "insightface", first, last, identities, keys, records.digest())
 
     @property
     def has_gaps(self) -> bool:
@@ -64,11 +70,11 @@ def label_shifts(files: Sequence[Numbering]) -> list[int]:
 
 
 def doubt(files: Sequence[Numbering]) -> str | None:
-    """Say why files were probably numbered independently; None if nothing suggests it.
+    """Say why files are probably not parts of one dataset; None if nothing suggests it.
 
-    Where two files have names for their labels, the names decide. Other files are doubted in two cases, if
-    they begin with the same label: both have InsightFace's layout, which is that of a whole dataset; or both
-    are numbered without gaps, to different ends.
+    Where two files have names for their labels, the names decide. Other files are doubted in three cases, if
+    they begin with the same label: their records are alike, as those of copies are; both have InsightFace's
+    layout, which is that of a whole dataset; or both are numbered without gaps, to different ends.
 
     Shards of one dataset pass. If they were cut where identities end, they do not begin with the same label.
     If images were dealt out at random, the shards have the same labels or gaps. Files cut from one list, such
@@ -80,7 +86,15 @@ def doubt(files: Sequence[Numbering]) -> str | None:
     begun: dict[int, Numbering] = {}
     for file in files:
         other = begun.setdefault(file.first, file)
-        if other is not file and not {file, other} <= named.keys() and _independent(other, file):
+        if other is file or {file, other} <= named.keys():
+            continue
+        if file.records == other.records:
+            return (
+                f"{other.path} and {file.path} are probably copies: their records have the same keys, labels "
+                "and lengths. Each image would be its own positive; give one of the files. If they are not "
+                f"copies, {_WAYS_OUT}"
+            )
+        if _independent(other, file):
             return (
                 f"{other.path} and {file.path} were probably numbered independently: their labels are "
                 f"{other.first} to {other.last} and {file.first} to {file.last}. The same label in both is "
