@@ -42,7 +42,7 @@ try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fe
 
 test: build ## cargo test and pytest
 	cargo test --locked --quiet
-	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fasttriplet.cli import main
 from fasttriplet.training import options_at
+from tests.cli.command import Capture
 
 pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
@@ -80,31 +82,23 @@ def test_a_full_disk_is_named(data: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_the_command_keeps_the_options_of_the_dataset(data: Path, tmp_path: Path) -> None:
+def test_the_command_keeps_the_options_of_the_dataset(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    def train(*arguments: object) -> int:
+        return main(["train", "--out", str(tmp_path / "a"), *map(str, arguments)])
+
+    cache: list[object] = ["--cache-dir", tmp_path / "cache"]
     begin: list[object] = ["--rec", data / "train.rec", "--network", "small", "--embedding-size", 16]
-    begin += [
-        "--bag-size",
-        48,
-        "--batch-size",
-        12,
-        "--out",
-        tmp_path / "a",
-        "--cache-dir",
-        tmp_path / "cache",
-    ]
-    resume: list[object] = ["--out", tmp_path / "a", "--resume"]
-    done = command(*begin, "--batches", 2, "--labels", "separate")
-    assert done.returncode == 0, done.stderr
+    begin += ["--bag-size", 48, "--batch-size", 12, "--labels", "separate", *cache]
+    assert train(*begin, "--batches", 2) == 0
     (kept,) = (tmp_path / "cache").iterdir()
-    assert f"the index is kept for later runs in {kept}; --no-cache keeps none" in done.stderr
+    assert f"the index is kept for later runs in {kept}; --no-cache keeps none" in capsys.readouterr().err
     kept.unlink()
-    assert command(*resume, "--batches", 3, "--no-cache").returncode == 0
+    assert train("--resume", "--batches", 3, "--no-cache") == 0
     assert not kept.exists()
     assert options_at(tmp_path / "a")[0].cache is False
-    assert command(*resume, "--batches", 4, "--cache-dir", tmp_path / "cache").returncode == 0
+    assert train("--resume", "--batches", 4, *cache) == 0
     assert kept.exists()
     chosen = options_at(tmp_path / "a")[0]
     assert (chosen.labels, chosen.cache) == ("separate", str(tmp_path / "cache"))
-    done = command(*resume, "--batches", 5, "--labels", "shared")
-    assert done.returncode == 1
-    assert "labels 'separate' (now 'shared')" in done.stderr
+    assert train("--resume", "--batches", 5, "--labels", "shared") == 1
+    assert "labels 'separate' (now 'shared')" in capsys.readouterr().err
