@@ -12,6 +12,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet import _core
+from fasttriplet._files import Output
 from tests.small_rec import identities, write_rec
 
 FOLDER = "FASTTRIPLET_CACHE_DIR"
@@ -89,15 +90,16 @@ def test_a_named_folder_that_cannot_be_written_to_is_an_error(
 
     said = f"{by}=.*"
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        OSError, match=rf"^{said}/file'?: the index of .*train\.rec cannot be kept there: it is a"
-    ):
+    cannot = r"the index of .*train\.rec cannot be kept there"
+    with pytest.raises(OSError, match=rf"^{said}/file'?: {cannot}: .*/file is not a folder; name a folder"):
         index(tmp_path / "file")
-    with pytest.raises(NotADirectoryError, match=rf"^{said}: .*Not a directory"):
+    with pytest.raises(NotADirectoryError, match=rf"^{said}: .*/file is not a folder"):
         index(tmp_path / "file" / "cache")
     with monkeypatch.context() as patch:
         patch.setattr(os, "access", lambda *_: False)
-        with pytest.raises(PermissionError, match=rf"^{said}: .*Permission denied; name a folder that"):
+        with pytest.raises(
+            PermissionError, match=rf"^{said}: .*no permission to write in .*; name a folder that"
+        ):
             index(tmp_path)
     assert scans == []  # said before the file is gone through
 
@@ -107,10 +109,21 @@ def test_a_named_folder_that_cannot_be_written_to_is_an_error(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match=rf"^{said}: .*No space left on device"):
-            index(tmp_path)
+            index(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
     index(tmp_path)
     monkeypatch.setattr(os, "access", lambda *_: False)
     index(tmp_path)  # which has the index already
+
+
+def test_two_runs_keep_one_index(rec: Path, tmp_path: Path) -> None:
+    ft.index_rec(rec, cache=tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.unlink()
+    other = Output(kept, overwrite=True)
+    assert ft.index_rec(rec, cache=tmp_path / "cache").height
+    assert not kept.exists()
+    other.close()
 
 
 def test_the_log_tells_when_an_index_is_written(

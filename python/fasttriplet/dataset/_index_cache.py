@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -16,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from fasttriplet._files import replacing
+from fasttriplet._files import check_can_be_written, replacing
 from fasttriplet.dataset._options import Cache
 
 # To be raised whenever the frame or the facts change, or how they are found.
@@ -90,14 +89,11 @@ class IndexCache:
         return None
 
     def check(self) -> None:
-        """Make the folder that a user named; an OSError if no file can be written there."""
+        """Raise an OSError if a user named a folder in which no file can be written."""
         if self.named_by is None:
             return
-        folder = self.path.parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            check_can_be_written(self.path)
         except OSError as error:
             raise self._refusal(error) from error
 
@@ -112,6 +108,8 @@ class IndexCache:
             buffer.write(checksum)
             with replacing(self.path) as temporary:
                 temporary.write_bytes(buffer.getbuffer())
+        except FileExistsError:  # another run is writing it at this moment
+            return False
         except (OSError, pl.exceptions.PolarsError) as error:
             if self.named_by is None:
                 return False
@@ -120,8 +118,6 @@ class IndexCache:
 
     def _refusal(self, error: Exception) -> OSError:
         reason = getattr(error, "strerror", None) or error
-        if isinstance(error, FileExistsError):
-            reason = "it is a file"
         kind = type(error) if isinstance(error, OSError) else OSError
         return kind(
             f"{self.named_by}: the index of {self.rec} cannot be kept there: {reason}; name a folder that "
