@@ -222,6 +222,11 @@ def test_what_does_not_fit_the_network_is_named(mx: Any, data: Path, tmp_path: P
     mx.sym.FullyConnected(layer, num_hidden=4, name="fc1").save(str(tmp_path / "large.json"))
     with pytest.raises(ValueError, match=r"the network does not take images of 24 x 24 \(H x W\): .*kernel"):
         train(settings(data, network=None, symbol=tmp_path / "large.json"), tmp_path / "a", batches=1)
+    mx.sym.mean(mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=4), axis=1, name="m").save(
+        str(tmp_path / "flat.json")
+    )
+    with pytest.raises(ValueError, match=r"flat\.json: output m_output has shape \(1,\) for 1 image"):
+        train(settings(data, network=None, symbol=tmp_path / "flat.json"), tmp_path / "a", batches=1)
     with pytest.raises(ValueError, match="out must have the beginning of a name"):
         train(settings(data), f"{tmp_path}/", batches=1)
     assert not list(tmp_path.glob("a-*"))

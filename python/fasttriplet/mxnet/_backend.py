@@ -173,6 +173,9 @@ class TrainingBackend(Backend):
         return f"mxnet:{prefix},0"
 
 
+_SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
+
+
 def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) -> Any:
     """The network without a loss: its input is ``data``, its output the embedding."""
     if settings.network is not None:
@@ -188,16 +191,20 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
             raise ValueError("the input for images must be called data")
         output = find_embedding(symbol, data="data", params=params)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}. For a training, save the symbol with the embedding as its only output"
-        ) from error
+        raise ValueError(f"{path}: {error}. {_SAVE_WITHOUT_LOSS}") from error
     embedding, mx = symbol.get_internals()[output], import_mxnet()
     try:
         _, shapes, _ = embedding.infer_shape_partial(data=(1, 3, *image_size))
     except mx.base.MXNetError:  # binding the network says why
         return embedding
+    shape = shapes[0] if shapes else ()
+    if len(shape) == 1:
+        raise ValueError(
+            f"{path}: output {output} has shape {shape} for 1 image, and an embedding has (1, D). "
+            f"{_SAVE_WITHOUT_LOSS}"
+        )
     # (B, D, 1, 1) counts as (B, D).
-    return mx.sym.Flatten(embedding) if shapes and len(shapes[0]) > 2 else embedding
+    return mx.sym.Flatten(embedding) if len(shape) > 2 else embedding
 
 
 def _pretrained(settings: TrainSettings) -> dict[str, Any]:
