@@ -4,7 +4,7 @@ use super::exact;
 use super::points::{Place, Points};
 use crate::Isa;
 
-/// Most rows that are compared, which takes 0.4 ms for 512 columns.
+/// Most rows that are compared. A bag of 7,200 rows has 26 million pairs, so the time is lost in its noise.
 const ROWS: usize = 1024;
 
 /// The median of `2 |x - y|^2 / (|x|^2 + |y|^2)` over pairs of rows of different identities. It is 0 for equal

@@ -37,7 +37,7 @@ from tests.cli.command import Capture
         (["mine", "--rec", "REC", "--out", "t.txt"], "--out must end in .parquet, .csv"),
         (["mine", "--rec", "REC", "--out", "t"], "--out must end in .*.arrow, .feather"),
         (["mine", "--rec", "REC", "--out", "train.rec.index.parquet"], "--out must be another file than"),
-        (["pack", ".", "a.bin"], "'OUT.rec': a.bin: the name must end in .rec"),
+        (["pack", ".", "a.bin"], "OUT.rec must end in .rec, not 'a.bin'"),
         (["pack", "a"], "Missing argument 'OUT.rec'"),
         (["pack-pairs", "a.rec"], "'OUT.bin': a.rec: the name must end in .bin"),
         (["pack-pairs", "a.bin"], "give either --rec or --list"),

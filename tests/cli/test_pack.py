@@ -53,10 +53,11 @@ def test_json(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     facts = json.loads(printed.out)
     assert facts.pop("seconds") > 0
     parts = facts.pop("files")
-    assert [part["file"] for part in parts] == [str(out), str(tmp_path / "a-val.rec")]
+    assert [part["path"] for part in parts] == [str(out), str(tmp_path / "a-val.rec")]
     assert sum(part["images"] for part in parts) == 6
     assert sum(part["bytes"] for part in parts) == facts.pop("bytes")
     assert facts == {
+        "path": str(out),
         "images": 6,
         "identities": 3,
         "size": [12, 10],
@@ -101,7 +102,7 @@ def test_what_is_there_already(folder: Path, tmp_path: Path, capsys: Capture) ->
         (("--size", "99999"), "up to 16384 pixels"),
         (("--quality", "0"), "'--quality'"),
         (("--threads", "0"), "'--threads'"),
-        (("--fit", "crop"), "--fit crop goes with --size"),
+        (("--fit", "crop"), "--fit must not be 'crop' without a size"),
         (("--split", "1"), "'--split'"),
         (("--split", "nan"), "'--split'"),
         (("--identity-depth", "0"), "'--identity-depth'"),

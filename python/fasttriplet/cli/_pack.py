@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 @click.command()
 @click.argument("folder", type=options.PATH)
-@click.argument("out", metavar="OUT.rec", type=options.PATH, callback=options.ends_in(".rec"))
+@click.argument("out", metavar="OUT.rec", type=options.PATH)
 @options.option(
     "size",
     "Bring all images to this height and width; a single number stands for both. By default the images must "
@@ -94,42 +95,14 @@ def pack(*, folder: Path, out: Path, as_json: bool, **how: Any) -> None:
     system files are ignored. Everything that cannot be used is listed at once, and nothing is written; with
     --on-error skip it is left out, and OUT.problems.csv has the complete list.
     """
-    if how["fit"] != PackOptions.fit and how["size"] is None:
-        raise click.UsageError(f"--fit {how['fit']} goes with --size")
     from fasttriplet.dataset._packing._pack import pack as run  # noqa: PLC0415  not for --help
 
     with display() as shown:
         done = run(folder, out, progress=partial(shown.update, "packing"), **how)
     if as_json:
-        show.as_json(_facts(done))
+        show.as_json(asdict(done))
     else:
         _print(done)
-
-
-def _facts(done: Packed) -> dict[str, Any]:
-    return {
-        "files": [
-            {
-                "file": str(file.path),
-                "images": file.images,
-                "identities": file.identities,
-                "bytes": file.bytes,
-            }
-            for file in done.files
-        ],
-        "images": done.images,
-        "identities": done.identities,
-        "size": list(done.size),
-        "kept": done.kept,
-        "encoded": done.encoded,
-        "skipped": done.skipped,
-        "problems": None if done.problems is None else str(done.problems),
-        "ignored": done.ignored,
-        "bytes": done.bytes,
-        "property": None if done.property is None else str(done.property),
-        "notes": list(done.notes),
-        "seconds": done.seconds,
-    }
 
 
 def _print(done: Packed) -> None:

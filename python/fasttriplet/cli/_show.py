@@ -29,10 +29,10 @@ _BLOCKS, _ASCII = " ▁▂▃▄▅▆▇█", " .:-=+*%#"
 
 
 def as_json(plain: Mapping[str, Any]) -> None:
-    """Print plain data as a line of JSON on stdout."""
+    """Print plain data, and paths in it, as a line of JSON on stdout."""
     import json  # noqa: PLC0415  it takes 3 ms: not for --help
 
-    click.echo(json.dumps(plain))
+    click.echo(json.dumps(plain, default=str))
 
 
 def program() -> str:

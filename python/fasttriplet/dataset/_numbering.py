@@ -112,13 +112,16 @@ def _independent(one: Numbering, other: Numbering) -> bool:
 
 def _of_one_dataset(one: Numbering, other: Numbering) -> bool:
     """Whether they lie beside one ``property`` file, whose number of identities is that of both."""
-    if one.path.parent != other.path.parent or one.last != other.last:
-        return False
+    together = one.path.parent == other.path.parent and one.last == other.last
+    return together and stated_identities(one.path.with_name("property")) == one.last + 1
+
+
+def stated_identities(path: Path) -> int | None:
+    """Read the number of identities in a ``property`` file; None if there is none."""
     try:
-        count = one.path.with_name("property").read_text(encoding="utf-8").split(",")[0]
-        return int(count) == one.last + 1
+        return int(path.read_text(encoding="ascii").partition(",")[0])
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _clash_of_names(named: Mapping[Numbering, pl.DataFrame]) -> str | None:

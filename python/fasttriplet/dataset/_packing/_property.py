@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fasttriplet.dataset._numbering import stated_identities
 from fasttriplet.dataset._packing._layout import identities_of
 
 _READ_BY_INSIGHTFACE = "train.rec"
@@ -42,9 +43,7 @@ def write_property(path: Path, rec: Path, identities: int, size: tuple[int, int]
 
 def _described(path: Path, recs: list[Path]) -> Path | None:
     """Find out which ``.rec`` has the number of identities in `path`; of several, the one written with it."""
-    try:
-        stated = int(path.read_text(encoding="ascii").partition(",")[0])
-    except (OSError, ValueError):
+    if (stated := stated_identities(path)) is None:
         return None
     fitting = [rec for rec in recs if identities_of(rec) in (stated, None)]
     written = path.stat().st_mtime_ns
