@@ -48,7 +48,7 @@ class RecordError(ValueError):
 
 
 class RecordWarning(UserWarning):
-    """Something in a ``.rec`` or ``.idx`` file is not as it should be, and was worked around."""
+    """Something in a ``.rec``, an ``.idx`` or a kept index is not as it should be, and was worked around."""
 
 
 class CollapseWarning(UserWarning):

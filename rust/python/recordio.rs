@@ -1,6 +1,7 @@
 //! `_core.RecordFile`, `_core.KeyTable`, `_core.scan` and `_core.RecordWriter`.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +36,11 @@ impl PyRecordFile {
     #[getter]
     fn size(&self) -> u64 {
         self.file.bytes().len() as u64
+    }
+
+    /// The descriptor of the open file, which stays its owner.
+    fn fileno(&self) -> i32 {
+        self.file.file().as_raw_fd()
     }
 
     /// The record at `offset`. `key` is only for errors.

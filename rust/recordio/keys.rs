@@ -51,7 +51,7 @@ pub(crate) struct Idx {
 impl Idx {
     /// Reads an `.idx` file; the inner error says what a file without a usable line is.
     pub fn read(path: &Path, rec_size: u64) -> Result<std::result::Result<Self, String>> {
-        let text = map_file(path, ".idx file")?;
+        let (_, text) = map_file(path, ".idx file")?;
         let lines = idx::parse(&text, rec_size);
         let name = path.display().to_string();
         if lines.keys.is_empty() {

@@ -25,6 +25,7 @@ const SEARCH: usize = 64 << 20;
 #[derive(Debug)]
 pub struct RecordFile {
     path: PathBuf,
+    file: File,
     map: Mmap,
 }
 
@@ -43,8 +44,8 @@ impl RecordFile {
     /// Opens the file and checks that it holds records. A Git LFS pointer, an image, a text or a folder in
     /// its place is an error that says so.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map_file(path, ".rec file")?;
-        let file = Self { path: path.to_owned(), map };
+        let (file, map) = map_file(path, ".rec file")?;
+        let file = Self { path: path.to_owned(), file, map };
         let data = file.bytes();
         if data.starts_with(&MAGIC_BYTES) {
             return Ok(file);
@@ -66,6 +67,11 @@ impl RecordFile {
     /// The file's path, as given.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The open file, whatever has its name by now.
+    pub fn file(&self) -> &File {
+        &self.file
     }
 
     /// The bytes of the whole file.
@@ -107,7 +113,7 @@ impl RecordFile {
 }
 
 /// Maps a file for reading. `expected` names what it should be, for errors.
-pub(crate) fn map_file(path: &Path, expected: &str) -> Result<Mmap> {
+pub(crate) fn map_file(path: &Path, expected: &str) -> Result<(File, Mmap)> {
     // Before opening: opening a pipe would wait for somebody to write into it.
     let meta = fs::metadata(path).map_err(|e| Error::io(path, e))?;
     if meta.is_dir() {
@@ -122,7 +128,8 @@ pub(crate) fn map_file(path: &Path, expected: &str) -> Result<Mmap> {
     // SAFETY: the map is only read. It cannot be proven that nobody changes the file meanwhile. Readers treat
     // its bytes as untrusted and check each index, so a change can cause wrong bytes or SIGBUS (see
     // `RecordFile`), but never a read outside the map.
-    unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
+    Ok((file, map))
 }
 
 #[cfg(test)]

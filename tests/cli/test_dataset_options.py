@@ -35,7 +35,7 @@ def test_the_index_is_announced_once(command: str, rec: Path, out: Path, capsys:
         assert main([*COMMANDS[command](out), "--rec", str(rec), *flags]) == 0
         return [line for line in capsys.readouterr().err.splitlines() if "the index is kept" in line]
 
-    beside = rec.with_name("train.rec.index.parquet")
+    beside = rec.with_name("train.rec.index")
     assert told("--no-cache") == []
     assert not beside.exists()
     hint = "--no-cache keeps none, --cache-dir FOLDER keeps it there"
@@ -46,6 +46,20 @@ def test_the_index_is_announced_once(command: str, rec: Path, out: Path, capsys:
     assert str(kept) in line
     assert told("--cache-dir", str(out / "cache"), "--cache") == []
     assert logging.getLogger("fasttriplet.index").handlers == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_not_an_index_is_said_once(command: str, rec: Path, out: Path, capsys: Capture) -> None:
+    beside = rec.with_name("train.rec.index")
+    beside.write_text("something else")
+    assert main([*COMMANDS[command](out), "--rec", str(rec)]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "index" in line]
+    assert line == (
+        f"fasttriplet: {beside} is not used as the index of {rec}: it is a file of another kind. It stays as "
+        "it is, and the index is made at each run; move it away, or name a folder for indexes by --cache-dir "
+        "FOLDER"
+    )
+    assert beside.read_text() == "something else"
 
 
 def test_flags_of_the_cache_that_do_not_go_together(rec: Path, out: Path, capsys: Capture) -> None:

@@ -39,7 +39,7 @@ def test_index_tells_problems(rec: Path, capsys: Capture) -> None:
     assert facts["images"] == 72
     assert not facts["idx_used"]
     assert facts["problems"]
-    assert not rec.with_name("train.rec.index.parquet").exists()
+    assert not rec.with_name("train.rec.index").exists()
     # and `mine` says so in one line, without the place in the code
     assert main(["mine", "--rec", str(rec), "--out", str(rec.with_name("t.parquet"))]) == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fasttriplet: ")]

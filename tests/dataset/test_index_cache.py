@@ -51,7 +51,7 @@ def test_a_folder_keeps_files_of_one_name_apart(rec: Path, tmp_path: Path, scans
         assert ft.index_rec(other, cache=str(cache)).height == 2
     assert len(scans) == 2
     assert len(names(cache)) == 2
-    assert all(name.startswith("train.rec.") and name.endswith(".index.parquet") for name in names(cache))
+    assert all(name.startswith("train.rec.") and name.endswith(".index") for name in names(cache))
     assert names(rec.parent) == names(other.parent) == ["train.idx", "train.rec"]
     # The path is in the file, too.
     one, two = sorted(cache.iterdir())
@@ -77,7 +77,7 @@ def test_the_environment_names_the_folder(
     assert names(rec.parent) == ["train.idx", "train.rec"]
     monkeypatch.setenv(FOLDER, "")
     ft.index_rec(rec)
-    assert names(rec.parent) == ["train.idx", "train.rec", "train.rec.index.parquet"]
+    assert names(rec.parent) == ["train.idx", "train.rec", "train.rec.index"]
 
 
 @pytest.mark.parametrize("by", ["cache", FOLDER])
@@ -133,11 +133,11 @@ def test_the_log_tells_when_an_index_is_written(
     for _ in range(2):
         ft.index_rec(rec)
         ft.index_rec(rec, cache=False)
-    assert caplog.messages == [f"the index is kept for later runs in {rec}.index.parquet"]
+    assert caplog.messages == [f"the index is kept for later runs in {rec}.index"]
     caplog.clear()
     others = [write_rec(tmp_path / "data" / f"{n}.rec", {n: n}) for n in range(3)]
     ft.Dataset(others)
-    assert caplog.messages == [f"the index is kept for later runs in {others[0]}.index.parquet and 2 more"]
+    assert caplog.messages == [f"the index is kept for later runs in {others[0]}.index and 2 more"]
 
 
 @pytest.mark.parametrize("by", ["cache", FOLDER])
@@ -147,7 +147,9 @@ def test_triplets_do_not_replace_an_index(
     monkeypatch.setenv(FOLDER, str(tmp_path / "cache") if by == FOLDER else "")
     cache = True if by == FOLDER else tmp_path / "cache"
     dataset = ft.Dataset(rec, cache=cache)
-    (out,) = (tmp_path / "cache").iterdir()
+    (kept,) = (tmp_path / "cache").iterdir()
+    out = tmp_path / "link.parquet"
+    out.symlink_to(kept)
     for given, how in ((rec, cache), (dataset, True)):
         with pytest.raises(ValueError, match="out must be another file than the dataset's index"):
             ft.mine_rec(given, out=out, cache=how)

@@ -99,11 +99,11 @@ def test_names_with_brackets_and_stars(rec: Path, tmp_path: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["t[0-9]?.parquet"]
 
 
-@pytest.mark.parametrize("name", ["train.rec.index.parquet", "link.parquet", "link.csv"])
+@pytest.mark.parametrize("name", ["link.arrow", "link.parquet", "link.csv"])
 def test_the_dataset_is_not_overwritten(tmp_path: Path, name: str) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(4, 3))
-    for link, target in {"link.parquet": "train.rec", "link.csv": "train.idx"}.items():
-        (tmp_path / link).symlink_to(target)
+    for link, target in {".parquet": "train.rec", ".csv": "train.idx", ".arrow": "train.rec.index"}.items():
+        (tmp_path / f"link{link}").symlink_to(target)
     before = rec.read_bytes()
     with pytest.raises(ft.OptionError, match="out must be another file than the dataset"):
         ft.mine_rec(rec, out=tmp_path / name, overwrite=True)

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, Unpack
+from typing import Literal, TypeAlias, Unpack
 
+import numpy as np
 import polars as pl
 
 from fasttriplet import _core
@@ -17,7 +18,8 @@ from fasttriplet._checks import thread_count
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
 from fasttriplet.dataset import _identity_ranges, _labels
-from fasttriplet.dataset._index_cache import IndexCache
+from fasttriplet.dataset._index_cache import IndexCache, settle
+from fasttriplet.dataset._index_file import COLUMNS, Columns, Facts, Kept
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
 from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._recordio import idx_beside
@@ -27,23 +29,6 @@ Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 # At level INFO it says where an index was written; the command line shows that.
 _log = logging.getLogger("fasttriplet.index")
-
-# Signed, so that differences of keys and offsets are what they seem.
-_SCHEMA: dict[str, pl.DataType] = {name: pl.Int64() for name in ("key", "label", "offset", "length")}
-
-
-class _Facts(TypedDict):
-    """What is known of a file besides its index."""
-
-    records: int
-    layout: Literal["insightface", "flat"]
-    identity_records: int
-    flags: dict[str, int]
-    object_images: int
-    idx_used: bool
-    problems: list[str]
-    label_problems: list[str]
-    range_problems: list[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,11 +128,11 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         ``NAME.identities.csv`` that :func:`fasttriplet.pack` writes, or by their layouts and labels.
     cache : bool or path, default True
         Where the index of each file is kept for later runs. True: beside the file, as
-        ``train.rec.index.parquet``, or in the folder that the environment variable ``FASTTRIPLET_CACHE_DIR``
+        ``train.rec.index``, or in the folder that the environment variable ``FASTTRIPLET_CACHE_DIR``
         names. A path: in this folder, which is made if it is missing. False: nowhere. An index that was kept
-        before the ``.rec`` or ``.idx`` changed, or that is damaged, is replaced. Beside a file in a folder
-        that cannot be written to, none is kept; a folder that is named must be writable. The logger
-        ``fasttriplet.index`` says, at level INFO, where one was written.
+        before the ``.rec`` or ``.idx`` changed is replaced. Beside a file in a folder that cannot be written
+        to, none is kept; a folder that is named must be writable. The logger ``fasttriplet.index`` says, at
+        level INFO, where one was written.
 
     Returns
     -------
@@ -174,6 +159,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         If something in a file is wrong and was worked around, labels are 2^24 or more (float32 may have
         turned several identities into one), most labels are those of object detection, or several files seem
         to be numbered independently and `labels` is not given. :func:`inspect_rec` lists all but the last.
+        Also if a file that has the name of a kept index is damaged, or is not the index of this ``.rec``.
     """
     chosen = DatasetOptions.of(index_rec, options)
     paths, several = paths_of(path, "path")
@@ -197,16 +183,24 @@ def inspect_rec(
     Returns
     -------
     Inspection
-        Counts, the layout, and each problem that was worked around. There are no warnings.
+        Counts, the layout, and each problem that was worked around.
 
     Raises
     ------
     RecordError, OSError, ValueError
         As :func:`index_rec`.
+
+    Warns
+    -----
+    RecordWarning
+        If a file that has the name of a kept index is not the index of this ``.rec``.
     """
     path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
-    index, facts, kept = _load(path, _core.RecordFile(path), options.cache, threads)
-    _log_kept(kept)
+    loaded = _load(path, _core.RecordFile(path), options.cache, threads)
+    if loaded.problem:
+        warnings.warn(loaded.problem, RecordWarning, stacklevel=2)
+    _log_written([loaded])
+    index, facts = loaded.index, loaded.facts
     return Inspection(
         path=path,
         bytes=path.stat().st_size,
@@ -263,18 +257,21 @@ def index_files(
     threads: int | None,
 ) -> Indexed:
     """Index open files as :func:`index_rec` does; of `several` with the column ``file``."""
-    frames, numberings, all_kept = [], [], []
+    all_loaded, numberings = [], []
     for path, file in zip(paths, files, strict=True):
-        index, facts, kept = _load(path, file, options.cache, threads)
+        loaded = _load(path, file, options.cache, threads)
+        facts = loaded.facts
+        if loaded.problem:
+            warnings.warn(loaded.problem, RecordWarning, stacklevel=3)
         for problems in (facts["problems"], facts["label_problems"], facts["range_problems"]):
             if problems:
                 more = "; `fasttriplet index` lists all problems" if len(problems) > 1 else ""
                 warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
-        frames.append(index)
-        all_kept += kept
+        all_loaded.append(loaded)
         if len(paths) > 1 and options.labels != "shared":
-            numberings.append(Numbering.of(path, facts["layout"], index))
-    _log_kept(all_kept)
+            numberings.append(Numbering.of(path, facts["layout"], loaded.index))
+    _log_written(all_loaded)
+    frames = [loaded.index for loaded in all_loaded]
     shifts = [0] * len(paths)
     if options.labels == "separate" and numberings:
         shifts = label_shifts(numberings)
@@ -290,41 +287,58 @@ def index_files(
     return Indexed(pl.concat(frames, rechunk=True), tuple(shifts))
 
 
-def _load(
-    path: Path, file: _core.RecordFile, cache: Cache, threads: int | None
-) -> tuple[pl.DataFrame, _Facts, list[Path]]:
-    """The index of a file, what is known of the file besides, and where its index was written, if it was."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Loaded:
+    """The index of one file, and what is known of the file besides."""
+
+    index: pl.DataFrame
+    facts: Facts
+    written: Path | None = None  # where the index was written, if it was
+    problem: str | None = None  # what is wrong with the index that was kept, if something is
+
+
+def _load(path: Path, file: _core.RecordFile, cache: Cache, threads: int | None) -> _Loaded:
     ensure_polars_threads()
     idx = idx_beside(path)
     place = IndexCache.of(path, cache)
     if place is None:
-        return *_build(path, file, idx, threads), []
-    before = place.stamp(idx)
-    if found := place.load(before, _SCHEMA):
-        return *found, []
-    place.check()
+        built = _build(path, file, idx, threads)
+        return _Loaded(_frame(built.columns), built.facts)
+    before = place.stamp(file, idx)
+    found = place.load(before, file)
+    if found.kept:
+        return _Loaded(_frame(found.kept.columns), found.kept.facts)
+    if found.free:
+        place.check()
+        settle(before)
     built = _build(path, file, idx, threads)
-    kept = place.stamp(idx_beside(path)) == before and place.store(before, *built)
-    return *built, [place.path] if kept else []
+    unchanged = place.stamp(file, idx_beside(path)) == before
+    written = found.free and unchanged and place.store(before, built, file)
+    return _Loaded(
+        _frame(built.columns), built.facts, written=place.path if written else None, problem=found.problem
+    )
 
 
-def _log_kept(kept: Sequence[Path]) -> None:
-    if kept:
-        more = f" and {len(kept) - 1:,} more" if len(kept) > 1 else ""
-        _log.info("the index is kept for later runs in %s%s", kept[0], more)
+def _log_written(loaded: Sequence[_Loaded]) -> None:
+    if paths := [one.written for one in loaded if one.written]:
+        more = f" and {len(paths) - 1:,} more" if len(paths) > 1 else ""
+        _log.info("the index is kept for later runs in %s%s", paths[0], more)
 
 
-def _build(
-    path: Path, file: _core.RecordFile, idx: Path | None, threads: int | None
-) -> tuple[pl.DataFrame, _Facts]:
+def _frame(columns: Columns) -> pl.DataFrame:
+    # Signed, so that differences of keys and offsets are what they seem.
+    return pl.DataFrame(columns, schema=dict.fromkeys(COLUMNS, pl.Int64()))
+
+
+def _build(path: Path, file: _core.RecordFile, idx: Path | None, threads: int | None) -> Kept:
     scan = _core.scan(file, idx, threads)
-    columns = (scan.keys, scan.labels, scan.offsets, scan.lengths)
-    index = pl.DataFrame(dict(zip(_SCHEMA, columns, strict=True)), schema=_SCHEMA)
-    if not index["key"].is_sorted():
-        index = index.sort("key")
-    identities = _identity_ranges.check(path, scan, index["key"].to_numpy(), index["label"].to_numpy())
-    facts = _Facts(
-        records=index.height + scan.bare_keys.size,
+    columns = dict(zip(COLUMNS, (scan.keys, scan.labels, scan.offsets, scan.lengths), strict=True))
+    if (scan.keys[1:] < scan.keys[:-1]).any():
+        order = np.argsort(scan.keys)
+        columns = {name: column[order] for name, column in columns.items()}
+    identities = _identity_ranges.check(path, scan, columns["key"], columns["label"])
+    facts = Facts(
+        records=scan.keys.size + scan.bare_keys.size,
         layout="insightface" if identities.announced else "flat",
         identity_records=identities.count,
         flags={str(flag): count for flag, count in scan.flags.items()},
@@ -334,4 +348,4 @@ def _build(
         label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,
     )
-    return index, facts
+    return Kept(columns, facts)

@@ -1,34 +1,30 @@
-"""The cache of an index: a parquet file beside the ``.rec``, or in a folder for caches."""
+"""Where an index is kept: in a file beside the ``.rec``, or in a folder for indexes."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import json
 import os
-import zlib
-from collections.abc import Mapping
+import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from fasttriplet import _core
+from fasttriplet._contents import kind_of
 from fasttriplet._files import check_can_be_written, replacing
+from fasttriplet.dataset._index_file import MAGIC, Kept, UnfitError, decode, encode, most_bytes
 from fasttriplet.dataset._options import Cache
+from fasttriplet.errors import RecordError
 
-# To be raised whenever the frame or the facts change, or how they are found.
-FORMAT = 2
-SUFFIX = ".index.parquet"
+SUFFIX = ".index"
 FOLDER = "FASTTRIPLET_CACHE_DIR"  # in the environment
-_FIELD = "fasttriplet"
-_CRC = b'{"crc32": "'
-_NO_CRC = b"00000000"
+# Seconds. Linux stamps files by a clock that ticks every 1 to 10 ms.
+_TICK = 0.02
 
 
 def cache_beside(rec: Path) -> Path:
-    """Return the path of the cache beside `rec`: ``train.rec.index.parquet`` for ``train.rec``."""
+    """Return the path of the cache beside `rec`: ``train.rec.index`` for ``train.rec``."""
     return rec.with_name(rec.name + SUFFIX)
 
 
@@ -57,36 +53,77 @@ class IndexCache:
         place = hashlib.blake2b(os.fsencode(rec.resolve()), digest_size=8).hexdigest()
         return cls(rec, Path(folder) / f"{rec.name}.{place}{SUFFIX}", named_by)
 
-    def stamp(self, idx: Path | None) -> dict[str, Any]:
-        """Return what a cache must agree with: sizes in bytes and times of change in ns of the files."""
+    def stamp(self, file: _core.RecordFile, idx: Path | None) -> dict[str, Any]:
+        """Return what tells these states of the files from all others.
 
-        def of(path: Path) -> list[int]:
-            stat = path.stat()
-            return [stat.st_size, stat.st_mtime_ns]
+        Size, times of modification and change in ns, and inode. No program can set the time of change, so a
+        file that was replaced or written to has another stamp. The device is left out: its number differs
+        between mounts, hosts and containers, and files that agree in all of this are one file.
+        """
 
-        current = {"format": FORMAT, "rec": of(self.rec), "idx": None if idx is None else of(idx)}
-        # A cache beside its file moves with it.
+        def of(status: os.stat_result) -> list[int]:
+            return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+        current = {
+            "rec": of(os.fstat(file.fileno())),
+            # It is read by name later, so this needs to be the same before and after.
+            "idx": None if idx is None else of(idx.stat()),
+        }
+        # An index beside its file moves with their folder.
         return current if self.named_by is None else current | {"path": str(self.rec.resolve())}
 
-    def load(
-        self, current: dict[str, Any], schema: Mapping[str, pl.DataType]
-    ) -> tuple[pl.DataFrame, Any] | None:
-        """Read the cache; None if there is none, or it is stale or damaged."""
+    def load(self, current: dict[str, Any], file: _core.RecordFile) -> Found:
+        """Read the index of the open file `file`, whose stamp is `current`."""
         try:
-            content = self.path.read_bytes()
-        except OSError:
-            return None
-        with contextlib.suppress(pl.exceptions.PolarsError, LookupError, ValueError):
-            # Some damaged files make Polars end the process, so it gets a file only if the checksum is right.
-            checksum, place = _checksum(content)
-            if content[place] != checksum:
-                return None
-            kept = json.loads(pl.read_parquet_metadata(io.BytesIO(content))[_FIELD])
-            if kept["stamp"] == current:
-                index = pl.read_parquet(io.BytesIO(content))
-                if dict(index.schema) == schema:
-                    return index, kept["facts"]
-        return None
+            content = self._read(file)
+        except _ForeignError as error:
+            return Found(
+                problem=f"{self.path} is not used as the index of {self.rec}: it {error}. It stays as it is, "
+                "and the index is made at each run; move it away, or name a folder for indexes by "
+                "cache=FOLDER",
+                free=False,
+            )
+        if not content:
+            return Found()
+        try:
+            return Found(decode(content, current, file))
+        except UnfitError as error:
+            return Found(
+                problem=f"{self.path} is not used as the index of {self.rec}: it {error}. The index is made "
+                "again; if this is said once more, delete the file"
+            )
+
+    def _read(self, file: _core.RecordFile) -> bytes:
+        """Read the file that is to be an index; nothing if it is missing, or too large for this ``.rec``."""
+        if not os.path.lexists(self.path):  # or its folder cannot be searched, which `check` tells
+            return b""
+        trusted = {0, os.geteuid(), os.fstat(file.fileno()).st_uid}
+        try:
+            target = Path(os.path.realpath(self.path))
+            for path in (self.path, target):
+                owner = path.lstat().st_uid
+                # In other folders, whom their owners let in is trusted, as with the .rec itself.
+                if owner not in trusted and path.parent.stat().st_mode & stat.S_IWOTH:
+                    raise _ForeignError(
+                        f"belongs to another user (uid {owner}), in a folder that everyone can write to"
+                    )
+            # Twice: opening a device may do something, and not to wait for the other end of a pipe is for
+            # the case that one appears in between.
+            _check_is_regular(target.stat())
+            descriptor = os.open(target, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "rb") as found:
+                status = os.fstat(descriptor)
+                _check_is_regular(status)
+                start = found.read(len(MAGIC))
+                if start != MAGIC[: len(start)]:
+                    raise _ForeignError(f"is {kind_of(start) or 'a file of another kind'}")
+                if status.st_size > most_bytes(file.size):  # of a larger file that had the name before
+                    return b""
+                return start + found.read(max(0, status.st_size - len(start)))
+        except FileNotFoundError:  # a link to nothing, which is followed when the index is written
+            return b""
+        except OSError as error:
+            raise _ForeignError(f"cannot be read ({error.strerror})") from None
 
     def check(self) -> None:
         """Raise an OSError if a user named a folder in which no file can be written."""
@@ -97,38 +134,51 @@ class IndexCache:
         except OSError as error:
             raise self._refusal(error) from error
 
-    def store(self, current: dict[str, Any], index: pl.DataFrame, facts: Any) -> bool:
-        """Write the cache; False if that is not possible, an OSError if a user named the folder."""
-        kept = json.dumps({"crc32": _NO_CRC.decode(), "stamp": current, "facts": facts})
-        buffer = io.BytesIO()
+    def store(self, current: dict[str, Any], kept: Kept, file: _core.RecordFile) -> bool:
+        """Write the index; False if that is not possible, an OSError if a user named the folder."""
         try:
-            index.write_parquet(buffer, metadata={_FIELD: kept}, compression="lz4")
-            checksum, place = _checksum(buffer.getvalue())
-            buffer.seek(place.start)
-            buffer.write(checksum)
+            content = encode(current, kept, file)
+            if content is None:
+                return False
             with replacing(self.path) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-        except FileExistsError:  # another run is writing it at this moment
+                temporary.write_bytes(content)
+        except (FileExistsError, RecordError):  # another run is writing it, or the .rec, at this moment
             return False
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except OSError as error:
             if self.named_by is None:
                 return False
             raise self._refusal(error) from error
         return True
 
-    def _refusal(self, error: Exception) -> OSError:
-        reason = getattr(error, "strerror", None) or error
-        kind = type(error) if isinstance(error, OSError) else OSError
-        return kind(
+    def _refusal(self, error: OSError) -> OSError:
+        reason = error.strerror or error
+        return type(error)(
             f"{self.named_by}: the index of {self.rec} cannot be kept there: {reason}; name a folder that "
             "can be written to"
         )
 
 
-def _checksum(content: bytes) -> tuple[bytes, slice]:
-    """Return the checksum of a cache, and the place in the cache where it is stored, which it leaves out."""
-    start = content.index(_CRC) + len(_CRC)
-    place = slice(start, start + len(_NO_CRC))
-    view = memoryview(content)
-    checksum = zlib.crc32(view[place.stop :], zlib.crc32(view[: place.start]))
-    return b"%08x" % checksum, place
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What lies where an index is to be kept."""
+
+    kept: Kept | None = None
+    problem: str | None = None  # what is wrong with it, for a warning
+    free: bool = True  # whether an index may be written there
+
+
+class _ForeignError(Exception):
+    """A file is not ours to read or to replace; the message goes on from "it"."""
+
+
+def _check_is_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise _ForeignError("is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise _ForeignError("is a pipe or a device")
+
+
+def settle(current: dict[str, Any]) -> None:
+    """Wait until a change of the files would give them another time than in the stamp: 20 ms at most."""
+    changed = max(times[2] for times in (current["rec"], current["idx"]) if times) / 1e9
+    time.sleep(min(max(0.0, changed + _TICK - time.time()), _TICK))
