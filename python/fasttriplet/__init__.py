@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fasttriplet import _moved
+from fasttriplet import _forks, _moved
 from fasttriplet.errors import (
     CollapsedError,
     CollapseWarning,
@@ -67,11 +67,12 @@ _moved.answer_old_names()
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module  # noqa: PLC0415
-
     for home, names in _HOMES.items():
         if name in names:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+            with _forks.importing():
+                from importlib import import_module  # noqa: PLC0415
+
+                value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
             return value
     if answer := _moved.renamed(name):
         raise ImportError(answer)  # `from fasttriplet import name` would hide an AttributeError

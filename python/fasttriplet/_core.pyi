@@ -21,10 +21,12 @@ __all__ = [
     "instruction_sets",
     "mine",
     "scan",
+    "warm_up",
 ]
 
 __version__: str
 
+def warm_up() -> None: ...
 def instruction_set() -> str: ...
 def instruction_sets() -> list[str]: ...
 def mine(

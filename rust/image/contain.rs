@@ -27,7 +27,7 @@ pub fn contain<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
 
 /// Makes the panic hook ignore contained panics. It remains installed, and handles all other panics as
 /// before: hooks are global, and removing one would race with other threads that panic.
-fn quieten() {
+pub fn quieten() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let hook = panic::take_hook();

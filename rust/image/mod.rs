@@ -16,4 +16,5 @@ mod planes;
 mod png;
 mod turn;
 
+pub use contain::quieten;
 pub use decode::{Fault, Image, MAX_PIXELS, Size};

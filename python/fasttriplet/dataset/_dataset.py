@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, Unpack
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
-from fasttriplet._forks import ensure_polars_threads
+from fasttriplet._forks import cached_property, ensure_polars_threads, importing
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, ids_of, integers
@@ -97,7 +96,8 @@ class Dataset:
     @cached_property
     def index(self) -> pl.DataFrame:
         """One row per image, as :func:`fasttriplet.index_rec` gives it."""
-        import polars as pl  # noqa: PLC0415  workers that only decode do without
+        with importing():
+            import polars as pl  # noqa: PLC0415  workers that only decode do without
 
         ensure_polars_threads()
         return pl.DataFrame(self._columns)

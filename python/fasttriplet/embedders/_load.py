@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, cast
 
+from fasttriplet._forks import importing
 from fasttriplet.embedders._base import Embedder
 from fasttriplet.errors import OptionError, SpecError
 
@@ -23,7 +24,8 @@ class _Backend(NamedTuple):
     runs_network: bool = False
 
     def load(self) -> Any:
-        return import_module(f"fasttriplet.{self.module}")
+        with importing():
+            return import_module(f"fasttriplet.{self.module}")
 
 
 _BACKENDS = {

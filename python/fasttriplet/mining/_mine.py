@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import polars as pl
+from numpy import ma, random  # NumPy 2 imports them at their first use: here no fork comes in between
 from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet import _core
@@ -102,7 +103,7 @@ class Triplets:
 
     def shuffle(self, seed: int) -> Triplets:
         """The same triplets in a random order, the same for the same seed and triplets."""
-        order = np.random.Generator(np.random.PCG64(seed_number(seed))).permutation(len(self))
+        order = random.Generator(random.PCG64(seed_number(seed))).permutation(len(self))
         anchor, positive, negative = (role[order] for role in self)
         return Triplets(anchor, positive, negative, self.d_ap[order], self.d_an[order], self.stats)
 
@@ -300,7 +301,7 @@ def _sets(
 
 
 def _array(name: str, values: ArrayLike) -> NDArray[Any]:
-    if np.ma.is_masked(values):  # type: ignore[no-untyped-call]
+    if ma.is_masked(values):  # type: ignore[no-untyped-call]
         raise ValueError(f"{name} are a masked array with masked values: fill them or leave them out")
     return np.asarray(values)
 

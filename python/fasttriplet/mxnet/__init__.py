@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fasttriplet import _forks
+
 if TYPE_CHECKING:
     from fasttriplet.mxnet._compat import import_mxnet
     from fasttriplet.mxnet._face_image_iter import FaceImageIter
@@ -40,7 +42,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        with _forks.importing():
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

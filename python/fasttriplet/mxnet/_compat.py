@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from fasttriplet._extras import how_to_install
-
-_importing = threading.Lock()
+from fasttriplet._forks import importing
 
 
 def import_mxnet() -> Any:
@@ -37,7 +35,7 @@ def import_mxnet() -> Any:
         If MXNet is not installed, NumPy is too new for it, or it does not load.
     """
     os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
-    with _importing:
+    with importing():
         if sys.modules.get("mxnet") is not None:
             return importlib.import_module("mxnet")  # waits where another thread is still importing it
         return _import()

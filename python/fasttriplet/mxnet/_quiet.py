@@ -6,9 +6,10 @@ import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from fasttriplet._forks import unforked
 
 # MXNet's C++ side logs these each time a network is loaded or bound, and has no switch for it.
 _CHATTER = re.compile(
@@ -19,16 +20,16 @@ _CHATTER = re.compile(
     rb")[^\n]*\n",
     re.MULTILINE,
 )
-_one_at_a_time = threading.Lock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hold back what is written to stderr inside the block, and write all but the known lines afterwards.
 
-    The block should take well under a second: output of other threads waits, too.
+    The block should take well under a second: output of other threads waits, too, and so do forks, whose
+    children would write where nobody reads.
     """
-    with _one_at_a_time, tempfile.TemporaryFile() as held:
+    with unforked(), tempfile.TemporaryFile() as held:
         sys.stderr.flush()
         try:
             stderr = os.dup(2)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from fasttriplet._forks import importing
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.training._settings import TrainSettings
@@ -71,5 +72,6 @@ class Backend(Protocol):
 
 def backend_of(framework: str) -> type[Backend]:
     """The class `TrainingBackend` of ``fasttriplet.FRAMEWORK._backend``."""
-    backend: type[Backend] = import_module(f"fasttriplet.{framework}._backend").TrainingBackend
+    with importing():
+        backend: type[Backend] = import_module(f"fasttriplet.{framework}._backend").TrainingBackend
     return backend
