@@ -225,14 +225,17 @@ def _symbol_of(network: Any) -> Any:
     if not isinstance(network, str):
         raise ValueError(f"{wrong}, not {network!r:.100}")
     try:
-        # MXNet would follow an operator that is its own input without end.
+        # MXNet takes such a graph for a smaller one.
         for position, node in enumerate(json.loads(network)["nodes"]):
             if any(source >= position for source, *_ in node["inputs"]):
                 raise ValueError(f"node {position} has an input that comes after it")
         with quiet():
-            return mx.sym.load_json(network)
+            symbol = mx.sym.load_json(network)
+        if "data" not in symbol.list_arguments():
+            raise ValueError("it has no input data")
     except (ValueError, LookupError, TypeError, RecursionError, mx.base.MXNetError) as error:
         raise ValueError(f"{wrong}: {reason_of(error)}") from error
+    return symbol
 
 
 def _pretrained(settings: TrainSettings) -> dict[str, Any]:

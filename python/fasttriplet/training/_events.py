@@ -27,14 +27,13 @@ def has_events_of(prefix: str, folder: str) -> bool:
 
 
 class Events:
-    """A new event file in a folder, which is made if it is missing.
+    """A new event file in a folder.
 
     Until :meth:`begin` it is empty, and an empty file is removed at the end. It is there before the state
     that names the folder, because :func:`has_events_of` looks for it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], prefix: str) -> None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.
         now = time.time_ns()
         self._path = Path(folder, f"events.out.tfevents.{now:019}.{socket.gethostname()}.{_name(prefix)}")

@@ -73,7 +73,7 @@ def _text(name: str, value: Any) -> None:
         raise OptionError(name, f"must be a text, not {value!r:.100}")
 
 
-def path_text(name: str, value: Any) -> None:
+def _path(name: str, value: Any) -> None:
     """Check an absolute path."""
     _text(name, value)
     try:
@@ -123,9 +123,9 @@ def _settings(name: str, value: Any) -> None:
     with _inside(name):
         settings = TrainSettings.from_dict(value)
         for position, path in enumerate(settings.rec):
-            path_text(f"rec[{position}]", path)
+            _path(f"rec[{position}]", path)
         if not isinstance(settings.cache, bool):
-            path_text("cache", settings.cache)
+            _path("cache", settings.cache)
 
 
 def _options(name: str, value: Any) -> None:
@@ -150,8 +150,8 @@ _SETTINGS = tuple(field.name for field in fields(TrainSettings))
 _SCHEDULE = ("batches", "verify_on", "verify_every", "checkpoint_every", "log_every")
 _OPTIONS: dict[str, Check] = {
     **dict.fromkeys((*_SCHEDULE, *ResourceOptions.names()), _anything),
-    "verify_on": _list(path_text),
-    "tensorboard": _none_or(path_text),
+    "verify_on": _list(_path),
+    "tensorboard": _none_or(_path),
     "devices": _none_or(_devices),
 }
 _STATE: dict[str, Check] = {

@@ -81,7 +81,7 @@ class Names:
         """What tells whether the state has been written since; None if there is none."""
         try:
             found = self.state.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_ino, found.st_mtime_ns
 

@@ -42,7 +42,7 @@ class Journal:
             raise
 
     def begin(self, batch: int) -> None:
-        """Remove what a killed run wrote after its state, of this many batches."""
+        """Remove lines that a killed run wrote after its state; for TensorBoard, all from this batch on."""
         end = lines = 0
         with self._naming(), self._path.open("rb") as file:
             for line in file:
@@ -53,7 +53,7 @@ class Journal:
             self._file.truncate(end)
         self.lines = lines  # fewer where the log was moved away
         if self._events is not None:
-            self._events.begin(batch + 1)
+            self._events.begin(batch)
 
     def write(self, *records: Mapping[str, Any]) -> None:
         """Write records; the ``batch`` of a record is the number of batches so far."""

@@ -154,8 +154,9 @@ class Loop:
             if state is None:  # nothing is in the way of this training
                 self._commit()
             # The rest follows from the state, which may be all that an interrupted run left.
-            self.names.tidy(new=state is None or state.new)
-            self.journal.begin(self._batch)
+            new = state is None or state.new
+            self.names.tidy(new=new)
+            self.journal.begin(0 if new else self._batch + 1)
             self._publish()
             self._record(self._start())
             try:

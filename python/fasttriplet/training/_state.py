@@ -63,6 +63,8 @@ def load_state(path: Path) -> State:
             arrays = _arrays(file, path.stat().st_size)
             text = arrays.pop("plain", np.empty(0)).tobytes().decode()
             plain: Any = json.loads(text, object_pairs_hook=_fields)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the formats' readers say of damage
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a wrong place in a file
             raise OSError(error.errno, error.strerror, str(path)) from error

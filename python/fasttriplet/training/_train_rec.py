@@ -6,6 +6,7 @@ import errno
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -150,8 +151,9 @@ def train_rec(
         **asdict(limits),
     }
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
+    making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
-    with making(names.folder), Journal(names.log, lines, events) as journal:
+    with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
         loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
