@@ -26,22 +26,7 @@ from tests.training.small import records, write_pairs, write_patterns
 
 Place = tuple[Any, ...]  # names and numbers
 
-WRONG: tuple[Any, ...] = (
-    None,
-    True,
-    -1,
-    10**30,
-    1.5,
-    float("nan"),
-    "x",
-    "\ud800",
-    "a\0b",
-    [],
-    [1],
-    [[]],
-    {},
-    {"a": 1},
-)
+WRONG: tuple[Any, ...] = (None, True, -1, 10**30, float("nan"), "x", "\ud800", [[]], {"a": 1})
 
 
 @pytest.fixture(autouse=True)

@@ -118,6 +118,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
             raise OptionError("lr_steps", f"must ascend, not {self.lr_steps!r}")
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
+        number("color_jitter", self.color_jitter, 0, 1)
         self.augment()
         super().__post_init__()
 
