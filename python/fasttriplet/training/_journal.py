@@ -86,11 +86,12 @@ class Journal:
         self._close()
 
     def _close(self) -> None:
-        if os.fstat(self._file.fileno()).st_size == 0:
-            self._path.unlink(missing_ok=True)
-        self._file.close()
         if self._events is not None:
             self._events.close()
+        with self._naming():
+            if os.fstat(self._file.fileno()).st_size == 0:
+                self._path.unlink(missing_ok=True)
+            self._file.close()
 
 
 def _scalars(record: Mapping[str, Any]) -> dict[str, float]:
