@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,8 +72,10 @@ class NumpyBackend(Backend):
     def save(self, prefix: str) -> None:
         with replacing(Path(f"{prefix}.json")) as unfinished:
             unfinished.write_text(json.dumps(self.network))
+        content = io.BytesIO()
+        np.save(content, self.matrix)  # to a file it would not say why it fails
         with replacing(Path(f"{prefix}.npy")) as unfinished:
-            np.save(unfinished, self.matrix)
+            unfinished.write_bytes(content.getvalue())
 
     def spec(self, prefix: str) -> str:
         return f"numpy:{prefix}.npy"
