@@ -11,76 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
-from numpy.typing import NDArray
 
-import fasttriplet as ft
 from fasttriplet.training import TrainSettings, _train_rec, options_at, train_rec
-from fasttriplet.training._backend import Backend
+from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import OPTIONS, records, same_arrays, state
-
-
-class NumpyBackend(Backend):
-    """One matrix from the pixels to the embedding, moved so that positives come nearer than negatives."""
-
-    endings = (".npy",)
-    needs_images = True
-    description = "a matrix"
-
-    def __init__(self, settings: TrainSettings, devices: Any) -> None:
-        assert devices in (None, "cpu")
-        self.settings = settings
-        self.devices = ("cpu",)
-        self.embedder = self
-        self.sums = [0.0] * 4
-
-    def begin(self, image_size: tuple[int, int]) -> None:
-        rng = np.random.default_rng(self.settings.seed)
-        pixels = 3 * image_size[0] * image_size[1]
-        self.matrix = rng.standard_normal((pixels, self.settings.embedding_size)) / np.sqrt(pixels)
-        self.momentum = np.zeros_like(self.matrix)
-
-    def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
-        assert network == {"pixels": 3 * image_size[0] * image_size[1]}
-        self.matrix, self.momentum = arrays["matrix"].copy(), arrays["momentum"].copy()
-
-    @property
-    def network(self) -> Any:
-        return {"pixels": len(self.matrix)}
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        return {"matrix": self.matrix, "momentum": self.momentum}
-
-    def step(self, batch: ft.TripletBatch, learning_rate: float, seed: int) -> None:
-        noise = np.random.default_rng(seed).standard_normal(self.matrix.shape) * 1e-6
-        anchor, positive, negative = np.split(batch.images.reshape(len(batch.images), -1) / 255.0, 3)
-        to_positive, to_negative = (anchor - positive) @ self.matrix, (anchor - negative) @ self.matrix
-        lost = (to_positive**2).sum(1) - (to_negative**2).sum(1) + self.settings.margin_of_loss
-        active = lost > 0
-        gradient = (anchor - positive)[active].T @ to_positive[active]
-        gradient -= (anchor - negative)[active].T @ to_negative[active]
-        self.momentum = self.settings.momentum * self.momentum - learning_rate * 1e-3 * gradient / len(anchor)
-        self.matrix = self.matrix + self.momentum + noise
-        norms = np.linalg.norm(anchor @ self.matrix, axis=1)
-        of_batch = (lost.clip(0).sum(), active.sum(), norms.sum(), len(anchor))
-        self.sums = [float(total + more) for total, more in zip(self.sums, of_batch, strict=True)]
-
-    def save(self, prefix: str) -> None:
-        np.save(f"{prefix}.npy", self.matrix)
-
-    def spec(self, prefix: str) -> str:
-        return f"numpy:{prefix}.npy"
-
-    def prepare(self, index: pl.DataFrame) -> None:
-        """Do nothing."""
-
-    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        assert images is not None
-        assert len(images) == rows.height
-        flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1) / 255.0
-        embeddings: NDArray[np.float32] = (flat @ self.matrix).astype(np.float32)
-        return embeddings
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +32,7 @@ def test_a_training_needs_no_framework(data: Path, chosen: TrainSettings, tmp_pa
     done = train_rec(chosen, tmp_path / "a", batches=30, verify_on=data / "pairs.bin", log_every=5)
     assert (done.last, done.best) == (f"numpy:{tmp_path / 'a'}.npy", f"numpy:{tmp_path / 'a-best'}.npy")
     assert {file.name for file in tmp_path.iterdir()} == {
-        f"a{end}" for end in (".npy", "-best.npy", "-state.npz", "-log.jsonl")
+        f"a{end}" for end in (".npy", ".json", "-best.npy", "-best.json", "-state.npz", "-log.jsonl")
     }
     losses = [line["loss"] for line in records(tmp_path / "a", "train")]
     assert len(losses) == 6

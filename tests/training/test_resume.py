@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -18,8 +19,8 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from fasttriplet.training import _loop, options_at, train_rec
-from fasttriplet.training._state import save_state
+from fasttriplet.training import _loop, _state, options_at, train_rec
+from fasttriplet.training._state import State, save_state
 from tests.small_rec import identities, write_rec
 from tests.training.small import (
     records,
@@ -242,7 +243,7 @@ def test_other_pairs_are_compared_anew(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_state_from_before_labels_and_cache_were_settings(
-    data: Path, unbroken: Path, tmp_path: Path
+    data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, verify_on = tmp_path / "a", [data / "pairs.bin"]
     train(settings(data), out, verify_on=verify_on, batches=33)
@@ -250,7 +251,9 @@ def test_a_state_from_before_labels_and_cache_were_settings(
     for name in ("labels", "cache"):
         del old.plain["settings"][name]
         assert name not in old.plain["feed"]["arguments"]
+    monkeypatch.setattr(_state, "_FORMAT", 2)
     save_state(Path(f"{out}-state.npz"), old)
+    monkeypatch.undo()
     chosen, _ = options_at(out)
     assert (chosen.labels, chosen.cache) == (None, True)
     train(replace(chosen, labels="shared", cache=False), out, verify_on=verify_on, resume=True)
@@ -307,3 +310,65 @@ def test_the_command_names_the_flag_of_what_was_moved(data: Path, tmp_path: Path
     said = f"{tmp_path / 'train.rec'}: does not exist; if it was moved, give its new path as --rec PATH"
     assert capsys.readouterr().err.splitlines()[-1] == f"fasttriplet: {said}"
     assert main([*command, "--rec", str(tmp_path / "moved.rec")]) == 0
+
+
+def test_arrays_and_a_network_that_do_not_fit_are_named(data: Path, tmp_path: Path) -> None:
+    train(settings(data), tmp_path / "a", batches=2)
+    whole = state(tmp_path / "a")
+    some = ("arg:fc1_gamma", "aux:0:fc1_moving_mean", "momentum:0")
+    changes: dict[str, Any] = {
+        "is missing": lambda _: None,
+        r"is float32 \(.*1\), not": lambda values: values[..., np.newaxis],
+        "is float64": lambda values: values.astype(np.float64),
+        "holds NaN or infinity": lambda values: np.full_like(values, np.inf),
+    }
+    for name in some:
+        for message, change in changes.items():
+            arrays = whole.arrays | {name: change(whole.arrays[name])}
+            kept = {one: values for one, values in arrays.items() if values is not None}
+            save_state(tmp_path / "a-state.npz", State(whole.plain, kept))
+            with pytest.raises(ValueError, match=rf"a-state\.npz.*{name} {message}"):
+                train(settings(data), tmp_path / "a", batches=3, resume=True)
+    for name in ("arg:more", "aux:1:fc1_moving_mean", "momentum:99", "momentum:x", "more"):
+        save_state(tmp_path / "a-state.npz", State(whole.plain, whole.arrays | {name: np.zeros(3)}))
+        with pytest.raises(ValueError, match=rf"a-state\.npz.*the network has no {name}"):
+            train(settings(data), tmp_path / "a", batches=3, resume=True)
+    symbol = json.loads(whole.plain["network"])
+    ring = json.loads(whole.plain["network"])
+    ring["nodes"][4]["inputs"][0] = [4, 0, 0]
+    changed = [ring, symbol | {"heads": [[9999, 0, 0]]}, symbol | {"heads": [[3, 0, 0]]}]
+    others: list[Any] = [5, None, [], {}, "", "x", "{}", '{"nodes": 5}', *map(json.dumps, changed)]
+    for network in others:
+        save_state(tmp_path / "a-state.npz", State(whole.plain | {"network": network}, whole.arrays))
+        with pytest.raises(ValueError, match=r"a-state\.npz.*network must be an MXNet symbol in JSON"):
+            train(settings(data), tmp_path / "a", batches=3, resume=True)
+
+
+def test_a_network_that_is_missing_or_older_is_written_again(data: Path, tmp_path: Path) -> None:
+    """The state is written first: whatever comes after it may not have been, when a run ends."""
+    verify_on = [data / "pairs.bin"]
+    train(settings(data), tmp_path / "a", batches=30, verify_on=verify_on)
+    names = [f"a{end}" for end in ("-0000.params", "-symbol.json", "-best-0000.params", "-best-symbol.json")]
+    whole = {name: (tmp_path / name).read_bytes() for name in names}
+    assert state(tmp_path / "a").plain["best"]["batch"] == 30
+    for name in names:
+        (tmp_path / name).write_bytes(b"older")
+    train(settings(data), tmp_path / "a", batches=30, verify_on=verify_on, resume=True)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == whole
+
+
+def test_the_log_is_that_of_the_state(data: Path, unbroken: Path, tmp_path: Path) -> None:
+    """A run that verifies on other pairs is killed before its next checkpoint, after all kinds of lines."""
+    out, other = tmp_path / "a", tmp_path / "other.bin"
+    write_pairs(data / "train.rec", other, 30, seed=1)
+    train(settings(data), out, verify_on=[data / "pairs.bin"], batches=30)
+    log, before = Path(f"{out}-log.jsonl"), records(out)
+    lines = [{**line, "pairs": str(other)} for line in before if line["batch"] == 30 and "pairs" in line]
+    with log.open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in [{"kind": "start", "batch": 30}, *lines, *before])
+        file.write('{"kind": "tra')
+    train(settings(data), out, batches=30, resume=True)
+    assert records(out) == before
+    log.unlink()
+    train(settings(data), out, batches=40, resume=True)
+    assert records(out) == records(unbroken, "train")[3:4]

@@ -106,7 +106,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option("log_every", "Batches from one line of the log to the next.", 20, metavar="BATCHES")
 @options.option(
     "tensorboard",
-    "Folder for TensorBoard's event files (needs tensorboardX).",
+    "Folder for TensorBoard's event files.",
     kind=click.Path(),
     metavar="FOLDER",
 )

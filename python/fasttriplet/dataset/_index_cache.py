@@ -28,6 +28,12 @@ def cache_beside(rec: Path) -> Path:
     return rec.with_name(rec.name + SUFFIX)
 
 
+def has_cache(rec: Path, folder: str | os.PathLike[str]) -> bool:
+    """Whether an index of `rec` is kept in a folder for caches."""
+    place = IndexCache.of(rec, folder)
+    return place is not None and place.path.is_file()
+
+
 @dataclass(frozen=True, slots=True)
 class IndexCache:
     """Where the index of `rec` is kept, and what it must agree with."""

@@ -65,9 +65,7 @@ class TrainingBackend(Backend):
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
         """See :meth:`Backend.load`."""
         mx = self._mx
-        with quiet():
-            embedding = mx.sym.load_json(network)
-        self._bind(embedding, image_size)
+        self._bind(_symbol_of(network), image_size)
         self._module.init_params(mx.init.Zero())
         wanted_args, wanted_auxs = self._module.get_params()
         args = {name: _found(arrays, f"arg:{name}", value) for name, value in wanted_args.items()}
@@ -83,12 +81,18 @@ class TrainingBackend(Backend):
             for name, value in aux.items():
                 executor.aux_dict[name][:] = value
         self._begin_optimizer()
-        self._updater.states = {
-            json.loads(name.removeprefix("momentum:")): mx.nd.array(value)
-            for name, value in arrays.items()
-            if name.startswith("momentum:")
+        # So that it takes the mean over the devices when it is asked for running statistics.
+        self._module._params_dirty = True
+        momenta = {
+            key: _found(arrays, _name_of_momentum(key), wanted_args[weight])
+            for key, weight in self._momenta.items()
         }
-        self._updater.states_synced = dict.fromkeys(self._updater.states, False)
+        self._updater.states = {key: mx.nd.array(value) for key, value in momenta.items()}
+        self._updater.states_synced = dict.fromkeys(momenta, False)
+        known = {f"arg:{name}" for name in args} | set(map(_name_of_momentum, momenta))
+        known |= {f"aux:{device}:{name}" for device, aux in enumerate(auxs) for name in aux}
+        if unknown := arrays.keys() - known:
+            raise ValueError(f"the network has no {min(unknown)}")
 
     def _bind(self, embedding: Any, image_size: tuple[int, int]) -> None:
         mx, settings = self._mx, self._settings
@@ -136,6 +140,12 @@ class TrainingBackend(Backend):
         return self._module._updater or self._module._kvstore._updater
 
     @property
+    def _momenta(self) -> dict[int | str, str]:
+        """The weight of each key of the updater: keys are numbers of weights, or with a store their names."""
+        names = self._module._param_names if self._settings.momentum else []
+        return dict(enumerate(names)) if self._module._updater else dict(zip(names, names, strict=True))
+
+    @property
     def network(self) -> Any:
         """The JSON of the symbol without the loss."""
         return self._embedding.tojson()
@@ -146,9 +156,11 @@ class TrainingBackend(Backend):
         found = {f"arg:{name}": weights[name].asnumpy() for name in self._module._param_names}
         for device, executor in enumerate(self._executors):
             found |= {f"aux:{device}:{name}": value.asnumpy() for name, value in executor.aux_dict.items()}
-        for key, state in self._updater.states.items():
-            if state is not None:  # without momentum
-                found[f"momentum:{json.dumps(key)}"] = state.asnumpy()
+        states = self._updater.states
+        for key, weight in self._momenta.items():
+            # The updater makes zeros in the first step.
+            momentum = states[key].asnumpy() if key in states else np.zeros_like(found[f"arg:{weight}"])
+            found[_name_of_momentum(key)] = momentum
         return found
 
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
@@ -207,6 +219,25 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
     return mx.sym.Flatten(embedding) if len(shape) > 2 else embedding
 
 
+def _symbol_of(network: Any) -> Any:
+    """The network of a state."""
+    mx, wrong = import_mxnet(), "network must be an MXNet symbol in JSON"
+    if not isinstance(network, str):
+        raise ValueError(f"{wrong}, not {network!r:.100}")
+    try:
+        # MXNet takes such a graph for a smaller one.
+        for position, node in enumerate(json.loads(network)["nodes"]):
+            if any(source >= position for source, *_ in node["inputs"]):
+                raise ValueError(f"node {position} has an input that comes after it")
+        with quiet():
+            symbol = mx.sym.load_json(network)
+        if "data" not in symbol.list_arguments():
+            raise ValueError("it has no input data")
+    except (ValueError, LookupError, TypeError, RecursionError, mx.base.MXNetError) as error:
+        raise ValueError(f"{wrong}: {reason_of(error)}") from error
+    return symbol
+
+
 def _pretrained(settings: TrainSettings) -> dict[str, Any]:
     """Weights and running statistics to begin with, by name; empty if there is no checkpoint to take."""
     if settings.pretrained is None:
@@ -249,9 +280,16 @@ def _fixed_gammas(symbol: Any) -> list[str]:
     ]
 
 
+def _name_of_momentum(key: int | str) -> str:
+    return f"momentum:{json.dumps(key)}"
+
+
 def _found(arrays: Mapping[str, NDArray[Any]], name: str, wanted: Any) -> NDArray[Any]:
     if name not in arrays:
         raise ValueError(f"{name} is missing")
-    if arrays[name].shape != wanted.shape:
-        raise ValueError(f"{name} has the shape {arrays[name].shape}, not {wanted.shape}")
-    return arrays[name]
+    array = arrays[name]
+    if array.shape != wanted.shape or array.dtype != wanted.dtype:
+        raise ValueError(
+            f"{name} is {array.dtype} {array.shape}, not {np.dtype(wanted.dtype)} {wanted.shape}"
+        )
+    return array

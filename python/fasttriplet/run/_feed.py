@@ -32,6 +32,8 @@ _WITHOUT_EFFECT = {*ResourceOptions.names(), *DatasetOptions.names(), "on_error"
 
 _STAGES_OF_BAG = ("decode", "embed", "mine")
 
+_MOST = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
+
 _log = logging.getLogger("fasttriplet")
 
 # Batches that are assembled while the caller trains on another one: a second one makes up for a thread that
@@ -386,7 +388,11 @@ class _Place:
         names = [place.name for place in fields(cls)]
         if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
             state = {"sound_bags": state.get("bag", 0), **state}
-        if not isinstance(state, Mapping) or {*state} != {*names, "arguments"}:
+        if (
+            not isinstance(state, Mapping)
+            or {*state} != {*names, "arguments"}
+            or not isinstance(state["arguments"], Mapping)
+        ):
             raise ValueError("state must be what state_dict() of a Feed gave")
         earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
         for name, value in arguments.items():
@@ -394,11 +400,13 @@ class _Place:
             if before != value and name == "dataset":
                 raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
             if before != value:
-                raise ValueError(f"state is of a Feed with {name} {before!r}, and this one has {value!r}")
+                raise ValueError(
+                    f"state is of a Feed with {name} {before!r:.100}, and this one has {value!r}"
+                )
         triplets = np.asarray(state["triplets"])
         if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
             raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
-        numbers = {name: whole_number(f"state: {name}", state[name], 0) for name in names[:-1]}
+        numbers = {name: whole_number(f"state: {name}", state[name], 0, _MOST) for name in names[:-1]}
         return cls(**numbers, triplets=triplets)
 
 

@@ -168,6 +168,10 @@ class Stages:
         """
         with self.summary.clock("index", overlapped=True):
             in_epoch = self._bags(epoch)
+        if first_bag > len(in_epoch):
+            raise ValueError(
+                f"state: bag is {first_bag}, and epoch {epoch} has {counted(len(in_epoch), 'bag')}"
+            )
         images_of_epoch = sum(bag.rows.height for bag in in_epoch)
         for bag in in_epoch[first_bag:]:
             step = bag.rows.height if images is None else images

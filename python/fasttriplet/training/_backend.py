@@ -48,7 +48,10 @@ class Backend(Protocol):
         """Make the network of the settings for images of this height and width, and draw or read weights."""
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
-        """Make the network that another backend described, with its numbers and as many devices."""
+        """Make the network that another backend described, with its numbers and as many devices.
+
+        Both come from a file and may be anything. What is missing, unknown or does not fit is a ValueError.
+        """
 
     @property
     def network(self) -> Any:
@@ -64,7 +67,10 @@ class Backend(Protocol):
         """
 
     def save(self, prefix: str) -> None:
-        """Write the network for inference; each file appears when it is complete."""
+        """Write the network for inference; each file appears when it is complete.
+
+        After :meth:`load` the files have the same bytes as before.
+        """
 
     def spec(self, prefix: str) -> str:
         """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""

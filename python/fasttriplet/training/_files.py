@@ -77,6 +77,14 @@ class Names:
         except ValueError as error:
             raise FileExistsError(f"{self.state} exists already; overwrite=True replaces it") from error
 
+    def written(self) -> tuple[int, int] | None:
+        """What tells whether the state has been written since; None if there is none."""
+        try:
+            found = self.state.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_ino, found.st_mtime_ns
+
     def refuse_to_replace_best(self) -> None:
         """Raise a FileExistsError if there is a best network, which this training did not write."""
         for path in self._networks(self.best):
@@ -84,8 +92,9 @@ class Names:
                 raise FileExistsError(f"{path} exists, and is not of this training: move it away")
 
     def tidy(self, *, new: bool) -> None:
-        """Remove what a killed training was writing, and for a new one what may be replaced."""
-        for path in (*self._networks(self.prefix, self.best), self.state):
+        """Remove what a killed training was writing, and for a new one the networks that it replaces."""
+        remove_unfinished(self.state)
+        for path in self._networks(self.prefix, self.best):
             remove_unfinished(path)
             if new:
                 path.resolve().unlink(missing_ok=True)  # of a link, what it points to

@@ -2,65 +2,82 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from fasttriplet._extras import how_to_install
 from fasttriplet._files import lock
+from fasttriplet.training._events import Events
+
+_START = b'{"kind": "start"'
 
 
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
     While it is open, no other training can open the same file. It leaves no empty file.
+
+    Attributes
+    ----------
+    lines : int
+        How many lines the training has written, without those that say that a run starts. Unlike the number
+        of bytes, it does not depend on the time that anything took, nor on interruptions.
     """
 
-    def __init__(
-        self, path: Path, state: Mapping[str, Any] | None, tensorboard: str | os.PathLike[str] | None
-    ) -> None:
-        self._path, self._file, self._events, self._state = path, path.open("a+b"), None, state
+    def __init__(self, path: Path, lines: int, make_events: Callable[[], Events] | None) -> None:
+        self.lines = lines
+        self._path, self._file = path, path.open("a+b", buffering=0)
+        self._events: Events | None = None
         try:
             lock(self._file.fileno())
+            self._events = make_events and make_events()
         except BlockingIOError:
             self._file.close()
             raise FileExistsError(f"another training is writing {path} at this moment") from None
-        try:
-            self._events = None if tensorboard is None else _events(tensorboard, state)
         except BaseException:
             self._close()
             raise
 
-    def trim(self) -> None:
-        """Remove what a killed training wrote after the state; without a state, everything."""
-        self._file.truncate(0 if self._state is None else self._end_of(self._state))
+    def begin(self, batch: int) -> None:
+        """Remove lines that a killed run wrote after its state; for TensorBoard, all from this batch on."""
+        end = lines = 0
+        with self._naming(), self._path.open("rb") as file:
+            for line in file:
+                counts = not line.startswith(_START)
+                if lines + counts > self.lines or not line.endswith(b"\n"):
+                    break
+                end, lines = end + len(line), lines + counts
+            self._file.truncate(end)
+        self.lines = lines  # fewer where the log was moved away
+        if self._events is not None:
+            self._events.begin(batch)
 
-    def _end_of(self, state: Mapping[str, Any]) -> int:
-        """Where the records end that were written before this state."""
-        self._file.seek(0)
-        end = 0
-        for line in self._file:
-            if not _is_before(line, state):
-                break
-            end += len(line)
-        return end
+    def write(self, *records: Mapping[str, Any]) -> None:
+        """Write records; the ``batch`` of a record is the number of batches so far."""
+        lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
+        with self._naming():
+            while lines:
+                lines = lines[self._file.write(lines) :]
+        if self._events is not None:
+            for record in records:
+                if scalars := _scalars(record):
+                    self._events.write(record["batch"], scalars)
+        self.lines += sum(record["kind"] != "start" for record in records)
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write a record; its ``batch`` is the number of batches so far."""
+    def sync(self) -> None:
+        """Wait until the lines are on the disk."""
+        with self._naming():
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
         try:
-            self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()
+            yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        if self._events is not None:
-            kind = record["kind"] if "pairs" not in record else f"verification/{Path(record['pairs']).name}"
-            for name, value in record.items():
-                if isinstance(value, float):
-                    self._events.add_scalar(f"{kind}/{name}", value, record["batch"])
-            self._events.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -69,32 +86,14 @@ class Journal:
         self._close()
 
     def _close(self) -> None:
-        if os.fstat(self._file.fileno()).st_size == 0:
-            self._path.unlink(missing_ok=True)
-        self._file.close()
         if self._events is not None:
             self._events.close()
+        with self._naming():
+            if os.fstat(self._file.fileno()).st_size == 0:
+                self._path.unlink(missing_ok=True)
+            self._file.close()
 
 
-def _is_before(line: bytes, state: Mapping[str, Any]) -> bool:
-    try:
-        record = json.loads(line)
-        if record["batch"] == state["batch"] and record["kind"] == "verification":
-            return bool(state["verified"] == state["batch"])
-        return bool(record["batch"] <= state["batch"])
-    except (ValueError, KeyError, TypeError):  # cut off when the process was killed
-        return False
-
-
-def _events(folder: str | os.PathLike[str], state: Mapping[str, Any] | None) -> Any:
-    try:
-        writer = importlib.import_module("tensorboardX").SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            f"TensorBoard's files need tensorboardX ({error}). {how_to_install('tensorboard')}"
-        ) from error
-    if state is None:
-        return writer(os.fspath(folder))
-    batch = state["batch"]
-    # Without a suffix two files that are begun in one second would have the same name.
-    return writer(os.fspath(folder), purge_step=batch + 1, filename_suffix=f".{batch}")
+def _scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    kind = record["kind"] if "pairs" not in record else f"verification/{Path(record['pairs']).name}"
+    return {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}

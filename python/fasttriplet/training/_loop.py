@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import whole_number
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import OptionError
@@ -27,9 +26,10 @@ from fasttriplet.training._backend import Backend
 from fasttriplet.training._files import Names
 from fasttriplet.training._journal import Journal
 from fasttriplet.training._pace import Pace
+from fasttriplet.training._schedule import Schedule
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
-from fasttriplet.training._state import State, save_state
+from fasttriplet.training._state import ADVICE, State, save_state
 from fasttriplet.verify._examine import check_for_training
 from fasttriplet.verify._protocol import Verification
 from fasttriplet.verify._run import verify_pairs
@@ -60,21 +60,6 @@ class Trained:
     best: str | None
     best_batch: int | None
     summary: Summary
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Where a training ends, and what happens after how many batches."""
-
-    batches: int
-    verify_on: tuple[str, ...]
-    verify_every: int
-    checkpoint_every: int
-    log_every: int
-
-    def __post_init__(self) -> None:
-        for name in ("batches", "verify_every", "checkpoint_every", "log_every"):
-            whole_number(name, getattr(self, name), 1)
 
 
 def _digest(file: str) -> str:
@@ -127,6 +112,7 @@ class Loop:
         self._embedder = _Reporting(self.backend.embedder, self._embedded)
         # A file of pairs that was moved is the same one.
         self._verify_on = [_digest(file) for file in self.schedule.verify_on]
+        self._best_on = self._verify_on  # the files of the best verification
         self._batch = 0  # batches of the training so far
         self._in_bag = (0, 0)  # bags before the one that was last embedded, and its images so far
         self._verified = -1  # the batch of the last verification
@@ -165,11 +151,13 @@ class Loop:
                 self.backend.begin(feed.image_size)
             else:
                 self._restore(state)
-            # Nothing is in the way of this training, so what it replaces can go.
-            self.names.tidy(new=state is None)
-            self.journal.trim()
-            if state is None:
-                self._save()  # finds out now whether there is room
+            if state is None:  # nothing is in the way of this training
+                self._commit()
+            # The rest follows from the state, which may be all that an interrupted run left.
+            new = state is None or state.new
+            self.names.tidy(new=new)
+            self.journal.begin(0 if new else self._batch + 1)
+            self._publish()
             self._record(self._start())
             try:
                 self._train()
@@ -187,29 +175,31 @@ class Loop:
 
     @contextmanager
     def _of_this_training(self) -> Iterator[None]:
-        """Let an error of a Feed about its `state` name the file, and what to give instead."""
+        """Let an error of a Feed about its `state` name the file, and what to do."""
         try:
             yield
-        except OptionError as error:
-            if error.argument != "state":
-                raise
-            raise ValueError(
-                f"{self.names.state} {error.reason}; give the files that the training began with, in that "
-                "order, as rec=PATH"
-            ) from None
+        except ValueError as error:
+            if isinstance(error, OptionError) and error.argument == "state":
+                raise ValueError(
+                    f"{self.names.state} {error.reason}; give the files that the training began with, in "
+                    "that order, as rec=PATH"
+                ) from None
+            if str(error).startswith("state"):
+                raise ValueError(f"{self.names.state}: {error}. {ADVICE}") from None
+            raise
 
     def _restore(self, state: State) -> None:
         plain = state.plain
+        of_network = {name: array for name, array in state.arrays.items() if name != "triplets"}
         try:
-            self.backend.load(plain["network"], state.arrays, self._feed.image_size)
+            self.backend.load(plain["network"], of_network, self._feed.image_size)
         except ValueError as error:
-            raise ValueError(f"{self.names.state} does not fit its network: {error}") from error
+            raise ValueError(f"{self.names.state} does not fit its network: {error}. {ADVICE}") from error
         self.backend.sums = list(plain["sums"])
-        self._batch = plain["batch"]
-        # Accuracies on other files do not compare.
-        if not self._verify_on or self._verify_on == plain["verify_on"]:
+        self._batch, self._best_on = plain["batch"], plain["verify_on"]
+        self._best = None if plain["best"] is None else _Best(**plain["best"])
+        if not self._verify_on or self._verify_on == self._best_on:
             self._verified = plain["verified"]
-            self._best = None if plain["best"] is None else _Best(**plain["best"])
         self._saved = (self._batch, self._verified)
 
     def _start(self) -> dict[str, Any]:
@@ -275,14 +265,25 @@ class Loop:
             batch = next(self._feed)
             fetched = time.perf_counter()
             bags = self._pace.fetched(self._feed.summary, fetched - ready)
-            with signals_wait():
+            record = None
+            with self._changing():
                 self._step(batch)
                 self._pace.stepped(time.perf_counter() - (fetched if bags else ready))
                 if self._batch % schedule.log_every == 0:
                     now = time.perf_counter()
-                    self._log(batch, images * (self._batch - logged) / (now - since))
+                    record = self._log(batch, images * (self._batch - logged) / (now - since))
                     since, logged = now, self._batch
+            if record is not None:
+                self._report(record)
             self._report({"kind": "step"})
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Let signals wait for the end of the block; after an error in it, nothing is saved any more."""
+        with signals_wait():
+            self._whole = False
+            yield
+            self._whole = True
 
     def _verification_is_due(self) -> bool:
         schedule = self.schedule
@@ -290,7 +291,6 @@ class Loop:
         return bool(schedule.verify_on) and (at_end or self._batch % schedule.verify_every == 0)
 
     def _step(self, batch: TripletBatch) -> None:
-        self._whole = False
         settings = self.settings
         # The seed depends on the batch, not on what this process did before.
         seed = epoch_seed(settings.seed, self._batch)
@@ -299,7 +299,6 @@ class Loop:
         self._steps += 1
         if not math.isfinite(self.backend.sums[0]):
             raise self._not_finite(f"the loss of batch {self._batch:,}")
-        self._whole = True
 
     def _not_finite(self, what: str) -> ValueError:
         return ValueError(
@@ -308,7 +307,7 @@ class Loop:
             f"{self.backend.spec(self.names.prefix)}"
         )
 
-    def _log(self, batch: TripletBatch, images_per_second: float) -> None:
+    def _log(self, batch: TripletBatch, images_per_second: float) -> dict[str, Any]:
         *sums, triplets = self.backend.sums
         loss, active, norm = (total / triplets for total in sums)
         record = {
@@ -323,11 +322,12 @@ class Loop:
             "images_per_second": images_per_second,
         }
         self.journal.write(record)
-        self.backend.sums = [0.0] * 4  # in this order: what is not written is logged when it is resumed
-        self._report(record)
+        self.backend.sums = [0.0] * 4
+        return record
 
     def _verify(self) -> None:
         found: list[Verification] = []
+        records: list[dict[str, Any]] = []
         for file in self.schedule.verify_on:
             began, before = time.perf_counter(), sum(one.images or 0 for one in found)
             report = partial(self._verifying, file, before)
@@ -335,16 +335,19 @@ class Loop:
             self._pace.embedded(time.perf_counter() - began, 2 * (one.images or 0))
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
-            self._record({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
+            records.append({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
+            self._report(records[-1])
         accuracy = sum(one.accuracy or 0.0 for one in found) / len(found)
         score = _Best(self._batch, accuracy, sum(one.auc or 0.0 for one in found) / len(found))
-        with signals_wait():
-            if beats := self._best is None or score[1:] > self._best[1:]:
-                self.backend.save(self.names.best)
-                self._best = score
+        with self._changing():
+            self.journal.write(*records)  # all at once, for a state after some of them would repeat these
             self._verified = self._batch
-            if beats:
-                self._save()  # the file and the state are not to differ
+            # Accuracies on other files do not compare.
+            best = self._best if self._best_on == self._verify_on else None
+            if beats := best is None or score[1:] > best[1:]:
+                self._best, self._best_on = score, self._verify_on
+        if beats:
+            self._save()
 
     def _save_if_possible(self) -> None:
         # A batch that the feed handed out and that no step has seen would be lost.
@@ -352,27 +355,39 @@ class Loop:
         if self._whole and none_lost and self._saved != (self._batch, self._verified):
             self._save()
 
-    @signals_wait()
     def _save(self) -> None:
-        self._whole = False
-        arrays = self.backend.arrays()
-        for name, values in arrays.items():
-            if not np.isfinite(values).all():  # although the loss of the last batch was
-                raise self._not_finite(f"{name} after batch {self._batch:,}")
-        feed = self._feed.state_dict()
-        arrays["triplets"] = feed.pop("triplets")
-        plain = {
-            "batch": self._batch,
-            "verified": self._verified,
-            "best": self._best and self._best._asdict(),
-            "verify_on": self._verify_on,
-            "sums": self.backend.sums,
-            "settings": self.settings.to_dict(),
-            "options": self.options,
-            "network": self.backend.network,
-            "feed": feed,
-        }
-        save_state(self.names.state, State(plain, arrays))
-        self._saved = (self._batch, self._verified)
-        self.backend.save(self.names.prefix)
-        self._whole = True
+        with self._changing():
+            self._commit()
+            self._publish()
+
+    def _commit(self) -> None:
+        """Write the state, from which all other files follow."""
+        with self._changing():
+            arrays = self.backend.arrays()
+            for name, values in arrays.items():
+                if not np.isfinite(values).all():  # although the loss of the last batch was
+                    raise self._not_finite(f"{name} after batch {self._batch:,}")
+            feed = self._feed.state_dict()
+            arrays["triplets"] = feed.pop("triplets")
+            self.journal.sync()
+            plain = {
+                "batch": self._batch,
+                "verified": self._verified,
+                "best": self._best and self._best._asdict(),
+                "verify_on": self._best_on,
+                "log": self.journal.lines,
+                "sums": self.backend.sums,
+                "settings": self.settings.to_dict(),
+                "options": self.options,
+                "network": self.backend.network,
+                "feed": feed,
+            }
+            save_state(self.names.state, State(plain, arrays))
+            self._saved = (self._batch, self._verified)
+
+    def _publish(self) -> None:
+        """Write the networks of the state; a run that resumes from it does so again."""
+        with self._changing():
+            if self._best is not None and self._best.batch == self._batch:
+                self.backend.save(self.names.best)
+            self.backend.save(self.names.prefix)

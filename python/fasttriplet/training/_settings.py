@@ -118,11 +118,19 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
             raise OptionError("lr_steps", f"must ascend, not {self.lr_steps!r}")
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
+        number("color_jitter", self.color_jitter, 0, 1)
         self.augment()
         super().__post_init__()
 
     def _make_plain(self) -> None:
         """Turn paths into texts, lists into tuples and NumPy's numbers into Python's."""
+        if not isinstance(self.rec, (tuple, list)) or not all(isinstance(path, _PATH) for path in self.rec):
+            raise OptionError("rec", f"must be paths, in a tuple, not {self.rec!r}")
+        if not isinstance(self.lr_steps, (tuple, list)):
+            raise OptionError("lr_steps", f"must be numbers of batches, in a tuple, not {self.lr_steps!r}")
+        for name, kind in (("network", str), ("symbol", _PATH), ("pretrained", str)):
+            if not isinstance(value := getattr(self, name), (kind, type(None))):
+                raise OptionError(name, f"must be a text, not {value!r}")
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         plain["rec"] = tuple(map(os.fspath, self.rec))
         plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
@@ -134,8 +142,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Self:
         """The settings that `to_dict` gave."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in plain.items() if name in known})
+        return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -173,6 +180,9 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
             for name, value in before.items()
             if value != now[name] and name not in ("rec", "cache", "on_error")
         ]
+
+
+_PATH = (str, os.PathLike)
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,9 @@
-"""The file from which a training is resumed."""
+"""The file from which a training is resumed: an ``.npz`` of arrays, one of which, ``plain``, is JSON."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -13,12 +15,16 @@ from numpy.typing import NDArray
 
 from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
+from fasttriplet.training._fields import check_fields
 
-_FORMAT = 2  # raised when older versions could not read it
+_FORMAT = 3  # raised when older versions could not read it
 _KIND = "the state of a training"
-_PLAIN = ("batch", "verified", "best", "verify_on", "sums", "settings", "options", "network", "feed")
-# Names that format 1 had for them.
+# Names that format 1 had for fields.
 _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
+# Settings that states before format 3 may lack, with the values that they stand for.
+_ADDED = {"labels": None, "cache": True, "metric": "sqeuclidean", "normalize": True, "loss_margin": None}
+_LONGEST_HEAD = 10 + 2**16
+ADVICE = "Resume from a copy that is whole, or begin another training with overwrite=True"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,34 +34,96 @@ class State:
     plain: dict[str, Any]  # what JSON can hold
     arrays: dict[str, NDArray[Any]]  # of the network, and `triplets`: those that are still to be handed out
 
+    @property
+    def new(self) -> bool:
+        """Whether nothing has happened yet, so that files beside it may be of a training that it replaces."""
+        return bool(self.plain["batch"] == 0 and self.plain["verified"] < 0)
+
 
 def save_state(path: Path, state: State) -> None:
-    """Write a state to an ``.npz`` file, which appears when it is complete."""
+    """Write a state, which appears when it is complete; equal states are equal files."""
     text = json.dumps({"format": _FORMAT, **state.plain})
     plain = np.frombuffer(text.encode(), dtype=np.uint8)
     with replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w") as file:
         # np.savez would leave the file half closed when the disk is full.
         for name, array in {"plain": plain, **state.arrays}.items():
-            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+            with file.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)  # type: ignore[no-untyped-call]
 
 
 def load_state(path: Path) -> State:
-    """Read a state: a FileNotFoundError if there is none, a ValueError if it is damaged or something else."""
+    """Read a state: a FileNotFoundError if there is none, a ValueError if it is damaged or something else.
+
+    Whatever is in the file, no code of it is run, and no more memory is taken than the file is large.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no training to resume: there is no {path}")
     try:
-        # np.load would not close a file that it opened and cannot read.
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
-        plain: dict[str, Any] = json.loads(arrays.pop("plain").tobytes())
-        if plain.get("format") == 1:
-            plain = {_BEFORE.get(name, name): value for name, value in plain.items()} | {"format": _FORMAT}
-            plain["options"]["verify_on"] = plain["options"].pop("pairs")
+        with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
+            arrays = _arrays(file, path.stat().st_size)
+            text = arrays.pop("plain", np.empty(0)).tobytes().decode()
+            plain: Any = json.loads(text, object_pairs_hook=_fields)
+    except MemoryError:
+        raise
     except Exception as error:  # whatever the formats' readers say of damage
-        raise ValueError(describe_wrong_file(path, _KIND, magic=b"PK")) from error
-    if plain.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not {_KIND} that this version can read")
-    if missing := [name for name in _PLAIN if name not in plain] + ["triplets"] * ("triplets" not in arrays):
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
-    return State(plain, arrays)
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # a wrong place in a file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        wrong = describe_wrong_file(path, _KIND, magic=b"PK")
+        raise ValueError(f"{wrong}: {error}. {ADVICE}") from error
+    try:
+        return State(_current(plain, arrays), arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. {ADVICE}") from error
+
+
+def _arrays(file: zipfile.ZipFile, size: int) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {}
+    if sum(member.file_size for member in file.infolist()) > size:
+        raise ValueError("its arrays are larger than the file")
+    for member in file.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        content = memoryview(file.read(member))
+        head = io.BytesIO(content[:_LONGEST_HEAD])
+        if np.lib.format.read_magic(head) != (1, 0):  # type: ignore[no-untyped-call]
+            raise ValueError(f"{name} is not in version 1.0 of the format of arrays")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(head)  # type: ignore[no-untyped-call]
+        if dtype.kind not in "iuf":
+            raise ValueError(f"{name} holds {dtype} and not numbers")
+        values = np.frombuffer(content[head.tell() :], dtype)
+        found[name] = values.reshape(shape, order="F" if by_columns else "C")
+    return found
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a field of its JSON is there twice")
+    return fields
+
+
+def _current(plain: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Check all fields, and return them as this format has them."""
+    if not isinstance(plain, dict):
+        raise ValueError(f"its JSON must be an object, not {plain!r:.100}")
+    version = plain.pop("format", None)
+    if type(version) is not int or version < 1:
+        raise ValueError(f"format must be a whole number >= 1, not {version!r}")
+    if version > _FORMAT:
+        raise ValueError(
+            f"format {version} is of a later version of fasttriplet, and this one reads up to {_FORMAT}"
+        )
+    if version == 1:
+        plain = {_BEFORE.get(name, name): value for name, value in plain.items()}
+        if isinstance(plain.get("options"), dict):
+            options = plain["options"]
+            plain["options"] = {_BEFORE.get(name, name): value for name, value in options.items()}
+    if version < _FORMAT:
+        plain = {"log": 2**53, **plain}  # all of it
+        if isinstance(plain.get("settings"), dict):
+            plain["settings"] = {**_ADDED, **plain["settings"]}
+    check_fields(plain, arrays)
+    return dict(plain)

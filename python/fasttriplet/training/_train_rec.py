@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from fasttriplet._files import making
 from fasttriplet._options import shows
 from fasttriplet._words import counted
+from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import backend_of
+from fasttriplet.training._events import Events, has_events_of
 from fasttriplet.training._files import Names
 from fasttriplet.training._journal import Journal
-from fasttriplet.training._loop import Loop, Progress, Schedule, Trained
+from fasttriplet.training._loop import Loop, Progress, Trained
+from fasttriplet.training._schedule import Schedule
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._state import State, load_state
 from fasttriplet.verify._examine import check_for_training
@@ -66,7 +72,7 @@ def train_rec(
     verify_every, checkpoint_every, log_every : int
         Batches between two verifications, checkpoints and lines of the log.
     tensorboard : path, optional
-        Folder for TensorBoard's event files (needs tensorboardX).
+        Folder for TensorBoard's event files.
     resume : bool, default False
         Whether to resume a training.
     overwrite : bool, default False
@@ -123,13 +129,16 @@ def train_rec(
     names = Names.of(out, backend_class.endings)
     if resume and overwrite:
         raise OptionError("overwrite", "must not be True together with resume=True")
+    written = names.written()
     state = load_state(names.state) if resume else None
     names.check(overwrite=overwrite or resume)
     for name, wanted in {"rec": settings.rec, "verify_on": paths}.items():
         for path in wanted:
+            moved = f"; if it was moved, give its new path as {name}=PATH" if resume else ""
             if not Path(path).exists():
-                moved = f"; if it was moved, give its new path as {name}=PATH" if resume else ""
                 raise FileNotFoundError(errno.ENOENT, f"does not exist{moved}", path)
+            if not Path(path).is_file():
+                raise OSError(errno.EINVAL, f"is not a file{moved}", path)
     for file in schedule.verify_on:
         check_for_training(file)  # an error now, not at the next verification
     backend = backend_class(settings, devices)
@@ -141,8 +150,12 @@ def train_rec(
         "devices": devices if devices is None or isinstance(devices, str) else list(devices),
         **asdict(limits),
     }
-    before = None if state is None else state.plain
-    with making(names.folder), Journal(names.log, before, tensorboard) as journal:
+    events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
+    making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
+    lines = 0 if state is None else state.plain["log"]
+    with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
+        if names.written() != written:  # before this run had locked the log
+            raise FileExistsError(f"another training has just written {names.state}: give the command again")
         loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
         return loop.run(state, limits)
 
@@ -155,7 +168,9 @@ def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, An
     settings : TrainSettings
     options : dict
         The other arguments of :func:`train_rec`, except `resume`, `overwrite` and `progress`. Paths are
-        absolute.
+        absolute. The file may come from elsewhere, so it does not choose folders to write to: `tensorboard`
+        is None unless a training at PREFIX has written event files to that folder, and ``settings.cache`` is
+        False unless that folder has the index of a file of `rec`. A warning names what is left out.
 
     Raises
     ------
@@ -164,13 +179,30 @@ def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, An
     ValueError
         If the file of its state is damaged.
     """
-    plain = load_state(Names.of(out).state).plain
-    return TrainSettings.from_dict(plain["settings"]), plain["options"]
+    names = Names.of(out)
+    plain = load_state(names.state).plain
+    settings, options = TrainSettings.from_dict(plain["settings"]), plain["options"]
+    folder, cache = options["tensorboard"], settings.cache
+    if folder is not None and not has_events_of(names.prefix, folder):
+        _left_out(names, "TensorBoard's files of this training", folder, "tensorboard")
+        options = options | {"tensorboard": None}
+    if not isinstance(cache, bool) and not any(has_cache(Path(rec), cache) for rec in settings.rec):
+        _left_out(names, "the index of its dataset", cache, "cache")
+        settings = replace(settings, cache=False)
+    return settings, options
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
     """The path as it is from any folder, for the training may be resumed from another one; links stay."""
     return os.path.abspath(path)  # noqa: PTH100
+
+
+def _left_out(names: Names, what: str, folder: str | os.PathLike[str], option: str) -> None:
+    warnings.warn(
+        f"{names.state} names {folder} for {what}, where there is nothing of the kind: it is used only if "
+        f"{option}={folder!r} is given",
+        stacklevel=3,
+    )
 
 
 def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedule, devices: int) -> None:
@@ -182,5 +214,5 @@ def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedu
         )
     if devices != (then := state.plain["feed"]["arguments"]["devices"]):
         raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
-    if schedule.verify_on and state.plain["best"] is None:
+    if schedule.verify_on and state.plain["best"] is None and not state.new:
         names.refuse_to_replace_best()
