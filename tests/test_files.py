@@ -78,7 +78,7 @@ def test_files_that_belong_together_are_complete_before_the_first_is_renamed(
             path.write_bytes(bytes(number))
     assert names(tmp_path) == ["a", "b"]
     assert synced[:2] == ["1 bytes", "2 bytes"]
-    assert [entry for entry in synced if entry.startswith("to")] == ["to b", "to a"]  # the first comes last
+    assert [entry for entry in synced if entry.startswith("to")] == ["to a", "to b"]
     assert synced[-1] == "folder"
 
 

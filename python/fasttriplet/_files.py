@@ -19,6 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LOCK = "lock"
+_ADVICE = {
+    errno.ENOSPC: "free some space there, or write to another disk",
+    errno.EDQUOT: "free some space there, or write to another disk",
+    errno.EFBIG: "the file system, or a limit of this process (ulimit -f), allows no larger files",
+}
 
 
 def check_can_be_written(path: Path, *, overwrite: bool = True) -> None:
@@ -104,13 +109,13 @@ class Output:
         """Whether a path is that of the hidden folder, or in it."""
         return self._hidden == path or self._hidden in path.parents
 
+    def written(self) -> int:
+        """How many bytes all that is unfinished has."""
+        return sum(file.stat().st_size for file in self._hidden.rglob("*") if file.is_file())
+
     def drop(self) -> None:
         """Decide that there will be no such file; an earlier one is removed by :func:`publish`."""
         self._dropped = True
-
-    def replaces(self) -> bool:
-        """Whether a file has this name already."""
-        return os.path.lexists(self._target)
 
     def complete(self) -> None:
         """Wait until the content is on the disk. From here on, all that is left to do is to change names."""
@@ -205,23 +210,23 @@ class Output:
 def publish(first: Output, *others: Output) -> None:
     """Give files that belong together their names: all of them or, after an error, none.
 
-    At no moment is `first` there with `others` of another version. So after a kill or a power cut it is
-    either the old one or the new one, and at worst some of `others` are missing: those are put aside before
-    `first` is replaced, and follow it. Where there is no old `first`, the new one comes last.
+    At no moment is `first` there with `others` of another version: old ones are put aside before it is
+    replaced, and new ones follow it. So after a kill or a power cut it is either the old one or the new one,
+    and at worst some of `others` are missing.
     """
-    for output in (first, *others):
+    outputs = (first, *others)
+    for output in outputs:
         output.complete()
-    stages = ((first,), others) if first.replaces() else (others, (first,))
     try:
         for output in others:
             output.put_aside()
         _sync_folders(others)
-        for stage in stages:
+        for stage in ((first,), others):
             for output in stage:
                 output.appear()
             _sync_folders(stage)
     except BaseException as error:
-        _undo([*stages[0], *stages[1]], error)
+        _undo(outputs, error)
         raise
 
 
@@ -285,7 +290,8 @@ def scratch(path: Path) -> Iterator[Path]:
     """Make a folder for files that are needed only in this block, beside `path`, which is not made."""
     with opened(path, overwrite=True) as (output,):
         output.unfinished.unlink()
-        yield output.unfinished.parent
+        with naming(output):
+            yield output.unfinished.parent
 
 
 def remove_unfinished(path: Path) -> None:
@@ -330,6 +336,9 @@ def naming(*outputs: Output) -> Iterator[None]:
             if not about:
                 raise
         reason = getattr(error, "strerror", None) or os.strerror(number)
+        if (advice := _ADVICE.get(number)) and advice not in reason:
+            written = sum(output.written() for output in about)
+            reason += f" after {written:,} bytes; {advice}" if written else f"; {advice}"
         raise OSError(number, reason, ", ".join(str(output.path) for output in about)) from error
 
 

@@ -220,7 +220,7 @@ def _pack(
     progress: Progress,
 ) -> None:
     """Draw pictures, of which `before` were drawn already, and pack them."""
-    with scratch(rec.with_suffix(".pictures")) as drawn:
+    with scratch(rec.with_name("pictures")) as drawn:
         for count, (identity, image, pixels) in enumerate(pictures, start=before + 1):
             file = drawn / f"{identity:05d}" / f"{image:05d}.jpg"
             file.parent.mkdir(exist_ok=True)

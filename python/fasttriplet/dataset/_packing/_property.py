@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from fasttriplet._files import Output, naming
+from fasttriplet._files import Output, naming, remove_unfinished
 from fasttriplet.dataset._numbering import stated_identities
 from fasttriplet.dataset._packing._layout import identities_of
 
@@ -49,6 +49,7 @@ def opened_property(out: Path, *, overwrite: bool) -> Iterator[tuple[Output | No
     """
     path, why_not = property_of(out)
     if path is None:
+        remove_unfinished(out.with_name("property"))
         yield None, why_not
         return
     try:
