@@ -103,17 +103,16 @@ where
 }
 
 fn no_threads(threads: Option<usize>, reason: &impl ToString) -> PyErr {
-    let wanted = match threads {
-        None => "one thread per core".to_owned(),
-        Some(1) => "a thread".to_owned(),
-        Some(threads) => format!("{threads} threads"),
+    let (wanted, fewer) = match threads {
+        Some(1) => ("a thread".to_owned(), ""),
+        Some(threads) => (format!("{threads} threads"), "give fewer, such as threads=1, or "),
+        None => ("one thread per core".to_owned(), "give fewer, such as threads=1, or "),
     };
     let reason = reason.to_string();
     // A number would make the error one about the file that is being written meanwhile.
     let reason = reason.split(" (os error").next().unwrap_or_default();
     PyOSError::new_err(format!(
-        "cannot start {wanted}: {reason}; give fewer, such as threads=1, or raise the limit on processes \
-         (ulimit -u)"
+        "cannot start {wanted}: {reason}; {fewer}raise the limit on processes (ulimit -u)"
     ))
 }
 
