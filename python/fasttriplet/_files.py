@@ -188,12 +188,9 @@ class Output:
         self._stranded = True
         return f"the old {self.path} is kept as {self._old} until another run writes there"
 
-    def sync_folders(self) -> None:
-        """Wait until the name is on the disk, and those of the folders that were made for the file."""
-        with naming(self):
-            for folder in (self._target.parent, *(made.parent for made in self._made)):
-                with _opened(folder) as descriptor:
-                    os.fsync(descriptor)
+    def folders(self) -> list[Path]:
+        """The folders that have a new name in them: that of the file, or of a folder that was made for it."""
+        return [self._target.parent, *(made.parent for made in self._made)]
 
     def close(self) -> None:
         """Remove all that is unfinished, and the folders that were made for it."""
@@ -246,8 +243,11 @@ def _undo(outputs: Sequence[Output], error: BaseException) -> None:
 
 
 def _sync_folders(outputs: Sequence[Output]) -> None:
-    for output in outputs:
-        output.sync_folders()
+    """Wait until the names are on the disk."""
+    folders = {folder: output for output in outputs for folder in output.folders()}
+    for folder, output in folders.items():
+        with naming(output), _opened(folder) as descriptor:
+            os.fsync(descriptor)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -224,7 +225,9 @@ def _pack(
         for count, (identity, image, pixels) in enumerate(pictures, start=before + 1):
             file = drawn / f"{identity:05d}" / f"{image:05d}.jpg"
             file.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(file, quality=95, subsampling=0)
+            encoded = io.BytesIO()  # of a file on a full disk, Pillow would write a part and say nothing
+            Image.fromarray(pixels).save(encoded, "JPEG", quality=95, subsampling=0)
+            file.write_bytes(encoded.getbuffer())
             progress("drawing", count, in_all)
         pack(drawn, rec, overwrite=True, progress=partial(progress, "packing"))
 

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,6 +88,8 @@ def _is_before(line: bytes, state: Mapping[str, Any]) -> bool:
 
 
 def _events(folder: str | os.PathLike[str], state: Mapping[str, Any] | None) -> Any:
+    with suppress(FileNotFoundError):
+        os.stat(folder)  # noqa: PTH116  of a path that cannot be, tensorboardX would give a RecursionError
     try:
         writer = importlib.import_module("tensorboardX").SummaryWriter
     except ImportError as error:

@@ -195,9 +195,11 @@ def pack(
         notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
     finals = [path for rec in recs for path in Layout.files_of(rec)]
     listed = out.with_suffix(".problems.csv")
+    for path in finals:
+        check_can_be_written(path, overwrite=overwrite)
+    check_can_be_written(listed)
     if (described := property_of(out)[0]) is not None:  # looked at again at the end
         check_can_be_written(described, overwrite=overwrite)
-    check_can_be_written(listed)
 
     with ExitStack() as resources:
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
@@ -207,7 +209,7 @@ def pack(
         parts = {rec: unfinished[rec].with_name("parts") / rec.name for rec in recs}
         for part in parts.values():
             part.parent.mkdir()
-        problems = resources.enter_context(closing(Problems(table)))
+        problems = resources.enter_context(Problems(table))
         layouts = [resources.enter_context(Layout(part, rec)) for rec, part in parts.items()]
         tree = scan(folder, chosen.identity_depth, problems)
         size, kept = _fill(layouts, folder, tree, chosen, problems, progress)
@@ -222,7 +224,7 @@ def pack(
             for part, path in zip(Layout.files_of(parts[rec]), Layout.files_of(rec), strict=True):
                 shutil.move(part, unfinished[path])
         assert size is not None  # there are images
-        problems.close()
+        problems.finish()
         if not problems:
             table.drop()  # and the one of an earlier run
         about, why_not = resources.enter_context(opened_property(out, overwrite=overwrite))
@@ -322,7 +324,7 @@ def _refusal(problems: Problems, note: str, table: Output) -> str:
     lines = [f"{counted(len(problems), 'problem')}, nothing was written; {note}:", problems.lines()]
     if not problems.complete:
         with suppress(OSError):  # the message matters more
-            problems.close()
+            problems.finish()
             publish(table)
             lines.append(f"  The complete list is in {table.path}")
     return "\n".join(lines)

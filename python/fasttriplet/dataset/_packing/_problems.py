@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from fasttriplet._files import Output, naming
 
@@ -45,9 +46,16 @@ class Problems:
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Complete the table."""
         with naming(self._output):
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # unless it is finished, it is not needed
             self._file.close()
 
     @property
