@@ -57,9 +57,7 @@ class Disk:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("again", [False, True])
-def test_files_are_on_the_disk(
-    rec: Path, command: str, again: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_on_the_disk(rec: Path, command: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(rec.parent)
     save(people(Path("people")) / "p1" / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
     if "verify" in command:
@@ -75,5 +73,9 @@ def test_files_are_on_the_disk(
     assert main(command.split()) == 0
     after = {str(path): path.stat().st_ino for path in Path().rglob("*") if path.is_file()}
     written = {path for path in after if before.get(path) != after[path]}
-    assert written == COMMANDS[command.removesuffix(" --overwrite")] == {os.path.relpath(name) for name in disk.names}
+    assert (
+        written
+        == COMMANDS[command.removesuffix(" --overwrite")]
+        == {os.path.relpath(name) for name in disk.names}
+    )
     assert disk.waiting == set()

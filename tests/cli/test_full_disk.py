@@ -56,7 +56,9 @@ def test_the_file_is_named_and_what_to_do(
         code = main(command.split())
     said = capsys.readouterr().err.splitlines()[-1]
     assert code == 1, said
-    assert re.match(rf"fasttriplet: (--cache-dir )?{COMMANDS[command]}: .*File too large( after [\d,]+ bytes)?; ", said)
+    assert re.match(
+        rf"fasttriplet: (--cache-dir )?{COMMANDS[command]}: .*File too large( after [\d,]+ bytes)?; ", said
+    )
     assert "a limit of this process (ulimit -f)" in said
     assert {path for path in Path().iterdir() if path.name != "demo"} == before
 

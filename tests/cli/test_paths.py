@@ -36,7 +36,12 @@ INSTEAD: dict[tuple[str, str], dict[str, str | None]] = {
     ("train", "symbol"): {"network": None},
     ("verify", "pairs"): {"rec": None, "pairs_per_kind": None},
 }
-ENDINGS = {("mine", "out"): ".csv", ("pack", "out"): ".rec", ("pack-pairs", "out"): ".bin", ("verify", "roc"): ".png"}
+ENDINGS = {
+    ("mine", "out"): ".csv",
+    ("pack", "out"): ".rec",
+    ("pack-pairs", "out"): ".bin",
+    ("verify", "roc"): ".png",
+}
 SPECS = {"model": ("npy:{}", "mxnet:{},0"), "pretrained": ("{},0",)}  # options with a path inside
 FOLDERS = {"cache_dir", "tensorboard"}
 NEW = {"missing/x", "-", "caf\udce9"}  # names of what can be made
@@ -55,7 +60,9 @@ def options_with_paths() -> list[tuple[str, str]]:
         assert command is not None
         for option in command.params:
             assert option.name is not None
-            assert isinstance(option.type, NameOfFile) or not isinstance(option.type, (click.Path, click.File))
+            assert isinstance(option.type, NameOfFile) or not isinstance(
+                option.type, (click.Path, click.File)
+            )
             if isinstance(option.type, NameOfFile) or option.name in SPECS:
                 found.append((name, option.name))
     return found
@@ -156,4 +163,6 @@ def test_whatever_is_given_as_a_path(
 
 def test_all_options_with_paths_are_found() -> None:
     assert set(cli.list_commands(click.Context(cli))) == NEEDS.keys()
-    assert {("index", "rec"), ("mine", "out"), ("pack", "folder"), ("train", "symbol")} < set(options_with_paths())
+    assert {("index", "rec"), ("mine", "out"), ("pack", "folder"), ("train", "symbol")} < set(
+        options_with_paths()
+    )

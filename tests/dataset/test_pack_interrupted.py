@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fasttriplet as ft
+from fasttriplet._files import replacing
 from tests.dataset.pictures import people, save
 from tests.interrupted import Faults, content, fails, killed, watched
 
@@ -86,7 +87,9 @@ def test_an_error_at_any_call_leaves_all_as_it_was(kept: Path, old_and_new: tupl
     assert (old.keys() - new.keys(), new.keys() - old.keys()) == ({"train.problems.csv"}, set())
     assert not any(old[name] == new[name] for name in new)
     first = next(at for at, call in enumerate(made) if call.endswith(" train.rec"))
-    assert {call.split()[1] for call in made[:first]} >= old.keys() - {"train.rec"}  # all are put aside before
+    assert {call.split()[1] for call in made[:first]} >= old.keys() - {
+        "train.rec"
+    }  # all are put aside before
     for at, call in enumerate(made, start=1):
         folder = fresh(kept)
         if call == "link train.rec .old":  # there are file systems without hard links
@@ -141,3 +144,63 @@ def test_a_kill_at_any_call_mixes_nothing_and_a_second_run_completes(
         pack(folder)
         assert (content(folder), hidden(folder)) == (new, [])
     assert with_rec > 1
+
+
+@pytest.mark.parametrize("replaces", [True, False])
+def test_a_killed_writer_of_records_mixes_nothing(tmp_path: Path, replaces: bool) -> None:
+    """Both versions have records of the same lengths, so that either `.idx` would fit either `.rec`."""
+
+    def write(path: Path, first: int) -> None:
+        with ft.RecordWriter(path, overwrite=True) as writer:
+            for key in range(first, first + 5):
+                writer.write(key, ft.IRHeader(0, 1.0, key, 0), b"content")
+
+    folder = tmp_path / "out"
+    versions = []
+    for first in (100, 500):
+        fresh(tmp_path / "none")
+        write(folder / "a.rec", first)
+        versions.append(content(folder))
+    for at in count(1):
+        fresh(tmp_path / "none")
+        if replaces:
+            write(folder / "a.rec", 100)
+        run_on = not killed(folder, at, lambda: write(folder / "a.rec", 500))
+        found = content(folder)
+        assert any(found.items() <= version.items() for version in versions)
+        if "a.rec" in found:
+            file = ft.RecordFile(folder / "a.rec")
+            assert file.keys.tolist() in (list(range(100, 105)), list(range(500, 505)))
+            assert [file.read(key)[0].id for key in file.keys] == file.keys.tolist()
+        assert replaces <= ("a.rec" in found)
+        if run_on:
+            break
+    assert (found, at > 4) == (versions[1], True)
+
+
+def test_two_runs_in_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """They share `property`, which the first that ends gets; the same name at the same time is refused."""
+    people(tmp_path / "people")
+    out = tmp_path / "out"
+    others: list[ft.Packed] = []
+
+    def at_the_same_time(done: int, _: int) -> None:
+        if done == 2:
+            others.append(ft.pack(tmp_path / "people", out / "b.rec"))
+            with pytest.raises(FileExistsError, match="another run is writing it at this moment"):
+                ft.pack(tmp_path / "people", out / "a.rec", overwrite=True)
+
+    first = ft.pack(tmp_path / "people", out / "a.rec", progress=at_the_same_time)
+    assert (others[0].property, others[0].notes) == (out / "property", ())
+    assert first.property is None
+    assert "since the one in this folder describes b.rec" in first.notes[0]
+    assert (out / "a.rec").read_bytes() == (out / "b.rec").read_bytes()
+    assert hidden(out) == []
+
+
+def test_property_that_another_run_writes_at_this_moment_is_left_to_it(tmp_path: Path) -> None:
+    people(tmp_path / "people")
+    with replacing(tmp_path / "property"):
+        done = ft.pack(tmp_path / "people", tmp_path / "a.rec")
+    assert done.property is None
+    assert "another run is writing it" in done.notes[0]

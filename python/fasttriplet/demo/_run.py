@@ -158,7 +158,9 @@ def run_demo(
         verifications: list[dict[str, Any]] = []
         if network:
             try:
-                model, verifications = _train(rec, pairs, folder / "network", batches, seed, threads, progress)
+                model, verifications = _train(
+                    rec, pairs, folder / "network", batches, seed, threads, progress
+                )
             except ImportError as error:
                 no_network = str(error)
 

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Unpack
 
-from fasttriplet._files import Output, check_can_be_written, naming, opened, publish
+from fasttriplet._files import Output, check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._packing._layout import Layout
@@ -193,6 +193,9 @@ def pack(
     notes = []
     if chosen.split is None and out.exists() and val.exists():
         notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
+    if chosen.split is None:
+        for path in Layout.files_of(val):  # of a run that was killed
+            remove_unfinished(path)
     finals = [path for rec in recs for path in Layout.files_of(rec)]
     listed = out.with_suffix(".problems.csv")
     for path in finals:

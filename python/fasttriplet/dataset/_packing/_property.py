@@ -55,7 +55,7 @@ def opened_property(out: Path, *, overwrite: bool) -> Iterator[tuple[Output | No
     try:
         output = Output(path, overwrite=overwrite)
     except FileExistsError:
-        yield None, _not_written(out, "another run has just written it")
+        yield None, _not_written(out, "another run is writing it")
         return
     with closing(output):
         yield output, None
