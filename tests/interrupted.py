@@ -24,14 +24,14 @@ class Faults:
         The calls so far.
     """
 
-    def __init__(self, folder: Path, fault: Callable[[int], None] = lambda number: None) -> None:
-        self._folder, self._fault = str(folder), fault
+    def __init__(self, folder: Path, fault: Callable[[int], None] | None = None) -> None:
+        self._folder, self._fault = str(folder), fault or (lambda _: None)
         self.made: list[str] = []
 
     def before(self, name: str, arguments: tuple[Any, ...]) -> None:
         """Look at a call, and let it fail."""
         paths = [
-            os.readlink(f"/proc/self/fd/{one}") if isinstance(one, int) else os.fspath(one)
+            str(Path(f"/proc/self/fd/{one}").readlink()) if isinstance(one, int) else os.fspath(one)
             for one in arguments
         ]
         if any(path == self._folder or os.path.dirname(path) == self._folder for path in paths):  # noqa: PTH120

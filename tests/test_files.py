@@ -294,7 +294,7 @@ def test_errors_of_libraries_in_rust_have_a_number_in_their_words(
 ) -> None:
     words = "parquet: File out of specification: underlying IO error: No space left on device (os error 28)"
     with (
-        pytest.raises(OSError, match="No space left on device; free .*: '") as error,
+        pytest.raises(OSError, match=r"No space left on device; free .*: '") as error,
         replacing(tmp_path / "a"),
     ):
         raise kind(words)
@@ -380,7 +380,7 @@ def test_a_scratch_folder_is_removed_even_after_a_kill(tmp_path: Path) -> None:
         (folder / "picture").touch()
         assert names(tmp_path) == [".drawn.unfinished"]
     assert names(tmp_path) == []
-    with pytest.raises(OSError, match="No space left on device; free some space there.*drawn'$"):  # noqa: SIM117
+    with pytest.raises(OSError, match=r"No space left on device; free some space there.*drawn'$"):  # noqa: SIM117
         with scratch(tmp_path / "drawn"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

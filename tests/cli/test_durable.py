@@ -1,4 +1,4 @@
-"""All files that a command writes are on the disk before they get their names, and the names before it ends."""
+"""Files are on the disk before they get their names, and their names before the command ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMANDS = {
         for ending in ("parquet", "csv", "ndjson", "jsonl", "arrow", "feather")
     },
     "pack people new/a.rec --size 20 --split 0.4 --on-error skip": {
-        f"new/{name}" for part in ("a", "a-val") for name in (f"{part}.rec", f"{part}.idx", f"{part}.identities.csv")
+        f"new/{part}.{ending}" for part in ("a", "a-val") for ending in ("rec", "idx", "identities.csv")
     } | {"new/property", "new/a.problems.csv"},
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 9 --no-cache": {"a.bin"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
@@ -40,7 +40,7 @@ class Disk:
     def fsync(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
         self.synced.add((status.st_dev, status.st_ino))
-        folder = os.readlink(f"/proc/self/fd/{descriptor}")
+        folder = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         self.waiting = {name for name in self.waiting if os.path.dirname(os.path.realpath(name)) != folder}  # noqa: PTH120
 
     def naming(self, real: Any) -> Any:

@@ -47,8 +47,8 @@ FOLDERS = {"cache_dir", "tensorboard"}
 NEW = {"missing/x", "-", "caf\udce9"}  # names of what can be made
 
 PATHS = [
-    "folder", "file", "file/", "file/x", "missing/x", "-", "/dev/null", "/dev/full", "/dev/stdout", "fifo", "socket",
-    "loop", "device", "closed/x", "x" * 300, "y/" * 2100 + "x", "caf\udce9", "nul\0", "",
+    "folder", "file", "file/", "file/x", "missing/x", "-", "/dev/null", "/dev/full", "/dev/stdout", "fifo",
+    "socket", "loop", "device", "closed/x", "x" * 300, "y/" * 2100 + "x", "caf\udce9", "nul\0", "",
 ]  # fmt: skip
 
 

@@ -190,12 +190,7 @@ def pack(
     _check_places(folder, out)
     val = out.with_name(f"{out.stem}-val.rec")
     recs = [out] if chosen.split is None else [out, val]
-    notes = []
-    if chosen.split is None and out.exists() and val.exists():
-        notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
-    if chosen.split is None:
-        for path in Layout.files_of(val):  # of a run that was killed
-            remove_unfinished(path)
+    notes = _of_an_earlier_split(out, val) if chosen.split is None else []
     finals = [path for rec in recs for path in Layout.files_of(rec)]
     listed = out.with_suffix(".problems.csv")
     for path in finals:
@@ -257,6 +252,15 @@ def pack(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _of_an_earlier_split(out: Path, val: Path) -> list[str]:
+    """Remove what a killed run was writing, and return what to know about what another one wrote."""
+    for path in Layout.files_of(val):
+        remove_unfinished(path)
+    if out.exists() and val.exists():
+        return [f"if {val.name} is of an earlier split, {out.name} has its identities, too"]
+    return []
 
 
 def _check_places(folder: Path, out: Path) -> None:
