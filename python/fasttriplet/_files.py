@@ -110,8 +110,10 @@ class Output:
         return self._hidden == path or self._hidden in path.parents
 
     def written(self) -> int:
-        """How many bytes all that is unfinished has."""
-        return sum(file.stat().st_size for file in self._hidden.rglob("*") if file.is_file())
+        """How many bytes all that is unfinished has; 0 if it cannot be found out."""
+        with suppress(OSError):
+            return sum(file.stat().st_size for file in self._hidden.rglob("*") if file.is_file())
+        return 0
 
     def drop(self) -> None:
         """Decide that there will be no such file; an earlier one is removed by :func:`publish`."""
@@ -209,7 +211,8 @@ def publish(first: Output, *others: Output) -> None:
 
     At no moment is `first` there with `others` of another version: old ones are put aside before it is
     replaced, and new ones follow it. So after a kill or a power cut it is either the old one or the new one,
-    and at worst some of `others` are missing.
+    and at worst some of `others` are missing. Where the disk fails and old files cannot be put back, notes on
+    the error say where they are.
     """
     outputs = (first, *others)
     for output in outputs:

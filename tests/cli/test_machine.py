@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fasttriplet.cli import main
-from tests.cli.command import Capture
+from tests.cli.command import Capture, run
 from tests.processes import run_python
 
 
@@ -40,6 +40,14 @@ for threads in ([], ["--threads", "1"], ["--threads", "7"]):
             ("", ""),
         )
     ]
+
+
+def test_threads_that_polars_cannot_start(rec: Path) -> None:
+    done = run("index", "--no-cache", "--rec", rec, env=os.environ | {"RUST_MIN_STACK": str(1 << 46)})
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("fasttriplet: failed to spawn")
+    assert done.stderr.endswith("; raise the limit on processes (ulimit -u)\n")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.mxnet

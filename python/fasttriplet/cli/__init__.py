@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
         with _plain_warnings(lambda: context), _signals_clean_up(), redirect_stdout(_StandardOutput()):
             try:
-                with cli.make_context("fasttriplet", list(arguments)) as context:
+                with _no_panic(), cli.make_context("fasttriplet", list(arguments)) as context:
                     cli.invoke(context)
             finally:
                 sys.stdout.flush()
@@ -91,6 +91,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _report(error, _command(context))
     return 0
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Say what to do where Polars cannot start its threads, about which it gives up in a way of its own."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException" or "spawn" not in str(error):
+            raise
+        raise RuntimeError(f"{error}; raise the limit on processes (ulimit -u)") from error
 
 
 class _StandardOutput:

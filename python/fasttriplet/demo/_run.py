@@ -126,7 +126,7 @@ def run_demo(
     ------
     FileExistsError
         When `out` is a file, a folder with files that no demo has made, or that of an earlier demo and
-        `overwrite` is not set.
+        `overwrite` is not set, or when another demo is being made there.
     NoTripletsError
         When so few identities leave no semi-hard negative.
     OSError

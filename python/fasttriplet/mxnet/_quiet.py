@@ -8,7 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # MXNet's C++ side logs these each time a network is loaded or bound, and has no switch for it.
 _CHATTER = re.compile(
@@ -28,9 +28,10 @@ def quiet() -> Iterator[None]:
 
     The block should take well under a second: output of other threads waits, too.
     """
-    try:
+    file = None
+    with suppress(OSError):  # where there is no place for it, nothing is held back
         file = tempfile.TemporaryFile()  # noqa: SIM115  closed below
-    except OSError:  # there is no place for it: then nothing is held back
+    if file is None:
         yield
         return
     with _one_at_a_time, file as held:

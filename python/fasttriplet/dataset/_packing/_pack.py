@@ -257,7 +257,8 @@ def pack(
 def _of_an_earlier_split(out: Path, val: Path) -> list[str]:
     """Remove what a killed run was writing, and return what to know about what another one wrote."""
     for path in Layout.files_of(val):
-        remove_unfinished(path)
+        with suppress(OSError):
+            remove_unfinished(path)
     if out.exists() and val.exists():
         return [f"if {val.name} is of an earlier split, {out.name} has its identities, too"]
     return []

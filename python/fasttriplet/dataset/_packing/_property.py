@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from fasttriplet._files import Output, naming, remove_unfinished
@@ -49,7 +49,8 @@ def opened_property(out: Path, *, overwrite: bool) -> Iterator[tuple[Output | No
     """
     path, why_not = property_of(out)
     if path is None:
-        remove_unfinished(out.with_name("property"))
+        with suppress(OSError):
+            remove_unfinished(out.with_name("property"))
         yield None, why_not
         return
     try:
