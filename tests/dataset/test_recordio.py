@@ -8,6 +8,7 @@ import hashlib
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
