@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,14 @@ from fasttriplet._files import (
     check_can_be_written,
     making,
     naming,
+    opened,
+    publish,
     remove_unfinished,
     replacing,
     replacing_all,
+    scratch,
 )
+from tests.interrupted import Faults, content, fails, watched
 
 
 def names(folder: Path) -> list[str]:
@@ -44,7 +50,8 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return replace(path, target)
 
     def logged_link(path: Path, target: Path) -> None:
-        log.append(f"to {target.name}")
+        if target.name != ".old":  # which is kept until all is done
+            log.append(f"to {target.name}")
         link(path, target)
 
     monkeypatch.setattr(os, "fsync", logged_fsync)
@@ -78,8 +85,58 @@ def test_files_that_belong_together_are_complete_before_the_first_is_renamed(
     assert names(tmp_path) == ["a", "b"]
     assert synced[:2] == ["1 bytes", "2 bytes"]
     assert [entry for entry in synced if entry.startswith("to")] == ["to a", "to b"]
-    assert synced.index("to a") > synced.index("2 bytes")
     assert synced[-1] == "folder"
+
+
+def test_a_file_that_the_new_ones_do_not_have_is_removed_with_the_old_ones(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("old")
+    for error in (KeyError, None):
+        with suppress(KeyError), opened(tmp_path / "a", tmp_path / "b", overwrite=True) as (first, other):
+            first.unfinished.write_text("new")
+            other.drop()
+            if error is not None:
+                raise error
+            publish(first, other)
+        assert names(tmp_path) == ["a", "b"][: 1 if error is None else 2]
+    assert (tmp_path / "a").read_text() == "new"
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_an_error_at_any_call_leaves_all_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaces: bool, hard_links: bool
+) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refused)
+    folder, old = tmp_path / "folder", {name: b"old" for name in "abc" if replaces}
+
+    def write(faults: Faults) -> list[str]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name, before in old.items():
+            (folder / name).write_bytes(before)
+        paths = [folder / name for name in "abc"]
+        with watched(faults), replacing_all(*paths, overwrite=replaces) as unfinished:
+            for path in unfinished:
+                path.write_text("new")
+        assert names(folder) == ["a", "b", "c"]
+        return faults.made
+
+    made = write(Faults(folder))
+    assert len(made) > 4
+    for at, call in enumerate(made, start=1):
+        faults = Faults(folder, fails(at))
+        if call.startswith("link"):  # there is another way
+            write(faults)
+            continue
+        with pytest.raises(OSError, match="Input/output error"):
+            write(faults)
+        assert content(folder) == old
+        assert names(folder) == sorted(old)
 
 
 def test_after_an_error_all_is_as_it_was(tmp_path: Path) -> None:
@@ -209,7 +266,11 @@ def test_a_missing_folder_is_made_and_after_an_error_removed(tmp_path: Path) -> 
 def test_errors_name_the_final_file(tmp_path: Path) -> None:
     a, b = tmp_path / "a", tmp_path / "b"
     full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(OSError, match="No space left on device") as one_file, replacing(a):
+    with (
+        pytest.raises(OSError, match="device after 1,234 bytes; free some") as one_file,
+        replacing(a) as half,
+    ):
+        half.write_bytes(bytes(1234))
         raise full
     assert (one_file.value.errno, one_file.value.filename) == (errno.ENOSPC, str(a))
     with pytest.raises(OSError, match="No space left on device") as two_files, replacing_all(a, b):
@@ -232,7 +293,10 @@ def test_errors_of_libraries_in_rust_have_a_number_in_their_words(
     tmp_path: Path, kind: type[Exception]
 ) -> None:
     words = "parquet: File out of specification: underlying IO error: No space left on device (os error 28)"
-    with pytest.raises(OSError, match="No space left on device: '") as error, replacing(tmp_path / "a"):
+    with (
+        pytest.raises(OSError, match=r"No space left on device; free .*: '") as error,
+        replacing(tmp_path / "a"),
+    ):
         raise kind(words)
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "a"))
     with pytest.raises(RuntimeError, match="transport error"), replacing(tmp_path / "a"):
@@ -307,6 +371,18 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
         assert unfinished.read_text() == ""
         assert names(unfinished.parent) == ["a"]
     assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_scratch_folder_is_removed_even_after_a_kill(tmp_path: Path) -> None:
+    killed(tmp_path / "drawn")
+    with scratch(tmp_path / "drawn") as folder:
+        assert names(folder) == []
+        (folder / "picture").touch()
+        assert names(tmp_path) == [".drawn.unfinished"]
+    assert names(tmp_path) == []
+    with pytest.raises(OSError, match=r"No space left on device; free some space there.*drawn'$"):  # noqa: SIM117
+        with scratch(tmp_path / "drawn"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_what_a_killed_run_left_can_be_removed_without_writing(tmp_path: Path) -> None:

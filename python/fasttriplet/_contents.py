@@ -1,7 +1,9 @@
-"""What a file holds that should hold something else."""
+"""What a file is, or holds, that should be something else."""
 
 from __future__ import annotations
 
+import errno
+import stat
 from pathlib import Path
 
 _KINDS = {
@@ -17,6 +19,16 @@ _KINDS = {
     b"\x93NUMPY": "a .npy file",
 }
 _LONGEST = max(map(len, _KINDS))
+
+
+def read_file(path: Path, expected: str) -> bytes:
+    """Read a whole file. A pipe, for which Python would wait, and a folder are OSErrors that say so."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, f"is a folder; expected {expected}", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"is a pipe or a device; expected {expected}", str(path))
+    return path.read_bytes()
 
 
 def kind_of(start: bytes) -> str | None:

@@ -19,6 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LOCK = "lock"
+_ADVICE = {
+    errno.ENOSPC: "free some space there, or write to another disk",
+    errno.EDQUOT: "free some space there, or write to another disk",
+    errno.EFBIG: "the file system, or a limit of this process (ulimit -f), allows no larger files",
+}
 
 
 def check_can_be_written(path: Path, *, overwrite: bool = True) -> None:
@@ -66,7 +71,8 @@ class Output:
     """A file that is being written: `unfinished`, in the hidden folder ``.NAME.unfinished`` beside its place.
 
     The folder is locked as long as this process lives. So no two runs write the same file, and what a killed
-    run left is removed by the next one. Network file systems take the lock to other hosts.
+    run left is removed by the next one. Network file systems take the lock to other hosts. It gets its name
+    by :func:`publish`.
 
     Attributes
     ----------
@@ -83,13 +89,15 @@ class Output:
         self._hidden = _hidden(self._target)
         self._lock: int | None = None
         self._made: list[Path] = []
+        self._file: os.stat_result | None = None  # what it is when it is complete
+        self._aside = self._dropped = self._stranded = False
         try:
             with naming(self):
                 self._made = _make_folder(self._target.parent)
                 self._lock = _claim(path, self._hidden)
                 # The name is random, because the locks of some file systems do not reach other hosts.
-                within = Path(tempfile.mkdtemp(dir=self._hidden)).name
-                self.unfinished = self._hidden / within / self._target.name
+                within = Path(tempfile.mkdtemp(dir=self._hidden))
+                self.unfinished, self._old = within / self._target.name, within / ".old"
                 self.unfinished.touch()
         except BaseException:
             with suppress(OSError):  # Ctrl-C may have come before the lock was there
@@ -101,22 +109,53 @@ class Output:
         """Whether a path is that of the hidden folder, or in it."""
         return self._hidden == path or self._hidden in path.parents
 
-    def sync(self) -> None:
-        """Wait until the content is on the disk."""
-        with naming(self):
-            _sync(self.unfinished)
+    def written(self) -> int:
+        """How many bytes all that is unfinished has; 0 if it cannot be found out."""
+        with suppress(OSError):
+            return sum(file.stat().st_size for file in self._hidden.rglob("*") if file.is_file())
+        return 0
 
-    def rename(self) -> None:
-        """Give the file its name; after a power cut this is either the old file or the new one."""
+    def drop(self) -> None:
+        """Decide that there will be no such file; an earlier one is removed by :func:`publish`."""
+        self._dropped = True
+
+    def complete(self) -> None:
+        """Wait until the content is on the disk. From here on, all that is left to do is to change names."""
+        check_can_be_written(self.path, overwrite=self._overwrite)  # it may have changed meanwhile
+        if self._dropped:
+            return
+        with naming(self), _opened(self.unfinished) as descriptor:
+            with suppress(FileNotFoundError):
+                os.fchmod(descriptor, stat.S_IMODE(self._target.stat().st_mode))
+            os.fsync(descriptor)
+            self._file = os.fstat(descriptor)
+
+    def put_aside(self) -> None:
+        """Take the old file out of its place, but keep it."""
+        self._aside = True
+        if self._overwrite:
+            with naming(self), suppress(FileNotFoundError):
+                self._target.rename(self._old)
+
+    def appear(self) -> None:
+        """Give the file its name. An old file that was not put aside is replaced at this moment, and kept."""
+        if self._dropped:
+            return
         with naming(self):
-            if self._overwrite:
-                with suppress(FileNotFoundError):
-                    self.unfinished.chmod(stat.S_IMODE(self._target.stat().st_mode))
-                self.unfinished.replace(self._target)
-            else:
+            if not self._overwrite:
                 self._link()
-            self._made = []
-            _sync(self._target.parent)
+                return
+            if not self._aside:
+                self._keep()
+            self.unfinished.replace(self._target)
+
+    def _keep(self) -> None:
+        try:
+            os.link(self._target, self._old)
+        except FileNotFoundError:
+            pass
+        except OSError:  # a file system without hard links
+            self._target.rename(self._old)
 
     def _link(self) -> None:
         """Rename, but never over a file that appeared meanwhile."""
@@ -129,15 +168,89 @@ class Output:
                 raise _exists(self.path) from None
             self.unfinished.replace(self._target)
 
+    def withdraw(self) -> None:
+        """Undo :meth:`appear`, as far as it was done."""
+        with suppress(FileNotFoundError):
+            if self._file is None or not os.path.samestat(self._target.stat(), self._file):
+                return
+            if self._aside or not self._old.exists():
+                self._target.unlink()
+            else:
+                self._old.replace(self._target)
+
+    def put_back(self) -> None:
+        """Undo :meth:`put_aside`."""
+        if self._old.exists() and not os.path.lexists(self._target):
+            self._old.rename(self._target)
+
+    def strand(self) -> str | None:
+        """Leave an old file that could not be put back where it is; returns a note about it."""
+        if not self._old.exists():
+            return None
+        self._stranded = True
+        return f"the old {self.path} is kept as {self._old} until another run writes there"
+
+    def folders(self) -> list[Path]:
+        """The folders that have a new name in them: that of the file, or of a folder that was made for it."""
+        return [self._target.parent, *(made.parent for made in self._made)]
+
     def close(self) -> None:
         """Remove all that is unfinished, and the folders that were made for it."""
         if os.getpid() != self._process:  # a child after a fork has no part in it
             return
         if self._lock is not None:
-            _empty(self._hidden)
+            if not self._stranded:
+                _empty(self._hidden)
             _release(self._hidden, self._lock)
             self._lock = None
-        _remove_folders(self._made)
+        _remove_folders(self._made)  # if they are empty
+
+
+def publish(first: Output, *others: Output) -> None:
+    """Give files that belong together their names: all of them or, after an error, none.
+
+    At no moment is `first` there with `others` of another version: old ones are put aside before it is
+    replaced, and new ones follow it. So after a kill or a power cut it is either the old one or the new one,
+    and at worst some of `others` are missing. Where the disk fails and old files cannot be put back, notes on
+    the error say where they are.
+    """
+    outputs = (first, *others)
+    for output in outputs:
+        output.complete()
+    try:
+        for output in others:
+            output.put_aside()
+        _sync_folders(others)
+        for stage in ((first,), others):
+            for output in stage:
+                output.appear()
+            _sync_folders(stage)
+    except BaseException as error:
+        _undo(outputs, error)
+        raise
+
+
+def _undo(outputs: Sequence[Output], error: BaseException) -> None:
+    """Put the old files back, in the opposite order: what holds after a kill holds here, too."""
+    try:
+        for output in reversed(outputs):
+            output.withdraw()
+        for output in outputs:
+            output.put_back()
+    except OSError as reason:
+        error.add_note(f"then the old files could not be put back: {reason}")
+        for note in filter(None, [output.strand() for output in outputs]):
+            error.add_note(note)
+    with suppress(OSError):
+        _sync_folders(outputs)
+
+
+def _sync_folders(outputs: Sequence[Output]) -> None:
+    """Wait until the names are on the disk."""
+    folders = {folder: output for output in outputs for folder in output.folders()}
+    for folder, output in folders.items():
+        with naming(output), _opened(folder) as descriptor:
+            os.fsync(descriptor)
 
 
 @contextmanager
@@ -153,22 +266,35 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[tuple[Path, ...]]:
-    """Do the same for files that belong together: all are on the disk before the first is renamed."""
+    """Do the same for files that belong together; see :func:`publish`."""
+    with opened(*paths, overwrite=overwrite) as outputs:
+        with naming(*outputs):
+            yield tuple(output.unfinished for output in outputs)
+        publish(*outputs)
+
+
+@contextmanager
+def opened(*paths: Path, overwrite: bool) -> Iterator[tuple[Output, ...]]:
+    """Open files that belong together. What was not published when the block ends is removed."""
     outputs: list[Output] = []
     try:
         for path in paths:
             check_can_be_written(path, overwrite=overwrite)
         for path in paths:
             outputs.append(Output(path, overwrite=overwrite))  # noqa: PERF401  one by one, to be closed
-        with naming(*outputs):
-            yield tuple(output.unfinished for output in outputs)
-        for output in outputs:
-            output.sync()
-        for output in outputs:
-            output.rename()
+        yield tuple(outputs)
     finally:
         for output in reversed(outputs):  # the first has made the folder
             output.close()
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Make a folder for files that are needed only in this block, beside `path`, which is not made."""
+    with opened(path, overwrite=True) as (output,):
+        output.unfinished.unlink()
+        with naming(output):
+            yield output.unfinished.parent
 
 
 def remove_unfinished(path: Path) -> None:
@@ -213,6 +339,9 @@ def naming(*outputs: Output) -> Iterator[None]:
             if not about:
                 raise
         reason = getattr(error, "strerror", None) or os.strerror(number)
+        if (advice := _ADVICE.get(number)) and advice not in reason:
+            written = sum(output.written() for output in about)
+            reason += f" after {written:,} bytes; {advice}" if written else f"; {advice}"
         raise OSError(number, reason, ", ".join(str(output.path) for output in about)) from error
 
 
@@ -315,10 +444,10 @@ def _remove_folders(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)

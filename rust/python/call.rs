@@ -59,21 +59,21 @@ where
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.unwrap_or(0).min(MOST_THREADS))
         .build()
-        .map_err(|e| PyOSError::new_err(format!("cannot start {threads:?} threads: {e}")))?;
+        .map_err(|e| no_threads(threads, &e))?;
     let interrupt = Interrupt::new();
     let stop = STOP.with_borrow(Clone::clone);
     let stopped = || stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
     if stopped() {
         interrupt.raise();
     }
-    let (result, signal) = py.detach(|| {
+    let ran = py.detach(|| {
         let (done, wait) = channel::<()>();
         let (pool, interrupt) = (&pool, &interrupt);
         thread::scope(|scope| {
-            let worker = scope.spawn(move || {
+            let worker = thread::Builder::new().spawn_scoped(scope, move || {
                 let _done = done; // dropped at the end, also after a panic: that ends the wait below
                 pool.install(|| work(interrupt))
-            });
+            })?;
             let mut signal = None;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
                 if stopped() {
@@ -89,9 +89,10 @@ where
                     signal = raised;
                 }
             }
-            (worker.join(), signal)
+            Ok((worker.join(), signal))
         })
     });
+    let (result, signal) = ran.map_err(|e: std::io::Error| no_threads(threads, &e))?;
     if let Some(signal) = signal {
         return Err(signal);
     }
@@ -99,6 +100,20 @@ where
         Ok(result) => result.map_err(|e| to_python(py, e)),
         Err(panic) => std::panic::resume_unwind(panic),
     }
+}
+
+fn no_threads(threads: Option<usize>, reason: &impl ToString) -> PyErr {
+    let (wanted, fewer) = match threads {
+        Some(1) => ("a thread".to_owned(), ""),
+        Some(threads) => (format!("{threads} threads"), "give fewer, such as threads=1, or "),
+        None => ("one thread per core".to_owned(), "give fewer, such as threads=1, or "),
+    };
+    let reason = reason.to_string();
+    // A number would make the error one about the file that is being written meanwhile.
+    let reason = reason.split(" (os error").next().unwrap_or_default();
+    PyOSError::new_err(format!(
+        "cannot start {wanted}: {reason}; {fewer}raise the limit on processes (ulimit -u)"
+    ))
 }
 
 /// The one mapping of the core's errors to Python's exceptions.

@@ -79,6 +79,7 @@ def test_of_a_dataset_from_elsewhere(folder: Path, tmp_path: Path, label: Any) -
         with ft.RecordWriter(other) as writer:
             writer.write(1, ft.IRHeader(0, label, 1, 0), b"image")
     (tmp_path / "property").write_text("3,112,112\n")
+    shutil.copystat(other, tmp_path / "property")
     assert "describes other.rec" in ft.pack(folder, own).notes[0]
     assert ft.pack(folder, own, overwrite=True).property is None
     assert stated(tmp_path) == "3,112,112\n"

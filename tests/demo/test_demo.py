@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -185,6 +186,35 @@ class TestRun:
         found = verify_pairs(made.pairs, "pixels")
         assert found.genuine == found.impostors == 60
         assert ("mining", 12, 12) in told
+
+    def test_a_demo_that_ends_early_leaves_nothing_that_does_not_fit(self, tmp_path: Path) -> None:
+        out = tmp_path / "demo"
+        small: dict[str, Any] = {"images": 3, "size": 48, "network": False, "overwrite": True}
+
+        def second(step: str, done: int, _: int) -> None:
+            if (step, done) == ("drawing", 1):
+                with pytest.raises(FileExistsError, match="another run is writing it at this moment"):
+                    run_demo(out, identities=4, **small)
+
+        run_demo(out, identities=4, progress=second, **small)
+        complete = {path.name for path in out.iterdir()}
+        (out / ".pictures.unfinished" / "random").mkdir(parents=True)  # of a demo that was killed
+        assert {"unseen.bin", "triplets.parquet", "faces.png", "triplets.png"} < complete
+
+        def stopped(step: str, *_: int) -> None:
+            if step == "packing":
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_demo(out, identities=5, progress=stopped, **small)
+        left = {path.name for path in out.iterdir()}
+        assert complete - left == {"unseen.bin", "triplets.parquet", "faces.png", "triplets.png"}
+        assert left < complete
+
+    def test_a_demo_that_was_killed_at_once_can_be_run_again(self, tmp_path: Path) -> None:
+        (tmp_path / ".demo.json.unfinished").mkdir()
+        run_demo(tmp_path, identities=4, images=3, size=48, network=False)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
     def test_again_over_its_own_files(self, tmp_path: Path) -> None:
         run_demo(tmp_path, identities=4, images=3, size=48, network=False)

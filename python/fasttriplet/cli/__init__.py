@@ -14,9 +14,9 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     context: click.Context | None = None
     try:
         # Not cli.main(): it makes an error (exit code 1) of a closed pipe.
-        with _plain_warnings(lambda: context), _signals_clean_up():
+        with _plain_warnings(lambda: context), _signals_clean_up(), redirect_stdout(_StandardOutput()):
             try:
-                with cli.make_context("fasttriplet", list(arguments)) as context:
+                with _no_panic(), cli.make_context("fasttriplet", list(arguments)) as context:
                     cli.invoke(context)
             finally:
                 sys.stdout.flush()
@@ -91,6 +91,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
         return _report(error, _command(context))
     return 0
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """Say what to do where Polars cannot start its threads, about which it gives up in a way of its own."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException" or "spawn" not in str(error):
+            raise
+        raise RuntimeError(f"{error}; raise the limit on processes (ulimit -u)") from error
+
+
+class _StandardOutput:
+    """Standard output with errors that name it, as those of files name the file."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._named():
+            self._stream.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = "standard output"
+            raise
 
 
 def _report(error: BaseException, context: click.Context) -> int:
@@ -124,7 +161,8 @@ def _message(error: BaseException, command: click.Command) -> str:
     if isinstance(error, MemoryError):
         return f"out of memory {error}".rstrip()
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.filename or 'standard output'}: {in_flags(str(error.strerror), command)}"
+        reason = in_flags(str(error.strerror), command)
+        return f"{error.filename}: {reason}" if error.filename else reason
     return in_flags(str(error), command) or type(error).__name__
 
 

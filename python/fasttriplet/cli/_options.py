@@ -6,6 +6,7 @@ Nothing here imports NumPy or Polars: `--help` does not wait for them.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
@@ -72,8 +73,21 @@ class _Pairs(_Choice):
         return super().convert(value, param, ctx)
 
 
-# The commands find out what is there and what is missing: that is not for the exit code 2.
-PATH = click.Path(path_type=Path)
+class NameOfFile(click.Path):
+    """A path. The command finds out what is there and what is missing: that is not for the exit code 2."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Refuse what cannot be a path; an empty one would be the current folder."""
+        if not os.fspath(value):
+            self.fail("a path must not be empty.", param, ctx)
+        if "\0" in str(value):
+            self.fail(f"{value!r} is not a path: it has a NUL character.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NameOfFile(path_type=Path)
 
 # Ways to write options
 
@@ -160,7 +174,7 @@ def rec(*, required: bool) -> Callable[[F], F]:
         _of_run(*DatasetOptions.names()),
         click.option(
             "--cache-dir",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=NameOfFile(file_okay=False, path_type=Path),
             metavar="FOLDER",
             expose_value=False,
             is_eager=True,  # before --cache, which becomes this folder

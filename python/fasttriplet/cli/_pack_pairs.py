@@ -122,6 +122,7 @@ def _drawn(
 
 
 def _listed(listing: Path, folder: Path) -> _Packed:
+    from fasttriplet._contents import read_file  # noqa: PLC0415
     from fasttriplet.verify._pair_list import read_list  # noqa: PLC0415
 
     found = read_list(listing, folder)
@@ -135,7 +136,7 @@ def _listed(listing: Path, folder: Path) -> _Packed:
             origin = f"line {pair.line}: {path}"
             if path not in read:
                 try:
-                    read[path], reason = path.read_bytes(), "the file is empty"
+                    read[path], reason = read_file(path, "an image"), "the file is empty"
                 except OSError as error:
                     read[path], reason = b"", error.strerror or str(error)
                 if not read[path]:  # named once, however often it is listed

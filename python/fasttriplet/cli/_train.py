@@ -37,14 +37,14 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "--out",
     required=True,
     metavar="PREFIX",
-    type=click.Path(),
+    type=options.NameOfFile(),
     help="Start of the names of all files: the networks (last and best), the state and the log.",
 )
 @options.option("network", "Network to train: small or mobilefacenet.", metavar="NAME")
 @options.option(
     "symbol",
     "MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
-    kind=click.Path(),
+    kind=options.NameOfFile(),
     metavar="JSON",
 )
 @options.option("pretrained", "Checkpoint to take the first weights from.", metavar="PREFIX,EPOCH")
@@ -92,7 +92,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @click.option(
     "--verify-on",
     multiple=True,
-    type=click.Path(),
+    type=options.NameOfFile(),
     metavar="FILE.bin",
     help="A .bin file of pairs to verify the network on, such as lfw.bin; repeatable.",
 )
@@ -107,7 +107,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option(
     "tensorboard",
     "Folder for TensorBoard's event files.",
-    kind=click.Path(),
+    kind=options.NameOfFile(),
     metavar="FOLDER",
 )
 @options.devices

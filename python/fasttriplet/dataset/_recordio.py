@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._files import Output, naming
+from fasttriplet._files import Output, naming, publish
 from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
@@ -345,10 +345,7 @@ class RecordWriter:
             with naming(rec, idx):
                 self._writer.finish()
                 rec.unfinished.with_suffix(".idx").replace(idx.unfinished)
-            rec.sync()
-            idx.sync()
-            rec.rename()  # before the .idx: an old .idx beside a new .rec is noticed by readers
-            idx.rename()
+            publish(rec, idx)
         finally:
             self.discard()
 

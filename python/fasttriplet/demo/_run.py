@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 
 from fasttriplet._checks import whole_number
 from fasttriplet._core import __version__
+from fasttriplet._files import naming, opened, publish, remove_unfinished, scratch
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._packing._pack import pack
 from fasttriplet.demo._pictures import draw_identities
@@ -32,6 +34,7 @@ from fasttriplet.verify._run import verify_pairs
 Progress = Callable[[str, int, int], object]
 
 _MARK = "demo.json"  # says that a folder is the demo's
+_DERIVED = ("unseen.bin", "triplets.parquet", "faces.png", "triplets.png")  # from its datasets
 _MARGIN = 0.3
 _UNSEEN = 20  # identities that the network is verified on, and not trained
 _PAIRS = 1000  # of them, of each kind
@@ -123,7 +126,7 @@ def run_demo(
     ------
     FileExistsError
         When `out` is a file, a folder with files that no demo has made, or that of an earlier demo and
-        `overwrite` is not set.
+        `overwrite` is not set, or when another demo is being made there.
     NoTripletsError
         When so few identities leave no semi-hard negative.
     OSError
@@ -141,66 +144,75 @@ def run_demo(
     whole_number("batches", batches, 1)
     progress = progress or _silent
     started = time.perf_counter()
-    folder = _own_folder(Path(out), overwrite=overwrite)
     settings = {"identities": identities, "images": images, "size": size, "seed": seed, "batches": batches}
-    (folder / _MARK).write_text(json.dumps({"fasttriplet": __version__, **settings}) + "\n")
+    with _own_folder(Path(out), settings, overwrite=overwrite) as folder:
+        rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
+        in_all = (identities + _UNSEEN) * images
+        others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
+        _pack(rec, pictures, 0, in_all, progress)
+        _pack(unseen, others, identities * images, in_all, progress)
+        _write_pairs(unseen, pairs, seed)
 
-    rec, unseen, pairs = folder / "train.rec", folder / "unseen.rec", folder / "unseen.bin"
-    in_all = (identities + _UNSEEN) * images
-    others = draw_identities(identities + _UNSEEN, images, size, seed=seed, first=identities)
-    _pack(rec, pictures, 0, in_all, progress)
-    _pack(unseen, others, identities * images, in_all, progress)
-    _write_pairs(unseen, pairs, seed)
+        no_network = None if network else "it was not asked for"
+        model = "pixels"
+        verifications: list[dict[str, Any]] = []
+        if network:
+            try:
+                model, verifications = _train(
+                    rec, pairs, folder / "network", batches, seed, threads, progress
+                )
+            except ImportError as error:
+                no_network = str(error)
 
-    no_network = None if network else "it was not asked for"
-    model = "pixels"
-    verifications: list[dict[str, Any]] = []
-    if network:
-        try:
-            model, verifications = _train(rec, pairs, folder / "network", batches, seed, threads, progress)
-        except ImportError as error:
-            no_network = str(error)
-
-    result = mine_rec(
-        rec,
-        model=model,
-        out=folder / "triplets.parquet",
-        overwrite=True,
-        images_per_identity=images,
-        margin=_MARGIN,
-        seed=seed,
-        threads=threads,
-        progress=lambda now: progress("mining", now.images, now.images_in_all),
-    )
-    contact, triplets = folder / "faces.png", folder / "triplets.png"
-    progress("drawing sheets", 0, 2)
-    contact_sheet(rec, contact, overwrite=True)
-    progress("drawing sheets", 1, 2)
-    triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed, overwrite=True)
-    progress("drawing sheets", 2, 2)
-    return Demo(
-        rec=rec,
-        pairs=pairs,
-        model=model,
-        no_network=no_network,
-        verifications=verifications,
-        triplets=folder / "triplets.parquet",
-        contact_sheet=contact,
-        triplet_sheet=triplets,
-        summary=result.summary,
-        seconds=time.perf_counter() - started,
-    )
+        result = mine_rec(
+            rec,
+            model=model,
+            out=folder / "triplets.parquet",
+            overwrite=True,
+            images_per_identity=images,
+            margin=_MARGIN,
+            seed=seed,
+            threads=threads,
+            progress=lambda now: progress("mining", now.images, now.images_in_all),
+        )
+        contact, triplets = folder / "faces.png", folder / "triplets.png"
+        progress("drawing sheets", 0, 2)
+        contact_sheet(rec, contact, overwrite=True)
+        progress("drawing sheets", 1, 2)
+        triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed, overwrite=True)
+        progress("drawing sheets", 2, 2)
+        return Demo(
+            rec=rec,
+            pairs=pairs,
+            model=model,
+            no_network=no_network,
+            verifications=verifications,
+            triplets=folder / "triplets.parquet",
+            contact_sheet=contact,
+            triplet_sheet=triplets,
+            summary=result.summary,
+            seconds=time.perf_counter() - started,
+        )
 
 
-def _own_folder(folder: Path, *, overwrite: bool) -> Path:
+@contextmanager
+def _own_folder(folder: Path, settings: Mapping[str, int], *, overwrite: bool) -> Iterator[Path]:
+    """Make the folder, mark it as a demo's, and keep other demos out of it."""
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file: give the name of a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / _MARK).exists() and any(folder.iterdir()):
+    mark = folder / _MARK
+    remove_unfinished(mark)  # of a demo that was killed at once
+    if not mark.exists() and folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds files that are not the demo's: give the name of a new folder")
-    if (folder / _MARK).exists() and not overwrite:
+    if mark.exists() and not overwrite:
         raise FileExistsError(f"{folder} holds an earlier demo; overwrite=True replaces it")
-    return folder
+    with opened(mark, overwrite=overwrite) as (output,):
+        with naming(output):
+            output.unfinished.write_text(json.dumps({"fasttriplet": __version__, **settings}) + "\n")
+        publish(output)
+        for name in _DERIVED:  # they would not fit the new dataset if the demo did not come to its end
+            (folder / name).unlink(missing_ok=True)
+        yield folder
 
 
 def _pack(
@@ -211,11 +223,13 @@ def _pack(
     progress: Progress,
 ) -> None:
     """Draw pictures, of which `before` were drawn already, and pack them."""
-    with tempfile.TemporaryDirectory(prefix=".pictures-", dir=rec.parent) as drawn:
+    with scratch(rec.with_name("pictures")) as drawn:
         for count, (identity, image, pixels) in enumerate(pictures, start=before + 1):
-            file = Path(drawn) / f"{identity:05d}" / f"{image:05d}.jpg"
+            file = drawn / f"{identity:05d}" / f"{image:05d}.jpg"
             file.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels).save(file, quality=95, subsampling=0)
+            encoded = io.BytesIO()  # of a file on a full disk, Pillow would write a part and say nothing
+            Image.fromarray(pixels).save(encoded, "JPEG", quality=95, subsampling=0)
+            file.write_bytes(encoded.getbuffer())
             progress("drawing", count, in_all)
         pack(drawn, rec, overwrite=True, progress=partial(progress, "packing"))
 

@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fasttriplet._forks import unforked
 
@@ -29,7 +29,13 @@ def quiet() -> Iterator[None]:
     The block should take well under a second: output of other threads waits, too, and so do forks, whose
     children would write where nobody reads.
     """
-    with unforked(), tempfile.TemporaryFile() as held:
+    file = None
+    with suppress(OSError):  # where there is no place for it, nothing is held back
+        file = tempfile.TemporaryFile()  # noqa: SIM115  closed below
+    if file is None:
+        yield
+        return
+    with unforked(), file as held:
         sys.stderr.flush()
         try:
             stderr = os.dup(2)

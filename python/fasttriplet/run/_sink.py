@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from fasttriplet._files import Output, naming
+from fasttriplet._files import Output, naming, opened, publish
 from fasttriplet.errors import OptionError
 
 
@@ -78,11 +78,8 @@ def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
         yield Sink()
         return
     check_ending(path)
-    output = Output(path, overwrite=overwrite)
-    try:
+    with opened(path, overwrite=overwrite) as (output,):
         yield _File(output)
-    finally:
-        output.close()
 
 
 def _utf8(path: Path) -> str:
@@ -116,6 +113,5 @@ class _File(Sink):
         return self._format.scan(complete, self._schema)
 
     def publish(self) -> pl.LazyFrame:
-        self._output.sync()
-        self._output.rename()
+        publish(self._output)
         return self._format.scan(_utf8(self._output.path), self._schema)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fasttriplet._contents import describe_wrong_file, kind_of
+from fasttriplet._contents import describe_wrong_file, kind_of, read_file
 from fasttriplet._files import replacing
 from fasttriplet._words import counted
 
@@ -71,7 +71,7 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bo
         If the file cannot be read.
     """
     path = Path(path)
-    data = path.read_bytes()
+    data = read_file(path, _KIND)
     if not data or kind_of(data) is not None:
         raise ValueError(_wrong_file(path, data))
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fasttriplet._contents import describe_wrong_file, kind_of
+from fasttriplet._contents import describe_wrong_file, kind_of, read_file
 from fasttriplet._words import counted
 
 _KIND = "a list of pairs"
@@ -96,7 +96,7 @@ def read_list(path: Path, folder: Path) -> PairList:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
+    data = read_file(path, _KIND)
     if kind_of(data) is not None:
         raise ValueError(describe_wrong_file(path, _KIND))
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -14,14 +14,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Unpack
 
-from fasttriplet._files import check_can_be_written, replacing_all
+from fasttriplet._files import Output, check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._packing._layout import Layout
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
 from fasttriplet.dataset._packing._problems import Problems
-from fasttriplet.dataset._packing._property import property_of, write_property
+from fasttriplet.dataset._packing._property import opened_property, property_of, write_property
 from fasttriplet.dataset._packing._tree import Tree, scan
 from fasttriplet.errors import OptionError
 
@@ -190,46 +190,47 @@ def pack(
     _check_places(folder, out)
     val = out.with_name(f"{out.stem}-val.rec")
     recs = [out] if chosen.split is None else [out, val]
-    about, why_not = property_of(out)
-    notes = [] if why_not is None else [why_not]
-    if chosen.split is None and out.exists() and val.exists():
-        notes.append(f"if {val.name} is of an earlier split, {out.name} has its identities, too")
+    notes = _of_an_earlier_split(out, val) if chosen.split is None else []
     finals = [path for rec in recs for path in Layout.files_of(rec)]
-    if about is not None:
-        finals.append(about)
     listed = out.with_suffix(".problems.csv")
     for path in finals:
         check_can_be_written(path, overwrite=overwrite)
     check_can_be_written(listed)
+    if (described := property_of(out)[0]) is not None:  # looked at again at the end
+        check_can_be_written(described, overwrite=overwrite)
 
     with ExitStack() as resources:
-        unfinished = dict(
-            zip(finals, resources.enter_context(replacing_all(*finals, overwrite=overwrite)), strict=True)
-        )
+        outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
+        (table,) = resources.enter_context(opened(listed, overwrite=True))
+        resources.enter_context(naming(*outputs, table))
+        unfinished = {output.path: output.unfinished for output in outputs}
         parts = {rec: unfinished[rec].with_name("parts") / rec.name for rec in recs}
         for part in parts.values():
             part.parent.mkdir()
-        problems = resources.enter_context(closing(Problems(parts[out].with_name(listed.name))))
+        problems = resources.enter_context(Problems(table))
         layouts = [resources.enter_context(Layout(part, rec)) for rec, part in parts.items()]
         tree = scan(folder, chosen.identity_depth, problems)
         size, kept = _fill(layouts, folder, tree, chosen, problems, progress)
         if not tree.identities and not problems:
             raise ValueError(f"{folder}: is empty; expected one folder for each identity")
         if problems and chosen.on_error == "raise":
-            raise ValueError(_refusal(problems, "on_error='skip' leaves out what cannot be used", listed))
+            raise ValueError(_refusal(problems, "on_error='skip' leaves out what cannot be used", table))
         for layout, rec in zip(layouts, recs, strict=True):
             if not layout.identities:
-                raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", listed))
+                raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", table))
             layout.finish()
             for part, path in zip(Layout.files_of(parts[rec]), Layout.files_of(rec), strict=True):
                 shutil.move(part, unfinished[path])
         assert size is not None  # there are images
+        problems.finish()
+        if not problems:
+            table.drop()  # and the one of an earlier run
+        about, why_not = resources.enter_context(opened_property(out, overwrite=overwrite))
         if about is not None:
-            write_property(unfinished[about], unfinished[out], len(layouts[0].identities), size)
-        if problems:
-            problems.publish(listed)
-        else:
-            listed.unlink(missing_ok=True)  # of an earlier run
+            write_property(about, unfinished[out], len(layouts[0].identities), size)
+        if why_not is not None:
+            notes.insert(0, why_not)
+        publish(*outputs, table, *filter(None, [about]))
     files = tuple(
         PackedFile(rec, layout.images, len(layout.identities), rec.stat().st_size)
         for rec, layout in zip(recs, layouts, strict=True)
@@ -247,10 +248,20 @@ def pack(
         problems=listed if problems else None,
         ignored=tree.ignored,
         bytes=sum(file.bytes for file in files),
-        property=about,
+        property=None if about is None else about.path,
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _of_an_earlier_split(out: Path, val: Path) -> list[str]:
+    """Remove what a killed run was writing, and return what to know about what another one wrote."""
+    for path in Layout.files_of(val):
+        with suppress(OSError):
+            remove_unfinished(path)
+    if out.exists() and val.exists():
+        return [f"if {val.name} is of an earlier split, {out.name} has its identities, too"]
+    return []
 
 
 def _check_places(folder: Path, out: Path) -> None:
@@ -316,11 +327,12 @@ def _placed(folder: Path, tree: Tree) -> Iterator[tuple[str, Path]]:
     return ((name, folder / name / picture) for name, pictures in tree.identities for picture in pictures)
 
 
-def _refusal(problems: Problems, note: str, listed: Path) -> str:
+def _refusal(problems: Problems, note: str, table: Output) -> str:
     """List the problems; the list becomes a file if the message does not show all of it."""
     lines = [f"{counted(len(problems), 'problem')}, nothing was written; {note}:", problems.lines()]
     if not problems.complete:
         with suppress(OSError):  # the message matters more
-            problems.publish(listed)
-            lines.append(f"  The complete list is in {listed}")
+            problems.finish()
+            publish(table)
+            lines.append(f"  The complete list is in {table.path}")
     return "\n".join(lines)

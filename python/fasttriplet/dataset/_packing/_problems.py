@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from fasttriplet._files import replacing
+from fasttriplet._files import Output, naming
 
 Kind = Literal["depth", "empty", "unreadable", "format", "damaged", "size"]
 
@@ -25,10 +25,10 @@ _HEADINGS: dict[Kind, str] = {
 class Problems:
     """Collects what cannot be used. The table is written as it grows, so that it takes no memory."""
 
-    def __init__(self, table: Path) -> None:
-        self._path = table
+    def __init__(self, output: Output) -> None:
+        self._output = output
         # Names that are not Unicode are written as the bytes they are.
-        self._file = table.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+        self._file = output.unfinished.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         self._table = csv.writer(self._file, lineterminator="\n")
         self._table.writerow(["path", "kind", "problem"])
         self._shown: dict[Kind, list[str]] = {}
@@ -36,7 +36,8 @@ class Problems:
 
     def add(self, path: Path, kind: Kind, what: str) -> None:
         """Add what is wrong with a file or folder."""
-        self._table.writerow([path, kind, what])
+        with naming(self._output):
+            self._table.writerow([path, kind, what])
         self._counts[kind] = self._counts.get(kind, 0) + 1
         shown = self._shown.setdefault(kind, [])
         if len(shown) < _SHOWN:
@@ -45,15 +46,17 @@ class Problems:
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def publish(self, path: Path) -> None:
-        """Close the table and give it its final name."""
-        self._file.close()
-        with replacing(path) as unfinished:
-            shutil.move(self._path, unfinished)
+    def finish(self) -> None:
+        """Complete the table."""
+        with naming(self._output):
+            self._file.close()
 
-    def close(self) -> None:
-        """Close the table."""
-        self._file.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # unless it is finished, it is not needed
+            self._file.close()
 
     @property
     def complete(self) -> bool:

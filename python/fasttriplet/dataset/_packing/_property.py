@@ -6,8 +6,11 @@ A folder has one such file, and may have several ``.rec``. It stays with the one
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from fasttriplet._files import Output, naming, remove_unfinished
 from fasttriplet.dataset._numbering import stated_identities
 from fasttriplet.dataset._packing._layout import identities_of
 
@@ -28,17 +31,43 @@ def property_of(out: Path) -> tuple[Path | None, str | None]:
         reason = f"InsightFace's scripts would read it with {_READ_BY_INSIGHTFACE}"
     else:
         return path, None
-    return None, (
+    return None, _not_written(out, reason)
+
+
+def _not_written(out: Path, reason: str) -> str:
+    return (
         f"`property` was not written, since {reason}; to use {out.name} with InsightFace's scripts, pack it "
         "into a folder of its own"
     )
 
 
-def write_property(path: Path, rec: Path, identities: int, size: tuple[int, int]) -> None:
+@contextmanager
+def opened_property(out: Path, *, overwrite: bool) -> Iterator[tuple[Output | None, str | None]]:
+    """Open the ``property`` of a run for `out` that is about to end, or say why it is not written.
+
+    Runs for other files of the folder are not held up, so it is open for a moment only.
+    """
+    path, why_not = property_of(out)
+    if path is None:
+        with suppress(OSError):
+            remove_unfinished(out.with_name("property"))
+        yield None, why_not
+        return
+    try:
+        output = Output(path, overwrite=overwrite)
+    except FileExistsError:
+        yield None, _not_written(out, "another run is writing it")
+        return
+    with closing(output):
+        yield output, None
+
+
+def write_property(output: Output, rec: Path, identities: int, size: tuple[int, int]) -> None:
     """Write the numbers of `rec`, and mark the file as that one's: both get the same time."""
-    path.write_text(f"{identities},{size[0]},{size[1]}\n", encoding="ascii")
-    times = rec.stat()
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with naming(output):
+        output.unfinished.write_text(f"{identities},{size[0]},{size[1]}\n", encoding="ascii")
+        times = rec.stat()
+        os.utime(output.unfinished, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _described(path: Path, recs: list[Path]) -> Path | None:
