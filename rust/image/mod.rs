@@ -16,4 +16,4 @@ mod planes;
 mod png;
 mod turn;
 
-pub use decode::{Fault, Image, MAX_PIXELS, Size};
+pub use decode::{Fault, Image, Size};

@@ -79,6 +79,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     "Share of the identities that go into OUT-val.rec instead, for validation.",
     kind=options.Number(min=0, max=1, min_open=True, max_open=True),
 )
+@options.max_pixels
 @options.on_error
 @options.seed
 @options.threads
