@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 256  # a call starts no more
 _MOST_SEED = 2**64 - 1
-_MOST_PIXELS = 2**30  # OpenCV decodes no more
+MOST_PIXELS = 2**30  # OpenCV decodes no more
 
 
 def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
@@ -68,7 +68,7 @@ def thread_count(threads: int | None) -> int | None:
 
 def pixel_limit(max_pixels: int) -> int:
     """Return the option `max_pixels`, from 1 to 2**30."""
-    return whole_number("max_pixels", max_pixels, 1, _MOST_PIXELS)
+    return whole_number("max_pixels", max_pixels, 1, MOST_PIXELS)
 
 
 def image_size(size: tuple[int, int], max_pixels: int | None = None) -> tuple[int, int]:

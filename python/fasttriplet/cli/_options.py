@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 import click
 from click.core import ParameterSource
 
+from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._options import Options
 from fasttriplet.cli._words import in_flags
 from fasttriplet.dataset._options import DatasetOptions
@@ -309,6 +310,7 @@ _TEXTS = {
 }
 _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
     "cache": bool,
+    "max_pixels": Whole(1, MOST_PIXELS),
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),

@@ -54,7 +54,7 @@ impl Layout {
                     let scan = frame.start_scan(reader.segment()?)?;
                     scans += 1;
                     if scans > MAX_SCANS {
-                        return Err(broken(format!("more than {MAX_SCANS} scans")));
+                        return Err(unsupported(format!("a JPEG of more than {MAX_SCANS} scans")));
                     }
                     reader.scan(restart_interval, scan.units)?;
                 }
