@@ -455,6 +455,35 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_without_memory_names_the_first_image_of_its_size() {
+        let images = [png(2, 1), png(3, 1), png(3, 2)];
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let message = |height, width| too_large(&encoded(&images), Size { height, width }, 4).to_string();
+        let found = message(1, 3);
+        let expected = "not enough memory: 108 bytes for the pixels of a batch, 3 images of 1 x 3 (height x \
+                        width); the first of this size is image [1]. ";
+        assert!(found.starts_with(expected), "{found}");
+        let beyond = message(1 << 40, 1 << 40);
+        assert!(beyond.contains("none of them has this size"), "{beyond}");
+    }
+
+    #[test]
+    fn too_little_memory_ends_a_batch() {
+        let image = png(2, 1);
+        let images = [image.as_slice()];
+        let (source, size) = (encoded(&images), Size { height: 1, width: 2 });
+        let no_memory = |row, _: &mut [u8], (): &mut ()| Err(explain(&source, row, &Fault::Memory(7)));
+        let Err(error) = each(&source, size, &mut [0; 6], &Interrupt::new(), || (), no_memory) else {
+            panic!("expected an error");
+        };
+        let message = error.to_string();
+        assert_eq!(
+            message,
+            "not enough memory: 7 bytes for decoding one image, image [0]; fewer threads take less"
+        );
+    }
+
+    #[test]
     fn neighbours_are_read_together() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rec");

@@ -55,10 +55,12 @@ class PackOptions(Options):
 
     def __post_init__(self) -> None:
         pixel_limit(self.max_pixels)
-        if self.size is not None and max(image_size(self.size, self.max_pixels)) > _LONGEST_SIDE:
+        if self.size is not None and max(image_size(self.size)) > _LONGEST_SIDE:
             raise OptionError(
                 "size", f"must have a height and width up to {_LONGEST_SIDE} pixels, not {self.size}"
             )
+        if self.size is not None:
+            image_size(self.size, self.max_pixels)
         one_of("fit", self.fit, get_args(Fit))
         if self.fit != "stretch" and self.size is None:
             raise OptionError("fit", f"must not be {self.fit!r} without a size")
