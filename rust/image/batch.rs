@@ -313,7 +313,7 @@ fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
         Fault::Content(what) => source.error(row, what.to_string()),
         Fault::Memory(bytes) => Error::Memory {
             bytes: *bytes,
-            what: "decoding one image",
+            what: "decoding one image".into(),
             available: None,
             advice: format!(", {}; fewer threads take less", place_of(source, row)),
         },
@@ -328,11 +328,11 @@ fn place_of(source: &impl Source, row: usize) -> String {
     }
 }
 
-/// The error for a batch of images of `size` for which there is no memory. It names the first image that has
-/// this size: it may be the odd one out, and have decided it. A value of a pixel has `width` bytes.
-pub fn too_large(source: &impl Source, size: Size, width: usize) -> Error {
+/// The error for a batch of images of `size`, with values of `value_bytes`, for which there is no memory. It
+/// names the first image that has this size, which may be the odd one out and have decided the size.
+pub fn too_large(source: &impl Source, size: Size, value_bytes: usize) -> Error {
     let count = source.count();
-    let factors = [size.height, size.width, 3, width];
+    let factors = [size.height, size.width, 3, value_bytes];
     let bytes = factors.iter().fold(count as u64, |product, factor| product.saturating_mul(*factor as u64));
     let first = (0..count).find(|row| size_of(source, *row).is_ok_and(|own| own == size));
     let first = first.map_or("none of them has this size".into(), |row| {
@@ -340,7 +340,7 @@ pub fn too_large(source: &impl Source, size: Size, width: usize) -> Error {
     });
     Error::Memory {
         bytes,
-        what: "the pixels of a batch",
+        what: "the pixels of a batch".into(),
         available: None,
         advice: format!(
             ", {} of {size} (height x width); {first}. If it is the odd one out, leave it out (in a run with \

@@ -88,8 +88,8 @@ enum Kind<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Reads the headers of an image of at most `max_pixels` pixels, of which there should be at most 2^30.
-    /// Allocates nothing that grows with the size in the header.
+    /// Reads the headers of an image of at most `max_pixels`, which should not be above 2^30. Allocates
+    /// nothing that grows with the size in the header.
     pub fn read(bytes: &'a [u8], max_pixels: usize) -> Result<Self, Fault> {
         contain(|| {
             if bytes.starts_with(&[0xff, 0xd8]) {

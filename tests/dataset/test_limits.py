@@ -264,7 +264,7 @@ def test_a_batch_without_memory_names_the_record_that_has_its_size(tmp_path: Pat
         batch.format("19.7", 81) + first.format(records[8]) + what_to_do,
         batch.format("19.4", 80) + "none of them has this size. " + what_to_do,
     ]
-    assert lines[6].startswith(batch.format("7.3", 30) + "the first of this size is " + str(rec))
+    assert batch.format("7.3", 30) + f"the first of this size is {rec}" in lines[6]
     assert len(lines) == 7
 
 
