@@ -16,7 +16,14 @@ from typing import Any, get_type_hints
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.dataset._options import BagKeywords, BagOptions, DatasetKeywords, DatasetOptions
+from fasttriplet.dataset._options import (
+    BagKeywords,
+    BagOptions,
+    DatasetKeywords,
+    DatasetOptions,
+    IndexKeywords,
+    IndexOptions,
+)
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
@@ -122,6 +129,7 @@ def test_old_names_answer(code: str, message: str) -> None:
 
 GROUPS = [
     (MiningOptions, MiningKeywords),
+    (IndexOptions, IndexKeywords),
     (DatasetOptions, DatasetKeywords),
     (BagOptions, BagKeywords),
     (ResourceOptions, ResourceKeywords),
@@ -141,7 +149,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
 @pytest.mark.parametrize(
     ("function", "options"),
     [
-        (ft.index_rec, DatasetOptions),
+        (ft.index_rec, IndexOptions),
         (ft.Dataset, DatasetOptions),
         (ft.verify_rec, DatasetOptions),
         (ft.mine, MiningOptions),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 256  # a call starts no more
 _MOST_SEED = 2**64 - 1
+MOST_PIXELS = 2**30  # OpenCV decodes no more
 
 
 def whole_number(name: str, value: int, least: int, most: int | None = None) -> int:
@@ -65,12 +66,23 @@ def thread_count(threads: int | None) -> int | None:
     return None if threads is None else min(whole_number("threads", threads, 1), _MOST_THREADS)
 
 
-def image_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the option `size`, height and width in pixels, each at least 1."""
+def pixel_limit(max_pixels: int) -> int:
+    """Return the option `max_pixels`, from 1 to 2**30."""
+    return whole_number("max_pixels", max_pixels, 1, MOST_PIXELS)
+
+
+def image_size(size: tuple[int, int], max_pixels: int | None = None) -> tuple[int, int]:
+    """Return the option `size`, height and width in pixels, each at least 1, of at most `max_pixels`."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise OptionError("size", f"must be (height, width) in pixels, not {size!r}")
-    height, width = size
-    return whole_number("the height in size", height, 1), whole_number("the width in size", width, 1)
+    height = whole_number("the height in size", size[0], 1)
+    width = whole_number("the width in size", size[1], 1)
+    if max_pixels is not None and height * width > max_pixels:
+        raise OptionError(
+            "size",
+            f"must be at most {max_pixels:,} pixels, not {height} x {width}; for more, raise max_pixels",
+        )
+    return height, width
 
 
 def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:

@@ -53,7 +53,7 @@ def mine(
     float | None,
 ]: ...
 def decode_images(
-    encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None
+    encoded: list[bytes], *, size: tuple[int, int] | None, max_pixels: int, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
 
 # keys, offsets, lengths, numbers of files
@@ -67,6 +67,7 @@ def decode_rows(
     rows: _Rows,
     *,
     size: tuple[int, int] | None,
+    max_pixels: int,
     skip: bool,
     planes: Literal[False],
     threads: int | None,
@@ -77,12 +78,13 @@ def decode_rows(
     rows: _Rows,
     *,
     size: tuple[int, int] | None,
+    max_pixels: int,
     skip: bool,
     planes: bool,
     threads: int | None,
 ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], int, list[tuple[int, RecordError]]]: ...
 def image_size(
-    files: list[RecordFile], rows: _Rows, *, usual: bool, threads: int | None
+    files: list[RecordFile], rows: _Rows, *, max_pixels: int, usual: bool, threads: int | None
 ) -> tuple[int, int] | None: ...
 def assemble(
     pixels: NDArray[np.uint8],

@@ -6,9 +6,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::decode::buffer;
 use super::planes::{Pixelwise, split};
 use super::{Fault, Image, Size};
-use crate::error::Location;
+use crate::error::{Location, counted};
 use crate::recordio::RecordFile;
 use crate::{Error, Interrupt, Isa, Result};
 
@@ -16,6 +17,9 @@ use crate::{Error, Interrupt, Isa, Result};
 pub trait Source: Sync {
     /// The number of images.
     fn count(&self) -> usize;
+
+    /// The most pixels that one of them may have.
+    fn max_pixels(&self) -> usize;
 
     /// The encoded image number `row`.
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>>;
@@ -31,18 +35,24 @@ pub trait Source: Sync {
 }
 
 /// Images in memory.
-pub struct Encoded<'a>(
+pub struct Encoded<'a> {
     /// The images.
-    pub &'a [&'a [u8]],
-);
+    pub images: &'a [&'a [u8]],
+    /// The most pixels that one of them may have.
+    pub max_pixels: usize,
+}
 
 impl Source for Encoded<'_> {
     fn count(&self) -> usize {
-        self.0.len()
+        self.images.len()
+    }
+
+    fn max_pixels(&self) -> usize {
+        self.max_pixels
     }
 
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
-        Ok(Cow::Borrowed(self.0[row]))
+        Ok(Cow::Borrowed(self.images[row]))
     }
 
     fn error(&self, row: usize, reason: String) -> Error {
@@ -60,6 +70,7 @@ impl Source for Encoded<'_> {
 pub struct Records<'a> {
     files: &'a [&'a RecordFile],
     rows: RecordRows<'a>,
+    max_pixels: usize,
 }
 
 /// Where the records of a batch are, in columns.
@@ -85,8 +96,8 @@ const HEAD: u64 = 64;
 const NEAR: u64 = 64 << 10;
 
 impl<'a> Records<'a> {
-    /// The records of `files` at these rows.
-    pub fn new(files: &'a [&'a RecordFile], rows: RecordRows<'a>) -> Result<Self> {
+    /// The records of `files` at these rows, with images of at most `max_pixels`.
+    pub fn new(files: &'a [&'a RecordFile], rows: RecordRows<'a>, max_pixels: usize) -> Result<Self> {
         let count = rows.keys.len();
         let others = [Some(rows.offsets.len()), rows.lengths.map(<[_]>::len), rows.numbers.map(<[_]>::len)];
         if others.into_iter().flatten().any(|other| other != count) {
@@ -101,7 +112,7 @@ impl<'a> Records<'a> {
                 files.len()
             )));
         }
-        Ok(Self { files, rows })
+        Ok(Self { files, rows, max_pixels })
     }
 
     fn file(&self, row: usize) -> &'a RecordFile {
@@ -117,6 +128,10 @@ impl<'a> Records<'a> {
 impl Source for Records<'_> {
     fn count(&self) -> usize {
         self.rows.keys.len()
+    }
+
+    fn max_pixels(&self) -> usize {
+        self.max_pixels
     }
 
     fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
@@ -211,7 +226,9 @@ fn in_order(source: &impl Source) -> Vec<usize> {
 
 fn size_of(source: &impl Source, row: usize) -> Result<Size> {
     let bytes = source.bytes(row)?;
-    Image::read(&bytes).map(|image| image.size()).map_err(|fault| explain(source, row, &fault))
+    Image::read(&bytes, source.max_pixels())
+        .map(|image| image.size())
+        .map_err(|fault| explain(source, row, &fault))
 }
 
 /// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each. Runs
@@ -235,8 +252,10 @@ pub fn decode_planes(
     out: &mut [f32],
     interrupt: &Interrupt,
 ) -> Result<Vec<Failure>> {
-    let scratch = || vec![0; size.bytes()];
-    each(source, size, out, interrupt, scratch, |row, planes, pixels| {
+    each(source, size, out, interrupt, Vec::new, |row, planes, pixels| {
+        if pixels.is_empty() {
+            *pixels = buffer(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
+        }
         decode_one(source, row, size, pixels)?;
         split(isa, pixels, size.width, &Pixelwise::default(), planes);
         Ok(())
@@ -263,7 +282,12 @@ fn each<T: Send, S>(
         .into_par_iter()
         .map_init(scratch, |scratch, (row, pixels)| {
             interrupt.check()?;
-            Ok(work(row, pixels, scratch).err().map(|error| Failure { row, error }))
+            match work(row, pixels, scratch) {
+                Ok(()) => Ok(None),
+                // It says nothing about the image: what is left out must not depend on the memory.
+                Err(error @ Error::Memory { .. }) => Err(error),
+                Err(error) => Ok(Some(Failure { row, error })),
+            }
         })
         .collect::<Result<_>>()?;
     let mut failures: Vec<Failure> = failures.into_iter().flatten().collect();
@@ -273,7 +297,7 @@ fn each<T: Send, S>(
 
 fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -> Result<()> {
     let bytes = source.bytes(row)?;
-    let image = Image::read(&bytes).map_err(|fault| explain(source, row, &fault))?;
+    let image = Image::read(&bytes, source.max_pixels()).map_err(|fault| explain(source, row, &fault))?;
     if image.size() != size {
         let reason = format!(
             "the image is {} pixels (height x width), not {size}; images of one batch must have one size",
@@ -285,7 +309,46 @@ fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -
 }
 
 fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
-    source.error(row, fault.to_string())
+    match fault {
+        Fault::Content(what) => source.error(row, what.to_string()),
+        Fault::Memory(bytes) => Error::Memory {
+            bytes: *bytes,
+            what: "decoding one image".into(),
+            available: None,
+            advice: format!(", {}; fewer threads take less", place_of(source, row)),
+        },
+    }
+}
+
+/// Where image number `row` is, in words.
+fn place_of(source: &impl Source, row: usize) -> String {
+    match source.error(row, String::new()) {
+        Error::Record { location, .. } => location.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The error for a batch of images of `size`, with values of `value_bytes`, for which there is no memory. It
+/// names the first image that has this size, which may be the odd one out and have decided the size.
+pub fn too_large(source: &impl Source, size: Size, value_bytes: usize) -> Error {
+    let count = source.count();
+    let factors = [size.height, size.width, 3, value_bytes];
+    let bytes = factors.iter().fold(count as u64, |product, factor| product.saturating_mul(*factor as u64));
+    let first = (0..count).find(|row| size_of(source, *row).is_ok_and(|own| own == size));
+    let first = first.map_or("none of them has this size".into(), |row| {
+        format!("the first of this size is {}", place_of(source, row))
+    });
+    Error::Memory {
+        bytes,
+        what: "the pixels of a batch".into(),
+        available: None,
+        advice: format!(
+            ", {} of {size} (height x width); {first}. If it is the odd one out, leave it out (in a run with \
+             on_error='skip') or give the size of the rest as size=(height, width). Otherwise decode fewer \
+             images at once (in a run with a smaller bag_size)",
+            counted(count as u64, "image")
+        ),
+    }
 }
 
 /// Why each image cannot be read, for a `source` of which none can.
@@ -329,9 +392,13 @@ mod tests {
         bytes
     }
 
+    fn encoded<'a>(images: &'a [&'a [u8]]) -> Encoded<'a> {
+        Encoded { images, max_pixels: 100 }
+    }
+
     fn batch(images: &[Vec<u8>], skip: bool) -> Result<(Vec<u8>, Vec<Failure>)> {
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-        let (source, interrupt) = (Encoded(&images), Interrupt::new());
+        let (source, interrupt) = (encoded(&images), Interrupt::new());
         let size = if skip { usual_size(&source, &interrupt) } else { first_size(&source) };
         let Some(size) = size? else { return Ok((vec![], vec![])) };
         let mut out = vec![0; images.len() * size.bytes()];
@@ -368,7 +435,7 @@ mod tests {
             let images: Vec<_> =
                 widths.iter().map(|&width| if width == 0 { vec![] } else { png(width, 1) }).collect();
             let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-            usual_size(&Encoded(&images), &Interrupt::new()).unwrap().map(|size| size.width)
+            usual_size(&encoded(&images), &Interrupt::new()).unwrap().map(|size| size.width)
         };
         assert_eq!(usual(&[3, 2, 2]), Some(2));
         assert_eq!(usual(&[0, 3, 2, 2, 3]), Some(3));
@@ -381,10 +448,39 @@ mod tests {
         let image = png(2, 1);
         let (images, interrupt) = ([image.as_slice()], Interrupt::new());
         interrupt.raise();
-        assert!(matches!(usual_size(&Encoded(&images), &interrupt), Err(Error::Interrupted)));
+        assert!(matches!(usual_size(&encoded(&images), &interrupt), Err(Error::Interrupted)));
         let size = Size { height: 1, width: 2 };
-        assert!(matches!(decode(&Encoded(&images), size, &mut [0; 6], &interrupt), Err(Error::Interrupted)));
-        assert!(matches!(decode(&Encoded(&images), size, &mut [0; 5], &interrupt), Err(Error::Value(_))));
+        assert!(matches!(decode(&encoded(&images), size, &mut [0; 6], &interrupt), Err(Error::Interrupted)));
+        assert!(matches!(decode(&encoded(&images), size, &mut [0; 5], &interrupt), Err(Error::Value(_))));
+    }
+
+    #[test]
+    fn a_batch_without_memory_names_the_first_image_of_its_size() {
+        let images = [png(2, 1), png(3, 1), png(3, 2)];
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let message = |height, width| too_large(&encoded(&images), Size { height, width }, 4).to_string();
+        let found = message(1, 3);
+        let expected = "not enough memory: 108 bytes for the pixels of a batch, 3 images of 1 x 3 (height x \
+                        width); the first of this size is image [1]. ";
+        assert!(found.starts_with(expected), "{found}");
+        let beyond = message(1 << 40, 1 << 40);
+        assert!(beyond.contains("none of them has this size"), "{beyond}");
+    }
+
+    #[test]
+    fn too_little_memory_ends_a_batch() {
+        let image = png(2, 1);
+        let images = [image.as_slice()];
+        let (source, size) = (encoded(&images), Size { height: 1, width: 2 });
+        let no_memory = |row, _: &mut [u8], (): &mut ()| Err(explain(&source, row, &Fault::Memory(7)));
+        let Err(error) = each(&source, size, &mut [0; 6], &Interrupt::new(), || (), no_memory) else {
+            panic!("expected an error");
+        };
+        let message = error.to_string();
+        assert_eq!(
+            message,
+            "not enough memory: 7 bytes for decoding one image, image [0]; fewer threads take less"
+        );
     }
 
     #[test]
@@ -402,7 +498,7 @@ mod tests {
             numbers: Some(&[0, 0, 0, 0, 0, 0, 1, 1]),
         };
         let files = [&file, &file];
-        let records = Records::new(&files, rows).unwrap();
+        let records = Records::new(&files, rows, 100).unwrap();
         let until = |start: i64| (start + size + 64) as u64;
         let expected = vec![
             (0, 0..until(near)),
@@ -418,7 +514,7 @@ mod tests {
     #[test]
     fn rows_must_lie_in_the_files() {
         let new = |keys, offsets, numbers| {
-            Records::new(&[], RecordRows { keys, offsets, lengths: None, numbers }).map(|_| ())
+            Records::new(&[], RecordRows { keys, offsets, lengths: None, numbers }, 100).map(|_| ())
         };
         assert!(new(&[], &[], None).is_ok());
         assert!(new(&[1], &[0], None).is_err());

@@ -6,27 +6,38 @@ use std::fmt;
 use super::contain::contain;
 use super::jpeg::Jpeg;
 use super::png::Png;
+use crate::error::grouped;
 
-/// The largest image that is decoded, 268 megapixels. `OpenCV` stops at four times that.
-///
-/// Below that, the size in the header is compared with the bytes of the file, so a file of a few hundred
-/// bytes cannot make anyone allocate gigabytes.
-pub const MAX_PIXELS: usize = 1 << 28;
-
-/// Why bytes are not an image that can be decoded.
+/// Why an image cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault(Cow<'static, str>);
+pub enum Fault {
+    /// The bytes are not such an image.
+    Content(Cow<'static, str>),
+    /// There is no memory for this many bytes. The image may be good.
+    Memory(u64),
+}
 
 impl Fault {
     pub(super) fn new(what: impl Into<Cow<'static, str>>) -> Self {
-        Self(what.into())
+        Self::Content(what.into())
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Content(what) => f.write_str(what),
+            Self::Memory(bytes) => write!(f, "no memory for {bytes} bytes"),
+        }
     }
+}
+
+/// A buffer of zeros. Too little memory is an error here, and would abort the process with `vec!`.
+pub(super) fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(length).map_err(|_| Fault::Memory(length as u64))?;
+    bytes.resize(length, 0);
+    Ok(bytes)
 }
 
 /// Height and width in pixels.
@@ -44,19 +55,21 @@ impl Size {
         self.height * self.width * 3
     }
 
-    /// The size, if an image may have it.
-    pub(super) fn checked(height: usize, width: usize) -> Result<Self, Fault> {
+    /// The size in a header, if an image may have it.
+    pub(super) fn checked(height: usize, width: usize, max_pixels: usize) -> Result<Self, Fault> {
+        let size = Self { height, width };
         if height == 0 || width == 0 {
+            return Err(Fault::new(format!("the header says {size} pixels; the image is damaged")));
+        }
+        let pixels = (height as u64).saturating_mul(width as u64);
+        if pixels > max_pixels as u64 {
+            let (pixels, most) = (grouped(pixels), grouped(max_pixels as u64));
             return Err(Fault::new(format!(
-                "the header says {height} x {width} pixels; the image is damaged"
+                "the header says {size} pixels (height x width), {pixels} in all, and at most {most} are \
+                 decoded; if it is right, raise max_pixels"
             )));
         }
-        match height.checked_mul(width) {
-            Some(pixels) if pixels <= MAX_PIXELS => Ok(Self { height, width }),
-            _ => Err(Fault::new(format!(
-                "the header says {height} x {width} pixels; more than {MAX_PIXELS} are not decoded"
-            ))),
-        }
+        Ok(size)
     }
 }
 
@@ -75,13 +88,14 @@ enum Kind<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Reads the headers. Allocates nothing that grows with the size in the header.
-    pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+    /// Reads the headers of an image of at most `max_pixels`, which should not be above 2^30. Allocates
+    /// nothing that grows with the size in the header.
+    pub fn read(bytes: &'a [u8], max_pixels: usize) -> Result<Self, Fault> {
         contain(|| {
             if bytes.starts_with(&[0xff, 0xd8]) {
-                Ok(Self(Kind::Jpeg(Jpeg::read(bytes)?)))
+                Ok(Self(Kind::Jpeg(Jpeg::read(bytes, max_pixels)?)))
             } else if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-                Ok(Self(Kind::Png(Box::new(Png::read(bytes)?))))
+                Ok(Self(Kind::Png(Box::new(Png::read(bytes, max_pixels)?))))
             } else {
                 Err(Fault::new(not_an_image(bytes)))
             }
@@ -145,7 +159,7 @@ mod tests {
     use super::*;
 
     fn message(bytes: &[u8]) -> String {
-        Image::read(bytes).err().map(|fault| fault.to_string()).unwrap_or_default()
+        Image::read(bytes, 1).err().map(|fault| fault.to_string()).unwrap_or_default()
     }
 
     #[test]
@@ -162,9 +176,12 @@ mod tests {
 
     #[test]
     fn sizes_are_bounded() {
-        assert!(Size::checked(0, 5).is_err());
-        assert!(Size::checked(usize::MAX, 2).is_err());
-        assert!(Size::checked(65_500, 65_500).unwrap_err().to_string().contains("65500 x 65500"));
-        assert_eq!(Size::checked(112, 96).unwrap().to_string(), "112 x 96");
+        assert!(Size::checked(0, 5, 100).is_err());
+        assert!(Size::checked(usize::MAX, 2, usize::MAX - 1).is_err());
+        let message = Size::checked(65_500, 65_501, 1 << 28).unwrap_err().to_string();
+        assert!(message.contains("65500 x 65501 pixels (height x width), 4,290,315,500 in all"), "{message}");
+        assert!(message.contains("at most 268,435,456"), "{message}");
+        assert_eq!(Size::checked(112, 96, 112 * 96).unwrap().to_string(), "112 x 96");
+        assert!(Size::checked(112, 96, 112 * 96 - 1).is_err());
     }
 }

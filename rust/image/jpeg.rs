@@ -7,12 +7,12 @@
 mod markers;
 mod planes;
 
-use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use self::markers::Layout;
-use super::exif;
+use super::decode::buffer;
 use super::turn::{turn, turned};
-use super::{Fault, MAX_PIXELS, Size};
+use super::{Fault, Size, exif};
 
 /// A JPEG whose markers were checked.
 pub struct Jpeg<'a> {
@@ -22,8 +22,9 @@ pub struct Jpeg<'a> {
 }
 
 impl<'a> Jpeg<'a> {
-    pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
-        Ok(Self { bytes, layout: Layout::read(bytes)?, orientation: exif::orientation(bytes) })
+    pub fn read(bytes: &'a [u8], max_pixels: usize) -> Result<Self, Fault> {
+        let layout = Layout::read(bytes, max_pixels)?;
+        Ok(Self { bytes, layout, orientation: exif::orientation(bytes) })
     }
 
     pub fn size(&self) -> Size {
@@ -41,11 +42,8 @@ impl<'a> Jpeg<'a> {
     }
 
     fn decode_stored(&self, out: &mut [u8]) -> Result<(), Fault> {
-        let limits = DecodeLimits {
-            max_pixels: MAX_PIXELS as u64,
-            max_scans: markers::MAX_SCANS,
-            ..DecodeLimits::default()
-        };
+        // The size was checked before, against the limit of the caller.
+        let limits = DecodeLimits { max_scans: markers::MAX_SCANS, ..DecodeLimits::default() };
         let mut decoder = Decoder::new_with_limits(self.bytes, limits).map_err(damaged)?;
         decoder.set_stop_on_warning(true);
         let factors = self.layout.factors()?;
@@ -83,16 +81,11 @@ impl<'a> Jpeg<'a> {
 }
 
 #[allow(clippy::needless_pass_by_value)] // for map_err
-fn damaged(error: libjpeg_turbo_rs::JpegError) -> Fault {
-    Fault::new(format!("damaged JPEG: {error}"))
-}
-
-/// A buffer of zeros. Too little memory is an error here, and would abort the process with `vec!`.
-fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length).map_err(|_| Fault::new(format!("no memory for {length} bytes")))?;
-    bytes.resize(length, 0);
-    Ok(bytes)
+fn damaged(error: JpegError) -> Fault {
+    match error {
+        JpegError::AllocationFailed { bytes, .. } => Fault::Memory(bytes),
+        error => Fault::new(format!("damaged JPEG: {error}")),
+    }
 }
 
 /// `OpenCV`'s rule for the four inks that libjpeg gives. They are inverted, as Adobe writes them: 255 is no
@@ -117,7 +110,7 @@ mod tests {
     }
 
     fn decoded(jpeg: &[u8]) -> Result<Vec<u8>, String> {
-        let image = Image::read(jpeg).map_err(|fault| fault.to_string())?;
+        let image = Image::read(jpeg, 1 << 20).map_err(|fault| fault.to_string())?;
         let mut out = vec![0; image.size().bytes()];
         image.decode(&mut out).map(|()| out).map_err(|fault| fault.to_string())
     }
@@ -127,7 +120,7 @@ mod tests {
         for subsampling in [Subsampling::S444, Subsampling::S422, Subsampling::S420, Subsampling::S411] {
             for progressive in [false, true] {
                 let jpeg = encoded(19, 33, subsampling, progressive);
-                let size = Image::read(&jpeg).ok().map(|image| image.size());
+                let size = Image::read(&jpeg, 19 * 33).ok().map(|image| image.size());
                 assert_eq!(size, Some(Size { height: 19, width: 33 }));
                 let expected = libjpeg_turbo_rs::decompress_to(&jpeg, PixelFormat::Rgb).unwrap().data;
                 assert_eq!(decoded(&jpeg).unwrap(), expected);

@@ -17,4 +17,4 @@ mod png;
 mod turn;
 
 pub use contain::quieten;
-pub use decode::{Fault, Image, MAX_PIXELS, Size};
+pub use decode::{Fault, Image, Size};

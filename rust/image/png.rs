@@ -8,10 +8,15 @@ use std::io::Cursor;
 
 use ::png::{ColorType, DecodeOptions, Decoder, DecodingError, Limits, Reader, Transformations};
 
+use super::decode::buffer;
 use super::{Fault, Size};
 
 /// The most bytes that `Deflate` can make of one byte.
 const EXPANSION: usize = 1032;
+
+/// The most bytes of chunks that are kept in memory. Texts and colour profiles, which may be compressed, are
+/// skipped.
+const MAX_CHUNKS: usize = 64 << 20;
 
 /// A PNG whose chunks were read up to the first pixels.
 pub struct Png<'a> {
@@ -20,17 +25,17 @@ pub struct Png<'a> {
 }
 
 impl<'a> Png<'a> {
-    pub fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub fn read(bytes: &'a [u8], max_pixels: usize) -> Result<Self, Fault> {
         let mut options = DecodeOptions::default();
         options.set_ignore_text_chunk(true);
         options.set_ignore_iccp_chunk(true);
         // A wrong checksum is an error in any chunk, because the damage may have changed its type.
         options.set_skip_ancillary_crc_failures(false);
         let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
-        decoder.set_limits(Limits { bytes: 64 << 20 });
+        decoder.set_limits(Limits { bytes: MAX_CHUNKS });
         decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
         let info = decoder.read_header_info().map_err(damaged)?;
-        let size = Size::checked(info.height as usize, info.width as usize)?;
+        let size = Size::checked(info.height as usize, info.width as usize, max_pixels)?;
         let raw = info.raw_bytes().min(usize::MAX / 2);
         if raw > bytes.len().saturating_mul(EXPANSION) {
             return Err(Fault::new(format!(
@@ -38,6 +43,8 @@ impl<'a> Png<'a> {
                 bytes.len()
             )));
         }
+        // The decoder counts one line of at most four samples, too.
+        decoder.set_limits(Limits { bytes: MAX_CHUNKS + 4 * size.width });
         Ok(Self { reader: decoder.read_info().map_err(damaged)?, size })
     }
 
@@ -51,12 +58,7 @@ impl<'a> Png<'a> {
         let frame = if color == ColorType::Rgb {
             self.reader.next_frame(out).map_err(damaged)?
         } else {
-            let mut pixels = Vec::new();
-            let length = out.len() / 3 * samples;
-            pixels
-                .try_reserve_exact(length)
-                .map_err(|_| Fault::new(format!("no memory for {length} bytes")))?;
-            pixels.resize(length, 0);
+            let mut pixels = buffer(out.len() / 3 * samples)?;
             let frame = self.reader.next_frame(&mut pixels).map_err(damaged)?;
             for (pixel, from) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(samples)) {
                 match from {
@@ -76,6 +78,9 @@ impl<'a> Png<'a> {
 fn damaged(error: DecodingError) -> Fault {
     match error {
         DecodingError::IoError(_) => Fault::new("damaged PNG: cut off, its end is missing"),
+        DecodingError::LimitsExceeded => Fault::new(format!(
+            "a PNG with more than {MAX_CHUNKS} bytes of data about the image is not decoded"
+        )),
         error => Fault::new(format!("damaged PNG: {error}")),
     }
 }
@@ -99,7 +104,7 @@ mod tests {
     }
 
     fn decoded(png: &[u8]) -> Result<Vec<u8>, String> {
-        let image = Image::read(png).map_err(|fault| fault.to_string())?;
+        let image = Image::read(png, 2).map_err(|fault| fault.to_string())?;
         let mut out = vec![0; image.size().bytes()];
         image.decode(&mut out).map(|()| out).map_err(|fault| fault.to_string())
     }

@@ -1,6 +1,7 @@
 //! Bindings of [`crate::image`].
 
 use numpy::{Element, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyList;
@@ -28,47 +29,51 @@ type Rows<'py> = (
 
 /// `fasttriplet.decode_images` after validation.
 #[pyfunction]
-#[pyo3(signature = (encoded, *, size, skip, threads))]
+#[pyo3(signature = (encoded, *, size, max_pixels, skip, threads))]
 #[allow(clippy::needless_pass_by_value)] // the signature is Python's
 fn decode_images(
     py: Python<'_>,
     encoded: Vec<PyBackedBytes>,
     size: Option<(usize, usize)>,
+    max_pixels: usize,
     skip: bool,
     threads: Option<usize>,
 ) -> PyResult<Decoded<'_>> {
-    let slices: Vec<&[u8]> = encoded.iter().map(|bytes| &**bytes).collect();
-    decode(py, &Encoded(&slices), size, skip, false, threads)
+    let images: Vec<&[u8]> = encoded.iter().map(|bytes| &**bytes).collect();
+    decode(py, &Encoded { images: &images, max_pixels }, size, skip, false, threads)
 }
 
 /// `fasttriplet.decode_rows` after validation.
 #[pyfunction]
-#[pyo3(signature = (files, rows, *, size, skip, planes, threads))]
-#[allow(clippy::needless_pass_by_value)] // the signature is Python's
+#[pyo3(signature = (files, rows, *, size, max_pixels, skip, planes, threads))]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // the signature is Python's
 fn decode_rows<'py>(
     py: Python<'py>,
     files: Vec<Bound<'py, PyRecordFile>>,
     rows: Rows<'py>,
     size: Option<(usize, usize)>,
+    max_pixels: usize,
     skip: bool,
     planes: bool,
     threads: Option<usize>,
 ) -> PyResult<Decoded<'py>> {
-    with_records(py, &files, &rows, |records| decode(py, records, size, skip, planes, threads))
+    with_records(py, &files, &rows, max_pixels, |records| decode(py, records, size, skip, planes, threads))
 }
 
 /// The size of the first image, or with `usual` the most frequent one. None if no image can be read.
 #[pyfunction]
-#[pyo3(signature = (files, rows, *, usual, threads))]
+#[pyo3(signature = (files, rows, *, max_pixels, usual, threads))]
 #[allow(clippy::needless_pass_by_value)] // the signature is Python's
 fn image_size<'py>(
     py: Python<'py>,
     files: Vec<Bound<'py, PyRecordFile>>,
     rows: Rows<'py>,
+    max_pixels: usize,
     usual: bool,
     threads: Option<usize>,
 ) -> PyResult<Option<(usize, usize)>> {
-    let size = with_records(py, &files, &rows, |records| size_of(py, records, usual, threads))?;
+    let size =
+        with_records(py, &files, &rows, max_pixels, |records| size_of_batch(py, records, usual, threads))?;
     Ok(size.map(|size| (size.height, size.width)))
 }
 
@@ -76,6 +81,7 @@ fn with_records<T>(
     py: Python<'_>,
     files: &[Bound<'_, PyRecordFile>],
     (keys, offsets, lengths, numbers): &Rows<'_>,
+    max_pixels: usize,
     work: impl FnOnce(&Records<'_>) -> PyResult<T>,
 ) -> PyResult<T> {
     let files: Vec<&RecordFile> = files.iter().map(|file| &file.get().file).collect();
@@ -85,10 +91,10 @@ fn with_records<T>(
         lengths: lengths.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
         numbers: numbers.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
     };
-    work(&Records::new(&files, rows).map_err(|e| call::to_python(py, e))?)
+    work(&Records::new(&files, rows, max_pixels).map_err(|e| call::to_python(py, e))?)
 }
 
-fn size_of(
+fn size_of_batch(
     py: Python<'_>,
     source: &impl Source,
     usual: bool,
@@ -111,7 +117,7 @@ fn decode<'py>(
 ) -> PyResult<Decoded<'py>> {
     let size = match size {
         Some((height, width)) => Some(Size { height, width }),
-        None => size_of(py, source, skip, threads)?,
+        None => size_of_batch(py, source, skip, threads)?,
     };
     // If no image can be read, each still gets its own failure below.
     let Size { height, width } = size.unwrap_or(Size { height: 0, width: 0 });
@@ -148,8 +154,16 @@ fn fill<'py, T: Element + Copy + Send>(
     threads: Option<usize>,
     work: impl Fn(Size, &mut [T], &Interrupt) -> Result<Vec<Failure>> + Send + Sync,
 ) -> PyResult<(Bound<'py, PyAny>, usize, Vec<Failure>)> {
-    // NumPy allocates: too little memory is a MemoryError, and no page is written twice.
-    let pixels = py.import("numpy")?.call_method1("empty", array)?.cast_into::<PyArray4<T>>()?;
+    // NumPy allocates, so that no page is written twice. A number of bytes above 2^63 is a ValueError of NumPy's.
+    let pixels = py.import("numpy")?.call_method1("empty", array).map_err(|error| match size {
+        Some(size)
+            if error.is_instance_of::<PyMemoryError>(py) || error.is_instance_of::<PyValueError>(py) =>
+        {
+            call::to_python(py, batch::too_large(source, size, size_of::<T>()))
+        }
+        _ => error,
+    })?;
+    let pixels = pixels.cast_into::<PyArray4<T>>()?;
     let mut buffer = pixels.readwrite();
     let out = buffer.as_slice_mut()?;
     let (kept, failures) = call::run(py, threads, |interrupt| {

@@ -14,7 +14,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import cli, main
-from fasttriplet.dataset._options import Boundary, DatasetOptions, Labels, Tail
+from fasttriplet.dataset._options import Boundary, DatasetOptions, IndexOptions, Labels, Tail
 from fasttriplet.mining._options import Band, Metric, Pairs, Pick, scale_of
 from fasttriplet.run._options import RunOptions
 from tests.cli.command import Capture
@@ -131,9 +131,9 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
 
 @pytest.mark.parametrize("name", ["index", "mine", "pack-pairs", "train", "verify"])
 def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
-    flags = flags_of(name)
-    assert flags.keys() >= {"rec", "cache_dir", *DatasetOptions.names()}
-    for option in fields(DatasetOptions):
+    flags, group = flags_of(name), IndexOptions if name == "index" else DatasetOptions
+    assert flags.keys() >= {"rec", "cache_dir", *group.names()}
+    for option in fields(group):
         assert flags[option.name].to_info_dict()["default"] == option.default
 
 

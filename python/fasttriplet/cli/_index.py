@@ -13,6 +13,7 @@ from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
+from fasttriplet.dataset._options import IndexOptions
 
 if TYPE_CHECKING:
     from fasttriplet.dataset._index import Inspection
@@ -24,7 +25,7 @@ _QUANTILES = {"fewest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1
 
 
 @click.command()
-@options.rec(required=True)
+@options.rec(required=True, of=IndexOptions)
 @options.threads
 @options.as_json
 def index(

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 import click
 from click.core import ParameterSource
 
+from fasttriplet._checks import MOST_PIXELS
+from fasttriplet._options import Options
 from fasttriplet.cli._words import in_flags
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
@@ -161,8 +163,8 @@ def _go_together(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 _CACHE_DIR = "fasttriplet.cache_dir"  # where the context has the value of --cache-dir
 
 
-def rec(*, required: bool) -> Callable[[F], F]:
-    """Make the option ``--rec``, and those that say how to read the files."""
+def rec(*, required: bool, of: type[Options] = DatasetOptions) -> Callable[[F], F]:
+    """Make the option ``--rec``, and those that say how to read the files: the fields of `of`."""
     return together(
         click.option(
             "--rec",
@@ -171,7 +173,7 @@ def rec(*, required: bool) -> Callable[[F], F]:
             type=PATH,
             help="The .rec file. Repeat the flag for several that make one dataset; see --labels.",
         ),
-        _of_run(*DatasetOptions.names()),
+        _of_run(*of.names()),
         click.option(
             "--cache-dir",
             type=NameOfFile(file_okay=False, path_type=Path),
@@ -295,6 +297,7 @@ _TEXTS = {
     "separate: no identity is in two files, and labels are shifted. By default shared, with a warning where "
     "the files seem to be numbered independently.",
     "cache": "Keep the index of each file for later runs.",
+    "max_pixels": "Most pixels of an image, height times width. No memory is taken for a larger one.",
     "margin": "How far a band reaches beyond d_ap, on the scale of --metric: by default "
     f"{scale_of(RunOptions.metric)}.",
     "band": "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < "
@@ -321,6 +324,7 @@ _TEXTS = {
 }
 _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
     "cache": bool,
+    "max_pixels": Whole(1, MOST_PIXELS),
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),
@@ -349,6 +353,7 @@ tail = _of_run("tail")
 on_error = _of_run("on_error")
 seed = _of_run("seed")
 threads = _of_run("threads")
+max_pixels = _of_run("max_pixels")
 resources = _of_run(*ResourceOptions.names())
 
 # Results

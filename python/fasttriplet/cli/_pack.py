@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
@@ -31,7 +32,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         )
     size = int(found[1]), int(found[2] or found[1])
     try:
-        PackOptions(size=size)
+        PackOptions(size=size, max_pixels=MOST_PIXELS)  # --max-pixels is looked at later
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
     return size
@@ -79,6 +80,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     "Share of the identities that go into OUT-val.rec instead, for validation.",
     kind=options.Number(min=0, max=1, min_open=True, max_open=True),
 )
+@options.max_pixels
 @options.on_error
 @options.seed
 @options.threads

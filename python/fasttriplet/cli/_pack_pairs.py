@@ -71,7 +71,7 @@ def pack_pairs(
         else:
             packed, name = _drawn(rec, of_dataset, pairs_per_kind, seed, threads), _named(rec)
         shown.update("decoding pairs")
-        height, width = _size(packed, name, threads)
+        height, width = _size(packed, name, threads, of_dataset["max_pixels"])
     write_pairs(out, packed.images, packed.same, overwrite=overwrite)
     pairs, genuine = len(packed.same), sum(packed.same)
     click.echo(
@@ -152,14 +152,15 @@ def _listed(listing: Path, folder: Path) -> _Packed:
     return packed
 
 
-def _size(packed: _Packed, name: str, threads: int | None) -> tuple[int, int]:
+def _size(packed: _Packed, name: str, threads: int | None, max_pixels: int) -> tuple[int, int]:
     """Decode all images once; their height and width, or an error that says all that is wrong."""
     from fasttriplet.verify._examine import look_at  # noqa: PLC0415
 
     # An image of several pairs is one object, and is decoded once.
     first = {id(image): position for position, image in reversed([*enumerate(packed.images)])}
     positions = sorted(first.values())
-    size, failed = look_at([packed.images[position] for position in positions], threads=threads)
+    images = [packed.images[position] for position in positions]
+    size, failed = look_at(images, threads=threads, max_pixels=max_pixels)
     places = [(packed.origins[positions[at]], reason) for at, reason in failed]
     found = packed.problems + [(place, f"{origin}: {reason}") for (place, origin), reason in places]
     problems = [problem for _, problem in sorted(found)]

@@ -92,7 +92,13 @@ def verify(
         for path in pairs:
             progress = partial(shown.update, path.name)
             found[path,] = verify_pairs(
-                path, embedder, folds=folds, flip=flip, threads=threads, progress=progress
+                path,
+                embedder,
+                folds=folds,
+                flip=flip,
+                threads=threads,
+                max_pixels=of_rec["max_pixels"],
+                progress=progress,
             )
         if rec:
             dataset, progress = options.one_or_several(rec), partial(shown.update, rec[0].name)

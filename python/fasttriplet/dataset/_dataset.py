@@ -17,7 +17,7 @@ from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, ids_of, integers
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import Paths, index_files, paths_of
-from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
+from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions, OnError
 from fasttriplet.dataset._recordio import IRHeader
 from fasttriplet.errors import OptionError, RecordError
 
@@ -40,6 +40,8 @@ class Dataset:
         The ``.rec`` file, or several that make one dataset.
     threads, labels, cache
         See :func:`fasttriplet.index_rec`.
+    max_pixels : int, default 89,478,485
+        The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
 
     Attributes
     ----------
@@ -53,7 +55,7 @@ class Dataset:
         What was added to the labels of each file: 0 unless ``labels="separate"``. With them,
         ``labels - np.array(label_shifts)[files]`` are the labels in the files.
     options : DatasetOptions
-        `labels` and `cache` as they were given.
+        `labels`, `cache` and `max_pixels` as they were given.
     ids : (N,) int64
         A number for each image that no other image of the dataset has: its key, or for a sequence of paths
         key + file * 2**48.
@@ -134,8 +136,8 @@ class Dataset:
         threads : int, optional
             One per core by default.
         on_error : {"raise", "skip"}, default "raise"
-            What to do about an image that is damaged, of another format or of another size: raise for the
-            first of them, or leave it out and list it in the result.
+            What to do about an image that is damaged, too large, of another format or of another size: raise
+            for the first of them, or leave it out and list it in the result.
 
         Returns
         -------
@@ -146,18 +148,28 @@ class Dataset:
         ------
         RecordError
             If an image cannot be decoded and ``on_error="raise"``; names file, key and byte offset.
+        MemoryError
+            If there is no memory for the pixels; names the first record of the size.
         ValueError
             If a column is missing, a position is not in the index, or an option is wrong.
         """
         places = self._places(rows)
-        pixels, failed = decode_records(self._files, places, size=size, threads=threads, on_error=on_error)
+        pixels, failed = decode_records(
+            self._files,
+            places,
+            max_pixels=self.options.max_pixels,
+            size=size,
+            threads=threads,
+            on_error=on_error,
+        )
         return Decoded(pixels, failed)
 
     def image_size(
         self, rows: pl.DataFrame | Integers, *, threads: int | None = None, on_error: OnError = "raise"
     ) -> tuple[int, int] | None:
         """The height and width that :meth:`decode` takes for these rows; None if no image can be read."""
-        return size_of_records(self._files, self._places(rows), threads=threads, on_error=on_error)
+        places, most = self._places(rows), self.options.max_pixels
+        return size_of_records(self._files, places, max_pixels=most, threads=threads, on_error=on_error)
 
     def read(self, row: SupportsIndex) -> tuple[IRHeader, bytes]:
         """Read the record of one image.
@@ -225,7 +237,13 @@ Rec: TypeAlias = Paths | Dataset
 def open_dataset(rec: Rec, options: DatasetOptions, *, threads: int | None) -> Dataset:
     """Index the files of a dataset, unless it is one already, which was made with options of its own."""
     if not isinstance(rec, Dataset):
-        return Dataset(rec, threads=threads, labels=options.labels, cache=options.cache)
+        return Dataset(
+            rec,
+            threads=threads,
+            labels=options.labels,
+            cache=options.cache,
+            max_pixels=options.max_pixels,
+        )
     before = rec.options
     if len(rec.paths) > 1 and options.labels not in (None, before.labels or "shared"):
         raise OptionError(
@@ -236,6 +254,11 @@ def open_dataset(rec: Rec, options: DatasetOptions, *, threads: int | None) -> D
     if options.cache not in (True, before.cache):
         raise OptionError(
             "cache", f"cannot be chosen: the Dataset is indexed already; give {options.cache!r} to Dataset()"
+        )
+    if options.max_pixels not in (MAX_PIXELS, before.max_pixels):
+        raise OptionError(
+            "max_pixels",
+            f"must be {before.max_pixels}, as the Dataset was made; give {options.max_pixels} to Dataset()",
         )
     return rec
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import image_size, one_of, thread_count
-from fasttriplet.dataset._options import OnError
+from fasttriplet._checks import image_size, one_of, pixel_limit, thread_count
+from fasttriplet.dataset._options import MAX_PIXELS, OnError
 from fasttriplet.errors import RecordError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def decode_records(
     files: Sequence[_core.RecordFile],
     places: Places,
     *,
+    max_pixels: int,
     size: tuple[int, int] | None = None,
     layout: Layout = "NHWC",
     threads: int | None = None,
@@ -91,7 +92,8 @@ def decode_records(
     pixels, kept, failed = _core.decode_rows(
         list(files),
         places,
-        size=None if size is None else image_size(size),
+        size=None if size is None else image_size(size, max_pixels),
+        max_pixels=pixel_limit(max_pixels),
         skip=on_error == "skip",
         planes=layout == "NCHW",
         threads=thread_count(threads),
@@ -100,14 +102,24 @@ def decode_records(
 
 
 def size_of_records(
-    files: Sequence[_core.RecordFile], places: Places, *, on_error: OnError, threads: int | None
+    files: Sequence[_core.RecordFile],
+    places: Places,
+    *,
+    max_pixels: int,
+    on_error: OnError,
+    threads: int | None,
 ) -> tuple[int, int] | None:
     """The height and width that :func:`decode_records` takes by default; None if no image can be read."""
-    return _core.image_size(list(files), places, usual=on_error == "skip", threads=thread_count(threads))
+    usual, threads = on_error == "skip", thread_count(threads)
+    return _core.image_size(list(files), places, max_pixels=max_pixels, usual=usual, threads=threads)
 
 
 def decode_images(
-    encoded: Sequence[bytes], *, size: tuple[int, int] | None = None, threads: int | None = None
+    encoded: Sequence[bytes],
+    *,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> NDArray[np.uint8]:
     """Decode JPEG and PNG images of one size.
 
@@ -124,6 +136,9 @@ def decode_images(
         Height and width that all must have. By default those of the first image.
     threads : int, optional
         By default one for each core.
+    max_pixels : int, default 89,478,485
+        The most pixels, height times width, of one image, up to 2**30. A header that says more is an error
+        before memory is taken for the image. The default is 256 MiB of RGB.
 
     Returns
     -------
@@ -133,17 +148,20 @@ def decode_images(
     Raises
     ------
     RecordError
-        If an image is damaged, of another format, or of another size; the message starts with its
-        position, ``image [7]: ...``.
+        If an image is damaged, too large, of another format, or of another size; the message starts with
+        its position, ``image [7]: ...``.
+    MemoryError
+        If there is no memory for the pixels; the message names the first image of the size.
     ValueError
         If `encoded` is not a list of images, or an option is wrong.
     """
     if isinstance(encoded, (bytes, bytearray, memoryview, str)):
         raise ValueError("encoded: expected a list of encoded images, got a single one; write [image]")
     listed = [_to_bytes(image, position) for position, image in enumerate(encoded)]
-    size = None if size is None else image_size(size)
+    max_pixels = pixel_limit(max_pixels)
+    size = None if size is None else image_size(size, max_pixels)
     threads = thread_count(threads)
-    pixels, _, _ = _core.decode_images(listed, size=size, skip=False, threads=threads)
+    pixels, _, _ = _core.decode_images(listed, size=size, max_pixels=max_pixels, skip=False, threads=threads)
     return pixels
 
 

@@ -21,7 +21,7 @@ from fasttriplet.dataset import _identity_ranges, _labels
 from fasttriplet.dataset._index_cache import IndexCache, settle
 from fasttriplet.dataset._index_file import COLUMNS, Columns, Facts, Kept
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
-from fasttriplet.dataset._options import Cache, DatasetKeywords, DatasetOptions
+from fasttriplet.dataset._options import Cache, IndexKeywords, IndexOptions
 from fasttriplet.dataset._recordio import idx_beside
 from fasttriplet.errors import OptionError, RecordWarning
 
@@ -98,8 +98,8 @@ class Indexed:
     shifts: tuple[int, ...]  # what was added to the labels of each file
 
 
-@shows(DatasetOptions)
-def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[DatasetKeywords]) -> pl.DataFrame:
+@shows(IndexOptions)
+def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[IndexKeywords]) -> pl.DataFrame:
     """Index the images of one or several ``.rec`` files.
 
     Identities come from the labels of the images (the first, where a record has several). Record 0
@@ -161,7 +161,7 @@ def index_rec(path: Paths, *, threads: int | None = None, **options: Unpack[Data
         to be numbered independently and `labels` is not given. :func:`inspect_rec` lists all but the last.
         Also if a file that has the name of a kept index is damaged, or is not the index of this ``.rec``.
     """
-    chosen = DatasetOptions.of(index_rec, options)
+    chosen = IndexOptions.of(index_rec, options)
     paths, several = paths_of(path, "path")
     threads = thread_count(threads)
     files = [_core.RecordFile(one) for one in paths]
@@ -195,7 +195,7 @@ def inspect_rec(
     RecordWarning
         If a file that has the name of a kept index is not the index of this ``.rec``.
     """
-    path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
+    path, threads, options = Path(path), thread_count(threads), IndexOptions(cache=cache)
     loaded = _load(path, _core.RecordFile(path), options.cache, threads)
     if loaded.problem:
         warnings.warn(loaded.problem, RecordWarning, stacklevel=2)
@@ -253,7 +253,7 @@ def index_files(
     files: Sequence[_core.RecordFile],
     *,
     several: bool,
-    options: DatasetOptions,
+    options: IndexOptions,
     threads: int | None,
 ) -> Indexed:
     """Index open files as :func:`index_rec` does; of `several` with the column ``file``."""

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict, get_args
 
-from fasttriplet._checks import one_of, whole_number
+from fasttriplet._checks import one_of, pixel_limit, whole_number
 from fasttriplet._options import Options
 from fasttriplet.errors import OptionError
 
@@ -15,17 +15,21 @@ Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
 OnError = Literal["raise", "skip"]
 
+# The most pixels of an image that is decoded, unless a user says otherwise: 256 MiB of RGB, 7,000 times what
+# a face of 112 x 112 has. It is the size that Pillow warns from.
+MAX_PIXELS = 2**28 // 3
 
-class DatasetKeywords(TypedDict, total=False):
-    """The fields of :class:`DatasetOptions` as keyword arguments."""
+
+class IndexKeywords(TypedDict, total=False):
+    """The fields of :class:`IndexOptions` as keyword arguments."""
 
     labels: Labels | None
     cache: Cache
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetOptions(Options):
-    """How files are read: options that :func:`fasttriplet.index_rec` explains."""
+class IndexOptions(Options):
+    """How files are indexed: options that :func:`fasttriplet.index_rec` explains."""
 
     labels: Labels | None = None
     cache: Cache = True
@@ -37,6 +41,23 @@ class DatasetOptions(Options):
             raise OptionError("cache", f"must be True, False or the path of a folder, not {self.cache!r}")
         if not isinstance(self.cache, (bool, str)):
             object.__setattr__(self, "cache", os.fspath(self.cache))  # plain, to be compared and stored
+        super().__post_init__()
+
+
+class DatasetKeywords(IndexKeywords, total=False):
+    """The fields of :class:`DatasetOptions` as keyword arguments."""
+
+    max_pixels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions(IndexOptions):
+    """How files are indexed and decoded: options that :class:`fasttriplet.Dataset` explains."""
+
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        pixel_limit(self.max_pixels)
         super().__post_init__()
 
 

@@ -19,6 +19,7 @@ from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
 from fasttriplet.dataset._images import Layout, Places, decode_records
 from fasttriplet.dataset._labels import to_float32
+from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.errors import RecordWarning
 
 
@@ -155,13 +156,25 @@ class RecordFile:
 
     @overload
     def decode(
-        self, keys: Integers, *, layout: Literal["NHWC"] = "NHWC", threads: int | None = None
+        self,
+        keys: Integers,
+        *,
+        layout: Literal["NHWC"] = "NHWC",
+        threads: int | None = None,
+        max_pixels: int = ...,
     ) -> NDArray[np.uint8]: ...
     @overload
     def decode(
-        self, keys: Integers, *, layout: Literal["NCHW"], threads: int | None = None
+        self, keys: Integers, *, layout: Literal["NCHW"], threads: int | None = None, max_pixels: int = ...
     ) -> NDArray[np.float32]: ...
-    def decode(self, keys: Integers, *, layout: Layout = "NHWC", threads: int | None = None) -> NDArray[Any]:
+    def decode(
+        self,
+        keys: Integers,
+        *,
+        layout: Layout = "NHWC",
+        threads: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> NDArray[Any]:
         """Decode the images of the records with these keys, in parallel.
 
         Parameters
@@ -172,6 +185,8 @@ class RecordFile:
             As images are shown, or as networks take them.
         threads : int, optional
             By default one for each core.
+        max_pixels : int, default 89,478,485
+            The most pixels of an image; see :func:`fasttriplet.decode_images`.
 
         Returns
         -------
@@ -183,12 +198,17 @@ class RecordFile:
         KeyError
             If no record has one of the keys.
         RecordError
-            If a record is damaged, holds no image, or one of another size than the first.
+            If a record is damaged, or holds no image, one that is too large, or one of another size than the
+            first.
+        MemoryError
+            If there is no memory for the pixels; names the first record of the size.
         ValueError
-            If `keys` is not a list of integers, or `layout` is unknown.
+            If `keys` is not a list of integers, or an option is wrong.
         """
         places = Places(_keys(keys), self.offsets(keys))
-        pixels, _ = decode_records([self._file], places, layout=layout, threads=threads)
+        pixels, _ = decode_records(
+            [self._file], places, max_pixels=max_pixels, layout=layout, threads=threads
+        )
         return pixels
 
     def offsets(self, keys: Integers) -> NDArray[np.int64]:

@@ -84,6 +84,8 @@ def mine_rec(
     labels, cache
         See :func:`fasttriplet.index_rec`. With ``labels="separate"``, the labels of the triplets are the
         shifted ones. A :class:`fasttriplet.Dataset` is made with options of its own.
+    max_pixels : int, default 89,478,485
+        The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail

@@ -142,7 +142,12 @@ class Loop:
         ):
             self._feed = feed
             self._pair_images = sum(
-                check_for_training(file, feed.image_size, threads=resources.threads)
+                check_for_training(
+                    file,
+                    feed.image_size,
+                    threads=resources.threads,
+                    max_pixels=self.settings.max_pixels,
+                )
                 for file in self.schedule.verify_on
             )
             restored = 0 if state is None else len(state.arrays["triplets"])
@@ -331,7 +336,9 @@ class Loop:
         for file in self.schedule.verify_on:
             began, before = time.perf_counter(), sum(one.images or 0 for one in found)
             report = partial(self._verifying, file, before)
-            one = verify_pairs(file, self.backend.embedder, progress=report)
+            one = verify_pairs(
+                file, self.backend.embedder, max_pixels=self.settings.max_pixels, progress=report
+            )
             self._pace.embedded(time.perf_counter() - began, 2 * (one.images or 0))
             found.append(one)
             plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}

@@ -30,6 +30,8 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         :func:`fasttriplet.index_rec`.
     cache : bool or path, default True
         Where the index of each file is kept; see :func:`fasttriplet.index_rec`.
+    max_pixels : int, default 89,478,485
+        The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
     network : str, optional
         ``"small"`` or ``"mobilefacenet"``. Give either this or `symbol`.
     symbol : str, optional
@@ -172,13 +174,14 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     def differences(self, other: TrainSettings) -> list[str]:
         """The settings that `other` has otherwise, in words.
 
-        Paths of the dataset and its cache, and what is done about damaged images do not count.
+        Paths of the dataset and its cache, the limit of pixels, and what is done about images that cannot be
+        used do not count.
         """
         before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"
             for name, value in before.items()
-            if value != now[name] and name not in ("rec", "cache", "on_error")
+            if value != now[name] and name not in ("rec", "cache", "max_pixels", "on_error")
         ]
 
 

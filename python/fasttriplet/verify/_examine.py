@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
 from fasttriplet._words import counted, prefixing
+from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.run._stages import PART
 from fasttriplet.verify._bin_file import image_of_pair, read_pairs
 from fasttriplet.verify._protocol import FOLDS, check_enough_pairs, why_no_accuracy
@@ -25,7 +26,11 @@ def read_for_folds(path: str | os.PathLike[str], folds: int) -> tuple[list[bytes
 
 
 def check_for_training(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, *, threads: int | None = None
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    *,
+    threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Return how many images a ``.bin`` file has; a ValueError if a training cannot be verified on it.
 
@@ -45,7 +50,7 @@ def check_for_training(
         )
     if size is None:
         return len(images)
-    own, failed = look_at(images, threads=threads)
+    own, failed = look_at(images, threads=threads, max_pixels=max_pixels)
     if own is not None and own != size:
         found, wanted = ("{} x {}".format(*one) for one in (own, size))
         raise ValueError(
@@ -60,7 +65,7 @@ def check_for_training(
 
 
 def look_at(
-    images: Sequence[bytes], *, threads: int | None = None
+    images: Sequence[bytes], *, threads: int | None, max_pixels: int
 ) -> tuple[tuple[int, int] | None, list[tuple[int, str]]]:
     """Decode images to see whether all can be, and keep no pixels.
 
@@ -68,10 +73,13 @@ def look_at(
     position of each image that cannot be decoded or has another size, with the reason.
     """
     size: tuple[int, int] | None = None
+    threads = thread_count(threads)
     failed: list[tuple[int, str]] = []
     for start in range(0, len(images), PART):
         part = list(images[start : start + PART])
-        pixels, kept, bad = _core.decode_images(part, size=size, skip=True, threads=thread_count(threads))
+        pixels, kept, bad = _core.decode_images(
+            part, size=size, max_pixels=max_pixels, skip=True, threads=threads
+        )
         size = (pixels.shape[1], pixels.shape[2]) if kept else size
         failed += [(start + position, error.reason) for position, error in bad]
     return size, failed

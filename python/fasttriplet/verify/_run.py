@@ -12,12 +12,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import seed_number, thread_count, whole_number
+from fasttriplet._checks import pixel_limit, seed_number, thread_count, whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
-from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
+from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_embeddings
 from fasttriplet.errors import RecordError
@@ -40,6 +40,7 @@ def verify_pairs(
     folds: int = FOLDS,
     flip: bool = True,
     threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
 ) -> Verification:
     """Embed the pairs of a ``.bin`` file and judge their distances.
@@ -62,6 +63,8 @@ def verify_pairs(
         Whether the mirror image is used.
     threads : int, optional
         Threads that decode; by default one per core.
+    max_pixels : int, default 89,478,485
+        The most pixels of an image; see :func:`fasttriplet.decode_images`.
     progress : callable, optional
         Called with the number of images that are embedded and the number of all that will be.
 
@@ -79,7 +82,7 @@ def verify_pairs(
     """
     path = Path(path)
     whole_number("folds", folds, 2)
-    threads = thread_count(threads)
+    threads, max_pixels = thread_count(threads), pixel_limit(max_pixels)
     embedder = load_embedder(model) if isinstance(model, str) else model
     if not embedder.needs_images:
         raise ValueError(
@@ -89,12 +92,20 @@ def verify_pairs(
     images, same = read_for_folds(path, folds)
     rows = pl.DataFrame({"key": np.arange(len(images)), "label": np.full(len(images), -1)})
     embedder.prepare(rows)
-    size = _decode(path, images[:1], 0, None, threads).shape[1:3]
+
+    def decode(start: int, end: int, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+        try:
+            return decode_images(images[start:end], size=size, threads=threads, max_pixels=max_pixels)
+        except RecordError as error:
+            if error.position is None:
+                raise
+            raise ValueError(f"{path}: {image_of_pair(start + error.position)} {error.reason}") from error
+
+    height, width = decode(0, 1, None).shape[1:3]
 
     def parts() -> Iterator[tuple[pl.DataFrame, NDArray[np.uint8]]]:
         for start in range(0, len(images), PART):
-            pixels = _decode(path, images[start : start + PART], start, (size[0], size[1]), threads)
-            yield rows[start : start + PART], pixels
+            yield rows[start : start + PART], decode(start, start + PART, (height, width))
 
     embeddings, xnorm = _embed(embedder, parts(), len(images), flip=flip, progress=progress, name=str(path))
     even = np.arange(0, len(images), 2)
@@ -139,6 +150,8 @@ def verify_rec(
         rounded to float32, as :func:`mine` does.
     labels, cache
         See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
+    max_pixels : int, default 89,478,485
+        The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
 
     Returns
     -------
@@ -178,18 +191,6 @@ def verify_rec(
         return found
     share, count = _recall_at_1(embeddings, rows["label"].to_numpy(), threads)
     return replace(found, recall_at_1=share, recall_images=count)
-
-
-def _decode(
-    path: Path, images: list[bytes], start: int, size: tuple[int, int] | None, threads: int | None
-) -> NDArray[np.uint8]:
-    """Decode some images of a ``.bin`` file, from position `start` on; an error names the pair."""
-    try:
-        return decode_images(images, size=size, threads=threads)
-    except RecordError as error:
-        if error.position is None:
-            raise
-        raise ValueError(f"{path}: {image_of_pair(start + error.position)} {error.reason}") from error
 
 
 def _parts_of_rec(

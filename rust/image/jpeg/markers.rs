@@ -7,8 +7,12 @@
 
 use crate::image::{Fault, Size};
 
-/// No encoder writes more scans than this (10 are usual). Each costs a pass over the image.
-pub const MAX_SCANS: usize = 256;
+/// No encoder writes more scans than this: 10 are usual, and the default of libjpeg for four inks has 18. Each
+/// is a pass over the image, for as little as 15 bytes of the file.
+pub const MAX_SCANS: usize = 100;
+
+/// Where every libjpeg stops.
+const LONGEST_SIDE: usize = 65_500;
 
 /// The coefficients that are used to smooth unfinished progressive images: DC and the first five.
 const SMOOTHED: usize = 6;
@@ -35,8 +39,8 @@ impl Layout {
         factors.ok_or_else(|| unsupported("a JPEG of fractional sampling factors"))
     }
 
-    /// Checks the markers of `jpeg`, which starts with SOI.
-    pub fn read(jpeg: &[u8]) -> Result<Self, Fault> {
+    /// Checks the markers of `jpeg`, which starts with SOI, of an image of at most `max_pixels`.
+    pub fn read(jpeg: &[u8], max_pixels: usize) -> Result<Self, Fault> {
         let mut reader = Reader { jpeg, at: 2 };
         let mut frame: Option<Frame> = None;
         let mut restart_interval = 0;
@@ -50,12 +54,12 @@ impl Layout {
                     let scan = frame.start_scan(reader.segment()?)?;
                     scans += 1;
                     if scans > MAX_SCANS {
-                        return Err(broken(format!("more than {MAX_SCANS} scans")));
+                        return Err(unsupported(format!("a JPEG of more than {MAX_SCANS} scans")));
                     }
                     reader.scan(restart_interval, scan.units)?;
                 }
                 kind @ (0xc0..=0xc2 | 0xc9 | 0xca) => {
-                    let header = Frame::read(kind, reader.segment()?, jpeg.len())?;
+                    let header = Frame::read(kind, reader.segment()?, jpeg.len(), max_pixels)?;
                     if frame.replace(header).is_some() {
                         return Err(broken("two frame headers"));
                     }
@@ -168,12 +172,15 @@ struct Scan {
 }
 
 impl Frame {
-    fn read(kind: u8, header: &[u8], file: usize) -> Result<Self, Fault> {
+    fn read(kind: u8, header: &[u8], file: usize, max_pixels: usize) -> Result<Self, Fault> {
         let precision = *header.first().ok_or_else(cut_off)?;
         if precision != 8 {
             return Err(unsupported(format!("a JPEG of {precision} bits per sample")));
         }
-        let size = Size::checked(word(header, 1)?.into(), word(header, 3)?.into())?;
+        let size = Size::checked(word(header, 1)?.into(), word(header, 3)?.into(), max_pixels)?;
+        if size.height.max(size.width) > LONGEST_SIDE {
+            return Err(unsupported(format!("a JPEG of {size} pixels, with a side above {LONGEST_SIDE}")));
+        }
         let count = *header.get(5).ok_or_else(cut_off)?;
         let table = header.get(6..).unwrap_or_default();
         if table.len() != usize::from(count) * 3 {

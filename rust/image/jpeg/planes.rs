@@ -8,7 +8,8 @@ use libjpeg_turbo_rs::ColorSpace;
 use libjpeg_turbo_rs::api::raw_data::RawImage;
 
 use super::markers::Layout;
-use super::{buffer, rgb_of_inks};
+use super::rgb_of_inks;
+use crate::image::decode::buffer;
 use crate::image::{Fault, Size};
 
 /// Interpolates the planes of `raw` to the size of the image and converts them to RGB.

@@ -4,9 +4,17 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
-from fasttriplet._checks import image_size, number, one_of, seed_number, thread_count, whole_number
+from fasttriplet._checks import (
+    image_size,
+    number,
+    one_of,
+    pixel_limit,
+    seed_number,
+    thread_count,
+    whole_number,
+)
 from fasttriplet._options import Options
-from fasttriplet.dataset._options import OnError
+from fasttriplet.dataset._options import MAX_PIXELS, OnError
 from fasttriplet.errors import OptionError
 
 Fit = Literal["stretch", "crop", "pad"]
@@ -24,6 +32,7 @@ class PackKeywords(TypedDict, total=False):
     quality: int
     identity_depth: int | None
     split: float | None
+    max_pixels: int
     on_error: OnError
     seed: int
     threads: int | None
@@ -39,15 +48,19 @@ class PackOptions(Options):
     quality: int = 95
     identity_depth: int | None = None
     split: float | None = None
+    max_pixels: int = MAX_PIXELS
     on_error: OnError = "raise"
     seed: int = 0
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        pixel_limit(self.max_pixels)
         if self.size is not None and max(image_size(self.size)) > _LONGEST_SIDE:
             raise OptionError(
                 "size", f"must have a height and width up to {_LONGEST_SIDE} pixels, not {self.size}"
             )
+        if self.size is not None:
+            image_size(self.size, self.max_pixels)
         one_of("fit", self.fit, get_args(Fit))
         if self.fit != "stretch" and self.size is None:
             raise OptionError("fit", f"must not be {self.fit!r} without a size")

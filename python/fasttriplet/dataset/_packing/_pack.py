@@ -156,6 +156,9 @@ def pack(
         Share of the identities, above 0 and below 1, that go into ``OUT-val.rec`` instead, with an ``.idx``
         and an ``.identities.csv`` of its own. At least one identity goes into each file, and each file has
         labels from 0. The identities are chosen by `seed` and their names.
+    max_pixels : int, default 89,478,485
+        The most pixels of a picture, before it is brought to `size`, of any format; see
+        :func:`fasttriplet.decode_images`. A larger one is a problem.
     on_error : {"raise", "skip"}, default "raise"
         What to do about files and folders that cannot be used: write nothing, or leave them out and list them
         in ``OUT.problems.csv``. If an error does not show all of them, it writes that list, too.

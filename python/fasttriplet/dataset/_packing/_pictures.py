@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fasttriplet._checks import thread_count
 from fasttriplet.dataset._images import decode_images
+from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.dataset._packing._options import Fit, Format, PackOptions
 from fasttriplet.dataset._packing._problems import Kind
 from fasttriplet.errors import RecordError
@@ -40,6 +42,7 @@ _TURNS = {
 _TAKES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _GRAY = {"1", "L", "LA", "I;16", "I"}
 _ORIENTATION = 0x112
+_PILLOWS_LIMIT = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def _encode(data: bytes, options: PackOptions) -> Ready:
     try:
         if data.startswith((b"\xff\xd8", b"\x89PNG")):
             # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
-            pixels = decode_images([data], threads=1)[0]
+            pixels = decode_images([data], threads=1, max_pixels=options.max_pixels)[0]
             own = pixels.shape[0], pixels.shape[1]
             picture = _open(data)
             wanted = _format(picture, options.format)
@@ -112,10 +115,18 @@ def _encode(data: bytes, options: PackOptions) -> Ready:
             upright = _upright(picture, pixels, turn)
         else:
             picture = _open(data)
+            height, width, most = picture.height, picture.width, options.max_pixels
+            if height * width > most:
+                raise Unusable(
+                    "large",
+                    f"the header says {height} x {width} pixels (height x width), {height * width:,} in all, "
+                    f"and at most {most:,} are decoded; if it is right, raise max_pixels",
+                )
             wanted = _format(picture, options.format)
             upright = _any_format(picture)
     except RecordError as error:
-        raise Unusable("damaged", error.reason) from None
+        kind: Kind = "large" if _claims_more(data, options.max_pixels) else "damaged"
+        raise Unusable(kind, error.reason) from None
     except UnidentifiedImageError:
         raise Unusable("format", "is not a picture, or its beginning is damaged") from None
     except (Unusable, MemoryError):
@@ -129,8 +140,33 @@ def _encode(data: bytes, options: PackOptions) -> Ready:
     return Ready(buffer.getvalue(), (upright.height, upright.width), kept=False)
 
 
+@contextmanager
+def _without_pillows_limit() -> Iterator[None]:
+    """Let Pillow open a picture of any size: `max_pixels` takes the place of its own limit.
+
+    That one belongs to the process, so this is for what takes little time.
+    """
+    with _PILLOWS_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
 def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=_FORMATS)
+    """Read the header of a picture."""
+    with _without_pillows_limit():
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _claims_more(data: bytes, max_pixels: int) -> bool:
+    """Whether the header of a picture says more pixels than are decoded."""
+    try:
+        picture = _open(data)
+    except Exception:  # as below: of many types
+        return False
+    return picture.height * picture.width > max_pixels
 
 
 def _format(picture: Image.Image, chosen: Format) -> str:
@@ -149,6 +185,9 @@ def _upright(picture: Image.Image, pixels: NDArray[np.uint8], turn: Image.Transp
 
 def _any_format(picture: Image.Image) -> Image.Image:
     """Decode the first frame with Pillow, turn it upright, and bring it to 8 bits of gray or RGB."""
+    if picture.height * picture.width > MAX_PIXELS:  # the limit was raised; Pillow applies its own once more
+        with _without_pillows_limit():
+            picture.load()
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
         image = ImageOps.exif_transpose(picture)
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # the high byte, as of a PNG

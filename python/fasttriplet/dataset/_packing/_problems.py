@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from fasttriplet._files import Output, naming
 
-Kind = Literal["depth", "empty", "unreadable", "format", "damaged", "size"]
+Kind = Literal["depth", "empty", "unreadable", "format", "damaged", "large", "size"]
 
 _SHOWN = 10  # of each kind
 _HEADINGS: dict[Kind, str] = {
@@ -18,6 +18,7 @@ _HEADINGS: dict[Kind, str] = {
     "unreadable": "files and folders that cannot be read",
     "format": "not pictures, or of a format that is not read (convert them to JPEG or PNG)",
     "damaged": "damaged pictures",
+    "large": "of more pixels than are decoded (max_pixels)",
     "size": "of another size than most pictures (size=HxW brings all to one size)",
 }
 
