@@ -28,6 +28,18 @@ pub enum Error {
     /// An argument has a wrong shape, length or value.
     #[error("{0}")]
     Value(String),
+    /// There is not enough memory for something that grows with the input.
+    #[error("not enough memory: {}{advice}", shortage(*bytes, what, *available))]
+    Memory {
+        /// Bytes that could not be allocated at once.
+        bytes: u64,
+        /// What they were for.
+        what: &'static str,
+        /// Bytes that are available. None if the operating system refused, and did not say why.
+        available: Option<u64>,
+        /// What to do, after a separator; empty if nobody knows.
+        advice: String,
+    },
     /// The caller raised the [`Interrupt`](crate::Interrupt).
     #[error("interrupted")]
     Interrupted,
@@ -36,6 +48,28 @@ pub enum Error {
 /// "1 byte", "2 bytes": a number and its noun.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// "1,234,567".
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+/// "3.4 GB", "12 MB", "1,234 bytes".
+pub(crate) fn in_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} bytes", grouped(bytes)),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+fn shortage(bytes: u64, what: &str, available: Option<u64>) -> String {
+    let left = available.map(|left| format!(", and {} are available", in_bytes(left)));
+    format!("{} for {what}{}", in_bytes(bytes), left.unwrap_or_default())
 }
 
 /// Where a record or an image is, as far as it is known.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyType};
@@ -66,14 +66,14 @@ where
     if stopped() {
         interrupt.raise();
     }
-    let (result, signal) = py.detach(|| {
+    let ended = py.detach(|| {
         let (done, wait) = channel::<()>();
         let (pool, interrupt) = (&pool, &interrupt);
         thread::scope(|scope| {
-            let worker = scope.spawn(move || {
+            let worker = thread::Builder::new().spawn_scoped(scope, move || {
                 let _done = done; // dropped at the end, also after a panic: that ends the wait below
                 pool.install(|| work(interrupt))
-            });
+            })?;
             let mut signal = None;
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGNAL_POLL) {
                 if stopped() {
@@ -89,9 +89,11 @@ where
                     signal = raised;
                 }
             }
-            (worker.join(), signal)
+            Ok((worker.join(), signal))
         })
     });
+    let (result, signal) =
+        ended.map_err(|e: std::io::Error| PyOSError::new_err(format!("cannot start a thread: {e}")))?;
     if let Some(signal) = signal {
         return Err(signal);
     }
@@ -116,6 +118,7 @@ pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
             record_error(py, &error.to_string(), location, reason).unwrap_or_else(|e| e)
         }
         Error::Value(message) => PyValueError::new_err(message),
+        Error::Memory { .. } => PyMemoryError::new_err(error.to_string()),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
     }
 }
