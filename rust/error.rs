@@ -1,5 +1,6 @@
 //! The one error type of the crate.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ pub enum Error {
         /// Bytes that could not be allocated at once.
         bytes: u64,
         /// What they were for.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// Bytes that are available. None if the operating system refused, and did not say why.
         available: Option<u64>,
         /// What to do, after a separator; empty if nobody knows.
@@ -50,17 +51,23 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// "1,234,567".
+/// "1,234,567": a number in groups of digits.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
 }
 
 /// "3.4 GB", "12 MB", "1,234 bytes".
 pub(crate) fn in_bytes(bytes: u64) -> String {
     match bytes {
+        1 => "1 byte".into(),
         0..1_000_000 => format!("{} bytes", grouped(bytes)),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
@@ -137,6 +144,13 @@ impl Display for Location {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_and_bytes_can_be_read() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        let bytes = [1, 999_999, 1_000_000, 2_549_000_000].map(in_bytes);
+        assert_eq!(bytes, ["1 byte", "999,999 bytes", "1.0 MB", "2.5 GB"]);
+    }
 
     #[test]
     fn a_message_says_where_and_why() {

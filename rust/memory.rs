@@ -6,6 +6,7 @@
 //! the memory that is [`available`] is looked at before each large allocation, and after many small ones.
 
 use std::alloc::{Layout, alloc_zeroed};
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{Error, Result};
@@ -140,9 +141,17 @@ fn grow_ahead<T>(vec: &mut Vec<T>, besides: u64, what: &'static str) -> Result<(
     grow(len.max(4)).or_else(|_| grow((len / 16).max(1)))
 }
 
-/// Returns an error if so many bytes are not available.
-pub fn ask(bytes: u64, what: &'static str) -> Result<()> {
-    admit(bytes, 0).map_err(|left| shortage::<u8>(bytes as usize, what, Some(left)))
+/// Returns an error if this is much memory, and it is not available. Nothing is allocated.
+pub fn ask(bytes: u64, what: impl Into<Cow<'static, str>>) -> Result<()> {
+    let left = if bytes < UNSEEN as u64 { u64::MAX } else { available().unwrap_or(u64::MAX) };
+    let enough = bytes.saturating_add(KEPT_FREE) <= left;
+    if enough { Ok(()) } else { Err(shortage::<u8>(bytes as usize, what, Some(left))) }
+}
+
+/// Returns an error if this memory cannot be allocated, for callers whose allocator ends the process then.
+pub fn probe(bytes: u64, what: String) -> Result<()> {
+    let refused = Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err();
+    if refused { Err(shortage::<u8>(bytes as usize, what, None)) } else { ask(bytes, what) }
 }
 
 /// Counts bytes that will be used, and looks at the memory from time to time. The error is what is available.
@@ -162,6 +171,6 @@ fn bytes_of<T>(len: usize) -> u64 {
 }
 
 #[cold]
-fn shortage<T>(len: usize, what: &'static str, available: Option<u64>) -> Error {
-    Error::Memory { bytes: bytes_of::<T>(len), what, available, advice: String::new() }
+fn shortage<T>(len: usize, what: impl Into<Cow<'static, str>>, available: Option<u64>) -> Error {
+    Error::Memory { bytes: bytes_of::<T>(len), what: what.into(), available, advice: String::new() }
 }

@@ -58,8 +58,8 @@ impl Progress {
     /// The same error, with advice if it is about memory.
     pub fn advise(&self, error: Error, options: &Options) -> Error {
         let Error::Memory { bytes, what, available, .. } = error else { return error };
-        let fewer_rows = "mine fewer rows at once (a smaller bag)";
-        let advice = match what {
+        let fewer_rows = "mine fewer rows at once (in a run, lower bag_size)";
+        let advice = match &*what {
             ROWS => format!(": {fewer_rows}"),
             THREADS if current_num_threads() > 1 => {
                 format!(": use fewer threads than {}", current_num_threads())

@@ -12,7 +12,7 @@ use crate::image::Size;
 use crate::image::augment::{self, Augment, Chosen, Jitter};
 use crate::image::batch::{self, Encoded, Failure, RecordRows, Records, Source};
 use crate::recordio::RecordFile;
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Result, memory};
 
 /// Pixels (B, H, W, 3) uint8 or (B, 3, H, W) float32, the number of images that were decoded (they come
 /// first), and for each of the others its index in the batch and a `RecordError`.
@@ -148,6 +148,11 @@ fn fill<'py, T: Element + Copy + Send>(
     threads: Option<usize>,
     work: impl Fn(Size, &mut [T], &Interrupt) -> Result<Vec<Failure>> + Send + Sync,
 ) -> PyResult<(Bound<'py, PyAny>, usize, Vec<Failure>)> {
+    let (count, a, b, c) = array.0;
+    let bytes = [count, a, b, c]
+        .iter()
+        .fold(std::mem::size_of::<T>() as u64, |bytes, &n| bytes.saturating_mul(n as u64));
+    memory::ask(bytes, "decoded images").map_err(|e| call::to_python(py, e))?;
     // NumPy allocates: too little memory is a MemoryError, and no page is written twice.
     let pixels = py.import("numpy")?.call_method1("empty", array)?.cast_into::<PyArray4<T>>()?;
     let mut buffer = pixels.readwrite();

@@ -121,8 +121,8 @@ def _command(context: click.Context | None) -> click.Context:
 
 
 def _message(error: BaseException, command: click.Command) -> str:
-    if isinstance(error, MemoryError):
-        return f"out of memory {error}".rstrip()
+    if isinstance(error, MemoryError) and not str(error):  # Python's own
+        return "not enough memory"
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename or 'standard output'}: {in_flags(str(error.strerror), command)}"
     return in_flags(str(error), command) or type(error).__name__
