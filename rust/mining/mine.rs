@@ -36,10 +36,7 @@ fn mine_counted(
     let sets = Sets::new(input, options, isa, interrupt)?;
     let screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
     let search = Search::new(&sets, &screen, options, isa, progress);
-    if options.pick == Pick::All {
-        let work: u64 = (0..sets.anchors.len() as Place).map(|anchor| search.work(anchor)).sum();
-        progress.begin(work * screen.panels() as u64);
-    }
+    progress.begin(sets.anchors.len());
     let mut found = Found::default();
     for anchors in rounds(&sets, options.pairs)? {
         let mut round = probe(&search, anchors, interrupt)?;

@@ -37,7 +37,8 @@ pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) 
 impl Search<'_> {
     fn probe_unit(&self, unit: Range<Place>, scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
         let mut found = Found::default();
-        let (mut in_vain, mut done) = (0, 0);
+        let mut in_vain = 0;
+        let anchors = unit.len();
         for anchor in unit {
             interrupt.check()?;
             let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats)?;
@@ -54,14 +55,13 @@ impl Search<'_> {
             for pair in open.drain(..settled) {
                 found.settle(anchor, &pair, self)?;
             }
-            if open.is_empty() {
-                done += self.work(anchor) * self.screen.panels() as u64;
-            } else {
+            if !open.is_empty() {
                 found.stats.pairs_screened += open.len() as u64;
                 memory::push(&mut found.open, OpenAnchor { anchor, pairs: open }, PAIRS)?;
             }
         }
-        self.progress.add(done, found.triplets());
+        let pairs: usize = found.open.iter().map(|open| open.pairs.len()).sum();
+        self.progress.plan(anchors, pairs * self.screen.panels(), found.triplets());
         Ok(found)
     }
 

@@ -143,11 +143,6 @@ impl<'a> Search<'a> {
         self.screen.window(metric.squared(above), metric.squared(below.min(at_most.next_up())))
     }
 
-    /// What an anchor adds to the work of a panel.
-    pub fn work(&self, anchor: Place) -> u64 {
-        self.sets.identity_run(anchor).len() as u64
-    }
-
     /// Computes the spreads of all candidates for an anchor.
     pub fn spread(&self, anchor: Place, scratch: &mut Scratch) -> Result<()> {
         memory::resize(&mut scratch.spreads, self.sets.candidates().len(), 0, THREADS)?;

@@ -27,27 +27,45 @@ pub const COLUMNS: &str = "the arrays of the triplets";
 pub const FOUND: u64 = 32;
 pub const RETURNED: u64 = 40;
 
-/// How far a call with [`Pick::All`] has come: tells how many triplets there will be when memory ends.
+/// How far a call has come: tells how many triplets there will be when memory ends. Work is a number of pairs
+/// times a number of panels.
 #[derive(Default)]
 pub struct Progress {
-    /// All work, in the unit of [`Search::work`](super::search::Search::work).
-    whole: AtomicU64,
+    /// Anchors whose pairs are known.
+    anchors: AtomicU64,
+    /// Work of these.
+    planned: AtomicU64,
     /// Work done.
     done: AtomicU64,
-    /// Triplets found by it.
+    /// Triplets found.
     triplets: AtomicU64,
+    /// All anchors.
+    all_anchors: AtomicU64,
 }
 
 impl Progress {
-    /// Sets how much work there is.
-    pub fn begin(&self, whole: u64) {
-        self.whole.store(whole, Ordering::Relaxed);
+    /// Sets how many anchors there are.
+    pub fn begin(&self, anchors: usize) {
+        self.all_anchors.store(anchors as u64, Ordering::Relaxed);
     }
 
-    /// Adds what a part of the work gave.
-    pub fn add(&self, done: u64, triplets: usize) {
-        self.done.fetch_add(done, Ordering::Relaxed);
+    /// Adds what the first step found out about some anchors.
+    pub fn plan(&self, anchors: usize, work: usize, triplets: usize) {
+        self.anchors.fetch_add(anchors as u64, Ordering::Relaxed);
+        self.planned.fetch_add(work as u64, Ordering::Relaxed);
         self.triplets.fetch_add(triplets as u64, Ordering::Relaxed);
+    }
+
+    /// Adds what a part of the second step gave.
+    pub fn add(&self, work: usize, triplets: usize) {
+        self.done.fetch_add(work as u64, Ordering::Relaxed);
+        self.triplets.fetch_add(triplets as u64, Ordering::Relaxed);
+    }
+
+    /// The share of the work that is done; the anchors to come are taken to have as many pairs as the first.
+    fn share(&self) -> f64 {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
+        (of(&self.done) / of(&self.planned) * of(&self.anchors) / of(&self.all_anchors)).min(1.0)
     }
 
     /// Triplets found so far.
@@ -89,11 +107,10 @@ impl Progress {
 
     /// How many triplets there would have been.
     fn estimate(&self, pick: Pick) -> String {
-        let (triplets, done) = (self.triplets(), self.done.load(Ordering::Relaxed));
-        if pick != Pick::All || triplets == 0 || done == 0 {
+        let (triplets, share) = (self.triplets(), self.share());
+        if pick != Pick::All || triplets == 0 || share.is_nan() || share == 0.0 {
             return String::new();
         }
-        let share = (done as f64 / self.whole.load(Ordering::Relaxed) as f64).min(1.0);
         let all = (triplets as f64 / share) as u64;
         format!(
             ". pick='all' had found {} triplets in {:.0} % of the work, so there are about {}, which take {}",

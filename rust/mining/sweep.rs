@@ -72,7 +72,7 @@ impl Search<'_> {
     ) -> Result<()> {
         let edges = open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window()));
         let mut edges: Vec<Edges> = memory::collect(edges, THREADS)?;
-        let work: u64 = open.iter().map(|open| self.work(open.anchor)).sum();
+        let pairs: usize = open.iter().map(|open| open.pairs.len()).sum();
         let (mut done, before) = (0, found.triplets());
         let swept = block.panels().try_for_each(|panel| {
             interrupt.check()?;
@@ -87,7 +87,7 @@ impl Search<'_> {
                     *edges = estimates.edges(open.window());
                 }
             }
-            done += work;
+            done += pairs;
             Ok(())
         });
         self.progress.add(done, found.triplets() - before); // also where memory has ended

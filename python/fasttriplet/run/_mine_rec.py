@@ -28,7 +28,6 @@ from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
 from fasttriplet.run._worker import Ahead, Worker
 
-
 # Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
 _BYTES = 3 * (8 + 20) + 3 * 8
 
