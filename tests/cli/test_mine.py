@@ -146,4 +146,4 @@ def test_too_little_memory_is_one_line(
         "fasttriplet: epoch 0, bag 0: not enough memory: 9 GB for triplets: take --pick random or lower "
         "--bag-size"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert not list(tmp_path.glob("*triplets*"))
