@@ -2,12 +2,13 @@
 //!
 //! The modules follow the data: [`recordio`] reads records, [`image`] decodes them, and [`mining`] picks
 //! triplets from their embeddings. No module uses a later one. [`simd`] holds the instruction sets, `mix` the
-//! random numbers. All of it is plain Rust. The Python bindings are in `python/`, hold no algorithm, and are
+//! random numbers, and `memory` allocates what is large. All of it is plain Rust. The Python bindings are in `python/`, hold no algorithm, and are
 //! compiled only with the feature `python`.
 
 pub mod error;
 pub mod image;
 pub mod interrupt;
+mod memory;
 pub mod mining;
 mod mix;
 pub mod recordio;

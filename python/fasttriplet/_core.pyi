@@ -20,6 +20,7 @@ __all__ = [
     "instruction_set",
     "instruction_sets",
     "mine",
+    "probe_memory",
     "scan",
     "warm_up",
 ]
@@ -52,6 +53,7 @@ def mine(
     tuple[int, int, int, int, int],
     float | None,
 ]: ...
+def probe_memory(bytes: int, what: str) -> None: ...
 def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, max_pixels: int, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...

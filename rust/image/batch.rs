@@ -328,25 +328,31 @@ fn place_of(source: &impl Source, row: usize) -> String {
     }
 }
 
+/// Bytes of the decoded images, with `value_bytes` for each value; the largest number if they are more.
+pub fn bytes_of(source: &impl Source, size: Size, value_bytes: usize) -> u64 {
+    let factors = [size.height, size.width, 3, value_bytes];
+    factors.iter().fold(source.count() as u64, |product, factor| product.saturating_mul(*factor as u64))
+}
+
 /// The error for a batch of images of `size`, with values of `value_bytes`, for which there is no memory. It
 /// names the first image that has this size, which may be the odd one out and have decided the size.
-pub fn too_large(source: &impl Source, size: Size, value_bytes: usize) -> Error {
-    let count = source.count();
-    let factors = [size.height, size.width, 3, value_bytes];
-    let bytes = factors.iter().fold(count as u64, |product, factor| product.saturating_mul(*factor as u64));
-    let first = (0..count).find(|row| size_of(source, *row).is_ok_and(|own| own == size));
+pub fn too_large(source: &impl Source, size: Size, value_bytes: usize, available: Option<u64>) -> Error {
+    let first = (0..source.count()).find(|row| size_of(source, *row).is_ok_and(|own| own == size));
     let first = first.map_or("none of them has this size".into(), |row| {
         format!("the first of this size is {}", place_of(source, row))
     });
     Error::Memory {
-        bytes,
-        what: "the pixels of a batch".into(),
-        available: None,
+        bytes: bytes_of(source, size, value_bytes),
+        what: format!(
+            "the pixels of a batch, {} of {size} (height x width)",
+            counted(source.count() as u64, "image")
+        )
+        .into(),
+        available,
         advice: format!(
-            ", {} of {size} (height x width); {first}. If it is the odd one out, leave it out (in a run with \
-             on_error='skip') or give the size of the rest as size=(height, width). Otherwise decode fewer \
-             images at once (in a run with a smaller bag_size)",
-            counted(count as u64, "image")
+            "; {first}. If it is the odd one out, leave it out (in a run with on_error='skip') or give the size of \
+             the rest as size=(height, width). Otherwise decode fewer images at once (in a run with a smaller \
+             bag_size)"
         ),
     }
 }
@@ -458,7 +464,8 @@ mod tests {
     fn a_batch_without_memory_names_the_first_image_of_its_size() {
         let images = [png(2, 1), png(3, 1), png(3, 2)];
         let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
-        let message = |height, width| too_large(&encoded(&images), Size { height, width }, 4).to_string();
+        let message =
+            |height, width| too_large(&encoded(&images), Size { height, width }, 4, None).to_string();
         let found = message(1, 3);
         let expected = "not enough memory: 108 bytes for the pixels of a batch, 3 images of 1 x 3 (height x \
                         width); the first of this size is image [1]. ";

@@ -49,7 +49,7 @@ fn the_documented_example_is_what_the_miner_does() {
     let identity = sets.identity_run(anchor);
     says(&format!("The anchor has the place {anchor}, its identity the places {identity:?}."));
     let mut stats = super::Stats::default();
-    let pairs = pairs::pairs_of(anchor, &sets, &OPTIONS, Isa::PORTABLE, &mut stats);
+    let pairs = pairs::pairs_of(anchor, &sets, &OPTIONS, Isa::PORTABLE, &mut stats).unwrap();
     let [pair] = pairs.as_slice() else { panic!("one pair") };
     says(&format!("the positive has the place {} and `d_ap` is {}", pair.positive, pair.d_ap));
     let (above, below) = OPTIONS.band.interval(pair.d_ap, OPTIONS.margin);

@@ -1,8 +1,11 @@
 //! The triplets found so far, as they are gathered from all threads.
 
+use super::pairs::Pair;
 use super::points::{Place, Sets};
-use super::search::{OpenAnchor, OpenPair};
+use super::search::{OpenAnchor, OpenPair, Search};
+use super::shortage::{COLUMNS, FOUND, PAIRS, RETURNED, TRIPLETS};
 use super::{Stats, Triplets};
+use crate::{Result, memory};
 
 /// A triplet of ranks: indices among all ids in ascending order.
 struct Triplet {
@@ -12,6 +15,8 @@ struct Triplet {
     d_ap: f64,
     d_an: f64,
 }
+
+const _: () = assert!(size_of::<Triplet>() as u64 == FOUND);
 
 /// What a part of the work found. Parts are joined in any order.
 #[derive(Default)]
@@ -24,26 +29,49 @@ pub struct Found {
 
 impl Found {
     /// Joins two parts.
-    pub fn join(mut self, mut other: Self) -> Self {
-        self.triplets.append(&mut other.triplets);
-        self.open.append(&mut other.open);
+    pub fn join(mut self, mut other: Self) -> Result<Self> {
+        memory::append(&mut self.triplets, &mut other.triplets, TRIPLETS)?;
+        memory::append(&mut self.open, &mut other.open, PAIRS)?;
         self.stats.add(other.stats);
-        self
+        Ok(self)
+    }
+
+    /// How many triplets it has.
+    pub fn triplets(&self) -> usize {
+        self.triplets.len()
+    }
+
+    /// Adds a triplet.
+    pub fn add(
+        &mut self,
+        anchor: Place,
+        pair: &Pair,
+        negative: Place,
+        d_an: f64,
+        search: &Search<'_>,
+    ) -> Result<()> {
+        let rank = |place: Place| search.sets.candidates().ranks[place as usize];
+        // The work is in vain if the arrays of the triplets will not fit.
+        let len = self.triplets.len() as u64;
+        let returned = || RETURNED * (search.progress.triplets() + len);
+        memory::reserve_one(&mut self.triplets, returned, TRIPLETS)?;
+        self.triplets.push(Triplet {
+            anchor: search.sets.anchors.ranks[anchor as usize],
+            positive: rank(pair.positive),
+            negative: rank(negative),
+            d_ap: pair.d_ap,
+            d_an,
+        });
+        Ok(())
     }
 
     /// Adds the triplets of a pair for which nothing else is to be found.
-    pub fn settle(&mut self, anchor: Place, open: &OpenPair, sets: &Sets) {
-        let rank = |place: Place| sets.candidates().ranks[place as usize];
-        if open.picked.negatives().is_empty() {
-            self.stats.pairs_without_negative += 1;
-        }
-        self.triplets.extend(open.picked.negatives().iter().map(|negative| Triplet {
-            anchor: sets.anchors.ranks[anchor as usize],
-            positive: rank(open.pair.positive),
-            negative: rank(negative.place),
-            d_ap: open.pair.d_ap,
-            d_an: negative.d_an,
-        }));
+    pub fn settle(&mut self, anchor: Place, open: &OpenPair, search: &Search<'_>) -> Result<()> {
+        let negatives = open.picked.negatives();
+        self.stats.pairs_without_negative += u64::from(negatives.is_empty() && !open.found);
+        negatives
+            .iter()
+            .try_for_each(|negative| self.add(anchor, &open.pair, negative.place, negative.d_an, search))
     }
 
     /// Sorts the triplets by their ids, on the current rayon pool.
@@ -53,17 +81,18 @@ impl Found {
     }
 
     /// The triplets with the caller's ids.
-    pub fn with_ids(self, sets: &Sets, scatter: Option<f64>) -> Triplets {
-        let (anchors, candidates) = (sets.anchors.ids_by_rank(), sets.candidates().ids_by_rank());
+    pub fn with_ids(self, sets: &Sets, scatter: Option<f64>) -> Result<Triplets> {
+        let (anchors, candidates) = (sets.anchors.ids_by_rank()?, sets.candidates().ids_by_rank()?);
         let triplets = &self.triplets;
-        Triplets {
-            anchor: triplets.iter().map(|t| anchors[t.anchor as usize]).collect(),
-            positive: triplets.iter().map(|t| candidates[t.positive as usize]).collect(),
-            negative: triplets.iter().map(|t| candidates[t.negative as usize]).collect(),
-            d_ap: triplets.iter().map(|t| t.d_ap).collect(),
-            d_an: triplets.iter().map(|t| t.d_an).collect(),
+        memory::ask(RETURNED * triplets.len() as u64, COLUMNS)?;
+        Ok(Triplets {
+            anchor: memory::collect(triplets.iter().map(|t| anchors[t.anchor as usize]), COLUMNS)?,
+            positive: memory::collect(triplets.iter().map(|t| candidates[t.positive as usize]), COLUMNS)?,
+            negative: memory::collect(triplets.iter().map(|t| candidates[t.negative as usize]), COLUMNS)?,
+            d_ap: memory::collect(triplets.iter().map(|t| t.d_ap), COLUMNS)?,
+            d_an: memory::collect(triplets.iter().map(|t| t.d_an), COLUMNS)?,
             stats: self.stats,
             scatter,
-        }
+        })
     }
 }

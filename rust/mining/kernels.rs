@@ -17,11 +17,15 @@ pub fn spreads(isa: Isa, hashes_low: &[u32], spreads: &mut [u16]) {
 }
 
 /// The number of rows with a draw below the threshold that is meant for `count` of them, for one pair.
-pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> usize {
+pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> Result<usize> {
     let mut found = 0;
     let threshold = scan::threshold(count, spreads.len());
-    scan::below(isa, spreads, hash::Key::new(1, 2), threshold, scratch, |_| found += 1);
-    found
+    let count = |_| {
+        found += 1;
+        Ok(())
+    };
+    scan::below(isa, spreads, hash::Key::new(1, 2), threshold, scratch, count)?;
+    Ok(found)
 }
 
 /// Calls `work` with a function that estimates the distances of one block of anchors to all candidates, and
@@ -40,7 +44,7 @@ pub fn estimates(
     let screen = Screen::new(&sets, precision(options.pick), isa, &interrupt)?;
     let anchors: Vec<_> = (0..sets.anchors.len().min(BLOCK) as u32).collect();
     let mut estimates = Vec::new();
-    let mut block = screen.block(&anchors, &mut estimates);
+    let mut block = screen.block(&anchors, &mut estimates)?;
     let mut measure = || {
         for stretch in screen.stretches() {
             block.measure(stretch, &interrupt).expect("nobody interrupts");

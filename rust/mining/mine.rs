@@ -8,9 +8,10 @@ use super::probe::probe;
 use super::scatter::scatter;
 use super::screen::{Precision, Screen};
 use super::search::Search;
+use super::shortage::{PAIRS, Progress};
 use super::sweep::sweep;
 use super::{Input, Options, Pairs, Pick, Triplets};
-use crate::{Interrupt, Isa, Result};
+use crate::{Interrupt, Isa, Result, memory};
 
 /// Pairs of one round, or more by those of one identity. A round keeps 25 MB between its steps, and its
 /// picks.
@@ -20,19 +21,31 @@ const ROUND: usize = 1 << 18;
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
     input.check()?;
     options.check()?;
+    memory::restart_count();
+    let progress = Progress::default();
+    mine_counted(input, options, &progress, interrupt).map_err(|error| progress.advise(error, options))
+}
+
+fn mine_counted(
+    input: &Input<'_>,
+    options: &Options,
+    progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<Triplets> {
     let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
     let screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
-    let search = Search::new(&sets, &screen, options, isa);
+    let search = Search::new(&sets, &screen, options, isa, progress);
+    progress.begin(sets.anchors.len());
     let mut found = Found::default();
-    for anchors in rounds(&sets, options.pairs) {
+    for anchors in rounds(&sets, options.pairs)? {
         let mut round = probe(&search, anchors, interrupt)?;
         let open = std::mem::take(&mut round.open);
-        found = found.join(round).join(sweep(&search, open, interrupt)?);
+        found = found.join(round)?.join(sweep(&search, open, interrupt)?)?;
     }
     found.sort();
     interrupt.check()?;
-    Ok(found.with_ids(&sets, scatter(sets.candidates(), isa)))
+    found.with_ids(&sets, scatter(sets.candidates(), isa)?)
 }
 
 /// A random pick looks at few of the rows that may qualify, those with the smallest draws. The other picks
@@ -45,7 +58,7 @@ pub fn precision(pick: Pick) -> Precision {
 }
 
 /// The anchors in rounds of about [`ROUND`] pairs.
-fn rounds(sets: &Sets, pairs: Pairs) -> Vec<Range<Place>> {
+fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
     let all = sets.anchors.len() as Place;
     let mut rounds = Vec::new();
     let (mut first, mut count) = (0, 0);
@@ -55,9 +68,9 @@ fn rounds(sets: &Sets, pairs: Pairs) -> Vec<Range<Place>> {
             Pairs::Unordered | Pairs::Ordered => sets.identity_run(place).len(),
         };
         if count > ROUND || place + 1 == all {
-            rounds.push(first..place + 1);
+            memory::push(&mut rounds, first..place + 1, PAIRS)?;
             (first, count) = (place + 1, 0);
         }
     }
-    rounds
+    Ok(rounds)
 }

@@ -55,6 +55,7 @@ mod scan;
 mod scatter;
 mod screen;
 mod search;
+mod shortage;
 mod sweep;
 
 pub use mine::mine;

@@ -2,8 +2,9 @@
 
 use super::hash::Key;
 use super::points::{Place, Sets};
+use super::shortage::PAIRS;
 use super::{Options, Pairs, Stats, exact};
-use crate::Isa;
+use crate::{Isa, Result, memory};
 
 /// An anchor and one of its positives.
 #[derive(Debug, Clone, Copy)]
@@ -17,11 +18,17 @@ pub struct Pair {
 }
 
 /// The pairs of the anchor, in ascending order of the positives' ids.
-pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: &mut Stats) -> Vec<Pair> {
+pub fn pairs_of(
+    anchor: Place,
+    sets: &Sets,
+    options: &Options,
+    isa: Isa,
+    stats: &mut Stats,
+) -> Result<Vec<Pair>> {
     let (anchors, candidates) = (&sets.anchors, sets.candidates());
     // With references, a pair has its anchor in the first set: there is no other way round.
     let each_once = options.pairs == Pairs::Unordered && !sets.are_two();
-    let mut pairs: Vec<Pair> = sets
+    let all = sets
         .identity_run(anchor)
         .filter(|&positive| {
             !sets.is_itself(anchor, positive)
@@ -35,8 +42,8 @@ pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: 
                 candidates.values(positive),
             )),
             key: Key::new(anchors.hashes[anchor as usize], candidates.hashes[positive as usize]),
-        })
-        .collect();
+        });
+    let mut pairs = memory::collect(all, PAIRS)?;
     if let Some(max_ap) = options.max_ap {
         let before = pairs.len();
         pairs.retain(|pair| pair.d_ap <= max_ap);
@@ -53,8 +60,9 @@ pub fn pairs_of(anchor: Place, sets: &Sets, options: &Options, isa: Isa, stats: 
         Pairs::Unordered | Pairs::Ordered => None,
     };
     if let Some(pair) = chosen {
-        pairs = vec![pair];
+        pairs.clear();
+        pairs.push(pair);
     }
     stats.pairs += pairs.len() as u64;
-    pairs
+    Ok(pairs)
 }

@@ -2,6 +2,8 @@
 
 use super::hash::Draw;
 use super::points::Place;
+use super::shortage::TRIPLETS;
+use crate::{Result, memory};
 
 /// What a pick orders by: the smallest come first. Unique within a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,9 +58,9 @@ impl Picked {
     }
 
     /// Keeps a negative if it is one of the first `capacity`.
-    pub fn offer(&mut self, negative: Negative) {
+    pub fn offer(&mut self, negative: Negative) -> Result<()> {
         if !self.wants(negative.order) {
-            return;
+            return Ok(());
         }
         if self.is_full() {
             self.best.pop();
@@ -68,7 +70,9 @@ impl Picked {
         } else {
             self.best.partition_point(|other| other.order < negative.order)
         };
+        memory::reserve_one(&mut self.best, || 0, TRIPLETS)?;
         self.best.insert(at, negative);
+        Ok(())
     }
 
     /// The negatives that are kept.

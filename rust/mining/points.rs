@@ -1,12 +1,14 @@
 //! The rows as the kernels need them: sorted by identity, normalised and padded.
 
+use std::iter::repeat_n;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::exact::{self, LANES};
+use super::shortage::ROWS;
 use super::{Input, Options, Rows, hash};
-use crate::{Error, Interrupt, Isa, Result};
+use crate::{Error, Interrupt, Isa, Result, memory};
 
 /// Index of a row in [`Points`], where rows are sorted by (label, id).
 pub type Place = u32;
@@ -29,7 +31,7 @@ impl Sets {
         let anchors = points(&input.anchors, "ids")?;
         let references = input.references.as_ref().map(|rows| points(rows, "reference_ids")).transpose()?;
         let candidates = references.as_ref().unwrap_or(&anchors);
-        let runs = anchors.labels.iter().map(|&label| candidates.run_of_label(label)).collect();
+        let runs = memory::collect(anchors.labels.iter().map(|&label| candidates.run_of_label(label)), ROWS)?;
         Ok(Self { runs, ids_given: input.anchors.ids.is_some(), anchors, references })
     }
 
@@ -97,7 +99,7 @@ impl Points {
         let n = from.labels.len();
         let id = |row: u32| from.ids.map_or(i64::from(row), |ids| ids[row as usize]);
 
-        let mut by_id: Vec<u32> = (0..n as u32).collect();
+        let mut by_id = memory::collect(0..n as u32, ROWS)?;
         if from.ids.is_some() {
             by_id.par_sort_unstable_by_key(|&row| (id(row), row));
             if let Some(w) = by_id.windows(2).find(|w| id(w[0]) == id(w[1])) {
@@ -109,16 +111,17 @@ impl Points {
                 )));
             }
         }
-        let mut rank_of_row = vec![0; n];
+        let mut rank_of_row = memory::zeroed::<u32>(n, ROWS)?;
         for (rank, &row) in by_id.iter().enumerate() {
             rank_of_row[row as usize] = rank as u32;
         }
         let mut rows = by_id;
-        rows.par_sort_by_key(|&row| from.labels[row as usize]); // stable: ids stay ascending within a label
+        // In place: the stable sort allocates, and ends the process where it cannot.
+        rows.par_sort_unstable_by_key(|&row| (from.labels[row as usize], rank_of_row[row as usize]));
 
         let width = dim.next_multiple_of(LANES);
-        let mut values = vec![0.0; n * width];
-        let mut squared_norms = vec![0.0; n];
+        let mut values = memory::zeroed::<f32>(n * width, ROWS)?;
+        let mut squared_norms = memory::zeroed::<f64>(n, ROWS)?;
         values.par_chunks_mut(width).zip(&mut squared_norms).zip(&rows).try_for_each(
             |((to, squared_norm), &row)| {
                 interrupt.check()?;
@@ -131,29 +134,29 @@ impl Points {
             },
         )?;
 
-        let mut starts = Vec::new();
-        let mut labels = Vec::new();
-        let mut identity = Vec::with_capacity(n);
-        for (place, &row) in rows.iter().enumerate() {
-            let label = from.labels[row as usize];
-            if labels.last() != Some(&label) {
-                starts.push(place as Place);
-                labels.push(label);
-            }
-            identity.push(labels.len() as u32 - 1);
+        let label = |row: u32| from.labels[row as usize];
+        let identities = || rows.chunk_by(|&a, &b| label(a) == label(b));
+        let count = identities().count();
+        let mut starts = memory::empty(count + 1, ROWS)?;
+        let mut labels = memory::empty(count, ROWS)?;
+        let mut identity = memory::empty(n, ROWS)?;
+        for rows in identities() {
+            starts.push(identity.len() as Place);
+            identity.extend(repeat_n(labels.len() as u32, rows.len()));
+            labels.push(label(rows[0]));
         }
         starts.push(n as Place);
 
-        let ids: Vec<i64> = rows.iter().map(|&row| id(row)).collect();
-        let hashes: Vec<u64> = ids.iter().map(|&id| hash::row_hash(options.seed, id)).collect();
+        let ids = memory::collect(rows.iter().map(|&row| id(row)), ROWS)?;
+        let hashes = memory::collect(ids.iter().map(|&id| hash::row_hash(options.seed, id)), ROWS)?;
         Ok(Self {
             values,
             width,
             squared_norms,
-            hashes_low: hashes.iter().map(|&hash| hash as u32).collect(),
+            hashes_low: memory::collect(hashes.iter().map(|&hash| hash as u32), ROWS)?,
             hashes,
             ids,
-            ranks: rows.iter().map(|&row| rank_of_row[row as usize]).collect(),
+            ranks: memory::collect(rows.iter().map(|&row| rank_of_row[row as usize]), ROWS)?,
             rows,
             starts,
             labels,
@@ -177,12 +180,12 @@ impl Points {
     }
 
     /// Ids in ascending order.
-    pub fn ids_by_rank(&self) -> Vec<i64> {
-        let mut ids = vec![0; self.len()];
+    pub fn ids_by_rank(&self) -> Result<Vec<i64>> {
+        let mut ids = memory::zeroed(self.len(), ROWS)?;
         for (&rank, &id) in self.ranks.iter().zip(&self.ids) {
             ids[rank as usize] = id;
         }
-        ids
+        Ok(ids)
     }
 
     /// A row of another identity, chosen by this row's hash.

@@ -8,8 +8,9 @@ use super::found::Found;
 use super::pairs::pairs_of;
 use super::points::Place;
 use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::shortage::{PAIRS, THREADS};
 use super::{Pick, Stats};
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Result, memory};
 
 /// Anchors in a unit of work.
 const UNIT: usize = 16;
@@ -23,39 +24,44 @@ const GIVE_UP_AFTER: usize = 2;
 
 /// Goes through the anchors. What is not settled is in [`Found::open`].
 pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) -> Result<Found> {
-    let anchors: Vec<Place> = anchors.collect();
     let unit = if anchors.len() < FEWEST_IN_UNITS { 1 } else { UNIT };
-    anchors
-        .par_chunks(unit)
-        .map_init(Scratch::default, |scratch, unit| search.probe_unit(unit, scratch, interrupt))
-        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
+    (0..anchors.len().div_ceil(unit))
+        .into_par_iter()
+        .map_init(Scratch::default, |scratch, number| {
+            let first = anchors.start + (number * unit) as Place;
+            search.probe_unit(first..anchors.end.min(first + unit as Place), scratch, interrupt)
+        })
+        .try_reduce(Found::default, Found::join)
 }
 
 impl Search<'_> {
-    fn probe_unit(&self, unit: &[Place], scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
+    fn probe_unit(&self, unit: Range<Place>, scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
         let mut found = Found::default();
         let mut in_vain = 0;
-        for &anchor in unit {
+        let anchors = unit.len();
+        for anchor in unit {
             interrupt.check()?;
-            let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats);
-            let mut open: Vec<OpenPair> = pairs.into_iter().map(|pair| self.open(pair)).collect();
+            let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats)?;
+            let mut open = self.open_all(pairs)?;
             // No distance at all is in an empty window.
             for pair in open.extract_if(.., |pair| pair.window.is_empty()) {
-                found.settle(anchor, &pair, self.sets);
+                found.settle(anchor, &pair, self)?;
             }
             let mut settled = 0;
             if in_vain < GIVE_UP_AFTER || !self.screen.is_one_stretch() {
-                settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats);
+                settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats)?;
                 in_vain = if settled > 0 { 0 } else { in_vain + usize::from(!open.is_empty()) };
             }
             for pair in open.drain(..settled) {
-                found.settle(anchor, &pair, self.sets);
+                found.settle(anchor, &pair, self)?;
             }
             if !open.is_empty() {
                 found.stats.pairs_screened += open.len() as u64;
-                found.open.push(OpenAnchor { anchor, pairs: open });
+                memory::push(&mut found.open, OpenAnchor { anchor, pairs: open }, PAIRS)?;
             }
         }
+        let pairs: usize = found.open.iter().map(|open| open.pairs.len()).sum();
+        self.progress.plan(anchors, pairs * self.screen.panels(), found.triplets());
         Ok(found)
     }
 
@@ -68,17 +74,17 @@ impl Search<'_> {
         pairs: &mut [OpenPair],
         scratch: &mut Scratch,
         stats: &mut Stats,
-    ) -> usize {
+    ) -> Result<usize> {
         let identity = self.sets.identity_run(anchor);
         let candidates = self.sets.candidates().len();
         let exhaustive = candidates - identity.len() <= self.tries;
         if pairs.is_empty() || !exhaustive && self.options.pick != Pick::Random {
-            return 0;
+            return Ok(0);
         }
         if !exhaustive {
-            self.spread(anchor, scratch);
+            self.spread(anchor, scratch)?;
         }
-        scratch.distances.restart(candidates);
+        scratch.distances.restart(candidates)?;
         let mut settled = 0;
         for i in 0..pairs.len() {
             let open = &mut pairs[i];
@@ -86,11 +92,12 @@ impl Search<'_> {
                 let negatives = (0..identity.start).chain(identity.end..candidates as Place);
                 let hit = |place| Hit { draw: self.order(&open.pair, place).draw.high, place };
                 scratch.hits.clear();
+                memory::reserve(&mut scratch.hits, candidates - identity.len(), THREADS)?;
                 scratch.hits.extend(negatives.map(hit));
             } else {
-                self.hit_lowest(self.tries, anchor, open, scratch, |_| true);
+                self.hit_lowest(self.tries, anchor, open, scratch, |_| true)?;
             }
-            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats);
+            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats)?;
             if exhaustive || open.picked.is_full() {
                 pairs.swap(i, settled);
                 settled += 1;
@@ -100,6 +107,6 @@ impl Search<'_> {
                 break;
             }
         }
-        settled
+        Ok(settled)
     }
 }

@@ -9,7 +9,9 @@
 
 use super::hash::Key;
 use super::points::Place;
+use super::shortage::THREADS;
 use crate::simd::{Isa, Simd, per_isa};
+use crate::{Result, memory};
 
 /// The threshold that about `count` of `all` rows draw below. At most 65,535, so rows that draw that are
 /// never below it.
@@ -28,17 +30,18 @@ pub fn below(
     key: Key,
     threshold: u16,
     scratch: &mut Vec<u64>,
-    mut found: impl FnMut(Place),
-) {
-    scratch.resize(spreads.len().div_ceil(WORD), 0);
+    mut found: impl FnMut(Place) -> Result<()>,
+) -> Result<()> {
+    memory::resize(scratch, spreads.len().div_ceil(WORD), 0, THREADS)?;
     mark(isa, spreads, key.map(), threshold, scratch);
     for (number, &marks) in scratch.iter().enumerate() {
         let mut marks = marks;
         while marks != 0 {
-            found((number * WORD + marks.trailing_zeros() as usize) as Place);
+            found((number * WORD + marks.trailing_zeros() as usize) as Place)?;
             marks &= marks - 1;
         }
     }
+    Ok(())
 }
 
 per_isa! {
@@ -90,7 +93,11 @@ mod tests {
                     let mut spreads = vec![0; len];
                     hash::spreads(isa, anchor, &low[..len], &mut spreads);
                     let mut found = Vec::new();
-                    below(isa, &spreads, key, limit, &mut Vec::new(), |place| found.push(place));
+                    let find = |place| {
+                        found.push(place);
+                        Ok(())
+                    };
+                    below(isa, &spreads, key, limit, &mut Vec::new(), find).unwrap();
                     assert_eq!(found, plain, "{}: {count} of {len}, pair {positive}", isa.name());
                 }
             }

@@ -9,8 +9,9 @@ use super::pairs::Pair;
 use super::picked::{Negative, Order, Picked};
 use super::points::{Place, Sets};
 use super::screen::{Bounds, Screen, Window};
+use super::shortage::{PAIRS, Progress, THREADS};
 use super::{Options, Pick, Stats, exact, scan};
-use crate::Isa;
+use crate::{Isa, Result, memory};
 
 /// Rows that are tested for a random pick before the pair goes to the screen. A test costs some 150 cycles,
 /// and the screen 50,000 per anchor (7,200 x 512). If one row in ten qualifies, 24 tests leave 8 % of the
@@ -28,6 +29,7 @@ pub struct Search<'a> {
     pub isa: Isa,
     /// Rows that are tested for a pair before its anchor goes to the screen.
     pub tries: usize,
+    pub progress: &'a Progress,
 }
 
 /// An anchor with its pairs that are not settled yet.
@@ -42,6 +44,8 @@ pub struct OpenPair {
     pub picked: Picked,
     /// Where the distances of its negatives may be.
     pub window: Window,
+    /// Whether a triplet of it was found that is not among the picked ones.
+    pub found: bool,
     /// All rows with a draw below this were tested. 0: the pair has not drawn yet.
     pub tested_below: u16,
 }
@@ -73,9 +77,10 @@ pub struct Distances {
 
 impl Distances {
     /// Begins with the next anchor, for which nothing is known.
-    pub fn restart(&mut self, candidates: usize) {
-        self.known.resize(candidates, (0.0, 0));
+    pub fn restart(&mut self, candidates: usize) -> Result<()> {
+        memory::resize(&mut self.known, candidates, (0.0, 0), THREADS)?;
         self.anchor += 1;
+        Ok(())
     }
 
     fn get_or_insert_with(&mut self, place: Place, evaluate: impl FnOnce() -> f64) -> f64 {
@@ -103,18 +108,29 @@ impl OpenAnchor {
 
 impl<'a> Search<'a> {
     /// For these sets.
-    pub fn new(sets: &'a Sets, screen: &'a Screen<'a>, options: &'a Options, isa: Isa) -> Self {
-        Self { sets, screen, options, isa, tries: TRIES + options.negatives_per_pair.saturating_mul(2) }
+    pub fn new(
+        sets: &'a Sets,
+        screen: &'a Screen<'a>,
+        options: &'a Options,
+        isa: Isa,
+        progress: &'a Progress,
+    ) -> Self {
+        let tries = TRIES + options.negatives_per_pair.saturating_mul(2);
+        Self { sets, screen, options, isa, tries, progress }
     }
 
-    /// A pair for which nothing was found yet.
-    pub fn open(&self, pair: Pair) -> OpenPair {
+    /// The pairs, for which nothing was found yet.
+    pub fn open_all(&self, pairs: Vec<Pair>) -> Result<Vec<OpenPair>> {
+        memory::collect(pairs.into_iter().map(|pair| self.open(pair)), PAIRS)
+    }
+
+    fn open(&self, pair: Pair) -> OpenPair {
         let capacity = match self.options.pick {
             Pick::Random | Pick::Hardest => self.options.negatives_per_pair,
             Pick::All => Picked::ALL,
         };
         let window = self.window(&pair, f64::INFINITY);
-        OpenPair { pair, picked: Picked::new(capacity), window, tested_below: 0 }
+        OpenPair { pair, picked: Picked::new(capacity), window, found: false, tested_below: 0 }
     }
 
     /// The window of a pair, up to a distance.
@@ -128,10 +144,11 @@ impl<'a> Search<'a> {
     }
 
     /// Computes the spreads of all candidates for an anchor.
-    pub fn spread(&self, anchor: Place, scratch: &mut Scratch) {
-        scratch.spreads.resize(self.sets.candidates().len(), 0);
+    pub fn spread(&self, anchor: Place, scratch: &mut Scratch) -> Result<()> {
+        memory::resize(&mut scratch.spreads, self.sets.candidates().len(), 0, THREADS)?;
         let hash = self.sets.anchors.hashes[anchor as usize];
         hash::spreads(self.isa, hash, &self.sets.candidates().hashes_low, &mut scratch.spreads);
+        Ok(())
     }
 
     /// Hits about `tries` negatives: those with the smallest draws that were not tested yet, without the ones
@@ -143,7 +160,7 @@ impl<'a> Search<'a> {
         open: &mut OpenPair,
         scratch: &mut Scratch,
         keep: impl Fn(Place) -> bool,
-    ) {
+    ) -> Result<()> {
         let identity = self.sets.identity_run(anchor);
         let below = scan::threshold(tries, self.sets.candidates().len());
         let Scratch { spreads, draw_marks, hits, .. } = scratch;
@@ -151,10 +168,12 @@ impl<'a> Search<'a> {
         scan::below(self.isa, spreads, open.pair.key, below, draw_marks, |place| {
             let draw = open.pair.key.map_spread(spreads[place as usize]);
             if draw >= open.tested_below && !identity.contains(&place) && keep(place) {
-                hits.push(Hit { draw, place });
+                memory::push(hits, Hit { draw, place }, THREADS)?;
             }
-        });
+            Ok(())
+        })?;
         open.tested_below = below;
+        Ok(())
     }
 
     /// Where a row comes among the negatives of a pair, unless the pick is the hardest.
@@ -171,7 +190,7 @@ impl<'a> Search<'a> {
         bounds: impl Fn(Place) -> Bounds,
         scratch: &mut Scratch,
         stats: &mut Stats,
-    ) {
+    ) -> Result<()> {
         let Scratch { hits, distances, .. } = scratch;
         let by_draw = |x: &Hit, y: &Hit| {
             let order = |hit: &Hit| self.order(&open.pair, hit.place);
@@ -196,9 +215,10 @@ impl<'a> Search<'a> {
             }
             if open.window.may_hold(bounds(place)) {
                 let d_an = distances.get_or_insert_with(place, || self.distance(anchor, place, stats));
-                self.offer(&open.pair, picked, place, d_an);
+                self.offer(&open.pair, picked, place, d_an)?;
             }
         }
+        Ok(())
     }
 
     /// The exact distance, on the metric's scale.
@@ -209,14 +229,20 @@ impl<'a> Search<'a> {
     }
 
     /// Adds a negative to those picked for a pair if it qualifies.
-    pub fn offer(&self, pair: &Pair, picked: &mut Picked, place: Place, d_an: f64) {
-        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
-        if above < d_an && d_an < below {
-            let mut order = self.order(pair, place);
-            if self.options.pick == Pick::Hardest {
-                order.distance = d_an.to_bits(); // in the order of the distances, which are not negative
-            }
-            picked.offer(Negative { order, place, d_an });
+    pub fn offer(&self, pair: &Pair, picked: &mut Picked, place: Place, d_an: f64) -> Result<()> {
+        if !self.qualifies(pair, d_an) {
+            return Ok(());
         }
+        let mut order = self.order(pair, place);
+        if self.options.pick == Pick::Hardest {
+            order.distance = d_an.to_bits(); // in the order of the distances, which are not negative
+        }
+        picked.offer(Negative { order, place, d_an })
+    }
+
+    /// Whether a negative at this distance qualifies for a pair.
+    pub fn qualifies(&self, pair: &Pair, d_an: f64) -> bool {
+        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        above < d_an && d_an < below
     }
 }

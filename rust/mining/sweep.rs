@@ -7,8 +7,9 @@ use super::found::Found;
 use super::points::Place;
 use super::screen::{self, AnchorEstimates, Block, Edges, Estimates};
 use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::shortage::THREADS;
 use super::{Pick, Stats};
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Result, memory};
 
 /// Fewest anchors in a block, unless there are fewer: the rows of the largest register tile.
 const LEAST_BLOCK: usize = 12;
@@ -27,8 +28,8 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
     open.par_chunks_mut(share.clamp(LEAST_BLOCK, screen::BLOCK))
         .map_init(Default::default, |(scratch, buffer): &mut (Scratch, Estimates), open| {
             let mut found = Found::default();
-            let anchors: Vec<Place> = open.iter().map(|open| open.anchor).collect();
-            let mut block = search.screen.block(&anchors, buffer);
+            let anchors = memory::collect::<Place>(open.iter().map(|open| open.anchor), THREADS)?;
+            let mut block = search.screen.block(&anchors, buffer)?;
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
                 match search.options.pick {
@@ -44,18 +45,18 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                         }
                     }
                     Pick::Hardest | Pick::All => {
-                        search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?;
+                        search.sweep_by_panel(open, &block, interrupt, &mut found)?;
                     }
                 }
             }
             for open in open {
                 for pair in &open.pairs {
-                    found.settle(open.anchor, pair, search.sets);
+                    found.settle(open.anchor, pair, search)?;
                 }
             }
             Ok(found)
         })
-        .try_reduce(Found::default, |a, b| Ok(a.join(b)))
+        .try_reduce(Found::default, Found::join)
 }
 
 /// Picks for which every row in the window counts.
@@ -67,24 +68,30 @@ impl Search<'_> {
         open: &mut [OpenAnchor],
         block: &Block<'_>,
         interrupt: &Interrupt,
-        stats: &mut Stats,
+        found: &mut Found,
     ) -> Result<()> {
-        let mut edges: Vec<Edges> =
-            open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window())).collect();
-        for panel in block.panels() {
+        let edges = open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window()));
+        let mut edges: Vec<Edges> = memory::collect(edges, THREADS)?;
+        let pairs: usize = open.iter().map(|open| open.pairs.len()).sum();
+        let (mut done, before) = (0, found.triplets());
+        let swept = block.panels().try_for_each(|panel| {
             interrupt.check()?;
             for (i, (open, edges)) in open.iter_mut().zip(&mut edges).enumerate() {
                 let estimates = block.of_anchor(i);
                 let mut narrower = false;
                 estimates.visit_panel(panel, edges, |place| {
-                    narrower |= self.test_for_all(open, &estimates, place, stats);
-                });
+                    narrower |= self.test_for_all(open, &estimates, place, found)?;
+                    Ok(())
+                })?;
                 if narrower {
                     *edges = estimates.edges(open.window());
                 }
             }
-        }
-        Ok(())
+            done += pairs;
+            Ok(())
+        });
+        self.progress.add(done, found.triplets() - before); // also where memory has ended
+        swept
     }
 
     /// Tests one row for all pairs of an anchor. Returns whether the window of one became narrower.
@@ -93,26 +100,31 @@ impl Search<'_> {
         open: &mut OpenAnchor,
         estimates: &AnchorEstimates<'_>,
         place: Place,
-        stats: &mut Stats,
-    ) -> bool {
+        found: &mut Found,
+    ) -> Result<bool> {
         if self.sets.identity_run(open.anchor).contains(&place) {
-            return false;
+            return Ok(false);
         }
         let bounds = estimates.bounds(place);
         let mut distance = None;
         let mut narrower = false;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
-            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
-            self.offer(&pair.pair, &mut pair.picked, place, d_an);
-            if self.options.pick == Pick::Hardest
-                && let Some(last) = pair.picked.last()
-            {
+            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, &mut found.stats));
+            if self.options.pick == Pick::All {
+                if self.qualifies(&pair.pair, d_an) {
+                    found.add(open.anchor, &pair.pair, place, d_an, self)?;
+                    pair.found = true;
+                }
+                continue;
+            }
+            self.offer(&pair.pair, &mut pair.picked, place, d_an)?;
+            if let Some(last) = pair.picked.last() {
                 let window = self.window(&pair.pair, last.d_an);
                 narrower |= window.is_narrower_than(pair.window);
                 pair.window = window;
             }
         }
-        narrower
+        Ok(narrower)
     }
 }
 
@@ -139,7 +151,7 @@ impl Search<'_> {
         stats: &mut Stats,
     ) -> Result<()> {
         let anchor = open.anchor;
-        let find = if self.list_near(open, estimates, scratch) {
+        let find = if self.list_near(open, estimates, scratch)? {
             Find::Listed
         } else if self.screen.is_one_stretch() {
             Find::DrawnThenMarked
@@ -150,43 +162,46 @@ impl Search<'_> {
             return Ok(());
         }
         if find == Find::DrawnThenMarked {
-            self.spread(anchor, scratch);
+            self.spread(anchor, scratch)?;
         }
-        scratch.distances.restart(self.sets.candidates().len());
+        scratch.distances.restart(self.sets.candidates().len())?;
         for pair in &mut open.pairs {
             interrupt.check()?;
             let edges = estimates.edges(pair.window);
             if find == Find::DrawnThenMarked
                 && pair.tested_below == 0
-                && self.settle_by_lowest(anchor, pair, estimates, &edges, scratch, stats)
+                && self.settle_by_lowest(anchor, pair, estimates, &edges, scratch, stats)?
             {
                 continue;
             }
             if find == Find::Listed {
-                self.hit_listed(pair, estimates, &edges, scratch);
+                self.hit_listed(pair, estimates, &edges, scratch)?;
             } else {
-                self.hit_marked(anchor, pair, estimates, scratch);
+                self.hit_marked(anchor, pair, estimates, scratch)?;
             }
-            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats);
+            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats)?;
         }
         Ok(())
     }
 
     /// Lists the negatives that may be in the window of some pair, if they are few. Returns whether they are.
-    fn list_near(&self, open: &OpenAnchor, estimates: &AnchorEstimates<'_>, scratch: &mut Scratch) -> bool {
+    fn list_near(
+        &self,
+        open: &OpenAnchor,
+        estimates: &AnchorEstimates<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<bool> {
         let Scratch { panel_marks, near, .. } = scratch;
         let identity = self.sets.identity_run(open.anchor);
         // The rows of the identity may be marked, too.
-        let few = estimates.mark(open.window(), panel_marks) <= MOST_LISTED + identity.len();
+        let few = estimates.mark(open.window(), panel_marks)? <= MOST_LISTED + identity.len();
         near.clear();
         if few {
             estimates.visit(panel_marks, |place| {
-                if !identity.contains(&place) {
-                    near.push(place);
-                }
-            });
+                if identity.contains(&place) { Ok(()) } else { memory::push(near, place, THREADS) }
+            })?;
         }
-        few
+        Ok(few)
     }
 
     /// Tests the rows with the smallest draws. Returns whether that settles the pair.
@@ -198,19 +213,19 @@ impl Search<'_> {
         edges: &Edges,
         scratch: &mut Scratch,
         stats: &mut Stats,
-    ) -> bool {
+    ) -> Result<bool> {
         for tries in [self.tries, MORE_TRIES * self.tries] {
-            self.hit_lowest(tries, anchor, pair, scratch, |place| estimates.may_hold(edges, place));
+            self.hit_lowest(tries, anchor, pair, scratch, |place| estimates.may_hold(edges, place))?;
             let none_in_window = scratch.hits.is_empty();
-            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats);
+            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats)?;
             if pair.picked.is_full() {
-                return true;
+                return Ok(true);
             }
             if none_in_window {
-                return false; // few rows are: it is better to find these at once
+                return Ok(false); // few rows are: it is better to find these at once
             }
         }
-        false
+        Ok(false)
     }
 
     /// Hits the listed rows that may be in the pair's window.
@@ -220,12 +235,12 @@ impl Search<'_> {
         estimates: &AnchorEstimates<'_>,
         edges: &Edges,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<()> {
         let Scratch { near, hits, .. } = scratch;
         hits.clear();
-        for &place in near.iter().filter(|&&place| estimates.may_hold(edges, place)) {
-            self.hit(pair, place, hits);
-        }
+        near.iter()
+            .filter(|&&place| estimates.may_hold(edges, place))
+            .try_for_each(|&place| self.hit(pair, place, hits))
     }
 
     /// Hits all negatives of the stretch that may be in the pair's window.
@@ -235,23 +250,22 @@ impl Search<'_> {
         pair: &OpenPair,
         estimates: &AnchorEstimates<'_>,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<()> {
         let Scratch { panel_marks, hits, .. } = scratch;
         let identity = self.sets.identity_run(anchor);
         hits.clear();
-        estimates.mark(pair.window, panel_marks);
+        estimates.mark(pair.window, panel_marks)?;
         estimates.visit(panel_marks, |place| {
-            if !identity.contains(&place) {
-                self.hit(pair, place, hits);
-            }
-        });
+            if identity.contains(&place) { Ok(()) } else { self.hit(pair, place, hits) }
+        })
     }
 
     /// Hits a row, unless it was tested before or would not be picked.
-    fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) {
+    fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) -> Result<()> {
         let order = self.order(&pair.pair, place);
         if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
-            hits.push(Hit { draw: order.draw.high, place });
+            memory::push(hits, Hit { draw: order.draw.high, place }, THREADS)?;
         }
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{IntoPyDict, PyType};
 
 use crate::error::Location;
-use crate::{Error, Interrupt, Result};
+use crate::{Error, Interrupt, Result, memory};
 
 /// How often a waiting call looks for Ctrl-C.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
@@ -153,6 +153,13 @@ fn record_error(py: Python<'_>, message: &str, location: &Location, reason: &str
     Ok(PyErr::from_value(error))
 }
 
+/// Raises a `MemoryError` if so many bytes cannot be had: Polars ends the process where it cannot allocate.
+#[pyfunction]
+fn probe_memory(py: Python<'_>, bytes: u64, what: String) -> PyResult<()> {
+    py.detach(|| memory::probe(bytes, what)).map_err(|e| to_python(py, e))
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<PyStop>()
+    m.add_class::<PyStop>()?;
+    m.add_function(wrap_pyfunction!(probe_memory, m)?)
 }

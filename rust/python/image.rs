@@ -13,7 +13,7 @@ use crate::image::Size;
 use crate::image::augment::{self, Augment, Chosen, Jitter};
 use crate::image::batch::{self, Encoded, Failure, RecordRows, Records, Source};
 use crate::recordio::RecordFile;
-use crate::{Interrupt, Result};
+use crate::{Error, Interrupt, Result, memory};
 
 /// Pixels (B, H, W, 3) uint8 or (B, 3, H, W) float32, the number of images that were decoded (they come
 /// first), and for each of the others its index in the batch and a `RecordError`.
@@ -154,12 +154,20 @@ fn fill<'py, T: Element + Copy + Send>(
     threads: Option<usize>,
     work: impl Fn(Size, &mut [T], &Interrupt) -> Result<Vec<Failure>> + Send + Sync,
 ) -> PyResult<(Bound<'py, PyAny>, usize, Vec<Failure>)> {
+    let too_large =
+        |size, available| call::to_python(py, batch::too_large(source, size, size_of::<T>(), available));
+    if let Some(size) = size {
+        let bytes = batch::bytes_of(source, size, size_of::<T>());
+        if let Err(Error::Memory { available, .. }) = memory::ask(bytes, "") {
+            return Err(too_large(size, available));
+        }
+    }
     // NumPy allocates, so that no page is written twice. A number of bytes above 2^63 is a ValueError of NumPy's.
     let pixels = py.import("numpy")?.call_method1("empty", array).map_err(|error| match size {
         Some(size)
             if error.is_instance_of::<PyMemoryError>(py) || error.is_instance_of::<PyValueError>(py) =>
         {
-            call::to_python(py, batch::too_large(source, size, size_of::<T>()))
+            too_large(size, None)
         }
         _ => error,
     })?;

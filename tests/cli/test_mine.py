@@ -129,3 +129,21 @@ def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(frame["d_ap"].to_numpy(), ((rows[a] - rows[p]) ** 2).sum(1), atol=1e-4)
     np.testing.assert_allclose(frame["d_an"].to_numpy(), ((rows[a] - rows[n]) ** 2).sum(1), atol=1e-4)
+
+
+@pytest.mark.parametrize("module", ["fasttriplet.run._stages.mine_rows", "fasttriplet.Dataset.decode"])
+def test_too_little_memory_is_one_line(
+    rec: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError("not enough memory: 9 GB for triplets: take pick='random' or lower bag_size")
+
+    monkeypatch.setattr(module, fail)
+    out = tmp_path / "triplets.parquet"
+    assert main(["mine", "--rec", str(rec), "--out", str(out), "--pick", "all"]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith(
+        "fasttriplet: epoch 0, bag 0: not enough memory: 9 GB for triplets: take --pick random or lower "
+        "--bag-size"
+    )
+    assert not list(tmp_path.glob("*triplets*"))

@@ -158,9 +158,8 @@ def _command(context: click.Context | None) -> click.Context:
 
 
 def _message(error: BaseException, command: click.Command) -> str:
-    if isinstance(error, MemoryError):
-        text = in_flags(str(error), command)
-        return text if text.startswith("not enough memory") else f"out of memory {text}".rstrip()
+    if isinstance(error, MemoryError) and not str(error):  # Python's own
+        return "not enough memory"
     if isinstance(error, OSError) and error.errno is not None:
         reason = in_flags(str(error.strerror), command)
         return f"{error.filename}: {reason}" if error.filename else reason

@@ -25,6 +25,8 @@ from fasttriplet.mining._options import MiningKeywords, MiningOptions
 # have more than 0.1 on noise, and 1e-4 on noise that is all but black (tests/mxnet/test_networks.py).
 COLLAPSED = 1e-6
 
+_BYTES = 40  # of a triplet
+
 
 @dataclass(frozen=True, slots=True)
 class MiningStats:
@@ -97,12 +99,26 @@ class Triplets:
         return iter((self.anchor, self.positive, self.negative))
 
     def to_frame(self) -> pl.DataFrame:
-        """The triplets as columns ``anchor, positive, negative, d_ap, d_an``."""
+        """The triplets as columns ``anchor, positive, negative, d_ap, d_an``.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit the memory.
+        """
+        _core.probe_memory(_BYTES * len(self), f"a frame of {counted(len(self), 'triplet')}")
         names = ("anchor", "positive", "negative", "d_ap", "d_an")
         return pl.DataFrame({name: getattr(self, name) for name in names})
 
     def shuffle(self, seed: int) -> Triplets:
-        """The same triplets in a random order, the same for the same seed and triplets."""
+        """The same triplets in a random order, the same for the same seed and triplets.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit the memory once more.
+        """
+        _core.probe_memory((_BYTES + 8) * len(self), f"the order of {counted(len(self), 'triplet')}")
         order = random.Generator(random.PCG64(seed_number(seed))).permutation(len(self))
         anchor, positive, negative = (role[order] for role in self)
         return Triplets(anchor, positive, negative, self.d_ap[order], self.d_an[order], self.stats)
@@ -180,6 +196,10 @@ def mine(
     ------
     ValueError
         For shapes, types and values that cannot be mined; the first offending row is named.
+    MemoryError
+        If the rows or the triplets do not fit the memory that is available (of the machine, or of the
+        control group of a container or batch job). The message says how many bytes of what, for
+        ``pick="all"`` about how many triplets there would have been, and what to change.
 
     Warns
     -----

@@ -106,7 +106,9 @@ class TrainingBackend(Backend):
                 module.bind([("data", (images, 3, height, width))], [("softmax_label", (images,))])
         except RuntimeError as error:  # MXNetError is one
             if "llocate" in str(error):
-                raise MemoryError(f"for {images} images of {height} x {width} (H x W) at once") from error
+                raise MemoryError(
+                    f"not enough memory: {images} images of {height} x {width} (H x W) at once"
+                ) from error
             raise ValueError(
                 f"the network does not take images of {height} x {width} (H x W): {reason_of(error)}"
             ) from error

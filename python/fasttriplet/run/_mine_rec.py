@@ -13,8 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet import _core
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
+from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index_cache import IndexCache, cache_beside
 from fasttriplet.dataset._options import Cache
@@ -25,6 +27,9 @@ from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
 from fasttriplet.run._worker import Ahead, Worker
+
+# Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
+_BYTES = 3 * (8 + 20) + 3 * 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +131,9 @@ def mine_rec(
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     OSError
         If a file cannot be read or written.
+    MemoryError
+        If a bag does not fit the memory: its images, its rows or its triplets. The message says which, and
+        what to change.
     RuntimeError
         In a process that was forked after its parent had used Polars.
     ValueError
@@ -249,7 +257,8 @@ class _Run:
 
 def _frame(mined: Mined) -> pl.DataFrame:
     """The triplets as rows of the output."""
-    triplets, rows = mined.triplets, mined.rows
+    triplets, rows = mined.triplets, mined.rows.select(pl.col("^(key|label|file)$"))
+    _core.probe_memory(_BYTES * len(triplets), f"the output's rows of {counted(len(triplets), 'triplet')}")
     anchor, positive, negative = (rows[at] for at in mined.positions())
     roles = {"anchor": anchor, "positive": positive, "negative": negative}
     columns = {

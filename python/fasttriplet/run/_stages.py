@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,16 @@ class Mined:
     def positions(self) -> tuple[NDArray[np.int64], ...]:
         """Where the anchors, positives and negatives are among the rows: (T,) int64 each."""
         return tuple(positions_of(self.ids, role) for role in self.triplets)
+
+
+@contextmanager
+def _naming(epoch: int, bag: Bag, advice: str = "") -> Iterator[None]:
+    """Say in a MemoryError which bag it is about, and what to do."""
+    try:
+        yield
+    except MemoryError as error:
+        reason = str(error) or "not enough memory"
+        raise MemoryError(f"epoch {epoch}, bag {bag.number}: {reason}{advice}") from error
 
 
 class Stages:
@@ -176,7 +186,8 @@ class Stages:
         for bag in in_epoch[first_bag:]:
             step = bag.rows.height if images is None else images
             for start in range(0, bag.rows.height, step):
-                rows, pixels = self._decode(bag.rows[start : start + step])
+                with _naming(epoch, bag, ": lower bag_size, or hold fewer images ahead (prefetch, memory)"):
+                    rows, pixels = self._decode(bag.rows[start : start + step])
                 last = start + step >= bag.rows.height
                 yield Part(epoch, bag, len(in_epoch), images_of_epoch, rows, last), pixels
                 del pixels  # not to be held while the next are decoded
@@ -225,8 +236,8 @@ class Stages:
         """
         rows, options, seed = part.rows, self._options, epoch_seed(self._options.seed, part.epoch)
         labels, ids = rows["label"].to_numpy(), image_ids(rows)
-        embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
-        with self.summary.clock("mine", overlapped=overlapped):
+        with self.summary.clock("mine", overlapped=overlapped), _naming(part.epoch, part.bag):
+            embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
             triplets = mine_rows(options, (embeddings, labels, ids), seed=seed, threads=options.threads)
         why = None
         if len(triplets) == 0 and explain:

@@ -155,6 +155,8 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         ------
         ValueError
             For shapes, types and values that cannot be mined.
+        MemoryError
+            If the rows or the triplets do not fit the memory, see :func:`fasttriplet.mine`.
 
         Warns
         -----

@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::mark::{Edges, mark};
 use super::{BLOCK, BoundTerms, Bounds, COLUMNS, EstimatePanel, STRETCH, Screen, Window};
 use crate::mining::points::Place;
-use crate::{Interrupt, Result};
+use crate::mining::shortage::THREADS;
+use crate::{Interrupt, Result, memory};
 
 /// The estimates `v` of [`BLOCK`] anchors for one panel, then for the next one.
 pub type Estimates = Vec<[f32; COLUMNS]>;
@@ -22,16 +23,17 @@ pub struct Block<'a> {
 
 impl Screen<'_> {
     /// Packs at most [`BLOCK`] anchors. `estimates` is a buffer to reuse.
-    pub fn block<'b>(&'b self, anchors: &[Place], estimates: &'b mut Estimates) -> Block<'b> {
+    pub fn block<'b>(&'b self, anchors: &[Place], estimates: &'b mut Estimates) -> Result<Block<'b>> {
         debug_assert!(anchors.len() <= BLOCK);
-        estimates.resize(BLOCK * self.panels.len().min(STRETCH), [0.0; COLUMNS]);
-        Block {
+        memory::resize(estimates, BLOCK * self.panels.len().min(STRETCH), [0.0; COLUMNS], THREADS)?;
+        let terms = anchors.iter().map(|&place| self.product.anchors()[place as usize]);
+        Ok(Block {
             screen: self,
-            estimate: self.product.block(anchors),
-            terms: anchors.iter().map(|&place| self.product.anchors()[place as usize]).collect(),
+            estimate: self.product.block(anchors)?,
+            terms: memory::collect(terms, THREADS)?,
             estimates,
             stretch: 0..0,
-        }
+        })
     }
 }
 
@@ -91,33 +93,38 @@ impl AnchorEstimates<'_> {
 
     /// Marks the candidates of the stretch that may be in the window, rows of the anchor's own identity
     /// included. Returns their number.
-    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> usize {
+    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> Result<usize> {
         let block = self.block;
-        marks.resize(block.stretch.len(), 0);
+        memory::resize(marks, block.stretch.len(), 0, THREADS)?;
         let panels = &block.screen.panels[block.stretch.clone()];
         mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
-        marks.iter().map(|marks| marks.count_ones() as usize).sum()
+        Ok(marks.iter().map(|marks| marks.count_ones() as usize).sum())
     }
 
     /// Calls `visit` for every candidate that is marked.
-    pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place)) {
-        for (panel, &marks) in self.block.stretch.clone().zip(marks) {
-            visit_marked(panel, marks, &mut visit);
-        }
+    pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place) -> Result<()>) -> Result<()> {
+        let mut panels = self.block.stretch.clone().zip(marks);
+        panels.try_for_each(|(panel, &marks)| visit_marked(panel, marks, &mut visit))
     }
 
     /// Calls `visit` for every candidate of one panel that may be between the edges.
-    pub fn visit_panel(&self, panel: usize, edges: &Edges, visit: impl FnMut(Place)) {
+    pub fn visit_panel(
+        &self,
+        panel: usize,
+        edges: &Edges,
+        visit: impl FnMut(Place) -> Result<()>,
+    ) -> Result<()> {
         let screen = self.block.screen;
         let mut marks = [0];
         mark(screen.isa, &[*self.of_panel(panel)], &screen.panels[panel..=panel], edges, &mut marks);
-        visit_marked(panel, marks[0], visit);
+        visit_marked(panel, marks[0], visit)
     }
 }
 
-fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place)) {
+fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place) -> Result<()>) -> Result<()> {
     while marks != 0 {
-        visit((panel * COLUMNS) as Place + marks.trailing_zeros());
+        visit((panel * COLUMNS) as Place + marks.trailing_zeros())?;
         marks &= marks - 1;
     }
+    Ok(())
 }

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::super::points::{Place, Points, Sets};
 use super::{BLOCK, BoundTerms, COLUMNS, EstimatePanel, Product, places};
-use crate::{Interrupt, Result};
+use crate::mining::shortage::{ROWS, THREADS};
+use crate::{Interrupt, Result, memory};
 
 /// Columns that are multiplied before the sums go back to memory: a slice of a panel then has 16 KiB and
 /// stays in L1 while all anchors of the block pass over it.
@@ -34,7 +35,7 @@ impl<'a> Float<'a> {
     pub fn new(sets: &'a Sets, scale: f32, interrupt: &Interrupt) -> Result<Self> {
         let candidates = sets.candidates();
         let depth = candidates.width();
-        let mut panels = vec![0.0; candidates.len().div_ceil(COLUMNS) * depth * COLUMNS];
+        let mut panels = memory::zeroed::<f32>(candidates.len().div_ceil(COLUMNS) * depth * COLUMNS, ROWS)?;
         panels.par_chunks_mut(depth * COLUMNS).enumerate().try_for_each(|(panel, to)| {
             interrupt.check()?;
             for (column, place) in places(candidates, panel).enumerate() {
@@ -44,26 +45,26 @@ impl<'a> Float<'a> {
             }
             Ok(())
         })?;
-        let terms_of = |points: &Points| -> Vec<BoundTerms> {
+        let terms_of = |points: &Points| {
             let terms = |norm| BoundTerms { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
-            points.squared_norms.iter().copied().map(terms).collect()
+            memory::collect(points.squared_norms.iter().copied().map(terms), ROWS)
         };
-        let references = sets.are_two().then(|| terms_of(candidates));
-        Ok(Self { sets, scale, anchors: terms_of(&sets.anchors), references, panels })
+        let references = sets.are_two().then(|| terms_of(candidates)).transpose()?;
+        Ok(Self { sets, scale, anchors: terms_of(&sets.anchors)?, references, panels })
     }
 
     /// The anchors in groups of [`TILE`], packed as the panels are.
-    fn pack(&self, anchors: &[Place]) -> Vec<f32> {
+    fn pack(&self, anchors: &[Place]) -> Result<Vec<f32>> {
         let points = &self.sets.anchors;
         let depth = points.width();
-        let mut packed = vec![0.0; BLOCK * depth];
+        let mut packed = memory::zeroed::<f32>(BLOCK * depth, THREADS)?;
         for (i, &place) in anchors.iter().enumerate() {
             let (group, member) = (i / TILE, i % TILE);
             for (k, &x) in points.values(place).iter().enumerate() {
                 packed[(group * depth + k) * TILE + member] = x * self.scale;
             }
         }
-        packed
+        Ok(packed)
     }
 }
 
@@ -92,11 +93,11 @@ impl Product for Float<'_> {
         lanes.iter().sum()
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
+    fn block<'b>(&'b self, anchors: &[Place]) -> Result<EstimatePanel<'b>> {
         let depth = self.sets.anchors.width();
-        let packed = self.pack(anchors);
+        let packed = self.pack(anchors)?;
         let groups = anchors.len().div_ceil(TILE);
-        Box::new(move |panel, squared_norms, estimates| {
+        Ok(Box::new(move |panel, squared_norms, estimates| {
             let products = &mut estimates[..groups * TILE];
             products.fill([0.0; COLUMNS]);
             let panel = &self.panels[panel * depth * COLUMNS..][..depth * COLUMNS];
@@ -111,7 +112,7 @@ impl Product for Float<'_> {
                     *product = squared_norm - 2.0 * *product;
                 }
             }
-        })
+        }))
     }
 }
 

@@ -7,8 +7,9 @@ use rayon::prelude::*;
 
 use super::{BLOCK, BoundTerms, COLUMNS, EstimatePanel, Product, places};
 use crate::mining::points::{Place, Sets};
+use crate::mining::shortage::{ROWS, THREADS};
 use crate::simd::{Isa, Simd, per_isa};
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Result, memory};
 
 mod codes;
 mod kernel;
@@ -50,14 +51,14 @@ impl Integer {
         let Some(kernel) = Kernel::choose(isa, bits).filter(|_| candidates.width() <= MOST_COLUMNS) else {
             return Ok(None);
         };
-        let frame = Frame::new(sets, scale);
+        let frame = Frame::new(sets, scale)?;
         let encode = |points| Codes::new(points, &frame, bits, kernel.levels(), isa, interrupt);
         let anchors = encode(&sets.anchors)?;
         let references = sets.are_two().then(|| encode(candidates)).transpose()?;
         let codes = references.as_ref().unwrap_or(&anchors);
 
         let panel_size = codes.lanes() * LANE * COLUMNS;
-        let mut panels = vec![0; candidates.len().div_ceil(COLUMNS) * panel_size];
+        let mut panels = memory::zeroed::<u8>(candidates.len().div_ceil(COLUMNS) * panel_size, ROWS)?;
         panels.par_chunks_mut(panel_size).enumerate().try_for_each(|(panel, to)| {
             interrupt.check()?;
             for (column, place) in places(candidates, panel).enumerate() {
@@ -71,8 +72,8 @@ impl Integer {
             }
             Ok(())
         })?;
-        let mut steps = codes.steps.clone();
-        steps.resize(candidates.len().next_multiple_of(COLUMNS), 0.0);
+        let mut steps = memory::zeroed::<f32>(candidates.len().next_multiple_of(COLUMNS), ROWS)?;
+        steps[..candidates.len()].copy_from_slice(&codes.steps);
         Ok(Some(Self { isa, bits, kernel, anchors, references, panels, steps }))
     }
 
@@ -103,10 +104,10 @@ impl Product for Integer {
         sum as f32 * (self.anchors.steps[anchor as usize] * self.steps[candidate as usize])
     }
 
-    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b> {
+    fn block<'b>(&'b self, anchors: &[Place]) -> Result<EstimatePanel<'b>> {
         let (lanes, tile) = (self.anchors.lanes(), self.kernel.tile_anchors());
         // In groups, one for each tile, that are packed as the panels are.
-        let mut packed = vec![[0; LANE]; BLOCK * lanes];
+        let mut packed = memory::zeroed::<[u8; LANE]>(BLOCK * lanes, THREADS)?;
         let mut terms = [AnchorTerms::default(); BLOCK];
         for (i, &place) in anchors.iter().enumerate() {
             let codes = self.anchors.row(place);
@@ -121,7 +122,7 @@ impl Product for Integer {
         }
         let groups = anchors.len().div_ceil(tile);
         let panel_size = lanes * LANE * COLUMNS;
-        Box::new(move |panel, squared_norms, estimates| {
+        Ok(Box::new(move |panel, squared_norms, estimates| {
             let codes = self.panels[panel * panel_size..][..panel_size].as_chunks().0;
             let steps = self.steps[panel * COLUMNS..].first_chunk().expect("a step for each column");
             for group in 0..groups {
@@ -130,7 +131,7 @@ impl Product for Integer {
                 let candidates = PanelCodes { codes, steps, squared_norms };
                 self.kernel.estimate(anchors, &terms[members.clone()], candidates, &mut estimates[members]);
             }
-        })
+        }))
     }
 }
 

@@ -57,8 +57,8 @@
 use std::ops::Range;
 
 use super::points::{Place, Points, Sets};
-use crate::Isa;
-use crate::{Interrupt, Result};
+use super::shortage::ROWS;
+use crate::{Interrupt, Isa, Result, memory};
 
 mod block;
 mod float;
@@ -167,7 +167,7 @@ trait Product: Sync {
     fn one(&self, anchor: Place, candidate: Place) -> f32;
 
     /// Packs at most [`BLOCK`] anchors, to be multiplied by one panel after another.
-    fn block<'b>(&'b self, anchors: &[Place]) -> EstimatePanel<'b>;
+    fn block<'b>(&'b self, anchors: &[Place]) -> Result<EstimatePanel<'b>>;
 }
 
 /// Called with the number of a panel, its `n`, and room for the estimates of [`BLOCK`] anchors: writes `v` of
@@ -220,7 +220,7 @@ impl<'a> Screen<'a> {
             squared_scale: scale * scale,
             widening: (points.width() as f64 + 16.0) * 2_f64.powi(-50),
             error: product.error() + ROUNDED,
-            panels: panels.collect(),
+            panels: memory::collect(panels, ROWS)?,
             product,
         })
     }
@@ -249,6 +249,11 @@ impl<'a> Screen<'a> {
         let low = (squared - error).max(0.0).sqrt() - residual;
         let high = (squared + error).max(0.0).sqrt() + residual;
         Bounds { low: low.max(0.0).powi(2), high: high * high }
+    }
+
+    /// How many panels there are.
+    pub fn panels(&self) -> usize {
+        self.panels.len()
     }
 
     /// Whether one stretch holds all candidates.
@@ -379,13 +384,16 @@ mod tests {
                     let mut seen = vec![false; count];
                     for (anchors, windows) in anchors.chunks(BLOCK).zip(windows.chunks(BLOCK)) {
                         let mut estimates = Vec::new();
-                        let mut block = screen.block(anchors, &mut estimates);
+                        let mut block = screen.block(anchors, &mut estimates).unwrap();
                         for stretch in screen.stretches() {
                             block.measure(stretch, &interrupt).unwrap();
                             for (i, window) in windows.iter().enumerate() {
                                 let (estimates, mut marks) = (block.of_anchor(i), Vec::new());
-                                estimates.mark(*window, &mut marks);
-                                estimates.visit(&marks, |place| seen[anchors[i] as usize] |= place == target);
+                                estimates.mark(*window, &mut marks).unwrap();
+                                estimates.visit(&marks, |place| {
+                                    seen[anchors[i] as usize] |= place == target;
+                                    Ok(())
+                                }).unwrap();
                             }
                         }
                     }
@@ -416,7 +424,7 @@ mod tests {
             let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
             let window = screen.window(1.9, 2.1);
             let mut estimates = Vec::new();
-            let mut block = screen.block(&[0], &mut estimates);
+            let mut block = screen.block(&[0], &mut estimates).unwrap();
             let portable = isa == Isa::PORTABLE;
             let stray = if precision == Precision::Fine || portable { 0.002 } else { 0.15 };
             let (mut through, mut strays) = (0, 0);
@@ -424,12 +432,14 @@ mod tests {
                 block.measure(stretch, &interrupt).unwrap();
                 let from_first = block.of_anchor(0);
                 let mut marks = Vec::new();
-                from_first.mark(window, &mut marks);
-                from_first.visit(&marks, |place| {
+                from_first.mark(window, &mut marks).unwrap();
+                let check = |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     through += 1;
                     strays += usize::from(!(1.9 - stray..2.1 + stray).contains(&d));
-                });
+                    Ok(())
+                };
+                from_first.visit(&marks, check).unwrap();
             }
             assert!(
                 through > 10 && strays == 0,

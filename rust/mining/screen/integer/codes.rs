@@ -17,9 +17,10 @@ use super::Bits;
 use super::kernel::LANE;
 use crate::mining::exact::LANES;
 use crate::mining::points::{Place, Points, Sets};
+use crate::mining::shortage::{ROWS, THREADS};
 use crate::mix::mix32;
 use crate::simd::{Isa, Simd, per_isa};
-use crate::{Interrupt, Result};
+use crate::{Interrupt, Result, memory};
 
 /// Rows that the mean is computed from, evenly spread: the exact mean would gain nothing.
 const SAMPLE: usize = 1024;
@@ -34,21 +35,19 @@ pub struct Frame {
 
 impl Frame {
     /// One frame for both sets, from the candidates.
-    pub fn new(sets: &Sets, scale: f32) -> Self {
+    pub fn new(sets: &Sets, scale: f32) -> Result<Self> {
         let points = sets.candidates();
         let every = points.len().div_ceil(SAMPLE).max(1);
-        let mut sums = vec![0.0; points.width()];
+        let mut sums = memory::zeroed::<f64>(points.width(), ROWS)?;
         for place in (0..points.len()).step_by(every) {
             for (sum, &x) in sums.iter_mut().zip(points.values(place as Place)) {
                 *sum += f64::from(x);
             }
         }
         let count = points.len().div_ceil(every).max(1) as f64;
-        Self {
-            scale,
-            centre: sums.iter().map(|sum| (sum / count * f64::from(scale)) as f32).collect(),
-            signs: (0..points.width() as u32).map(|k| if mix32(k) & 1 == 0 { 1.0 } else { -1.0 }).collect(),
-        }
+        let centre = sums.iter().map(|sum| (sum / count * f64::from(scale)) as f32);
+        let signs = (0..points.width() as u32).map(|k| if mix32(k) & 1 == 0 { 1.0 } else { -1.0 });
+        Ok(Self { scale, centre: memory::collect(centre, ROWS)?, signs: memory::collect(signs, ROWS)? })
     }
 }
 
@@ -78,13 +77,15 @@ impl Codes {
             Bits::Eight => points.width(),
             Bits::Sixteen => 2 * points.width(),
         };
-        let mut bytes = vec![0; points.len() * size];
-        let mut steps = vec![0.0; points.len()];
-        let mut terms = vec![BoundTerms::default(); points.len()];
+        let mut bytes = memory::zeroed::<u8>(points.len() * size, ROWS)?;
+        let mut steps = memory::zeroed::<f32>(points.len(), ROWS)?;
+        let mut terms = Vec::new();
+        memory::resize(&mut terms, points.len(), BoundTerms::default(), ROWS)?;
         bytes.par_chunks_mut(size).zip(&mut steps).zip(&mut terms).enumerate().try_for_each_init(
-            || vec![0.0; points.width()],
+            Vec::new,
             |moved, (place, ((bytes, step), terms))| {
                 interrupt.check()?;
+                memory::resize(moved, points.width(), 0.0, THREADS)?;
                 let row = points.values(place as Place);
                 (*step, *terms) = encode(isa, row, frame, bits, levels, moved, bytes);
                 Ok(())
