@@ -200,7 +200,8 @@ class Output:
             return
         if self._lock is not None:
             if not self._stranded:
-                _empty(self._hidden)
+                with suppress(OSError):  # the next run removes it; this one has done what it was asked for
+                    _empty(self._hidden)
             _release(self._hidden, self._lock)
             self._lock = None
         _remove_folders(self._made)  # if they are empty
@@ -349,6 +350,8 @@ def _number_in(error: Exception, outputs: Sequence[Output]) -> int | None:
     found = re.search(r"\(os error ([0-9]+)\)", str(error))
     if found is not None:
         return int(found[1])
+    if "failed to fill whole buffer" in str(error):  # the words of Rust where a read ends too early
+        return errno.EIO
     if "transport error" in str(error):  # Polars' words where it cannot write the end of a parquet file
         for output in outputs:
             try:
@@ -395,6 +398,11 @@ def _claim(path: Path, hidden: Path) -> int:
             descriptor = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
             continue
+        except OSError:
+            if made:  # on a full disk a folder may fit, and a file in it may not
+                with suppress(OSError):
+                    hidden.rmdir()
+            raise
         try:
             if not lock(descriptor) and not made:
                 raise in_use
@@ -424,7 +432,8 @@ def _release(hidden: Path, descriptor: int) -> None:
     with suppress(OSError):  # another run may have made a lock of its own
         (hidden / _LOCK).unlink()
         hidden.rmdir()
-    os.close(descriptor)
+    with suppress(OSError):  # it is closed even then
+        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> list[Path]:

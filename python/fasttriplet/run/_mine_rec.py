@@ -159,7 +159,8 @@ def mine_rec(
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
-            summary.measure(sink.join())  # before others can replace the file
+            with sink.join() as joined:  # before others can replace the file
+                summary.measure(joined)
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
     return MineResult(triplets, summary)

@@ -26,10 +26,11 @@ class Sink:
         """Add a frame at the end."""
         self._frames.append(frame)
 
-    def join(self) -> pl.LazyFrame:
-        """Return all frames as one, to be examined before :meth:`publish`. Call this once, at the end."""
+    @contextmanager
+    def join(self) -> Iterator[pl.LazyFrame]:
+        """Give all frames as one, to be examined before :meth:`publish`. Use this once, at the end."""
         self._joined = pl.concat(self._frames).lazy()
-        return self._joined
+        yield self._joined
 
     def publish(self) -> pl.LazyFrame:
         """Give the file its final name, if there is a file, and return all frames as one."""
@@ -106,11 +107,12 @@ class _File(Sink):
         self._parts.append(_utf8(part))
         self._schema = frame.schema
 
-    def join(self) -> pl.LazyFrame:
+    @contextmanager
+    def join(self) -> Iterator[pl.LazyFrame]:
         complete = _utf8(self._output.unfinished)
         with naming(self._output):
             self._format.write(pl.scan_parquet(self._parts, glob=False), complete)
-        return self._format.scan(complete, self._schema)
+            yield self._format.scan(complete, self._schema)
 
     def publish(self) -> pl.LazyFrame:
         publish(self._output)
