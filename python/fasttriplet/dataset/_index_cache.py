@@ -6,13 +6,14 @@ import hashlib
 import os
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fasttriplet import _core
 from fasttriplet._contents import kind_of
-from fasttriplet._files import check_can_be_written, replacing
+from fasttriplet._files import check_can_be_written, remove_unfinished, replacing
 from fasttriplet.dataset._index_file import MAGIC, Kept, UnfitError, decode, encode, most_bytes
 from fasttriplet.dataset._options import Cache
 from fasttriplet.errors import RecordError
@@ -92,12 +93,15 @@ class IndexCache:
         if not content:
             return Found()
         try:
-            return Found(decode(content, current, file))
+            found = Found(decode(content, current, file))
         except UnfitError as error:
             return Found(
                 problem=f"{self.path} is not used as the index of {self.rec}: it {error}. The index is made "
                 "again; if this is said once more, delete the file"
             )
+        with suppress(OSError):  # of a run that was killed after it had written this
+            remove_unfinished(self.path)
+        return found
 
     def _read(self, file: _core.RecordFile) -> bytes:
         """Read the file that is to be an index; nothing if it is missing, or too large for this ``.rec``."""
