@@ -6,8 +6,8 @@ PEERS  := .venv-peers
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-slow lint format bench bench-feed bench-training bench-long \
-        bench-kernels bench-tables peers clean
+.PHONY: help build demo picture wheel try-wheel test test-slow faults lint format bench bench-feed bench-training \
+        bench-long bench-kernels bench-tables peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ test: build ## cargo test and pytest
 
 test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+faults: build ## every fault at every system call of each command that writes files (an hour)
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal tests/faults tests/training/test_crashes.py
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
 	cargo fmt --check

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fasttriplet.mxnet import import_mxnet
+from tests import summary
 
 # Failing asserts of these helpers show their values, as those of test files do.
 pytest.register_assert_rewrite(
@@ -26,6 +27,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in summary.lines(terminalreporter):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -100,17 +100,12 @@ class Faults:
     ::
 
         with Faults(library) as faults:
-            calls = faults.run(folder, "index", "train.rec").calls
+            calls = faults.run(folder, "index", "--rec", "train.rec").calls
             for at in range(1, len(calls) + 1):
-                ended = faults.run(copy_of(folder), "index", "train.rec", fault=Fault(at, "kill"))
+                ended = faults.run(copy_of(folder), "index", "--rec", "train.rec", fault=Fault(at, "kill"))
     """
 
-    def __init__(
-        self,
-        library: Path,
-        function: str = "fasttriplet.cli:main",
-        timeout: float = 60,
-    ) -> None:
+    def __init__(self, library: Path, function: str = "fasttriplet.cli:main", timeout: float = 60) -> None:
         self._timeout = timeout
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.server", str(library), function],

@@ -1,8 +1,7 @@
 """Runs a function in forks of a process that has imported all that it needs, one system call disturbed.
 
-Started by :class:`tests.faults.Faults`, which explains it: requests come as JSON lines, and so do answers. A
-fork takes 2 ms, where a new process takes 0.3 s to import Polars and 1.5 s to import MXNet. What to import is
-what runs without a fault have imported.
+Started by :class:`tests.faults.Faults`, which explains it: requests come as JSON lines, and so do answers.
+What to import is what runs without a fault have imported.
 """
 
 from __future__ import annotations

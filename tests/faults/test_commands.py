@@ -1,0 +1,119 @@
+"""Each command, with a fault at each of its calls; tests/training/test_crashes.py is about trainings."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.dataset._index_cache import SUFFIX as KEPT
+from tests.dataset.pictures import people
+from tests.faults import CHANGES, Fault, Faults, Kind
+from tests.faults.campaign import DISTURBED, Campaign, Case, Words, counted
+from tests.small_rec import identities, write_rec
+
+Request = pytest.FixtureRequest
+
+INDEX = ("index", "--rec", "train.rec", "--threads", "1", "--json")
+REC = ("--rec", "train.rec", "--no-cache", "--threads", "1")
+MINE = ("mine", *REC, "--bag-size", "9", "--band", "violating", "--json")
+PAIRS = ("pack-pairs", "new/small.bin", *REC, "--pairs-per-kind", "3")
+VERIFY: Words = ("verify", *REC, "--model", "pixels", "--roc", "new/roc.png", "--folds", "3")
+VERIFY += ("--pairs-per-kind", "9")
+
+
+def _rec(folder: Path) -> None:
+    write_rec(folder / "train.rec", identities(6, 3))
+
+
+def _mined_before(ending: str) -> Case:
+    def make(folder: Path) -> None:
+        _rec(folder)
+        options: dict[str, Any] = {"bag_size": 18, "band": "violating", "cache": False}
+        ft.mine_rec(folder / "train.rec", out=folder / f"new/t.{ending}", **options)
+
+    return Case(make, (*MINE, "--out", f"new/t.{ending}", "--overwrite"))
+
+
+def _packed_before(folder: Path) -> None:
+    people(folder / "faces")
+    ft.pack(folder / "faces", folder / "new/small.rec")
+    shutil.rmtree(folder / "faces/p2")
+
+
+def _index(path: Path) -> str:
+    """What a run reads from a kept index, which it would replace if it could not use it."""
+    before = path.stat().st_ino
+    beside = (path.parent / "train.rec").exists()
+    folder = path.parent if beside else path.parent.parent
+    index = ft.index_rec(folder / "train.rec", cache=beside or path.parent)
+    assert path.stat().st_ino == before
+    return index.write_json()
+
+
+INDEXED = Case(_rec, INDEX, again=(), read={KEPT: _index}, prints=True)
+PACK = Case(
+    lambda folder: people(folder / "faces"),
+    ("pack", "faces", "new/small.rec", "--threads", "1"),
+    follow=(".idx", ".csv", "property"),
+)
+
+
+def _errors(campaign: Campaign, *, number: int) -> Iterable[Fault]:
+    return campaign.errors(number)
+
+
+CASES = {
+    "index": replace(INDEXED, optional=(KEPT,)),
+    "index into a folder": replace(INDEXED, words=(*INDEX, "--cache-dir", "kept")),
+    "mine": Case(_rec, (*MINE, "--out", "new/t.parquet")),
+    **{f"mine again, {ending}": _mined_before(ending) for ending in ("csv", "arrow", "jsonl")},
+    "pack": PACK,
+    "pack again": replace(PACK, make=_packed_before, words=(*PACK.words, "--overwrite")),
+    "pack-pairs": Case(_rec, PAIRS, prints=True),
+    "verify": Case(_rec, VERIFY, prints=True),
+}
+EACH = (errno.EIO, errno.ENOSPC, errno.EINTR)
+# What the quick tests let fail.
+QUICK: dict[str, tuple[Kind, ...]] = {
+    **dict.fromkeys(("index", "index into a folder", "mine", "mine again, csv", "pack-pairs"), DISTURBED),
+    "pack again": CHANGES,
+}
+THOROUGH: dict[str, Callable[[Campaign], Iterable[Fault]]] = {
+    "kill": Campaign.kills,
+    **{errno.errorcode[number]: partial(_errors, number=number) for number in (*EACH, errno.EACCES)},
+    "full": Campaign.full,
+    "half": Campaign.halves,
+}
+
+
+@pytest.fixture(scope="module")
+def commands(shim: Path) -> Iterator[Faults]:
+    with Faults(shim) as faults:
+        yield faults
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_fault_at_each_call(commands: Faults, folder: Path, name: str, request: Request) -> None:
+    """A kill before each call that changes something, and an error of each call."""
+    campaign, kinds = Campaign(CASES[name], commands, folder, quick=True), QUICK[name]
+    with counted(campaign, request):
+        campaign.go_through(campaign.kills(), campaign.errors(*EACH, kinds=kinds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", THOROUGH)
+@pytest.mark.parametrize("name", CASES)
+def test_all_faults_at_all_calls(
+    commands: Faults, folder: Path, name: str, how: str, request: Request
+) -> None:
+    campaign = Campaign(CASES[name], commands, folder, quick=False)
+    with counted(campaign, request):
+        campaign.go_through(THOROUGH[how](campaign))
