@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from os import PathLike
 from typing import Literal, TypeAlias, final, overload
 
@@ -20,6 +21,7 @@ __all__ = [
     "instruction_set",
     "instruction_sets",
     "mine",
+    "read_row",
     "scan",
 ]
 
@@ -54,9 +56,14 @@ def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
 
-# keys, offsets, lengths, numbers of files
+# keys, offsets, lengths, numbers of files, labels; for each file, whether the keys are ids
 _Rows: TypeAlias = tuple[
-    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.uint32] | None
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64] | None,
+    NDArray[np.uint32] | None,
+    NDArray[np.int64] | None,
+    Sequence[bool],
 ]
 
 @overload
@@ -82,6 +89,9 @@ def decode_rows(
 def image_size(
     files: list[RecordFile], rows: _Rows, *, usual: bool, threads: int | None
 ) -> tuple[int, int] | None: ...
+def read_row(
+    files: list[RecordFile], rows: _Rows
+) -> tuple[int, float | NDArray[np.float32], int, int, bytes]: ...
 def assemble(
     pixels: NDArray[np.uint8],
     rows: NDArray[np.int64],
@@ -101,6 +111,7 @@ class RecordFile:
     def __new__(cls, path: str | PathLike[str]) -> RecordFile: ...
     @property
     def size(self) -> int: ...
+    def fileno(self) -> int: ...
     def record_at(
         self, offset: int, key: int | None = None
     ) -> tuple[int, float | NDArray[np.float32], int, int, bytes]: ...
@@ -143,6 +154,8 @@ class Scan:
     def problems(self) -> list[str]: ...
     @property
     def rebuilt(self) -> bool: ...
+    @property
+    def keys_are_ids(self) -> bool: ...
 
 def scan(file: RecordFile, idx: str | PathLike[str] | None = None, threads: int | None = None) -> Scan: ...
 

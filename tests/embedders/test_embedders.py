@@ -136,10 +136,9 @@ def test_npy_row_i_belongs_to_the_ith_key_of_file_after_file(
         assert copy.embed(index[:0], None).shape == (0, 5)
 
 
-def test_npy_is_memory_mapped_and_described(tmp_path: Path) -> None:
+def test_npy_is_described(tmp_path: Path) -> None:
     embedder = ft.load_embedder(save(tmp_path / "emb.npy", np.ones((1234, 7))))
     assert isinstance(embedder, PrecomputedEmbedder)
-    assert isinstance(embedder._table, np.memmap)
     assert embedder.description == f"precomputed embeddings: {tmp_path}/emb.npy, 1,234 rows of 7 float64"
 
 

@@ -41,6 +41,7 @@ class _Facts(TypedDict):
     flags: dict[str, int]
     object_images: int
     idx_used: bool
+    keys_are_ids: bool
     problems: list[str]
     label_problems: list[str]
     range_problems: list[str]
@@ -111,6 +112,7 @@ class Indexed:
 
     frame: pl.DataFrame
     shifts: tuple[int, ...]  # what was added to the labels of each file
+    keys_are_ids: tuple[bool, ...]  # for each file, whether they are the ids in its records
 
 
 @shows(DatasetOptions)
@@ -205,11 +207,12 @@ def inspect_rec(
         As :func:`index_rec`.
     """
     path, threads, options = Path(path), thread_count(threads), DatasetOptions(cache=cache)
-    index, facts, kept = _load(path, _core.RecordFile(path), options.cache, threads)
+    file = _core.RecordFile(path)
+    index, facts, kept = _load(path, file, options.cache, threads)
     _log_kept(kept)
     return Inspection(
         path=path,
-        bytes=path.stat().st_size,
+        bytes=file.size,
         records=facts["records"],
         images=index.height,
         identities=index["label"].n_unique(),
@@ -263,7 +266,7 @@ def index_files(
     threads: int | None,
 ) -> Indexed:
     """Index open files as :func:`index_rec` does; of `several` with the column ``file``."""
-    frames, numberings, all_kept = [], [], []
+    frames, numberings, all_kept, keys_are_ids = [], [], [], []
     for path, file in zip(paths, files, strict=True):
         index, facts, kept = _load(path, file, options.cache, threads)
         for problems in (facts["problems"], facts["label_problems"], facts["range_problems"]):
@@ -271,6 +274,7 @@ def index_files(
                 more = "; `fasttriplet index` lists all problems" if len(problems) > 1 else ""
                 warnings.warn(problems[0] + more, RecordWarning, stacklevel=3)
         frames.append(index)
+        keys_are_ids.append(facts["keys_are_ids"])
         all_kept += kept
         if len(paths) > 1 and options.labels != "shared":
             numberings.append(Numbering.of(path, facts["layout"], index))
@@ -287,7 +291,7 @@ def index_files(
             )
             for number, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
         ]
-    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts))
+    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts), tuple(keys_are_ids))
 
 
 def _load(
@@ -330,6 +334,7 @@ def _build(
         flags={str(flag): count for flag, count in scan.flags.items()},
         object_images=scan.objects,
         idx_used=idx is not None and not scan.rebuilt,
+        keys_are_ids=scan.keys_are_ids,
         problems=scan.problems,
         label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,

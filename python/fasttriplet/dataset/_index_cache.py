@@ -19,7 +19,7 @@ from fasttriplet._files import check_can_be_written, replacing
 from fasttriplet.dataset._options import Cache
 
 # To be raised whenever the frame or the facts change, or how they are found.
-FORMAT = 2
+FORMAT = 3
 SUFFIX = ".index.parquet"
 FOLDER = "FASTTRIPLET_CACHE_DIR"  # in the environment
 _FIELD = "fasttriplet"
