@@ -202,6 +202,7 @@ mod tests {
             assert_eq!(read(1032), (false, MAGIC_BYTES.repeat(9)));
         }
         let refuse = |header: &Fixed, length| Err(format!("{} of {length}", header.id));
+        let mut buffer = Vec::new();
         let error = file.content_at(0, 5, &mut buffer, refuse).unwrap_err().to_string();
         assert!(error.ends_with("a.rec, offset 0: 1 of 1000"), "{error}");
         assert!(buffer.len() < 500, "a refused content is not read");

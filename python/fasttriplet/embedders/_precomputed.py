@@ -115,15 +115,15 @@ class _Table:
         with path.open("rb") as file:
             self.shape, self.dtype, fortran = _header(path, file)
             self._start = file.tell()
+            size, needed = os.fstat(file.fileno()).st_size, self._start + len(self) * self._row_size
+            if size < needed:
+                raise ValueError(f"{path} has {size:,} bytes and should have {needed:,}: it is cut off")
             self._whole: NDArray[Any] | None = None
             if fortran:
                 file.seek(0)
                 self._whole = np.load(file, allow_pickle=False)
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
-        size, needed = os.fstat(self._file).st_size, self._start + len(self) * self._row_size
-        if size < needed:
-            raise ValueError(f"{path} has {size:,} bytes and should have {needed:,}: it is cut off")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -138,7 +138,7 @@ class _Table:
             return np.asarray(self._whole[positions])
         ascending, places = np.unique(positions, return_inverse=True)
         found = np.empty((len(ascending), self.shape[1]), self.dtype)
-        view = memoryview(found.view(np.uint8)).cast("B")
+        view = found.view(np.uint8).reshape(-1).data
         # Rows that follow one another, as those of an identity, are read at once.
         starts = np.flatnonzero(np.diff(ascending, prepend=-2) != 1).tolist()
         for start, end in zip(starts, [*starts[1:], len(ascending)], strict=True):
@@ -164,9 +164,9 @@ class _Table:
 def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any], bool]:
     """Read shape, type and order of the array in a file, up to its first number."""
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read[version](file)
+        shape, fortran, dtype = read[version](file)  # type: ignore[no-untyped-call]
     except (ValueError, EOFError, KeyError) as error:
         file.seek(0)
         if file.read(4) == b"PK\x03\x04":
