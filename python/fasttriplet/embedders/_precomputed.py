@@ -141,7 +141,7 @@ class _Table:
         view = found.view(np.uint8).reshape(-1).data
         # Rows that follow one another, as those of an identity, are read at once.
         starts = np.flatnonzero(np.diff(ascending, prepend=-2) != 1).tolist()
-        for start, end in zip(starts, [*starts[1:], len(ascending)], strict=True):
+        for start, end in zip(starts, [*starts[1:], len(ascending)], strict=False):  # no start without rows
             self._read(view[start * self._row_size : end * self._row_size], int(ascending[start]))
         return found[places]
 
