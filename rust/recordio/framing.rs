@@ -202,6 +202,7 @@ pub fn span_at(window: &mut Window, offset: u64) -> Result<Result<Span, Fault>> 
 /// The first offset in `from..to` that looks like the start of a record.
 pub fn resynchronise(window: &mut Window, from: u64, to: u64) -> Result<Option<u64>> {
     let Some(mut at) = from.checked_next_multiple_of(4) else { return Ok(None) };
+    let to = to.min(window.size());
     while at < to {
         let bytes = window.at_least(at, HEAD as usize)?;
         let Some(skipped) = find_magic(bytes) else {

@@ -46,6 +46,7 @@ pub(crate) fn parse(text: &mut Window, rec_size: u64) -> Result<Lines> {
     for number in 1_u64.. {
         let Some(bytes) = next_line(text, at)? else { break };
         at += bytes.len() as u64;
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let entry = match line(bytes) {
             Some((key, offset)) => usable(offset, rec_size).map(|()| (key, offset)),
             None if bytes.trim_ascii().is_empty() => continue, // a blank line is not an error

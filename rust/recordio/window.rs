@@ -112,8 +112,8 @@ impl<'a> Window<'a> {
     /// As [`get`](Self::get), for the last time.
     pub fn into_bytes(mut self, at: u64, length: usize) -> Result<&'a [u8]> {
         let length = self.get(at, length)?.len();
-        let from = at.saturating_sub(self.start) as usize; // 0 where nothing is left
-        Ok(&self.buffer[from..from + length])
+        let from = at.saturating_sub(self.start) as usize;
+        Ok(self.buffer.get(from..from + length).unwrap_or_default()) // nothing after the end of the file
     }
 
     #[inline]
