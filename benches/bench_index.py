@@ -2,7 +2,7 @@
 
 Each call is in a process of its own, with the file in the page cache. *Before* is what the process spent
 until then, imports for the most part. *MB* is the peak of the anonymous memory, with interpreter and Polars
-in it and without the mapped file, whose pages the kernel drops when it wants to; *of the call* is what the
+in it and without the pages of files, which the kernel drops when it wants to; *of the call* is what the
 call added. *Goal* is what this project asks of itself.
 
 The peer is the loop that MXNet users have (``read_idx`` and ``unpack`` of each key), measured over 20,000
@@ -37,18 +37,19 @@ PER_IDENTITY = 20
 
 bench = Bench(__file__, __doc__, rounds=3, packages=["mxnet"], against=True)
 bench.option("--records", 1_000_000, "of the file", quick=5_000)
+bench.option("--bytes", 100, "of the shortest image; the longest has 255 more")
 bench.option("--peer-records", 20_000, "that the peer reads", quick=1_000)
 
 
-def write(path: Path, records: int) -> None:
-    """Write a file of InsightFace's layout with about this many records of 100 to 356 bytes."""
+def write(path: Path, records: int, shortest: int) -> None:
+    """Write a file of InsightFace's layout with about this many records."""
     count = max(1, records // (PER_IDENTITY + 1))
     images = count * PER_IDENTITY
-    content = bytes(range(256)) * 2
+    content = bytes(range(256)) * (2 + shortest // 256)
     with ft.RecordWriter(path) as writer:
         for key in range(1, images + 1):
             label = (key - 1) // PER_IDENTITY
-            writer.write(key, (0, (label, 1.0), key, 0), content[: 100 + key * 7919 % 256])
+            writer.write(key, (0, (label, 1.0), key, 0), content[: shortest + key * 7919 % 256])
         for identity in range(count):
             first, key = 1 + identity * PER_IDENTITY, images + 1 + identity
             writer.write(key, (0, (first, first + PER_IDENTITY), key, 0), b"")
@@ -90,7 +91,7 @@ def tables(options: Namespace) -> Iterator[Table]:
     found = Table(f"{options.records:,} records, each step in a process of its own")
     with tempfile.TemporaryDirectory() as folder:
         rec = Path(folder) / "bench.rec"
-        write(rec, options.records)
+        write(rec, options.records, options.bytes)
         for step in [*GOALS, *([PEER] if find_spec("mxnet") else [])]:
             took = bench.measure(
                 ways, fresh=True, anonymous=True, path=str(rec), step=step, peer_records=options.peer_records

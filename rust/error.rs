@@ -5,16 +5,16 @@ use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 
 /// `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong, each with what was found, what was expected, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused: missing file, no permission, full disk.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{location}: {source}")]
     Io {
-        /// The file.
-        path: PathBuf,
+        /// The file, and where in it, if that could not be read.
+        location: Location,
         /// The operating system's reason.
         source: std::io::Error,
     },
@@ -95,7 +95,8 @@ pub struct Location {
 impl Error {
     /// An [`Error::Io`] about `path`.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_owned(), source }
+        let location = Location { file: Some(path.to_owned()), ..Location::default() };
+        Self::Io { location, source }
     }
 
     /// An [`Error::Record`] about a whole file, or about the record at `offset`.
@@ -104,22 +105,51 @@ impl Error {
         Self::Record { location, reason }
     }
 
+    /// The same error with a byte offset.
+    #[must_use]
+    pub fn with_offset(self, offset: u64) -> Self {
+        self.located(|location| location.offset = Some(offset))
+    }
+
     /// The same error with the record's key, for callers that know it.
     #[must_use]
-    pub fn with_key(mut self, key: i64) -> Self {
-        if let Self::Record { location, .. } = &mut self {
-            location.key = Some(key);
-        }
-        self
+    pub fn with_key(self, key: i64) -> Self {
+        self.located(|location| location.key = Some(key))
     }
 
     /// The same error with the image's index in the batch, for callers that know it.
     #[must_use]
-    pub fn with_position(mut self, position: usize) -> Self {
-        if let Self::Record { location, .. } = &mut self {
-            location.position = Some(position);
+    pub fn with_position(self, position: usize) -> Self {
+        self.located(|location| location.position = Some(position))
+    }
+
+    fn located(mut self, change: impl FnOnce(&mut Location)) -> Self {
+        if let Self::Record { location, .. } | Self::Io { location, .. } = &mut self {
+            change(location);
         }
         self
+    }
+
+    /// The error of one image among many, if the rest can do without it: [`Error::Record`]. A block that the disk
+    /// cannot read is one. Other errors of the operating system concern the whole file, and stay what they are.
+    pub fn of_one_record(self) -> Result<Self> {
+        const EIO: i32 = 5;
+        match self {
+            Self::Record { .. } => Ok(self),
+            Self::Io { location, source } if source.raw_os_error() == Some(EIO) => {
+                Ok(Self::Record { location, reason: format!("the disk cannot read it: {source}") })
+            }
+            other => Err(other),
+        }
+    }
+}
+
+impl Location {
+    /// Where in the file, to follow its name.
+    pub(crate) fn in_file(&self) -> String {
+        let key = self.key.map(|key| format!(", key {key}")).unwrap_or_default();
+        let offset = self.offset.map(|offset| format!(", offset {offset}")).unwrap_or_default();
+        key + &offset
     }
 }
 
@@ -131,13 +161,7 @@ impl Display for Location {
             (None, Some(position)) => write!(f, "image [{position}]")?,
             (None, None) => write!(f, "image")?,
         }
-        if let Some(key) = self.key {
-            write!(f, ", key {key}")?;
-        }
-        if let Some(offset) = self.offset {
-            write!(f, ", offset {offset}")?;
-        }
-        Ok(())
+        f.write_str(&self.in_file())
     }
 }
 

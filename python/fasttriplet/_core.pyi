@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from os import PathLike
 from typing import Literal, TypeAlias, final, overload
 
@@ -21,6 +22,7 @@ __all__ = [
     "instruction_sets",
     "mine",
     "probe_memory",
+    "read_row",
     "scan",
     "warm_up",
 ]
@@ -58,9 +60,14 @@ def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, max_pixels: int, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
 
-# keys, offsets, lengths, numbers of files
+# keys, offsets, lengths, numbers of files, labels; for each file, whether the keys are ids
 _Rows: TypeAlias = tuple[
-    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.uint32] | None
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64] | None,
+    NDArray[np.uint32] | None,
+    NDArray[np.int64] | None,
+    Sequence[bool],
 ]
 
 @overload
@@ -88,6 +95,9 @@ def decode_rows(
 def image_size(
     files: list[RecordFile], rows: _Rows, *, max_pixels: int, usual: bool, threads: int | None
 ) -> tuple[int, int] | None: ...
+def read_row(
+    files: list[RecordFile], rows: _Rows
+) -> tuple[int, float | NDArray[np.float32], int, int, bytes]: ...
 def assemble(
     pixels: NDArray[np.uint8],
     rows: NDArray[np.int64],
@@ -150,6 +160,8 @@ class Scan:
     def problems(self) -> list[str]: ...
     @property
     def rebuilt(self) -> bool: ...
+    @property
+    def keys_are_ids(self) -> bool: ...
 
 def scan(file: RecordFile, idx: str | PathLike[str] | None = None, threads: int | None = None) -> Scan: ...
 

@@ -2,15 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::decode::buffer;
+use super::decode::buffer as zeros;
 use super::planes::{Pixelwise, split};
 use super::{Fault, Image, Size};
 use crate::error::{Location, counted};
-use crate::recordio::RecordFile;
+use crate::recordio::window::ReadAt;
+use crate::recordio::{BEFORE_CONTENT, Record, RecordFile, USUAL_LENGTH};
 use crate::{Error, Interrupt, Isa, Result};
 
 /// Where the encoded images of a batch come from.
@@ -21,8 +23,8 @@ pub trait Source: Sync {
     /// The most pixels that one of them may have.
     fn max_pixels(&self) -> usize;
 
-    /// The encoded image number `row`.
-    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>>;
+    /// The encoded image number `row`; `buffer` is memory for it, if it has to be read.
+    fn bytes<'b>(&'b self, row: usize, buffer: &'b mut Vec<u8>) -> Result<Cow<'b, [u8]>>;
 
     /// An [`Error::Record`] that says where image number `row` is.
     fn error(&self, row: usize, reason: String) -> Error;
@@ -51,7 +53,7 @@ impl Source for Encoded<'_> {
         self.max_pixels
     }
 
-    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
+    fn bytes<'b>(&'b self, row: usize, _: &'b mut Vec<u8>) -> Result<Cow<'b, [u8]>> {
         Ok(Cow::Borrowed(self.images[row]))
     }
 
@@ -80,17 +82,16 @@ pub struct RecordRows<'a> {
     pub keys: &'a [i64],
     /// Byte offsets.
     pub offsets: &'a [i64],
-    /// Bytes of the encoded images, for reading ahead. Without them, [`USUAL_LENGTH`] is assumed.
+    /// Bytes of the encoded images. Without them, [`USUAL_LENGTH`] is read ahead.
     pub lengths: Option<&'a [i64]>,
     /// The number of each record's file. Without them, all records are in the first file.
     pub numbers: Option<&'a [u32]>,
+    /// The labels, as they are in the records.
+    pub labels: Option<&'a [i64]>,
+    /// For each file, whether the keys are the ids in its records.
+    pub keys_are_ids: &'a [bool],
 }
 
-/// Bytes that are read ahead of an image of unknown length: most images of 112 x 112 have 4 to 12 KiB. The
-/// rest of a longer one is read when it is decoded.
-const USUAL_LENGTH: i64 = 16 << 10;
-/// Bytes before an image: the framing, a header and a few labels.
-const HEAD: u64 = 64;
 /// Images with a gap of at most this many bytes are read together: a disk reads 64 KiB in a tenth of the time
 /// of a seek, and a file system on the network answers one request instead of two.
 const NEAR: u64 = 64 << 10;
@@ -99,10 +100,15 @@ impl<'a> Records<'a> {
     /// The records of `files` at these rows, with images of at most `max_pixels`.
     pub fn new(files: &'a [&'a RecordFile], rows: RecordRows<'a>, max_pixels: usize) -> Result<Self> {
         let count = rows.keys.len();
-        let others = [Some(rows.offsets.len()), rows.lengths.map(<[_]>::len), rows.numbers.map(<[_]>::len)];
+        let others = [
+            Some(rows.offsets.len()),
+            rows.lengths.map(<[_]>::len),
+            rows.numbers.map(<[_]>::len),
+            rows.labels.map(<[_]>::len),
+        ];
         if others.into_iter().flatten().any(|other| other != count) {
             return Err(Error::Value(format!(
-                "expected an offset, a length and a file number for each of {count} keys"
+                "expected an offset, a length, a file number and a label for each of {count} keys"
             )));
         }
         let largest = rows.numbers.map_or((count > 0).then_some(0), |numbers| numbers.iter().max().copied());
@@ -115,12 +121,65 @@ impl<'a> Records<'a> {
         Ok(Self { files, rows, max_pixels })
     }
 
+    fn number(&self, row: usize) -> usize {
+        self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)
+    }
+
     fn file(&self, row: usize) -> &'a RecordFile {
-        self.files[self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)]
+        self.files[self.number(row)]
+    }
+
+    fn length(&self, row: usize) -> i64 {
+        self.rows.lengths.map_or(USUAL_LENGTH as i64, |lengths| lengths[row])
+    }
+
+    /// The record of image number `row`.
+    pub fn record(&self, row: usize) -> Result<Record> {
+        let record = self.file(row).record_at(self.offset(row)?).map_err(|e| self.located(row, e))?;
+        let header = &record.header;
+        self.compare(row, header.id, header.first_label(), record.content.len() as u64)
+            .map_err(|reason| self.error(row, reason))?;
+        Ok(record)
+    }
+
+    fn offset(&self, row: usize) -> Result<u64> {
+        let negative = |_| self.error(row, "a negative offset; was the index made for this file?".into());
+        u64::try_from(self.rows.offsets[row]).map_err(negative)
+    }
+
+    /// Compares a record with its row of the index, as far as that is known. They differ if another dataset was
+    /// written over the file, or if the index is of another file.
+    fn compare(&self, row: usize, id: u64, label: f32, length: u64) -> Result<(), String> {
+        let differs = |what: &str, found: &dyn Display, expected: i64| {
+            Err(format!(
+                "not the record that was indexed: its {what} is {found}, not {expected}; was the file changed \
+                 after it was indexed?"
+            ))
+        };
+        let rows = &self.rows;
+        if let Some(expected) = rows.lengths.map(|lengths| lengths[row])
+            && length as i64 != expected
+        {
+            return differs("length in bytes", &length, expected);
+        }
+        if let Some(expected) = rows.labels.map(|labels| labels[row])
+            && (label.fract() != 0.0 || label as i64 != expected)
+        {
+            return differs("label", &label, expected);
+        }
+        let key = rows.keys[row];
+        if rows.keys_are_ids.get(self.number(row)) == Some(&true) && id != key as u64 {
+            return differs("id", &id, key);
+        }
+        Ok(())
     }
 
     /// Adds to an error about the record of image number `row` what its file does not know.
     fn located(&self, row: usize, error: Error) -> Error {
+        let error = match u64::try_from(self.rows.offsets[row]) {
+            Ok(offset) => error.with_offset(offset),
+            Err(_) => error,
+        };
         error.with_key(self.rows.keys[row]).with_position(row)
     }
 }
@@ -134,16 +193,17 @@ impl Source for Records<'_> {
         self.max_pixels
     }
 
-    fn bytes(&self, row: usize) -> Result<Cow<'_, [u8]>> {
-        let offset = u64::try_from(self.rows.offsets[row])
-            .map_err(|_| self.error(row, "a negative offset; was the index made for this file?".into()))?;
-        let record = self.file(row).record_at(offset).map_err(|e| self.located(row, e))?;
-        Ok(record.payload)
+    fn bytes<'b>(&'b self, row: usize, buffer: &'b mut Vec<u8>) -> Result<Cow<'b, [u8]>> {
+        let length = self.length(row).try_into().unwrap_or(USUAL_LENGTH);
+        self.file(row)
+            .content_at(self.offset(row)?, length, buffer, |header, length| {
+                self.compare(row, header.id, header.first_label(), length)
+            })
+            .map_err(|e| self.located(row, e))
     }
 
     fn error(&self, row: usize, reason: String) -> Error {
-        let offset = u64::try_from(self.rows.offsets[row]).ok();
-        self.located(row, Error::record(self.file(row).path(), offset, reason))
+        self.located(row, Error::record(self.file(row).path(), None, reason))
     }
 
     fn place(&self, row: usize) -> (u32, i64) {
@@ -152,7 +212,7 @@ impl Source for Records<'_> {
 
     fn announce(&self, rows: impl Iterator<Item = usize>) {
         for (file, bytes) in self.ranges(rows) {
-            self.files[file as usize].will_need(bytes);
+            self.files[file as usize].will_need(bytes.start, bytes.end - bytes.start);
         }
     }
 }
@@ -163,11 +223,10 @@ impl Records<'_> {
         let mut ranges: Vec<(u32, Range<u64>)> = Vec::new();
         for row in rows {
             let (file, offset) = self.place(row);
-            let length = self.rows.lengths.map_or(USUAL_LENGTH, |lengths| lengths[row]);
-            let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
+            let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(self.length(row))) else {
                 continue; // an error when it is read
             };
-            let end = start.saturating_add(length).saturating_add(HEAD);
+            let end = start.saturating_add(length).saturating_add(BEFORE_CONTENT as u64);
             match ranges.last_mut() {
                 Some((last, bytes)) if *last == file && start.saturating_sub(bytes.end) <= NEAR => {
                     bytes.end = bytes.end.max(end);
@@ -193,7 +252,7 @@ pub fn first_size(source: &impl Source) -> Result<Option<Size>> {
     if source.count() == 0 {
         return Ok(None);
     }
-    size_of(source, 0).map(Some)
+    size_of(source, 0, &mut Vec::new()).map(Some)
 }
 
 /// The most frequent size of the images whose headers can be read, or the first of several that are equally
@@ -204,7 +263,9 @@ pub fn usual_size(source: &impl Source, interrupt: &Interrupt) -> Result<Option<
     source.announce(rows.iter().copied());
     let mut read: Vec<(usize, Option<Size>)> = rows
         .into_par_iter()
-        .map(|row| interrupt.check().map(|()| (row, size_of(source, row).ok())))
+        .map_init(Vec::new, |buffer, row| {
+            interrupt.check().map(|()| (row, size_of(source, row, buffer).ok()))
+        })
         .collect::<Result<_>>()?;
     read.sort_unstable_by_key(|(row, _)| *row);
     let sizes: Vec<Option<Size>> = read.into_iter().map(|(_, size)| size).collect();
@@ -224,8 +285,8 @@ fn in_order(source: &impl Source) -> Vec<usize> {
     rows
 }
 
-fn size_of(source: &impl Source, row: usize) -> Result<Size> {
-    let bytes = source.bytes(row)?;
+fn size_of(source: &impl Source, row: usize, buffer: &mut Vec<u8>) -> Result<Size> {
+    let bytes = source.bytes(row, buffer)?;
     Image::read(&bytes, source.max_pixels())
         .map(|image| image.size())
         .map_err(|fault| explain(source, row, &fault))
@@ -241,7 +302,9 @@ pub fn decode(
     out: &mut [u8],
     interrupt: &Interrupt,
 ) -> Result<Vec<Failure>> {
-    each(source, size, out, interrupt, || (), |row, pixels, ()| decode_one(source, row, size, pixels))
+    each(source, size, out, interrupt, Vec::new, |row, pixels, buffer| {
+        decode_one(source, row, size, buffer, pixels)
+    })
 }
 
 /// The same as [`decode`], into `3 x height x width` floats.
@@ -252,15 +315,18 @@ pub fn decode_planes(
     out: &mut [f32],
     interrupt: &Interrupt,
 ) -> Result<Vec<Failure>> {
-    each(source, size, out, interrupt, Vec::new, |row, planes, pixels| {
+    each(source, size, out, interrupt, Default::default, |row, planes, (buffer, pixels): &mut Scratch| {
         if pixels.is_empty() {
-            *pixels = buffer(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
+            *pixels = zeros(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
         }
-        decode_one(source, row, size, pixels)?;
+        decode_one(source, row, size, buffer, pixels)?;
         split(isa, pixels, size.width, &Pixelwise::default(), planes);
         Ok(())
     })
 }
+
+/// Memory of a thread: for an encoded image, and for the pixels of one.
+type Scratch = (Vec<u8>, Vec<u8>);
 
 /// Calls `work` for each image, with its part of `out` and the scratch of the thread.
 fn each<T: Send, S>(
@@ -295,8 +361,14 @@ fn each<T: Send, S>(
     Ok(failures)
 }
 
-fn decode_one(source: &impl Source, row: usize, size: Size, pixels: &mut [u8]) -> Result<()> {
-    let bytes = source.bytes(row)?;
+fn decode_one(
+    source: &impl Source,
+    row: usize,
+    size: Size,
+    buffer: &mut Vec<u8>,
+    pixels: &mut [u8],
+) -> Result<()> {
+    let bytes = source.bytes(row, buffer)?;
     let image = Image::read(&bytes, source.max_pixels()).map_err(|fault| explain(source, row, &fault))?;
     if image.size() != size {
         let reason = format!(
@@ -337,7 +409,9 @@ pub fn bytes_of(source: &impl Source, size: Size, value_bytes: usize) -> u64 {
 /// The error for a batch of images of `size`, with values of `value_bytes`, for which there is no memory. It
 /// names the first image that has this size, which may be the odd one out and have decided the size.
 pub fn too_large(source: &impl Source, size: Size, value_bytes: usize, available: Option<u64>) -> Error {
-    let first = (0..source.count()).find(|row| size_of(source, *row).is_ok_and(|own| own == size));
+    let mut buffer = Vec::new();
+    let first =
+        (0..source.count()).find(|row| size_of(source, *row, &mut buffer).is_ok_and(|own| own == size));
     let first = first.map_or("none of them has this size".into(), |row| {
         format!("the first of this size is {}", place_of(source, row))
     });
@@ -359,10 +433,10 @@ pub fn too_large(source: &impl Source, size: Size, value_bytes: usize, available
 
 /// Why each image cannot be read, for a `source` of which none can.
 pub fn unreadable(source: &impl Source, interrupt: &Interrupt) -> Result<Vec<Failure>> {
-    let mut failures = Vec::new();
+    let (mut failures, mut buffer) = (Vec::new(), Vec::new());
     for row in 0..source.count() {
         interrupt.check()?;
-        failures.extend(size_of(source, row).err().map(|error| Failure { row, error }));
+        failures.extend(size_of(source, row, &mut buffer).err().map(|error| Failure { row, error }));
     }
     Ok(failures)
 }
@@ -503,6 +577,8 @@ mod tests {
             offsets: &offsets,
             lengths: Some(&[size; 8]),
             numbers: Some(&[0, 0, 0, 0, 0, 0, 1, 1]),
+            labels: None,
+            keys_are_ids: &[],
         };
         let files = [&file, &file];
         let records = Records::new(&files, rows, 100).unwrap();
@@ -521,7 +597,8 @@ mod tests {
     #[test]
     fn rows_must_lie_in_the_files() {
         let new = |keys, offsets, numbers| {
-            Records::new(&[], RecordRows { keys, offsets, lengths: None, numbers }, 100).map(|_| ())
+            let rows = RecordRows { keys, offsets, lengths: None, numbers, labels: None, keys_are_ids: &[] };
+            Records::new(&[], rows, 100).map(|_| ())
         };
         assert!(new(&[], &[], None).is_ok());
         assert!(new(&[1], &[0], None).is_err());

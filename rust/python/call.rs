@@ -120,9 +120,16 @@ fn no_threads(threads: Option<usize>, reason: &impl ToString) -> PyErr {
 pub fn to_python(py: Python<'_>, error: Error) -> PyErr {
     match error {
         // OSError chooses FileNotFoundError, PermissionError, ... by the number.
-        Error::Io { ref path, ref source } => match source.raw_os_error() {
+        Error::Io { ref location, ref source } => match source.raw_os_error() {
             Some(number) => match strerror(py, number) {
-                Ok(reason) => PyOSError::new_err((number, reason, path.as_os_str().to_owned())),
+                Ok(reason) => {
+                    let file = location.file.as_ref().map(|file| file.as_os_str());
+                    PyOSError::new_err((
+                        number,
+                        format!("{reason}{}", location.in_file()),
+                        file.map(ToOwned::to_owned),
+                    ))
+                }
                 Err(e) => e,
             },
             None => std::io::Error::new(source.kind(), error.to_string()).into(),

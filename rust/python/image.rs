@@ -7,7 +7,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyList;
 
 use super::call;
-use super::recordio::PyRecordFile;
+use super::recordio::{PyRecord, PyRecordFile, as_tuple};
 use crate::Isa;
 use crate::image::Size;
 use crate::image::augment::{self, Augment, Chosen, Jitter};
@@ -19,12 +19,15 @@ use crate::{Error, Interrupt, Result, memory};
 /// first), and for each of the others its index in the batch and a `RecordError`.
 type Decoded<'py> = (Bound<'py, PyAny>, usize, Bound<'py, PyList>);
 
-/// Keys, offsets, lengths, and numbers of files.
+/// Keys, offsets, lengths, numbers of files and labels; and for each file, whether the keys are the ids in its
+/// records.
 type Rows<'py> = (
     PyReadonlyArray1<'py, i64>,
     PyReadonlyArray1<'py, i64>,
     Option<PyReadonlyArray1<'py, i64>>,
     Option<PyReadonlyArray1<'py, u32>>,
+    Option<PyReadonlyArray1<'py, i64>>,
+    Vec<bool>,
 );
 
 /// `fasttriplet.decode_images` after validation.
@@ -77,10 +80,23 @@ fn image_size<'py>(
     Ok(size.map(|size| (size.height, size.width)))
 }
 
+/// The record of the first row.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // the signature is Python's
+fn read_row<'py>(
+    py: Python<'py>,
+    files: Vec<Bound<'py, PyRecordFile>>,
+    rows: Rows<'py>,
+) -> PyResult<PyRecord<'py>> {
+    // Without the GIL, because reading may wait for a disk.
+    let read = |records: &Records<'_>| py.detach(|| records.record(0)).map_err(|e| call::to_python(py, e));
+    as_tuple(py, with_records(py, &files, &rows, usize::MAX, read)?) // decodes nothing
+}
+
 fn with_records<T>(
     py: Python<'_>,
     files: &[Bound<'_, PyRecordFile>],
-    (keys, offsets, lengths, numbers): &Rows<'_>,
+    (keys, offsets, lengths, numbers, labels, keys_are_ids): &Rows<'_>,
     max_pixels: usize,
     work: impl FnOnce(&Records<'_>) -> PyResult<T>,
 ) -> PyResult<T> {
@@ -90,6 +106,8 @@ fn with_records<T>(
         offsets: offsets.as_slice()?,
         lengths: lengths.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
         numbers: numbers.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+        labels: labels.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
+        keys_are_ids,
     };
     work(&Records::new(&files, rows, max_pixels).map_err(|e| call::to_python(py, e))?)
 }
@@ -136,10 +154,8 @@ fn decode<'py>(
     };
     let failed = PyList::empty(py);
     for failure in failures {
-        let error = call::to_python(py, failure.error);
-        if !skip {
-            return Err(error);
-        }
+        let error = if skip { failure.error.of_one_record() } else { Err(failure.error) };
+        let error = call::to_python(py, error.map_err(|e| call::to_python(py, e))?);
         failed.append((failure.row, error.into_value(py)))?;
     }
     Ok((pixels, kept, failed))
@@ -217,5 +233,6 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_images, m)?)?;
     m.add_function(wrap_pyfunction!(decode_rows, m)?)?;
     m.add_function(wrap_pyfunction!(image_size, m)?)?;
+    m.add_function(wrap_pyfunction!(read_row, m)?)?;
     m.add_function(wrap_pyfunction!(assemble, m)?)
 }

@@ -11,12 +11,13 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::call;
-use crate::recordio::{self, Header, KeyTable, RecordFile, RecordWriter};
+use crate::recordio::window::ReadAt;
+use crate::recordio::{self, Header, KeyTable, Record, RecordFile, RecordWriter};
 
 type Array<'py, T> = Bound<'py, PyArray1<T>>;
 
 /// A record in Python: flag, label or labels, id, id2, content.
-type PyRecord<'py> = (u32, Py<PyAny>, u64, u64, Bound<'py, PyBytes>);
+pub type PyRecord<'py> = (u32, Py<PyAny>, u64, u64, Bound<'py, PyBytes>);
 
 /// A `.rec` file, read by offset. `file` is for the other bindings.
 #[pyclass(frozen, name = "RecordFile", module = "fasttriplet._core")]
@@ -32,13 +33,13 @@ impl PyRecordFile {
         Ok(Self { file })
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file when it was opened.
     #[getter]
     fn size(&self) -> u64 {
-        self.file.bytes().len() as u64
+        self.file.size()
     }
 
-    /// The descriptor of the open file, which stays its owner.
+    /// The open file, for `os.fstat`.
     fn fileno(&self) -> i32 {
         self.file.file().as_raw_fd()
     }
@@ -47,20 +48,23 @@ impl PyRecordFile {
     #[pyo3(signature = (offset, key=None))]
     fn record_at<'py>(&self, py: Python<'py>, offset: u64, key: Option<i64>) -> PyResult<PyRecord<'py>> {
         // Without the GIL, because reading may wait for a disk.
-        let record = py.detach(|| {
-            self.file.record_at(offset).map(|record| (record.header, record.payload.into_owned()))
-        });
-        let (header, payload) = record.map_err(|e| match key {
+        let record = py.detach(|| self.file.record_at(offset));
+        let record = record.map_err(|e| match key {
             Some(key) => call::to_python(py, e.with_key(key)),
             None => call::to_python(py, e),
         })?;
-        let label = if header.flag == 0 {
-            header.label.into_pyobject(py)?.into_any().unbind()
-        } else {
-            PyArray1::from_vec(py, header.labels).into_any().unbind()
-        };
-        Ok((header.flag, label, header.id, header.id2, PyBytes::new(py, &payload)))
+        as_tuple(py, record)
     }
+}
+
+pub fn as_tuple(py: Python<'_>, record: Record) -> PyResult<PyRecord<'_>> {
+    let Record { header, content, .. } = record;
+    let label = if header.flag == 0 {
+        header.label.into_pyobject(py)?.into_any().unbind()
+    } else {
+        PyArray1::from_vec(py, header.labels).into_any().unbind()
+    };
+    Ok((header.flag, label, header.id, header.id2, PyBytes::new(py, &content)))
 }
 
 /// Byte offsets by key.
@@ -134,6 +138,7 @@ struct PyScan {
     objects: u64,
     problems: Vec<String>,
     rebuilt: bool,
+    keys_are_ids: bool,
 }
 
 /// Reads all headers of a file.
@@ -166,6 +171,7 @@ fn scan(
         objects: scan.objects,
         problems: scan.problems,
         rebuilt: scan.rebuilt,
+        keys_are_ids: scan.keys_are_ids,
     })
 }
 

@@ -6,8 +6,9 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
+use super::window::Window;
+use crate::Result;
 use crate::error::counted;
 
 /// The word before each part.
@@ -17,6 +18,8 @@ pub const MAGIC_BYTES: [u8; 4] = MAGIC.to_le_bytes();
 /// Payloads must be shorter than this: a part's length has 29 bits.
 pub const LENGTH_LIMIT: usize = 1 << 29;
 
+/// Bytes before the payload of a part: the magic, and cflag with length.
+const HEAD: u64 = 8;
 const WHOLE: u32 = 0;
 const FIRST: u32 = 1;
 const MIDDLE: u32 = 2;
@@ -98,94 +101,131 @@ pub struct Span {
 }
 
 impl Span {
-    /// The payload, borrowed if it is in one part. `data` is the file in which the span was found.
-    pub fn payload<'a>(&self, data: &'a [u8]) -> Cow<'a, [u8]> {
-        if !self.split {
-            let start = self.start as usize + 8;
-            return Cow::Borrowed(data.get(start..start + self.length as usize).unwrap_or_default());
+    /// The first `length` bytes of the payload, or all of it; borrowed from the window if it is in one part.
+    pub fn head<'w>(&self, window: &'w mut Window, length: usize) -> Result<Cow<'w, [u8]>> {
+        if self.split {
+            return self.joined(window, length).map(Cow::Owned);
         }
-        let mut joined = Vec::with_capacity(self.length as usize);
+        window.get(self.start + HEAD, length.min(self.length as usize)).map(Cow::Borrowed)
+    }
+
+    /// The whole payload, borrowed from the buffer of the window if it is in one part.
+    pub fn payload<'b>(&self, mut window: Window<'b>) -> Result<Cow<'b, [u8]>> {
+        if self.split {
+            return self.joined(&mut window, usize::MAX).map(Cow::Owned);
+        }
+        window.into_bytes(self.start + HEAD, self.length as usize).map(Cow::Borrowed)
+    }
+
+    fn joined(&self, window: &mut Window, length: usize) -> Result<Vec<u8>> {
+        let mut joined = Vec::new();
         let mut at = self.start;
-        while at < self.end {
-            let Ok(part) = part_at(data, at) else { break };
+        while joined.len() < length && at < self.end {
+            let Ok(part) = part_at(window, at)? else { break };
             if at != self.start {
                 joined.extend_from_slice(&MAGIC_BYTES);
             }
-            joined.extend_from_slice(data.get(part.payload).unwrap_or_default());
+            joined.extend_from_slice(window.get(at + HEAD, part.length as usize)?);
             at = part.end;
         }
-        Cow::Owned(joined)
+        joined.truncate(length);
+        Ok(joined)
     }
 }
 
 struct Part {
     cflag: u32,
-    payload: Range<usize>,
+    length: u64,
     end: u64,
 }
 
-fn part_at(data: &[u8], at: u64) -> Result<Part, Fault> {
-    let fault = |kind| Fault { at, kind };
+fn part_at(window: &mut Window, at: u64) -> Result<Result<Part, Fault>> {
+    let size = window.size();
+    let head = window.get(at, HEAD as usize)?;
+    Ok(part(head, at, size).map_err(|kind| Fault { at, kind }))
+}
+
+/// Reads the first bytes of a part, which is at `at` in a file of `size` bytes.
+fn part(head: &[u8], at: u64, size: u64) -> Result<Part, FaultKind> {
     if !at.is_multiple_of(4) {
-        return Err(fault(FaultKind::Unaligned));
+        return Err(FaultKind::Unaligned);
     }
-    let size = data.len() as u64;
-    let left = size.checked_sub(at).filter(|&left| left > 0);
-    let left = left.ok_or(fault(FaultKind::Beyond(size)))?;
-    let at = at as usize; // below `data.len()`
-    let Some(&[m0, m1, m2, m3, l0, l1, l2, l3]) = data.get(at..at + 8.min(left as usize)) else {
-        return Err(fault(FaultKind::CutHead(left)));
+    let left = size.checked_sub(at).filter(|&left| left > 0).ok_or(FaultKind::Beyond(size))?;
+    let Some(&[m0, m1, m2, m3, l0, l1, l2, l3]) = head.first_chunk() else {
+        return Err(FaultKind::CutHead(left));
     };
     if [m0, m1, m2, m3] != MAGIC_BYTES {
-        return Err(fault(FaultKind::NoMagic([m0, m1, m2, m3])));
+        return Err(FaultKind::NoMagic([m0, m1, m2, m3]));
     }
     let word = u32::from_le_bytes([l0, l1, l2, l3]);
-    let (cflag, length) = (word >> 29, (word & (LENGTH_LIMIT as u32 - 1)) as usize);
-    let start = at + 8;
-    if length > data.len() - start {
-        return Err(fault(FaultKind::Cut(length as u64, (data.len() - start) as u64)));
+    let (cflag, length) = (word >> 29, u64::from(word & (LENGTH_LIMIT as u32 - 1)));
+    let start = at + HEAD;
+    if length > size - start {
+        return Err(FaultKind::Cut(length, size - start));
     }
     // The payload is whole even if the last padding bytes of the file are missing.
-    let end = (start + length.next_multiple_of(4)).min(data.len()) as u64;
-    Ok(Part { cflag, payload: start..start + length, end })
+    Ok(Part { cflag, length, end: (start + length.next_multiple_of(4)).min(size) })
 }
 
-/// Finds all parts of the record at `offset`.
-pub fn span_at(data: &[u8], offset: u64) -> Result<Span, Fault> {
-    let first = part_at(data, offset)?;
-    let mut length = first.payload.len() as u64;
-    let mut end = first.end;
+/// Finds all parts of the record at `offset`. The inner error says what is there instead.
+pub fn span_at(window: &mut Window, offset: u64) -> Result<Result<Span, Fault>> {
+    let size = window.size();
+    let first = match part_at(window, offset)? {
+        Ok(part) => part,
+        Err(fault) => return Ok(Err(fault)),
+    };
+    let (mut length, mut end) = (first.length, first.end);
     match first.cflag {
-        WHOLE => return Ok(Span { start: offset, end, length, split: false }),
+        WHOLE => return Ok(Ok(Span { start: offset, end, length, split: false })),
         FIRST => {}
-        cflag => return Err(Fault { at: offset, kind: FaultKind::Continuation(cflag) }),
+        cflag => return Ok(Err(Fault { at: offset, kind: FaultKind::Continuation(cflag) })),
     }
     loop {
-        if end == data.len() as u64 {
-            return Err(Fault { at: end, kind: FaultKind::NoLastPart });
+        if end == size {
+            return Ok(Err(Fault { at: end, kind: FaultKind::NoLastPart }));
         }
-        let part = part_at(data, end)?;
+        let part = match part_at(window, end)? {
+            Ok(part) => part,
+            Err(fault) => return Ok(Err(fault)),
+        };
         if part.cflag != MIDDLE && part.cflag != LAST {
-            return Err(Fault { at: end, kind: FaultKind::Unfinished(part.cflag) });
+            return Ok(Err(Fault { at: end, kind: FaultKind::Unfinished(part.cflag) }));
         }
-        length += 4 + part.payload.len() as u64;
+        length += 4 + part.length;
         end = part.end;
         if part.cflag == LAST {
-            return Ok(Span { start: offset, end, length, split: true });
+            return Ok(Ok(Span { start: offset, end, length, split: true }));
         }
     }
 }
 
-/// The first offset from `from` on that looks like the start of a record.
-pub fn resynchronise(data: &[u8], from: u64) -> Option<u64> {
-    let mut at = usize::try_from(from).ok()?.checked_next_multiple_of(4)?;
-    loop {
-        at += find_magic(data.get(at..)?)?;
-        if *data.get(at + 7)? >> 5 <= FIRST as u8 {
-            return Some(at as u64);
+/// The first offset in `from..to` that looks like the start of a record.
+pub fn resynchronise(window: &mut Window, from: u64, to: u64) -> Result<Option<u64>> {
+    let Some(mut at) = from.checked_next_multiple_of(4) else { return Ok(None) };
+    let to = to.min(window.size());
+    while at < to {
+        let bytes = window.at_least(at, HEAD as usize)?;
+        let Some(skipped) = find_magic(bytes) else {
+            at += (bytes.len() as u64 & !3).max(4);
+            continue;
+        };
+        at += skipped as u64;
+        if at < to && starts_record(window, at)? {
+            return Ok(Some(at));
         }
         at += 4;
     }
+    Ok(None)
+}
+
+/// Whether a record seems to start at `at`, by the test of [`resynchronise`].
+pub fn starts_record(window: &mut Window, at: u64) -> Result<bool> {
+    Ok(at.is_multiple_of(4) && is_start(window.get(at, HEAD as usize)?))
+}
+
+/// Whether these are the first 8 bytes of a record.
+pub fn is_start(head: &[u8]) -> bool {
+    head.starts_with(&MAGIC_BYTES) && head.get(7).is_some_and(|byte| u32::from(*byte >> 5) <= FIRST)
 }
 
 /// Position of the first magic at a multiple of 4.
@@ -196,12 +236,6 @@ fn find_magic(data: &[u8]) -> Option<usize> {
     let clean = |block: &&[u8]| !block.chunks_exact(4).fold(false, |found, word| found | is_magic(word));
     let skipped = BLOCK * data.chunks_exact(BLOCK).take_while(clean).count();
     Some(skipped + 4 * data[skipped..].chunks_exact(4).position(is_magic)?)
-}
-
-/// Whether a record seems to start at `at`, by the test of [`resynchronise`].
-pub fn starts_record(data: &[u8], at: u64) -> bool {
-    let end = at.saturating_add(8).min(data.len() as u64) as usize;
-    resynchronise(&data[..end], at) == Some(at)
 }
 
 /// Appends `payload` as one record, split wherever it holds the magic at a multiple of 4.
@@ -236,6 +270,14 @@ pub(crate) mod tests {
         out
     }
 
+    fn span_in(data: &[u8], at: u64) -> Result<Span, Fault> {
+        span_at(&mut Window::new(&data, &mut Vec::new()), at).unwrap()
+    }
+
+    fn payload_in(data: &[u8], span: &Span) -> Vec<u8> {
+        span.payload(Window::new(&data, &mut Vec::new())).unwrap().into_owned()
+    }
+
     fn hex(words: &str) -> Vec<u8> {
         let digits: Vec<u8> = words.bytes().filter(|b| *b != b' ').collect();
         digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
@@ -256,9 +298,12 @@ pub(crate) mod tests {
         for (payload, bytes) in cases {
             let data = written(payload);
             assert_eq!(data, hex(bytes));
-            let span = span_at(&data, 0).unwrap();
+            let span = span_in(&data, 0).unwrap();
             assert_eq!((span.end, span.length), (data.len() as u64, payload.len() as u64));
-            assert_eq!(span.payload(&data), payload);
+            assert_eq!(payload_in(&data, &span), payload);
+            let head =
+                span.head(&mut Window::new(&data.as_slice(), &mut Vec::new()), 5).unwrap().into_owned();
+            assert_eq!(head, payload[..payload.len().min(5)]);
         }
     }
 
@@ -266,13 +311,13 @@ pub(crate) mod tests {
     fn an_unaligned_magic_is_stored_as_it_is() {
         let mut payload = b"x".to_vec();
         payload.extend_from_slice(&MAGIC_BYTES);
-        assert!(!span_at(&written(&payload), 0).unwrap().split);
+        assert!(!span_in(&written(&payload), 0).unwrap().split);
     }
 
     #[test]
     fn each_fault_says_what_was_found() {
         let data = written(b"some payload");
-        let kind = |data: &[u8], at| span_at(data, at).unwrap_err().kind;
+        let kind = |data: &[u8], at| span_in(data, at).unwrap_err().kind;
         assert_eq!(kind(&data, 2), FaultKind::Unaligned);
         assert_eq!(kind(&data, 20), FaultKind::Beyond(20));
         assert_eq!(kind(&data, u64::MAX - 3), FaultKind::Beyond(20));
@@ -283,14 +328,14 @@ pub(crate) mod tests {
         assert_eq!(kind(&split, 8), FaultKind::Continuation(3));
         assert_eq!(kind(&split[..8], 0), FaultKind::NoLastPart);
         let unfinished = [&split[..8], &data].concat();
-        assert_eq!(span_at(&unfinished, 0), Err(Fault { at: 8, kind: FaultKind::Unfinished(0) }));
+        assert_eq!(span_in(&unfinished, 0), Err(Fault { at: 8, kind: FaultKind::Unfinished(0) }));
     }
 
     #[test]
     fn missing_padding_at_the_end_of_the_file_loses_nothing() {
         let data = written(b"a");
-        let span = span_at(&data[..9], 0).unwrap();
-        assert_eq!((span.end, span.payload(&data[..9]).as_ref()), (9, b"a".as_slice()));
+        let span = span_in(&data[..9], 0).unwrap();
+        assert_eq!((span.end, payload_in(&data[..9], &span)), (9, b"a".to_vec()));
     }
 
     /// Payloads in which every other word is the magic.
@@ -310,13 +355,14 @@ pub(crate) mod tests {
             for payload in &payloads {
                 append_record(&mut data, payload);
             }
+            let (source, mut buffer) = (data.as_slice(), Vec::new());
+            let mut window = Window::new(&source, &mut buffer);
             let mut at = 0;
             for payload in &payloads {
-                prop_assert_eq!(resynchronise(&data, at), Some(at));
-                let span = span_at(&data, at).unwrap();
+                prop_assert_eq!(resynchronise(&mut window, at, u64::MAX).unwrap(), Some(at));
+                let span = span_at(&mut window, at).unwrap().unwrap();
                 prop_assert_eq!(span.length as usize, payload.len());
-                let read = span.payload(&data);
-                prop_assert_eq!(read.as_ref(), payload.as_slice());
+                prop_assert_eq!(&payload_in(&data, &span), payload);
                 at = span.end;
             }
             prop_assert_eq!(at as usize, data.len());
@@ -334,11 +380,13 @@ pub(crate) mod tests {
                 data[place] = byte;
             }
             data.truncate(cut.index(data.len() + 1));
-            if let Ok(span) = span_at(&data, at) {
+            if let Ok(span) = span_in(&data, at) {
                 prop_assert!(span.end > at && span.end <= data.len() as u64);
-                prop_assert_eq!(span.payload(&data).len() as u64, span.length);
+                prop_assert_eq!(payload_in(&data, &span).len() as u64, span.length);
             }
-            if let Some(found) = resynchronise(&data, at) {
+            let source = data.as_slice();
+            let found = resynchronise(&mut Window::new(&source, &mut Vec::new()), at, u64::MAX).unwrap();
+            if let Some(found) = found {
                 prop_assert!(found >= at && found + 8 <= data.len() as u64);
             }
         }

@@ -1,8 +1,11 @@
 //! The `IRHeader` at the start of a payload: `flag u32, label f32, id u64, id2 u64`, then as many float32
 //! labels as `flag` says.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use super::framing::Span;
+use super::window::Window;
 use crate::error::counted;
 
 /// Bytes of the fixed part.
@@ -69,7 +72,17 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Reads the fixed part of `payload` and checks that its labels are there.
+    /// Reads the header of a record, and no more. Also gives its bytes.
+    pub fn read<'w>(
+        span: &Span,
+        window: &'w mut Window,
+    ) -> crate::Result<(Result<Self, ShortPayload>, Cow<'w, [u8]>)> {
+        let flag = span.head(window, HEADER_SIZE)?.first_chunk().map_or(0, |flag| u32::from_le_bytes(*flag));
+        let bytes = span.head(window, HEADER_SIZE.saturating_add(4 * flag as usize))?;
+        Ok((Self::parse(&bytes), bytes))
+    }
+
+    /// Reads the fixed part of `payload`, which may end after the header, and checks that its labels are there.
     pub fn parse(payload: &[u8]) -> Result<Self, ShortPayload> {
         let short = ShortPayload { length: payload.len(), flag: None };
         let (fixed, rest) = payload.split_first_chunk::<HEADER_SIZE>().ok_or(short)?;

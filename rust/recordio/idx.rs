@@ -2,6 +2,11 @@
 
 use super::problems::Problems;
 use super::sniff;
+use super::window::Window;
+use crate::Result;
+
+/// Bytes in which the end of a line is looked for; more than that count as several lines.
+const LONGEST_LINE: usize = 64 << 10;
 
 /// What the usable lines of an `.idx` file say.
 #[derive(Debug)]
@@ -14,29 +19,34 @@ pub(crate) struct Lines {
 }
 
 /// Says what a file without a usable line is, if that can be told from its first bytes.
-pub(crate) fn instead(text: &[u8]) -> Option<String> {
-    let head = &text[..text.len().min(1024)];
+pub(crate) fn instead(text: &mut Window) -> Result<Option<String>> {
+    let size = text.size();
+    let head = text.get(0, 1024)?;
     if head.is_empty() {
-        return Some("the file is empty".into());
+        return Ok(Some("the file is empty".into()));
     }
     let first = sniff::without_mark(head);
     if line(first.split(|b| *b == b'\n').next().unwrap_or_default()).is_some() {
-        return None; // an index, but not of this .rec
+        return Ok(None); // an index, but not of this .rec
     }
-    sniff::kind(head, text.len() as u64).map(|kind| format!("not an index: {kind}"))
+    Ok(sniff::kind(head, size).map(|kind| format!("not an index: {kind}")))
 }
 
 /// Parses the index of a `.rec` of `rec_size` bytes. Broken lines are named and left out. A byte order mark, which
 /// editors on Windows write, is not part of the first line.
-pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
-    let text = sniff::without_mark(text);
-    let guess = text.len() / 16;
+pub(crate) fn parse(text: &mut Window, rec_size: u64) -> Result<Lines> {
+    let head = text.get(0, 4)?;
+    let mut at = (head.len() - sniff::without_mark(head).len()) as u64;
+    let guess = text.size().min(rec_size) as usize / 16;
     let mut lines = Lines {
         keys: Vec::with_capacity(guess),
         offsets: Vec::with_capacity(guess),
         broken: Problems::default(),
     };
-    for (number, bytes) in (1_u64..).zip(text.split(|b| *b == b'\n')) {
+    for number in 1_u64.. {
+        let Some(bytes) = next_line(text, at)? else { break };
+        at += bytes.len() as u64;
+        let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let entry = match line(bytes) {
             Some((key, offset)) => usable(offset, rec_size).map(|()| (key, offset)),
             None if bytes.trim_ascii().is_empty() => continue, // a blank line is not an error
@@ -50,7 +60,21 @@ pub(crate) fn parse(text: &[u8], rec_size: u64) -> Lines {
             Err(what) => lines.broken.add(|| format!("line {number}: {what}")),
         }
     }
-    lines
+    Ok(lines)
+}
+
+/// The line at `at`, with its end; `None` at the end of the text.
+fn next_line<'w>(text: &'w mut Window, at: u64) -> Result<Option<&'w [u8]>> {
+    let mut least = 1;
+    loop {
+        let loaded = text.at_least(at, least)?;
+        let (end, length) = (memchr::memchr(b'\n', loaded), loaded.len());
+        if end.is_some() || length < least || length >= LONGEST_LINE {
+            let line = text.get(at, end.map_or(length, |end| end + 1))?;
+            return Ok(Some(line).filter(|line| !line.is_empty()));
+        }
+        least = length + 1;
+    }
 }
 
 /// Appends one line.
@@ -97,10 +121,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parsed(text: &[u8], rec_size: u64) -> Lines {
+        parse(&mut Window::new(&text, &mut Vec::new()), rec_size).unwrap()
+    }
+
     #[test]
     fn tolerates_and_names_broken_lines() {
         let text = b"1\t0\nrubbish\n\n2\t40\r\n3\t18446744073709551615\n4 80\n5\t42\n6\t99999\n-7\t120";
-        let lines = parse(text, 200);
+        let lines = parsed(text, 200);
         assert_eq!(lines.keys, [1, 2, 4, -7]);
         assert_eq!(lines.offsets, [0, 40, 80, 120]);
         let broken = lines.broken.texts();
@@ -115,12 +143,17 @@ mod tests {
 
     #[test]
     fn a_byte_order_mark_is_not_part_of_the_first_key() {
-        let lines = parse(b"\xef\xbb\xbf1\t0\r\n2\t40\r\n", 200);
+        let lines = parsed(b"\xef\xbb\xbf1\t0\r\n2\t40\r\n", 200);
         assert_eq!((lines.keys, lines.offsets, lines.broken.count()), (vec![1, 2], vec![0, 40], 0));
         // What PowerShell's `>` writes.
         let utf16 = b"\xff\xfe1\0\t\x000\0\n\0";
-        assert!(parse(utf16, 200).keys.is_empty());
-        assert!(instead(utf16).unwrap().contains("UTF-16"));
+        assert!(parsed(utf16, 200).keys.is_empty());
+        assert!(
+            instead(&mut Window::new(&utf16.as_slice(), &mut Vec::new()))
+                .unwrap()
+                .unwrap()
+                .contains("UTF-16")
+        );
     }
 
     proptest! {
@@ -130,7 +163,7 @@ mod tests {
             for (key, offset) in &entries {
                 append_line(&mut text, *key, offset * 4);
             }
-            let lines = parse(&text, u64::MAX);
+            let lines = parsed(&text, u64::MAX);
             prop_assert_eq!(lines.broken.count(), 0);
             let read: Vec<_> = lines.keys.iter().copied().zip(lines.offsets.iter().copied()).collect();
             let expected: Vec<_> = entries.iter().map(|(key, offset)| (*key, offset * 4)).collect();
@@ -139,7 +172,7 @@ mod tests {
 
         #[test]
         fn any_bytes_parse(text in prop::collection::vec(prop_oneof![any::<u8>(), b'0'..=b'9', Just(b'\t'), Just(b'\n')], 0..200)) {
-            let lines = parse(&text, 1 << 20);
+            let lines = parsed(&text, 1 << 20);
             prop_assert_eq!(lines.keys.len(), lines.offsets.len());
         }
     }

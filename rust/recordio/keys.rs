@@ -4,10 +4,12 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::file::OpenFile;
 use super::framing::{self, Span};
 use super::problems::{Problems, Report, first_of};
-use super::reader::{RecordFile, map_file};
+use super::reader::RecordFile;
 use super::sniff::COPY_IN_BINARY;
+use super::window::{ReadAt, Window};
 use super::{idx, rebuild};
 use crate::{Error, Interrupt, Result};
 
@@ -51,12 +53,13 @@ pub(crate) struct Idx {
 impl Idx {
     /// Reads an `.idx` file; the inner error says what a file without a usable line is.
     pub fn read(path: &Path, rec_size: u64) -> Result<std::result::Result<Self, String>> {
-        let (_, text) = map_file(path, ".idx file")?;
-        let lines = idx::parse(&text, rec_size);
+        let (file, mut buffer) = (OpenFile::open(path, ".idx file")?, Vec::new());
+        let mut text = Window::forward(&file, &mut buffer);
+        let lines = idx::parse(&mut text, rec_size)?;
         let name = path.display().to_string();
         if lines.keys.is_empty() {
             let first = || lines.broken.first().unwrap_or_default();
-            let what = idx::instead(&text).unwrap_or_else(|| format!("no usable line; {}", first()));
+            let what = idx::instead(&mut text)?.unwrap_or_else(|| format!("no usable line; {}", first()));
             return Ok(Err(format!("{name}: {what}")));
         }
         let (mut keys, mut offsets) = (lines.keys, lines.offsets);
@@ -123,7 +126,7 @@ impl Idx {
         }
         let lost = |offset: &u64| found.binary_search(offset).is_err();
         if let Some(place) = offsets.iter().position(lost) {
-            let fault = framing::span_at(file.bytes(), offsets[place]).err();
+            let fault = framing::span_at(&mut Window::new(file, &mut Vec::new()), offsets[place])?.err();
             let why = fault.map_or_else(|| "no readable record starts there".to_owned(), |f| f.to_string());
             let count = offsets[place..].iter().filter(|offset| lost(offset)).count() as u64;
             let more = first_of(count, "such lines");
@@ -225,27 +228,28 @@ impl Entries {
         file: &RecordFile,
         complete: bool,
         interrupt: &Interrupt,
-        each: impl Fn(&mut T, usize, &Span) + Sync,
+        each: impl Fn(&mut T, usize, &Span, &mut Window) -> Result<()> + Sync,
     ) -> Result<Option<Vec<T>>> {
-        let chunks = self.offsets.par_chunks(CHUNK).enumerate().map(|(number, chunk)| {
-            interrupt.check()?;
-            let mut seen = T::default();
-            for place in number * CHUNK..number * CHUNK + chunk.len() {
-                match self.span(place, file, complete) {
-                    Some(span) => each(&mut seen, place, &span),
-                    None => return Ok(None),
+        let chunks =
+            self.offsets.par_chunks(CHUNK).enumerate().map_init(Vec::new, |buffer, (number, chunk)| {
+                interrupt.check()?;
+                let mut seen = T::default();
+                let mut window = Window::forward(file, buffer);
+                for place in number * CHUNK..number * CHUNK + chunk.len() {
+                    match self.span(place, &mut window, complete)? {
+                        Some(span) => each(&mut seen, place, &span, &mut window)?,
+                        None => return Ok(None),
+                    }
                 }
-            }
-            Ok(Some(seen))
-        });
+                Ok(Some(seen))
+            });
         chunks.collect::<Result<Vec<_>>>().map(|chunks| chunks.into_iter().collect())
     }
 
-    fn span(&self, place: usize, file: &RecordFile, complete: bool) -> Option<Span> {
-        let span = framing::span_at(file.bytes(), self.offsets[place]).ok()?;
-        let next = self.offsets.get(place + 1).copied().unwrap_or(file.bytes().len() as u64);
-        let fits = !complete || (span.end == next && (place > 0 || span.start == 0));
-        fits.then_some(span)
+    fn span(&self, place: usize, window: &mut Window, complete: bool) -> Result<Option<Span>> {
+        let next = self.offsets.get(place + 1).copied().unwrap_or(window.size());
+        let fits = |span: &Span| !complete || (span.end == next && (place > 0 || span.start == 0));
+        Ok(framing::span_at(window, self.offsets[place])?.ok().filter(fits))
     }
 
     /// Whether `touched` evenly spread records, at least 2, or all if there are not more, are where they should
@@ -253,14 +257,14 @@ impl Entries {
     fn fit(&self, touched: usize, file: &RecordFile, complete: bool, interrupt: &Interrupt) -> Result<bool> {
         let count = self.offsets.len();
         if count <= touched {
-            return Ok(self.visit(file, complete, interrupt, |(): &mut (), _, _| ())?.is_some());
+            return Ok(self.visit(file, complete, interrupt, |(): &mut (), _, _, _| Ok(()))?.is_some());
         }
-        let spread = (0..touched).into_par_iter().map(|i| {
+        let spread = (0..touched).into_par_iter().map_init(Vec::new, |buffer, i| {
             if i.is_multiple_of(CHUNK) {
                 interrupt.check()?;
             }
             let place = (i as u128 * (count - 1) as u128 / (touched - 1) as u128) as usize; // both ends included
-            Ok(self.span(place, file, complete).is_some())
+            Ok(self.span(place, &mut Window::new(file, buffer), complete)?.is_some())
         });
         let misfit = spread.find_map_first(|fits: Result<bool>| match fits {
             Ok(true) => None,
@@ -300,8 +304,7 @@ impl KeyTable {
         complete: bool,
         interrupt: &Interrupt,
     ) -> Result<Self> {
-        let size = file.bytes().len() as u64;
-        let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
+        let listed = idx.map(|idx| Idx::read(idx, file.size())).transpose()?;
         if let Some(Ok(idx)) = &listed
             && let Some(entries) = idx.unambiguous()?
             // Broken lines may have named the records that are left out.

@@ -1,41 +1,42 @@
 //! A `.rec` file, read by offset.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
-use memmap2::Mmap;
-
-use super::framing::{self, MAGIC_BYTES};
+use super::file::OpenFile;
+use super::framing::{self, MAGIC_BYTES, Span};
+use super::header::Fixed;
+use super::window::{ReadAt, Window};
 use super::{Header, sniff};
 use crate::{Error, Result};
 
 /// Bytes in which a first record is looked for if the start of the file is damaged.
-const SEARCH: usize = 64 << 20;
+const SEARCH: u64 = 64 << 20;
+/// Bytes before the content: the framing, a header and a few labels.
+pub const BEFORE_CONTENT: usize = 64;
+/// The content of a record of unknown length: most images of 112 x 112 have 4 to 12 KiB. What a longer one has
+/// beyond that costs a second read.
+pub const USUAL_LENGTH: usize = 16 << 10;
 
-/// A `.rec` file as a memory map. It has no file position, so many threads can read from one handle, and so can
-/// the processes that a fork made.
+/// A `.rec` file. It has no file position, so many threads can read from one handle, and so can the processes that
+/// a fork made.
 ///
-/// The file must not be cut short while it is open: touching a page of the map that the file no longer has
-/// raises
-/// `SIGBUS`, which ends the process. Replacing the file by renaming another one over it, as the writer here
-/// does, is safe, because the map keeps the old one.
+/// It is read with `pread`, and not through a memory map, where each error of the disk ends the process. So a file
+/// may be cut short or overwritten while it is open: bytes that are gone are an error, and others are checked like
+/// those of any file. If another file is renamed over it, the old one is read on.
 #[derive(Debug)]
 pub struct RecordFile {
-    path: PathBuf,
-    file: File,
-    map: Mmap,
+    file: OpenFile,
 }
 
 /// One record: its header and its content.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub struct Record {
     /// What the record says about itself.
     pub header: Header,
-    /// The content, usually an encoded image; borrowed from the file unless stored in several parts.
-    pub payload: Cow<'a, [u8]>,
+    /// The content, usually an encoded image.
+    pub content: Vec<u8>,
     /// Offset of the next record.
     pub end: u64,
 }
@@ -44,18 +45,18 @@ impl RecordFile {
     /// Opens the file and checks that it holds records. A Git LFS pointer, an image, a text or a folder in
     /// its place is an error that says so.
     pub fn open(path: &Path) -> Result<Self> {
-        let (file, map) = map_file(path, ".rec file")?;
-        let file = Self { path: path.to_owned(), file, map };
-        let data = file.bytes();
-        if data.starts_with(&MAGIC_BYTES) {
+        let file = Self { file: OpenFile::open(path, ".rec file")? };
+        let (mut buffer, size) = (Vec::new(), file.size());
+        let mut window = Window::new(&file, &mut buffer);
+        let head = window.get(0, 1024)?.to_owned();
+        if head.starts_with(&MAGIC_BYTES) {
             return Ok(file);
         }
-        let head = &data[..data.len().min(1024)];
-        let reason = if data.is_empty() {
+        let reason = if head.is_empty() {
             "the file is empty; expected records".to_owned()
-        } else if let Some(kind) = sniff::kind(head, data.len() as u64) {
+        } else if let Some(kind) = sniff::kind(&head, size) {
             format!("not a RecordIO file: {kind}")
-        } else if framing::resynchronise(&data[..data.len().min(SEARCH)], 0).is_some() {
+        } else if framing::resynchronise(&mut window, 0, SEARCH)?.is_some() {
             return Ok(file); // damage at the start, records after it
         } else {
             let bytes: Vec<_> = head.iter().take(4).map(|b| format!("{b:02x}")).collect();
@@ -66,72 +67,85 @@ impl RecordFile {
 
     /// The file's path, as given.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
-    /// The open file, whatever has its name by now.
+    /// The open file.
     pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The bytes of the whole file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
+        self.file.file()
     }
 
     /// The record that starts at `offset`.
-    pub fn record_at(&self, offset: u64) -> Result<Record<'_>> {
-        let span =
-            framing::span_at(self.bytes(), offset).map_err(|fault| self.broken(offset, fault.to_string()))?;
-        let mut payload = span.payload(self.bytes());
-        let (header, size) =
-            Header::parse(&payload).map_err(|short| self.broken(offset, short.to_string()))?;
-        match &mut payload {
-            Cow::Borrowed(bytes) => *bytes = bytes.get(size..).unwrap_or_default(),
-            Cow::Owned(bytes) => drop(bytes.drain(..size)),
-        }
-        Ok(Record { header, payload, end: span.end })
+    pub fn record_at(&self, offset: u64) -> Result<Record> {
+        // Of whichever bytes could not be read, the record is what can be looked for.
+        self.read_record(offset).map_err(|error| error.with_offset(offset))
     }
 
-    /// Asks the operating system to read these bytes into memory soon, so that many records are read at once.
-    /// Bytes after the end of the file are ignored.
-    pub fn will_need(&self, bytes: Range<u64>) {
-        let size = self.map.len() as u64;
-        let (start, end) = (bytes.start.min(size) as usize, bytes.end.min(size) as usize);
-        #[cfg(unix)]
-        if start < end {
-            // Only a hint: a file system that ignores it reads later, and reports errors then.
-            let _ = self.map.advise_range(memmap2::Advice::WillNeed, start, end - start);
+    fn read_record(&self, offset: u64) -> Result<Record> {
+        let mut buffer = Vec::new();
+        let (window, span) = self.window_at(offset, USUAL_LENGTH, &mut buffer)?;
+        let payload = span.payload(window)?;
+        let (header, size) =
+            Header::parse(&payload).map_err(|short| self.broken(offset, short.to_string()))?;
+        let content = payload.get(size..).unwrap_or_default().to_owned();
+        Ok(Record { header, content, end: span.end })
+    }
+
+    /// The content of the record that starts at `offset`, read through `buffer`: with one call to the operating
+    /// system if it has at most `length` bytes. Before more is read, `check` sees the header and the real length.
+    pub fn content_at<'b>(
+        &'b self,
+        offset: u64,
+        length: usize,
+        buffer: &'b mut Vec<u8>,
+        check: impl FnOnce(&Fixed, u64) -> Result<(), String>,
+    ) -> Result<Cow<'b, [u8]>> {
+        let (mut window, span) = self.window_at(offset, length, buffer)?;
+        let broken = |reason: String| self.broken(offset, reason);
+        let header = Fixed::read(&span, &mut window)?.0.map_err(|short| broken(short.to_string()))?;
+        check(&header, span.length.saturating_sub(header.size as u64)).map_err(broken)?;
+        let mut payload = span.payload(window)?;
+        match &mut payload {
+            Cow::Borrowed(bytes) => *bytes = bytes.get(header.size..).unwrap_or_default(),
+            Cow::Owned(bytes) => drop(bytes.drain(..header.size.min(bytes.len()))),
         }
-        #[cfg(not(unix))]
-        let _ = (start, end);
+        Ok(payload)
+    }
+
+    fn window_at<'b>(
+        &'b self,
+        offset: u64,
+        length: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<(Window<'b>, Span)> {
+        let mut window = Window::expecting(length.saturating_add(BEFORE_CONTENT), self, buffer);
+        let span = framing::span_at(&mut window, offset)?;
+        let span = span.map_err(|fault| self.broken(offset, fault.to_string()))?;
+        Ok((window, span))
     }
 
     fn broken(&self, offset: u64, reason: String) -> Error {
-        Error::record(&self.path, Some(offset), reason)
+        Error::record(self.path(), Some(offset), reason)
     }
 }
 
-/// Maps a file for reading. `expected` names what it should be, for errors.
-pub(crate) fn map_file(path: &Path, expected: &str) -> Result<(File, Mmap)> {
-    // Before opening: opening a pipe would wait for somebody to write into it.
-    let meta = fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if meta.is_dir() {
-        let what = format!("is a folder; expected a {expected}");
-        return Err(Error::io(path, io::Error::new(io::ErrorKind::IsADirectory, what)));
+impl ReadAt for RecordFile {
+    fn size(&self) -> u64 {
+        self.file.size()
     }
-    if !meta.is_file() {
-        let what = format!("is a pipe or a device; expected a {expected}, a regular file");
-        return Err(Error::io(path, io::Error::new(io::ErrorKind::InvalidInput, what)));
-    }
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    // SAFETY: the map is only read. It cannot be proven that nobody changes the file meanwhile. Readers treat
-    // its bytes as untrusted and check each index, so a change can cause wrong bytes or SIGBUS (see
-    // `RecordFile`), but never a read outside the map.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-    Ok((file, map))
-}
 
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_at(offset, buffer)
+    }
+
+    fn failed(&self, offset: u64, error: std::io::Error) -> Error {
+        self.file.failed(offset, error)
+    }
+
+    fn will_need(&self, offset: u64, length: u64) {
+        self.file.will_need(offset, length);
+    }
+}
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -163,16 +177,48 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let one = file.record_at(0).unwrap();
-                    assert_eq!((one.header.id, one.payload.as_ref()), (1, b"one".as_slice()));
-                    assert!(matches!(one.payload, Cow::Borrowed(_)));
+                    assert_eq!((one.header.id, one.content.as_slice()), (1, b"one".as_slice()));
                     let two = file.record_at(one.end).unwrap();
-                    assert_eq!((two.header.id, two.payload.as_ref()), (2, MAGIC_BYTES.as_slice()));
-                    assert_eq!(two.end, file.bytes().len() as u64);
+                    assert_eq!((two.header.id, two.content.as_slice()), (2, MAGIC_BYTES.as_slice()));
+                    assert_eq!(two.end, file.size());
                 });
             }
         });
         let message = file.record_at(4).unwrap_err().to_string();
         assert!(message.contains("a.rec, offset 4: no record starts here"), "{message}");
+    }
+
+    #[test]
+    fn contents_are_read_whatever_length_was_expected() {
+        let long = vec![7; 1000];
+        let file = open(&[record(1, &long), record(2, &MAGIC_BYTES.repeat(9))].concat()).unwrap();
+        let mut buffer = Vec::new();
+        for expected in [0, 1, 999, 1000, 1001, 5000, usize::MAX] {
+            let mut read = |offset| {
+                let content = file.content_at(offset, expected, &mut buffer, |_, _| Ok(())).unwrap();
+                (matches!(content, Cow::Borrowed(_)), content.into_owned())
+            };
+            assert_eq!(read(0), (true, long.clone()));
+            assert_eq!(read(1032), (false, MAGIC_BYTES.repeat(9)));
+        }
+        let refuse = |header: &Fixed, length| Err(format!("{} of {length}", header.id));
+        let mut buffer = Vec::new();
+        let error = file.content_at(0, 5, &mut buffer, refuse).unwrap_err().to_string();
+        assert!(error.ends_with("a.rec, offset 0: 1 of 1000"), "{error}");
+        assert!(buffer.len() < 500, "a refused content is not read");
+    }
+
+    #[test]
+    fn a_file_that_is_cut_short_while_it_is_open_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.rec");
+        fs::write(&path, [record(1, b"one"), record(2, b"two")].concat()).unwrap();
+        let file = RecordFile::open(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(60).unwrap();
+        assert_eq!(file.record_at(0).unwrap().content, b"one");
+        let error = file.record_at(36).unwrap_err().to_string();
+        let expected = "offset 36: the file was cut short while it was open: it had 72 bytes and has 60";
+        assert!(error.ends_with(expected), "{error}");
     }
 
     #[test]
@@ -186,8 +232,8 @@ mod tests {
         file.write_all(&record(2, b"far")).unwrap();
         drop(file);
         let file = RecordFile::open(&path).unwrap();
-        assert_eq!(file.record_at(0).unwrap().payload.as_ref(), b"near");
-        assert_eq!(file.record_at(far).unwrap().payload.as_ref(), b"far");
+        assert_eq!(file.record_at(0).unwrap().content, b"near");
+        assert_eq!(file.record_at(far).unwrap().content, b"far");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::framing::{self, MAGIC_BYTES};
+use super::framing;
 use super::header::Fixed;
 use super::problems::Problems;
 use super::reader::RecordFile;
+use super::window::{ReadAt, Window};
 use crate::{Interrupt, Result};
 
 /// The file is cut at the first record start after each multiple of this. The pieces are read in parallel.
@@ -26,17 +27,21 @@ pub(crate) struct Found {
 
 /// Goes through the whole file from record to record.
 pub(crate) fn rebuild(file: &RecordFile, interrupt: &Interrupt) -> Result<Found> {
-    hop_all(file.bytes(), PIECE, interrupt)
+    hop_all(file, PIECE, interrupt)
 }
 
-fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
-    let size = data.len() as u64;
+fn hop_all(file: &dyn ReadAt, piece: u64, interrupt: &Interrupt) -> Result<Found> {
+    let size = file.size();
     let mut starts: Vec<u64> = (0..size.div_ceil(piece))
         .into_par_iter()
-        .map(|i| {
+        .map_init(Vec::new, |buffer, i| {
             interrupt.check()?;
             // A piece in which no record starts (holes, one long record) remains a piece.
-            let start = if i == 0 { None } else { start_between(data, i * piece, (i + 1) * piece) };
+            let mut window = Window::new(file, buffer);
+            let start = match i {
+                0 => None,
+                _ => framing::resynchronise(&mut window, i * piece, (i + 1) * piece)?,
+            };
             Ok(start.unwrap_or((i * piece).next_multiple_of(4).min(size)))
         })
         .collect::<Result<_>>()?;
@@ -44,23 +49,17 @@ fn hop_all(data: &[u8], piece: u64, interrupt: &Interrupt) -> Result<Found> {
     starts.dedup();
     let hops = starts.par_windows(2).map(|ends| {
         interrupt.check()?;
-        Ok(Hop::new(data, ends[0], ends[1]))
+        Hop::new(file, ends[0], ends[1])
     });
     let mut whole = Hop::default();
     for (hop, stop) in hops.collect::<Result<Vec<Hop>>>()?.into_iter().zip(starts.iter().skip(1)) {
         interrupt.check()?;
         // A piece may start inside a record of the piece before it (damage, or an image that happens to hold
         // a record). It is then read again from the end of that record.
-        let hop = if hop.start == whole.end { hop } else { Hop::new(data, whole.end, *stop) };
+        let hop = if hop.start == whole.end { hop } else { Hop::new(file, whole.end, *stop)? };
         whole.append(hop);
     }
-    Ok(whole.finish(data))
-}
-
-/// The first offset in `from..to` at which a record seems to start.
-fn start_between(data: &[u8], from: u64, to: u64) -> Option<u64> {
-    let end = to.saturating_add(8).min(data.len() as u64) as usize;
-    framing::resynchronise(&data[..end], from).filter(|start| *start < to)
+    whole.finish(file)
 }
 
 /// The records that start in one piece of the file.
@@ -83,30 +82,33 @@ struct Damage {
 }
 
 impl Hop {
-    fn new(data: &[u8], start: u64, stop: u64) -> Self {
+    fn new(file: &dyn ReadAt, start: u64, stop: u64) -> Result<Self> {
         let mut hop = Self { start, end: start, ..Self::default() };
+        let mut buffer = Vec::new();
+        let mut window = Window::forward(file, &mut buffer);
         while hop.end < stop {
-            hop.end = hop.step(data, hop.end, stop);
+            hop.end = hop.step(&mut window, hop.end, stop)?;
         }
-        hop
+        Ok(hop)
     }
 
     /// Reads the record at `at`, or skips damage up to `stop`. Returns where the next record should start.
-    fn step(&mut self, data: &[u8], at: u64, stop: u64) -> u64 {
-        let size = data.len() as u64;
-        match framing::span_at(data, at) {
+    fn step(&mut self, window: &mut Window, at: u64, stop: u64) -> Result<u64> {
+        let size = window.size();
+        match framing::span_at(window, at)? {
             Ok(span) => {
+                // Before the next record is looked at, as the window moves on to that.
+                let header = Fixed::read(&span, window)?.0;
                 // In an intact file no payload holds an aligned magic. So if no record follows, and another
                 // one starts inside this one, then the length of this one is damaged.
-                if span.end < size && !framing::starts_record(data, span.end) {
-                    let inside = framing::resynchronise(&data[..span.end as usize], at + 8);
-                    if let Some(next) = inside {
-                        self.damaged(at, next, || "the record's length is damaged".into());
-                        return next;
-                    }
+                if span.end < size
+                    && !framing::starts_record(window, span.end)?
+                    && let Some(next) = framing::resynchronise(window, at + 8, span.end)?
+                {
+                    self.damaged(at, next, || "the record's length is damaged".into());
+                    return Ok(next);
                 }
-                let payload = span.payload(data);
-                match Fixed::parse(&payload).map(|header| i64::try_from(header.id)) {
+                match header.map(|header| i64::try_from(header.id)) {
                     Ok(Ok(key)) => {
                         self.keys.push(key);
                         self.offsets.push(at);
@@ -116,15 +118,16 @@ impl Hop {
                     }
                     Err(short) => self.unreadable.add(|| format!("offset {at}: {short}")),
                 }
-                span.end
+                Ok(span.end)
             }
             Err(fault) => {
                 // Parts that were followed by another part of the same record are certain: the search
                 // continues after them, and so never reads a byte twice.
                 let after = fault.at.max(at + 4);
-                let next = start_between(data, after, stop).unwrap_or(stop.max(after).min(size));
+                let next = framing::resynchronise(window, after, stop)?;
+                let next = next.unwrap_or(stop.max(after).min(size));
                 self.damaged(at, next, || fault.to_string());
-                next
+                Ok(next)
             }
         }
     }
@@ -146,33 +149,39 @@ impl Hop {
         self.unreadable.append(next.unreadable);
     }
 
-    fn finish(self, data: &[u8]) -> Found {
+    fn finish(self, file: &dyn ReadAt) -> Result<Found> {
         let mut damaged = Problems::default();
         for Damage { from, to, why } in &self.damage {
-            let last = *to == data.len() as u64;
+            let last = *to == file.size();
             let end = if last { "the end of the file".to_owned() } else { format!("offset {to}") };
             damaged.add(|| {
                 format!("no readable record from offset {from} to {end} ({} bytes): {why}", to - from)
             });
         }
-        let text_mode = self.damage.first().is_some_and(|damage| lost_carriage_returns(data, damage));
-        Found { keys: self.keys, offsets: self.offsets, damaged, unreadable: self.unreadable, text_mode }
+        let text_mode = match self.damage.first() {
+            Some(damage) => lost_carriage_returns(file, damage)?,
+            None => false,
+        };
+        Ok(Found { keys: self.keys, offsets: self.offsets, damaged, unreadable: self.unreadable, text_mode })
     }
 }
 
 /// Whether a copy in text mode seems to have turned each CR LF into LF. Each one costs a byte, so that records
 /// after it start at offsets that are not multiples of 4; and no CR LF is left, where an intact file has one
 /// in about 64 KiB.
-fn lost_carriage_returns(data: &[u8], damage: &Damage) -> bool {
+fn lost_carriage_returns(file: &dyn ReadAt, damage: &Damage) -> Result<bool> {
     // The record before the damage may have swallowed the start of the next one.
     const BEFORE: u64 = 64;
     const LOOK: usize = 16 << 20;
-    let from = damage.from.saturating_sub(BEFORE) as usize;
-    let stretch = &data[from..(damage.to as usize).min(from + LOOK)];
-    let shifted = stretch.windows(8).enumerate().any(|(i, bytes)| {
-        !(from + i).is_multiple_of(4) && bytes.starts_with(&MAGIC_BYTES) && framing::starts_record(bytes, 0)
-    });
-    shifted && !data[..data.len().min(LOOK)].windows(2).any(|pair| pair == b"\r\n")
+    let from = damage.from.saturating_sub(BEFORE);
+    let mut buffer = Vec::new();
+    let mut window = Window::new(file, &mut buffer);
+    let stretch = window.get(from, LOOK.min((damage.to - from) as usize))?;
+    let shifted = stretch
+        .windows(8)
+        .enumerate()
+        .any(|(i, bytes)| !(from + i as u64).is_multiple_of(4) && framing::is_start(bytes));
+    Ok(shifted && !window.get(0, LOOK)?.windows(2).any(|pair| pair == b"\r\n"))
 }
 
 #[cfg(test)]
@@ -181,7 +190,7 @@ mod tests {
 
     use super::*;
     use crate::recordio::Header;
-    use crate::recordio::framing::append_record;
+    use crate::recordio::framing::{MAGIC_BYTES, append_record};
 
     fn records(contents: &[Vec<u8>]) -> (Vec<u8>, Vec<u64>) {
         let (mut data, mut offsets) = (Vec::new(), Vec::new());
@@ -196,7 +205,7 @@ mod tests {
     }
 
     fn found(data: &[u8], piece: u64) -> Found {
-        hop_all(data, piece, &Interrupt::new()).unwrap()
+        hop_all(&data, piece, &Interrupt::new()).unwrap()
     }
 
     #[test]

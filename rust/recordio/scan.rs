@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RecordFile;
+use super::framing::Span;
 use super::header::Fixed;
 use super::keys::{DAMAGED, Entries, Idx, UNREADABLE};
 use super::problems::Problems;
+use super::window::ReadAt;
 use crate::{Error, Interrupt, Result};
 
 /// What the records of a file say about themselves.
@@ -30,6 +32,8 @@ pub struct Scan {
     pub problems: Vec<String>,
     /// The keys come from the records, not from an `.idx` file.
     pub rebuilt: bool,
+    /// All keys are the ids in their records' headers.
+    pub keys_are_ids: bool,
 }
 
 /// A record without content: in `InsightFace`'s layout record 0, or the range of keys of an identity.
@@ -52,8 +56,7 @@ pub struct Bare {
 /// through the `.rec`. An image whose label is not an integer is left out and reported; if most are, that is
 /// an error.
 pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Result<Scan> {
-    let size = file.bytes().len() as u64;
-    let listed = idx.map(|idx| Idx::read(idx, size)).transpose()?;
+    let listed = idx.map(|idx| Idx::read(idx, file.size())).transpose()?;
     if let Some(Ok(idx)) = &listed
         && let Some(entries) = idx.unambiguous()?
         && let Some(pieces) = rows(file, entries, true, interrupt)?
@@ -75,16 +78,16 @@ fn rows(
     complete: bool,
     interrupt: &Interrupt,
 ) -> Result<Option<Vec<Piece>>> {
-    entries.visit(file, complete, interrupt, |piece: &mut Piece, place, span| {
+    entries.visit(file, complete, interrupt, |piece: &mut Piece, place, span, window| {
         if entries.replaced.binary_search(&place).is_ok() {
-            return;
+            return Ok(());
         }
         let (key, offset) = (entries.keys[place], span.start);
-        let payload = span.payload(file.bytes());
-        match Fixed::parse(&payload) {
-            Ok(header) => piece.add(key, offset, &payload, &header),
-            Err(short) => piece.unreadable.add(|| format!("key {key}, offset {offset}: {short}")),
+        match Fixed::read(span, window)? {
+            (Ok(header), bytes) => piece.add(key, span, &header, &bytes),
+            (Err(short), _) => piece.unreadable.add(|| format!("key {key}, offset {offset}: {short}")),
         }
+        Ok(())
     })
 }
 
@@ -96,11 +99,14 @@ struct Piece {
     /// Images whose label is not an integer.
     unlabelled: Problems,
     first_unlabelled: Option<(i64, u64, f32)>,
+    /// Some keys are not the ids of their records.
+    other_ids: bool,
 }
 
 impl Piece {
-    fn add(&mut self, key: i64, offset: u64, payload: &[u8], header: &Fixed) {
-        let length = (payload.len() - header.size) as u64;
+    /// `bytes` are those of the header.
+    fn add(&mut self, key: i64, span: &Span, header: &Fixed, bytes: &[u8]) {
+        let (offset, length) = (span.start, span.length - header.size as u64);
         if length == 0 {
             let labels = header.labels.map(|label| label.unwrap_or(f32::NAN));
             self.scan.bare.push(Bare { key, offset, flag: header.flag, labels });
@@ -113,12 +119,13 @@ impl Piece {
             self.unlabelled.add(|| format!("key {key}, offset {offset}: {}", no_identity(label)));
             return;
         }
+        self.other_ids |= i64::try_from(header.id) != Ok(key);
         self.scan.keys.push(key);
         self.scan.labels.push(label as i64);
         self.scan.offsets.push(offset);
         self.scan.lengths.push(length);
         *self.scan.flags.entry(header.flag).or_default() += 1;
-        self.scan.objects += u64::from(header.names_objects(payload));
+        self.scan.objects += u64::from(header.names_objects(bytes));
     }
 
     fn finish(pieces: Vec<Self>, file: &RecordFile, entries: Entries, rebuilt: bool) -> Result<Scan> {
@@ -130,6 +137,7 @@ impl Piece {
             offsets: Vec::with_capacity(images),
             lengths: Vec::with_capacity(images),
             rebuilt,
+            keys_are_ids: !pieces.iter().any(|piece| piece.other_ids),
             ..Scan::default()
         };
         let mut unlabelled = Problems::default();
@@ -236,6 +244,7 @@ mod tests {
             assert_eq!((scan.lengths, scan.offsets[1]), (vec![40, 41, 43, 44], 72));
             assert_eq!(scan.bare.iter().map(|b| b.key).collect::<Vec<_>>(), [9]);
             assert_eq!((scan.flags, scan.rebuilt), (BTreeMap::from([(0, 4)]), !idx));
+            assert!(scan.keys_are_ids);
             assert!(scan.problems.is_empty());
         }
     }
@@ -340,7 +349,7 @@ mod tests {
         fs::write(&rec, bytes).unwrap();
         let file = RecordFile::open(&rec).unwrap();
         let scan = scan(&file, Some(&folder.path().join("a.idx")), &Interrupt::new()).unwrap();
-        assert_eq!(scan.keys, [1, 2, 4]);
+        assert_eq!((scan.keys, scan.keys_are_ids), (vec![1, 2, 4], false));
         let all = scan.problems.join("\n");
         assert!(
             all.contains("the records at offsets 0 and 40 have the same id, 0 (the first of 2 such pairs)"),

@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(table.keys(), [5, 3, 9]);
         assert!(table.problems().is_empty());
         let record = file.record_at(table.offset_of(9).unwrap()).unwrap();
-        assert_eq!(record.payload.as_ref(), [9; 1000]);
+        assert_eq!(record.content, [9; 1000]);
         assert_eq!(table.offset_of(4), None);
     }
 

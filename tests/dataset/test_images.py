@@ -357,7 +357,7 @@ def test_rows_of_several_files(tmp_path: Path) -> None:
     assert np.array_equal(dataset.decode(order).pixels, expected[order])
     with pytest.raises(ValueError, match="no column 'file'"):
         dataset.decode(index.drop("file"))
-    with pytest.raises(ValueError, match="file number 1, counted from 0, but 1 files"):
+    with pytest.raises(ValueError, match="rows: key 1 of file 1 is not in the index of this dataset"):
         ft.Dataset(paths[:1], cache=False).decode(index)
     with pytest.raises(ValueError, match="offset is not there"):
         dataset.decode(index.drop("offset"))

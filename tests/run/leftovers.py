@@ -1,4 +1,4 @@
-"""What a run may leave: threads, open files, mapped files, files in a folder."""
+"""What a run may leave: threads, open files, files in a folder."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ def open_files() -> Counter[str]:
     return Counter(name for name in found if not name.endswith(".rec"))
 
 
-def mapped(path: Path) -> bool:
-    return str(path) in Path("/proc/self/maps").read_text()
+def is_open(path: Path) -> bool:
+    return str(path) in open_files()
 
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """The block leaves no thread and no open file."""
+    """The block leaves no thread and no open file; those of a dataset are open as long as it exists."""
     before = open_files()
     assert threads() == []
     yield
     assert threads() == []
-    assert open_files() - before == Counter()
+    left = [name.removesuffix(" (deleted)") for name in open_files() - before]
+    assert [name for name in left if not name.endswith(".rec")] == []
 
 
 def collected() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from tests.run.leftovers import alarm, collected, mapped, nothing_left, threads
+from tests.run.leftovers import alarm, collected, is_open, nothing_left, threads
 from tests.run.plain_feed import (
     Pictures,
     Rows,
@@ -98,7 +98,7 @@ def test_an_image_of_another_size(rec: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 @pytest.mark.parametrize("how", ["close", "with", "body raises", "del", "end", "not begun"])
 def test_nothing_is_left(tmp_path: Path, how: str, prefetch: int) -> None:
-    rec = write_rec(tmp_path / "train.rec", identities(12, 6))  # which nothing else has mapped
+    rec = write_rec(tmp_path / "train.rec", identities(12, 6))  # which nothing else has open
     plain = plain_of(rec)
     options: dict[str, Any] = plain.options() | {"prefetch": prefetch}
     for taken in (1, len(plain.batches) - 1):
@@ -133,7 +133,7 @@ def test_nothing_is_left(tmp_path: Path, how: str, prefetch: int) -> None:
                 del feed
                 collected()
     if how in ("del", "not begun"):
-        assert not mapped(rec)
+        assert not is_open(rec)
 
 
 def test_a_with_block_of_a_feed_that_was_not_begun(rec: Path) -> None:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+# Records of each file that are compared with the index when a dataset is unpickled.
+_SAMPLED = 8
+
+
 class Dataset:
     """The images of one or several ``.rec`` files.
 
@@ -32,7 +36,10 @@ class Dataset:
     the workers of a data loader, and used after a fork. It reads and decodes in all of them; `index`, which
     is a Polars frame, is for the process that made the dataset and for processes that were spawned.
 
-    If another file is renamed over one of the paths, the dataset keeps reading the file that it opened.
+    If another file is renamed over one of the paths, the dataset keeps reading the file that it opened. Each
+    record that is read is compared with the index: the length of its content, its label, and its id where the
+    keys of the file are the ids of its records. So a file that is overwritten in place gives an error, and no
+    image under the label of another.
 
     Parameters
     ----------
@@ -83,6 +90,7 @@ class Dataset:
             self.paths, self._files, several=self._several, options=self.options, threads=threads
         )
         self.index, self.label_shifts = indexed.frame, indexed.shifts
+        self._keys_are_ids = indexed.keys_are_ids
         self._take({name: self.index[name].to_numpy() for name in self.index.columns})
 
     def _take(self, columns: dict[str, NDArray[Any]]) -> None:
@@ -136,8 +144,10 @@ class Dataset:
         threads : int, optional
             One per core by default.
         on_error : {"raise", "skip"}, default "raise"
-            What to do about an image that is damaged, too large, of another format or of another size: raise
-            for the first of them, or leave it out and list it in the result.
+            What to do about an image that is damaged, too large, of another format or of another size, whose
+            record is not the one that was indexed, or that the disk cannot read (EIO): raise for the first of
+            them, or leave it out and list it in the result. Other errors of the operating system concern more
+            than one image, and are always raised.
 
         Returns
         -------
@@ -150,8 +160,10 @@ class Dataset:
             If an image cannot be decoded and ``on_error="raise"``; names file, key and byte offset.
         MemoryError
             If there is no memory for the pixels; names the first record of the size.
+        OSError
+            If the file cannot be read; names it, key and byte offset.
         ValueError
-            If a column is missing, a position is not in the index, or an option is wrong.
+            If a column is missing, a key or position is not in the index, or an option is wrong.
         """
         places = self._places(rows)
         pixels, failed = decode_records(
@@ -190,19 +202,60 @@ class Dataset:
         IndexError
             If the position is not in the index.
         RecordError
-            If the record is damaged.
+            If the record is damaged, or not the one that was indexed.
+        OSError
+            If the file cannot be read.
         """
-        key, offset = int(self.keys[row]), int(self.offsets[row])
-        *header, content = self._files[self.files[row]].record_at(offset, key)
+        at = range(len(self))[row]
+        *header, content = _core.read_row(self._files, self._places_at(np.array([at])))
         return IRHeader(*header), content
 
     def _places(self, rows: pl.DataFrame | Integers) -> Places:
-        if hasattr(rows, "columns"):  # Polars need not be imported to know a frame
-            return Places.of(rows)  # type: ignore[arg-type]
-        at = integers("rows", rows)
-        if at.size and not 0 <= at.min() <= at.max() < len(self):
-            raise ValueError(f"rows must be from 0 to {len(self) - 1}, the positions of the images")
-        return Places(self.keys[at], self.offsets[at], self.lengths[at], self.files[at])
+        if not hasattr(rows, "columns"):  # Polars need not be imported to know a frame
+            at = integers("rows", rows)
+            if at.size and not 0 <= at.min() <= at.max() < len(self):
+                raise ValueError(f"rows must be from 0 to {len(self) - 1}, the positions of the images")
+            return self._places_at(at)
+        places = Places.of(rows)  # type: ignore[arg-type]
+        if places.files is None and len(self._files) != 1:
+            raise ValueError(
+                f"rows: the dataset has {len(self._files)} files, and no column 'file' says in which of them "
+                "a row lies"
+            )
+        # The labels of a frame may be a user's own, those of the index are the file's.
+        ids = ids_of(places.keys, places.files)
+        at = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
+        unknown = np.flatnonzero(self.ids[at] != ids)
+        if unknown.size:
+            first = unknown[0]
+            where = "" if places.files is None else f" of file {places.files[first]}"
+            raise ValueError(f"rows: key {places.keys[first]}{where} is not in the index of this dataset")
+        return self._places_at(at)._replace(offsets=places.offsets, lengths=places.lengths)
+
+    def _places_at(self, at: NDArray[np.int64]) -> Places:
+        files, labels = self.files[at], self.labels[at]
+        if any(self.label_shifts):
+            labels = labels - np.array(self.label_shifts)[files]
+        return Places(self.keys[at], self.offsets[at], self.lengths[at], files, labels, self._keys_are_ids)
+
+    def _check_sample(self) -> None:
+        """Raise a RecordError if a few records of a file are not those that were indexed."""
+        ends = np.cumsum(np.bincount(self.files)) if len(self.paths) > 1 else [len(self)]
+        for path, start, end in zip(self.paths, [0, *ends], ends, strict=False):
+            rows, failed = np.unique(np.linspace(start, end - 1, _SAMPLED).astype(int)), []
+            for row in rows:
+                try:
+                    self.read(row)
+                except RecordError as error:
+                    failed.append(error)
+                except OSError:  # to be told when the image is asked for
+                    continue
+            # A single one may be damaged, which is for whoever asks for it.
+            if 2 * len(failed) > len(rows):
+                raise RecordError(
+                    f"{path} is not the file that was indexed: {len(failed)} of {len(rows)} records differ; "
+                    f"the first: {failed[0]}"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -212,6 +265,7 @@ class Dataset:
             "several": self._several,
             "options": self.options,
             "label_shifts": self.label_shifts,
+            "keys_are_ids": self._keys_are_ids,
             "columns": self._columns,
         }
 
@@ -224,7 +278,9 @@ class Dataset:
                     f"{path} has {file.size:,} bytes, and had {size:,} when it was indexed: it was replaced"
                 )
         self.options, self.label_shifts = state["options"], state["label_shifts"]
+        self._keys_are_ids = state["keys_are_ids"]
         self._take(state["columns"])
+        self._check_sample()
 
     def __repr__(self) -> str:
         return f"Dataset({', '.join(map(str, self.paths))!r}, {counted(len(self), 'image')})"

@@ -43,15 +43,18 @@ class Decoded:
 
 
 class Places(NamedTuple):
-    """Where the records of some images lie; the arrays have one entry per image.
+    """Where the records of some images lie, and what they must hold; the arrays have one entry per image.
 
-    Without `lengths` less can be read ahead; without `files` there is only one file.
+    Without `files` there is only one file. Lengths, labels and, in the files whose `keys_are_ids`, the keys
+    are compared with the records, as far as they are given.
     """
 
     keys: NDArray[np.int64]
     offsets: NDArray[np.int64]
     lengths: NDArray[np.int64] | None = None
     files: NDArray[np.uint32] | None = None
+    labels: NDArray[np.int64] | None = None  # as the files have them
+    keys_are_ids: Sequence[bool] = ()  # for each file
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> Places:
@@ -85,10 +88,6 @@ def decode_records(
     """
     one_of("on_error", on_error, get_args(OnError))
     one_of("layout", layout, get_args(Layout))
-    if places.files is None and len(files) != 1:
-        raise ValueError(
-            f"rows: {len(files)} files were given, and no column 'file' says in which of them a row lies"
-        )
     pixels, kept, failed = _core.decode_rows(
         list(files),
         places,

@@ -96,6 +96,7 @@ class Indexed:
 
     frame: pl.DataFrame
     shifts: tuple[int, ...]  # what was added to the labels of each file
+    keys_are_ids: tuple[bool, ...]  # for each file, whether they are the ids in its records
 
 
 @shows(IndexOptions)
@@ -196,14 +197,15 @@ def inspect_rec(
         If a file that has the name of a kept index is not the index of this ``.rec``.
     """
     path, threads, options = Path(path), thread_count(threads), IndexOptions(cache=cache)
-    loaded = _load(path, _core.RecordFile(path), options.cache, threads)
+    file = _core.RecordFile(path)
+    loaded = _load(path, file, options.cache, threads)
     if loaded.problem:
         warnings.warn(loaded.problem, RecordWarning, stacklevel=2)
     _log_written([loaded])
     index, facts = loaded.index, loaded.facts
     return Inspection(
         path=path,
-        bytes=path.stat().st_size,
+        bytes=file.size,
         records=facts["records"],
         images=index.height,
         identities=index["label"].n_unique(),
@@ -284,7 +286,8 @@ def index_files(
             )
             for number, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
         ]
-    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts))
+    keys_are_ids = tuple(loaded.facts["keys_are_ids"] for loaded in all_loaded)
+    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts), keys_are_ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -344,6 +347,7 @@ def _build(path: Path, file: _core.RecordFile, idx: Path | None, threads: int | 
         flags={str(flag): count for flag, count in scan.flags.items()},
         object_images=scan.objects,
         idx_used=idx is not None and not scan.rebuilt,
+        keys_are_ids=scan.keys_are_ids,
         problems=scan.problems,
         label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,

@@ -42,6 +42,7 @@ class Facts(TypedDict):
     flags: dict[str, int]
     object_images: int
     idx_used: bool
+    keys_are_ids: bool
     problems: list[str]
     label_problems: list[str]
     range_problems: list[str]
@@ -173,7 +174,8 @@ def _check_facts(facts: Facts, images: int) -> None:
     _check(all(map(_is_count, counts)))
     _check(images + facts["identity_records"] <= facts["records"] and facts["object_images"] <= images)
     _check(all(flag == str(int(flag)) for flag in flags) and sum(flags.values()) == images)
-    _check(type(facts["idx_used"]) is bool and facts["layout"] in ("insightface", "flat"))
+    _check(type(facts["idx_used"]) is bool and type(facts["keys_are_ids"]) is bool)
+    _check(facts["layout"] in ("insightface", "flat"))
     for lines in (facts["problems"], facts["label_problems"], facts["range_problems"]):
         _check(type(lines) is list and all(type(line) is str for line in lines))
 

@@ -52,7 +52,7 @@ def idx_beside(path: Path) -> Path | None:
 
 
 class RecordFile:
-    """A ``.rec`` file, read by key through a memory map.
+    """A ``.rec`` file, read by key.
 
     A handle has no position: it serves any number of threads, and the processes of a data loader after
     a fork. It pickles by path. The ``.idx`` is read at the first use of a key; one
@@ -60,8 +60,9 @@ class RecordFile:
     `problems` tells so. Of files of more than 1,048,576 records, that many evenly spread ones are
     checked against the ``.idx``; :func:`fasttriplet.index_rec` checks all.
 
-    The file must not be cut short while it is open: the operating system ends a process that reads a
-    page of the map beyond the file's new end. Renaming another file over it is safe.
+    If another file is renamed over it, the one that was opened is read. If it is cut short while it is open,
+    reading a record that is gone is a RecordError. What another program writes into the file is read as it
+    is; a :class:`fasttriplet.Dataset` notices, as it compares each record with the index.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class RecordFile:
     RecordError
         If the file holds no records; the message says what it is instead, for instance a Git LFS pointer.
     OSError
-        If the file cannot be read.
+        If the file cannot be read, now or later; the message has the byte offset.
 
     Warns
     -----

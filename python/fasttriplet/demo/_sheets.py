@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,8 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 from fasttriplet._checks import whole_number
 from fasttriplet._files import replacing
 from fasttriplet._words import counted
-from fasttriplet.dataset._index import index_rec
+from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._recordio import RecordFile
+from fasttriplet.errors import RecordError
 
 _TILE = 112  # pixels
 _GAP = 8
@@ -61,24 +63,25 @@ def contact_sheet(
     """
     whole_number("identities", identities, 1)
     whole_number("images", images, 1)
-    index = index_rec(rec, cache=False).sort("label", "key")
+    dataset = Dataset(rec, cache=False)
+    index = dataset.index.with_row_index("row").sort("label", "key")
     labels = index["label"].unique().sort()
     if labels.is_empty():
         msg = f"{os.fspath(rec)} has no images to show"
         raise ValueError(msg)
     chosen = labels.gather(np.linspace(0, len(labels) - 1, min(identities, len(labels))).round().astype(int))
-    rows = [(label, index.filter(pl.col("label") == label)["key"].head(images).to_list()) for label in chosen]
-    columns = max(len(keys) for _, keys in rows)
+    rows = [(label, index.filter(pl.col("label") == label)["row"].head(images).to_list()) for label in chosen]
+    columns = max(len(of_label) for _, of_label in rows)
     wide = 2 * _EDGE + _NAMES + columns * (_TILE + _GAP)
     sheet = Image.new("RGB", (wide, 2 * _EDGE + 34 + len(rows) * (_TILE + _GAP) - _GAP), _PAPER)
-    pen, file = ImageDraw.Draw(sheet), RecordFile(rec)
+    pen = ImageDraw.Draw(sheet)
     count = f"{counted(len(index), 'image')} of {counted(len(labels), 'identity')}"
     pen.text((_EDGE, _EDGE - 6), f"{Path(rec).name}: {count}", _INK, _font(18))
-    for row, (label, keys) in enumerate(rows):
-        top = _EDGE + 34 + row * (_TILE + _GAP)
+    for line, (label, of_label) in enumerate(rows):
+        top = _EDGE + 34 + line * (_TILE + _GAP)
         pen.text((_EDGE, top + _TILE // 2), f"{label}", _FAINT, _font(18), anchor="lm")
-        for column, key in enumerate(keys):
-            _paste(sheet, (_EDGE + _NAMES + column * (_TILE + _GAP), top), file, key)
+        for column, row in enumerate(of_label):
+            _paste(sheet, (_EDGE + _NAMES + column * (_TILE + _GAP), top), dataset.read(row)[1])
     _save(sheet, path, overwrite=overwrite)
 
 
@@ -123,7 +126,7 @@ def triplet_sheet(
     OSError
         When `path` cannot be written, or is there and `overwrite` is not set.
     RecordError
-        When a record is damaged.
+        When a record is damaged, or its label is not the one that the triplet has.
     ValueError
         When there are no triplets, or `rows` is below 1.
     """
@@ -136,7 +139,7 @@ def triplet_sheet(
     deep = -(-len(chosen) // columns)
     head, wide, high = 74, 3 * (_TILE + _GAP) + _TEXT, _TILE + 2 * _GAP
     sheet = Image.new("RGB", (_EDGE + columns * (wide + _EDGE), 2 * _EDGE + head + deep * high), _PAPER)
-    pen, opened = ImageDraw.Draw(sheet), [RecordFile(file) for file in files]
+    pen, images = ImageDraw.Draw(sheet), _Mined(files)
     pen.text((_EDGE, _EDGE - 6), f"{len(chosen):,} of {counted(len(triplets), 'triplet')}", _INK, _font(20))
     rule = f"semi-hard: d_ap < d_an < d_ap + {margin:g}, squared L2"
     pen.text((sheet.width - _EDGE, _EDGE - 3), rule, _FAINT, _font(14), anchor="ra")
@@ -147,7 +150,7 @@ def triplet_sheet(
             x = left + place * (_TILE + _GAP)
             if number % deep == 0:
                 pen.text((x + _TILE // 2, top - 14), role, colour, _font(15), anchor="ms")
-            _paste(sheet, (x, top), opened[triplet.get(f"{role}_file", 0)], triplet[f"{role}_key"], colour)
+            _paste(sheet, (x, top), images.of(triplet, role), colour)
         _write(pen, (left + 3 * (_TILE + _GAP) + 6, top), triplet, margin, longest)
     _save(sheet, path, overwrite=overwrite)
 
@@ -181,11 +184,32 @@ def _write(
     pen.text((left, top + 94), names, _FAINT, _font(14), anchor="lm")
 
 
-def _paste(
-    sheet: Image.Image, corner: tuple[int, int], file: RecordFile, key: int, frame: str | None = None
-) -> None:
+class _Mined:
+    """The images of triplets that were mined before, in files that may be others by now."""
+
+    def __init__(self, files: Sequence[str | os.PathLike[str]]) -> None:
+        self._files = [RecordFile(file) for file in files]
+        self._shifts: dict[int, float] = {}  # of the labels of each file, see Dataset.label_shifts
+
+    def of(self, triplet: dict[str, Any], role: str) -> bytes:
+        """Return the encoded image of one role."""
+        number, key = triplet.get(f"{role}_file", 0), triplet[f"{role}_key"]
+        header, content = self._files[number].read(key)
+        mined = triplet["negative_label" if role == "negative" else "anchor_label"]
+        label = float(np.ravel(header.label)[0])
+        if self._shifts.setdefault(number, mined - label) != mined - label:
+            raise RecordError(
+                f"{self._files[number].path}, key {key}: its label is {label:g}, and another one in the "
+                "triplets; were they mined from this file?",
+                key,
+                file=str(self._files[number].path),
+            )
+        return content
+
+
+def _paste(sheet: Image.Image, corner: tuple[int, int], encoded: bytes, frame: str | None = None) -> None:
     """Put an image on the sheet, in the middle of its tile, with round corners."""
-    picture = Image.open(io.BytesIO(file.read(key)[1])).convert("RGB")
+    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail((_TILE, _TILE))
     mask = Image.new("L", (picture.width * 4, picture.height * 4), 0)
     ImageDraw.Draw(mask).rounded_rectangle((0, 0, mask.width - 1, mask.height - 1), 32, fill=255)

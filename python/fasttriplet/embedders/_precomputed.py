@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -22,15 +23,18 @@ class PrecomputedEmbedder:
     """Looks embeddings up in a ``.npy`` file of shape (images, D): row i belongs to the i-th key in order.
 
     With several ``.rec`` files the rows of the first file come first, then those of the second, each in key
-    order. The file is memory-mapped: only the rows of a bag are read. It may be of float16, float32 or
-    float64; embeddings are returned as float32.
+    order. Only the rows of a bag are read, unless the file is in Fortran order, in which rows are not
+    contiguous. It may be of float16, float32 or float64; embeddings are returned as float32.
+
+    The file may be replaced by another one while it is open. If it is cut short or cannot be read, that is an
+    OSError that names it.
     """
 
     needs_images = False
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._table = _open(self.path)
+        self._table = _Table(self.path)
         self._ids: NDArray[np.int64] | None = None  # the id of the image that each row belongs to
 
     @property
@@ -71,7 +75,7 @@ class PrecomputedEmbedder:
                 f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
             )
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named below
-            embeddings = self._table[positions].astype(np.float32, copy=False)
+            embeddings = self._table.rows(positions).astype(np.float32, copy=False)
         check_finite(embeddings, rows, str(self.path))
         return embeddings
 
@@ -80,7 +84,12 @@ class PrecomputedEmbedder:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._table = _open(self.path)
+        self._table = _Table(self.path)
+        if self._ids is not None and len(self._ids) != len(self._table):
+            raise ValueError(
+                f"{self.path} has {counted(len(self._table), 'row')} and had {len(self._ids):,}: it was "
+                "replaced"
+            )
 
 
 def from_spec(path: str) -> PrecomputedEmbedder:
@@ -93,18 +102,78 @@ def spec_of(path: str) -> str | None:
     return f"npy:{path}" if path.endswith(".npy") and Path(path).is_file() else None
 
 
-def _open(path: Path) -> NDArray[Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of embeddings at {path}")
+class _Table:
+    """The array of a ``.npy`` file, of which rows are read as they are needed.
+
+    They are read and not mapped into memory, where an error of the disk ends the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"no file of embeddings at {path}")
+        self._path = path
+        with path.open("rb") as file:
+            self.shape, self.dtype, fortran = _header(path, file)
+            self._start = file.tell()
+            size, needed = os.fstat(file.fileno()).st_size, self._start + len(self) * self._row_size
+            if size < needed:
+                raise ValueError(f"{path} has {size:,} bytes and should have {needed:,}: it is cut off")
+            self._whole: NDArray[Any] | None = None
+            if fortran:
+                file.seek(0)
+                self._whole = np.load(file, allow_pickle=False)
+            self._file = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def _row_size(self) -> int:
+        return self.shape[1] * self.dtype.itemsize
+
+    def rows(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Read the rows at these positions."""
+        if self._whole is not None:
+            return np.asarray(self._whole[positions])
+        ascending, places = np.unique(positions, return_inverse=True)
+        found = np.empty((len(ascending), self.shape[1]), self.dtype)
+        view = found.view(np.uint8).reshape(-1).data
+        # Rows that follow one another, as those of an identity, are read at once.
+        starts = np.flatnonzero(np.diff(ascending, prepend=-2) != 1).tolist()
+        for start, end in zip(starts, [*starts[1:], len(ascending)], strict=False):  # no start without rows
+            self._read(view[start * self._row_size : end * self._row_size], int(ascending[start]))
+        return found[places]
+
+    def _read(self, into: memoryview, row: int) -> None:
+        at = self._start + row * self._row_size
+        while into:
+            try:
+                count = os.preadv(self._file, [into], at)
+            except OSError as error:
+                raise OSError(error.errno, f"{error.strerror}, offset {at}", str(self._path)) from error
+            if count == 0:
+                size = os.fstat(self._file).st_size
+                raise OSError(
+                    f"{self._path}, offset {at}: the file was cut short while it was open: it has {size:,} "
+                    f"bytes, and its {len(self):,} rows need {self._start + len(self) * self._row_size:,}"
+                )
+            into, at = into[count:], at + count
+
+
+def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any], bool]:
+    """Read shape, type and order of the array in a file, up to its first number."""
     try:
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = read[version](file)  # type: ignore[no-untyped-call]
+    except (ValueError, EOFError, KeyError) as error:
+        file.seek(0)
+        if file.read(4) == b"PK\x03\x04":
+            raise ValueError(f"{path} is an archive of several arrays, not a .npy file") from error
         raise ValueError(describe_wrong_file(path, "a .npy file of numbers", magic=b"\x93NUMPY")) from error
-    if not isinstance(table, np.ndarray):  # an .npz archive
-        table.close()
-        raise ValueError(f"{path} is an archive of several arrays, not a .npy file")
-    if table.dtype.type not in (np.float16, np.float32, np.float64) or table.ndim != 2 or table.shape[1] == 0:
+    if dtype.type not in (np.float16, np.float32, np.float64) or len(shape) != 2 or shape[1] == 0:
         raise ValueError(
-            f"{path} must hold (images, D) float16, float32 or float64, but holds {table.dtype} {table.shape}"
+            f"{path} must hold (images, D) float16, float32 or float64, but holds {dtype} {tuple(shape)}"
         )
-    return table
+    return shape, dtype, fortran
