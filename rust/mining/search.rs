@@ -104,7 +104,8 @@ impl OpenAnchor {
 impl<'a> Search<'a> {
     /// For these sets.
     pub fn new(sets: &'a Sets, screen: &'a Screen<'a>, options: &'a Options, isa: Isa) -> Self {
-        Self { sets, screen, options, isa, tries: TRIES + options.negatives_per_pair.saturating_mul(2) }
+        let most = options.negatives_per_pair.min(sets.candidates().len());
+        Self { sets, screen, options, isa, tries: TRIES + 2 * most }
     }
 
     /// A pair for which nothing was found yet.
