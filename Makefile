@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
+# The fuzz targets are a crate of their own, which shares the dependencies that were built for this one.
+FUZZ    := --manifest-path fuzz/Cargo.toml --target-dir target
+SECONDS ?= 60
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-slow lint format bench bench-feed bench-training bench-long \
-        bench-kernels bench-tables peers clean
+.PHONY: help build demo picture wheel try-wheel test test-slow lint format fuzz fuzz-smoke advisories bench bench-feed \
+        bench-training bench-long bench-kernels bench-tables peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,6 +45,7 @@ try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fe
 
 test: build ## cargo test and pytest
 	cargo test --locked --quiet
+	cargo test --locked --quiet $(FUZZ)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 test-slow: build wheel ## the tests that take minutes
@@ -49,7 +53,9 @@ test-slow: build wheel ## the tests that take minutes
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
+	cargo clippy --locked --all-targets --all-features --quiet $(FUZZ) -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -57,8 +63,20 @@ lint: build ## formatting, clippy, ruff, mypy, and the stub against the extensio
 
 format: build ## format everything in place
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(if $(filter params cache,$(TARGET)),$(VENV)/.atheris) ## fuzz one target (TARGET=mining SECONDS=60, with cargo-fuzz; INPUT=file tries one input)
+ifneq ($(filter params cache,$(TARGET)),)
+	$(BIN)/python fuzz/python/$(TARGET).py $(FUZZING) $(INPUTS)
+else
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --features libfuzzer $(TARGET) $(INPUTS) -- $(FUZZING)
+endif
+
+fuzz-smoke: build ## mutations of each target's corpus, on stable Rust (SECONDS=60 for each target)
+	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet tests/test_fuzz.py
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
 	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
