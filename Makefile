@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
+AUDIT  := .venv-audit
 # The fuzz targets are a crate of their own, which shares the dependencies that were built for this one.
 FUZZ    := --manifest-path fuzz/Cargo.toml --target-dir target
 SECONDS ?= 60
+# New inputs are kept apart from the corpus. libFuzzer takes files, or folders that it extends.
+FUZZING = -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ $(or $(INPUT),fuzz/found/$(TARGET) fuzz/corpus/$(TARGET))
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
@@ -67,16 +70,34 @@ format: build ## format everything in place
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-fuzz: $(if $(filter params cache,$(TARGET)),$(VENV)/.atheris) ## fuzz one target (TARGET=mining SECONDS=60, with cargo-fuzz; INPUT=file tries one input)
-ifneq ($(filter params cache,$(TARGET)),)
-	$(BIN)/python fuzz/python/$(TARGET).py $(FUZZING) $(INPUTS)
+fuzz: ## fuzz one target (TARGET=mining SECONDS=60; INPUT=file tries that alone); Rust targets need cargo-fuzz
+	mkdir -p fuzz/found/$(TARGET) fuzz/artifacts/$(TARGET)
+ifneq ($(wildcard fuzz/python/$(TARGET).py),)
+	@$(MAKE) --no-print-directory $(VENV)/.atheris
+	$(BIN)/python fuzz/python/run.py $(TARGET) $(FUZZING)
 else
-	RUSTC_BOOTSTRAP=1 cargo fuzz run --features libfuzzer $(TARGET) $(INPUTS) -- $(FUZZING)
+	@command -v cargo-fuzz >/dev/null || { echo "make: cargo-fuzz is missing; run: cargo install cargo-fuzz" >&2; exit 1; }
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --features libfuzzer $(TARGET) -- $(FUZZING)
 endif
 
-fuzz-smoke: build ## mutations of each target's corpus, on stable Rust (SECONDS=60 for each target)
+$(VENV)/.atheris: build
+	$(BIN)/pip install --quiet --disable-pip-version-check -r fuzz/requirements.txt
+	@touch $@
+
+fuzz-smoke: build ## mutations of the corpora on stable Rust and plain Python, SECONDS=60 for each target
 	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
-	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet tests/test_fuzz.py
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet -s tests/test_fuzz.py
+
+advisories: $(AUDIT)/.built ## known advisories about the locked crates and the pinned Python packages (asks the internet)
+	@command -v cargo-audit >/dev/null || { echo "make: cargo-audit is missing; run: cargo install cargo-audit --locked" >&2; exit 1; }
+	cargo audit
+	cargo audit --file fuzz/Cargo.lock
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(AUDIT)/.built:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
 	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
@@ -109,4 +130,4 @@ $(PEERS)/.built: requirements-peers.txt
 	@touch $@
 
 clean: ## remove everything that was built
-	rm -rf target $(VENV) $(PEERS) python/fasttriplet/_core*.so demo dist
+	rm -rf target fuzz/target $(VENV) $(PEERS) $(AUDIT) python/fasttriplet/_core*.so demo dist

@@ -1,4 +1,7 @@
-"""The fuzz targets in Python, on their corpora and on a fixed sequence of changes. `cargo test` in fuzz/ has the rest."""
+"""The fuzz targets in Python, on their corpora and on a fixed sequence of changes.
+
+`cargo test` in ``fuzz/`` does the same for those in Rust.
+"""
 
 from __future__ import annotations
 

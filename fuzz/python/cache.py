@@ -1,4 +1,4 @@
-"""A damaged or crafted file where the index of a ``.rec`` is kept: the index is the right one all the same."""
+"""A changed file where the index of a ``.rec`` is kept: the index is the right one all the same."""
 
 from __future__ import annotations
 

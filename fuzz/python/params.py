@@ -1,4 +1,4 @@
-"""Files of MXNet parameters: what is loaded is what a plain reader finds; all else is a ValueError, and soon."""
+"""Files of MXNet parameters: what is loaded is what a plain reader finds; else a ValueError, and soon."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read(data: bytes) -> Arrays:
         (dimensions,) = take("<I") if wide else (first,)
         shape = take(f"<{dimensions}{'q' if wide else 'I'}")
         kind = take("<iii")[2] if dimensions else 0
-        item = np.dtype("f4 f8 f2 u1 i4 i1 i8".split()[kind]).itemsize
+        item = np.dtype(["f4", "f8", "f2", "u1", "i4", "i1", "i8"][kind]).itemsize
         arrays.append((shape, content(item * math.prod(shape) if dimensions else 0)))
     # MXNet hands names over as C strings, which end at a zero.
     names = [content(take("<Q")[0]).split(b"\0")[0].decode() for _ in range(take("<Q")[0])]

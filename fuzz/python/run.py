@@ -1,4 +1,4 @@
-"""``run.py TARGET [libFuzzer's arguments]`` fuzzes a target, with the coverage of the package's Python code."""
+"""Fuzzes a target with the coverage of the package's Python code: ``run.py TARGET [libFuzzer options]``."""
 
 from __future__ import annotations
 

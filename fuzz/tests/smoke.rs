@@ -2,7 +2,7 @@
 //! so that a target that no longer holds is noticed where the crate is tested.
 //!
 //! `FUZZ_SECONDS=60` tries mutations for so long instead of a fixed number. An input that fails is written to
-//! `fuzz/artifacts/TARGET/`; `make fuzz TARGET=... FUZZ=artifacts/TARGET/NAME` runs it alone.
+//! `fuzz/artifacts/TARGET/`; `make fuzz TARGET=... INPUT=that/file` tries it alone.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -17,7 +17,15 @@ _MAGIC = struct.pack("<QQ", 0x112, 0)
 _V1, _V2 = 0xF993FAC8, 0xF993FAC9  # before an array; without one, the first number is that of dimensions
 _MOST_DIMENSIONS = 32
 _CONTEXTS = (1, 2, 3, 5)  # cpu, gpu, pinned, shared
-_ITEM_BYTES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8}  # float32, float64, float16, uint8, int32, int8, int64
+_ITEM_BYTES = {
+    0: 4,
+    1: 8,
+    2: 2,
+    3: 1,
+    4: 4,
+    5: 1,
+    6: 8,
+}  # float32, float64, float16, uint8, int32, int8, int64
 
 
 class _DamagedError(Exception):
