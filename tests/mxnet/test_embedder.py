@@ -146,7 +146,7 @@ def test_files_that_are_something_else(tmp_path: Path, spec: str, name: str, con
 def test_truncated_params(tmp_path: Path, spec: str) -> None:
     path = tmp_path / "net-0000.params"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"net-0000\.params is damaged or cut off: before byte \d+, .* left"):
+    with pytest.raises(ValueError, match=r"net-0000\.params is damaged or cut off: before byte \d+, "):
         ft.load_embedder(spec)
 
 
