@@ -44,7 +44,7 @@ fn headers() -> Inputs {
 }
 
 fn indexes() -> Inputs {
-    let all: String = (0..64).map(|key| format!("{key}\t{}\n", 32 * key)).collect();
+    let all = (0..64).map(|key| format!("{key}\t{}\n", 32 * key)).collect::<Vec<_>>().concat();
     let cases = [
         ("all", all.clone()),
         ("bom-and-cr", format!("\u{feff}{}", all.replace('\n', "\r\n"))),
@@ -76,11 +76,12 @@ fn files() -> Inputs {
     for (name, payloads) in
         [("plain", plain), ("insightface", insightface), ("same-ids", same_ids), ("odd", odd)]
     {
-        let (mut idx, mut rec) = (String::new(), Vec::new());
+        let (mut lines, mut rec) = (Vec::new(), Vec::new());
         for (key, payload) in payloads.iter().enumerate() {
-            idx += &format!("{key}\t{}\n", rec.len());
+            lines.push(format!("{key}\t{}\n", rec.len()));
             append_record(&mut rec, payload);
         }
+        let idx = lines.concat();
         let with = |idx: &str, rec: &[u8]| [idx.as_bytes(), &[0], rec].concat();
         inputs.push((format!("{name}-idx"), with(&idx, &rec)));
         inputs.push((name.into(), with("", &rec)));
@@ -109,7 +110,7 @@ fn jpegs() -> Inputs {
     ];
     let (height, width) = (19, 35);
     let pixels: Vec<u8> =
-        noise(height * width * 4).iter().enumerate().map(|(i, n)| (i / 9) as u8 ^ n % 32).collect();
+        noise(height * width * 4).iter().enumerate().map(|(i, n)| (i / 9) as u8 ^ (n % 32)).collect();
     for (format, name) in
         [(PixelFormat::Rgb, "rgb"), (PixelFormat::Grayscale, "gray"), (PixelFormat::Cmyk, "cmyk")]
     {

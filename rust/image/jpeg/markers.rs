@@ -329,7 +329,11 @@ fn check_conditioning(segment: &[u8]) -> Result<(), Fault> {
         [0x10..=0x1f, index] => (1..64).contains(&index),
         _ => false,
     };
-    if segment.chunks(2).all(valid) { Ok(()) } else { Err(broken("a wrong conditioning of arithmetic codes")) }
+    if segment.chunks(2).all(valid) {
+        Ok(())
+    } else {
+        Err(broken("a wrong conditioning of arithmetic codes"))
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u16, Fault> {
