@@ -106,25 +106,25 @@ fn header() {
 
 #[test]
 fn idx() {
-    smoke("idx", 4_000);
+    smoke("idx", 20_000);
 }
 
 #[test]
 fn jpeg() {
-    smoke("jpeg", 5_000);
+    smoke("jpeg", 30_000);
 }
 
 #[test]
 fn mining() {
-    smoke("mining", 300);
+    smoke("mining", 1_500);
 }
 
 #[test]
 fn png() {
-    smoke("png", 5_000);
+    smoke("png", 20_000);
 }
 
 #[test]
 fn records() {
-    smoke("records", 4_000);
+    smoke("records", 20_000);
 }
