@@ -3,11 +3,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
+AUDIT  := .venv-audit
+# The fuzz targets are a crate of their own, which shares the dependencies that were built for this one.
+FUZZ    := --manifest-path fuzz/Cargo.toml --target-dir target
+SECONDS ?= 60
+# New inputs are kept apart from the corpus. libFuzzer takes files, or folders that it extends.
+FUZZING = -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ $(or $(INPUT),fuzz/found/$(TARGET) fuzz/corpus/$(TARGET))
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-slow faults lint format bench bench-feed bench-training \
-        bench-long bench-kernels bench-tables peers clean
+.PHONY: help build demo picture wheel try-wheel test test-slow faults fuzz fuzz-smoke advisories lint format bench \
+        bench-feed bench-training bench-long bench-kernels bench-tables peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -42,6 +48,7 @@ try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fe
 
 test: build ## cargo test and pytest
 	cargo test --locked --quiet
+	cargo test --locked --quiet $(FUZZ)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 test-slow: build wheel ## the tests that take minutes
@@ -52,7 +59,9 @@ faults: build ## every fault at every system call of each command that writes fi
 
 lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
+	cargo clippy --locked --all-targets --all-features --quiet $(FUZZ) -- -D warnings
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -60,8 +69,38 @@ lint: build ## formatting, clippy, ruff, mypy, and the stub against the extensio
 
 format: build ## format everything in place
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: ## fuzz one target (TARGET=mining SECONDS=60; INPUT=file tries that alone); Rust targets need cargo-fuzz
+	mkdir -p fuzz/found/$(TARGET) fuzz/artifacts/$(TARGET)
+ifneq ($(wildcard fuzz/python/$(TARGET).py),)
+	@$(MAKE) --no-print-directory $(VENV)/.atheris
+	$(BIN)/python fuzz/python/run.py $(TARGET) $(FUZZING)
+else
+	@command -v cargo-fuzz >/dev/null || { echo "make: cargo-fuzz is missing; run: cargo install cargo-fuzz" >&2; exit 1; }
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --features libfuzzer $(TARGET) -- $(FUZZING)
+endif
+
+$(VENV)/.atheris: build
+	$(BIN)/pip install --quiet --disable-pip-version-check -r fuzz/requirements.txt
+	@touch $@
+
+fuzz-smoke: build ## mutations of the corpora on stable Rust and plain Python, SECONDS=60 for each target
+	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
+	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet -s tests/test_fuzz.py
+
+advisories: $(AUDIT)/.built ## known advisories about the locked crates and the pinned Python packages (asks the internet)
+	@command -v cargo-audit >/dev/null || { echo "make: cargo-audit is missing; run: cargo install cargo-audit --locked" >&2; exit 1; }
+	cargo audit
+	cargo audit --file fuzz/Cargo.lock
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+$(AUDIT)/.built:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
 	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
@@ -94,4 +133,4 @@ $(PEERS)/.built: requirements-peers.txt
 	@touch $@
 
 clean: ## remove everything that was built
-	rm -rf target $(VENV) $(PEERS) python/fasttriplet/_core*.so demo dist
+	rm -rf target fuzz/target $(VENV) $(PEERS) $(AUDIT) python/fasttriplet/_core*.so demo dist

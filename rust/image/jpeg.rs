@@ -181,6 +181,21 @@ mod tests {
     }
 
     #[test]
+    fn arithmetic_codes_need_a_valid_conditioning() {
+        let pixels = [7; 16 * 16 * 3];
+        let encoder = Encoder::new(&pixels, 16, 16, PixelFormat::Rgb).arithmetic(true);
+        let good = encoder.encode().unwrap();
+        let at = good.windows(2).position(|pair| pair == [0xff, 0xcc]).unwrap() + 4;
+        assert_eq!(good[at..at + 4], [0, 0x10, 0x10, 5]);
+        assert!(decoded(&good).is_ok());
+        for (place, byte) in [(0, 0x20), (1, 0x01), (3, 0), (3, 64)] {
+            let mut bad = good.clone();
+            bad[at + place] = byte;
+            assert!(decoded(&bad).unwrap_err().contains("conditioning"), "byte {place}");
+        }
+    }
+
+    #[test]
     fn a_progressive_image_needs_all_its_scans() {
         let good = encoded(16, 16, Subsampling::S444, true);
         let scans: Vec<usize> =

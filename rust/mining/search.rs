@@ -115,8 +115,8 @@ impl<'a> Search<'a> {
         isa: Isa,
         progress: &'a Progress,
     ) -> Self {
-        let tries = TRIES + options.negatives_per_pair.saturating_mul(2);
-        Self { sets, screen, options, isa, tries, progress }
+        let most = options.negatives_per_pair.min(sets.candidates().len());
+        Self { sets, screen, options, isa, tries: TRIES + 2 * most, progress }
     }
 
     /// The pairs, for which nothing was found yet.

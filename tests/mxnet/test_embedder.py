@@ -146,7 +146,18 @@ def test_files_that_are_something_else(tmp_path: Path, spec: str, name: str, con
 def test_truncated_params(tmp_path: Path, spec: str) -> None:
     path = tmp_path / "net-0000.params"
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ValueError, match=r"net-0000\.params is not a file of MXNet parameters"):
+    with pytest.raises(ValueError, match=r"net-0000\.params is damaged or cut off: before byte \d+, "):
+        ft.load_embedder(spec)
+
+
+# MXNet itself reads or allocates for minutes where the first number of dimensions or the shape is damaged.
+@pytest.mark.parametrize("at", [16, 24, 28, 32, 37, 45, 52])
+def test_damaged_params(tmp_path: Path, spec: str, at: int) -> None:
+    path = tmp_path / "net-0000.params"
+    content = bytearray(path.read_bytes())
+    content[at : at + 3] = b"\x7f\x7f\x7f"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net-0000\.params is damaged or cut off: before byte \d+, "):
         ft.load_embedder(spec)
 
 

@@ -13,6 +13,7 @@ from fasttriplet._checks import whole_number
 from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
 from fasttriplet.mxnet._compat import import_mxnet
+from fasttriplet.mxnet._params import check_params
 from fasttriplet.mxnet._quiet import quiet
 
 
@@ -42,6 +43,7 @@ def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint:
         raise FileNotFoundError(f"no weights at {params_path}; {beside}")
     mx = import_mxnet()
     symbol = load_symbol(symbol_path)
+    check_params(params_path)
     try:
         params = mx.nd.load(str(params_path)) or {}  # of no arrays it makes a list
     except mx.base.MXNetError as error:

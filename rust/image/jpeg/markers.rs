@@ -67,7 +67,8 @@ impl Layout {
                 0xc3 | 0xcb => return Err(unsupported("lossless JPEG")),
                 0xc5..=0xc7 | 0xcd..=0xcf => return Err(unsupported("hierarchical JPEG")),
                 0xc4 => check_huffman(reader.segment()?)?,
-                0xcc | 0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
+                0xcc => check_conditioning(reader.segment()?)?,
+                0xdb | 0xdc | 0xe0..=0xef | 0xfe => {
                     reader.segment()?;
                 }
                 marker => return Err(broken(format!("marker ff {marker:02x} where none is allowed"))),
@@ -325,6 +326,21 @@ fn check_huffman(mut segment: &[u8]) -> Result<(), Fault> {
         segment = rest;
     }
     Ok(())
+}
+
+/// Checks the conditioning of arithmetic codes: for DC a lower bound that is not above the upper one, for AC the index
+/// of a coefficient [B.2.4.3].
+fn check_conditioning(segment: &[u8]) -> Result<(), Fault> {
+    let valid = |entry: &[u8]| match *entry {
+        [0..=0x0f, bounds] => bounds & 15 <= bounds >> 4,
+        [0x10..=0x1f, index] => (1..64).contains(&index),
+        _ => false,
+    };
+    if segment.chunks(2).all(valid) {
+        Ok(())
+    } else {
+        Err(broken("a wrong conditioning of arithmetic codes"))
+    }
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u16, Fault> {
