@@ -74,7 +74,7 @@ fn check_record(file: &RecordFile, expected: &naive::Record) {
         Some(header) => {
             let read = read.expect("a record");
             assert_eq!(read.end, expected.end as u64);
-            assert_eq!(&read.payload[..], &expected.payload[header.size..]);
+            assert_eq!(&read.content[..], &expected.payload[header.size..]);
             assert_eq!((read.header.flag, read.header.id), (header.flag, header.id));
         }
     }
