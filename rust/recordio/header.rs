@@ -71,12 +71,12 @@ pub struct Fixed {
     pub size: usize,
 }
 
-/// What a header says, and its bytes.
-type ParsedAndBytes<'w> = (Result<Fixed, ShortPayload>, Cow<'w, [u8]>);
+/// What [`Fixed::read`] found, and the bytes that it read.
+type HeaderAndBytes<'w> = (Result<Fixed, ShortPayload>, Cow<'w, [u8]>);
 
 impl Fixed {
-    /// Reads the header of a record, and no more.
-    pub fn read<'w>(span: &Span, window: &'w mut Window) -> crate::Result<ParsedAndBytes<'w>> {
+    /// Reads the header of a record, and no more. Also gives its bytes.
+    pub fn read<'w>(span: &Span, window: &'w mut Window) -> crate::Result<HeaderAndBytes<'w>> {
         let flag = span.head(window, HEADER_SIZE)?.first_chunk().map_or(0, |flag| u32::from_le_bytes(*flag));
         let bytes = span.head(window, HEADER_SIZE.saturating_add(4 * flag as usize))?;
         Ok((Self::parse(&bytes), bytes))

@@ -299,7 +299,7 @@ def test_a_dataset_is_not_unpickled_over_another_file(rec: Path, tmp_path: Path)
     whole = bytearray(rec.read_bytes())
     damaged = whole.copy()
     damaged[0] = 0  # one record is no reason not to use the other ones
-    overwrite(rec, damaged)
+    overwrite(rec, bytes(damaged))
     assert len(pickle.loads(pickled)) == 32
     other = write_rec(tmp_path / "b.rec", identities(8, 4, first_key=2)).read_bytes()
     overwrite(rec, (other + b"\0" * len(whole))[: len(whole)])

@@ -207,8 +207,8 @@ class Dataset:
             If the file cannot be read.
         """
         at = range(len(self))[row]
-        *header, content = _core.read_row(self._files, self._places_at(np.array([at])))
-        return IRHeader(*header), content
+        flag, label, record_id, id2, content = _core.read_row(self._files, self._places_at(np.array([at])))
+        return IRHeader(flag, label, record_id, id2), content
 
     def _places(self, rows: pl.DataFrame | Integers) -> Places:
         if not hasattr(rows, "columns"):  # Polars need not be imported to know a frame

@@ -193,7 +193,8 @@ class _Mined:
 
     def of(self, triplet: dict[str, Any], role: str) -> bytes:
         """Return the encoded image of one role."""
-        number, key = triplet.get(f"{role}_file", 0), triplet[f"{role}_key"]
+        number: int = triplet.get(f"{role}_file", 0)
+        key: int = triplet[f"{role}_key"]
         header, content = self._files[number].read(key)
         mined = triplet["negative_label" if role == "negative" else "anchor_label"]
         label = float(np.ravel(header.label)[0])
