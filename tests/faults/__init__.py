@@ -113,7 +113,7 @@ class Faults:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_HERE.parents[1],
-            env=os.environ | dict.fromkeys(_ONE_THREAD, "1"),
+            env=_environment(),
         )
 
     def run(
@@ -164,3 +164,10 @@ def build(folder: Path) -> Path:
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([compiler, *flags, "-o", library, _HERE / "shim.c"], check=True)
     return library
+
+
+def _environment() -> dict[str, str]:
+    environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
+    # `import cv2` adds an empty entry, for which libraries are looked for in the folder of the run.
+    environment.pop("LD_LIBRARY_PATH", None)
+    return environment
