@@ -113,7 +113,7 @@ class Faults:
             stdout=subprocess.PIPE,
             text=True,
             cwd=_HERE.parents[1],
-            env=_environment(),
+            env=environment(),
         )
 
     def run(
@@ -166,8 +166,9 @@ def build(folder: Path) -> Path:
     return library
 
 
-def _environment() -> dict[str, str]:
-    environment = os.environ | dict.fromkeys(_ONE_THREAD, "1")
+def environment() -> dict[str, str]:
+    """The environment variables of a run."""
+    variables = os.environ | dict.fromkeys(_ONE_THREAD, "1")
     # `import cv2` adds an empty entry, for which libraries are looked for in the folder of the run.
-    environment.pop("LD_LIBRARY_PATH", None)
-    return environment
+    variables.pop("LD_LIBRARY_PATH", None)
+    return variables

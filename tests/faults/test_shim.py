@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 import signal
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import ALL, Action, Fault, Faults
+from tests.faults import ALL, Action, Fault, Faults, environment
 from tests.small_rec import identities, write_rec
 
 CALLS = ["openat", "write", "fsync", "rename"]
@@ -87,7 +86,7 @@ def test_no_call_is_missed(shim: Path, tmp_path: Path) -> None:
     strace = ["strace", "-f", "-qq", "-y", "-e", "trace=%file,%desc", "-o", str(log)]
     done = subprocess.run(
         [*strace, sys.executable, "-m", "fasttriplet", *_mine(tmp_path / "traced")],
-        env=os.environ | {"POLARS_MAX_THREADS": "1"},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
