@@ -50,8 +50,8 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                 }
             }
             for open in open {
-                for pair in &open.pairs {
-                    found.settle(open.anchor, pair, search)?;
+                for pair in open.pairs.drain(..) {
+                    found.settle(open.anchor, &pair, search)?; // what it has picked is freed
                 }
             }
             Ok(found)
