@@ -1,6 +1,5 @@
 //! The triplets found so far, as they are gathered from all threads.
 
-use super::pairs::Pair;
 use super::points::{Place, Sets};
 use super::search::{OpenAnchor, OpenPair, Search};
 use super::shortage::{COLUMNS, FOUND, PAIRS, RETURNED, TRIPLETS};
@@ -41,37 +40,22 @@ impl Found {
         self.triplets.len()
     }
 
-    /// Adds a triplet.
-    pub fn add(
-        &mut self,
-        anchor: Place,
-        pair: &Pair,
-        negative: Place,
-        d_an: f64,
-        search: &Search<'_>,
-    ) -> Result<()> {
-        let rank = |place: Place| search.sets.candidates().ranks[place as usize];
-        // The work is in vain if the arrays of the triplets will not fit.
-        let len = self.triplets.len() as u64;
-        let returned = || RETURNED * (search.progress.triplets() + len);
-        memory::reserve_one(&mut self.triplets, returned, TRIPLETS)?;
-        self.triplets.push(Triplet {
-            anchor: search.sets.anchors.ranks[anchor as usize],
-            positive: rank(pair.positive),
-            negative: rank(negative),
-            d_ap: pair.d_ap,
-            d_an,
-        });
-        Ok(())
-    }
-
     /// Adds the triplets of a pair for which nothing else is to be found.
     pub fn settle(&mut self, anchor: Place, open: &OpenPair, search: &Search<'_>) -> Result<()> {
+        let rank = |place: Place| search.sets.candidates().ranks[place as usize];
         let negatives = open.picked.negatives();
-        self.stats.pairs_without_negative += u64::from(negatives.is_empty() && !open.found);
-        negatives
-            .iter()
-            .try_for_each(|negative| self.add(anchor, &open.pair, negative.place, negative.d_an, search))
+        self.stats.pairs_without_negative += u64::from(negatives.is_empty());
+        // The work is in vain if the arrays of the triplets will not fit.
+        let returned = RETURNED * search.progress.triplets();
+        memory::reserve_ahead(&mut self.triplets, negatives.len(), returned, TRIPLETS)?;
+        self.triplets.extend(negatives.iter().map(|negative| Triplet {
+            anchor: search.sets.anchors.ranks[anchor as usize],
+            positive: rank(open.pair.positive),
+            negative: rank(negative.place),
+            d_ap: open.pair.d_ap,
+            d_an: negative.d_an,
+        }));
+        Ok(())
     }
 
     /// Sorts the triplets by their ids, on the current rayon pool.

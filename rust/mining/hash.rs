@@ -90,7 +90,7 @@ impl Key {
 }
 
 /// What the negatives of one pair are ordered by: the smallest is picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Draw {
     /// The 16 bits that a scan looks for.
     pub high: u16,

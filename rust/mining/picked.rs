@@ -6,7 +6,7 @@ use super::shortage::TRIPLETS;
 use crate::{Result, memory};
 
 /// What a pick orders by: the smallest come first. Unique within a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// Bits of the distance for the hardest pick, else 0.
     pub distance: u64,
@@ -70,7 +70,7 @@ impl Picked {
         } else {
             self.best.partition_point(|other| other.order < negative.order)
         };
-        memory::reserve_one(&mut self.best, || 0, TRIPLETS)?;
+        memory::reserve_ahead(&mut self.best, 1, 0, TRIPLETS)?;
         self.best.insert(at, negative);
         Ok(())
     }

@@ -44,8 +44,6 @@ pub struct OpenPair {
     pub picked: Picked,
     /// Where the distances of its negatives may be.
     pub window: Window,
-    /// Whether a triplet of it was found that is not among the picked ones.
-    pub found: bool,
     /// All rows with a draw below this were tested. 0: the pair has not drawn yet.
     pub tested_below: u16,
 }
@@ -130,7 +128,7 @@ impl<'a> Search<'a> {
             Pick::All => Picked::ALL,
         };
         let window = self.window(&pair, f64::INFINITY);
-        OpenPair { pair, picked: Picked::new(capacity), window, found: false, tested_below: 0 }
+        OpenPair { pair, picked: Picked::new(capacity), window, tested_below: 0 }
     }
 
     /// The window of a pair, up to a distance.
@@ -230,19 +228,16 @@ impl<'a> Search<'a> {
 
     /// Adds a negative to those picked for a pair if it qualifies.
     pub fn offer(&self, pair: &Pair, picked: &mut Picked, place: Place, d_an: f64) -> Result<()> {
-        if !self.qualifies(pair, d_an) {
+        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        if !(above < d_an && d_an < below) {
             return Ok(());
         }
-        let mut order = self.order(pair, place);
-        if self.options.pick == Pick::Hardest {
-            order.distance = d_an.to_bits(); // in the order of the distances, which are not negative
-        }
+        let order = match self.options.pick {
+            Pick::Random => self.order(pair, place),
+            // Bits are in the order of the distances, which are not negative.
+            Pick::Hardest => Order { distance: d_an.to_bits(), ..self.order(pair, place) },
+            Pick::All => Order::default(), // all are kept: to draw takes 5 % of the time
+        };
         picked.offer(Negative { order, place, d_an })
-    }
-
-    /// Whether a negative at this distance qualifies for a pair.
-    pub fn qualifies(&self, pair: &Pair, d_an: f64) -> bool {
-        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
-        above < d_an && d_an < below
     }
 }

@@ -78,11 +78,10 @@ impl Progress {
         let Error::Memory { bytes, what, available, .. } = error else { return error };
         let fewer_rows = "mine fewer rows at once (in a run, lower bag_size)";
         let advice = match &*what {
-            ROWS => format!(": {fewer_rows}"),
             THREADS if current_num_threads() > 1 => {
-                format!(": use fewer threads than {}", current_num_threads())
+                format!(": use fewer threads than {}, or {fewer_rows}", current_num_threads())
             }
-            THREADS => format!(": {fewer_rows}"),
+            ROWS | THREADS => format!(": {fewer_rows}"),
             _ => {
                 let mut ways = Vec::new();
                 match options.pick {

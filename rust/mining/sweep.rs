@@ -45,13 +45,13 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                         }
                     }
                     Pick::Hardest | Pick::All => {
-                        search.sweep_by_panel(open, &block, interrupt, &mut found)?;
+                        search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?;
                     }
                 }
             }
             for open in open {
-                for pair in &open.pairs {
-                    found.settle(open.anchor, pair, search)?;
+                for pair in open.pairs.drain(..) {
+                    found.settle(open.anchor, &pair, search)?; // what it has picked is freed
                 }
             }
             Ok(found)
@@ -68,19 +68,19 @@ impl Search<'_> {
         open: &mut [OpenAnchor],
         block: &Block<'_>,
         interrupt: &Interrupt,
-        found: &mut Found,
+        stats: &mut Stats,
     ) -> Result<()> {
         let edges = open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window()));
         let mut edges: Vec<Edges> = memory::collect(edges, THREADS)?;
         let pairs: usize = open.iter().map(|open| open.pairs.len()).sum();
-        let (mut done, before) = (0, found.triplets());
+        let (mut done, before) = (0, picked(open));
         let swept = block.panels().try_for_each(|panel| {
             interrupt.check()?;
             for (i, (open, edges)) in open.iter_mut().zip(&mut edges).enumerate() {
                 let estimates = block.of_anchor(i);
                 let mut narrower = false;
                 estimates.visit_panel(panel, edges, |place| {
-                    narrower |= self.test_for_all(open, &estimates, place, found)?;
+                    narrower |= self.test_for_all(open, &estimates, place, stats)?;
                     Ok(())
                 })?;
                 if narrower {
@@ -90,7 +90,7 @@ impl Search<'_> {
             done += pairs;
             Ok(())
         });
-        self.progress.add(done, found.triplets() - before); // also where memory has ended
+        self.progress.add(done, picked(open) - before); // also where memory has ended
         swept
     }
 
@@ -100,7 +100,7 @@ impl Search<'_> {
         open: &mut OpenAnchor,
         estimates: &AnchorEstimates<'_>,
         place: Place,
-        found: &mut Found,
+        stats: &mut Stats,
     ) -> Result<bool> {
         if self.sets.identity_run(open.anchor).contains(&place) {
             return Ok(false);
@@ -109,16 +109,11 @@ impl Search<'_> {
         let mut distance = None;
         let mut narrower = false;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
-            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, &mut found.stats));
-            if self.options.pick == Pick::All {
-                if self.qualifies(&pair.pair, d_an) {
-                    found.add(open.anchor, &pair.pair, place, d_an, self)?;
-                    pair.found = true;
-                }
-                continue;
-            }
+            let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
             self.offer(&pair.pair, &mut pair.picked, place, d_an)?;
-            if let Some(last) = pair.picked.last() {
+            if self.options.pick == Pick::Hardest
+                && let Some(last) = pair.picked.last()
+            {
                 let window = self.window(&pair.pair, last.d_an);
                 narrower |= window.is_narrower_than(pair.window);
                 pair.window = window;
@@ -126,6 +121,11 @@ impl Search<'_> {
         }
         Ok(narrower)
     }
+}
+
+/// How many negatives are picked for the pairs of these anchors.
+fn picked(open: &[OpenAnchor]) -> usize {
+    open.iter().flat_map(|open| &open.pairs).map(|pair| pair.picked.negatives().len()).sum()
 }
 
 /// How the pairs of an anchor find the rows of a stretch that they test.

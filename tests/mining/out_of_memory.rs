@@ -99,13 +99,12 @@ fn numbers(count: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-fn columns(found: &Triplets) -> (&[i64], &[i64], &[i64], &[f64], &[f64]) {
-    (&found.anchor, &found.positive, &found.negative, &found.d_ap, &found.d_an)
+fn columns(found: &Triplets) -> ([&[i64]; 3], [&[f64]; 2]) {
+    ([&found.anchor, &found.positive, &found.negative], [&found.d_ap, &found.d_an])
 }
 
 /// Fails the first large allocation, then in another call the second one, and so on until none is left; of
-/// many, not each.
-/// Returns how many calls ended in an error.
+/// many, not each. Returns how many calls ended in an error.
 fn fail_each(input: &Input<'_>, options: &Options, for_good: bool) -> usize {
     let expected = mine(input, options, &Interrupt::new()).unwrap();
     assert!(!expected.anchor.is_empty());

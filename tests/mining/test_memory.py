@@ -117,7 +117,7 @@ def test_all_triplets_that_do_not_fit_are_estimated() -> None:
     case = {"pick": "all", "band": "any", "max_ap": 1e9, "threads": 1}
     (text,) = ends(2000, [case], steps=2, step=100 << 20, timeout=100)[1:]
     found = re.match(
-        r"MemoryError not enough memory: [\d.]+ MB for (?:triplets|the arrays of the triplets). pick='all' "
+        r"MemoryError not enough memory: [\d.,]+ \w+ for (?:triplets|the arrays of the triplets). pick='all' "
         r"had found [\d,]+ triplets in \d+ % of the work, so there are about ([\d,]+), which take [\d.]+ MB: "
         r"take pick='random' or pick='hardest', mine fewer rows at once \(in a run, lower bag_size\), take "
         r"pairs='hardest' or lower max_ap$",
