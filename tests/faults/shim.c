@@ -100,6 +100,7 @@ static const struct call {
     CALL(preadv, READ, FD),
     CALL(preadv2, READ, FD),
     CALL(getdents64, READ, FD),
+    CALL(fadvise64, READ, FD), /* reads ahead */
     CALL(mmap, MAP, FD_4),
     CALL(flock, LOCK, FD),
     CALL(close, CLOSE, FD),
