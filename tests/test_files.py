@@ -10,7 +10,8 @@ import stat
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,18 @@ from fasttriplet._files import (
     publish,
     remove_unfinished,
     replacing,
-    replacing_all,
     scratch,
 )
 from tests.interrupted import Faults, content, fails, watched
+
+
+@contextmanager
+def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[list[Path]]:
+    """What :func:`replacing` does, for files that belong together."""
+    with opened(*paths, overwrite=overwrite) as outputs:
+        with naming(*outputs):
+            yield [output.unfinished for output in outputs]
+        publish(*outputs)
 
 
 def names(folder: Path) -> list[str]:

@@ -15,7 +15,10 @@ from tests.small_rec import identities, write_rec
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benches").glob("*.md")]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(page for room in ("docs", "benches", "tests") for page in (ROOT / room).rglob("*.md")),
+]
 
 
 def text_of(page: Path) -> str:

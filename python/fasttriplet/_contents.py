@@ -21,13 +21,18 @@ _KINDS = {
 _LONGEST = max(map(len, _KINDS))
 
 
+def not_a_file(mode: int) -> str | None:
+    """Name what this `st_mode` is of, such as "a folder"; None if it is of a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+
+
 def read_file(path: Path, expected: str) -> bytes:
     """Read a whole file. A pipe, for which Python would wait, and a folder are OSErrors that say so."""
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, f"is a folder; expected {expected}", str(path))
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"is a pipe or a device; expected {expected}", str(path))
+    if (found := not_a_file(mode := path.stat().st_mode)) is not None:
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, f"is {found}; expected {expected}", str(path))
     return path.read_bytes()
 
 

@@ -8,17 +8,16 @@ any other new file, and one that is replaced keeps its own. A folder that is mis
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_LOCK = "lock"
+from fasttriplet import _hidden
+
 _ADVICE = {
     errno.ENOSPC: "free some space there, or write to another disk",
     errno.EDQUOT: "free some space there, or write to another disk",
@@ -68,11 +67,7 @@ def _target(path: Path) -> Path:
 
 
 class Output:
-    """A file that is being written: `unfinished`, in the hidden folder ``.NAME.unfinished`` beside its place.
-
-    The folder is locked as long as this process lives. So no two runs write the same file, and what a killed
-    run left is removed by the next one. Network file systems take the lock to other hosts. It gets its name
-    by :func:`publish`.
+    """A file that is being written: `unfinished`, in its hidden folder. It gets its name by :func:`publish`.
 
     Attributes
     ----------
@@ -86,7 +81,7 @@ class Output:
         self._target = _target(path)
         self._overwrite = overwrite
         self._process = os.getpid()
-        self._hidden = _hidden(self._target)
+        self._hidden = _hidden.hidden_of(self._target)
         self._lock: int | None = None
         self._made: list[Path] = []
         self._file: os.stat_result | None = None  # what it is when it is complete
@@ -94,7 +89,7 @@ class Output:
         try:
             with naming(self):
                 self._made = _make_folder(self._target.parent)
-                self._lock = _claim(path, self._hidden)
+                self._lock = _hidden.claim(path, self._hidden)
                 # The name is random, because the locks of some file systems do not reach other hosts.
                 within = Path(tempfile.mkdtemp(dir=self._hidden))
                 self.unfinished, self._old = within / self._target.name, within / ".old"
@@ -201,8 +196,8 @@ class Output:
         if self._lock is not None:
             if not self._stranded:
                 with suppress(OSError):  # the next run removes it; this one has done what it was asked for
-                    _empty(self._hidden)
-            _release(self._hidden, self._lock)
+                    _hidden.empty(self._hidden)
+            _hidden.release(self._hidden, self._lock)
             self._lock = None
         _remove_folders(self._made)  # if they are empty
 
@@ -261,17 +256,10 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     After an exception it is removed, and `path` is untouched. After a power cut, `path` is either the old
     file or the complete new one. Errors name `path`.
     """
-    with replacing_all(path, overwrite=overwrite) as (unfinished,):
-        yield unfinished
-
-
-@contextmanager
-def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[tuple[Path, ...]]:
-    """Do the same for files that belong together; see :func:`publish`."""
-    with opened(*paths, overwrite=overwrite) as outputs:
-        with naming(*outputs):
-            yield tuple(output.unfinished for output in outputs)
-        publish(*outputs)
+    with opened(path, overwrite=overwrite) as (output,):
+        with naming(output):
+            yield output.unfinished
+        publish(output)
 
 
 @contextmanager
@@ -300,10 +288,10 @@ def scratch(path: Path) -> Iterator[Path]:
 
 def remove_unfinished(path: Path) -> None:
     """Remove what was being written for `path` in a process that was killed."""
-    hidden = _hidden(_target(path))
+    hidden = _hidden.hidden_of(_target(path))
     if hidden.is_dir():
         with suppress(FileExistsError):  # it is being written
-            _release(hidden, _claim(path, hidden))
+            _hidden.release(hidden, _hidden.claim(path, hidden))
 
 
 @contextmanager
@@ -360,80 +348,6 @@ def _number_in(error: Exception, outputs: Sequence[Output]) -> int | None:
             except OSError as reason:
                 return reason.errno
     return None
-
-
-def lock(descriptor: int) -> bool:
-    """Lock an open file as long as it is open, or return False where the file system has no locks.
-
-    A file that another process has locked, or this one a second time, is a BlockingIOError.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        return False
-    return True
-
-
-def _hidden(target: Path) -> Path:
-    return target.with_name(f".{target.name}.unfinished")
-
-
-def _claim(path: Path, hidden: Path) -> int:
-    """Make the hidden folder and lock it; what a killed run left in it is removed. Returns the lock."""
-    in_use = FileExistsError(
-        errno.EEXIST, f"another run is writing it at this moment; if none is, remove {hidden}", str(path)
-    )
-    for _ in range(100):  # one is enough, unless other runs end in between
-        try:
-            hidden.mkdir()
-            made = True
-        except FileExistsError:
-            made = False
-        try:
-            # In a folder that all may write to, others might have put it there as a trap.
-            if not made and (hidden.is_symlink() or hidden.stat().st_uid != os.geteuid()):
-                raise in_use
-            descriptor = os.open(hidden / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            continue
-        except OSError:
-            if made:  # on a full disk a folder may fit, and a file in it may not
-                with suppress(OSError):
-                    hidden.rmdir()
-            raise
-        try:
-            if not lock(descriptor) and not made:
-                raise in_use
-            # A run that has just ended may have removed this lock.
-            if os.path.samestat((hidden / _LOCK).stat(), os.fstat(descriptor)):
-                _empty(hidden)
-                return descriptor
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(descriptor)
-            raise in_use from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-    raise in_use
-
-
-def _empty(hidden: Path) -> None:
-    for entry in hidden.iterdir():
-        if entry.name != _LOCK:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _release(hidden: Path, descriptor: int) -> None:
-    with suppress(OSError):  # another run may have made a lock of its own
-        (hidden / _LOCK).unlink()
-        hidden.rmdir()
-    with suppress(OSError):  # it is closed even then
-        os.close(descriptor)
 
 
 def _make_folder(folder: Path) -> list[Path]:

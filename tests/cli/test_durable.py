@@ -12,7 +12,7 @@ from fasttriplet.cli import main
 from tests.dataset.pictures import people, save
 
 COMMANDS = {
-    "index --rec train.rec": {"train.rec.index.parquet"},
+    "index --rec train.rec": {"train.rec.index"},
     **{
         f"mine --rec train.rec --out t.{ending} --band any --no-cache": {f"t.{ending}"}
         for ending in ("parquet", "csv", "ndjson", "jsonl", "arrow", "feather")
@@ -67,7 +67,7 @@ def test_files_are_on_the_disk(rec: Path, command: str, again: bool, monkeypatch
             patch.setattr(os, "fsync", lambda _: None)
             assert main(command.split()) == 0
         os.utime(rec)  # the index is stale
-        command += " --overwrite" if COMMANDS[command] - {"train.rec.index.parquet"} else ""
+        command += " --overwrite" if COMMANDS[command] - {"train.rec.index"} else ""
     before = {str(path): path.stat().st_ino for path in Path().rglob("*") if path.is_file()}
     disk = Disk(monkeypatch)
     assert main(command.split()) == 0

@@ -20,14 +20,13 @@ def threads() -> list[str]:
 
 
 def open_files() -> Counter[str]:
-    """Without .rec files: they are open as long as the dataset is held, as by the traceback of an error."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found.append(str(entry.readlink()))
+            found.append(str(entry.readlink()).removesuffix(" (deleted)"))
         except FileNotFoundError:  # the one that lists the folder
             continue
-    return Counter(name for name in found if not name.endswith(".rec"))
+    return Counter(found)
 
 
 def is_open(path: Path) -> bool:
@@ -36,13 +35,15 @@ def is_open(path: Path) -> bool:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """The block leaves no thread and no open file; those of a dataset are open as long as it exists."""
+    """The block leaves no thread and no open file.
+
+    A ``.rec`` is open as long as its dataset exists, which the traceback of an error may hold.
+    """
     before = open_files()
     assert threads() == []
     yield
     assert threads() == []
-    left = [name.removesuffix(" (deleted)") for name in open_files() - before]
-    assert [name for name in left if not name.endswith(".rec")] == []
+    assert [name for name in open_files() - before if not name.endswith(".rec")] == []
 
 
 def collected() -> None:

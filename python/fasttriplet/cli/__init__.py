@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 import click
 
+from fasttriplet._words import naming_file
 from fasttriplet.cli._completion import VARIABLE, complete
 from fasttriplet.cli._words import in_flags, usage
 from fasttriplet.errors import OptionError
@@ -114,20 +115,12 @@ class _StandardOutput:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with self._named():
+        with naming_file("standard output"):
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with self._named():
+        with naming_file("standard output"):
             self._stream.flush()
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            error.filename = "standard output"
-            raise
 
 
 def _report(error: BaseException, context: click.Context) -> int:

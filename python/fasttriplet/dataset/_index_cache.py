@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fasttriplet import _core
-from fasttriplet._contents import kind_of
+from fasttriplet._contents import kind_of, not_a_file
 from fasttriplet._files import check_can_be_written, remove_unfinished, replacing
 from fasttriplet.dataset._index_file import MAGIC, Kept, UnfitError, decode, encode, most_bytes
 from fasttriplet.dataset._options import Cache
@@ -182,10 +182,8 @@ class _ForeignError(Exception):
 
 
 def _check_is_regular(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise _ForeignError("is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise _ForeignError("is a pipe or a device")
+    if (found := not_a_file(status.st_mode)) is not None:
+        raise _ForeignError(f"is {found}")
 
 
 def settle(current: dict[str, Any]) -> None:

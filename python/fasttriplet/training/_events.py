@@ -11,10 +11,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
+
+from fasttriplet._words import naming_file
 
 
 def _name(prefix: str) -> str:
@@ -57,23 +58,16 @@ class Events:
         event = b"\x09" + struct.pack("<d", time.time()) + event
         length = struct.pack("<Q", len(event))
         record = length + _masked_crc(length) + event + _masked_crc(event)
-        with self._naming():
+        with naming_file(self._path):
             while record:
                 record = record[self._file.write(record) :]
 
     def close(self) -> None:
         """Close the file."""
-        with self._naming():
+        with naming_file(self._path):
             if os.fstat(self._file.fileno()).st_size == 0:
                 self._path.unlink(missing_ok=True)
             self._file.close()
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
 
 def _whole(field: int, number: int) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from fasttriplet._files import lock
+from fasttriplet._hidden import lock
+from fasttriplet._words import naming_file
 from fasttriplet.training._events import Events
 
 _START = b'{"kind": "start"'
@@ -44,7 +44,7 @@ class Journal:
     def begin(self, batch: int) -> None:
         """Remove lines that a killed run wrote after its state; for TensorBoard, all from this batch on."""
         end = lines = 0
-        with self._naming(), self._path.open("rb") as file:
+        with naming_file(self._path), self._path.open("rb") as file:
             for line in file:
                 counts = not line.startswith(_START)
                 if lines + counts > self.lines or not line.endswith(b"\n"):
@@ -58,7 +58,7 @@ class Journal:
     def write(self, *records: Mapping[str, Any]) -> None:
         """Write records; the ``batch`` of a record is the number of batches so far."""
         lines = b"".join(json.dumps(record).encode() + b"\n" for record in records)
-        with self._naming():
+        with naming_file(self._path):
             while lines:
                 lines = lines[self._file.write(lines) :]
         if self._events is not None:
@@ -69,15 +69,8 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
-        with self._naming():
+        with naming_file(self._path):
             os.fsync(self._file.fileno())
-
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +81,7 @@ class Journal:
     def _close(self) -> None:
         if self._events is not None:
             self._events.close()
-        with self._naming():
+        with naming_file(self._path):
             if os.fstat(self._file.fileno()).st_size == 0:
                 self._path.unlink(missing_ok=True)
             self._file.close()
