@@ -229,6 +229,20 @@ mod tests {
     }
 
     #[test]
+    fn lost_words_cost_their_record_only() {
+        let (data, offsets) = records(&vec![vec![7; 50]; 4]);
+        for lost in (4..=48).step_by(4) {
+            // The record then ends inside the next one, at first before the length of that.
+            let mut data = data.clone();
+            data.drain(offsets[1] as usize + 32..offsets[1] as usize + 32 + lost);
+            for piece in [16, 64, 1 << 20] {
+                let found = found(&data, piece);
+                assert_eq!((found.keys, found.damaged.count()), (vec![0, 2, 3], 1), "{lost} {piece}");
+            }
+        }
+    }
+
+    #[test]
     fn a_cut_file_loses_its_last_record() {
         let (data, _) = records(&vec![vec![7; 50]; 3]);
         let found = found(&data[..data.len() - 20], 1 << 20);

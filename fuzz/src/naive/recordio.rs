@@ -106,7 +106,7 @@ pub fn walk(data: &[u8]) -> Walk {
         match record_at(data, at) {
             Ok(record) => {
                 let lost = record.end < data.len() && !looks_like_a_start(data, record.end);
-                let inside = find_start(&data[..record.end], at + 8, record.end).filter(|_| lost);
+                let inside = find_start(data, at + 8, record.end).filter(|_| lost);
                 found.whole &= inside.is_none();
                 at = inside.unwrap_or(record.end);
                 if inside.is_none() {
