@@ -19,6 +19,7 @@ _KINDS = {
     b"\x93NUMPY": "a .npy file",
 }
 _LONGEST = max(map(len, _KINDS))
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def read_file(path: Path, expected: str) -> bytes:
@@ -29,6 +30,13 @@ def read_file(path: Path, expected: str) -> bytes:
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"is a pipe or a device; expected {expected}", str(path))
     return path.read_bytes()
+
+
+def why_unreadable(error: OSError) -> str:
+    """Say why one file of many cannot be read. An error that says what the process lacks is raised again."""
+    if error.errno in _SHORTAGES:
+        raise error
+    return f"cannot be read: {error.strerror or error}"
 
 
 def kind_of(start: bytes) -> str | None:
