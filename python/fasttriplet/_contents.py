@@ -19,6 +19,7 @@ _KINDS = {
     b"\x93NUMPY": "a .npy file",
 }
 _LONGEST = max(map(len, _KINDS))
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def not_a_file(mode: int) -> str | None:
@@ -34,6 +35,13 @@ def read_file(path: Path, expected: str) -> bytes:
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(number, f"is {found}; expected {expected}", str(path))
     return path.read_bytes()
+
+
+def why_unreadable(error: OSError) -> str:
+    """Say why one file of many cannot be read. An error that says what the process lacks is raised again."""
+    if error.errno in _SHORTAGES:
+        raise error
+    return f"cannot be read: {error.strerror or error}"
 
 
 def kind_of(start: bytes) -> str | None:

@@ -50,6 +50,28 @@ def test_threads_that_polars_cannot_start(rec: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+class PanicException(BaseException):
+    """As Polars raises it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("can't start new thread"),  # Python's words
+        PanicException('Err(Os { code: 11, kind: WouldBlock, message: "Resource temporarily unavailable" })'),
+    ],
+)
+def test_threads_that_cannot_be_started_later(
+    rec: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, error: BaseException
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("fasttriplet.dataset._index.inspect_rec", broken)
+    assert main(["index", "--rec", str(rec)]) == 1
+    assert capsys.readouterr().err == f"fasttriplet: {error}; raise the limit on processes (ulimit -u)\n"
+
+
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
 def test_no_folder_for_temporary_files_is_needed(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,13 @@ def packed(root: Path, **options: Any) -> tuple[ft.Packed, list[bytes]]:
     done = ft.pack(root, out, overwrite=True, **options)
     file = ft.RecordFile(out)
     return done, [file.read(key)[1] for key in range(1, done.images + 1)]
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
 
 
 def pixels(encoded: bytes) -> NDArray[Any]:
@@ -183,6 +192,28 @@ def test_damaged_files_of_all_formats_are_problems(tmp_path: Path) -> None:
                 path.write_bytes(spoilt)
     done, _ = packed(tmp_path / "in", size=(8, 8), on_error="skip")
     assert 100 < done.skipped < 270
+
+
+@pytest.mark.parametrize("short", ["_core.decode_images", "read_bytes"])
+def test_what_the_process_is_short_of_is_not_a_problem_of_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: str
+) -> None:
+    """Pictures that are whole must not be left out because no thread or no descriptor was to be had."""
+    save(tmp_path / "in" / "a" / "0.png")
+    if short == "read_bytes":
+        monkeypatch.setattr(Path, "read_bytes", failing(OSError(errno.EMFILE, "Too many open files")))
+    else:
+        monkeypatch.setattr(f"fasttriplet.{short}", failing(OSError("cannot start a thread")))
+    with pytest.raises(OSError, match=r"Too many open files|cannot start a thread"):
+        ft.pack(tmp_path / "in", tmp_path / "out.rec", on_error="skip")
+    assert not (tmp_path / "out.rec").exists()
+
+
+def test_a_picture_that_the_format_cannot_hold_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "in" / "a" / "0.png")
+    Image.new("L", (65501, 1)).save(tmp_path / "in" / "a" / "long.png")
+    with pytest.raises(ValueError, match=r"long\.png: cannot be encoded as JPEG"):
+        ft.pack(tmp_path / "in", tmp_path / "out.rec", format="jpeg")
 
 
 def test_odd_metadata_is_no_matter(tmp_path: Path) -> None:

@@ -96,11 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _no_panic() -> Iterator[None]:
-    """Say what to do where Polars cannot start its threads, about which it gives up in a way of its own."""
+    """Say what to do where Python or Polars, which panics, cannot start a thread."""
     try:
         yield
     except BaseException as error:
-        if type(error).__name__ != "PanicException" or "spawn" not in str(error):
+        panic = type(error).__name__ == "PanicException" and (
+            "spawn" in str(error) or "code: 11" in str(error)
+        )
+        if not panic and not (type(error) is RuntimeError and "can't start new thread" in str(error)):
             raise
         raise RuntimeError(f"{error}; raise the limit on processes (ulimit -u)") from error
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fasttriplet._checks import thread_count
+from fasttriplet._contents import why_unreadable
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.dataset._packing._options import Fit, Format, PackOptions
@@ -92,20 +93,22 @@ def prepare(paths: Iterable[Path], options: PackOptions) -> Generator[Ready | Un
 def _read_and_encode(path: Path, options: PackOptions) -> Ready | Unusable:
     """Read a picture and encode it, if it is not as it should be already."""
     try:
-        return _encode(path.read_bytes(), options)
+        data = path.read_bytes()
+    except OSError as error:
+        return Unusable("unreadable", why_unreadable(error))
+    try:
+        return _encode(data, options)
     except Unusable as finding:
         return finding
-    except OSError as error:
-        return Unusable("unreadable", f"cannot be read: {error.strerror or error}")
 
 
 def _encode(data: bytes, options: PackOptions) -> Ready:
     if not data:
         raise Unusable("damaged", "is an empty file")
+    # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
+    pixels = _pixels(data, options.max_pixels) if data.startswith((b"\xff\xd8", b"\x89PNG")) else None
     try:
-        if data.startswith((b"\xff\xd8", b"\x89PNG")):
-            # Our own decoder shows a reader the pixels that MXNet would have shown of the original.
-            pixels = decode_images([data], threads=1, max_pixels=options.max_pixels)[0]
+        if pixels is not None:
             own = pixels.shape[0], pixels.shape[1]
             picture = _open(data)
             wanted = _format(picture, options.format)
@@ -124,9 +127,6 @@ def _encode(data: bytes, options: PackOptions) -> Ready:
                 )
             wanted = _format(picture, options.format)
             upright = _any_format(picture)
-    except RecordError as error:
-        kind: Kind = "large" if _claims_more(data, options.max_pixels) else "damaged"
-        raise Unusable(kind, error.reason) from None
     except UnidentifiedImageError:
         raise Unusable("format", "is not a picture, or its beginning is damaged") from None
     except (Unusable, MemoryError):
@@ -136,8 +136,21 @@ def _encode(data: bytes, options: PackOptions) -> Ready:
     if options.size is not None and upright.size != options.size[::-1]:
         upright = _fitted(upright, options.size, options.fit)
     buffer = io.BytesIO()
-    upright.save(buffer, wanted, **({"quality": options.quality} if wanted == "JPEG" else {}))
+    try:
+        upright.save(buffer, wanted, **({"quality": options.quality} if wanted == "JPEG" else {}))
+    except OSError as error:  # a JPEG has 65,500 pixels a side at most
+        raise Unusable("large", f"cannot be encoded as {wanted}: {error}") from None
     return Ready(buffer.getvalue(), (upright.height, upright.width), kept=False)
+
+
+def _pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a JPEG or a PNG; errors that are not about its content are raised as they are."""
+    try:
+        pixels: NDArray[np.uint8] = decode_images([data], threads=1, max_pixels=max_pixels)[0]
+    except RecordError as error:
+        kind: Kind = "large" if _claims_more(data, max_pixels) else "damaged"
+        raise Unusable(kind, error.reason) from None
+    return pixels
 
 
 @contextmanager

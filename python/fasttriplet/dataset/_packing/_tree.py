@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fasttriplet._contents import why_unreadable
 from fasttriplet.dataset._packing._problems import Problems
 
 # What operating systems, file servers and archives leave in folders, in lower case.
@@ -108,7 +109,7 @@ class _Scan:
         except OSError as error:
             if folder == self._root:
                 raise
-            self._problems.add(folder, "unreadable", f"cannot be read: {error.strerror or error}")
+            self._problems.add(folder, "unreadable", why_unreadable(error))
             return
         self._inside.append((status.st_dev, status.st_ino))
         for entry in found:
@@ -123,7 +124,7 @@ class _Scan:
                     if (target.st_dev, target.st_ino) in self._inside:
                         wrong = "is a link to a folder that it lies in"
             except OSError as error:
-                wrong = f"cannot be read: {error.strerror or error}"
+                wrong = why_unreadable(error)
             if wrong is None:
                 yield entry.name, is_folder
             else:
