@@ -13,7 +13,6 @@ import pytest
 
 from fasttriplet.mxnet import import_mxnet
 from tests import summary
-from tests.faults import build
 
 # Failing asserts of these helpers show their values, as those of test files do.
 pytest.register_assert_rewrite(
@@ -51,6 +50,8 @@ def mx() -> Any:
 @pytest.fixture(scope="session")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that disturbs system calls; see tests/faults/README.md."""
+    from tests.faults import build  # noqa: PLC0415  after the rewriting above
+
     return build(tmp_path_factory.mktemp("shim"))
 
 

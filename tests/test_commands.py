@@ -225,6 +225,7 @@ def flags() -> set[str]:
 
 # Flags of other programs and of earlier versions, and what stands for any flag.
 FOREIGN = {"--ckpt", "--per-batch-size", "--frequent", "--dataset", "--positives", "--name", "--strict"}
+FOREIGN |= {"--locked", "--example"}  # of cargo
 
 
 def texts() -> Iterator[tuple[str, str]]:
