@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +45,20 @@ def mx() -> Any:
         return import_mxnet()
     except ImportError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that disturbs system calls; see tests/faults/README.md."""
+    from tests.faults import build  # noqa: PLC0415  after the rewriting above
+
+    return build(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one, for runs that would wait for the disk most of the time."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else tmp_path))
+    yield folder
+    shutil.rmtree(folder)

@@ -1,17 +1,22 @@
-"""Python code in a process of its own: what it prints, and the memory that it takes."""
+"""Python code in a process of its own: what it prints, the memory that it takes, and what disturbs it."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from textwrap import indent
 
+import pytest
 
-def run_python(code: str, *arguments: str | Path, timeout: float = 60) -> str:
+
+def run_python(code: str, *arguments: str | Path, timeout: float = 60, **environment: str) -> str:
     """Run the code and return what it prints; it must succeed and write nothing to stderr."""
     run = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -27,3 +32,14 @@ def megabytes_more(prepare: str, call: str) -> int:
     """By how much the peak of memory rises from the end of `prepare` to the end of `call`."""
     peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024"
     return int(run_python(f"import resource\n{prepare}\nbefore = {peak}\n{call}\nprint({peak} - before)\n"))
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """A library of one file in C; the test is skipped where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip(f"no C compiler (cc) to build {source.name}")
+    library = folder / f"{source.stem}.so"
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([compiler, *flags, "-o", library, source, "-ldl"], check=True)
+    return library

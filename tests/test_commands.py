@@ -224,7 +224,17 @@ def flags() -> set[str]:
 
 
 # Flags of other programs and of earlier versions, and what stands for any flag.
-FOREIGN = {"--ckpt", "--per-batch-size", "--frequent", "--dataset", "--positives", "--name", "--strict"}
+FOREIGN = {
+    "--ckpt",
+    "--per-batch-size",
+    "--frequent",
+    "--dataset",
+    "--positives",
+    "--name",
+    "--strict",
+    "--locked",
+    "--example",
+}
 
 
 def texts() -> Iterator[tuple[str, str]]:

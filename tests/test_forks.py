@@ -12,7 +12,8 @@ from tests.small_rec import identities, picture, write_rec
 
 # `race(first, delay)`: a thread makes the call while this process forks, and then the child makes it.
 HEAD = """
-import os, random, signal, sys, threading, time
+import os, random, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a fork while threads run
 import fasttriplet as ft
 
 def outcome(child):

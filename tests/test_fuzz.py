@@ -53,8 +53,8 @@ def mutated(draw: random.Random, inputs: list[bytes]) -> bytes:
 
 @pytest.mark.mxnet
 def test_params() -> None:
-    smoke("params", 1000)
+    smoke("params", 300)
 
 
 def test_cache() -> None:
-    smoke("cache", 300)
+    smoke("cache", 150)

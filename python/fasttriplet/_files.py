@@ -91,7 +91,8 @@ class Output:
                 self._made = _make_folder(self._target.parent)
                 self._lock = _hidden.claim(path, self._hidden)
                 # The name is random, because the locks of some file systems do not reach other hosts.
-                within = Path(tempfile.mkdtemp(dir=self._hidden))
+                # From Python 3.12 on, `mkdtemp` makes a relative path absolute.
+                within = self._hidden / Path(tempfile.mkdtemp(dir=self._hidden)).name
                 self.unfinished, self._old = within / self._target.name, within / ".old"
                 self.unfinished.touch()
         except BaseException:

@@ -125,7 +125,8 @@ def test_if_nothing_can_be_put_back_it_is_kept_and_said_where(
         assert (content(folder), hidden(folder)) == (new, [])
 
 
-@pytest.mark.parametrize("replaces", [True, False])
+# `tests/faults` kills a `pack` that replaces another one, too.
+@pytest.mark.parametrize("replaces", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_kill_at_any_call_mixes_nothing_and_a_second_run_completes(
     kept: Path, old_and_new: tuple[Pack, Pack], replaces: bool
 ) -> None:

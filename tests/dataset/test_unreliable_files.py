@@ -5,11 +5,7 @@ The reads are in processes of their own, as a signal would end this one.
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +13,17 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
+from tests.processes import compiled, run_python
 from tests.small_rec import identities, picture, write_rec
 
-HERE = Path(__file__).parent
-PRELUDE = "import sys, os, errno, numpy as np, fasttriplet as ft; rec = sys.argv[1]\n"
+PRELUDE = """
+import errno, os, sys, warnings
+import numpy as np
+import fasttriplet as ft
+
+warnings.simplefilter("ignore")
+rec = sys.argv[1]
+"""
 
 
 @pytest.fixture
@@ -31,30 +34,12 @@ def rec(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def bad_block(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes a block of a file unreadable."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    library = tmp_path_factory.mktemp("preload") / "bad_block.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, HERE / "bad_block.c", "-ldl"], check=True)
-    return library
+    return compiled(Path(__file__).parent / "bad_block.c", tmp_path_factory.mktemp("preload"))
 
 
 def run(code: str, rec: Path, **environment: str) -> str:
     """What the code prints; it must end well."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PRELUDE + code, str(rec)],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, f"exit {done.returncode}: {done.stderr}"
-    return done.stdout
-
-
-def cut(path: Path, size: int) -> None:
-    os.truncate(path, size)
+    return run_python(PRELUDE + code, rec, timeout=120, **environment)
 
 
 def overwrite(path: Path, content: bytes) -> None:

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytest
+
+from tests.processes import compiled
 
 Kind = Literal["create", "write", "name", "sync", "open", "read", "map", "lock", "close", "stat"]
 Action = Literal["fail", "fail from there", "short", "kill", "kill after"]
@@ -157,18 +158,11 @@ def build(folder: Path) -> Path:
     """Compile the shim into a folder; the test is skipped where that is not possible."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         pytest.skip("faults are injected on x86-64 Linux only")
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler (cc) to build tests/faults/shim.c")
-    library = folder / "shim.so"
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, "-o", library, _HERE / "shim.c"], check=True)
-    return library
+    return compiled(_HERE / "shim.c", folder)
 
 
 def environment() -> dict[str, str]:
     """The environment variables of a run."""
-    variables = os.environ | dict.fromkeys(_ONE_THREAD, "1")
-    # `import cv2` adds an empty entry, for which libraries are looked for in the folder of the run.
-    variables.pop("LD_LIBRARY_PATH", None)
-    return variables
+    # With an empty path at its end, which OpenCV adds, libraries are looked for in the folder of the run.
+    libraries = os.environ.get("LD_LIBRARY_PATH", "").strip(":")
+    return os.environ | dict.fromkeys(_ONE_THREAD, "1") | {"LD_LIBRARY_PATH": libraries}

@@ -6,8 +6,7 @@ import errno
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -25,6 +24,7 @@ _HALF: tuple[Kind, ...] = ("read", "write")
 _SHOWN = 8  # faults that end badly
 
 Words = tuple[str, ...]
+Tell = Callable[[str, object], None]
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,14 @@ class Case:
 class Campaign:
     """All faults of a case.
 
-    Attributes
+    Parameters
     ----------
-    points : int
-        Runs that were disturbed so far.
+    tell : callable
+        Pytest's `record_property`: gets the number of runs that were disturbed.
     """
 
-    def __init__(self, case: Case, faults: Faults, folder: Path, *, quick: bool) -> None:
-        self._case, self._faults, self._folder, self._quick = case, faults, folder, quick
-        self.points = 0
+    def __init__(self, case: Case, faults: Faults, folder: Path, tell: Tell, *, quick: bool) -> None:
+        self._case, self._faults, self._folder, self._tell, self._quick = case, faults, folder, tell, quick
         self._repaired: list[Any] = []  # what was in folders that the next run made whole
         (folder / "before").mkdir()
         case.make(folder / "before")
@@ -83,10 +82,15 @@ class Campaign:
         assert not any(map(_unfinished, self._listing))
 
     def kills(self) -> Iterable[Fault]:
-        """A kill before each call that changes something, and one after the last."""
-        numbers = [*self._numbers(CHANGES)]
-        yield from (Fault(at, "kill") for at in numbers)
-        yield Fault(numbers[-1], "kill after")
+        """A kill before each call that changes something, and one after the last.
+
+        Where it is to be quick, only before calls that change what is under final names.
+        """
+        calls = self._calls(CHANGES)
+        for at, call in enumerate(calls, start=1):
+            if not self._quick or is_seen(call):
+                yield Fault(at, "kill")
+        yield Fault(len(calls), "kill after")
 
     def errors(self, *numbers: int, kinds: tuple[Kind, ...] = DISTURBED) -> Iterable[Fault]:
         """Each call fails, with these errors in turn."""
@@ -103,30 +107,34 @@ class Campaign:
 
     def _numbers(self, kinds: tuple[Kind, ...]) -> Iterable[int]:
         """The numbers of all calls; where it is to be quick, without those between two that are the same."""
-        calls = self._faults.run(self._copy(), *self._case.words, kinds=kinds).calls
+        calls = self._calls(kinds)
         for at in range(1, len(calls) + 1):
             if not (self._quick and 1 < at < len(calls) and len(set(calls[at - 2 : at + 1])) == 1):
                 yield at
 
+    def _calls(self, kinds: tuple[Kind, ...]) -> list[str]:
+        return self._faults.run(self._copy(), *self._case.words, kinds=kinds).calls
+
     def go_through(self, *faults: Iterable[Fault]) -> None:
         """Try faults, and fail with all that end badly."""
-        bad = []
+        bad, points = [], 0
         for some in faults:
             for fault in some:
                 folder = self._copy()
                 ended = self._faults.run(folder, *self._case.words, fault=fault)
                 # Threads may make a call fewer than before; then nothing was disturbed.
                 call = next(iter(ended.calls[fault.at - 1 :]), "")
-                self.points += bool(call)
+                points += bool(call)
                 try:
                     self._examine(folder, fault, call, ended)
                 except AssertionError as error:
                     call = call.replace(f"{folder}/", "")
                     bad.append(f"{fault}: {call}\n  {error}\n  exit code {ended.code}\n  {ended.errors}")
+        self._tell(POINTS, points)
         if bad:
             more = [f"... and {len(bad) - _SHOWN} more"] * (len(bad) > _SHOWN)
             text = "\n".join([*bad[:_SHOWN], *more])
-            pytest.fail(f"{len(bad)} of {self.points} faults end badly\n{text}", pytrace=False)
+            pytest.fail(f"{len(bad)} of {points} faults end badly\n{text}", pytrace=False)
 
     def _examine(self, folder: Path, fault: Fault, call: str, ended: Ended) -> None:
         assert not ended.hung, "it hangs"
@@ -193,13 +201,13 @@ class Campaign:
         return found
 
 
-@contextmanager
-def counted(campaign: Campaign, request: pytest.FixtureRequest) -> Iterator[None]:
-    """Let the summary at the end of all tests say how many runs were disturbed."""
-    try:
-        yield
-    finally:
-        request.node.user_properties.append((POINTS, campaign.points))
+def is_seen(call: str) -> bool:
+    """Whether a call changes what is under final names: between two such calls, all kills leave the same."""
+    name, _, about = call.partition(" ")
+    paths = about.split(" -> ")
+    if name.startswith("link"):
+        paths = paths[1:]
+    return not name.startswith(("fsync", "fdatasync", "mkdir")) and not all(map(_unfinished, paths))
 
 
 def _unfinished(name: str) -> bool:

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits the addr
 # Mines in children of a process that has not mined yet, each with a few bytes more than it has. Prints how
 # each child ended.
 CODE = """
-import hashlib, json, os, resource, signal, sys
+import hashlib, json, os, resource, signal, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a fork while threads run
 import numpy as np
 import fasttriplet as ft
 ft.mine  # imported before memory is short

@@ -111,6 +111,7 @@ with ft.Feed(rec, batch_size=60, augment=augment, **options) as feed:
         if (batch.epoch, batch.bag) != last:
             last = batch.epoch, batch.bag
             samples.append(sample())
+del feed  # and the file that it has open
 """
 
 # Children decode with the parent's handle and mine; during the second half two threads are in such calls.
@@ -152,6 +153,7 @@ for number in range(FORKS):
 ended.set()
 for thread in threads:
     thread.join()
+del file
 try:
     os.waitpid(-1, os.WNOHANG)
 except ChildProcessError:

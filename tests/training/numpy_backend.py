@@ -59,11 +59,13 @@ class NumpyBackend(Backend):
         noise = np.random.default_rng(seed).standard_normal(self.matrix.shape) * 1e-6
         anchor, positive, negative = np.split(batch.images.reshape(len(batch.images), -1) / 255.0, 3)
         to_positive, to_negative = (anchor - positive) @ self.matrix, (anchor - negative) @ self.matrix
-        lost = (to_positive**2).sum(1) - (to_negative**2).sum(1) + self.settings.margin_of_loss
+        lost = (to_positive**2).sum(1) - (to_negative**2).sum(1) + float(self.settings.margin_of_loss)
         active = lost > 0
         gradient = (anchor - positive)[active].T @ to_positive[active]
         gradient -= (anchor - negative)[active].T @ to_negative[active]
-        self.momentum = self.settings.momentum * self.momentum - learning_rate * 1e-3 * gradient / len(anchor)
+        self.momentum = float(self.settings.momentum) * self.momentum - learning_rate * 1e-3 * gradient / len(
+            anchor
+        )
         self.matrix = self.matrix + self.momentum + noise
         norms = np.linalg.norm(anchor @ self.matrix, axis=1)
         of_batch = (lost.clip(0).sum(), active.sum(), norms.sum(), len(anchor))

@@ -84,7 +84,7 @@ def test_a_state_of_format_1_is_resumed(data: Path, chosen: TrainSettings, tmp_p
     plain["options"]["pairs"] = plain["options"].pop("verify_on")
     before = {"verify_on": "pairs", "sums": "metric", "options": "how", "network": "symbol"}
     plain = {before.get(name, name): value for name, value in plain.items()}
-    for name in ("metric", "normalize", "loss_margin"):
+    for name in ("metric", "normalize", "loss_margin", "labels", "cache", "max_pixels"):
         plain["settings"].pop(name)
     plain["feed"]["arguments"].pop("metric")
     text = json.dumps(plain | {"format": 1}).encode()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,10 @@ from typing import Any
 import pytest
 
 from fasttriplet.training._state import load_state
-from tests.faults import CHANGES, Ended, Fault, Faults, Kind, build
+from tests.faults import CHANGES, Ended, Fault, Faults, Kind
+from tests.faults.campaign import Tell, is_seen
 from tests.small_rec import identities
+from tests.summary import POINTS
 from tests.training.events import scalars
 from tests.training.small import records, write_pairs, write_patterns
 
@@ -30,20 +30,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_patterns(folder / "train.rec", identities(8, 4))
     write_pairs(folder / "train.rec", folder / "pairs.bin", 10)
     return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: the runs wait for the disk most of the time."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else tmp_path))
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("shim"))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +78,6 @@ class Trainings:
 
     def __init__(self, faults: Faults, folder: Path, words: list[str], before: Path | None = None) -> None:
         self.faults, self.folder, self.words, self.before = faults, folder / "run", words, before
-        self.points = 0
         self.done: list[Any] = []
         self.start()
         ended = faults.run(self.folder, *words)
@@ -116,9 +101,8 @@ class Trainings:
         return [*(Fault(at, "kill") for at, _ in calls), Fault(len(calls), "kill after")]
 
     def kills_with_effect(self) -> list[Fault]:
-        """Kills after each call that changes more than a file that is unfinished."""
-        seen = [at for at, call in self.calls(CHANGES) if " -> " in call or ".unfinished" not in call]
-        return [Fault(at, "kill after") for at in seen]
+        """Kills after each call that changes what is under final names."""
+        return [Fault(at, "kill after") for at, call in self.calls(CHANGES) if is_seen(call)]
 
     def errors(self) -> list[Fault]:
         numbers = (errno.EIO, errno.ENOSPC)
@@ -128,10 +112,12 @@ class Trainings:
         kinds: tuple[Kind, ...] = ("create", "write")
         return [Fault(at, "fail from there", errno.ENOSPC, kinds) for at, _ in self.calls(kinds)]
 
-    def go_through(self, faults: list[Fault], repair: Callable[[Path], list[str]] | None = None) -> None:
+    def go_through(
+        self, tell: Tell, faults: list[Fault], repair: Callable[[Path], list[str]] | None = None
+    ) -> None:
+        tell(POINTS, len(faults))
         bad = []
         for fault in faults:
-            self.points += 1
             self.start()
             ended = self.faults.run(self.folder, *self.words, fault=fault)
             try:
@@ -142,8 +128,7 @@ class Trainings:
                 bad.append(
                     f"{fault}: {call}\n  {str(error)[:2000]}\n  exit code {ended.code}\n  {ended.errors}"
                 )
-        print(self.points, "fault points")
-        assert not bad, f"{len(bad)} of {self.points} end badly\n" + "\n".join(bad[:8])
+        assert not bad, f"{len(bad)} of {len(faults)} end badly\n" + "\n".join(bad[:8])
 
     def examine(self, fault: Fault, ended: Ended) -> None:
         assert not ended.hung, "it hangs"
@@ -181,45 +166,47 @@ def without_unfinished(found: dict[str, Any]) -> dict[str, Any]:
     return {name: content for name, content in found.items() if content != "unfinished"}
 
 
-def test_a_kill_after_each_change(numpy: Faults, small: Path, folder: Path) -> None:
-    trainings = Trainings(numpy, folder, command(small))
-    trainings.go_through(trainings.kills_with_effect())
+def test_a_kill_after_each_change(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, in_memory, command(small))
+    trainings.go_through(record_property, trainings.kills_with_effect())
 
 
 @pytest.mark.slow
-def test_a_kill_at_each_call(numpy: Faults, small: Path, folder: Path) -> None:
-    trainings = Trainings(numpy, folder, command(small))
-    trainings.go_through(trainings.kills())
+def test_a_kill_at_each_call(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, in_memory, command(small))
+    trainings.go_through(record_property, trainings.kills())
 
 
 @pytest.mark.slow
-def test_an_error_at_each_call(numpy: Faults, small: Path, folder: Path) -> None:
-    trainings = Trainings(numpy, folder, command(small))
-    trainings.go_through([*trainings.errors(), *trainings.full()])
+def test_an_error_at_each_call(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, in_memory, command(small))
+    trainings.go_through(record_property, [*trainings.errors(), *trainings.full()])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [0.4, 0.7, 1.0])
-def test_a_fault_at_each_call_of_a_resumed_run(numpy: Faults, small: Path, folder: Path, at: float) -> None:
-    whole = Trainings(numpy, folder, command(small))
+def test_a_fault_at_each_call_of_a_resumed_run(
+    numpy: Faults, small: Path, in_memory: Path, record_property: Tell, at: float
+) -> None:
+    whole = Trainings(numpy, in_memory, command(small))
     kills = whole.kills()
     whole.start()
     ended = numpy.run(whole.folder, *whole.words, fault=kills[int(at * len(kills)) - 1])
     assert ended.code == -signal.SIGKILL
-    shutil.copytree(whole.folder, folder / "killed")
-    resumed = Trainings(numpy, folder, RESUME, folder / "killed")
+    shutil.copytree(whole.folder, in_memory / "killed")
+    resumed = Trainings(numpy, in_memory, RESUME, in_memory / "killed")
     assert resumed.whole == whole.whole
-    resumed.go_through([*resumed.kills(), *resumed.errors()])
+    resumed.go_through(record_property, [*resumed.kills(), *resumed.errors()])
 
 
 @pytest.mark.slow
 def test_a_fault_at_each_call_of_a_training_that_replaces_another(
-    numpy: Faults, small: Path, folder: Path
+    numpy: Faults, small: Path, in_memory: Path, record_property: Tell
 ) -> None:
     """Either the earlier one is whole, or the new one can be resumed."""
-    earlier = Trainings(numpy, folder, command(small, seed=1))
-    shutil.copytree(earlier.folder, folder / "earlier")
-    replacing = Trainings(numpy, folder, [*command(small), "--overwrite"], folder / "earlier")
+    earlier = Trainings(numpy, in_memory, command(small, seed=1))
+    shutil.copytree(earlier.folder, in_memory / "earlier")
+    replacing = Trainings(numpy, in_memory, [*command(small), "--overwrite"], in_memory / "earlier")
 
     def repair(folder: Path) -> list[str]:
         if load_state(folder / "a-state.npz").plain["settings"]["seed"] == 0:
@@ -227,18 +214,22 @@ def test_a_fault_at_each_call_of_a_training_that_replaces_another(
         assert without_unfinished(contents(folder)) == earlier.whole, "the earlier one is not whole"
         return replacing.words
 
-    replacing.go_through([*replacing.kills(), *replacing.errors()], repair)
+    replacing.go_through(record_property, [*replacing.kills(), *replacing.errors()], repair)
 
 
 @pytest.mark.slow
 @pytest.mark.mxnet
-def test_a_kill_at_each_call_of_mxnet(mxnet: Faults, small: Path, folder: Path) -> None:
-    trainings = Trainings(mxnet, folder, command(small))
-    trainings.go_through(trainings.kills())
+def test_a_kill_at_each_call_of_mxnet(
+    mxnet: Faults, small: Path, in_memory: Path, record_property: Tell
+) -> None:
+    trainings = Trainings(mxnet, in_memory, command(small))
+    trainings.go_through(record_property, trainings.kills())
 
 
 @pytest.mark.slow
 @pytest.mark.mxnet
-def test_an_error_at_each_call_of_mxnet(mxnet: Faults, small: Path, folder: Path) -> None:
-    trainings = Trainings(mxnet, folder, command(small))
-    trainings.go_through([*trainings.errors(), *trainings.full()])
+def test_an_error_at_each_call_of_mxnet(
+    mxnet: Faults, small: Path, in_memory: Path, record_property: Tell
+) -> None:
+    trainings = Trainings(mxnet, in_memory, command(small))
+    trainings.go_through(record_property, [*trainings.errors(), *trainings.full()])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
+from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.training._fields import check_fields
 
 _FORMAT = 3  # raised when older versions could not read it
@@ -22,7 +23,14 @@ _KIND = "the state of a training"
 # Names that format 1 had for fields.
 _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
 # Settings that states before format 3 may lack, with the values that they stand for.
-_ADDED = {"labels": None, "cache": True, "metric": "sqeuclidean", "normalize": True, "loss_margin": None}
+_ADDED = {
+    "labels": None,
+    "cache": True,
+    "max_pixels": MAX_PIXELS,
+    "metric": "sqeuclidean",
+    "normalize": True,
+    "loss_margin": None,
+}
 _LONGEST_HEAD = 10 + 2**16
 ADVICE = "Resume from a copy that is whole, or begin another training with overwrite=True"
 
