@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fasttriplet.cli._progress import clock as shown_as
 from fasttriplet.cli._progress import display
 from tests.cli.command import COMMAND, Capture
 
@@ -171,3 +172,9 @@ def test_a_terminal_that_draws_nothing_gets_lines(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("TERM", term)
         with display() as shown:
             assert (type(shown).__name__ == "_BarDisplay") == bar
+
+
+def test_any_time_can_be_shown() -> None:
+    """A training may be asked for 10^15 batches."""
+    assert shown_as(3661) == "1:01:01"
+    assert shown_as(1e300) == shown_as(1e20)

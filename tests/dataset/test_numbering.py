@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
+from tests.processes import run_python
 from tests.small_rec import identities, picture, write_rec
 
 
@@ -112,6 +113,22 @@ def test_separate_labels_reach_triplets_batches_and_verification(packed: list[Pa
 def test_the_same_names_with_the_same_labels_are_one_dataset(packed: list[Path]) -> None:
     write_names(packed[1], ["anna", "bela", "cleo"])
     assert doubts(packed) == []
+
+
+def test_pipes_beside_a_file_are_not_waited_for(packed: list[Path]) -> None:
+    folder = packed[0].parent
+    for path in (folder / "property", *(rec.with_suffix(".identities.csv") for rec in packed)):
+        path.unlink()
+        os.mkfifo(path)
+    code = """
+import sys, warnings
+import fasttriplet as ft
+warnings.simplefilter("ignore")
+print(ft.index_rec(sys.argv[1:3]).height)
+print(ft.pack(sys.argv[3], sys.argv[4]).property)
+"""
+    said = run_python(code, *packed, folder / "train", folder / "new.rec", timeout=30)
+    assert said == "18\nNone\n"
 
 
 def test_a_name_with_two_labels_is_named(packed: list[Path]) -> None:

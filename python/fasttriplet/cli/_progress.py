@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 5.0, 60.0, 1.5  # seconds from one line to the next, and their ratio
+_LONGEST = 8e13  # seconds that a timedelta can hold
 _BEAT = 1.0  # seconds between two looks whether a line is due
 _WIDTH_FOR_BAR = 100  # columns; on narrower terminals the words take all of them
 
@@ -66,7 +67,7 @@ def _rate(rate: float, unit: str) -> str:
 
 def clock(seconds: float) -> str:
     """``0:00:30``, ``3:04:05``, ``1 day, 3:04:05``."""
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, _LONGEST))))
 
 
 def _printable(line: str) -> str:

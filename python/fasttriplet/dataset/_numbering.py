@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from fasttriplet._contents import read_file
 from fasttriplet.dataset._labels import EXACT
 
 # How many of the smallest keys: two files that were numbered independently share some of them.
@@ -119,7 +120,7 @@ def _of_one_dataset(one: Numbering, other: Numbering) -> bool:
 def stated_identities(path: Path) -> int | None:
     """Read the number of identities in a ``property`` file; None if there is none."""
     try:
-        return int(path.read_text(encoding="ascii").partition(",")[0])
+        return int(read_file(path, "the identities, height and width").decode("ascii").partition(",")[0])
     except (OSError, ValueError):
         return None
 
@@ -162,7 +163,8 @@ def _names(file: Numbering) -> pl.DataFrame | None:
     columns = {"label": pl.Int64(), "folder": pl.String()}
     try:
         names = pl.read_csv(
-            file.path.with_suffix(".identities.csv").read_bytes(),  # Polars opens names in UTF-8 only
+            # Polars opens names in UTF-8 only.
+            read_file(file.path.with_suffix(".identities.csv"), "a table of identities"),
             columns=list(columns),
             schema_overrides=columns,
             encoding="utf8-lossy",
