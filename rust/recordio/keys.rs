@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::file::OpenFile;
 use super::framing::{self, Span};
+use super::header::Fixed;
 use super::problems::{Problems, Report, first_of};
 use super::reader::RecordFile;
 use super::sniff::COPY_IN_BINARY;
@@ -156,13 +157,15 @@ impl Idx {
 
 impl Entries {
     /// Goes through the `.rec` itself, because there is no `.idx` (`None`), it is something else (a reason), or
-    /// its lines do not fit. Their keys are taken for records whose ids cannot be keys.
-    pub fn rebuilt(
+    /// its lines do not fit. Their keys are taken for records whose ids cannot be keys. Also gives what `row` made
+    /// of the header of each entry.
+    pub fn rebuilt<R: Send>(
         file: &RecordFile,
         idx: Option<std::result::Result<Idx, String>>,
         interrupt: &Interrupt,
-    ) -> Result<Self> {
-        let found = rebuild::rebuild(file, interrupt)?;
+        row: impl Fn(&Span, &Fixed, &[u8]) -> R + Sync,
+    ) -> Result<(Self, Vec<R>)> {
+        let found = rebuild::rebuild(file, interrupt, row)?;
         let name = file.path().display();
         let (mut keys, offsets) = (found.keys, found.offsets);
         let mut report = Report::default();
@@ -215,7 +218,8 @@ impl Entries {
             ));
         }
         let replaced = pairs.into_iter().map(|(one, _)| one).collect();
-        Ok(Self { keys, offsets, replaced, damaged: found.damaged, unreadable: found.unreadable, report })
+        let (damaged, unreadable) = (found.damaged, found.unreadable);
+        Ok((Self { keys, offsets, replaced, damaged, unreadable, report }, found.rows))
     }
 
     /// Visits the records in parallel, `CHUNK` of them with each `T`. Returns the `T`s in file order; `None` if
@@ -313,7 +317,7 @@ impl KeyTable {
         {
             return Self::new(idx.into_entries(), file);
         }
-        let entries = Entries::rebuilt(file, listed, interrupt)?;
+        let (entries, _) = Entries::rebuilt(file, listed, interrupt, |_, _, _| ())?;
         Self::new(entries, file)
     }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::framing;
+use super::framing::{self, Span};
 use super::header::Fixed;
 use super::problems::Problems;
 use super::reader::RecordFile;
@@ -13,10 +13,12 @@ use crate::{Interrupt, Result};
 const PIECE: u64 = 64 << 20;
 
 /// The records that were found, in file order, with their ids as keys.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
+#[derive(Debug)]
+pub(crate) struct Found<R> {
     pub keys: Vec<i64>,
     pub offsets: Vec<u64>,
+    /// What the caller made of each record.
+    pub rows: Vec<R>,
     /// Stretches without readable records.
     pub damaged: Problems,
     /// Records without a usable header.
@@ -25,12 +27,21 @@ pub(crate) struct Found {
     pub text_mode: bool,
 }
 
-/// Goes through the whole file from record to record.
-pub(crate) fn rebuild(file: &RecordFile, interrupt: &Interrupt) -> Result<Found> {
-    hop_all(file, PIECE, interrupt)
+/// Goes through the whole file from record to record. `row` sees the header of each one and its bytes.
+pub(crate) fn rebuild<R: Send>(
+    file: &RecordFile,
+    interrupt: &Interrupt,
+    row: impl Fn(&Span, &Fixed, &[u8]) -> R + Sync,
+) -> Result<Found<R>> {
+    hop_all(file, PIECE, interrupt, &row)
 }
 
-fn hop_all(file: &dyn ReadAt, piece: u64, interrupt: &Interrupt) -> Result<Found> {
+fn hop_all<R: Send>(
+    file: &dyn ReadAt,
+    piece: u64,
+    interrupt: &Interrupt,
+    row: &(impl Fn(&Span, &Fixed, &[u8]) -> R + Sync),
+) -> Result<Found<R>> {
     let size = file.size();
     let mut starts: Vec<u64> = (0..size.div_ceil(piece))
         .into_par_iter()
@@ -49,27 +60,27 @@ fn hop_all(file: &dyn ReadAt, piece: u64, interrupt: &Interrupt) -> Result<Found
     starts.dedup();
     let hops = starts.par_windows(2).map(|ends| {
         interrupt.check()?;
-        Hop::new(file, ends[0], ends[1])
+        Hop::new(file, ends[0], ends[1], row)
     });
-    let mut whole = Hop::default();
-    for (hop, stop) in hops.collect::<Result<Vec<Hop>>>()?.into_iter().zip(starts.iter().skip(1)) {
+    let mut whole = Hop::starting_at(0);
+    for (hop, stop) in hops.collect::<Result<Vec<_>>>()?.into_iter().zip(starts.iter().skip(1)) {
         interrupt.check()?;
         // A piece may start inside a record of the piece before it (damage, or an image that happens to hold
         // a record). It is then read again from the end of that record.
-        let hop = if hop.start == whole.end { hop } else { Hop::new(file, whole.end, *stop)? };
+        let hop = if hop.start == whole.end { hop } else { Hop::new(file, whole.end, *stop, row)? };
         whole.append(hop);
     }
     whole.finish(file)
 }
 
 /// The records that start in one piece of the file.
-#[derive(Default)]
-struct Hop {
+struct Hop<R> {
     start: u64,
     /// Where the first record after the piece should start.
     end: u64,
     keys: Vec<i64>,
     offsets: Vec<u64>,
+    rows: Vec<R>,
     damage: Vec<Damage>,
     unreadable: Problems,
 }
@@ -81,24 +92,48 @@ struct Damage {
     why: String,
 }
 
-impl Hop {
-    fn new(file: &dyn ReadAt, start: u64, stop: u64) -> Result<Self> {
-        let mut hop = Self { start, end: start, ..Self::default() };
+impl<R> Hop<R> {
+    fn starting_at(start: u64) -> Self {
+        Self {
+            start,
+            end: start,
+            keys: Vec::new(),
+            offsets: Vec::new(),
+            rows: Vec::new(),
+            damage: Vec::new(),
+            unreadable: Problems::default(),
+        }
+    }
+
+    fn new(
+        file: &dyn ReadAt,
+        start: u64,
+        stop: u64,
+        row: &impl Fn(&Span, &Fixed, &[u8]) -> R,
+    ) -> Result<Self> {
+        let mut hop = Self::starting_at(start);
         let mut buffer = Vec::new();
         let mut window = Window::forward(file, &mut buffer);
         while hop.end < stop {
-            hop.end = hop.step(&mut window, hop.end, stop)?;
+            hop.end = hop.step(&mut window, hop.end, stop, row)?;
         }
         Ok(hop)
     }
 
     /// Reads the record at `at`, or skips damage up to `stop`. Returns where the next record should start.
-    fn step(&mut self, window: &mut Window, at: u64, stop: u64) -> Result<u64> {
+    fn step(
+        &mut self,
+        window: &mut Window,
+        at: u64,
+        stop: u64,
+        row: &impl Fn(&Span, &Fixed, &[u8]) -> R,
+    ) -> Result<u64> {
         let size = window.size();
         match framing::span_at(window, at)? {
             Ok(span) => {
                 // Before the next record is looked at, as the window moves on to that.
-                let header = Fixed::read(&span, window)?.0;
+                let (header, bytes) = Fixed::read(&span, window)?;
+                let header = header.map(|header| (i64::try_from(header.id), row(&span, &header, &bytes)));
                 // In an intact file no payload holds an aligned magic. So if no record follows, and another
                 // one starts inside this one, then the length of this one is damaged.
                 if span.end < size
@@ -108,12 +143,13 @@ impl Hop {
                     self.damaged(at, next, || "the record's length is damaged".into());
                     return Ok(next);
                 }
-                match header.map(|header| i64::try_from(header.id)) {
-                    Ok(Ok(key)) => {
+                match header {
+                    Ok((Ok(key), row)) => {
                         self.keys.push(key);
                         self.offsets.push(at);
+                        self.rows.push(row);
                     }
-                    Ok(Err(_)) => {
+                    Ok((Err(_), _)) => {
                         self.unreadable.add(|| format!("offset {at}: the record's id is above 2^63 - 1"));
                     }
                     Err(short) => self.unreadable.add(|| format!("offset {at}: {short}")),
@@ -143,13 +179,14 @@ impl Hop {
         self.end = next.end;
         self.keys.extend(next.keys);
         self.offsets.extend(next.offsets);
+        self.rows.extend(next.rows);
         for damage in next.damage {
             self.damaged(damage.from, damage.to, || damage.why);
         }
         self.unreadable.append(next.unreadable);
     }
 
-    fn finish(self, file: &dyn ReadAt) -> Result<Found> {
+    fn finish(self, file: &dyn ReadAt) -> Result<Found<R>> {
         let mut damaged = Problems::default();
         for Damage { from, to, why } in &self.damage {
             let last = *to == file.size();
@@ -162,7 +199,8 @@ impl Hop {
             Some(damage) => lost_carriage_returns(file, damage)?,
             None => false,
         };
-        Ok(Found { keys: self.keys, offsets: self.offsets, damaged, unreadable: self.unreadable, text_mode })
+        let Self { keys, offsets, rows, unreadable, .. } = self;
+        Ok(Found { keys, offsets, rows, damaged, unreadable, text_mode })
     }
 }
 
@@ -204,8 +242,9 @@ mod tests {
         (data, offsets)
     }
 
-    fn found(data: &[u8], piece: u64) -> Found {
-        hop_all(&data, piece, &Interrupt::new()).unwrap()
+    /// The rows are the lengths.
+    fn found(data: &[u8], piece: u64) -> Found<u64> {
+        hop_all(&data, piece, &Interrupt::new(), &|span: &Span, _: &Fixed, _: &[u8]| span.length).unwrap()
     }
 
     #[test]
@@ -307,6 +346,8 @@ mod tests {
             let (data, offsets) = records(&contents);
             let found = found(&data, piece);
             prop_assert_eq!(found.offsets, offsets);
+            let lengths: Vec<_> = contents.iter().map(|content| 24 + content.len() as u64).collect();
+            prop_assert_eq!(found.rows, lengths);
             prop_assert_eq!(found.keys, (0..contents.len() as i64).collect::<Vec<_>>());
             prop_assert_eq!((found.damaged.count(), found.unreadable.count(), found.text_mode), (0, 0, false));
         }
@@ -327,6 +368,7 @@ mod tests {
             let (whole, pieces) = (found(&data, 1 << 20), found(&data, piece));
             prop_assert_eq!(&whole.keys, &pieces.keys);
             prop_assert_eq!(&whole.offsets, &pieces.offsets);
+            prop_assert_eq!(&whole.rows, &pieces.rows);
             prop_assert_eq!(whole.damaged.texts(), pieces.damaged.texts());
             prop_assert_eq!(whole.unreadable.texts(), pieces.unreadable.texts());
             prop_assert!(whole.offsets.is_sorted());

@@ -59,36 +59,59 @@ pub fn scan(file: &RecordFile, idx: Option<&Path>, interrupt: &Interrupt) -> Res
     let listed = idx.map(|idx| Idx::read(idx, file.size())).transpose()?;
     if let Some(Ok(idx)) = &listed
         && let Some(entries) = idx.unambiguous()?
-        && let Some(pieces) = rows(file, entries, true, interrupt)?
+        && let Some(pieces) = read_listed(file, entries, interrupt)?
         && let Some(Ok(idx)) = listed
     {
         return Piece::finish(pieces, file, idx.into_entries(), false);
     }
-    let entries = Entries::rebuilt(file, listed, interrupt)?;
-    let pieces = rows(file, &entries, false, interrupt)?.ok_or_else(|| {
-        let reason = "the file changed while it was read; does another program write to it?";
-        Error::record(file.path(), None, reason.into())
-    })?;
-    Piece::finish(pieces, file, entries, true)
+    let (entries, rows) = Entries::rebuilt(file, listed, interrupt, Row::new)?;
+    let mut piece = Piece::default();
+    for (place, row) in rows.iter().enumerate() {
+        if entries.replaced.binary_search(&place).is_err() {
+            piece.add(entries.keys[place], entries.offsets[place], row);
+        }
+    }
+    drop(rows);
+    Piece::finish(vec![piece], file, entries, true)
 }
 
-fn rows(
-    file: &RecordFile,
-    entries: &Entries,
-    complete: bool,
-    interrupt: &Interrupt,
-) -> Result<Option<Vec<Piece>>> {
-    entries.visit(file, complete, interrupt, |piece: &mut Piece, place, span, window| {
-        if entries.replaced.binary_search(&place).is_ok() {
-            return Ok(());
-        }
+fn read_listed(file: &RecordFile, entries: &Entries, interrupt: &Interrupt) -> Result<Option<Vec<Piece>>> {
+    entries.visit(file, true, interrupt, |piece: &mut Piece, place, span, window| {
         let (key, offset) = (entries.keys[place], span.start);
         match Fixed::read(span, window)? {
-            (Ok(header), bytes) => piece.add(key, span, &header, &bytes),
+            (Ok(header), bytes) => piece.add(key, offset, &Row::new(span, &header, &bytes)),
             (Err(short), _) => piece.unreadable.add(|| format!("key {key}, offset {offset}: {short}")),
         }
         Ok(())
     })
+}
+
+/// What is wanted of a record: 32 bytes, as a file without an `.idx` is gone through before its keys are known.
+struct Row {
+    /// Bytes of the content.
+    length: u64,
+    id: u64,
+    flag: u32,
+    /// The first label, in the header or after it.
+    label: f32,
+    /// The second label after the header; NaN if there is none.
+    second: f32,
+    /// The labels seem to be those of objects in an image.
+    objects: bool,
+}
+
+impl Row {
+    /// `bytes` are those of the header.
+    fn new(span: &Span, header: &Fixed, bytes: &[u8]) -> Self {
+        Self {
+            length: span.length - header.size as u64,
+            id: header.id,
+            flag: header.flag,
+            label: header.first_label(),
+            second: header.labels[1].unwrap_or(f32::NAN),
+            objects: header.names_objects(bytes),
+        }
+    }
 }
 
 /// Consecutive records that one thread read.
@@ -104,28 +127,26 @@ struct Piece {
 }
 
 impl Piece {
-    /// `bytes` are those of the header.
-    fn add(&mut self, key: i64, span: &Span, header: &Fixed, bytes: &[u8]) {
-        let (offset, length) = (span.start, span.length - header.size as u64);
+    fn add(&mut self, key: i64, offset: u64, row: &Row) {
+        let Row { length, flag, label, .. } = *row;
         if length == 0 {
-            let labels = header.labels.map(|label| label.unwrap_or(f32::NAN));
-            self.scan.bare.push(Bare { key, offset, flag: header.flag, labels });
+            let first = if flag == 0 { f32::NAN } else { label };
+            self.scan.bare.push(Bare { key, offset, flag, labels: [first, row.second] });
             return;
         }
-        let label = header.first_label();
         // NaN and infinity have the fraction NaN. From 2^63 on, a label is not an i64.
         if label.fract() != 0.0 || label.abs() >= 9.2e18 {
             self.first_unlabelled.get_or_insert((key, offset, label));
             self.unlabelled.add(|| format!("key {key}, offset {offset}: {}", no_identity(label)));
             return;
         }
-        self.other_ids |= i64::try_from(header.id) != Ok(key);
+        self.other_ids |= i64::try_from(row.id) != Ok(key);
         self.scan.keys.push(key);
         self.scan.labels.push(label as i64);
         self.scan.offsets.push(offset);
         self.scan.lengths.push(length);
-        *self.scan.flags.entry(header.flag).or_default() += 1;
-        self.scan.objects += u64::from(header.names_objects(bytes));
+        *self.scan.flags.entry(flag).or_default() += 1;
+        self.scan.objects += u64::from(row.objects);
     }
 
     fn finish(pieces: Vec<Self>, file: &RecordFile, entries: Entries, rebuilt: bool) -> Result<Scan> {
