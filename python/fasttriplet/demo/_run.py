@@ -229,7 +229,7 @@ def _pack(
             file.parent.mkdir(exist_ok=True)
             encoded = io.BytesIO()  # of a file on a full disk, Pillow would write a part and say nothing
             Image.fromarray(pixels).save(encoded, "JPEG", quality=95, subsampling=0)
-            file.write_bytes(encoded.getbuffer())
+            file.write_bytes(encoded.getvalue())
             progress("drawing", count, in_all)
         pack(drawn, rec, overwrite=True, progress=partial(progress, "packing"))
 

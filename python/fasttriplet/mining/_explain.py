@@ -32,7 +32,7 @@ def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> s
     least, or_else = 3, ""
     if options.boundary == "keep":
         or_else = ", lower images_per_identity, or allow boundary='split'"
-        in_bags = np.sort(np.minimum(images_each, options.images_per_identity))
+        in_bags = np.sort(np.minimum(images_each, min(options.images_per_identity, int(images_each.max()))))
         # Two images of one identity, and the smallest of the other identities.
         least = int(in_bags[in_bags > 1][0] + in_bags[0 if in_bags[0] == 1 else 1])
     if options.bag_size < least:

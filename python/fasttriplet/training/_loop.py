@@ -200,7 +200,7 @@ class Loop:
             self.backend.load(plain["network"], of_network, self._feed.image_size)
         except ValueError as error:
             raise ValueError(f"{self.names.state} does not fit its network: {error}. {ADVICE}") from error
-        self.backend.sums = list(plain["sums"])
+        self.backend.sums = list(map(float, plain["sums"]))
         self._batch, self._best_on = plain["batch"], plain["verify_on"]
         self._best = None if plain["best"] is None else _Best(**plain["best"])
         if not self._verify_on or self._verify_on == self._best_on:
