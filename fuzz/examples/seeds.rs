@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fasttriplet::recordio::Header;
 use fasttriplet::recordio::framing::{MAGIC_BYTES, append_record};
+use fasttriplet_fuzz::naive::png::passes;
 use libjpeg_turbo_rs::{Encoder, PixelFormat, Subsampling};
 
 fn main() {
@@ -162,22 +163,9 @@ fn pngs() -> Inputs {
     let (width, height) = (9_usize, 7_usize);
     for (color, depth) in kinds {
         for interlaced in [false, true] {
-            let passes: &[_] = if interlaced {
-                &[
-                    (0, 0, 8, 8),
-                    (4, 0, 8, 8),
-                    (0, 4, 4, 8),
-                    (2, 0, 4, 4),
-                    (0, 2, 2, 4),
-                    (1, 0, 2, 2),
-                    (0, 1, 1, 2),
-                ]
-            } else {
-                &[(0, 0, 1, 1)]
-            };
             let samples = [1, 0, 3, 1, 2, 0, 4][color as usize];
             let mut rows = Vec::new();
-            for &(x0, y0, dx, dy) in passes {
+            for &(x0, y0, dx, dy) in passes(interlaced) {
                 let bits = (width - x0).div_ceil(dx) * samples * depth;
                 for y in (y0..height).step_by(dy) {
                     rows.push((y % 5) as u8);

@@ -93,6 +93,15 @@ fn plain(chunks: &[Chunk], header: Header, palette: Option<&[u8]>) -> bool {
         && chunks.iter().all(|chunk| known.iter().any(|name| is(chunk, name)) || skipped(chunk))
 }
 
+/// First column and row, and steps, of each pass over the picture.
+pub fn passes(interlaced: bool) -> &'static [(usize, usize, usize, usize)] {
+    if interlaced {
+        &[(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    } else {
+        &[(0, 0, 1, 1)]
+    }
+}
+
 impl Header {
     fn read((name, content): &Chunk) -> Option<Self> {
         let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, color, 0, 0, interlaced @ 0..=1] = *content else {
@@ -123,7 +132,7 @@ impl Header {
     fn rgb(self, data: &[u8], palette: Option<&[u8]>) -> Option<(Vec<u8>, usize)> {
         let mut rgb = vec![0; self.width * self.height * 3];
         let mut used = 0;
-        for (x0, y0, dx, dy) in self.passes() {
+        for &(x0, y0, dx, dy) in passes(self.interlaced) {
             let columns = self.width.saturating_sub(x0).div_ceil(dx);
             let length = (columns * self.samples() * self.depth).div_ceil(8);
             let mut before = vec![0; length];
@@ -138,23 +147,6 @@ impl Header {
             }
         }
         Some((rgb, used))
-    }
-
-    /// First column and row, and steps, of each pass.
-    fn passes(self) -> Vec<(usize, usize, usize, usize)> {
-        if self.interlaced {
-            vec![
-                (0, 0, 8, 8),
-                (4, 0, 8, 8),
-                (0, 4, 4, 8),
-                (2, 0, 4, 4),
-                (0, 2, 2, 4),
-                (1, 0, 2, 2),
-                (0, 1, 1, 2),
-            ]
-        } else {
-            vec![(0, 0, 1, 1)]
-        }
     }
 
     fn pixel(self, row: &[u8], column: usize, palette: Option<&[u8]>) -> Option<[u8; 3]> {
