@@ -1,0 +1,1 @@
+"""MXNet's checkpoints, read and written without MXNet."""

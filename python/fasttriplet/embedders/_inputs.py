@@ -1,0 +1,93 @@
+"""What a network expects of its input: the order of the colours, mean, standard deviation and size."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from fasttriplet._checks import image_size, one_of
+from fasttriplet.errors import OptionError
+
+Color = Literal["rgb", "bgr"]
+OPTIONS = ("color", "mean", "std", "size")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How pixels become the input of a network: ``(pixel - mean) / std``, in this order of the colours.
+
+    Parameters
+    ----------
+    color : {"rgb", "bgr"}, default "rgb"
+        The order of the channels.
+    mean, std : (float, float, float), default 127.5 and 128
+        For each channel, in the order of `color`, in units of pixels (0 to 255).
+    size : (int, int), optional
+        Height and width of the images that the network takes. By default any, or what the model says.
+    """
+
+    color: Color = "rgb"
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    std: tuple[float, float, float] = (128.0, 128.0, 128.0)
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("color", self.color, get_args(Color))
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(map(math.isfinite, values)):
+                raise OptionError(name, f"must be three finite numbers, not {values!r}")
+        if min(self.std) <= 0:
+            raise OptionError("std", f"must be above 0, not {self.std!r}")
+        if self.size is not None:
+            image_size(self.size)
+
+    @classmethod
+    def of(cls, texts: Mapping[str, str]) -> Inputs:
+        """Read the options of a spec, such as ``{"color": "bgr", "mean": "104/117/123"}``."""
+        found: dict[str, Any] = {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
+        return cls(**found)
+
+    def __str__(self) -> str:
+        size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
+        if self.mean == (0, 0, 0) and self.std == (1, 1, 1):
+            return f"{self.color.upper()} 0..255, {size}"
+        return f"{self.color.upper()}, (pixel - {_shown(self.mean)}) / {_shown(self.std)}, {size}"
+
+
+AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else f"({', '.join(f'{value:g}' for value in values)})"
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(map(float, text.split("/")))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3):
+        raise OptionError(name, f"must be a number, or one for each channel as in 104/117/123, not {text!r}")
+    return values * 3 if len(values) == 1 else values
+
+
+def _size(name: str, text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise OptionError(name, f"must be HEIGHTxWIDTH, as in 112x112, not {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _text(_: str, text: str) -> str:
+    return text
+
+
+_READ: dict[str, Callable[[str, str], Any]] = {
+    "color": _text,
+    "mean": _numbers,
+    "std": _numbers,
+    "size": _size,
+}
