@@ -246,8 +246,13 @@ def _sync_folders(outputs: Sequence[Output]) -> None:
     """Wait until the names are on the disk."""
     folders = {folder: output for output in outputs for folder in output.folders()}
     for folder, output in folders.items():
-        with naming(output), _opened(folder) as descriptor:
-            os.fsync(descriptor)
+        with naming(output):
+            try:
+                with _opened(folder) as descriptor:
+                    os.fsync(descriptor)
+            except OSError as error:
+                error.filename = None  # of the folder; it is the new name in it that may be lost
+                raise
 
 
 @contextmanager

@@ -45,7 +45,16 @@ impl<'a> Png<'a> {
         }
         // The decoder counts one line of at most four samples, too.
         decoder.set_limits(Limits { bytes: MAX_CHUNKS + 4 * size.width });
-        Ok(Self { reader: decoder.read_info().map_err(damaged)?, size })
+        let reader = decoder.read_info().map_err(damaged)?;
+        // The decoder takes a palette of any other length, and panics when it looks up a colour.
+        let info = reader.info();
+        let palette = info.palette.as_ref().map_or(0, |palette| palette.len());
+        if info.color_type == ColorType::Indexed && palette % 3 != 0 {
+            return Err(Fault::new(format!(
+                "damaged PNG: its palette has {palette} bytes; expected 3 for each colour"
+            )));
+        }
+        Ok(Self { reader, size })
     }
 
     pub fn size(&self) -> Size {
@@ -123,6 +132,29 @@ mod tests {
         for (color, depth, data, expected) in cases {
             assert_eq!(decoded(&encoded(color, depth, data, 2)).unwrap(), expected, "{color:?} {depth:?}");
         }
+    }
+
+    #[test]
+    fn a_palette_is_of_whole_colours() {
+        let good = encoded(ColorType::Indexed, BitDepth::One, &[0b1000_0000], 2);
+        let at = good.windows(4).position(|name| name == b"PLTE").unwrap();
+        for bytes in [5, 7] {
+            let mut chunk = b"PLTE".to_vec();
+            chunk.resize(4 + bytes, 1);
+            let mut bad = good[..at - 4].to_vec();
+            bad.extend(u32::try_from(bytes).unwrap().to_be_bytes());
+            bad.extend(&chunk);
+            bad.extend(crc_of(&chunk).to_be_bytes());
+            bad.extend(&good[at + 4 + 6 + 4..]);
+            let message = decoded(&bad).unwrap_err();
+            assert!(message.starts_with(&format!("damaged PNG: its palette has {bytes} bytes")), "{message}");
+        }
+    }
+
+    fn crc_of(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (crc & 1) * 0xEDB8_8320)
+        })
     }
 
     #[test]

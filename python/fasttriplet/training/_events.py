@@ -31,8 +31,8 @@ def has_events_of(prefix: str, folder: str) -> bool:
 class Events:
     """A new event file in a folder.
 
-    Until :meth:`begin` it is empty, and an empty file is removed at the end. It is there before the state
-    that names the folder, because :func:`has_events_of` looks for it.
+    Until :meth:`begin` it is empty. It is there before the state that names the folder, because
+    :func:`has_events_of` looks for it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], prefix: str) -> None:
@@ -62,10 +62,10 @@ class Events:
             while record:
                 record = record[self._file.write(record) :]
 
-    def close(self) -> None:
-        """Close the file."""
+    def close(self, *, keep: bool) -> None:
+        """Close the file. If it is empty, it is removed, unless it is to be kept."""
         with naming_file(self._path):
-            if os.fstat(self._file.fileno()).st_size == 0:
+            if not keep and os.fstat(self._file.fileno()).st_size == 0:
                 self._path.unlink(missing_ok=True)
             self._file.close()
 

@@ -18,7 +18,8 @@ _START = b'{"kind": "start"'
 class Journal:
     """Writes each record as a line of JSON, and to TensorBoard if asked to.
 
-    While it is open, no other training can open the same file. It leaves no empty file.
+    While it is open, no other training can open the same file. It leaves no empty file, except one of events
+    that the state depends on.
 
     Attributes
     ----------
@@ -31,6 +32,7 @@ class Journal:
         self.lines = lines
         self._path, self._file = path, path.open("a+b", buffering=0)
         self._events: Events | None = None
+        self._committed = False
         try:
             lock(self._file.fileno())
             self._events = make_events and make_events()
@@ -72,6 +74,10 @@ class Journal:
         with naming_file(self._path):
             os.fsync(self._file.fileno())
 
+    def committed(self) -> None:
+        """Take note that there is a state, which names the folder of events."""
+        self._committed = True
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,7 +86,7 @@ class Journal:
 
     def _close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            self._events.close(keep=self._committed)
         with naming_file(self._path):
             if os.fstat(self._file.fileno()).st_size == 0:
                 self._path.unlink(missing_ok=True)

@@ -390,6 +390,7 @@ class Loop:
                 "feed": feed,
             }
             save_state(self.names.state, State(plain, arrays))
+            self.journal.committed()
             self._saved = (self._batch, self._verified)
 
     def _publish(self) -> None:
