@@ -84,7 +84,8 @@ def empty(hidden: Path) -> None:
     """Remove all from a hidden folder except the lock."""
     for entry in hidden.iterdir():
         if entry.name != _LOCK:
-            shutil.rmtree(entry, ignore_errors=True)
+            with suppress(OSError):  # where a folder cannot be closed, it is raised all the same
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def release(hidden: Path, descriptor: int) -> None:
