@@ -46,9 +46,9 @@ pub enum Error {
     Interrupted,
 }
 
-/// "1 byte", "2 bytes": a number and its noun.
+/// "1 byte", "2,000 bytes": a number and its noun.
 pub(crate) fn counted(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+    format!("{} {noun}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// "1,234,567": a number in groups of digits.
@@ -67,8 +67,7 @@ pub(crate) fn grouped(number: u64) -> String {
 /// "3.4 GB", "12 MB", "1,234 bytes".
 pub(crate) fn in_bytes(bytes: u64) -> String {
     match bytes {
-        1 => "1 byte".into(),
-        0..1_000_000 => format!("{} bytes", grouped(bytes)),
+        0..1_000_000 => counted(bytes, "byte"),
         1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
         _ => format!("{:.1} GB", bytes as f64 / 1e9),
     }
@@ -121,6 +120,24 @@ impl Error {
     #[must_use]
     pub fn with_position(self, position: usize) -> Self {
         self.located(|location| location.position = Some(position))
+    }
+
+    /// The same error about memory with advice, which begins with its separator.
+    #[must_use]
+    pub fn with_advice(mut self, more: String) -> Self {
+        if let Self::Memory { advice, .. } = &mut self {
+            *advice = more;
+        }
+        self
+    }
+
+    /// The same error about a record with another reason, for callers that know more.
+    #[must_use]
+    pub fn with_reason(mut self, change: impl FnOnce(String) -> String) -> Self {
+        if let Self::Record { reason, .. } = &mut self {
+            *reason = change(std::mem::take(reason));
+        }
+        self
     }
 
     fn located(mut self, change: impl FnOnce(&mut Location)) -> Self {

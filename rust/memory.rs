@@ -6,7 +6,7 @@
 //! the memory that is [`available`] is looked at before each large allocation, and after many small ones.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 use bytemuck::Zeroable;
 use bytemuck::allocation::try_zeroed_vec;
@@ -17,21 +17,18 @@ mod available;
 
 use available::available;
 
-/// Bytes that are allocated between two looks at the available memory. A look takes 0.1 ms, and to fill these
-/// takes 5 ms.
-const UNSEEN: usize = 16 << 20;
+/// Bytes that are allocated between two looks at the available memory, by all threads of a call together. A look
+/// takes 0.1 ms, and to fill these takes 5 ms.
+const UNSEEN: u64 = 16 << 20;
 
 /// Bytes that must stay available: what may be allocated until the next look, and as much again for all that
 /// does not grow with the input.
-const KEPT_FREE: u64 = 2 * UNSEEN as u64;
+const KEPT_FREE: u64 = 2 * UNSEEN;
 
-/// Bytes allocated since the last look, by all threads.
-static SINCE_LOOK: AtomicUsize = AtomicUsize::new(0);
-
-/// Starts to count from 0. A call that needs less than 16 MB then never looks, and does not fail because little
-/// is left.
-pub fn restart_count() {
-    SINCE_LOOK.store(0, Ordering::Relaxed);
+thread_local! {
+    /// Bytes that this thread has allocated since its last look. A call has threads of its own, so it counts from 0,
+    /// and calls beside it change nothing.
+    static SINCE_LOOK: Cell<u64> = const { Cell::new(0) };
 }
 
 /// A vector of zeros. The operating system makes them when they are first used, so that the threads that fill
@@ -99,7 +96,7 @@ pub fn reserve_ahead<T>(vec: &mut Vec<T>, more: usize, besides: u64, what: &'sta
 /// reserved and not filled yet, and all threads may double theirs at once: there must be room for all.
 #[cold]
 fn double<T>(vec: &mut Vec<T>, more: usize, besides: u64, what: &'static str) -> Result<()> {
-    let others = rayon::current_num_threads() as u64 - 1;
+    let others = threads() - 1;
     let len = vec.len();
     let mut reserve = |more| {
         let by_others = bytes_of::<T>(more).saturating_mul(others);
@@ -119,7 +116,7 @@ fn reserve_besides<T>(vec: &mut Vec<T>, more: usize, besides: u64, what: &'stati
 
 /// Returns an error if `bytes` are 16 MB or more and are not available. Nothing is allocated or counted.
 pub fn ask(bytes: u64, what: impl Into<Cow<'static, str>>) -> Result<()> {
-    if bytes < UNSEEN as u64 { Ok(()) } else { look(bytes, 0, what) }
+    if bytes < UNSEEN { Ok(()) } else { look(bytes, 0, what) }
 }
 
 /// Returns an error if `bytes` cannot be allocated, for callers whose allocator ends the process then.
@@ -129,16 +126,23 @@ pub fn probe(bytes: u64, what: String) -> Result<()> {
     if refused { Err(shortage(bytes, what, None)) } else { ask(bytes, what) }
 }
 
-/// Counts bytes that are about to be allocated, and looks at the available memory when the count is due:
+/// Counts bytes that are about to be allocated, and looks at the available memory when this thread has had its share:
 /// `besides` further bytes must be available then, too. After an error, the next allocation looks again.
 fn admit(bytes: u64, besides: u64, what: &'static str) -> Result<()> {
-    let new = bytes.min(UNSEEN as u64) as usize;
-    if SINCE_LOOK.fetch_add(new, Ordering::Relaxed) + new < UNSEEN {
+    let unseen = SINCE_LOOK.get().saturating_add(bytes);
+    if unseen < UNSEEN / threads() {
+        SINCE_LOOK.set(unseen);
         return Ok(());
     }
     let looked = look(bytes, besides, what);
-    SINCE_LOOK.store(if looked.is_ok() { 0 } else { UNSEEN }, Ordering::Relaxed);
+    SINCE_LOOK.set(if looked.is_ok() { 0 } else { UNSEEN });
     looked
+}
+
+/// The threads of the pool that this thread is in. To ask rayon outside of one would start its global pool, which a
+/// fork does not copy.
+fn threads() -> u64 {
+    rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads() as u64)
 }
 
 /// Returns an error if `bytes` and `besides` are not available.
@@ -155,4 +159,34 @@ fn bytes_of<T>(len: usize) -> u64 {
 #[cold]
 fn shortage(bytes: u64, what: impl Into<Cow<'static, str>>, available: Option<u64>) -> Error {
     Error::Memory { bytes, what: what.into(), available, advice: String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thread_counts_its_share() {
+        let counted = |bytes: usize| {
+            empty::<u8>(bytes, "a test").unwrap();
+            SINCE_LOOK.get()
+        };
+        assert_eq!(SINCE_LOOK.get(), 0, "other threads change nothing");
+        assert_eq!(counted(1 << 20), 1 << 20);
+        assert_eq!(counted(14 << 20), 15 << 20);
+        assert_eq!(counted(1 << 20), 0, "looked");
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        pool.install(|| {
+            assert_eq!(counted(3 << 20), 3 << 20);
+            assert_eq!(counted(1 << 20), 0, "looked");
+        });
+    }
+
+    #[test]
+    fn after_an_error_the_next_allocation_looks_again() {
+        assert!(empty::<u8>(1 << 50, "a test").is_err());
+        assert_eq!(SINCE_LOOK.get(), UNSEEN);
+        empty::<u8>(1, "a test").unwrap();
+        assert_eq!(SINCE_LOOK.get(), 0);
+    }
 }

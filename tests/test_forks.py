@@ -178,3 +178,27 @@ def test_cached_property() -> None:
     counted.value = 7
     assert counted.value == 7
     assert Counted.value.__doc__ == "Say what it is."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+def test_too_few_addresses_for_the_threads_of_polars_are_told(tmp_path: Path) -> None:
+    """Without room for them, Polars may end the process."""
+    code = """
+import resource, sys
+import fasttriplet as ft
+ft.index_rec
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+for more in (60 << 20, 2 << 30):
+    resource.setrlimit(resource.RLIMIT_AS, (size + more, resource.RLIM_INFINITY))
+    try:
+        print(ft.triplet_seq(ft.index_rec(sys.argv[1], cache=False)).height)
+    except MemoryError as error:
+        print(error)
+"""
+    rec = write_rec(tmp_path / "a.rec", identities(6, 4))
+    assert run_python(code, rec, POLARS_MAX_THREADS="2").splitlines() == [
+        "not enough memory: 360 MB of addresses for 5 threads of Polars; raise the limit on memory (ulimit "
+        "-v), or set POLARS_MAX_THREADS=1",
+        "24",
+    ]

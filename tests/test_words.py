@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fasttriplet._words import counted, prefixing
+from fasttriplet._words import advising, counted, prefixing
 
 
 def test_numbers_agree_with_their_nouns() -> None:
@@ -20,3 +20,17 @@ def test_errors_name_the_file() -> None:
         raise ValueError("too short")
     with pytest.raises(OSError, match="full"), prefixing("a.bin"):
         raise OSError("full")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", "not enough memory; lower x"),
+        ("Unable to allocate 1 GiB", "not enough memory: unable to allocate 1 GiB; lower x"),
+        ("not enough memory: 1 GB; lower y", "not enough memory: 1 GB; lower y"),
+    ],
+)
+def test_too_little_memory_comes_with_advice_once(said: str, told: str) -> None:
+    with pytest.raises(MemoryError) as error, advising("lower x"):
+        raise MemoryError(said)
+    assert str(error.value) == told

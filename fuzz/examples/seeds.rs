@@ -127,7 +127,7 @@ fn jpegs() -> Inputs {
                 }
                 let encoder = Encoder::new(&pixels, width, height, format).quality(30).subsampling(sampling);
                 let encoder = encoder.progressive(progressive).arithmetic(arithmetic);
-                let restarting = if progressive { encoder } else { encoder.restart_blocks(2) };
+                let restarting = if progressive || arithmetic { encoder } else { encoder.restart_blocks(2) };
                 if let Ok(jpeg) = restarting.encode() {
                     inputs.push((format!("{name}-{sampling:?}-{kind}").to_lowercase(), jpeg));
                 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import warnings
 import zlib
@@ -40,7 +42,9 @@ def check(data: bytes) -> None:
 @cache
 def _files() -> tuple[Path, Path, bytes, pl.DataFrame]:
     """The ``.rec``, the file that keeps its index, its right content, and the index."""
-    rec = Path(tempfile.mkdtemp()) / "a.rec"
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    rec = folder / "a.rec"
     with ft.RecordWriter(rec) as writer:
         for key in range(1, 9):
             writer.write(key, ft.IRHeader(0, float(key // 3), key, 0), b"picture" * key)

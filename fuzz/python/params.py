@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import math
+import shutil
 import struct
 import tempfile
 from functools import cache
@@ -37,7 +39,9 @@ def check(data: bytes) -> None:
 @cache
 def _prefix() -> str:
     mx = import_mxnet()
-    prefix = f"{tempfile.mkdtemp()}/net"
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    prefix = f"{folder}/net"
     symbol = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, name="fc")
     Path(f"{prefix}-symbol.json").write_text(symbol.tojson())
     return prefix

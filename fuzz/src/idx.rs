@@ -44,7 +44,7 @@ pub fn check(text: &[u8]) {
         let path = files.idx.hold(text);
         let expected = naive::idx(text, files.rec.len());
         for complete in [true, false] {
-            let table = check_table(&files.file, &files.rec, Some((path, text)), complete);
+            let table = check_table(&files.file, &files.rec, Some((path, text)), complete).expect("records");
             if expected.lines.is_empty() {
                 continue; // one line says what the file is instead
             }

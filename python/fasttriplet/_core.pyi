@@ -60,7 +60,8 @@ def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, max_pixels: int, skip: bool, threads: int | None
 ) -> tuple[NDArray[np.uint8], int, list[tuple[int, RecordError]]]: ...
 
-# keys, offsets, lengths, numbers of files, labels; for each file, whether the keys are ids
+# keys, offsets, lengths, numbers of files, labels; for each file, whether the keys are ids and where its
+# index was kept
 _Rows: TypeAlias = tuple[
     NDArray[np.int64],
     NDArray[np.int64],
@@ -68,6 +69,7 @@ _Rows: TypeAlias = tuple[
     NDArray[np.uint32] | None,
     NDArray[np.int64] | None,
     Sequence[bool],
+    Sequence[str | None],
 ]
 
 @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  see `_before`
+import mmap
 import os
 import sys
 import threading
@@ -15,6 +16,9 @@ _forking = threading.local()
 _LONGEST = 60  # seconds
 _warm = False  # the extension
 
+_ADDRESSES = 72 << 20  # bytes that a thread of Polars reserves: its stack, and 64 MB of malloc's
+_MORE_THREADS = 3  # that Polars starts beside one for each core
+
 _used = False  # by this process
 _lost = False  # by a fork from a process that had used it
 
@@ -26,6 +30,8 @@ def ensure_polars_threads() -> None:
     this function before the fork are known.
     """
     global _used  # noqa: PLW0603
+    if not _used:
+        _check_addresses()
     if _lost:
         raise RuntimeError(
             "this process was forked after its parent had used Polars, whose threads are not here: it would "
@@ -33,6 +39,30 @@ def ensure_polars_threads() -> None:
             "the method 'spawn' or 'forkserver'"
         )
     _used = True
+
+
+def _check_addresses() -> None:
+    """Raise a MemoryError where a limit on the process is too low for the threads that Polars will start.
+
+    Polars ends the process where it cannot allocate, and each thread reserves addresses for what it allocates
+    later: with little room left, it is by chance which allocation fails.
+    """
+    try:
+        import resource  # noqa: PLC0415  not on every system
+    except ImportError:
+        return
+    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+        return
+    chosen = os.environ.get("POLARS_MAX_THREADS", "")
+    threads = (int(chosen) if chosen.isdecimal() else os.cpu_count() or 1) + _MORE_THREADS
+    size = threads * _ADDRESSES
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except OSError:
+        raise MemoryError(
+            f"not enough memory: {size >> 20:,} MB of addresses for {threads} threads of Polars; raise the "
+            "limit on memory (ulimit -v), or set POLARS_MAX_THREADS=1"
+        ) from None
 
 
 @contextmanager

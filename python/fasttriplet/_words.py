@@ -29,6 +29,20 @@ def prefixing(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Add to a MemoryError of Python or NumPy what to do; those that start as the extension's say it."""
+    start = "not enough memory"
+    try:
+        yield
+    except MemoryError as error:
+        reason = str(error)  # "Unable to allocate 1.5 GiB for an array with shape ..."
+        if reason.startswith(start):
+            raise
+        what = f"{start}: {reason[0].lower()}{reason[1:]}" if reason else start
+        raise MemoryError(f"{what}; {advice}") from error
+
+
+@contextmanager
 def naming_file(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let OSErrors name a file; those of an open one do not."""
     try:

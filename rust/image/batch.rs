@@ -2,17 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt::Display;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::decode::buffer as zeros;
+use super::decode::{DECODING, zeros};
 use super::planes::{Pixelwise, split};
 use super::{Fault, Image, Size};
 use crate::error::{Location, counted};
-use crate::recordio::window::ReadAt;
-use crate::recordio::{BEFORE_CONTENT, Record, RecordFile, USUAL_LENGTH};
 use crate::{Error, Interrupt, Isa, Result};
 
 /// Where the encoded images of a batch come from.
@@ -66,176 +62,6 @@ impl Source for Encoded<'_> {
     }
 
     fn announce(&self, _: impl Iterator<Item = usize>) {}
-}
-
-/// Images in `.rec` files.
-pub struct Records<'a> {
-    files: &'a [&'a RecordFile],
-    rows: RecordRows<'a>,
-    max_pixels: usize,
-}
-
-/// Where the records of a batch are, in columns.
-#[derive(Clone, Copy)]
-pub struct RecordRows<'a> {
-    /// The records' keys, which only name them in errors.
-    pub keys: &'a [i64],
-    /// Byte offsets.
-    pub offsets: &'a [i64],
-    /// Bytes of the encoded images. Without them, [`USUAL_LENGTH`] is read ahead.
-    pub lengths: Option<&'a [i64]>,
-    /// The number of each record's file. Without them, all records are in the first file.
-    pub numbers: Option<&'a [u32]>,
-    /// The labels, as they are in the records.
-    pub labels: Option<&'a [i64]>,
-    /// For each file, whether the keys are the ids in its records.
-    pub keys_are_ids: &'a [bool],
-}
-
-/// Images with a gap of at most this many bytes are read together: a disk reads 64 KiB in a tenth of the time
-/// of a seek, and a file system on the network answers one request instead of two.
-const NEAR: u64 = 64 << 10;
-
-impl<'a> Records<'a> {
-    /// The records of `files` at these rows, with images of at most `max_pixels`.
-    pub fn new(files: &'a [&'a RecordFile], rows: RecordRows<'a>, max_pixels: usize) -> Result<Self> {
-        let count = rows.keys.len();
-        let others = [
-            Some(rows.offsets.len()),
-            rows.lengths.map(<[_]>::len),
-            rows.numbers.map(<[_]>::len),
-            rows.labels.map(<[_]>::len),
-        ];
-        if others.into_iter().flatten().any(|other| other != count) {
-            return Err(Error::Value(format!(
-                "expected an offset, a length, a file number and a label for each of {count} keys"
-            )));
-        }
-        let largest = rows.numbers.map_or((count > 0).then_some(0), |numbers| numbers.iter().max().copied());
-        if let Some(largest) = largest.filter(|largest| *largest as usize >= files.len()) {
-            return Err(Error::Value(format!(
-                "a row is in file number {largest}, counted from 0, but {} files were given",
-                files.len()
-            )));
-        }
-        Ok(Self { files, rows, max_pixels })
-    }
-
-    fn number(&self, row: usize) -> usize {
-        self.rows.numbers.map_or(0, |numbers| numbers[row] as usize)
-    }
-
-    fn file(&self, row: usize) -> &'a RecordFile {
-        self.files[self.number(row)]
-    }
-
-    fn length(&self, row: usize) -> i64 {
-        self.rows.lengths.map_or(USUAL_LENGTH as i64, |lengths| lengths[row])
-    }
-
-    /// The record of image number `row`.
-    pub fn record(&self, row: usize) -> Result<Record> {
-        let record = self.file(row).record_at(self.offset(row)?).map_err(|e| self.located(row, e))?;
-        let header = &record.header;
-        self.compare(row, header.id, header.first_label(), record.content.len() as u64)
-            .map_err(|reason| self.error(row, reason))?;
-        Ok(record)
-    }
-
-    fn offset(&self, row: usize) -> Result<u64> {
-        let negative = |_| self.error(row, "a negative offset; was the index made for this file?".into());
-        u64::try_from(self.rows.offsets[row]).map_err(negative)
-    }
-
-    /// Compares a record with its row of the index, as far as that is known. They differ if another dataset was
-    /// written over the file, or if the index is of another file.
-    fn compare(&self, row: usize, id: u64, label: f32, length: u64) -> Result<(), String> {
-        let differs = |what: &str, found: &dyn Display, expected: i64| {
-            Err(format!(
-                "not the record that was indexed: its {what} is {found}, not {expected}; was the file changed \
-                 after it was indexed?"
-            ))
-        };
-        let rows = &self.rows;
-        if let Some(expected) = rows.lengths.map(|lengths| lengths[row])
-            && length as i64 != expected
-        {
-            return differs("length in bytes", &length, expected);
-        }
-        if let Some(expected) = rows.labels.map(|labels| labels[row])
-            && (label.fract() != 0.0 || label as i64 != expected)
-        {
-            return differs("label", &label, expected);
-        }
-        let key = rows.keys[row];
-        if rows.keys_are_ids.get(self.number(row)) == Some(&true) && id != key as u64 {
-            return differs("id", &id, key);
-        }
-        Ok(())
-    }
-
-    /// Adds to an error about the record of image number `row` what its file does not know.
-    fn located(&self, row: usize, error: Error) -> Error {
-        let error = match u64::try_from(self.rows.offsets[row]) {
-            Ok(offset) => error.with_offset(offset),
-            Err(_) => error,
-        };
-        error.with_key(self.rows.keys[row]).with_position(row)
-    }
-}
-
-impl Source for Records<'_> {
-    fn count(&self) -> usize {
-        self.rows.keys.len()
-    }
-
-    fn max_pixels(&self) -> usize {
-        self.max_pixels
-    }
-
-    fn bytes<'b>(&'b self, row: usize, buffer: &'b mut Vec<u8>) -> Result<Cow<'b, [u8]>> {
-        let length = self.length(row).try_into().unwrap_or(USUAL_LENGTH);
-        self.file(row)
-            .content_at(self.offset(row)?, length, buffer, |header, length| {
-                self.compare(row, header.id, header.first_label(), length)
-            })
-            .map_err(|e| self.located(row, e))
-    }
-
-    fn error(&self, row: usize, reason: String) -> Error {
-        self.located(row, Error::record(self.file(row).path(), None, reason))
-    }
-
-    fn place(&self, row: usize) -> (u32, i64) {
-        (self.rows.numbers.map_or(0, |numbers| numbers[row]), self.rows.offsets[row])
-    }
-
-    fn announce(&self, rows: impl Iterator<Item = usize>) {
-        for (file, bytes) in self.ranges(rows) {
-            self.files[file as usize].will_need(bytes.start, bytes.end - bytes.start);
-        }
-    }
-}
-
-impl Records<'_> {
-    /// The bytes of the files that hold these rows, which are sorted by their places.
-    fn ranges(&self, rows: impl Iterator<Item = usize>) -> Vec<(u32, Range<u64>)> {
-        let mut ranges: Vec<(u32, Range<u64>)> = Vec::new();
-        for row in rows {
-            let (file, offset) = self.place(row);
-            let (Ok(start), Ok(length)) = (u64::try_from(offset), u64::try_from(self.length(row))) else {
-                continue; // an error when it is read
-            };
-            let end = start.saturating_add(length).saturating_add(BEFORE_CONTENT as u64);
-            match ranges.last_mut() {
-                Some((last, bytes)) if *last == file && start.saturating_sub(bytes.end) <= NEAR => {
-                    bytes.end = bytes.end.max(end);
-                }
-                _ => ranges.push((file, start..end)),
-            }
-        }
-        ranges
-    }
 }
 
 /// An image that could not be decoded.
@@ -383,10 +209,10 @@ fn decode_one(
 fn explain(source: &impl Source, row: usize, fault: &Fault) -> Error {
     match fault {
         Fault::Content(what) => source.error(row, what.to_string()),
-        Fault::Memory(bytes) => Error::Memory {
+        Fault::Memory { bytes, available } => Error::Memory {
             bytes: *bytes,
-            what: "decoding one image".into(),
-            available: None,
+            what: DECODING.into(),
+            available: *available,
             advice: format!(", {}; fewer threads take less", place_of(source, row)),
         },
     }
@@ -425,8 +251,8 @@ pub fn too_large(source: &impl Source, size: Size, value_bytes: usize, available
         available,
         advice: format!(
             "; {first}. If it is the odd one out, leave it out (in a run with on_error='skip') or give the size of \
-             the rest as size=(height, width). Otherwise decode fewer images at once (in a run with a smaller \
-             bag_size)"
+             the rest as size=(height, width). Otherwise decode fewer images at once (in a run, lower bag_size, or hold \
+             fewer images ahead with prefetch or memory)"
         ),
     }
 }
@@ -553,7 +379,9 @@ mod tests {
         let image = png(2, 1);
         let images = [image.as_slice()];
         let (source, size) = (encoded(&images), Size { height: 1, width: 2 });
-        let no_memory = |row, _: &mut [u8], (): &mut ()| Err(explain(&source, row, &Fault::Memory(7)));
+        let no_memory = |row, _: &mut [u8], (): &mut ()| {
+            Err(explain(&source, row, &Fault::Memory { bytes: 7, available: None }))
+        };
         let Err(error) = each(&source, size, &mut [0; 6], &Interrupt::new(), || (), no_memory) else {
             panic!("expected an error");
         };
@@ -562,47 +390,5 @@ mod tests {
             message,
             "not enough memory: 7 bytes for decoding one image, image [0]; fewer threads take less"
         );
-    }
-
-    #[test]
-    fn neighbours_are_read_together() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.rec");
-        std::fs::write(&path, b"\x0a\x23\xd7\xce").unwrap();
-        let (file, size) = (RecordFile::open(&path).unwrap(), 1000);
-        let near = size + 64 + (64 << 10);
-        let offsets = [-1, 0, 4, near, 2 * near + 1, i64::MAX, 0, 2 * near];
-        let rows = RecordRows {
-            keys: &[0; 8],
-            offsets: &offsets,
-            lengths: Some(&[size; 8]),
-            numbers: Some(&[0, 0, 0, 0, 0, 0, 1, 1]),
-            labels: None,
-            keys_are_ids: &[],
-        };
-        let files = [&file, &file];
-        let records = Records::new(&files, rows, 100).unwrap();
-        let until = |start: i64| (start + size + 64) as u64;
-        let expected = vec![
-            (0, 0..until(near)),
-            (0, offsets[4] as u64..until(offsets[4])),
-            (0, i64::MAX as u64..i64::MAX as u64 + 1064),
-            (1, 0..until(0)),
-            (1, offsets[7] as u64..until(offsets[7])),
-        ];
-        assert_eq!(records.ranges(0..8), expected);
-        records.announce(0..8); // most of it after the end of the file
-    }
-
-    #[test]
-    fn rows_must_lie_in_the_files() {
-        let new = |keys, offsets, numbers| {
-            let rows = RecordRows { keys, offsets, lengths: None, numbers, labels: None, keys_are_ids: &[] };
-            Records::new(&[], rows, 100).map(|_| ())
-        };
-        assert!(new(&[], &[], None).is_ok());
-        assert!(new(&[1], &[0], None).is_err());
-        assert!(new(&[1], &[], None).is_err());
-        assert!(new(&[1], &[0], Some(&[3])).is_err());
     }
 }

@@ -6,15 +6,21 @@ use std::fmt;
 use super::contain::contain;
 use super::jpeg::Jpeg;
 use super::png::Png;
-use crate::error::grouped;
+use crate::error::{grouped, in_bytes};
+use crate::{Error, memory};
 
 /// Why an image cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The bytes are not such an image.
     Content(Cow<'static, str>),
-    /// There is no memory for this many bytes. The image may be good.
-    Memory(u64),
+    /// There is not enough memory. The image may be good.
+    Memory {
+        /// Bytes that could not be allocated.
+        bytes: u64,
+        /// Bytes that are available, if it is known.
+        available: Option<u64>,
+    },
 }
 
 impl Fault {
@@ -27,17 +33,26 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Content(what) => f.write_str(what),
-            Self::Memory(bytes) => write!(f, "no memory for {bytes} bytes"),
+            Self::Memory { bytes, .. } => write!(f, "not enough memory: {}", in_bytes(*bytes)),
         }
     }
 }
 
-/// A buffer of zeros. Too little memory is an error here, and would abort the process with `vec!`.
-pub(super) fn buffer(length: usize) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(length).map_err(|_| Fault::Memory(length as u64))?;
-    bytes.resize(length, 0);
-    Ok(bytes)
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Memory { bytes, available, .. } => Self::Memory { bytes, available },
+            other => Self::new(other.to_string()),
+        }
+    }
+}
+
+/// What a decoder needs memory for, in errors.
+pub(super) const DECODING: &str = "decoding one image";
+
+/// Bytes for the pixels of one image.
+pub(super) fn zeros(length: usize) -> Result<Vec<u8>, Fault> {
+    Ok(memory::zeroed(length, DECODING)?)
 }
 
 /// Height and width in pixels.

@@ -10,7 +10,7 @@ mod planes;
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, JpegError, PixelFormat};
 
 use self::markers::Layout;
-use super::decode::buffer;
+use super::decode::zeros;
 use super::turn::{turn, turned};
 use super::{Fault, Size, exif};
 
@@ -35,7 +35,7 @@ impl<'a> Jpeg<'a> {
         if self.orientation == 1 {
             return self.decode_stored(out);
         }
-        let mut pixels = buffer(self.layout.size.bytes())?;
+        let mut pixels = zeros(self.layout.size.bytes())?;
         self.decode_stored(&mut pixels)?;
         turn(&pixels, self.layout.size, self.orientation, out);
         Ok(())
@@ -59,7 +59,7 @@ impl<'a> Jpeg<'a> {
             return planes::to_rgb(&self.layout, &raw, color, out);
         }
         if self.layout.components == 4 {
-            let mut inks = buffer(out.len() / 3 * 4)?;
+            let mut inks = zeros(out.len() / 3 * 4)?;
             self.run(decoder, PixelFormat::Cmyk, &mut inks)?;
             for (pixel, ink) in out.chunks_exact_mut(3).zip(inks.chunks_exact(4)) {
                 pixel.copy_from_slice(&rgb_of_inks(ink));
@@ -83,7 +83,7 @@ impl<'a> Jpeg<'a> {
 #[allow(clippy::needless_pass_by_value)] // for map_err
 fn damaged(error: JpegError) -> Fault {
     match error {
-        JpegError::AllocationFailed { bytes, .. } => Fault::Memory(bytes),
+        JpegError::AllocationFailed { bytes, .. } => Fault::Memory { bytes, available: None },
         error => Fault::new(format!("damaged JPEG: {error}")),
     }
 }
@@ -193,6 +193,23 @@ mod tests {
             bad[at + place] = byte;
             assert!(decoded(&bad).unwrap_err().contains("conditioning"), "byte {place}");
         }
+    }
+
+    #[test]
+    fn arithmetic_codes_with_restart_markers_are_not_decoded() {
+        let pixels: Vec<u8> = (0..32 * 16 * 3).map(|at| (at * 37 % 251) as u8).collect();
+        let encoded = |progressive, restarts| {
+            let encoder = Encoder::new(&pixels, 32, 16, PixelFormat::Rgb).subsampling(Subsampling::S444);
+            encoder.arithmetic(true).progressive(progressive).restart_blocks(restarts).encode().unwrap()
+        };
+        for progressive in [false, true] {
+            let message = decoded(&encoded(progressive, 3)).unwrap_err();
+            assert!(message.contains("arithmetic codes with restart markers"), "{message}");
+        }
+        let one_interval = encoded(false, 8);
+        assert!(one_interval.windows(2).any(|pair| pair == [0xff, 0xdd]));
+        let expected = libjpeg_turbo_rs::decompress_to(&one_interval, PixelFormat::Rgb).unwrap().data;
+        assert_eq!(decoded(&one_interval).unwrap(), expected);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Encoded images to pixels: JPEG and PNG into 8-bit RGB, equal to what `mx.image.imdecode` gives.
 //!
 //! [`Image`] reads one image, and knows its size before anything is allocated for it. [`batch`] decodes many
-//! images in parallel into one buffer. A valid file gives exactly the pixels that `MXNet` gives. A damaged
+//! images in parallel into one buffer, such as the [`records`] of files. A valid file gives exactly the pixels that `MXNet` gives. A damaged
 //! file is an error, never a picture with a grey part: `jpeg` checks the markers more strictly than a decoder
 //! that wants to show something, and everything that the decoder finds wrong is an error, too. [`augment`]
 //! makes decoded images into the batches that networks take.
@@ -14,6 +14,7 @@ mod exif;
 mod jpeg;
 mod planes;
 mod png;
+pub mod records;
 mod turn;
 
 pub use contain::quieten;

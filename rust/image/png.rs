@@ -8,8 +8,9 @@ use std::io::Cursor;
 
 use ::png::{ColorType, DecodeOptions, Decoder, DecodingError, Limits, Reader, Transformations};
 
-use super::decode::buffer;
+use super::decode::zeros;
 use super::{Fault, Size};
+use crate::error::counted;
 
 /// The most bytes that `Deflate` can make of one byte.
 const EXPANSION: usize = 1032;
@@ -39,8 +40,8 @@ impl<'a> Png<'a> {
         let raw = info.raw_bytes().min(usize::MAX / 2);
         if raw > bytes.len().saturating_mul(EXPANSION) {
             return Err(Fault::new(format!(
-                "damaged PNG: the header says {size} pixels, for which {} bytes are too few",
-                bytes.len()
+                "damaged PNG: the header says {size} pixels, for which {} are too few",
+                counted(bytes.len() as u64, "byte")
             )));
         }
         // The decoder counts one line of at most four samples, too.
@@ -67,7 +68,7 @@ impl<'a> Png<'a> {
         let frame = if color == ColorType::Rgb {
             self.reader.next_frame(out).map_err(damaged)?
         } else {
-            let mut pixels = buffer(out.len() / 3 * samples)?;
+            let mut pixels = zeros(out.len() / 3 * samples)?;
             let frame = self.reader.next_frame(&mut pixels).map_err(damaged)?;
             for (pixel, from) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(samples)) {
                 match from {

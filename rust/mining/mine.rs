@@ -21,7 +21,6 @@ const ROUND: usize = 1 << 18;
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
     input.check()?;
     options.check()?;
-    memory::restart_count();
     let progress = Progress::default();
     mine_counted(input, options, &progress, interrupt).map_err(|error| progress.advise(error, options))
 }

@@ -75,9 +75,9 @@ impl Progress {
 
     /// The same error, with advice if it is about memory.
     pub fn advise(&self, error: Error, options: &Options) -> Error {
-        let Error::Memory { bytes, what, available, .. } = error else { return error };
+        let Error::Memory { what, .. } = &error else { return error };
         let fewer_rows = "mine fewer rows at once (in a run, lower bag_size)";
-        let advice = match &*what {
+        let advice = match &**what {
             THREADS if current_num_threads() > 1 => {
                 format!(": use fewer threads than {}, or {fewer_rows}", current_num_threads())
             }
@@ -101,7 +101,7 @@ impl Progress {
                 format!("{}: {} or {last}", self.estimate(options.pick), ways.join(", "))
             }
         };
-        Error::Memory { bytes, what, available, advice }
+        error.with_advice(advice)
     }
 
     /// How many triplets there would have been.

@@ -112,7 +112,8 @@ fn no_threads(threads: Option<usize>, reason: &impl ToString) -> PyErr {
     // A number would make the error one about the file that is being written meanwhile.
     let reason = reason.split(" (os error").next().unwrap_or_default();
     PyOSError::new_err(format!(
-        "cannot start {wanted}: {reason}; {fewer}raise the limit on processes (ulimit -u)"
+        "cannot start {wanted}: {reason}; {fewer}raise the limit on processes (ulimit -u), or on memory if there is \
+         one (ulimit -v)"
     ))
 }
 

@@ -1,5 +1,7 @@
 //! Bindings of [`crate::image`].
 
+use std::path::PathBuf;
+
 use numpy::{Element, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
@@ -11,7 +13,8 @@ use super::recordio::{PyRecord, PyRecordFile, as_tuple};
 use crate::Isa;
 use crate::image::Size;
 use crate::image::augment::{self, Augment, Chosen, Jitter};
-use crate::image::batch::{self, Encoded, Failure, RecordRows, Records, Source};
+use crate::image::batch::{self, Encoded, Failure, Source};
+use crate::image::records::{RecordRows, Records};
 use crate::recordio::RecordFile;
 use crate::{Error, Interrupt, Result, memory};
 
@@ -20,7 +23,7 @@ use crate::{Error, Interrupt, Result, memory};
 type Decoded<'py> = (Bound<'py, PyAny>, usize, Bound<'py, PyList>);
 
 /// Keys, offsets, lengths, numbers of files and labels; and for each file, whether the keys are the ids in its
-/// records.
+/// records, and the file that its index was read from.
 type Rows<'py> = (
     PyReadonlyArray1<'py, i64>,
     PyReadonlyArray1<'py, i64>,
@@ -28,6 +31,7 @@ type Rows<'py> = (
     Option<PyReadonlyArray1<'py, u32>>,
     Option<PyReadonlyArray1<'py, i64>>,
     Vec<bool>,
+    Vec<Option<PathBuf>>,
 );
 
 /// `fasttriplet.decode_images` after validation.
@@ -96,7 +100,7 @@ fn read_row<'py>(
 fn with_records<T>(
     py: Python<'_>,
     files: &[Bound<'_, PyRecordFile>],
-    (keys, offsets, lengths, numbers, labels, keys_are_ids): &Rows<'_>,
+    (keys, offsets, lengths, numbers, labels, keys_are_ids, kept): &Rows<'_>,
     max_pixels: usize,
     work: impl FnOnce(&Records<'_>) -> PyResult<T>,
 ) -> PyResult<T> {
@@ -108,6 +112,7 @@ fn with_records<T>(
         numbers: numbers.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
         labels: labels.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
         keys_are_ids,
+        kept,
     };
     work(&Records::new(&files, rows, max_pixels).map_err(|e| call::to_python(py, e))?)
 }

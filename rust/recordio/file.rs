@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::window::ReadAt;
-use crate::error::counted;
+use crate::error::{Location, counted, grouped};
 use crate::{Error, Result};
 
 /// A regular file, open for reading. Its size is what it was when it was opened.
@@ -48,8 +48,9 @@ impl OpenFile {
     fn cut(&self, offset: u64) -> Error {
         let now = self.file.metadata().map_or(0, |meta| meta.len());
         let reason = format!(
-            "the file was cut short while it was open: it had {} and has {now}",
-            counted(self.size, "byte")
+            "the file was cut short while it was open: it had {} and has {}",
+            counted(self.size, "byte"),
+            grouped(now)
         );
         Error::record(&self.path, Some(offset), reason)
     }
@@ -67,8 +68,8 @@ impl ReadAt for OpenFile {
         })
     }
 
-    fn failed(&self, offset: u64, error: io::Error) -> Error {
-        Error::io(&self.path, error).with_offset(offset)
+    fn place(&self, offset: u64) -> Location {
+        Location { file: Some(self.path.clone()), offset: Some(offset), ..Location::default() }
     }
 
     fn will_need(&self, offset: u64, length: u64) {

@@ -224,7 +224,7 @@ mod tests {
         bytes[0] = 2;
         assert!(message(&bytes).contains("announces 2 labels"));
         bytes[..4].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(message(&bytes).contains("announces 4294967295 labels"));
+        assert!(message(&bytes).contains("announces 4,294,967,295 labels"));
     }
 
     proptest! {

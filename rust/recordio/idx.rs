@@ -4,6 +4,7 @@ use super::problems::Problems;
 use super::sniff;
 use super::window::Window;
 use crate::Result;
+use crate::error::counted;
 
 /// Bytes in which the end of a line is looked for; more than that count as several lines.
 const LONGEST_LINE: usize = 64 << 10;
@@ -84,7 +85,7 @@ pub(crate) fn append_line(out: &mut Vec<u8>, key: i64, offset: u64) {
 
 fn usable(offset: u64, rec_size: u64) -> Result<(), String> {
     if offset.checked_add(8).is_none_or(|end| end > rec_size) {
-        Err(format!("offset {offset} lies beyond the end of the .rec file ({rec_size} bytes)"))
+        Err(format!("offset {offset} lies beyond the end of the .rec file ({})", counted(rec_size, "byte")))
     } else if !offset.is_multiple_of(4) {
         Err(format!("offset {offset} is not a multiple of 4, as those of records are"))
     } else {

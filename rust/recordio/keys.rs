@@ -5,13 +5,14 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::file::OpenFile;
-use super::framing::{self, Span};
+use super::framing::{self, MAGIC_BYTES, Span};
 use super::header::Fixed;
 use super::problems::{Problems, Report, first_of};
 use super::reader::RecordFile;
 use super::sniff::COPY_IN_BINARY;
 use super::window::{ReadAt, Window};
 use super::{idx, rebuild};
+use crate::error::grouped;
 use crate::{Error, Interrupt, Result};
 
 /// Up to this many records, each is touched when the keys are loaded; in larger files, this many evenly
@@ -95,7 +96,7 @@ impl Idx {
 
     fn say_repeated(&self, report: &mut Report) {
         if self.repeated > 0 {
-            let (name, lines) = (&self.name, self.repeated);
+            let (name, lines) = (&self.name, grouped(self.repeated));
             report.say(format!("{name}: lines that repeat another count once ({lines} of them)"));
         }
     }
@@ -138,8 +139,9 @@ impl Idx {
         if let Some(place) = found.iter().position(unnamed) {
             let named = found.len() - found[place..].iter().filter(|offset| unnamed(offset)).count();
             report.say(format!(
-                "{name}: names {named} of the {} records in the .rec (not the one at offset {})",
-                found.len(),
+                "{name}: names {} of the {} records in the .rec (not the one at offset {})",
+                grouped(named as u64),
+                grouped(found.len() as u64),
                 found[place]
             ));
         }
@@ -210,8 +212,8 @@ impl Entries {
             report.say(format!(
                 "{name}: records left out, because a later one has the same key: {} of {} (key {} at offsets {} \
                  and {})",
-                pairs.len(),
-                offsets.len(),
+                grouped(pairs.len() as u64),
+                grouped(offsets.len() as u64),
                 keys[one],
                 offsets[one],
                 offsets[other]
@@ -220,6 +222,22 @@ impl Entries {
         let replaced = pairs.into_iter().map(|(one, _)| one).collect();
         let (damaged, unreadable) = (found.damaged, found.unreadable);
         Ok((Self { keys, offsets, replaced, damaged, unreadable, report }, found.rows))
+    }
+
+    /// Says why there is no entry.
+    fn why_none(&self, file: &RecordFile) -> Result<String> {
+        if let Some(first) = self.unreadable.first() {
+            return Ok(format!(
+                "none of its records can be read ({}); {first}",
+                grouped(self.unreadable.count())
+            ));
+        }
+        let damage = self.damaged.first().unwrap_or("no record");
+        let mut buffer = Vec::new();
+        let begins = Window::new(file, &mut buffer).get(0, MAGIC_BYTES.len())? == MAGIC_BYTES;
+        // Such a file would not have been opened.
+        let why = if begins { "" } else { "; the file was overwritten while it was open" };
+        Ok(format!("{damage}{why}"))
     }
 
     /// Visits the records in parallel, `CHUNK` of them with each `T`. Returns the `T`s in file order; `None` if
@@ -318,6 +336,9 @@ impl KeyTable {
             return Self::new(idx.into_entries(), file);
         }
         let (entries, _) = Entries::rebuilt(file, listed, interrupt, |_, _, _| ())?;
+        if entries.keys.is_empty() {
+            return Err(Error::record(file.path(), None, entries.why_none(file)?));
+        }
         Self::new(entries, file)
     }
 
@@ -371,8 +392,8 @@ fn same(keys: &[i64]) -> Result<Vec<(usize, usize)>> {
 
 /// `0..count` in ascending order of `value`, equal values by position.
 fn sorted_by<V: Ord>(count: usize, value: impl Fn(usize) -> V + Sync) -> Result<Vec<u32>> {
-    let count =
-        u32::try_from(count).map_err(|_| Error::Value(format!("{count} records are more than 2^32 - 1")))?;
+    let count = u32::try_from(count)
+        .map_err(|_| Error::Value(format!("{} records are more than 2^32 - 1", grouped(count as u64))))?;
     let mut order: Vec<u32> = (0..count).collect();
     order.par_sort_unstable_by_key(|i| (value(*i as usize), *i));
     Ok(order)
@@ -412,5 +433,33 @@ mod tests {
         let table = load(&unnoticed, 12);
         assert_eq!((table.offset_of(5), table.problems().len()), (None, 0));
         assert_eq!(load(&unnoticed, 100).offset_of(5), Some(5 * 40));
+    }
+
+    #[test]
+    fn a_file_without_a_record_has_no_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let rec = folder.path().join("a.rec");
+        let message = |opened: &[u8], then: &[u8]| {
+            fs::write(&rec, opened).unwrap();
+            let file = RecordFile::open(&rec).unwrap();
+            fs::write(&rec, then).unwrap();
+            KeyTable::load(&file, None, true, &Interrupt::new()).unwrap_err().to_string()
+        };
+        let damaged = [&MAGIC_BYTES[..], &[7; 1996]].concat();
+        let found = message(&damaged, &damaged);
+        assert!(
+            found.contains("a.rec: no readable record from offset 0 to the end of the file (2,000 bytes)"),
+            "{found}"
+        );
+        assert!(!found.contains("overwritten"), "{found}");
+        let found = message(&damaged, &[7; 2000]);
+        assert!(found.ends_with("; the file was overwritten while it was open"), "{found}");
+        let mut short = Vec::new();
+        framing::append_record(&mut short, b"short");
+        let found = message(&short, &short);
+        assert!(
+            found.contains("a.rec: none of its records can be read (1); offset 0: the record has 5 bytes"),
+            "{found}"
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::error::grouped;
+
 /// Findings of one kind that are kept in full: enough to act on, and 100 kB of text at most.
 const KEPT: usize = 1000;
 
@@ -63,7 +65,7 @@ impl Report {
         self.heads.extend(lines.next().map(|line| line + &first_of(count, what)));
         self.rest.extend(lines);
         if found.more > 0 {
-            self.rest.push(format!("{place}: {} more {what}", found.more));
+            self.rest.push(format!("{place}: {} more {what}", grouped(found.more)));
         }
     }
 
@@ -91,7 +93,7 @@ impl Report {
 
 /// Says after an example how many there are; nothing if it is the only one. `what` is a plural.
 pub(crate) fn first_of(count: u64, what: &str) -> String {
-    if count > 1 { format!(" (the first of {count} {what})") } else { String::new() }
+    if count > 1 { format!(" (the first of {} {what})", grouped(count)) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -111,7 +113,7 @@ mod tests {
         report.say("a.rec: large".into());
         report.conclude("; so what");
         let lines = report.into_lines();
-        assert_eq!(lines[0], "a.rec, offset 0: bad (the first of 1005 holes); so what");
+        assert_eq!(lines[0], "a.rec, offset 0: bad (the first of 1,005 holes); so what");
         assert_eq!(lines[1..4], ["a.idx, line 3: odd", "a.rec: large", "a.rec, offset 1: bad"]);
         assert_eq!((lines.len(), lines[1002].as_str()), (1003, "a.rec: 5 more holes"));
     }

@@ -9,6 +9,7 @@ use super::framing::{self, MAGIC_BYTES, Span};
 use super::header::Fixed;
 use super::window::{ReadAt, Window};
 use super::{Header, sniff};
+use crate::error::Location;
 use crate::{Error, Result};
 
 /// Bytes in which a first record is looked for if the start of the file is damaged.
@@ -138,14 +139,15 @@ impl ReadAt for RecordFile {
         self.file.read_at(offset, buffer)
     }
 
-    fn failed(&self, offset: u64, error: std::io::Error) -> Error {
-        self.file.failed(offset, error)
+    fn place(&self, offset: u64) -> Location {
+        self.file.place(offset)
     }
 
     fn will_need(&self, offset: u64, length: u64) {
         self.file.will_need(offset, length);
     }
 }
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -7,6 +7,7 @@ use super::header::Fixed;
 use super::problems::Problems;
 use super::reader::RecordFile;
 use super::window::{ReadAt, Window};
+use crate::error::counted;
 use crate::{Interrupt, Result};
 
 /// The file is cut at the first record start after each multiple of this. The pieces are read in parallel.
@@ -192,7 +193,8 @@ impl<R> Hop<R> {
             let last = *to == file.size();
             let end = if last { "the end of the file".to_owned() } else { format!("offset {to}") };
             damaged.add(|| {
-                format!("no readable record from offset {from} to {end} ({} bytes): {why}", to - from)
+                let bytes = counted(to - from, "byte");
+                format!("no readable record from offset {from} to {end} ({bytes}): {why}")
             });
         }
         let text_mode = match self.damage.first() {

@@ -1,5 +1,7 @@
 //! What a file is that was given as a `.rec` or `.idx` file but is not one.
 
+use crate::error::counted;
+
 /// What to do about a file that a copy in text mode has changed.
 pub(crate) const COPY_IN_BINARY: &str =
     "copy the file again in binary mode (with git: `*.rec binary` in .gitattributes)";
@@ -12,7 +14,7 @@ const MAGIC_AS_TEXT: [u8; 5] = *b"\r\n\x23\xd7\xce";
 pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
     let starts = |prefix: &[u8]| head.starts_with(prefix);
     let text = if starts(b"version https://git-lfs.github.com/spec/") {
-        let real = lfs_size(head).map(|n| format!(" of {n} bytes")).unwrap_or_default();
+        let real = lfs_size(head).map(|n| format!(" of {}", counted(n, "byte"))).unwrap_or_default();
         format!(
             "this is a Git LFS pointer, a short text that stands for the real file{real}; \
              run `git lfs pull` in its repository to fetch that"
@@ -42,7 +44,8 @@ pub(crate) fn kind(head: &[u8], size: u64) -> Option<String> {
     } else if is_text(head) {
         "this is a text file".into()
     } else if !head.is_empty() && head.iter().all(|byte| *byte == 0) {
-        format!("the file ({size} bytes) starts with zeros only; was its download or copy cut off?")
+        let size = counted(size, "byte");
+        format!("the file ({size}) starts with zeros only; was its download or copy cut off?")
     } else {
         return None;
     };
@@ -90,7 +93,7 @@ mod tests {
     fn what_one_finds_in_place_of_a_rec() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:7a\nsize 12069000\n";
         let cases: [(&[u8], &str); 12] = [
-            (pointer, "Git LFS pointer, a short text that stands for the real file of 12069000 bytes"),
+            (pointer, "Git LFS pointer, a short text that stands for the real file of 12,069,000 bytes"),
             (&[0xff, 0xd8, 0xff, 0xe0], "JPEG image"),
             (b"\x89PNG\r\n", "PNG image"),
             (b"PK\x03\x04", "zip archive"),

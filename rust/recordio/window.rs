@@ -1,9 +1,9 @@
 //! Bytes that are read by their offsets, through a buffer that is moved over them.
 
 use std::io;
-use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::Location;
+use crate::{Error, Result, memory};
 
 /// Where bytes are read by their offsets.
 pub trait ReadAt: Sync {
@@ -13,8 +13,13 @@ pub trait ReadAt: Sync {
     /// Fills `buffer` with the bytes from `offset` on. They lie within the size.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
+    /// Where the bytes at `offset` are, for errors.
+    fn place(&self, offset: u64) -> Location;
+
     /// An [`Error::Io`] about the bytes at `offset`.
-    fn failed(&self, offset: u64, error: io::Error) -> Error;
+    fn failed(&self, offset: u64, source: io::Error) -> Error {
+        Error::Io { location: self.place(offset), source }
+    }
 
     /// Announces that `length` bytes from `offset` on will be read soon.
     fn will_need(&self, _offset: u64, _length: u64) {}
@@ -31,8 +36,8 @@ impl ReadAt for &[u8] {
         Ok(())
     }
 
-    fn failed(&self, _: u64, error: io::Error) -> Error {
-        Error::io(Path::new(""), error)
+    fn place(&self, offset: u64) -> Location {
+        Location { offset: Some(offset), ..Location::default() }
     }
 }
 
@@ -149,10 +154,8 @@ impl<'a> Window<'a> {
     fn read_up_to(&mut self, wanted: usize) -> Result<()> {
         let at = self.start + self.filled as u64;
         if self.buffer.len() < wanted {
-            let more = wanted - self.buffer.len();
-            let no_memory = |_| self.source.failed(at, io::ErrorKind::OutOfMemory.into());
-            self.buffer.try_reserve(more).map_err(no_memory)?;
-            self.buffer.resize(wanted, 0);
+            let where_to = |error: Error| error.with_advice(format!(", {}", self.source.place(at)));
+            memory::resize(self.buffer, wanted, 0, "reading one record").map_err(where_to)?;
         }
         if self.filled < wanted {
             self.source.read_at(at, &mut self.buffer[self.filled..wanted])?;
@@ -197,8 +200,8 @@ pub(crate) mod tests {
             self.bytes.read_at(offset, buffer)
         }
 
-        fn failed(&self, offset: u64, error: io::Error) -> Error {
-            Error::io(Path::new("bad.rec"), error).with_offset(offset)
+        fn place(&self, offset: u64) -> Location {
+            Location { file: Some("bad.rec".into()), ..self.bytes.place(offset) }
         }
     }
 
@@ -239,6 +242,30 @@ pub(crate) mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn too_little_memory_is_told_with_the_place() {
+        struct Endless;
+        impl ReadAt for Endless {
+            fn size(&self) -> u64 {
+                1 << 62
+            }
+
+            fn read_at(&self, _: u64, _: &mut [u8]) -> Result<()> {
+                Ok(())
+            }
+
+            fn place(&self, offset: u64) -> Location {
+                Location { file: Some("a.rec".into()), ..(&[][..]).place(offset) }
+            }
+        }
+        let mut buffer = Vec::new();
+        let error = Window::new(&Endless, &mut buffer).get(8, 1 << 50).unwrap_err();
+        assert!(matches!(error, Error::Memory { .. }));
+        let message = error.to_string();
+        assert!(message.starts_with("not enough memory: 1125899.9 GB for reading one record"), "{message}");
+        assert!(message.ends_with(", a.rec, offset 8"), "{message}");
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::framing::{LENGTH_LIMIT, append_record};
 use super::{Header, idx};
+use crate::error::{counted, grouped};
 use crate::{Error, Result};
 
 /// Bytes collected before a write.
@@ -46,7 +47,9 @@ impl RecordWriter {
         let length = self.payload.len() + content.len();
         if length >= LENGTH_LIMIT {
             return Err(Error::Value(format!(
-                "key {key}: a record holds less than {LENGTH_LIMIT} bytes (2^29), got {length} with its header"
+                "key {key}: a record holds less than {} (2^29), got {} with its header",
+                counted(LENGTH_LIMIT as u64, "byte"),
+                grouped(length as u64)
             )));
         }
         if !self.keys.insert(key) {
@@ -211,7 +214,7 @@ mod tests {
         let content = vec![0; LENGTH_LIMIT - 24];
         let error = writer.write(7, &Header::default(), &content).unwrap_err().to_string();
         assert!(
-            error.starts_with("key 7: a record holds less than 536870912 bytes (2^29), got 536870912"),
+            error.starts_with("key 7: a record holds less than 536,870,912 bytes (2^29), got 536,870,912"),
             "{error}"
         );
     }

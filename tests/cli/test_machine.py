@@ -14,6 +14,8 @@ from fasttriplet.cli import main
 from tests.cli.command import Capture, run
 from tests.processes import run_python
 
+LIMITS = "raise the limit on processes (ulimit -u), or on memory if there is one (ulimit -v)"
+
 
 def test_threads_that_cannot_be_started_are_counted_and_the_option_is_named(rec: Path) -> None:
     """Threads with stacks of 64 TB; those of Polars have been started before."""
@@ -26,9 +28,8 @@ sys.stderr = sys.stdout
 for threads in ([], ["--threads", "1"], ["--threads", "7"]):
     print(main(["index", "--no-cache", "--rec", sys.argv[1], *threads]))
 """
-    limit = "raise the limit on processes (ulimit -u)"
     assert run_python(code, rec).splitlines() == [
-        f"fasttriplet: cannot start {wanted}: Resource temporarily unavailable; {fewer}{limit}"
+        f"fasttriplet: cannot start {wanted}: Resource temporarily unavailable; {fewer}{LIMITS}"
         if wanted
         else "1"
         for wanted, fewer in (
@@ -46,7 +47,7 @@ def test_threads_that_polars_cannot_start(rec: Path) -> None:
     done = run("index", "--no-cache", "--rec", rec, env=os.environ | {"RUST_MIN_STACK": str(1 << 46)})
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("fasttriplet: failed to spawn")
-    assert done.stderr.endswith("; raise the limit on processes (ulimit -u)\n")
+    assert done.stderr.endswith(f"; {LIMITS}\n")
     assert "Traceback" not in done.stderr
 
 
@@ -69,7 +70,7 @@ def test_threads_that_cannot_be_started_later(
 
     monkeypatch.setattr("fasttriplet.dataset._index.inspect_rec", broken)
     assert main(["index", "--rec", str(rec)]) == 1
-    assert capsys.readouterr().err == f"fasttriplet: {error}; raise the limit on processes (ulimit -u)\n"
+    assert capsys.readouterr().err == f"fasttriplet: {error}; {LIMITS}\n"
 
 
 @pytest.mark.mxnet

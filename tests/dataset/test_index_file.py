@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pickle
 import random
 import stat
 import time
@@ -395,6 +396,39 @@ def test_crafted_columns_are_not_believed(rec: Path, craft: Callable[[Columns], 
     kept_beside(rec).write_bytes(crafted.with_columns(craft))
     problem_of(rec)
     assert is_kept(rec)
+
+
+@pytest.mark.parametrize(
+    ("differs", "told"),
+    [("label", "its label is"), ("length", "its length in bytes is"), ("offset", "no record")],
+)
+def test_a_wrong_row_that_was_not_compared_makes_the_kept_index_suspect(
+    tmp_path: Path, differs: str, told: str
+) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(20, 4))
+    crafted = Crafted(rec)
+    row = min(set(range(80)) - set(np.linspace(0, 79, 32).round()))
+
+    def craft(columns: Columns) -> None:
+        if differs == "offset":
+            columns["offset"][row] += 4
+            columns["length"][row] -= 8
+        else:
+            columns[differs][row] -= 1
+
+    kept_beside(rec).write_bytes(crafted.with_columns(craft))
+    dataset = ft.Dataset(rec)
+    advice = (
+        rf"was the file changed after it was indexed\? If not, the kept index {kept_beside(rec)} is wrong"
+    )
+    said = f"{told}.*; {advice}: delete it, and it is made again$"
+    for one in (dataset, pickle.loads(pickle.dumps(dataset))):
+        with pytest.raises(ft.RecordError, match=said):
+            one.read(row)
+        with pytest.raises(ft.RecordError, match=said):
+            one.decode([row])
+    kept_beside(rec).unlink()
+    assert len(ft.Dataset(rec).decode([row]).pixels) == 1
 
 
 WRONG: list[Any] = [None, -1, 0, 1.5, True, "24", 2**70, 10**30, [], {}, [24], float("nan"), "|u1"]

@@ -6,6 +6,7 @@ The reads are in processes of their own, as a signal would end this one.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,7 @@ print(len(decoded.failed), end)
     count, end = last.split()
     assert count == "16"
     assert len(lines) == 9
-    told = f"the file was cut short while it was open: it had {whole} bytes and has {end}"
+    told = f"the file was cut short while it was open: it had {whole:,} bytes and has {int(end):,}"
     assert all(line.endswith(told) for line in lines), lines
 
 
@@ -234,6 +235,23 @@ def test_another_dataset_over_the_file_is_told_or_skipped(rec: Path, tmp_path: P
     assert len(skipped.failed) == len(dataset)
     with pytest.raises(ft.NoTripletsError, match="none of 32 images can be decoded"):
         ft.mine_rec(dataset, model="pixels", on_error="skip")
+
+
+def test_noise_over_a_file_is_told_at_the_first_use_of_a_key(rec: Path) -> None:
+    uses: list[Callable[[ft.RecordFile], object]] = [
+        len,
+        lambda file: file.keys,
+        lambda file: 1 in file,
+        lambda file: file.read(1),
+        lambda file: file.decode([1]),
+    ]
+    files = [ft.RecordFile(rec) for _ in uses]
+    size = rec.stat().st_size
+    overwrite(rec, np.random.default_rng(1).bytes(size))
+    told = rf"a\.rec: no readable record from offset 0 to the end of the file \({size:,} bytes\): .*"
+    for use, file in zip(uses, files, strict=True):
+        with pytest.raises(ft.RecordError, match=told + "; the file was overwritten while it was open$"):
+            use(file)
 
 
 @pytest.mark.parametrize(

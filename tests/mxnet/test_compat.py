@@ -140,11 +140,23 @@ def test_missing_mxnet_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("without_mxnet")
-def test_broken_installation_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("libx.so: cannot open shared object file: No such file or directory", "Install the library that"),
+        ("libx.so: failed to map segment from shared object", r"too little memory .* \(ulimit -v\)"),
+        ("libx.so: cannot allocate memory in static TLS block", r"too little memory .* \(ulimit -v\)"),
+        ("libx.so: undefined symbol: x", None),
+    ],
+)
+def test_broken_installation_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, reason: str, advice: str | None
+) -> None:
     def fail(_name: str) -> None:
-        raise OSError("libgfortran.so.3: cannot open shared object file")
+        raise OSError(reason)
 
     monkeypatch.setattr(np, "__version__", "1.26.4")
     monkeypatch.setattr("importlib.import_module", fail)
-    with pytest.raises(ImportError, match=r"does not load: libgfortran"):
+    ending = "$" if advice is None else rf"\. .*{advice}"
+    with pytest.raises(ImportError, match=f"does not load: {reason}{ending}"):
         compat.import_mxnet()

@@ -146,7 +146,26 @@ def test_a_shortage_of_memory_is_told_in_flags(
     assert "not enough memory: 41,472 bytes for the pixels of a batch, 24 images of" in told
     assert f"the first of this size is {rec}, key " in told
     assert "in a run with --on-error skip)" in told
-    assert "in a run with a smaller --bag-size" in told
+    assert "in a run, lower --bag-size, or hold fewer images ahead" in told
+
+
+def test_a_shortage_while_embedding_is_told_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = write_rec(tmp_path / "good.rec", identities(6, 4), side=SIDE)
+
+    def no_memory(*_: object) -> Any:
+        raise MemoryError("Unable to allocate 4.20 GiB for an array with shape (9,) and data type float32")
+
+    monkeypatch.setattr("fasttriplet.embedders._pixels.PixelEmbedder.embed", no_memory)
+    told = "not enough memory: unable to allocate 4.20 GiB for an array with shape .9,. and data type float32"
+    with pytest.raises(MemoryError, match=f"^epoch 0, bag 0: {told}; lower bag_size$"):
+        ft.mine_rec(rec, model="pixels")
+    with (
+        ft.Feed(rec, model="pixels", batch_size=6) as feed,
+        pytest.raises(MemoryError, match=f"^epoch 0, bag 0: {told}; lower bag_size$"),
+    ):
+        next(feed)
 
 
 @pytest.mark.mxnet

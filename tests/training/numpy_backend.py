@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet._files import replacing
 from fasttriplet.cli import main
+from fasttriplet.errors import OptionError
 from fasttriplet.training import TrainSettings, _train_rec
 from fasttriplet.training._backend import Backend
 
@@ -28,7 +29,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, settings: TrainSettings, devices: Any) -> None:
         if devices not in (None, "cpu"):
-            raise ValueError(f"devices must be cpu, not {devices!r}")
+            raise OptionError("devices", f"must be 'cpu', not {devices!r}")
         self.settings = settings
         self.devices = ("cpu",)
         self.embedder = self

@@ -110,7 +110,7 @@ def test_each_field_is_checked(stopped: Path, tmp_path: Path, capsys: Capture, s
             if code == 0 and kind(value) is not float:
                 assert (out / "a.npy").read_bytes() == whole.with_name("a.npy").read_bytes(), about
                 assert records(out / "a") == records(whole), about
-            if code != 0 and kind(value) is not kind(before) and place != ("options", "devices"):
+            if code != 0 and kind(value) is not kind(before):
                 assert code == 1, about
                 assert f"{out / 'a'}-" in said, about
                 if place[0] != "feed" and value is not None:
@@ -118,6 +118,24 @@ def test_each_field_is_checked(stopped: Path, tmp_path: Path, capsys: Capture, s
                     assert name in said.replace("-", "_"), about
             assert not [path for path in out.iterdir() if not path.name.startswith("a")], about
     assert tried > 500 // step
+
+
+def test_devices_of_a_state_are_not_blamed_on_the_command(
+    stopped: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for file in stopped.glob("a*"):
+        shutil.copy(file, out)
+    state = load_state(out / "a-state.npz")
+    save_state(out / "a-state.npz", State(with_value(state.plain, ("options", "devices"), "x"), state.arrays))
+    assert resume(out) == 1
+    expected = f"{out / 'a'}-state.npz: devices must be 'cpu', not 'x'; to resume with another value, give "
+    assert expected + "--devices VALUE" in capsys.readouterr().err
+    words = ["train", "--out", str(out / "a"), "--resume", "--batches", "3", "--devices"]
+    assert main([*words, "y"]) == 2
+    assert "--devices must be 'cpu', not 'y'" in capsys.readouterr().err
+    assert main([*words, "cpu"]) == 0
 
 
 def test_fields_are_neither_missing_nor_unknown(stopped: Path, tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def _no_panic() -> Iterator[None]:
         )
         if not panic and not (type(error) is RuntimeError and "can't start new thread" in str(error)):
             raise
-        raise RuntimeError(f"{error}; raise the limit on processes (ulimit -u)") from error
+        limits = "raise the limit on processes (ulimit -u), or on memory if there is one (ulimit -v)"
+        raise RuntimeError(f"{error}; {limits}") from error
 
 
 class _StandardOutput:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import Display, clock, display
+from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained
@@ -143,7 +145,7 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
     else:
         settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
         how = given
-    with display() as shown:
+    with display() as shown, _blaming_the_state(ctx, out) if resume else nullcontext():
         shown.update("preparing")
         try:
             done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
@@ -160,6 +162,18 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
 
 def _is_set(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+@contextmanager
+def _blaming_the_state(ctx: click.Context, out: str) -> Iterator[None]:
+    """Let an option that comes from the state be no fault of the command."""
+    try:
+        yield
+    except OptionError as error:
+        if _is_set(ctx, error.argument):
+            raise
+        advice = f"to resume with another value, give {error.argument}=VALUE"
+        raise ValueError(f"{out}-state.npz: {error}; {advice}") from error
 
 
 class _Log:

@@ -90,7 +90,7 @@ class Dataset:
             self.paths, self._files, several=self._several, options=self.options, threads=threads
         )
         self.index, self.label_shifts = indexed.frame, indexed.shifts
-        self._keys_are_ids = indexed.keys_are_ids
+        self._keys_are_ids, self._kept = indexed.keys_are_ids, indexed.kept
         self._take({name: self.index[name].to_numpy() for name in self.index.columns})
 
     def _take(self, columns: dict[str, NDArray[Any]]) -> None:
@@ -236,7 +236,9 @@ class Dataset:
         files, labels = self.files[at], self.labels[at]
         if any(self.label_shifts):
             labels = labels - np.array(self.label_shifts)[files]
-        return Places(self.keys[at], self.offsets[at], self.lengths[at], files, labels, self._keys_are_ids)
+        return Places(
+            self.keys[at], self.offsets[at], self.lengths[at], files, labels, self._keys_are_ids, self._kept
+        )
 
     def _check_sample(self) -> None:
         """Raise a RecordError if a few records of a file are not those that were indexed."""
@@ -266,6 +268,7 @@ class Dataset:
             "options": self.options,
             "label_shifts": self.label_shifts,
             "keys_are_ids": self._keys_are_ids,
+            "kept": self._kept,
             "columns": self._columns,
         }
 
@@ -278,7 +281,7 @@ class Dataset:
                     f"{path} has {file.size:,} bytes, and had {size:,} when it was indexed: it was replaced"
                 )
         self.options, self.label_shifts = state["options"], state["label_shifts"]
-        self._keys_are_ids = state["keys_are_ids"]
+        self._keys_are_ids, self._kept = state["keys_are_ids"], state["kept"]
         self._take(state["columns"])
         self._check_sample()
 

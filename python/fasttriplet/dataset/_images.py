@@ -46,7 +46,8 @@ class Places(NamedTuple):
     """Where the records of some images lie, and what they must hold; the arrays have one entry per image.
 
     Without `files` there is only one file. Lengths, labels and, in the files whose `keys_are_ids`, the keys
-    are compared with the records, as far as they are given.
+    are compared with the records, as far as they are given. An error about a record that differs names the
+    file that its row was `kept` in, too.
     """
 
     keys: NDArray[np.int64]
@@ -55,6 +56,7 @@ class Places(NamedTuple):
     files: NDArray[np.uint32] | None = None
     labels: NDArray[np.int64] | None = None  # as the files have them
     keys_are_ids: Sequence[bool] = ()  # for each file
+    kept: Sequence[str | None] = ()  # for each file, where its index was read from
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> Places:

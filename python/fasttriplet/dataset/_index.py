@@ -97,6 +97,7 @@ class Indexed:
     frame: pl.DataFrame
     shifts: tuple[int, ...]  # what was added to the labels of each file
     keys_are_ids: tuple[bool, ...]  # for each file, whether they are the ids in its records
+    kept: tuple[str | None, ...]  # for each file, the file that its index was read from, if it was
 
 
 @shows(IndexOptions)
@@ -286,8 +287,12 @@ def index_files(
             )
             for number, (frame, shift) in enumerate(zip(frames, shifts, strict=True))
         ]
-    keys_are_ids = tuple(loaded.facts["keys_are_ids"] for loaded in all_loaded)
-    return Indexed(pl.concat(frames, rechunk=True), tuple(shifts), keys_are_ids)
+    return Indexed(
+        pl.concat(frames, rechunk=True),
+        tuple(shifts),
+        keys_are_ids=tuple(loaded.facts["keys_are_ids"] for loaded in all_loaded),
+        kept=tuple(None if loaded.kept is None else str(loaded.kept) for loaded in all_loaded),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,6 +301,7 @@ class _Loaded:
 
     index: pl.DataFrame
     facts: Facts
+    kept: Path | None = None  # where the index was read from, if it was kept
     written: Path | None = None  # where the index was written, if it was
     problem: str | None = None  # what is wrong with the index that was kept, if something is
 
@@ -310,7 +316,7 @@ def _load(path: Path, file: _core.RecordFile, cache: Cache, threads: int | None)
     before = place.stamp(file, idx)
     found = place.load(before, file)
     if found.kept:
-        return _Loaded(_frame(found.kept.columns), found.kept.facts)
+        return _Loaded(_frame(found.kept.columns), found.kept.facts, kept=place.path)
     if found.free:
         place.check()
         settle(before)

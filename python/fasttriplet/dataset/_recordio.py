@@ -77,6 +77,8 @@ class RecordFile:
     ------
     RecordError
         If the file holds no records; the message says what it is instead, for instance a Git LFS pointer.
+        Also at the first use of a key, if no record can be read, for instance because the file was
+        overwritten while it was open.
     OSError
         If the file cannot be read, now or later; the message has the byte offset.
 
@@ -233,9 +235,7 @@ class RecordFile:
         return self._table.offset(key) if -(2**63) <= key < 2**63 else None
 
     def _no_key(self, key: int) -> str:
-        have, keys = "it has no readable record", self.keys
-        if keys.size:
-            have = f"it has {counted(keys.size, 'key')}, from {keys.min()} to {keys.max()}"
+        have = f"it has {counted(len(self), 'key')}, from {self.keys.min()} to {self.keys.max()}"
         return f"{self._path} has no record with key {key}; {have}"
 
     def __len__(self) -> int:

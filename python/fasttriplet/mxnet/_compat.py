@@ -61,17 +61,24 @@ def _import() -> Any:
             if error.name != "mxnet":
                 raise
             raise ImportError(f"MXNet is not installed. {_how_to_install()}", name="mxnet") from None
-        except OSError as error:  # libmxnet.so, or a library that it needs, is missing
+        except OSError as error:  # of libmxnet.so, or of a library that it needs
             raise ImportError(
-                f"MXNet is installed but does not load: {error}. Install the library that is missing "
-                "with the package manager of your system",
-                name="mxnet",
+                f"MXNet is installed but does not load: {error}{_how_to_load(str(error))}", name="mxnet"
             ) from error
         finally:
             if lent:
                 del np.bool  # type: ignore[attr-defined, unused-ignore]
             if counted:
                 del os.environ["OMP_NUM_THREADS"]
+
+
+def _how_to_load(reason: str) -> str:
+    """What to do about an error of the dynamic loader."""
+    if "cannot open shared object file" in reason:
+        return ". Install the library that is missing with the package manager of your system"
+    if "failed to map segment" in reason or "cannot allocate memory" in reason.lower():
+        return ". There is too little memory for it; raise the limit on memory, if there is one (ulimit -v)"
+    return ""
 
 
 def _how_to_install() -> str:

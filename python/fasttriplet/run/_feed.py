@@ -315,7 +315,7 @@ class Feed:
         stages = self._stages
         self._images_of_bag = part.rows.height
         pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
-        embedded = [stages.embed(part.rows[piece], images[piece]) for piece in pieces]
+        embedded = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
         mined = stages.mine(part, embedded, explain=explain, overlapped=False)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)

@@ -202,7 +202,7 @@ class _Run:
                 if not self.embedded:  # opening the dataset is over
                     self._report(part)
                 if part.rows.height:
-                    of_bag.append((part.rows, stages.embed(part.rows, images)))
+                    of_bag.append((part.rows, stages.embed(part, part.rows, images)))
                     self.embedded += part.rows.height
                 del images  # not to be held while waiting for the next
                 if mining is not None and (part.last or mining.done()):

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._forks import ensure_polars_threads
-from fasttriplet._words import counted
+from fasttriplet._words import advising, counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
@@ -65,13 +65,13 @@ class Mined:
 
 
 @contextmanager
-def _naming(epoch: int, bag: Bag, advice: str = "") -> Iterator[None]:
+def _naming(epoch: int, bag: Bag, advice: str = "lower bag_size") -> Iterator[None]:
     """Say in a MemoryError which bag it is about, and what to do."""
     try:
-        yield
+        with advising(advice):
+            yield
     except MemoryError as error:
-        reason = str(error) or "not enough memory"
-        raise MemoryError(f"epoch {epoch}, bag {bag.number}: {reason}{advice}") from error
+        raise MemoryError(f"epoch {epoch}, bag {bag.number}: {error}") from error
 
 
 class Stages:
@@ -186,7 +186,7 @@ class Stages:
         for bag in in_epoch[first_bag:]:
             step = bag.rows.height if images is None else images
             for start in range(0, bag.rows.height, step):
-                with _naming(epoch, bag, ": lower bag_size, or hold fewer images ahead (prefetch, memory)"):
+                with _naming(epoch, bag, "lower bag_size, or hold fewer images ahead (prefetch, memory)"):
                     rows, pixels = self._decode(bag.rows[start : start + step])
                 last = start + step >= bag.rows.height
                 yield Part(epoch, bag, len(in_epoch), images_of_epoch, rows, last), pixels
@@ -215,9 +215,9 @@ class Stages:
             )
         return rows, images
 
-    def embed(self, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:
-        """Embed images that were decoded."""
-        with self.summary.clock("embed"):
+    def embed(self, part: Part, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:
+        """Embed some of a part's images, which were decoded."""
+        with self.summary.clock("embed"), _naming(part.epoch, part.bag):
             found = self.embedder.embed(rows, images if self.embedder.needs_images else None)
             embeddings = check_embeddings(found, rows, self.summary.embedder, np.float32)
         width, self._width = self._width, embeddings.shape[1]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import pixel_limit, seed_number, thread_count, whole_number
 from fasttriplet._options import shows
-from fasttriplet._words import prefixing
+from fasttriplet._words import advising, prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions
@@ -240,7 +240,7 @@ def _embed(
 def _vectors(
     embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
-    with prefixing(name):
+    with prefixing(name), advising("lower the batch_size of the model"):
         return check_embeddings(embedder.embed(rows, images), rows, embedder.description, np.float64)
 
 

@@ -5,6 +5,7 @@
 //! order, a size in the header for which there are too few bytes. Sections in brackets are those of ITU-T
 //! T.81.
 
+use crate::error::counted;
 use crate::image::{Fault, Size};
 
 /// No encoder writes more scans than this: 10 are usual, and the default of libjpeg for four inks has 18. Each
@@ -55,6 +56,10 @@ impl Layout {
                     scans += 1;
                     if scans > MAX_SCANS {
                         return Err(unsupported(format!("a JPEG of more than {MAX_SCANS} scans")));
+                    }
+                    // The decoder takes it for granted that the codes end at the restart marker.
+                    if frame.arithmetic && (1..scan.units).contains(&restart_interval) {
+                        return Err(unsupported("a JPEG of arithmetic codes with restart markers"));
                     }
                     reader.scan(restart_interval, scan.units)?;
                 }
@@ -162,6 +167,7 @@ struct Component {
 
 struct Frame {
     progressive: bool,
+    arithmetic: bool,
     size: Size,
     components: Vec<Component>,
     max_h: usize,
@@ -203,7 +209,8 @@ impl Frame {
         }
         let largest = |factor: fn(&Component) -> usize| components.iter().map(factor).max().unwrap_or(1);
         let (max_h, max_v) = (largest(|c| c.h), largest(|c| c.v));
-        let frame = Self { progressive: matches!(kind, 0xc2 | 0xca), size, components, max_h, max_v };
+        let (progressive, arithmetic) = (matches!(kind, 0xc2 | 0xca), kind >= 0xc9);
+        let frame = Self { progressive, arithmetic, size, components, max_h, max_v };
         frame.check_claim(kind, file)?;
         Ok(frame)
     }
@@ -219,8 +226,9 @@ impl Frame {
         };
         if blocks > most {
             return Err(broken(format!(
-                "the header says {} pixels, for which {file} bytes are too few",
-                self.size
+                "the header says {} pixels, for which {} are too few",
+                self.size,
+                counted(file as u64, "byte")
             )));
         }
         Ok(())

@@ -9,7 +9,7 @@ use libjpeg_turbo_rs::api::raw_data::RawImage;
 
 use super::markers::Layout;
 use super::rgb_of_inks;
-use crate::image::decode::buffer;
+use crate::image::decode::zeros;
 use crate::image::{Fault, Size};
 
 /// Interpolates the planes of `raw` to the size of the image and converts them to RGB.
@@ -24,7 +24,7 @@ pub fn to_rgb(layout: &Layout, raw: &RawImage, color: ColorSpace, out: &mut [u8]
         if plane.width > stride || plane.height * stride > samples.len() {
             return Err(Fault::new("damaged JPEG: its headers contradict each other"));
         }
-        let mut enlarged = buffer(height * width)?;
+        let mut enlarged = zeros(height * width)?;
         for (y, row) in enlarged.chunks_exact_mut(width).enumerate() {
             plane.enlarge(y, factors, row);
         }
