@@ -268,7 +268,7 @@ def test_running_statistics_are_those_of_an_inference(
     symbol = mx.sym.BatchNorm(layer, name="fc1", eps=2e-5)
     save_untrained(tmp_path / "net", symbol, (6, 5))
     saved = load_checkpoint(tmp_path / "net", 0)
-    assert saved.symbol.tojson() == symbol.tojson()
+    assert saved.symbol == parse_symbol(symbol.tojson())
     for name, before in (("first", "data"), ("middle", "conv_output"), ("fc1", "pre_fc1_output")):
         inputs = symbol.get_internals()[before]
         module = mx.mod.Module(inputs, label_names=None)

@@ -70,20 +70,21 @@ def find_embedding(symbol: Symbol, *, data: str, params: Collection[str], wanted
     graph = _Graph(symbol, data, params)
     if wanted is not None:
         return graph.output(wanted)
-    ends = {graph.unwrapped(end) for end in graph.ends}
-    plain = [node for node in ends if not graph.is_loss(node) and graph.is_embedding(node)]
+    ends = graph.ends()
+    plain = [end for end in ends if not graph.is_loss(end.node) and graph.is_embedding(end.node)]
+    everywhere = [Entry(node, 0) for node in range(len(symbol.nodes))]
     fc1 = [
-        node
-        for node in plain or range(len(graph.names))
-        if graph.names[node] == "fc1" and graph.is_embedding(node)
+        entry
+        for entry in plain or everywhere
+        if symbol.nodes[entry.node].name == "fc1" and graph.is_embedding(entry.node)
     ]
-    found = fc1 or plain or graph.layers_before(node for node in ends if graph.is_loss(node))
+    found = fc1 or plain or graph.layers_before(end.node for end in ends if graph.is_loss(end.node))
     if len(found) != 1:
         raise ValueError(
             "cannot tell which output of the network is the embedding; choose one with output=NAME. "
-            f"Candidates: {', '.join(graph.names[node] for node in sorted(found) or graph.layers()[-8:])}"
+            f"Candidates: {', '.join(graph.short_name(entry) for entry in found or graph.layers()[-8:])}"
         )
-    return Entry(found[0], 0)
+    return found[0]
 
 
 def is_embedding(shape: Sequence[int], images: int) -> bool:
@@ -95,16 +96,13 @@ class _Graph:
     """The nodes of a symbol by their number."""
 
     def __init__(self, symbol: Symbol, data: str, params: Collection[str]) -> None:
-        self.ends: list[int] = [head.node for head in symbol.heads]
-        self.names: list[str] = [node.name for node in symbol.nodes]
+        self._symbol = symbol
         self._ops: list[str] = [node.op for node in symbol.nodes]
         self._inputs: list[list[int]] = [[entry.node for entry in node.inputs] for node in symbol.nodes]
-        # Variables are among the inner outputs, too, under their bare names.
         variables = {node.name for node in symbol.nodes if node.is_variable}
-        self._outputs = {name: entry for entry, name in symbol.entries() if name not in variables}
         # Other variables that the file of weights lacks are missing weights.
         of_losses = {
-            self.names[node]
+            symbol.nodes[node].name
             for op, inputs in zip(self._ops, self._inputs, strict=True)
             for node in inputs[1:2]
             if op in _LOSSES
@@ -114,8 +112,8 @@ class _Graph:
         fed = self._images | labels.difference(params)
         # For each node, which of `data` and the labels it is computed from.
         self._needs: list[frozenset[str]] = []
-        for name, op, inputs in zip(self.names, self._ops, self._inputs, strict=True):
-            needs = [{name} & fed] if op == "null" else [self._needs[node] for node in inputs]
+        for node, inputs in zip(symbol.nodes, self._inputs, strict=True):
+            needs = [{node.name} & fed] if node.is_variable else [self._needs[source] for source in inputs]
             self._needs.append(frozenset().union(*needs))
 
     def is_embedding(self, node: int) -> bool:
@@ -126,38 +124,54 @@ class _Graph:
         op = self._ops[node]
         return op != "null" and (op in _LOSSES or bool(self._needs[node] - self._images))
 
-    def unwrapped(self, node: int) -> int:
-        while self._ops[node] in _TRANSPARENT:
-            node = self._inputs[node][0]
-        return node
+    def ends(self) -> list[Entry]:
+        """The outputs of the network, or what they wrap."""
+        return sorted(set(map(self._unwrapped, self._symbol.heads)))
 
-    def layers(self) -> list[int]:
-        return [n for n, op in enumerate(self._ops) if op in _LAYERS and self.is_embedding(n)]
+    def _unwrapped(self, entry: Entry) -> Entry:
+        while self._ops[entry.node] in _TRANSPARENT and self._inputs[entry.node]:
+            entry = self._symbol.nodes[entry.node].inputs[0]
+        return entry
 
-    def layers_before(self, losses: Iterable[int]) -> list[int]:
+    def short_name(self, entry: Entry) -> str:
+        return self._symbol.name_of(entry).removesuffix("_output")
+
+    def layers(self) -> list[Entry]:
+        return [Entry(n, 0) for n, op in enumerate(self._ops) if op in _LAYERS and self.is_embedding(n)]
+
+    def layers_before(self, losses: Iterable[int]) -> list[Entry]:
         """Walk from the losses towards the images, as far as the first layers on every way."""
-        layers, seen, ahead = set(self.layers()), set(), [self._inputs[loss][0] for loss in losses]
+        layers, seen = {layer.node for layer in self.layers()}, set()
+        ahead = [node for loss in losses for node in self._inputs[loss][:1]]
         while ahead:
             node = ahead.pop()
             if node not in seen and node not in layers:
                 ahead += self._inputs[node]
             seen.add(node)
-        return sorted(seen & layers)
+        return [Entry(node, 0) for node in sorted(seen & layers)]
 
     def output(self, wanted: str) -> Entry:
         """The output that is called so, if it is computed from the images alone."""
+        outputs: dict[str, list[Entry]] = {}
+        for name, entry in self._symbol.entries():
+            if self._ops[entry.node] != "null":  # variables are among them under their bare names
+                outputs.setdefault(name, []).append(entry)
         names = (wanted, f"{wanted}_output", f"{wanted}_output0")
-        found = next((self._outputs[name] for name in names if name in self._outputs), None)
-        if found is None:
-            known = [name.removesuffix("_output") for name in self._outputs]
+        found = next((outputs[name] for name in names if name in outputs), [])
+        if len(found) > 1:
+            raise ValueError(
+                f"the network has {len(found)} outputs {wanted!r}; their nodes have the same name"
+            )
+        if not found:
+            known = [name.removesuffix("_output") for name in outputs]
             close = difflib.get_close_matches(wanted, known, n=5) or known[-5:]
             raise ValueError(
                 f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
             )
-        needs = self._needs[found.node]
+        needs = self._needs[found[0].node]
         if needs != self._images:
             from_what = ", ".join(sorted(needs)) or "weights only"
             raise ValueError(
                 f"output {wanted!r} is computed from {from_what}; an embedding needs the images alone"
             )
-        return found
+        return found[0]

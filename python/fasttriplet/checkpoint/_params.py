@@ -13,8 +13,8 @@ An array, all numbers little-endian:
     int32    type of the items
     ...      the items
 
-An array that was never filled ends after its shape. Version 3 is for NumPy's shapes: 0 dimensions are a scalar,
-and -1 is an unknown number of them. Before it, 0 dimensions are unknown.
+An array that was never filled ends after its shape, which is unknown: 0 dimensions, or -1 in version 3, where
+shapes are those of NumPy and 0 dimensions are a scalar.
 """
 
 from __future__ import annotations

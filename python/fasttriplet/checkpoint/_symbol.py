@@ -1,4 +1,4 @@
-"""The graph of a network, as ``PREFIX-symbol.json`` holds it, whatever MXNet wrote it."""
+"""The graph of a network, as ``PREFIX-symbol.json`` holds it, whatever version of MXNet wrote it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from fasttriplet._contents import describe_wrong_file, read_file
-from fasttriplet.checkpoint._operators import INPUTS, output_names, states_of
+from fasttriplet.checkpoint._operators import INPUTS, initializers_of, output_names, states_of
 
-# Versions are 10,000 * major + 100 * minor + patch.
-_WRITTEN_AS = 10901
-_WITHOUT_VERSION = 800  # MXNet 0.8 and older wrote none
-_LISTS_STATES = 900
-_AXIS_NONE = 905
-_MOST_OUTPUTS = 1 << 16
-# Keys that are not an operator's own. MXNet < 0.11 wrote them without the underscores, and those of an input
-# with its name: weight_lr_mult.
-_TRAINING = ("ctx_group", "lr_mult", "wd_mult", "force_mirroring", "mirror_stage")
+# Versions are 10,000 * major + 100 * minor + patch. MXNet before 0.9 wrote none.
+_WRITTEN_AS, _WITHOUT_ONE = 10901, 800
+_STATES_ARE_LISTED, _INITIALIZERS_ARE_NOTED, _AXES_ARE_OPTIONAL = 900, 904, 905
 _ANNOTATION = re.compile(r"__.*__", re.DOTALL)
-_OLD_ANNOTATION = re.compile(rf"(?:(?P<input>.+)_)?(?P<key>{'|'.join(_TRAINING)})", re.DOTALL)
-
-
+# What these were called once; those of an input were attributes of its operator, such as weight_lr_mult.
+_ONCE_AN_ANNOTATION = re.compile(
+    r"(?:(?P<input>.+)_)?(?P<key>ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)", re.DOTALL
+)
+_NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # MXNet cannot read these, or not written so
+_MOST_OUTPUTS = 1 << 16
+_DEEPEST = 16  # bodies of loops in bodies of loops
+_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 _T = TypeVar("_T")
 
 
@@ -45,11 +44,12 @@ class Node:
         Name of the operator; ``"null"`` is a variable.
     name : str
     attributes : mapping of str to str
-        The operator's own. Variables may have some, which old versions copied from an operator.
+        The operator's own. Those of a variable mean nothing: MXNet copies them from the operator it is made
+        for.
     inputs : tuple of Entry
         Outputs of nodes with lower numbers.
     annotations : mapping of str to str
-        What does not change the outputs: ``__lr_mult__``, ``__ctx_group__``, ``__shape__``, ``__init__`` ...
+        What does not change the outputs: ``__lr_mult__``, ``__ctx_group__``, ``__shape__``, ``__init__``...
     subgraphs : tuple of Symbol
         Bodies of loops and branches.
     """
@@ -63,8 +63,17 @@ class Node:
 
     @property
     def is_variable(self) -> bool:
-        """Whether it is an input of the network: an image, a weight, a running statistic or a label."""
+        """Whether it is an input of the network: images, weights, running statistics or labels."""
         return self.op == "null"
+
+    def output_names(self) -> list[str]:
+        """Name the outputs, such as ``["fc1_output"]``; a variable has one, with its own name."""
+        if self.is_variable:
+            return [self.name]
+        return [f"{self.name}_{ending}" if self.name else ending for ending in self._endings()]
+
+    def _endings(self) -> Sequence[str]:
+        return output_names(self.op, self.attributes)
 
 
 @dataclass(frozen=True)
@@ -75,39 +84,34 @@ class Symbol:
     heads: tuple[Entry, ...]
 
     def arguments(self) -> list[str]:
-        """List the variables that are images, weights or labels, as ``list_arguments()`` of MXNet."""
+        """List the variables that are images, weights or labels, as MXNet's ``list_arguments()``."""
         states = self._states()
         return [n.name for number, n in enumerate(self.nodes) if n.is_variable and number not in states]
 
     def auxiliary_states(self) -> list[str]:
-        """List the variables that are running statistics, as ``list_auxiliary_states()`` of MXNet."""
+        """List the variables that are running statistics, as MXNet's ``list_auxiliary_states()``."""
         return [self.nodes[number].name for number in sorted(self._states())]
 
     def _states(self) -> set[int]:
-        return {
+        sources = (
             node.inputs[number].node
             for node in self.nodes
             for number in states_of(node.op)
-            if number < len(node.inputs) and self.nodes[node.inputs[number].node].is_variable
-        }
+            if number < len(node.inputs)
+        )
+        return {source for source in sources if self.nodes[source].is_variable}
 
-    def entries(self) -> Iterator[tuple[Entry, str]]:
-        """Go through all outputs inside the graph with their names, as ``get_internals()`` of MXNet."""
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Go through all outputs inside the graph, with their names, as MXNet's ``get_internals()``."""
         for number, node in enumerate(self.nodes):
-            if node.is_variable:
-                yield Entry(number, 0), node.name
-            else:
-                for output, ending in enumerate(output_names(node.op, node.attributes)):
-                    yield Entry(number, output), f"{node.name}_{ending}" if node.name else ending
+            for output, name in enumerate(node.output_names()):
+                yield name, Entry(number, output)
 
     def name_of(self, entry: Entry) -> str:
         """Name one output, such as ``"fc1_output"``."""
         node = self.nodes[entry.node]
-        if node.is_variable:
-            return node.name
-        endings = output_names(node.op, node.attributes)
-        ending = endings[entry.output] if entry.output < len(endings) else f"output{entry.output}"
-        return f"{node.name}_{ending}" if node.name else ending
+        names = node.output_names()
+        return names[entry.output] if entry.output < len(names) else f"{node.name}_output{entry.output}"
 
     def up_to(self, *heads: Entry) -> Symbol:
         """Cut out what is needed for these outputs; nodes get new numbers and keep their order."""
@@ -126,30 +130,34 @@ class Symbol:
         return Symbol(tuple(replace(node, inputs=moved(node.inputs)) for node in nodes), moved(heads))
 
     def to_json(self) -> str:
-        """Write the graph as MXNet 1.9.1 does; it loads there, and gives the same outputs."""
-        graph = {**self._graph(), "attrs": {"mxnet_version": ["int", _WRITTEN_AS]}}
-        return json.dumps(graph, ensure_ascii=False, indent=2)
+        """Write the graph as MXNet 1.9.1 loads it, with one line per node."""
+        parts = {**self._parts(), "attrs": {"mxnet_version": ["int", _WRITTEN_AS]}}
+        nodes = ",\n".join(_json(node) for node in parts.pop("nodes"))
+        rest = ",\n".join(f'"{key}": {_json(value)}' for key, value in parts.items())
+        return f'{{\n"nodes": [\n{nodes}\n],\n{rest}\n}}\n'
 
-    def _graph(self) -> dict[str, Any]:
-        rows = [0]
-        for node in self.nodes:
-            rows.append(rows[-1] + (1 if node.is_variable else len(output_names(node.op, node.attributes))))
+    def _parts(self) -> dict[str, Any]:
         return {
             "nodes": [_written(node) for node in self.nodes],
             "arg_nodes": [number for number, node in enumerate(self.nodes) if node.is_variable],
-            "node_row_ptr": rows,
             "heads": [[*head, 0] for head in self.heads],
         }
 
 
 def _written(node: Node) -> dict[str, Any]:
-    written: dict[str, Any] = {"op": node.op, "name": node.name}
-    if attributes := {**node.attributes, **node.annotations}:
-        written["attrs"] = dict(sorted(attributes.items()))
-    written["inputs"] = [[*entry, 0] for entry in node.inputs]
-    if node.subgraphs:
-        written["subgraphs"] = [symbol._graph() for symbol in node.subgraphs]
-    return written
+    attributes, states = {**node.attributes, **node.annotations}, states_of(node.op)
+    return {
+        "op": node.op,
+        "name": node.name,
+        **({"attrs": dict(sorted(attributes.items()))} if attributes else {}),
+        # The last number counts what was written to the input before: running statistics are, once.
+        "inputs": [[*entry, int(number in states)] for number, entry in enumerate(node.inputs)],
+        **({"subgraphs": [graph._parts() for graph in node.subgraphs]} if node.subgraphs else {}),
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)  # MXNet does not know \u
 
 
 def read_symbol(path: Path) -> Symbol:
@@ -157,119 +165,134 @@ def read_symbol(path: Path) -> Symbol:
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}")
     expected = "an MXNet symbol"
+    content = read_file(path, expected)
     try:
-        return parse_symbol(read_file(path, expected).decode())
+        return parse_symbol(content.decode())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(describe_wrong_file(path, expected)) from error
     except ValueError as error:
-        raise ValueError(f"{describe_wrong_file(path, expected)}: {error}") from error
+        raise ValueError(f"{path} is not {expected}: {error}") from error
 
 
 def parse_symbol(text: str) -> Symbol:
-    """Read the JSON of a symbol; a ValueError says which node is wrong.
+    """Read the JSON of a symbol; a ValueError says what is wrong with it, and in which node.
 
-    Attributes are in ``attrs``, in ``attr`` or in ``param``, by the age of the file. What MXNet 1.9.1 changes
-    in older graphs when it loads them is changed here, too: before 0.9, running statistics were not listed
-    among the inputs of their operators, and ``axis=-1`` of argmax meant all axes before 0.9.5.
+    Attributes are in ``attrs``, in ``attr`` or in ``param``, by the version that wrote them. What MXNet 1.9.1
+    changes in older graphs when it loads them is changed here, too: attributes for training get their present
+    names, running statistics become inputs of their operators (0.8), initializers are noted at their
+    variables (0.9.3), and ``axis=-1`` of argmax, which meant all axes, is left out (0.9.4).
     """
     try:
-        graph = json.loads(text, strict=False)  # MXNet writes control characters as they are
+        graph = _typed(json.loads(text), dict, "it")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    graph = _typed(graph, dict, "the file")
-    version = _version(graph.get("attrs"))
-    return _parsed(graph, version)
-
-
-def _version(attributes: Any) -> int:
-    found = attributes.get("mxnet_version") if isinstance(attributes, dict) else None
-    if found is None:
-        return _WITHOUT_VERSION
-    if not (isinstance(found, list) and len(found) == 2 and isinstance(found[1], int)):
+    found = _typed(graph.get("attrs", {}), dict, "its attrs").get("mxnet_version", ["int", _WITHOUT_ONE])
+    if not isinstance(found, list) or len(found) != 2 or type(found[1]) is not int:
         raise ValueError(f'mxnet_version must be ["int", NUMBER], not {found!r:.100}')
-    return found[1]
+    return _graph(graph, found[1], 0)
 
 
-def _parsed(graph: Mapping[str, Any], version: int) -> Symbol:
+def _graph(graph: Mapping[str, Any], version: int, depth: int) -> Symbol:
+    if depth > _DEEPEST:
+        raise ValueError(f"subgraphs are nested more than {_DEEPEST} deep")
     nodes: list[Node] = []
-    numbers: list[
-        int
-    ] = []  # of the nodes of the file: states that it does not list come before their operator
+    numbers: list[int] = []  # of the nodes of the file, which may lack running statistics
     for position, found in enumerate(_typed(graph.get("nodes"), list, "nodes")):
-        where = f"node {position}"
-        fields = _typed(found, dict, where)
-        name = _typed(fields.get("name"), str, f"the name of {where}")
-        where += f" ({name:.100})"
-        op = _typed(fields.get("op"), str, f"the operator of {where}")
-        inputs = _entries(fields.get("inputs"), numbers, f"an input of {where}")
-        attributes, annotations = _attributes(fields, where)
-        if fields.get("control_deps"):
-            raise ValueError(f"{where} waits for other nodes (control_deps), which is not supported")
-        if version < _LISTS_STATES:
-            for number, ending in states_of(op).items():
-                if number == len(inputs):
-                    inputs.append(Entry(len(nodes), 0))
-                    nodes.append(Node("null", f"{name}_{ending}", {}, ()))
-        if version < _AXIS_NONE and op in ("argmax", "argmin") and attributes.get("axis") == "-1":
-            attributes["axis"] = "None"
-        annotations = _renamed(annotations, inputs, nodes)
-        subgraphs = _typed(fields.get("subgraphs", []), list, f"the subgraphs of {where}")
-        bodies = tuple(_parsed(_typed(body, dict, f"a subgraph of {where}"), version) for body in subgraphs)
+        node = _upgraded(_node(found, f"node {position}", numbers, version, depth), nodes, version)
         numbers.append(len(nodes))
-        nodes.append(Node(op, name, attributes, tuple(inputs), annotations, bodies))
-    return Symbol(tuple(nodes), tuple(_entries(graph.get("heads"), numbers, "an output of the network")))
+        nodes.append(node)
+    return Symbol(tuple(nodes), _entries(graph.get("heads"), numbers, "heads"))
 
 
-def _attributes(fields: Mapping[str, Any], where: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Tell an operator's own attributes from the rest."""
+def _node(found: Any, where: str, numbers: Sequence[int], version: int, depth: int) -> Node:
+    fields = _typed(found, dict, where)
+    name = _text(fields.get("name"), f"the name of {where}")
+    where += f" ({name:.100})"
+    if fields.get("control_deps"):
+        raise ValueError(f"{where} has control_deps, which networks do not have")
     attributes: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    for form in ("param", "attr", "attrs"):  # the oldest first
+    for form in ("param", "attr", "attrs"):  # by age
         for key, value in _typed(fields.get(form, {}), dict, f"{form} of {where}").items():
-            _typed(value, str, f"attribute {key} of {where}")
-            if _ANNOTATION.fullmatch(key) or _OLD_ANNOTATION.fullmatch(key):
-                annotations[key] = value
-            else:
-                attributes[key] = value
-    return attributes, annotations
+            attributes[_text(key, f"an attribute of {where}")] = _text(value, f"attribute {key} of {where}")
+    bodies = _typed(fields.get("subgraphs", []), list, f"subgraphs of {where}")
+    return Node(
+        op=_text(fields.get("op"), f"the operator of {where}"),
+        name=name,
+        attributes={key: value for key, value in attributes.items() if not _ANNOTATION.fullmatch(key)},
+        inputs=_entries(fields.get("inputs"), numbers, f"inputs of {where}"),
+        annotations={key: value for key, value in attributes.items() if _ANNOTATION.fullmatch(key)},
+        subgraphs=tuple(
+            _graph(_typed(body, dict, f"a body of {where}"), version, depth + 1) for body in bodies
+        ),
+    )
 
 
-def _renamed(found: Mapping[str, str], inputs: Sequence[Entry], nodes: list[Node]) -> dict[str, str]:
-    """Give annotations their present names; those of an input go to its variable."""
-    own = {}
-    for key, value in found.items():
-        match = _OLD_ANNOTATION.fullmatch(key)
-        if match is None:
-            own[key] = value
-        elif match["input"] is None:
-            own[f"__{match['key']}__"] = value
-        else:
-            number = INPUTS.get(match["input"], len(inputs))
-            if number < len(inputs) and (variable := nodes[inputs[number].node]).is_variable:
-                annotations = {**variable.annotations, f"__{match['key']}__": value}
-                nodes[inputs[number].node] = replace(variable, annotations=annotations)
-            else:
-                own[key] = value
-    return own
-
-
-def _entries(found: Any, numbers: Sequence[int], what: str) -> list[Entry]:
+def _entries(found: Any, numbers: Sequence[int], what: str) -> tuple[Entry, ...]:
     """Read ``[[node, output, version], ...]``; the nodes must have come before."""
     entries = []
-    for entry in _typed(found, list, f"{what}: the list"):
-        if not isinstance(entry, list) or len(entry) not in (2, 3) or not all(type(n) is int for n in entry):
-            raise ValueError(f"{what} must be [node, output, version], not {entry!r:.100}")
+    for entry in _typed(found, list, what):
+        if not isinstance(entry, list) or len(entry) not in (2, 3) or any(type(n) is not int for n in entry):
+            raise ValueError(f"{what}: expected [node, output, version], not {entry!r:.100}")
         node, output = entry[:2]
-        if not 0 <= node < len(numbers):
-            raise ValueError(f"{what} is node {node}, which is not among the {len(numbers)} nodes before it")
-        if not 0 <= output < _MOST_OUTPUTS:
-            raise ValueError(f"{what} is output {output} of node {node}, which has no such output")
+        if not (0 <= node < len(numbers) and 0 <= output < _MOST_OUTPUTS):
+            raise ValueError(
+                f"{what}: output {output} of node {node} does not exist; {len(numbers)} nodes come before it"
+            )
         entries.append(Entry(numbers[node], output))
-    return entries
+    return tuple(entries)
 
 
-_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
+def _text(value: Any, what: str) -> str:
+    if (found := _NO_TEXT.search(_typed(value, str, what))) is not None:
+        raise ValueError(f"{what} holds {found[0]!r}, which is not text")
+    return str(value)
 
 
 def _typed(value: Any, kind: type[_T], what: str) -> _T:
     if not isinstance(value, kind):
         raise ValueError(f"{what} must be {_KINDS[kind]}, not {value!r:.100}")
     return value
+
+
+def _upgraded(node: Node, nodes: list[Node], version: int) -> Node:
+    """Return the node as a present version would write it; `nodes` come before it and are changed, too."""
+    attributes, annotations, inputs = dict(node.attributes), dict(node.annotations), list(node.inputs)
+    for key, value in node.attributes.items():
+        match = _ONCE_AN_ANNOTATION.fullmatch(key)
+        if match is None:
+            continue
+        changes = {f"__{match['key']}__": value}
+        if match["input"] is None:
+            annotations |= changes
+            del attributes[key]
+        elif _annotate(nodes, inputs, INPUTS.get(match["input"]), changes):
+            del attributes[key]
+    if version < _STATES_ARE_LISTED:
+        for number, ending in states_of(node.op).items():
+            if number == len(inputs):
+                inputs.append(Entry(len(nodes), 0))
+                name = f"{node.name}_{ending}" if node.name else ending
+                nodes.append(Node("null", name, attributes, (), annotations))
+    if version < _INITIALIZERS_ARE_NOTED:
+        for number, initializer in initializers_of(node.op).items():
+            _annotate(nodes, inputs, number, {"__init__": initializer}, replacing=False)
+    if version < _AXES_ARE_OPTIONAL and node.op in ("argmax", "argmin") and attributes.get("axis") == "-1":
+        del attributes["axis"]
+    return replace(node, attributes=attributes, annotations=annotations, inputs=tuple(inputs))
+
+
+def _annotate(
+    nodes: list[Node],
+    inputs: Sequence[Entry],
+    number: int | None,
+    changes: Mapping[str, str],
+    *,
+    replacing: bool = True,
+) -> bool:
+    """Annotate one input of a node, if it is a variable; whether it is."""
+    if number is None or number >= len(inputs) or not nodes[inputs[number].node].is_variable:
+        return False
+    old = nodes[inputs[number].node].annotations
+    annotations = {**old, **changes} if replacing else {**changes, **old}
+    nodes[inputs[number].node] = replace(nodes[inputs[number].node], annotations=annotations)
+    return True

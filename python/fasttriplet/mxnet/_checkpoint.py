@@ -1,49 +1,37 @@
-"""MXNet checkpoints as objects of MXNet; their files are read and written without it."""
+"""Checkpoints as objects of MXNet. Their files are read and written without it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fasttriplet._contents import describe_wrong_file
-from fasttriplet.checkpoint._checkpoint import Checkpoint, existing_paths, read_weights, write_checkpoint
-from fasttriplet.checkpoint._symbol import parse_symbol
-from fasttriplet.mxnet._compat import import_mxnet
-from fasttriplet.mxnet._quiet import quiet
+from fasttriplet.checkpoint._checkpoint import Checkpoint, existing_paths, read_checkpoint, write_checkpoint
+from fasttriplet.checkpoint._symbol import Symbol
+from fasttriplet.mxnet._compat import import_mxnet, reason_of
 
 
-@dataclass(frozen=True)
-class LoadedCheckpoint(Checkpoint[Any]):
-    """A checkpoint whose arrays are MXNet's."""
-
-    loaded: Any  # the symbol as an object of MXNet
-
-
-def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> LoadedCheckpoint:
-    """Read a checkpoint; its errors are those of `read_checkpoint`."""
-    symbol_path, params_path = existing_paths(prefix, epoch)
+def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint[Any]:
+    """Read a checkpoint whose arrays are MXNet's; its errors are those of `read_checkpoint`."""
+    existing_paths(prefix, epoch)
     mx = import_mxnet()
-    loaded = load_symbol(symbol_path)
+    checkpoint = read_checkpoint(prefix, epoch)
     args, auxs = (
-        {name: mx.nd.array(value, dtype=value.dtype) for name, value in weights.items()}
-        for weights in read_weights(params_path)
+        {name: mx.nd.array(array, dtype=array.dtype) for name, array in weights.items()}
+        for weights in (checkpoint.arg_params, checkpoint.aux_params)
     )
-    return LoadedCheckpoint(parse_symbol(loaded.tojson()), args, auxs, symbol_path, params_path, loaded)
+    return replace(checkpoint, arg_params=args, aux_params=auxs)
 
 
-def load_symbol(path: Path) -> Any:
-    """Read a network without its weights: a ValueError if the file holds no symbol."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no network at {path}")
+def load_symbol(symbol: Symbol, path: Path) -> Any:
+    """Make a network from `path` an object of MXNet; a ValueError if it has operators that MXNet lacks."""
     mx = import_mxnet()
-    with quiet():
-        try:
-            return mx.sym.load(str(path))
-        except (mx.base.MXNetError, UnicodeDecodeError) as error:
-            raise ValueError(describe_wrong_file(path, "an MXNet symbol")) from error
+    try:
+        return mx.sym.load_json(symbol.to_json())
+    except mx.base.MXNetError as error:
+        raise ValueError(f"{path}: MXNet cannot load the network: {reason_of(error)}") from error
 
 
 def save_checkpoint(
@@ -55,7 +43,7 @@ def save_checkpoint(
     *,
     overwrite: bool = True,
 ) -> None:
-    """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is."""
+    """Write a checkpoint from objects of MXNet; see `write_checkpoint`."""
     args, auxs = (
         {name: value.asnumpy() for name, value in params.items()} for params in (arg_params, aux_params)
     )

@@ -16,7 +16,7 @@ from fasttriplet._words import counted
 from fasttriplet.checkpoint._checkpoint import embedding_of, epochs_beside
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.errors import SpecError
-from fasttriplet.mxnet._checkpoint import load_checkpoint
+from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._module_embedder import embed_in_batches
@@ -59,7 +59,7 @@ class MXNetEmbedder:
         self._checkpoint = load_checkpoint(prefix, epoch)
         found = embedding_of(self._checkpoint, output, stacklevel=4)  # the caller of load_embedder
         self._data, self.output = found.data, found.output
-        self._symbol = self._checkpoint.loaded.get_internals()[self.output]
+        self._symbol = load_symbol(found.symbol, self._checkpoint.symbol_path)
         self._module: Any = None
         self._image_size: tuple[int, int] | None = None
         self._batch = np.empty(0, dtype=np.float32)
