@@ -83,14 +83,16 @@ def read_arrays(path: Path) -> tuple[list[str], list[NDArray[Any]]]:
             raise ValueError(describe_wrong_file(path, "a file of MXNet parameters"))
         try:
             names, places = _walk(file, os.fstat(file.fileno()).st_size)
-            for number, place in enumerate(places):
+            labels = map(repr, names) if names else (f"{n + 1} of {len(places)}" for n in range(len(places)))
+            arrays = []
+            for label, place in zip(labels, places, strict=True):
                 if place.sparse is not None:
-                    name = repr(names[number]) if names else f"{number + 1} of {len(places)}"
                     raise ValueError(
-                        f"{path}: array {name} is sparse ({place.sparse}); make it dense with "
+                        f"{path}: array {label} is sparse ({place.sparse}); make it dense with "
                         "tostype('default') and save it again"
                     )
-            return names, [_items(file, place) for place in places]
+                arrays.append(_items(file, place, label))
+            return names, arrays
         except _DamagedError as error:
             raise ValueError(
                 f"{path} is damaged or cut off: before byte {file.tell()}, {error}; copy or save it again"
@@ -174,14 +176,14 @@ def _name(file: BinaryIO, size: int) -> str:
     return name
 
 
-def _items(file: BinaryIO, place: _Place) -> NDArray[Any]:
+def _items(file: BinaryIO, place: _Place, label: str) -> NDArray[Any]:
     file.seek(place.at)
     try:
         items = np.empty(place.shape, _TYPES[place.type])
     except ValueError:  # nothing is in it, but NumPy multiplies the other sizes
-        raise _DamagedError(f"the shape {place.shape} is announced") from None
+        raise _DamagedError(f"in array {label}, the shape {place.shape} is announced") from None
     if file.readinto(items.reshape(-1).view(np.uint8)) != items.nbytes:  # type: ignore[attr-defined]
-        raise _DamagedError("the file ends, which was longer before")
+        raise _DamagedError(f"in array {label}, the file ends, which was longer before")
     return (items.astype("<u4") << 16).view("<f4") if place.type == _BFLOAT16 else items
 
 
