@@ -1,4 +1,4 @@
-"""What a graph does not say about its operators: inputs that are running statistics, and names of outputs.
+"""What a graph does not say of its operators: which inputs are running statistics, and the names of outputs.
 
 The tables are those of MXNet 1.9.1, without what networks do not consist of, such as optimizers.
 """
@@ -22,14 +22,8 @@ _INITIALIZERS = {
     "IdentityAttachKLSparseReg": {1: '["zero", {}]'},
     "UpSampling": {1: '["bilinear", {}]'},
 }
-INPUTS = {
-    "data": 0,
-    "weight": 1,
-    "gamma": 1,
-    "label": 1,
-    "bias": 2,
-    "beta": 2,
-}  # of the operators with weights
+# Of the operators that have weights.
+INPUTS = {"data": 0, "weight": 1, "gamma": 1, "label": 1, "bias": 2, "beta": 2}
 
 _TWO, _THREE = ("output0", "output1"), ("output0", "output1", "output2")
 _OUTPUTS: dict[str, Sequence[str]] = {
@@ -45,19 +39,17 @@ _OUTPUTS: dict[str, Sequence[str]] = {
     "_contrib_quantize_asym": ("output", "scale", "shift"),
     **dict.fromkeys(("_sparse_make_loss", "make_loss"), ("loss",)),
 }
-# Outputs that are there if an attribute has this value.
-_MORE_OUTPUTS: dict[str, tuple[str, Sequence[str], Sequence[str]]] = {
-    **dict.fromkeys(_BATCH_NORMS[:-1], ("output_mean_var", ("True", "1"), ("output", "mean", "var"))),
-    **dict.fromkeys(
-        ("GroupNorm", "LayerNorm"), ("output_mean_var", ("True", "1"), ("output", "mean", "std"))
-    ),
-    **dict.fromkeys(
-        ("_contrib_MultiProposal", "_contrib_Proposal"), ("output_score", ("True", "1"), ("output", "score"))
-    ),
-    "LeakyReLU": ("act_type", ("rrelu",), ("output", "mask")),
-    "topk": ("ret_typ", ("both",), _TWO),
+_MOMENTS = ("output_mean_var", dict.fromkeys(("True", "1"), ("output", "mean", "var")))
+_DEVIATIONS = ("output_mean_var", dict.fromkeys(("True", "1"), ("output", "mean", "std")))
+_SCORES = ("output_score", dict.fromkeys(("True", "1"), ("output", "score")))
+# Where an attribute has one of these values.
+_OUTPUTS_BY_VALUE: dict[str, tuple[str, Mapping[str, Sequence[str]]]] = {
+    **{op: _MOMENTS for op in _BATCH_NORMS if op != "_contrib_SyncBatchNorm"},
+    **dict.fromkeys(("GroupNorm", "LayerNorm"), _DEVIATIONS),
+    **dict.fromkeys(("_contrib_MultiProposal", "_contrib_Proposal"), _SCORES),
+    "LeakyReLU": ("act_type", {"rrelu": ("output", "mask")}),
+    "topk": ("ret_typ", {"value": ("output0",), "both": _TWO}),
 }
-_MOST_OUTPUTS = 1 << 16  # that are named
 
 
 def states_of(op: str) -> Mapping[int, str]:
@@ -84,14 +76,12 @@ def output_names(op: str, attributes: Mapping[str, str]) -> Sequence[str]:
         return _of_rnn(op, attributes)
     if op.startswith("_contrib_quantized_"):
         return ("output", "min_output", "max_output")
-    attribute, values, names = _MORE_OUTPUTS.get(op, ("", (), ()))
-    if attributes.get(attribute) in values:
-        return names
-    return _OUTPUTS.get(op, ("output",))
+    attribute, by_value = _OUTPUTS_BY_VALUE.get(op, ("", {}))
+    return by_value.get(attributes.get(attribute, ""), _OUTPUTS.get(op, ("output",)))
 
 
 def _numbered(count: str) -> Sequence[str]:
-    number = int(count) if count.isdecimal() and len(count) < len(str(_MOST_OUTPUTS)) else 1
+    number = int(count) if count.isdecimal() and len(count) <= 3 else 1  # a hostile graph may name millions
     return [f"output{output}" for output in range(number)]
 
 
