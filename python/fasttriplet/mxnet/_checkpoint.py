@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from fasttriplet.checkpoint._checkpoint import Checkpoint, existing_paths, read_checkpoint, write_checkpoint
 from fasttriplet.checkpoint._symbol import Symbol
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
@@ -16,13 +18,19 @@ from fasttriplet.mxnet._compat import import_mxnet, reason_of
 def load_checkpoint(prefix: str | os.PathLike[str], epoch: int) -> Checkpoint[Any]:
     """Read a checkpoint whose arrays are MXNet's; its errors are those of `read_checkpoint`."""
     existing_paths(prefix, epoch)
-    mx = import_mxnet()
+    import_mxnet()
     checkpoint = read_checkpoint(prefix, epoch)
-    args, auxs = (
-        {name: mx.nd.array(array, dtype=array.dtype) for name, array in weights.items()}
-        for weights in (checkpoint.arg_params, checkpoint.aux_params)
-    )
+    args, auxs = _moved(checkpoint.arg_params), _moved(checkpoint.aux_params)
     return replace(checkpoint, arg_params=args, aux_params=auxs)
+
+
+def _moved(weights: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Make them arrays of MXNet, one after the other, so that they do not need their memory twice."""
+    mx, moved = import_mxnet(), {}
+    for name in list(weights):
+        array = weights.pop(name)
+        moved[name] = mx.nd.array(array, dtype=array.dtype)
+    return moved
 
 
 def load_symbol(symbol: Symbol, path: Path) -> Any:
