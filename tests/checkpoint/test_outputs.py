@@ -65,6 +65,19 @@ def test_operators_without_their_inputs(op: str) -> None:
         found(DATA, LABEL, operator(op, "x"), heads=[(2, 0)], wanted="x")
 
 
+def test_networks_that_would_take_long() -> None:
+    """Time and memory go with the size of a graph: many labels, many outputs, long chains."""
+    count = 20_000
+    labels = [Node("null", f"{number}_label", {}, ()) for number in range(count)]
+    wrappings = (operator("BlockGrad", "b", number) for number in range(1, count))
+    chain = [DATA, operator("Flatten", "flat", 0), *wrappings]
+    assert found(*chain, heads=[(number, 0) for number in range(1, count)]) == "flat_output"
+    sums = [operator("elemwise_add", "sum", 0, 1)]
+    sums += [operator("elemwise_add", "sum", number + 1, count + number) for number in range(1, count)]
+    with pytest.raises(ValueError, match="cannot tell"):
+        found(DATA, *labels, *sums, heads=[(2 * count, 0)])
+
+
 def test_a_network_without_outputs() -> None:
     with pytest.raises(ValueError, match="cannot tell"):
         found(DATA, heads=[])

@@ -181,6 +181,9 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path, array: Any, 
     before = path.read_bytes()
     with pytest.raises(ValueError, match=message):
         write_params(path, {"a": numbers(3), "b": np.asarray(array)})
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(ValueError, match="cannot be the name of an array"):
+            write_params(path, {name: numbers(3)})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(FileExistsError):
@@ -225,7 +228,7 @@ def test_every_byte_of_the_heads(tmp_path: Path) -> None:
     tracemalloc.start()
     refusals = 0
     for at in set(range(len(whole))) - inside:
-        for value in {0, 1, 2, 3, 4, 127, 128, 255, whole[at] ^ 1, whole[at] ^ 16} - {whole[at]}:
+        for value in {0, 1, 3, 128, 255, whole[at] ^ 1} - {whole[at]}:
             path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
             try:
                 names, arrays = read_arrays(path)
@@ -235,7 +238,7 @@ def test_every_byte_of_the_heads(tmp_path: Path) -> None:
             else:
                 assert len(names) in (0, len(arrays))
                 assert sum(array.nbytes for array in arrays) <= 2 * len(whole)  # bfloat16 doubles
-    assert refusals > 500
+    assert refusals > 400
     assert tracemalloc.get_traced_memory()[1] < 200_000
     tracemalloc.stop()
 

@@ -97,6 +97,7 @@ class _Graph:
 
     def __init__(self, symbol: Symbol, data: str, params: Collection[str]) -> None:
         self._symbol = symbol
+        self._data = data
         self._ops: list[str] = [node.op for node in symbol.nodes]
         self._inputs: list[list[int]] = [[entry.node for entry in node.inputs] for node in symbol.nodes]
         variables = {node.name for node in symbol.nodes if node.is_variable}
@@ -108,30 +109,33 @@ class _Graph:
             if op in _LOSSES
         }
         labels = {name for name in variables if name in of_losses or name.endswith("label")}
-        self._images = frozenset({data})
-        fed = self._images | labels.difference(params)
-        # For each node, which of `data` and the labels it is computed from.
-        self._needs: list[frozenset[str]] = []
+        self._labels = labels.difference(params, {data})
+        # Whether each node is computed from the images, and from labels.
+        self._of_images: list[bool] = []
+        self._of_labels: list[bool] = []
         for node, inputs in zip(symbol.nodes, self._inputs, strict=True):
-            needs = [{node.name} & fed] if node.is_variable else [self._needs[source] for source in inputs]
-            self._needs.append(frozenset().union(*needs))
+            of_images, of_labels = node.name == data, node.name in self._labels
+            if not node.is_variable:
+                of_images = any(self._of_images[source] for source in inputs)
+                of_labels = any(self._of_labels[source] for source in inputs)
+            self._of_images.append(of_images)
+            self._of_labels.append(of_labels)
 
     def is_embedding(self, node: int) -> bool:
         """Whether the node is computed from the images and nothing else."""
-        return self._ops[node] != "null" and self._needs[node] == self._images
+        return self._ops[node] != "null" and self._of_images[node] and not self._of_labels[node]
 
     def is_loss(self, node: int) -> bool:
         op = self._ops[node]
-        return op != "null" and (op in _LOSSES or bool(self._needs[node] - self._images))
+        return op != "null" and (op in _LOSSES or self._of_labels[node])
 
     def ends(self) -> list[Entry]:
         """The outputs of the network, or what they wrap."""
-        return sorted(set(map(self._unwrapped, self._symbol.heads)))
-
-    def _unwrapped(self, entry: Entry) -> Entry:
-        while self._ops[entry.node] in _TRANSPARENT and self._inputs[entry.node]:
-            entry = self._symbol.nodes[entry.node].inputs[0]
-        return entry
+        wrapped: dict[int, Entry] = {}
+        for number, node in enumerate(self._symbol.nodes):
+            if node.op in _TRANSPARENT and node.inputs:
+                wrapped[number] = wrapped.get(node.inputs[0].node, node.inputs[0])
+        return sorted({wrapped.get(head.node, head) for head in self._symbol.heads})
 
     def short_name(self, entry: Entry) -> str:
         return self._symbol.name_of(entry).removesuffix("_output")
@@ -168,8 +172,8 @@ class _Graph:
             raise ValueError(
                 f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
             )
-        needs = self._needs[found[0].node]
-        if needs != self._images:
+        if not self.is_embedding(found[0].node):
+            needs = {self._data, *self._labels}.intersection(self._symbol.up_to(found[0]).arguments())
             from_what = ", ".join(sorted(needs)) or "weights only"
             raise ValueError(
                 f"output {wanted!r} is computed from {from_what}; an embedding needs the images alone"

@@ -6,7 +6,7 @@
 
 An array, all numbers little-endian:
 
-    uint32   the version of what follows; without one (MXNet < 0.11), this is the number of dimensions already
+    uint32   the version of what follows; without one, in the oldest files, this is the number of dimensions
     int32    storage: 0 dense, 1 row_sparse, 2 csr (from version 2 on)
     shape    int32, the number of dimensions, and their sizes as int64; without a version, as uint32
     int32    context: kind and number of a device; it does not matter
@@ -83,9 +83,8 @@ def read_arrays(path: Path) -> tuple[list[str], list[NDArray[Any]]]:
             raise ValueError(describe_wrong_file(path, "a file of MXNet parameters"))
         try:
             names, places = _walk(file, os.fstat(file.fileno()).st_size)
-            labels = map(repr, names) if names else (f"{n + 1} of {len(places)}" for n in range(len(places)))
             arrays = []
-            for label, place in zip(labels, places, strict=True):
+            for label, place in zip(_labels(names, len(places)), places, strict=True):
                 if place.sparse is not None:
                     raise ValueError(
                         f"{path}: array {label} is sparse ({place.sparse}); make it dense with "
@@ -97,6 +96,11 @@ def read_arrays(path: Path) -> tuple[list[str], list[NDArray[Any]]]:
             raise ValueError(
                 f"{path} is damaged or cut off: before byte {file.tell()}, {error}; copy or save it again"
             ) from None
+
+
+def _labels(names: Sequence[str], count: int) -> list[str]:
+    """What messages call the arrays: their names, else their numbers."""
+    return [repr(name) for name in names] or [f"{number + 1} of {count}" for number in range(count)]
 
 
 def _walk(file: BinaryIO, size: int) -> tuple[list[str], list[_Place]]:
@@ -140,8 +144,10 @@ def _place(file: BinaryIO, size: int) -> _Place:
         raise _DamagedError(f"shape {shape}, context {device} and type {number} are announced")
     sizes = [math.prod(shape if stored is None else stored) * _TYPES[number].itemsize]
     for _ in range(indices):
-        (of_indices,) = _numbers(file, "<i")
-        sizes.append(math.prod(_shape(file) or ()) * _TYPES.get(of_indices, np.dtype("u1")).itemsize)
+        (number_of_indices,) = _numbers(file, "<i")
+        if number_of_indices not in _TYPES:
+            raise _DamagedError(f"indices of type {number_of_indices} are announced")
+        sizes.append(math.prod(_shape(file) or ()) * _TYPES[number_of_indices].itemsize)
     at = file.tell()
     for count in sizes:
         _skip(file, count, size)
@@ -217,9 +223,9 @@ def write_arrays(
     path: Path, names: Sequence[str], arrays: Sequence[NDArray[Any]], *, overwrite: bool = True
 ) -> None:
     """Write arrays, with a name for each or without names; see :func:`write_params`."""
-    heads = [
-        _head(array, repr(names[number]) if names else str(number)) for number, array in enumerate(arrays)
-    ]
+    labels = _labels(names, len(arrays))
+    heads = [_head(array, label) for array, label in zip(arrays, labels, strict=True)]
+    encoded = [_encoded(name) for name in names]
     with replacing(path, overwrite=overwrite) as unfinished, unfinished.open("wb") as file:
         file.write(_MAGIC + struct.pack("<Q", len(arrays)))
         for head, array in zip(heads, arrays, strict=True):
@@ -227,8 +233,19 @@ def write_arrays(
             items = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
             file.write(items.reshape(-1).view(np.uint8).data)
         file.write(struct.pack("<Q", len(names)))
-        for name in map(str.encode, names):
+        for name in encoded:
             file.write(struct.pack("<Q", len(name)) + name)
+
+
+def _encoded(name: str) -> bytes:
+    try:
+        if "\0" not in name:
+            return name.encode()
+    except UnicodeEncodeError:
+        pass
+    raise ValueError(
+        f"{name!r:.100} cannot be the name of an array: it is not text in UTF-8 without a zero byte"
+    )
 
 
 def _head(array: NDArray[Any], name: str) -> bytes:

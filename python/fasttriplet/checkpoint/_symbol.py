@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fasttriplet._contents import describe_wrong_file, read_file
+from fasttriplet._contents import describe_wrong_file
 from fasttriplet.checkpoint._operators import INPUTS, initializers_of, output_names, states_of
 
 # Versions are 10,000 * major + 100 * minor + patch. MXNet before 0.9 wrote none.
@@ -21,7 +21,7 @@ _ONCE_AN_ANNOTATION = re.compile(
     r"(?:(?P<input>.+)_)?(?P<key>ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)", re.DOTALL
 )
 _NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # MXNet cannot read these, or not written so
-_MOST_OUTPUTS = 1 << 16
+_MOST_OUTPUTS = 1 << 16  # of a node
 _DEEPEST = 16  # bodies of loops in bodies of loops
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 _T = TypeVar("_T")
@@ -70,10 +70,8 @@ class Node:
         """Name the outputs, such as ``["fc1_output"]``; a variable has one, with its own name."""
         if self.is_variable:
             return [self.name]
-        return [f"{self.name}_{ending}" if self.name else ending for ending in self._endings()]
-
-    def _endings(self) -> Sequence[str]:
-        return output_names(self.op, self.attributes)
+        endings = output_names(self.op, self.attributes)
+        return [f"{self.name}_{ending}" if self.name else ending for ending in endings]
 
 
 @dataclass(frozen=True)
@@ -164,14 +162,15 @@ def read_symbol(path: Path) -> Symbol:
     """Read a network without its weights: a ValueError if the file holds none, or one that is damaged."""
     if not path.is_file():
         raise FileNotFoundError(f"no network at {path}")
-    expected = "an MXNet symbol"
-    content = read_file(path, expected)
+    content = path.read_bytes()
     try:
         return parse_symbol(content.decode())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(describe_wrong_file(path, expected)) from error
+        if content.startswith(b"{"):
+            raise ValueError(f"{path} is damaged or cut off: {error}; copy or save it again") from error
+        raise ValueError(describe_wrong_file(path, "an MXNet symbol")) from error
     except ValueError as error:
-        raise ValueError(f"{path} is not {expected}: {error}") from error
+        raise ValueError(f"{path} is not an MXNet symbol: {error}") from error
 
 
 def parse_symbol(text: str) -> Symbol:
@@ -214,12 +213,16 @@ def _node(found: Any, where: str, numbers: Sequence[int], version: int, depth: i
     for form in ("param", "attr", "attrs"):  # by age
         for key, value in _typed(fields.get(form, {}), dict, f"{form} of {where}").items():
             attributes[_text(key, f"an attribute of {where}")] = _text(value, f"attribute {key} of {where}")
+    op = _text(fields.get("op"), f"the operator of {where}")
+    inputs = _entries(fields.get("inputs"), numbers, f"inputs of {where}")
+    if op == "null" and inputs:
+        raise ValueError(f"inputs of {where}: it is a variable, which has none")
     bodies = _typed(fields.get("subgraphs", []), list, f"subgraphs of {where}")
     return Node(
-        op=_text(fields.get("op"), f"the operator of {where}"),
+        op=op,
         name=name,
         attributes={key: value for key, value in attributes.items() if not _ANNOTATION.fullmatch(key)},
-        inputs=_entries(fields.get("inputs"), numbers, f"inputs of {where}"),
+        inputs=inputs,
         annotations={key: value for key, value in attributes.items() if _ANNOTATION.fullmatch(key)},
         subgraphs=tuple(
             _graph(_typed(body, dict, f"a body of {where}"), version, depth + 1) for body in bodies
