@@ -67,7 +67,7 @@ def test_operators_without_their_inputs(op: str) -> None:
 
 def test_networks_that_would_take_long() -> None:
     """Time and memory go with the size of a graph: many labels, many outputs, long chains."""
-    count = 20_000
+    count = 5_000
     labels = [Node("null", f"{number}_label", {}, ()) for number in range(count)]
     wrappings = (operator("BlockGrad", "b", number) for number in range(1, count))
     chain = [DATA, operator("Flatten", "flat", 0), *wrappings]

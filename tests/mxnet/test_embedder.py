@@ -203,8 +203,10 @@ def test_unneeded_params_are_ignored_and_unknown_ones_named(mx: Any, tmp_path: P
     spec = save(mx, tmp_path / "net", softmax(mx, body(mx)), {"fc7_weight": None})
     assert ft.load_embedder(spec).embed(rows_of(1), random_images(1)).shape == (1, 8)
     spec = save(mx, tmp_path / "net", body(mx), {f"old_{i}": np.ones(2) for i in range(7)})
-    with pytest.warns(UserWarning, match=r"holds old_0, old_1, old_2, old_3, old_4 and 2 more, unknown to"):
+    wanted = r"holds old_0, old_1, old_2, old_3, old_4 and 2 more, unknown to"
+    with pytest.warns(UserWarning, match=wanted) as warned:
         embedder = ft.load_embedder(spec)
+    assert warned[0].filename == __file__
     assert embedder.embed(rows_of(1), random_images(1)).shape == (1, 8)
 
 
