@@ -59,6 +59,13 @@ def test_small_networks(mx: Any, case: str) -> None:
 
 
 @pytest.mark.mxnet
+def test_nodes_that_no_output_needs(mx: Any) -> None:
+    graph = json.loads(NETWORKS["plain"][0](mx).tojson())
+    for heads in ([[3, 0, 0]], [[1, 0, 0], [4, 0, 0]], [[0, 0, 0]]):
+        check_same(mx, json.dumps(graph | {"heads": heads}))
+
+
+@pytest.mark.mxnet
 def test_names_of_any_kind(mx: Any) -> None:
     data = mx.sym.Variable('ä "quoted" \\ and\ttab\n', attr={"note": "ü"}, lr_mult=2, shape=(1, 2))
     check_same(mx, mx.sym.FullyConnected(data, num_hidden=2, name="名").tojson())

@@ -200,7 +200,8 @@ def _graph(graph: Mapping[str, Any], version: int, depth: int) -> Symbol:
         node = _upgraded(_node(found, f"node {position}", numbers, version, depth), nodes, version)
         numbers.append(len(nodes))
         nodes.append(node)
-    return Symbol(tuple(nodes), _entries(graph.get("heads"), numbers, "heads"))
+    heads = _entries(graph.get("heads"), numbers, "heads")
+    return Symbol(tuple(nodes), heads).up_to(*heads)  # MXNet leaves out what no output needs, too
 
 
 def _node(found: Any, where: str, numbers: Sequence[int], version: int, depth: int) -> Node:
