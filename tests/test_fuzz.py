@@ -56,5 +56,9 @@ def test_params() -> None:
     smoke("params", 300)
 
 
+def test_symbol() -> None:
+    smoke("symbol", 300)
+
+
 def test_cache() -> None:
     smoke("cache", 150)

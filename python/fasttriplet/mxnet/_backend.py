@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet.checkpoint._checkpoint import first_names
+from fasttriplet.checkpoint._outputs import find_data, find_embedding
+from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
 from fasttriplet.errors import OptionError
-from fasttriplet.mxnet._checkpoint import first_names, load_checkpoint, load_symbol, save_checkpoint
+from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._loss import triplet_loss
 from fasttriplet.mxnet._metric import TripletMetric
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.mxnet._networks import PReLU, build_network
-from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.training._backend import Backend
@@ -197,16 +199,16 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
         return build_network(settings.network, image_size, settings.embedding_size, prelu=prelu)
     assert settings.symbol is not None
     path = Path(settings.symbol)
-    symbol = load_symbol(path)
+    graph = read_symbol(path)
     # Without a file of weights, each input that is neither the image nor a label is a weight.
-    params = [name for name in symbol.list_arguments() if name != "data" and not name.endswith("label")]
+    params = [name for name in graph.arguments() if name != "data" and not name.endswith("label")]
     try:
-        if find_data(symbol, params) != "data":
+        if find_data(graph, params) != "data":
             raise ValueError("the input for images must be called data")
-        output = find_embedding(symbol, data="data", params=params)
+        output = find_embedding(graph, data="data", params=params)
     except ValueError as error:
         raise ValueError(f"{path}: {error}. {_SAVE_WITHOUT_LOSS}") from error
-    embedding, mx = symbol.get_internals()[output], import_mxnet()
+    embedding, mx = load_symbol(graph.up_to(output), path), import_mxnet()
     try:
         _, shapes, _ = embedding.infer_shape_partial(data=(1, 3, *image_size))
     except mx.base.MXNetError:  # binding the network says why
@@ -214,8 +216,8 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
     shape = shapes[0] if shapes else ()
     if len(shape) == 1:
         raise ValueError(
-            f"{path}: output {output} has shape {shape} for 1 image, and an embedding has (1, D). "
-            f"{_SAVE_WITHOUT_LOSS}"
+            f"{path}: output {graph.name_of(output)} has shape {shape} for 1 image, and an embedding has "
+            f"(1, D). {_SAVE_WITHOUT_LOSS}"
         )
     # (B, D, 1, 1) counts as (B, D).
     return mx.sym.Flatten(embedding) if len(shape) > 2 else embedding
@@ -227,17 +229,12 @@ def _symbol_of(network: Any) -> Any:
     if not isinstance(network, str):
         raise ValueError(f"{wrong}, not {network!r:.100}")
     try:
-        # MXNet takes such a graph for a smaller one.
-        for position, node in enumerate(json.loads(network)["nodes"]):
-            if any(source >= position for source, *_ in node["inputs"]):
-                raise ValueError(f"node {position} has an input that comes after it")
-        with quiet():
-            symbol = mx.sym.load_json(network)
-        if "data" not in symbol.list_arguments():
+        graph = parse_symbol(network)
+        if "data" not in graph.arguments():
             raise ValueError("it has no input data")
-    except (ValueError, LookupError, TypeError, RecursionError, mx.base.MXNetError) as error:
+        return mx.sym.load_json(graph.to_json())
+    except (ValueError, mx.base.MXNetError) as error:
         raise ValueError(f"{wrong}: {reason_of(error)}") from error
-    return symbol
 
 
 def _pretrained(settings: TrainSettings) -> dict[str, Any]:
@@ -274,11 +271,11 @@ def _check_pretrained(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> No
 
 
 def _fixed_gammas(symbol: Any) -> list[str]:
-    nodes = json.loads(symbol.tojson())["nodes"]
+    nodes = parse_symbol(symbol.tojson()).nodes
     return [
-        nodes[node["inputs"][1][0]]["name"]
+        nodes[node.inputs[1].node].name
         for node in nodes
-        if node["op"] == "BatchNorm" and node.get("attrs", {}).get("fix_gamma", "True") in ("True", "1")
+        if node.op == "BatchNorm" and node.attributes.get("fix_gamma", "True") in ("True", "1")
     ]
 
 

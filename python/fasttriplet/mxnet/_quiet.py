@@ -1,4 +1,4 @@
-"""Keeps three log lines of MXNet off the user's terminal."""
+"""Keeps a log line of MXNet off the user's terminal."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from contextlib import contextmanager, suppress
 
 from fasttriplet._forks import unforked
 
-# MXNet's C++ side logs these each time a network is loaded or bound, and has no switch for it.
-_CHATTER = re.compile(
-    rb"^\[[\d:]+\] [^\n]*(?:"
-    rb"MXNET_SUBGRAPH_BACKEND=NONE is detected"
-    rb"|Loading symbol saved by previous version"
-    rb"|Symbol successfully upgraded"
-    rb")[^\n]*\n",
-    re.MULTILINE,
-)
+# MXNet's C++ side logs this each time a network is bound, and has no switch for it.
+_CHATTER = re.compile(rb"^\[[\d:]+\] [^\n]*MXNET_SUBGRAPH_BACKEND=NONE is detected[^\n]*\n", re.MULTILINE)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what is written to stderr inside the block, and write all but the known lines afterwards.
+    """Hold back what is written to stderr inside the block, and write all but that line afterwards.
 
     The block should take well under a second: output of other threads waits, too, and so do forks, whose
     children would write where nobody reads.

@@ -1,0 +1,124 @@
+"""Checkpoints, read and written where there is no MXNet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fasttriplet.checkpoint._checkpoint import Checkpoint, embedding_of, read_checkpoint, write_checkpoint
+from fasttriplet.checkpoint._symbol import Entry, Node, Symbol
+from tests.checkpoint.made import numbers
+from tests.mxnet.small_networks import NETWORKS, save
+
+NODES = (
+    Node("null", "data", {}, ()),
+    Node("null", "fc1_weight", {}, (), {"__lr_mult__": "2"}),
+    Node("FullyConnected", "fc1", {"num_hidden": "2", "no_bias": "True"}, (Entry(0, 0), Entry(1, 0))),
+    Node("null", "bn_gamma", {}, ()),
+    Node("null", "bn_beta", {}, ()),
+    Node("null", "bn_moving_mean", {}, ()),
+    Node("null", "bn_moving_var", {}, ()),
+    Node("BatchNorm", "bn", {}, tuple(Entry(node, 0) for node in range(2, 7))),
+)
+SYMBOL = Symbol(NODES, (Entry(7, 0),))
+ARGS = {"fc1_weight": numbers(2, 3), "bn_gamma": numbers(2), "bn_beta": numbers(2)}
+AUXS = {"bn_moving_mean": numbers(2), "bn_moving_var": numbers(2)}
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    write_checkpoint(tmp_path / "net", 3, SYMBOL, ARGS, AUXS)
+    return tmp_path / "net"
+
+
+def test_what_was_written_is_read(prefix: Path) -> None:
+    found = read_checkpoint(prefix, 3)
+    assert found.symbol == SYMBOL
+    assert [path.name for path in (found.symbol_path, found.params_path)] == [
+        "net-symbol.json",
+        "net-0003.params",
+    ]
+    for arrays, expected in ((found.arg_params, ARGS), (found.aux_params, AUXS)):
+        assert arrays.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_an_equal_symbol_stays_as_it_is(prefix: Path) -> None:
+    path = Path(f"{prefix}-symbol.json")
+    before = path.stat()
+    write_checkpoint(prefix, 4, SYMBOL, ARGS, AUXS)
+    assert path.stat().st_ino == before.st_ino
+    write_checkpoint(prefix, 5, SYMBOL.up_to(Entry(2, 0)), ARGS, AUXS)
+    assert path.stat().st_ino != before.st_ino
+    with pytest.raises(FileExistsError):
+        write_checkpoint(prefix, 5, SYMBOL, ARGS, AUXS, overwrite=False)
+
+
+def test_the_embedding_and_its_weights(prefix: Path) -> None:
+    found = embedding_of(read_checkpoint(prefix, 3))
+    assert (found.symbol, found.data, found.output) == (SYMBOL, "data", "bn_output")
+    inner = embedding_of(read_checkpoint(prefix, 3), "fc1")
+    assert [node.name for node in inner.symbol.nodes] == ["data", "fc1_weight", "fc1"]
+    assert inner.output == "fc1_output"
+
+
+def without(prefix: Path, *names: str, **more: Any) -> Checkpoint[Any]:
+    args = {name: array for name, array in (ARGS | more).items() if name not in names}
+    auxs = {name: array for name, array in AUXS.items() if name not in names}
+    write_checkpoint(prefix, 3, SYMBOL, args, auxs)
+    return read_checkpoint(prefix, 3)
+
+
+def test_weights_that_are_missing_or_unknown(prefix: Path) -> None:
+    lacking = without(prefix, "bn_beta", "bn_moving_var")
+    with pytest.raises(
+        ValueError, match=r"net-0003\.params lacks bn_beta, bn_moving_var, which .*net-symbol\.json"
+    ):
+        embedding_of(lacking)
+    assert embedding_of(lacking, "fc1").output == "fc1_output"  # which does not need them
+    with pytest.warns(UserWarning, match=r"net-0003\.params holds old, unknown to .*; not used") as warned:
+        embedding_of(without(prefix, old=numbers(1)))
+    assert warned[0].filename == __file__
+    with pytest.raises(ValueError, match=r"net-symbol\.json: the network has no output 'fc2'"):
+        embedding_of(lacking, "fc2")
+
+
+@pytest.mark.mxnet
+def test_checkpoints_of_mxnet_are_read_without_it(mx: Any, tmp_path: Path) -> None:
+    expected = {}
+    for number, (build, output) in enumerate(NETWORKS.values()):
+        save(mx, tmp_path / f"net{number}", build(mx), {"y": None})
+        _, args, _ = mx.model.load_checkpoint(f"{tmp_path}/net{number}", 0)
+        expected[f"{tmp_path}/net{number}"] = f"{output}_output {len(args)}"
+    code = (
+        "import sys; from fasttriplet.checkpoint._checkpoint import *\n"
+        "for prefix in sys.argv[1:]:\n"
+        "    c = read_checkpoint(prefix, 0); print(embedding_of(c).output, len(c.arg_params))\n"
+        "assert 'mxnet' not in sys.modules and 'polars' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *expected], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines() == list(expected.values())
+
+
+@pytest.mark.mxnet
+def test_mxnet_reads_what_was_written(mx: Any, prefix: Path) -> None:
+    symbol, args, auxs = mx.model.load_checkpoint(str(prefix), 3)
+    assert symbol.list_outputs() == ["bn_output"]
+    assert symbol.attr_dict()["fc1_weight"]["__lr_mult__"] == "2"
+    for arrays, expected in ((args, ARGS), (auxs, AUXS)):
+        assert arrays.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(arrays[name].asnumpy(), array)
+
+
+def test_the_real_checkpoint(real_data: Path) -> None:
+    found = embedding_of(read_checkpoint(real_data / "model-y1" / "model", 0))
+    assert (found.data, found.output, len(found.symbol.nodes)) == ("data", "fc1_output", 432)
