@@ -1,0 +1,69 @@
+"""Activations, and what ends a classifier."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from fasttriplet.torch._graph._operator import Operator
+from torch import fx, nn
+from torch.nn import functional as F
+
+_KINDS = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "softrelu": nn.Softplus,
+    "softsign": nn.Softsign,
+    "tanh": nn.Tanh,
+}
+
+
+def activation(op: Operator) -> fx.Node:
+    """``Activation``."""
+    return op.layer(_KINDS[op.attributes.choice("act_type", list(_KINDS))])
+
+
+def leaky_relu(op: Operator) -> fx.Node:
+    """``LeakyReLU``; with a learned slope for each channel (axis 1), or for all, it is PReLU."""
+    kinds = ("elu", "gelu", "leaky", "prelu", "rrelu", "selu")
+    kind = op.attributes.choice("act_type", kinds, "leaky")
+    slope = op.attributes.number("slope", 0.25)
+    lower = op.attributes.number("lower_bound", 0.125)
+    upper = op.attributes.number("upper_bound", 0.334)
+    if kind != "prelu":
+        makers = {
+            "elu": partial(nn.ELU, slope),
+            "gelu": nn.GELU,
+            "leaky": partial(nn.LeakyReLU, slope),
+            "rrelu": partial(nn.RReLU, lower, upper),
+            "selu": nn.SELU,
+        }
+        return op.layer(makers[kind])
+    if not op.owns_weights:
+        return op.call(F.prelu, op.data, op.value(1))
+    return op.layer(lambda: nn.PReLU(op.array(1).size), weight=1)
+
+
+class _SoftmaxOfAll(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A softmax over all values of an image."""
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """Compute it."""
+        return data.flatten(1).softmax(1).reshape(data.shape)
+
+
+def softmax_activation(op: Operator) -> fx.Node:
+    """``SoftmaxActivation``: over the channels, or over all values of an image."""
+    if op.attributes.choice("mode", ("instance", "channel"), "instance") == "channel":
+        return op.layer(lambda: nn.Softmax(1))
+    return op.layer(_SoftmaxOfAll)
+
+
+def softmax(op: Operator) -> fx.Node:
+    """``softmax`` and ``log_softmax``."""
+    axis = op.attributes.whole("axis", -1)
+    temperature = op.attributes.optional_number("temperature")
+    op.attributes.choice("dtype", ("None",), "None")
+    op.attributes.choice("use_length", ("False", "0"), "False")
+    data = op.data if temperature is None else op.call(torch.div, op.data, temperature)
+    return op.call(torch.softmax if op.op == "softmax" else torch.log_softmax, data, axis)
