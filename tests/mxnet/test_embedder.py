@@ -344,6 +344,6 @@ def test_only_known_lines_are_held_back(capfd: pytest.CaptureFixture[str]) -> No
 def test_checkpoint_is_read_whole(mx: Any, tmp_path: Path) -> None:
     save(mx, tmp_path / "net", softmax(mx, body(mx)))
     checkpoint = load_checkpoint(tmp_path / "net", 0)
-    assert checkpoint.symbol.list_outputs() == ["softmax_output"]
+    assert checkpoint.loaded.list_outputs() == ["softmax_output"]
     assert sorted(checkpoint.aux_params) == ["bn_moving_mean", "bn_moving_var"]
     assert "fc7_weight" in checkpoint.arg_params

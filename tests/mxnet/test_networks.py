@@ -13,11 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.checkpoint._outputs import find_data, find_embedding
+from fasttriplet.checkpoint._symbol import parse_symbol
 from fasttriplet.mxnet import _untrained as untrained
 from fasttriplet.mxnet import build_network, mobilefacenet, save_untrained, small_convnet, triplet_loss
 from fasttriplet.mxnet._checkpoint import load_checkpoint
 from fasttriplet.mxnet._networks import NETWORKS, PReLU
-from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 from tests.mxnet.small_networks import random_images, rows_of
 
@@ -195,9 +196,9 @@ def test_the_embedding_is_found(tmp_path: Path, name: str) -> None:
     size = (40, 32)
     symbol = build_network(name, size, 24)
     for whole in (symbol, triplet_loss(symbol, 0.3, 6)):
-        params = {*symbol.list_arguments()} - {"data"}
-        assert find_data(whole, params) == "data"
-        assert find_embedding(whole, data="data", params=params) == "fc1_output"
+        params, graph = {*symbol.list_arguments()} - {"data"}, parse_symbol(whole.tojson())
+        assert find_data(graph, params) == "data"
+        assert graph.name_of(find_embedding(graph, data="data", params=params)) == "fc1_output"
     save_untrained(tmp_path / "net", symbol, size)
     embedder = ft.load_embedder(f"mxnet:{tmp_path}/net,0")
     assert ", output fc1, " in embedder.description

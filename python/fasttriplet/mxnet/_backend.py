@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet.checkpoint._checkpoint import first_names
+from fasttriplet.checkpoint._outputs import find_data, find_embedding
+from fasttriplet.checkpoint._symbol import parse_symbol
 from fasttriplet.errors import OptionError
-from fasttriplet.mxnet._checkpoint import first_names, load_checkpoint, load_symbol, save_checkpoint
+from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._loss import triplet_loss
 from fasttriplet.mxnet._metric import TripletMetric
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.mxnet._networks import PReLU, build_network
-from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.training._backend import Backend
@@ -199,11 +201,12 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
     path = Path(settings.symbol)
     symbol = load_symbol(path)
     # Without a file of weights, each input that is neither the image nor a label is a weight.
-    params = [name for name in symbol.list_arguments() if name != "data" and not name.endswith("label")]
+    graph = parse_symbol(symbol.tojson())
+    params = [name for name in graph.arguments() if name != "data" and not name.endswith("label")]
     try:
-        if find_data(symbol, params) != "data":
+        if find_data(graph, params) != "data":
             raise ValueError("the input for images must be called data")
-        output = find_embedding(symbol, data="data", params=params)
+        output = graph.name_of(find_embedding(graph, data="data", params=params))
     except ValueError as error:
         raise ValueError(f"{path}: {error}. {_SAVE_WITHOUT_LOSS}") from error
     embedding, mx = symbol.get_internals()[output], import_mxnet()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +13,13 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet._words import counted
+from fasttriplet.checkpoint._checkpoint import embedding_of, epochs_beside
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.errors import SpecError
-from fasttriplet.mxnet._checkpoint import Checkpoint, epochs_beside, first_names, load_checkpoint
+from fasttriplet.mxnet._checkpoint import load_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._module_embedder import embed_in_batches
-from fasttriplet.mxnet._outputs import find_data, find_embedding
 from fasttriplet.mxnet._quiet import quiet
 
 if TYPE_CHECKING:
@@ -58,14 +57,9 @@ class MXNetEmbedder:
         self._contexts = contexts(devices)
         self.batch_size = _batch_size(batch_size, self._contexts)
         self._checkpoint = load_checkpoint(prefix, epoch)
-        symbol, params = self._checkpoint.symbol, self._checkpoint.arg_params
-        try:
-            self._data = find_data(symbol, params)
-            self.output = find_embedding(symbol, data=self._data, params=params, wanted=output)
-        except ValueError as error:
-            raise ValueError(f"{self._checkpoint.symbol_path}: {error}") from error
-        self._symbol = symbol.get_internals()[self.output]
-        _check_params(self._checkpoint, self._symbol, self._data)
+        found = embedding_of(self._checkpoint, output, stacklevel=4)  # the caller of load_embedder
+        self._data, self.output = found.data, found.output
+        self._symbol = self._checkpoint.loaded.get_internals()[self.output]
         self._module: Any = None
         self._image_size: tuple[int, int] | None = None
         self._batch = np.empty(0, dtype=np.float32)
@@ -196,18 +190,3 @@ def _batch_size(wanted: int | None, contexts: list[Any]) -> int:
         return _CPU_BATCH if contexts[0].device_type == "cpu" else _GPU_BATCH * len(contexts)
     wanted = whole_number("batch_size", wanted, 1)
     return -(-wanted // len(contexts)) * len(contexts)  # each device gets the same number of images
-
-
-def _check_params(checkpoint: Checkpoint, symbol: Any, data: str) -> None:
-    """Check that each weight of the network is in the file, and warn of weights that the network lacks."""
-    missing = [n for n in symbol.list_arguments() if n != data and n not in checkpoint.arg_params]
-    missing += [n for n in symbol.list_auxiliary_states() if n not in checkpoint.aux_params]
-    if missing:
-        raise ValueError(
-            f"{checkpoint.params_path} lacks {first_names(missing)}, which {checkpoint.symbol_path} needs"
-        )
-    known = {*checkpoint.symbol.list_arguments(), *checkpoint.symbol.list_auxiliary_states()}
-    extra = [n for n in (*checkpoint.arg_params, *checkpoint.aux_params) if n not in known]
-    if extra:
-        unknown = f"{first_names(extra)}, unknown to {checkpoint.symbol_path}"
-        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=5)

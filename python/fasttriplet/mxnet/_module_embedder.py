@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet._words import counted
+from fasttriplet.checkpoint._outputs import is_embedding
 from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.mxnet._compat import import_mxnet
-from fasttriplet.mxnet._outputs import is_embedding
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._files import check_can_be_written
-from fasttriplet.mxnet._checkpoint import checkpoint_paths, save_checkpoint
+from fasttriplet.checkpoint._checkpoint import checkpoint_paths
+from fasttriplet.mxnet._checkpoint import save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._quiet import quiet
 

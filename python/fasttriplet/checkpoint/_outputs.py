@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+
+from fasttriplet.checkpoint._symbol import Entry, Symbol
 
 # Operators that may wrap an output without changing it.
 _TRANSPARENT = {"BlockGrad", "stop_gradient", "identity", "_copy"}
@@ -23,24 +23,24 @@ _LAYERS = {
 }  # fmt: skip
 
 
-def find_data(symbol: Any, params: Collection[str]) -> str:
+def find_data(symbol: Symbol, params: Collection[str]) -> str:
     """Find the name of the network's image input; `params` are names of weights.
 
     It is ``"data"`` where there is such an input, else the only input that is neither a weight nor a label; a
     ValueError if there is no such input, or more than one.
     """
-    inputs = [name for name in symbol.list_arguments() if name not in params]
+    inputs = [name for name in symbol.arguments() if name not in params]
     if "data" in inputs:
         return "data"
     plausible = [name for name in inputs if not name.endswith("label")]
     if len(plausible) == 1:
-        return str(plausible[0])
+        return plausible[0]
     found = ", ".join(inputs) or "none"
     raise ValueError(f"the network has no input called 'data'; its inputs without weights are: {found}")
 
 
-def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: str | None = None) -> str:
-    """Find the name of the embedding output among all the outputs inside a network.
+def find_embedding(symbol: Symbol, *, data: str, params: Collection[str], wanted: str | None = None) -> Entry:
+    """Find the embedding among all the outputs inside a network.
 
     It is the first of these that exists: the output that is asked for; the only output of the network that is
     neither a loss nor made of labels (among several, ``fc1``, InsightFace's name of the embedding); ``fc1``
@@ -48,7 +48,7 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
 
     Parameters
     ----------
-    symbol : mxnet.symbol.Symbol
+    symbol : Symbol
     data : str
         Name of the image input.
     params : collection of str
@@ -58,8 +58,8 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
 
     Returns
     -------
-    str
-        Name of one of ``symbol.get_internals()``.
+    Entry
+        ``symbol.name_of`` names it, ``symbol.up_to`` cuts out the network that leads to it.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def find_embedding(symbol: Any, *, data: str, params: Collection[str], wanted: s
             "cannot tell which output of the network is the embedding; choose one with output=NAME. "
             f"Candidates: {', '.join(graph.names[node] for node in sorted(found) or graph.layers()[-8:])}"
         )
-    return graph.output(graph.names[found[0]])
+    return Entry(found[0], 0)
 
 
 def is_embedding(shape: Sequence[int], images: int) -> bool:
@@ -92,17 +92,16 @@ def is_embedding(shape: Sequence[int], images: int) -> bool:
 
 
 class _Graph:
-    """The nodes of a symbol, by their number in its JSON form: inputs always precede what uses them."""
+    """The nodes of a symbol by their number."""
 
-    def __init__(self, symbol: Any, data: str, params: Collection[str]) -> None:
-        graph = json.loads(symbol.tojson())
-        self.ends: list[int] = [head[0] for head in graph["heads"]]
-        self.names: list[str] = [node["name"] for node in graph["nodes"]]
-        self._ops: list[str] = [node["op"] for node in graph["nodes"]]
-        self._inputs: list[list[int]] = [[entry[0] for entry in node["inputs"]] for node in graph["nodes"]]
+    def __init__(self, symbol: Symbol, data: str, params: Collection[str]) -> None:
+        self.ends: list[int] = [head.node for head in symbol.heads]
+        self.names: list[str] = [node.name for node in symbol.nodes]
+        self._ops: list[str] = [node.op for node in symbol.nodes]
+        self._inputs: list[list[int]] = [[entry.node for entry in node.inputs] for node in symbol.nodes]
         # Variables are among the inner outputs, too, under their bare names.
-        variables = {name for name, op in zip(self.names, self._ops, strict=True) if op == "null"}
-        self._outputs = [name for name in symbol.get_internals().list_outputs() if name not in variables]
+        variables = {node.name for node in symbol.nodes if node.is_variable}
+        self._outputs = {name: entry for entry, name in symbol.entries() if name not in variables}
         # Other variables that the file of weights lacks are missing weights.
         of_losses = {
             self.names[node]
@@ -145,18 +144,17 @@ class _Graph:
             seen.add(node)
         return sorted(seen & layers)
 
-    def output(self, wanted: str) -> str:
-        """Name of the output that is called so, if it is computed from the images alone."""
+    def output(self, wanted: str) -> Entry:
+        """The output that is called so, if it is computed from the images alone."""
         names = (wanted, f"{wanted}_output", f"{wanted}_output0")
-        found = next((name for name in names if name in self._outputs), None)
+        found = next((self._outputs[name] for name in names if name in self._outputs), None)
         if found is None:
             known = [name.removesuffix("_output") for name in self._outputs]
             close = difflib.get_close_matches(wanted, known, n=5) or known[-5:]
             raise ValueError(
                 f"the network has no output {wanted!r}; it has, among {len(known)}: {', '.join(close)}"
             )
-        of_nodes = dict(zip(self.names, self._needs, strict=True))
-        needs = of_nodes.get(found.rpartition("_output")[0], self._images)
+        needs = self._needs[found.node]
         if needs != self._images:
             from_what = ", ".join(sorted(needs)) or "weights only"
             raise ValueError(
