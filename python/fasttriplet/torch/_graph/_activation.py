@@ -44,19 +44,10 @@ def leaky_relu(op: Operator) -> fx.Node:
     return op.layer(lambda: nn.PReLU(op.array(1).size), weight=1)
 
 
-class _SoftmaxOfAll(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A softmax over all values of an image."""
-
-    def forward(self, data: torch.Tensor) -> torch.Tensor:
-        """Compute it."""
-        return data.flatten(1).softmax(1).reshape(data.shape)
-
-
 def softmax_activation(op: Operator) -> fx.Node:
-    """``SoftmaxActivation``: over the channels, or over all values of an image."""
-    if op.attributes.choice("mode", ("instance", "channel"), "instance") == "channel":
-        return op.layer(lambda: nn.Softmax(1))
-    return op.layer(_SoftmaxOfAll)
+    """``SoftmaxActivation``: over the channels, or over the last axis."""
+    channels = op.attributes.choice("mode", ("instance", "channel"), "instance") == "channel"
+    return op.layer(lambda: nn.Softmax(1 if channels else -1))
 
 
 def softmax(op: Operator) -> fx.Node:

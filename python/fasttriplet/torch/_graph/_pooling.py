@@ -24,10 +24,11 @@ def pooling(op: Operator) -> fx.Node:
     ceil = op.attributes.choice("pooling_convention", ("valid", "full"), "valid") == "full"
     stride, pad = op.attributes.sizes("stride", ()), op.attributes.sizes("pad", ())
     include_pad = op.attributes.choice("count_include_pad", ("True", "False", "1", "0", "None"), "True")
-    power = op.attributes.optional("p_value")
+    power = op.attributes.optional("p_value") if kind == "lp" else 1
+    op.attributes.ignore("p_value")
     op.attributes.choice("layout", ("None", LAYOUTS.get(len(kernel), "NCHW")), "None")
-    if kind == "lp" and power is None:
-        raise op.attributes.error("pool_type='lp' needs a p_value")
+    if power is None or power < 1:
+        raise op.attributes.error(f"pool_type='lp' with p_value={power}; expected a number above 0")
     if whole:
         if kind == "avg" and kernel:
             return op.layer(lambda: _GLOBAL_MEANS[len(kernel)](1))
@@ -48,10 +49,19 @@ def pooling(op: Operator) -> fx.Node:
     return op.layer(lambda: Pool(kind, kernel, stride, pad, ceil=ceil, with_pad=with_pad, power=power))
 
 
+def _power(data: torch.Tensor, power: int) -> torch.Tensor:
+    return data if power == 1 else data.pow(power)
+
+
+def _root(total: torch.Tensor, power: int) -> torch.Tensor:
+    """The root that has the sign of the sum: MXNet takes powers of the values, not of their sizes."""
+    return total if power == 1 else total.sign() * total.abs().pow(1 / power)
+
+
 class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
     """One number for each map; the axes stay, with size 1."""
 
-    def __init__(self, kind: str, power: int | None) -> None:
+    def __init__(self, kind: str, power: int) -> None:
         super().__init__()
         self.kind, self.power = kind, power
 
@@ -62,9 +72,7 @@ class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
             return data.amax(axes, keepdim=True)
         if self.kind == "avg":
             return data.mean(axes, keepdim=True)
-        if self.power is None:
-            return data.sum(axes, keepdim=True)
-        return data.abs().pow(self.power).sum(axes, keepdim=True).pow(1 / self.power)
+        return _root(_power(data, self.power).sum(axes, keepdim=True), self.power)
 
     def extra_repr(self) -> str:
         """What ``print`` shows of the layer."""
@@ -83,7 +91,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         *,
         ceil: bool,
         with_pad: bool,
-        power: int | None,
+        power: int,
     ) -> None:
         super().__init__()
         self.kind, self.kernel, self.stride, self.pad = kind, tuple(kernel), tuple(stride), tuple(pad)
@@ -101,18 +109,14 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
             )
         ]
         around = [n for pad, end in zip(reversed(self.pad), reversed(ends), strict=True) for n in (pad, end)]
-        if self.power is not None:
-            data = data.abs().pow(self.power)
-        data = F.pad(data, around, value=float("-inf") if self.kind == "max" else 0.0)
+        data = F.pad(_power(data, self.power), around, value=float("-inf") if self.kind == "max" else 0.0)
         windows = data
         for axis, (count, kernel, stride) in enumerate(zip(counts, self.kernel, self.stride, strict=True)):
             windows = windows.unfold(2 + axis, kernel, stride).narrow(2 + axis, 0, count)
         axes = tuple(range(-len(sides), 0))
         if self.kind == "max":
             return windows.amax(axes)
-        total = windows.sum(axes)
-        if self.power is not None:
-            return total.pow(1 / self.power)
+        total = _root(windows.sum(axes), self.power)
         if self.kind == "avg":
             for axis, (count, size) in enumerate(zip(counts, sides, strict=True)):
                 shape = [-1, *[1] * (len(sides) - 1 - axis)]

@@ -1,0 +1,159 @@
+"""The networks whose conversion is compared with MXNet, and the comparison, one process each.
+
+``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON. MXNet 1.9.1 on a CPU ends the process
+(SIGSEGV) for some networks after others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+# What InsightFace's sample_config.py sets.
+_CONFIG: dict[str, Any] = {
+    "bn_mom": 0.9, "densenet_dropout": 0.0, "emb_size": 512, "fp16": False, "memonger": False,
+    "net_act": "prelu", "net_blocks": [1, 4, 6, 2], "net_input": 1, "net_multiplier": 1.0, "net_output": "E",
+    "net_se": 0, "net_unit": 3, "num_layers": 18, "workspace": 256,
+}  # fmt: skip
+
+BUILT_IN = ["small", "mobilefacenet", "mobilefacenet, PReLU operator"]
+FILES = {
+    "model-y1": "model-y1/model",
+    "mobilefacenet-dim512": "symbols/mobilefacenet-dim512",
+    "r34-amf": "symbols/r34-amf",
+    "retinaface-mnet10": "symbols/retinaface-mnet10",
+}
+_FLOAT32_ONLY = ["retinaface-mnet10"]  # MXNet's Crop
+# Of recognition/arcface_mxnet/symbol: the file, and what differs from the configuration above.
+INSIGHTFACE: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"fresnet {depth}": ("fresnet", {"num_layers": depth}) for depth in (18, 34, 50, 100)},
+    **{
+        f"fresnet 18, output {output}": ("fresnet", {"net_output": output})
+        for output in ("Z", "FC", "SFC", "GAP", "GNAP", "GDC", "F", "G", "H", "I", "J")
+    },
+    **{f"fresnet 18, unit {unit}": ("fresnet", {"net_unit": unit}) for unit in (1, 2)},
+    **{f"fresnet 18, input {number}": ("fresnet", {"net_input": number}) for number in (0, 2)},
+    "fresnet 18, squeeze and excitation": ("fresnet", {"net_se": 1}),
+    "fresnet 18, unit 1, squeeze and excitation": ("fresnet", {"net_se": 1, "net_unit": 1}),
+    "fresnet 18, ReLU": ("fresnet", {"net_act": "relu"}),
+    "fmobilefacenet": ("fmobilefacenet", {"net_output": "GDC"}),
+    "fmobilefacenet, output GNAP": ("fmobilefacenet", {"net_output": "GNAP"}),
+    "fmobilefacenet, twice as deep": ("fmobilefacenet", {"net_output": "GDC", "net_blocks": [2, 8, 16, 4]}),
+    "fmobilenet": ("fmobilenet", {}),
+    "fmobilenet, output GNAP": ("fmobilenet", {"net_output": "GNAP"}),
+    "fmobilenet, input 0": ("fmobilenet", {"net_input": 0}),
+    "fmnasnet": ("fmnasnet", {}),
+    "fmnasnet, output GDC": ("fmnasnet", {"net_output": "GDC"}),
+    "vargfacenet": ("vargfacenet", {"net_output": "J", "net_multiplier": 1.25}),
+    "vargfacenet, squeeze and excitation": ("vargfacenet", {"net_se": 1}),
+    "fdensenet 121": ("fdensenet", {"num_layers": 121}),
+    "fdensenet 169": ("fdensenet", {"num_layers": 169}),
+}
+
+
+def build(mx: Any, name: str, size: int = 112) -> Any:
+    """Build a network; `size` is that of the images of those that are built in."""
+    from fasttriplet.mxnet import build_network  # noqa: PLC0415
+
+    if name in BUILT_IN:
+        network, _, operator = name.partition(", ")
+        prelu = "operator" if operator else "convolutions"
+        return build_network(network, (size, size), prelu=prelu)
+    if name in FILES:
+        return mx.sym.load(f"{DATA / FILES[name]}-symbol.json")
+    return _of_insightface(mx, *INSIGHTFACE[name])
+
+
+def checkout() -> Path | None:
+    """The checkout of deepinsight/insightface that INSIGHTFACE names."""
+    found = os.environ.get("INSIGHTFACE")
+    return Path(found) if found else None
+
+
+def _of_insightface(mx: Any, file: str, settings: Mapping[str, Any]) -> Any:
+    """Build a network with a function of InsightFace, which prints and imports more than it uses."""
+    folder = checkout()
+    assert folder is not None
+    sys.path.insert(0, str(folder / "recognition" / "arcface_mxnet" / "symbol"))
+    config: Any = ModuleType("config")
+    config.config = SimpleNamespace(**{**_CONFIG, **settings})
+    unused: Any = ModuleType("sklearn.decomposition")
+    unused.PCA = None
+    sys.modules |= {"config": config, "sklearn": ModuleType("sklearn"), "sklearn.decomposition": unused}
+    with redirect_stdout(io.StringIO()), mx.name.NameManager():
+        return importlib.import_module(file).get_symbol()
+
+
+def measure(name: str, size: int = 112, batch: int = 4) -> dict[str, float]:
+    """Compare a network with its conversion, in inference and in one training step.
+
+    Returns
+    -------
+    dict
+        Distances relative to the norm. ``inference`` is the worst of all outputs; ``loss``, ``output``,
+        ``gradients`` (the worst of all weights, and of the images) and ``statistics`` are those of a training
+        step in float32, ``... in float64`` of one in float64. ``PyTorch`` and ``MXNet`` are the gradients in
+        float32 of each, from those of PyTorch in float64.
+    """
+    import torch  # noqa: PLC0415
+
+    from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415
+    from tests.torch import conversion as c  # noqa: PLC0415
+
+    mx = import_mxnet()
+    torch.set_num_threads(2)
+    symbol = build(mx, name, size)
+    images = c.pictures((batch, 3, size, size))
+    args, auxs = _stored(mx, name) or c.random_weights(mx, symbol, images)
+    module = c.converted(symbol, args, auxs)
+    outputs = c.mxnet_outputs(mx, symbol, args, auxs, images)
+    pairs = zip(c.torch_outputs(module, images), outputs, strict=True)
+    found = {"inference": max(c.apart(got, expected) for got, expected in pairs)}
+
+    single = symbol[len(outputs) - 1]  # a detector has several
+    symbol = c.without_dropout(mx, single)
+    args, auxs = _needed(symbol, args), _needed(symbol, auxs)
+    factors = np.random.default_rng(1).standard_normal(outputs[-1].shape).astype(np.float32)
+    ours = c.torch_step(c.converted(symbol, args, auxs), images, factors)
+    theirs = c.mxnet_step(mx, symbol, args, auxs, images, factors)
+    exact = c.torch_step(c.converted(symbol, args, auxs).double(), images, factors)
+    found |= c.compared(ours, theirs)
+    if name not in _FLOAT32_ONLY:
+        plain, doubles = c.with_plain_prelu(mx, symbol), (images.astype(np.float64), factors.astype(np.float64))
+        wide = c.mxnet_step(mx, plain, args, auxs, *doubles)
+        found |= {f"{kind} in float64": value for kind, value in c.compared(exact, wide).items()}
+    found["PyTorch"] = c.compared(ours, exact)["gradients"]
+    theirs = replace(theirs, gradients={n: theirs.gradients[n] for n in exact.gradients})
+    found["MXNet"] = c.compared(theirs, exact)["gradients"]
+    return found
+
+
+def _stored(mx: Any, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None:
+    path = DATA / f"{FILES[name]}-0000.params" if name in FILES else None
+    if path is None or not path.is_file():
+        return None
+    arrays = {key: value.asnumpy() for key, value in mx.nd.load(str(path)).items()}
+    args, auxs = ({k[4:]: v for k, v in arrays.items() if k.startswith(kind)} for kind in ("arg:", "aux:"))
+    return args, auxs
+
+
+def _needed(symbol: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    names = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    return {name: array for name, array in arrays.items() if name in names}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))
