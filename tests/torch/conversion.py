@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,10 +57,11 @@ def pictures(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
         colours = rng.random((batch, channels, patches, patches), dtype=np.float32)
         down, across = np.arange(height) * patches // height, np.arange(width) * patches // width
         total += colours[:, :, down][:, :, :, across]
-    return (total * (255 / total.max())).astype(np.float32)
+    total *= 255 / total.max()
+    return total
 
 
-def random_weights(mx: Any, symbol: Any, images: NDArray[np.float32], seed: int = 0) -> tuple[Arrays, Arrays]:
+def random_weights(mx: Any, symbol: Any, images: NDArray[np.float32], seed: int = 0) -> Arrays:
     """Weights as a trained network has them; gammas that count as 1 are anything but.
 
     The running statistics are near those of the images, but not the same.
@@ -82,8 +83,8 @@ def random_weights(mx: Any, symbol: Any, images: NDArray[np.float32], seed: int 
         if name.endswith("_gamma"):
             return rng.uniform(0.5, 1.5, shape)
         if name.endswith("_weight"):
-            return rng.standard_normal(shape) * np.sqrt(2 / max(np.prod(shape[1:]), 1))
-        return rng.standard_normal(shape) * 0.2
+            return np.asarray(rng.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:])))
+        return np.asarray(rng.standard_normal(shape) * 0.2)
 
     args = {n: mx.nd.array(drawn(n, s), dtype="float32") for n, s in shapes.items() if n != "data"}
     auxs = {
@@ -95,12 +96,12 @@ def random_weights(mx: Any, symbol: Any, images: NDArray[np.float32], seed: int 
         name: (value.asnumpy() + 1e-2) * rng.uniform(0.8, 1.25, value.shape).astype(np.float32)
         for name, value in auxs.items()
     }
-    return {name: value.asnumpy() for name, value in args.items()}, statistics
+    return {name: value.asnumpy() for name, value in args.items()} | statistics
 
 
-def converted(symbol: Any, args: Arrays, auxs: Arrays) -> ConvertedNetwork:
+def converted(symbol: Any, weights: Arrays) -> ConvertedNetwork:
     """The module of a symbol that has no labels."""
-    return build(parse_symbol(symbol.tojson()), "data", args | auxs)
+    return build(parse_symbol(symbol.tojson()), "data", weights)
 
 
 def without_dropout(mx: Any, symbol: Any) -> Any:
@@ -112,9 +113,9 @@ def without_dropout(mx: Any, symbol: Any) -> Any:
     return mx.sym.load_json(json.dumps(graph))
 
 
-def mxnet_outputs(mx: Any, symbol: Any, args: Arrays, auxs: Arrays, images: NDArray[Any]) -> list[NDArray[Any]]:
+def mxnet_outputs(mx: Any, symbol: Any, weights: Arrays, images: NDArray[Any]) -> list[NDArray[Any]]:
     """What MXNet computes in inference."""
-    executor = _bound(mx, symbol, args, auxs, images, gradients=False)
+    executor = _bound(mx, symbol, weights, images, gradients=False)
     return [output.asnumpy() for output in executor.forward(is_train=False)]
 
 
@@ -125,11 +126,9 @@ def torch_outputs(module: torch.nn.Module, images: NDArray[Any]) -> list[NDArray
     return [output.numpy() for output in (found if isinstance(found, tuple) else (found,))]
 
 
-def mxnet_step(
-    mx: Any, symbol: Any, args: Arrays, auxs: Arrays, images: NDArray[Any], factors: NDArray[Any]
-) -> Step:
+def mxnet_step(mx: Any, symbol: Any, weights: Arrays, images: NDArray[Any], factors: NDArray[Any]) -> Step:
     """One step of MXNet; the loss is the sum of the outputs times `factors`."""
-    executor = _bound(mx, symbol, args, auxs, images, gradients=True)
+    executor = _bound(mx, symbol, weights, images, gradients=True)
     (output,) = executor.forward(is_train=True)
     executor.backward([mx.nd.array(factors, dtype=images.dtype)])
     gradients = {name: value.asnumpy() for name, value in executor.grad_dict.items() if value is not None}
@@ -145,7 +144,7 @@ def torch_step(module: ConvertedNetwork, images: NDArray[Any], factors: NDArray[
     output = module(data)
     (output * torch.from_numpy(factors).to(output.dtype)).sum().backward()
     gradients, statistics = {"data": data.grad}, {}
-    names = {place: name for name, place in module.origin.places.items()}
+    names = {place: name for place, (name, _) in module.origin.places.items()}
     for place, parameter in module.named_parameters():
         gradients[names[place]] = parameter.grad
     for place, buffer in module.named_buffers():
@@ -165,20 +164,18 @@ def _tensor(module: torch.nn.Module, images: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(images).to(torch.float64 if torch.float64 in kinds else torch.float32)
 
 
-def _bound(
-    mx: Any, symbol: Any, args: Arrays, auxs: Arrays, images: NDArray[Any], *, gradients: bool
-) -> Any:
+def _bound(mx: Any, symbol: Any, weights: Arrays, images: NDArray[Any], *, gradients: bool) -> Any:
+    arrays = {**weights, "data": images}
     executor = symbol.simple_bind(
         mx.cpu(),
         grad_req="write" if gradients else "null",
         type_dict={"data": images.dtype},
-        data=images.shape,
+        **{name: arrays[name].shape for name in symbol.list_arguments()},
     )
-    arrays: Mapping[str, NDArray[Any]] = {**args, "data": images}
     for name, array in executor.arg_dict.items():
         array[:] = mx.nd.array(arrays[name].astype(array.dtype), dtype=array.dtype)
     for name, array in executor.aux_dict.items():
-        array[:] = mx.nd.array(auxs[name].astype(array.dtype), dtype=array.dtype)
+        array[:] = mx.nd.array(arrays[name].astype(array.dtype), dtype=array.dtype)
     return executor
 
 

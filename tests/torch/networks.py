@@ -1,7 +1,7 @@
 """The networks whose conversion is compared with MXNet, and the comparison, one process each.
 
-``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON. MXNet 1.9.1 on a CPU ends the process
-(SIGSEGV) for some networks after others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
+``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON. MXNet 1.9.1 on a CPU ends the
+process (SIGSEGV) for some networks after others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -70,8 +70,7 @@ def build(mx: Any, name: str, size: int = 112) -> Any:
 
     if name in BUILT_IN:
         network, _, operator = name.partition(", ")
-        prelu = "operator" if operator else "convolutions"
-        return build_network(network, (size, size), prelu=prelu)
+        return build_network(network, (size, size), prelu="operator" if operator else "convolutions")
     if name in FILES:
         return mx.sym.load(f"{DATA / FILES[name]}-symbol.json")
     return _of_insightface(mx, *INSIGHTFACE[name])
@@ -109,7 +108,6 @@ def measure(name: str, size: int = 112, batch: int = 4) -> dict[str, float]:
         float32 of each, from those of PyTorch in float64.
     """
     import torch  # noqa: PLC0415
-
     from fasttriplet.mxnet import import_mxnet  # noqa: PLC0415
     from tests.torch import conversion as c  # noqa: PLC0415
 
@@ -117,23 +115,27 @@ def measure(name: str, size: int = 112, batch: int = 4) -> dict[str, float]:
     torch.set_num_threads(2)
     symbol = build(mx, name, size)
     images = c.pictures((batch, 3, size, size))
-    args, auxs = _stored(mx, name) or c.random_weights(mx, symbol, images)
-    module = c.converted(symbol, args, auxs)
-    outputs = c.mxnet_outputs(mx, symbol, args, auxs, images)
+    weights = _stored(mx, name) or c.random_weights(mx, symbol, images)
+    module = c.converted(symbol, weights)
+    outputs = c.mxnet_outputs(mx, symbol, weights, images)
     pairs = zip(c.torch_outputs(module, images), outputs, strict=True)
     found = {"inference": max(c.apart(got, expected) for got, expected in pairs)}
 
     single = symbol[len(outputs) - 1]  # a detector has several
     symbol = c.without_dropout(mx, single)
-    args, auxs = _needed(symbol, args), _needed(symbol, auxs)
+    names = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    weights = {name: array for name, array in weights.items() if name in names}
     factors = np.random.default_rng(1).standard_normal(outputs[-1].shape).astype(np.float32)
-    ours = c.torch_step(c.converted(symbol, args, auxs), images, factors)
-    theirs = c.mxnet_step(mx, symbol, args, auxs, images, factors)
-    exact = c.torch_step(c.converted(symbol, args, auxs).double(), images, factors)
+    ours = c.torch_step(c.converted(symbol, weights), images, factors)
+    theirs = c.mxnet_step(mx, symbol, weights, images, factors)
+    exact = c.torch_step(c.converted(symbol, weights).double(), images, factors)
     found |= c.compared(ours, theirs)
     if name not in _FLOAT32_ONLY:
-        plain, doubles = c.with_plain_prelu(mx, symbol), (images.astype(np.float64), factors.astype(np.float64))
-        wide = c.mxnet_step(mx, plain, args, auxs, *doubles)
+        plain, doubles = (
+            c.with_plain_prelu(mx, symbol),
+            (images.astype(np.float64), factors.astype(np.float64)),
+        )
+        wide = c.mxnet_step(mx, plain, weights, *doubles)
         found |= {f"{kind} in float64": value for kind, value in c.compared(exact, wide).items()}
     found["PyTorch"] = c.compared(ours, exact)["gradients"]
     theirs = replace(theirs, gradients={n: theirs.gradients[n] for n in exact.gradients})
@@ -141,18 +143,11 @@ def measure(name: str, size: int = 112, batch: int = 4) -> dict[str, float]:
     return found
 
 
-def _stored(mx: Any, name: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None:
+def _stored(mx: Any, name: str) -> dict[str, NDArray[Any]] | None:
     path = DATA / f"{FILES[name]}-0000.params" if name in FILES else None
     if path is None or not path.is_file():
         return None
-    arrays = {key: value.asnumpy() for key, value in mx.nd.load(str(path)).items()}
-    args, auxs = ({k[4:]: v for k, v in arrays.items() if k.startswith(kind)} for kind in ("arg:", "aux:"))
-    return args, auxs
-
-
-def _needed(symbol: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    names = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
-    return {name: array for name, array in arrays.items() if name in names}
+    return {name[4:]: value.asnumpy() for name, value in mx.nd.load(str(path)).items()}
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def check(mx: Any, symbol: Any, shape: Shape, *, positive: bool = False, gradien
     def drawn(shapes: dict[str, Shape]) -> c.Arrays:
         return {name: rng.uniform(0.3, 1.7, size).astype(np.float32) for name, size in shapes.items()}
 
-    weights, statistics = drawn(args), drawn(auxs)
-    module = c.converted(symbol, weights, statistics)
-    expected = c.mxnet_outputs(mx, symbol, weights, statistics, data)
+    weights = drawn(args) | drawn(auxs)
+    module = c.converted(symbol, weights)
+    expected = c.mxnet_outputs(mx, symbol, weights, data)
     for got, wanted in zip(c.torch_outputs(module, data), expected, strict=True):
         assert c.apart(got, wanted) < c.BAR
     if not gradients:
@@ -47,8 +47,8 @@ def check(mx: Any, symbol: Any, shape: Shape, *, positive: bool = False, gradien
     # The sum of several outputs would hide which is which.
     total = mx.sym.concat(*[mx.sym.reshape(output, shape=(-1,)) for output in symbol], dim=0)
     factors = rng.standard_normal(sum(output.size for output in expected)).astype(np.float32)
-    ours = c.torch_step(c.converted(total, weights, statistics), data, factors)
-    theirs = c.mxnet_step(mx, total, weights, statistics, data, factors)
+    ours = c.torch_step(c.converted(total, weights), data, factors)
+    theirs = c.mxnet_step(mx, total, weights, data, factors)
     for name, gradient in theirs.gradients.items():
         if name in ours.gradients:
             assert c.apart(ours.gradients[name], gradient, 1e-3) < c.BAR, name
@@ -77,7 +77,7 @@ sizes = st.integers(1, 3)
     no_bias=st.booleans(),
     numbers=st.data(),
 )
-def test_convolution(
+def test_convolution(  # noqa: PLR0917
     mx: Any, axes: int, groups: int, filters: int, channels: int, no_bias: bool, numbers: Any
 ) -> None:
     def drawn(low: int, high: int) -> Shape:
@@ -99,7 +99,7 @@ def test_convolution(
     kernel=st.tuples(sizes, sizes), stride=st.tuples(sizes, sizes), pad=st.tuples(*[st.integers(0, 1)] * 2),
     adj=st.tuples(*[st.integers(0, 2)] * 2), target=st.booleans(),
 )  # fmt: skip
-def test_deconvolution(
+def test_deconvolution(  # noqa: PLR0917
     mx: Any, groups: int, filters: int, channels: int, no_bias: bool | None, kernel: Shape, stride: Shape,
     pad: Shape, adj: Shape, target: bool,
 ) -> None:  # fmt: skip
@@ -123,7 +123,11 @@ def test_deconvolution(
 
 
 @examples
-@given(flatten=st.sampled_from([None, True, False]), no_bias=st.booleans(), shape=st.lists(sizes, min_size=2, max_size=4))
+@given(
+    flatten=st.sampled_from([None, True, False]),
+    no_bias=st.booleans(),
+    shape=st.lists(sizes, min_size=2, max_size=4),
+)
 def test_fully_connected(mx: Any, flatten: bool | None, no_bias: bool, shape: list[int]) -> None:
     options = {} if flatten is None else {"flatten": flatten}
     symbol = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=4, no_bias=no_bias, **options)
@@ -136,7 +140,7 @@ def test_fully_connected(mx: Any, flatten: bool | None, no_bias: bool, shape: li
     fix_gamma=st.sampled_from([None, True, False]), use_global_stats=st.sampled_from([None, True, False]),
     momentum=st.sampled_from([None, 0.5]),
 )  # fmt: skip
-def test_batch_norm(
+def test_batch_norm(  # noqa: PLR0917
     mx: Any, rank: int, axis: int, eps: float | None, fix_gamma: bool | None, use_global_stats: bool | None,
     momentum: float | None,
 ) -> None:  # fmt: skip
@@ -160,7 +164,7 @@ def test_batch_norm(
     convention=st.sampled_from([None, "valid", "full"]), include=st.sampled_from([None, True, False]),
     power=st.integers(1, 3), whole=st.booleans(),
 )  # fmt: skip
-def test_pooling(
+def test_pooling(  # noqa: PLR0917
     mx: Any, kind: str, axes: int, numbers: Any, convention: str | None, include: bool | None, power: int,
     whole: bool,
 ) -> None:  # fmt: skip
@@ -171,7 +175,11 @@ def test_pooling(
     assume(all(p < k for k, p in zip(kernel, pad, strict=True)))
     size = 7
     # MXNet's windows in the padding alone: a maximum of nothing, a mean of 0 values.
-    assume(whole or convention != "full" or all(_in_the_map(size, *n) for n in zip(kernel, stride, pad, strict=True)))
+    assume(
+        whole
+        or convention != "full"
+        or all(_in_the_map(size, *n) for n in zip(kernel, stride, pad, strict=True))
+    )
     options: dict[str, Any] = {"kernel": kernel, "pool_type": kind, "stride": stride, "pad": pad}
     options |= {"global_pool": True} if whole else {}
     options |= {} if convention is None else {"pooling_convention": convention}
@@ -222,7 +230,10 @@ FROM_THE_LEFT: list[Shape] = [(2, -2), (-4, 1, 2, -2), (0, -4, 2, -1, -2), (0, -
 
 @pytest.mark.parametrize(
     ("shape", "reverse"),
-    [*[(shape, reverse) for shape in SPECIAL for reverse in (False, True)], *[(s, False) for s in FROM_THE_LEFT]],
+    [
+        *[(shape, reverse) for shape in SPECIAL for reverse in (False, True)],
+        *[(s, False) for s in FROM_THE_LEFT],
+    ],
 )
 def test_reshape(mx: Any, data: Any, shape: Shape, reverse: bool) -> None:
     symbol = mx.sym.Reshape(data, shape=shape, reverse=reverse)
@@ -262,7 +273,19 @@ def test_functions_of_two_tensors(mx: Any, data: Any, name: str) -> None:
     check(mx, getattr(mx.sym, name)(data, other), (2, 3, 4), positive=True)
 
 
-@pytest.mark.parametrize("name", ["elemwise_add", "elemwise_div", "elemwise_mul", "elemwise_sub", "_maximum", "_minimum", "_power", "_grad_add"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "elemwise_add",
+        "elemwise_div",
+        "elemwise_mul",
+        "elemwise_sub",
+        "_maximum",
+        "_minimum",
+        "_power",
+        "_grad_add",
+    ],
+)
 def test_functions_of_two_tensors_of_one_shape(mx: Any, data: Any, name: str) -> None:
     module = mx.sym if hasattr(mx.sym, name) else mx.sym._internal
     other = mx.sym.Variable("other", shape=(2, 3, 4))
@@ -296,7 +319,9 @@ def test_reductions(mx: Any, name: str, axis: Any, keepdims: bool, exclude: bool
     check(mx, symbol, (2, 3, 4, 2))
 
 
-@pytest.mark.parametrize("options", [{}, {"ord": 1}, {"ord": 2, "axis": 1}, {"axis": (1, 2), "keepdims": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"ord": 1}, {"ord": 2, "axis": 1}, {"axis": (1, 2), "keepdims": True}]
+)
 def test_norm(mx: Any, data: Any, options: dict[str, Any]) -> None:
     check(mx, mx.sym.norm(data, **options), (2, 3, 4))
 
@@ -369,11 +394,11 @@ def test_dropout_drops_at_the_same_rate(mx: Any, data: Any, options: dict[str, A
         whole = bool((output == output[:, :, :1, :1]).all())
         return float(values[1]), float((output > 0).mean()), whole
 
-    ours = c.torch_step(c.converted(symbol, {}, {}), images, images).output
-    theirs = c.mxnet_step(mx, symbol, {}, {}, images, images).output
+    ours = c.torch_step(c.converted(symbol, {}), images, images).output
+    theirs = c.mxnet_step(mx, symbol, {}, images, images).output
     for got, wanted in zip(kept(ours), kept(theirs), strict=True):
         assert got == pytest.approx(wanted, abs=0.02)
-    (still,) = c.torch_outputs(c.converted(symbol, {}, {}), images)
+    (still,) = c.torch_outputs(c.converted(symbol, {}), images)
     assert (still == 1).all() != ("mode" in options)
 
 

@@ -1,4 +1,4 @@
-"""What needs PyTorch: MXNet's networks as modules, a miner with the call of pytorch-metric-learning's miners."""
+"""What needs PyTorch: MXNet's networks as modules, and a miner for pytorch-metric-learning."""
 
 from __future__ import annotations
 

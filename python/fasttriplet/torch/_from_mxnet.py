@@ -145,13 +145,16 @@ def to_mxnet(
 
 def _weights(module: ConvertedNetwork) -> dict[str, NDArray[Any]]:
     """The arrays of the file by MXNet's names; a ValueError if the module has lost some, or has others."""
-    places, state = module.origin.places, module.state_dict()
+    origin, state = module.origin, module.state_dict()
     found = {name for name in state if not name.endswith(".num_batches_tracked")}
-    if changed := found.symmetric_difference(places.values()):
+    if changed := found.symmetric_difference(origin.places):
         raise ValueError(
-            f"the module has other parameters than from_mxnet gave it, and cannot be written: {first_names(sorted(changed))}"
+            f"the module has other parameters than from_mxnet gave it: {first_names(sorted(changed))}"
         )
-    return dict(module.origin.kept) | {name: _array(state[place]) for name, place in places.items()}
+    for place, (_, shape) in origin.places.items():
+        if state[place].shape != shape:
+            raise ValueError(f"{place} has the shape {tuple(state[place].shape)} by now; expected {shape}")
+    return {**origin.kept, **{name: _array(state[place]) for place, (name, _) in origin.places.items()}}
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

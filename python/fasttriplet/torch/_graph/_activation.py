@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+
+from torch.nn import functional
 
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 _KINDS = {
     "relu": nn.ReLU,
@@ -31,7 +33,7 @@ def leaky_relu(op: Operator) -> fx.Node:
     lower = op.attributes.number("lower_bound", 0.125)
     upper = op.attributes.number("upper_bound", 0.334)
     if kind != "prelu":
-        makers = {
+        makers: dict[str, Callable[[], nn.Module]] = {
             "elu": partial(nn.ELU, slope),
             "gelu": nn.GELU,
             "leaky": partial(nn.LeakyReLU, slope),
@@ -40,8 +42,8 @@ def leaky_relu(op: Operator) -> fx.Node:
         }
         return op.layer(makers[kind])
     if not op.owns_weights:
-        return op.call(F.prelu, op.data, op.value(1))
-    return op.layer(lambda: nn.PReLU(op.array(1).size), weight=1)
+        return op.call(functional.prelu, op.data, op.value(1))
+    return op.layer(lambda: nn.PReLU(op.array(1).size), slots={"weight": 1})
 
 
 def softmax_activation(op: Operator) -> fx.Node:

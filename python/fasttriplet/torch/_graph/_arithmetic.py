@@ -13,7 +13,8 @@ from torch import fx, nn
 
 _Function = Callable[..., Any]
 _TYPES = {
-    name: getattr(torch, name) for name in ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")
+    name: getattr(torch, name)
+    for name in ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")
 }
 
 
@@ -96,6 +97,7 @@ class Cast(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
+        self.example: torch.Tensor
         self.register_buffer("example", torch.empty(0, dtype=dtype), persistent=False)
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:

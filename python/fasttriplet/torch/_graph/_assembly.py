@@ -72,7 +72,9 @@ class Assembly:
         """
         if key not in self._targets:
             if shared := self.places.keys() & set(slots.values()):
-                raise ValueError(f"{min(shared)!r} is shared with another kind of node, which cannot be converted")
+                raise ValueError(
+                    f"{min(shared)!r} is shared with another kind of node, which cannot be converted"
+                )
             module = make()
             for slot, weight in slots.items():
                 _fill(module, slot, weight, self._weights[weight], dtype)

@@ -45,15 +45,21 @@ class Attributes:
 
     def optional(self, name: str) -> int | None:
         """A whole number or None, which is the default."""
-        return self._take(name, None, lambda text: None if text == "None" else _whole(text), "a number or None")
+        return self._take(
+            name, None, lambda text: None if text == "None" else _whole(text), "a number or None"
+        )
 
     def optional_number(self, name: str) -> float | None:
         """A number or None, which is the default."""
-        return self._take(name, None, lambda text: None if text == "None" else float(text), "a number or None")
+        return self._take(
+            name, None, lambda text: None if text == "None" else float(text), "a number or None"
+        )
 
     def sizes(self, name: str, default: Sequence[int] = REQUIRED) -> tuple[int, ...]:
         """Whole numbers, such as ``(3, 3)``; a single one may lack its brackets."""
-        return self._take(name, tuple(default) if default is not REQUIRED else default, _wholes, "whole numbers")
+        return self._take(
+            name, tuple(default) if default is not REQUIRED else default, _wholes, "whole numbers"
+        )
 
     def ends(self, name: str) -> tuple[int | None, ...]:
         """Whole numbers or None, none by default."""

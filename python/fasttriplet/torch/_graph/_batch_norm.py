@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 
 class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
@@ -29,11 +32,12 @@ class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
         self, channels: int, *, eps: float, momentum: float, weight: bool, bias: bool, fixed_statistics: bool
     ) -> None:
         super().__init__(channels, eps, momentum)
+        self.momentum: float = momentum
         self.fixed_statistics = fixed_statistics
         if not weight:
-            self.weight = None
+            self.register_parameter("weight", None)
         if not bias:
-            self.bias = None
+            self.register_parameter("bias", None)
 
     def forward(
         self, input: torch.Tensor, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
@@ -41,17 +45,19 @@ class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
         """Normalise; a weight and a bias that are given take the place of the layer's own."""
         weight = self.weight if weight is None else weight
         bias = self.bias if bias is None else bias
-        mean, variance = self.running_mean, self.running_var
+        mean: Any = self.running_mean
+        variance: Any = self.running_var
         if self.fixed_statistics or not self.training:
-            return F.batch_norm(input, mean, variance, weight, bias, False, 0.0, self.eps)
+            return functional.batch_norm(input, mean, variance, weight, bias, False, 0.0, self.eps)
         # With a momentum of 1, these become the statistics of the batch.
         batch_mean, batch_variance = torch.zeros_like(mean), torch.ones_like(variance)
-        output = F.batch_norm(input, batch_mean, batch_variance, weight, bias, True, 1.0, self.eps)
+        output = functional.batch_norm(input, batch_mean, batch_variance, weight, bias, True, 1.0, self.eps)
         values = input.numel() // input.shape[1]
         with torch.no_grad():
             mean.lerp_(batch_mean, self.momentum)
             variance.lerp_(batch_variance * ((values - 1) / values), self.momentum)
-            self.num_batches_tracked.add_(1)
+            batches: Any = self.num_batches_tracked
+            batches.add_(1)
         return output
 
     def extra_repr(self) -> str:
@@ -85,10 +91,10 @@ def batch_norm(op: Operator) -> fx.Node:
         )
 
     slots = {"running_mean": 3, "running_var": 4}
-    data = [op.data if axis == 1 else op.call(torch.movedim, op.data, axis, 1)]
+    data: list[fx.Node | None] = [op.data if axis == 1 else op.call(torch.movedim, op.data, axis, 1)]
     if op.owns_weights:
         slots |= {"bias": 2} if fixed_gamma else {"weight": 1, "bias": 2}
     else:
         data += [None if fixed_gamma else op.value(1), op.value(2)]
-    output = op.layer(make, *data, dtype=dtype, **slots)
+    output = op.layer(make, *data, slots=slots, dtype=dtype)
     return output if axis == 1 else op.call(torch.movedim, output, 1, axis)

@@ -56,7 +56,8 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
     assembly.graph.output(results[0] if len(results) == 1 else results)
     module = ConvertedNetwork(assembly.root, assembly.graph, _NAME)
     variables = {node.name for node in symbol.nodes if node.is_variable} - {data, *assembly.places}
-    module.origin = Origin(symbol.to_json(), assembly.places, {name: weights[name] for name in variables})
+    places = {place: (name, weights[name].shape) for name, place in assembly.places.items()}
+    module.origin = Origin(symbol.to_json(), places, {name: weights[name] for name in variables})
     return module
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
-_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-_TRANSPOSED_LAYERS = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+_TRANSPOSED_LAYERS: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 
 
@@ -26,7 +27,7 @@ def convolution(op: Operator) -> fx.Node:
                 op.array(1).shape[1] * options["groups"] if op.array(1).ndim > 1 else 0,
                 filters, kernel, bias=bias, device="meta", **options,
             ),
-            **_slots(bias),
+            slots=_slots(bias),
         )  # fmt: skip
     return op.call(_FUNCTIONS[len(kernel)], *op.values()[: 2 + bias], **options)
 
@@ -48,7 +49,7 @@ def deconvolution(op: Operator) -> fx.Node:
             lambda: _TRANSPOSED_LAYERS[len(kernel)](
                 inputs, filters, kernel, bias=bias, device="meta", **options
             ),
-            **_slots(bias),
+            slots=_slots(bias),
         )
     return op.call(_TRANSPOSED[len(kernel)], *op.values()[: 2 + bias], **options)
 
@@ -81,15 +82,15 @@ def _windows(op: Operator) -> tuple[tuple[int, ...], dict[str, Any]]:
         raise op.attributes.error(f"kernel={kernel} cannot be converted; expected 1, 2 or 3 sizes")
     op.attributes.choice("layout", (LAYOUTS[len(kernel)], "None"), "None")
     ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
-    options = {
-        "stride": op.attributes.sizes("stride", ones) or ones,
-        "padding": op.attributes.sizes("pad", zeros) or zeros,
-        "dilation": op.attributes.sizes("dilate", ones) or ones,
-        "groups": op.attributes.whole("num_group", 1),
-    }
-    for name in ("stride", "padding", "dilation"):
-        if len(options[name]) != len(kernel):
-            raise op.attributes.error(f"{name} {options[name]} has another length than kernel={kernel}")
+    options: dict[str, Any] = {"groups": op.attributes.whole("num_group", 1)}
+    for theirs, ours, default in (
+        ("stride", "stride", ones),
+        ("pad", "padding", zeros),
+        ("dilate", "dilation", ones),
+    ):
+        options[ours] = sizes = op.attributes.sizes(theirs, default) or default
+        if len(sizes) != len(kernel):
+            raise op.attributes.error(f"{theirs}={sizes} and kernel={kernel} have different lengths")
     return kernel, options
 
 
@@ -100,9 +101,9 @@ def fully_connected(op: Operator) -> fx.Node:
     if op.owns_weights:
         inputs = op.array(1).shape[-1]
         return op.layer(
-            lambda: nn.Linear(inputs, outputs, bias=bias, device="meta"), data, **_slots(bias)
+            lambda: nn.Linear(inputs, outputs, bias=bias, device="meta"), data, slots=_slots(bias)
         )
-    return op.call(F.linear, data, *op.values()[1 : 2 + bias])
+    return op.call(functional.linear, data, *op.values()[1 : 2 + bias])
 
 
 def _slots(bias: bool) -> dict[str, int]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
+from torch.fx.node import map_aggregate, map_arg
 
 from torch import fx, nn
-from torch.fx.node import map_aggregate, map_arg
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Origin:
     ----------
     symbol : str
         The network up to its outputs, as JSON.
-    places : mapping of str to str
-        For each weight of MXNet, its name in ``state_dict()``.
+    places : mapping of str to (str, shape)
+        For each name in ``state_dict()`` that is a weight of MXNet, its name there, and its shape.
     kept : mapping of str to array
         Weights that have no place in the module: a gamma that is fixed at 1, whatever is stored.
     """
 
     symbol: str
-    places: Mapping[str, str]
+    places: Mapping[str, tuple[str, tuple[int, ...]]]
     kept: Mapping[str, NDArray[Any]]
 
 
@@ -41,9 +41,9 @@ class ConvertedNetwork(fx.GraphModule):  # type: ignore[misc, unused-ignore]
     origin: Origin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedNetwork:
-        copied: ConvertedNetwork = super().__deepcopy__(memo)
+        copied: Any = super().__deepcopy__(memo)
         copied.origin = self.origin
-        return copied
+        return copied  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("_graph", "_code")}
@@ -58,7 +58,10 @@ class _Result:
 
 
 def _flat(node: fx.Node) -> tuple[Any, ...]:
-    args, kwargs = (map_arg(given, lambda used: _Result(used.name)) for given in (node.args, node.kwargs))
+    def stand_in(used: fx.Node) -> Any:
+        return _Result(used.name)
+
+    args, kwargs = (map_arg(given, stand_in) for given in (node.args, node.kwargs))
     return node.op, node.target, args, kwargs, node.name
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 
 def l2_normalization(op: Operator) -> fx.Node:
@@ -38,7 +39,7 @@ class L2Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
 def instance_norm(op: Operator) -> fx.Node:
     """``InstanceNorm``."""
     eps = op.attributes.number("eps", 1e-3)
-    return op.call(F.instance_norm, op.data, weight=op.value(1), bias=op.value(2), eps=eps)
+    return op.call(functional.instance_norm, op.data, weight=op.value(1), bias=op.value(2), eps=eps)
 
 
 def layer_norm(op: Operator) -> fx.Node:
@@ -47,7 +48,7 @@ def layer_norm(op: Operator) -> fx.Node:
     op.attributes.flag("output_mean_var", False)  # outputs that are used are an error elsewhere
     data = op.data if axis == -1 else op.call(torch.movedim, op.data, axis, -1)
     size = op.array(1).shape
-    output = op.call(F.layer_norm, data, size, op.value(1), op.value(2), eps)
+    output = op.call(functional.layer_norm, data, size, op.value(1), op.value(2), eps)
     return output if axis == -1 else op.call(torch.movedim, output, -1, axis)
 
 
@@ -70,7 +71,7 @@ class Dropout(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, data: torch.Tensor) -> torch.Tensor:
         """Drop."""
         shape = [1 if axis in self.axes else size for axis, size in enumerate(data.shape)]
-        return data * F.dropout(data.new_ones(shape), self.p, self.training or self.always)
+        return data * functional.dropout(data.new_ones(shape), self.p, self.training or self.always)
 
     def extra_repr(self) -> str:
         """What ``print`` shows of the layer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,11 +82,15 @@ class Operator:
         return self._assembly.call(self.name, function, *args, **kwargs)
 
     def layer(
-        self, make: Callable[[], nn.Module], *args: fx.Node | None, dtype: torch.dtype | None = None, **slots: int
+        self,
+        make: Callable[[], nn.Module],
+        *args: fx.Node | None,
+        slots: Mapping[str, int] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> fx.Node:
         """Call a sub-module; `slots` tells which inputs its parameters and buffers are."""
         weights: dict[str, str] = {}
-        for slot, number in slots.items():
+        for slot, number in (slots or {}).items():
             self.array(number)
             weights[slot] = self._input(number).name  # type: ignore[union-attr]
         given = args or (self.data,)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from torch.nn import functional
 
 import torch
 from fasttriplet.torch._graph._layers import LAYOUTS
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 _GLOBAL_MEANS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 _MEANS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
@@ -39,9 +39,7 @@ def pooling(op: Operator) -> fx.Node:
     with_pad = include_pad not in ("False", "0")
     # Where PyTorch's layers differ: they take no more than half a window of padding, and drop windows that
     # begin in the padding at the end.
-    differs = any(
-        2 * p > k or (ceil and p + s > k) for k, s, p in zip(kernel, stride, pad, strict=True)
-    )
+    differs = any(2 * p > k or (ceil and p + s > k) for k, s, p in zip(kernel, stride, pad, strict=True))
     if kind == "max" and not differs:
         return op.layer(lambda: _MAXIMA[len(kernel)](kernel, stride, pad, ceil_mode=ceil))
     if kind == "avg" and not differs:
@@ -109,7 +107,9 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
             )
         ]
         around = [n for pad, end in zip(reversed(self.pad), reversed(ends), strict=True) for n in (pad, end)]
-        data = F.pad(_power(data, self.power), around, value=float("-inf") if self.kind == "max" else 0.0)
+        data = functional.pad(
+            _power(data, self.power), around, value=float("-inf") if self.kind == "max" else 0.0
+        )
         windows = data
         for axis, (count, kernel, stride) in enumerate(zip(counts, self.kernel, self.stride, strict=True)):
             windows = windows.unfold(2 + axis, kernel, stride).narrow(2 + axis, 0, count)

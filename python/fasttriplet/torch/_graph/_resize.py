@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 
 def up_sampling(op: Operator) -> fx.Node:
@@ -19,7 +20,7 @@ def up_sampling(op: Operator) -> fx.Node:
     if bilinear:
         # MXNet's own choice of window and padding.
         options = {"stride": scale, "padding": scale // 2, "groups": channels}
-        return op.call(F.conv_transpose2d, op.data, op.value(1), None, **options)
+        return op.call(functional.conv_transpose2d, op.data, op.value(1), None, **options)
     if len(op.inputs) == 1:
         return op.layer(lambda: nn.Upsample(scale_factor=scale, mode="nearest"))
     return op.layer(lambda: Join(scale, summed=summed), *op.values())
@@ -35,7 +36,7 @@ class Join(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Enlarge and join."""
         size = [side * self.scale for side in inputs[0].shape[2:]]
-        enlarged = [F.interpolate(maps, size, mode="nearest") for maps in inputs]
+        enlarged = [functional.interpolate(maps, size, mode="nearest") for maps in inputs]
         return torch.stack(enlarged).sum(0) if self.summed else torch.cat(enlarged, 1)
 
     def extra_repr(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Operator
 from torch import fx, nn
-from torch.nn import functional as F
 
 
 def flatten(op: Operator) -> fx.Node:
@@ -99,7 +100,11 @@ def squeeze(op: Operator) -> fx.Node:
 
 def slice_axis(op: Operator) -> fx.Node:
     """A part of one axis."""
-    axis, begin, end = op.attributes.whole("axis"), op.attributes.whole("begin"), op.attributes.optional("end")
+    axis, begin, end = (
+        op.attributes.whole("axis"),
+        op.attributes.whole("begin"),
+        op.attributes.optional("end"),
+    )
     return op.call(operator.getitem, op.data, _along(axis, slice(begin, end)))
 
 
@@ -149,6 +154,8 @@ def pad(op: Operator) -> fx.Node:
     mode = modes[op.attributes.choice("mode", list(modes))]
     widths, value = op.attributes.sizes("pad_width"), op.attributes.number("constant_value", 0.0)
     if any(widths[:4]):
-        raise op.attributes.error(f"pad_width={widths} cannot be converted; expected zeros for the first two axes")
+        raise op.attributes.error(
+            f"pad_width={widths} cannot be converted; expected zeros for the first two axes"
+        )
     around = [n for at in range(len(widths) - 2, 2, -2) for n in widths[at : at + 2]]
-    return op.call(F.pad, op.data, around, mode, value if mode == "constant" else None)
+    return op.call(functional.pad, op.data, around, mode, value if mode == "constant" else None)
