@@ -210,11 +210,11 @@ def _spread(step: Step, name: str) -> float:
     return 0.0 if variance is None or name.endswith("_var") else float(np.sqrt(variance.sum()))
 
 
-def with_plain_prelu(mx: Any, symbol: Any) -> Any:
-    """The same network without the operator for PReLU, whose gradients of slopes are wrong in float64.
+def for_float64(mx: Any, symbol: Any) -> Any:
+    """The same network with variables of any type, and without the operator for PReLU.
 
-    In MXNet 1.9.1 they are right alone, and 3 to 8 times their size off in MobileFaceNet. (In float32 they
-    are right.)
+    In MXNet 1.9.1 the operator's gradients of slopes are right in float32. In float64 they are right alone,
+    and 3 to 8 times their size off in MobileFaceNet.
     """
     graph = json.loads(symbol.tojson())
     nodes: list[dict[str, Any]] = []
@@ -234,6 +234,7 @@ def with_plain_prelu(mx: Any, symbol: Any) -> Any:
             below = add("broadcast_mul", f"{name}_scaled", [below, slope])
             numbers.append(add("elemwise_sub", name, [above, below]))
         else:
+            node.get("attrs", {}).pop("__dtype__", None)  # of Gluon's parameters
             nodes.append({**node, "inputs": inputs})
             numbers.append(len(nodes) - 1)
     heads = [[numbers[head[0]], *head[1:]] for head in graph["heads"]]

@@ -1,7 +1,8 @@
 """The networks whose conversion is compared with MXNet, and the comparison, one process each.
 
-``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON. MXNet 1.9.1 on a CPU ends the
-process (SIGSEGV) for some networks after others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
+``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON, and without arguments a table of
+all networks that are there, in Markdown. MXNet 1.9.1 on a CPU ends the process (SIGSEGV) for some networks after
+others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -132,7 +134,7 @@ def measure(name: str, size: int = 112, batch: int = 4) -> dict[str, float]:
     found |= c.compared(ours, theirs)
     if name not in _FLOAT32_ONLY:
         plain, doubles = (
-            c.with_plain_prelu(mx, symbol),
+            c.for_float64(mx, symbol),
             (images.astype(np.float64), factors.astype(np.float64)),
         )
         wide = c.mxnet_step(mx, plain, weights, *doubles)
@@ -150,5 +152,29 @@ def _stored(mx: Any, name: str) -> dict[str, NDArray[Any]] | None:
     return {name[4:]: value.asnumpy() for name, value in mx.nd.load(str(path)).items()}
 
 
+def measured(name: str, size: int = 112) -> dict[str, float]:
+    """Compare a network in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.torch.networks", name, str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    if done.returncode:
+        raise RuntimeError(f"{name} ended with {done.returncode}: {done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _print_table() -> None:
+    names = [*BUILT_IN, *(FILES if DATA.is_dir() else ()), *(INSIGHTFACE if checkout() else ())]
+    print("| network | inference | output | loss | running statistics | gradients, float64 |")
+    print("|---|---|---|---|---|---|")
+    columns = ("inference", "output", "loss", "statistics", "gradients in float64")
+    for name in names:
+        found = measured(name)
+        cells = (f"{found[column]:.0e}" if column in found else "" for column in columns)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(sys.argv[1], *map(int, sys.argv[2:]))))
+    else:
+        _print_table()
