@@ -1,8 +1,8 @@
 """The networks whose conversion is compared with MXNet, and the comparison, one process each.
 
-``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON, and without arguments a table of
-all networks that are there, in Markdown. MXNet 1.9.1 on a CPU ends the process (SIGSEGV) for some networks after
-others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
+``python -m tests.torch.networks NAME [SIZE]`` prints what was measured as JSON, and without arguments a table
+of all networks that are there, in Markdown. MXNet 1.9.1 on a CPU ends the process (SIGSEGV) for some networks
+after others: its normalisations of (B, D) and (B, D, 1, 1) share a cache.
 """
 
 from __future__ import annotations

@@ -127,6 +127,13 @@ def test_names_become_legal(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "back", 0).arg_params.keys() == g.args.keys()
 
 
+def test_the_input_may_have_any_name(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("input/images:0")
+    g.convolution("conv", "input/images:0", 3, 4)
+    assert outputs(converted(g, "conv", tmp_path)).shape == (4, 4, 14, 14)
+
+
 def test_a_fixed_gamma_counts_as_one_and_is_kept(prefix: Path, tmp_path: Path) -> None:
     stored = read_checkpoint(prefix, 0).arg_params["fc1_gamma"]
     net: Any = from_mxnet(prefix, 0)

@@ -1,8 +1,8 @@
 """Whole networks and their conversions, with the same weights: inference and one training step.
 
-Gradients in float32 have no bar: where rounding moves a value across the kink of a ReLU, its gradient is another
-one. One such value in a map of (4, 64, 56, 56) changes the gradients by 1e-3, and both frameworks are as far from
-the gradients in float64 as from each other. In float64 they agree.
+Gradients in float32 have no bar: where rounding moves a value across the kink of a ReLU, its gradient is
+another one. One such value in a map of (4, 64, 56, 56) changes the gradients by 1e-3, and both frameworks are
+as far from the gradients in float64 as from each other. In float64 they agree.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Assembly:
 
     def placeholder(self, name: str) -> fx.Node:
         """Add the input of the module."""
-        return self.graph.create_node("placeholder", name, name=name)
+        return self.graph.create_node("placeholder", self._free_name(name), name=name)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Add the call of a function; `name` is that of its result in the code."""
@@ -47,6 +47,7 @@ class Assembly:
         """Add a weight that several nodes use, or that weights are computed from."""
         key = ("parameter", name)
         if key not in self._targets:
+            self._check_free(name)
             array = self._weights[name]
             target = self._targets[key] = self._free_name(name)
             if np.issubdtype(array.dtype, np.floating):
@@ -71,10 +72,8 @@ class Assembly:
         ValueError.
         """
         if key not in self._targets:
-            if shared := self.places.keys() & set(slots.values()):
-                raise ValueError(
-                    f"{min(shared)!r} is shared with another kind of node, which cannot be converted"
-                )
+            for weight in slots.values():
+                self._check_free(weight)
             module = make()
             for slot, weight in slots.items():
                 _fill(module, slot, weight, self._weights[weight], dtype)
@@ -82,6 +81,11 @@ class Assembly:
             self.root.add_module(target, module)
             self.places |= {weight: f"{target}.{slot}" for slot, weight in slots.items()}
         return self.graph.create_node("call_module", self._targets[key], args, name=name)
+
+    def _check_free(self, weight: str) -> None:
+        """Running statistics that different layers share have no place that all of them can change."""
+        if weight in self.places:
+            raise ValueError(f"{weight!r} is shared with another kind of node, which cannot be converted")
 
     def _free_name(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name, flags=re.ASCII)
