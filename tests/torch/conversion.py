@@ -194,6 +194,7 @@ def compared(got: Step, expected: Step) -> dict[str, float]:
         "gradients": max(
             apart(value, expected.gradients[name], 1e-2 * usual * np.sqrt(value.size))
             for name, value in got.gradients.items()
+            if name in expected.gradients  # MXNet has one of zeros for a fixed gamma
         ),
         "statistics": max(
             (
@@ -210,11 +211,12 @@ def _spread(step: Step, name: str) -> float:
     return 0.0 if variance is None or name.endswith("_var") else float(np.sqrt(variance.sum()))
 
 
-def for_float64(mx: Any, symbol: Any) -> Any:
+def without_prelu_operator(mx: Any, symbol: Any) -> Any:
     """The same network with variables of any type, and without the operator for PReLU.
 
-    In MXNet 1.9.1 the operator's gradients of slopes are right in float32. In float64 they are right alone,
-    and 3 to 8 times their size off in MobileFaceNet.
+    In MXNet 1.9.1 the operator's gradients of slopes are right alone, and wrong in some networks: those of
+    fmobilenet's ``conv_14_relu_gamma`` are off by 0.8 of their size in float32. The same graph of other
+    operators agrees with PyTorch.
     """
     graph = json.loads(symbol.tojson())
     nodes: list[dict[str, Any]] = []

@@ -1,8 +1,9 @@
 """Whole networks and their conversions, with the same weights: inference and one training step.
 
-Gradients in float32 have no bar: where rounding moves a value across the kink of a ReLU, its gradient is
-another one. One such value in a map of (4, 64, 56, 56) changes the gradients by 1e-3, and both frameworks are
-as far from the gradients in float64 as from each other. In float64 they agree.
+In float64 they agree. In float32 a training step of four images amplifies rounding, so where both are further
+apart than the bar, the conversion must be as near to float64 as MXNet. Gradients in float32 have no bar: where
+rounding moves a value across the kink of a ReLU, its gradient is another one, and one such value in a map of
+(4, 64, 56, 56) changes the gradients by 1e-3.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ BAR = 2e-5  # of the norm
 
 def check(name: str, size: int = 112) -> None:
     found = networks.measured(name, size)
-    rounded = {"gradients", "PyTorch", "MXNet"}
-    assert not {kind: value for kind, value in found.items() if value > BAR and kind not in rounded}
-    assert found["gradients"] < 0.1
+    float64 = [kind for kind in found if kind.endswith("in float64")]
+    assert not {kind: found[kind] for kind in ["inference", *float64] if found[kind] > BAR}
+    for kind in ("output", "loss", "statistics"):
+        ours, theirs = found[f"{kind} of PyTorch"], found[f"{kind} of MXNet"]
+        assert found[kind] < BAR or ours <= max(BAR, theirs), (kind, found)
 
 
 @pytest.mark.parametrize(
