@@ -1,9 +1,9 @@
 """Whole networks and their conversions, with the same weights: inference and one training step.
 
-In float64 they agree. In float32 a training step of four images amplifies rounding, so where both are further
-apart than the bar, the conversion must be as near to float64 as MXNet. Gradients in float32 have no bar: where
-rounding moves a value across the kink of a ReLU, its gradient is another one, and one such value in a map of
-(4, 64, 56, 56) changes the gradients by 1e-3.
+In float64 they agree. In float32 a training step of four images amplifies rounding, so where both are
+further apart than the bar, the conversion must be as near to float64 as MXNet. Gradients in float32
+have no bar: where rounding moves a value across the kink of a ReLU, its gradient is another one, and
+one such value in a map of (4, 64, 56, 56) changes the gradients by 1e-3.
 """
 
 from __future__ import annotations
