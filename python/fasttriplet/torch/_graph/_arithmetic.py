@@ -1,0 +1,109 @@
+"""Operators that compute value by value."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import torch
+from fasttriplet.torch._graph._operator import Builder, Operator
+from torch import fx, nn
+
+_Function = Callable[..., Any]
+_TYPES = {
+    name: getattr(torch, name)
+    for name in ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")
+}
+
+
+def same(op: Operator) -> fx.Node:
+    """The input itself."""
+    return op.data
+
+
+def unary(function: _Function) -> Builder:
+    """A function of one tensor."""
+    return lambda op: op.call(function, op.data)
+
+
+def binary(function: _Function) -> Builder:
+    """A function of two tensors, whose shapes may differ as NumPy's."""
+    return lambda op: op.call(function, op.value(0), op.value(1))
+
+
+def with_scalar(function: _Function) -> Builder:
+    """A function of a tensor and a number."""
+    return lambda op: op.call(function, op.data, op.attributes.number("scalar"))
+
+
+def of_scalar(function: _Function) -> Builder:
+    """A function of a number and a tensor."""
+    return lambda op: op.call(function, op.attributes.number("scalar"), op.data)
+
+
+def larger(op: Operator) -> fx.Node:
+    """The larger of two tensors. Where they are equal, the gradient is that of the first."""
+    first, second = op.value(0), op.value(1)
+    return op.call(torch.where, op.call(torch.ge, first, second), first, second)
+
+
+def smaller(op: Operator) -> fx.Node:
+    """The smaller of two tensors. Where they are equal, the gradient is that of the first."""
+    first, second = op.value(0), op.value(1)
+    return op.call(torch.where, op.call(torch.le, first, second), first, second)
+
+
+def at_least(op: Operator) -> fx.Node:
+    """A tensor or a number, whichever is larger."""
+    return op.call(torch.clamp, op.data, min=op.attributes.number("scalar"))
+
+
+def at_most(op: Operator) -> fx.Node:
+    """A tensor or a number, whichever is smaller."""
+    return op.call(torch.clamp, op.data, max=op.attributes.number("scalar"))
+
+
+def clip(op: Operator) -> fx.Node:
+    """Values between two numbers."""
+    return op.call(torch.clamp, op.data, op.attributes.number("a_min"), op.attributes.number("a_max"))
+
+
+def total(op: Operator) -> fx.Node:
+    """The sum of all inputs."""
+    return reduce(lambda sum_, value: op.call(operator.add, sum_, value), op.values())
+
+
+def hard_sigmoid(op: Operator) -> fx.Node:
+    """A straight line, cut at 0 and 1."""
+    alpha, beta = op.attributes.number("alpha", 0.2), op.attributes.number("beta", 0.5)
+    return op.call(torch.clamp, op.call(operator.add, op.call(operator.mul, op.data, alpha), beta), 0.0, 1.0)
+
+
+def without_gradient(op: Operator) -> fx.Node:
+    """``BlockGrad``."""
+    return op.call(torch.detach, op.data)
+
+
+def cast(op: Operator) -> fx.Node:
+    """Another type from here on."""
+    op.dtype = _TYPES[op.attributes.choice("dtype", list(_TYPES))]
+    return op.layer(lambda: Cast(op.dtype))
+
+
+class Cast(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Another type from here on; it is changed with that of the weights, by ``module.float()`` and such."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.example: torch.Tensor
+        self.register_buffer("example", torch.empty(0, dtype=dtype), persistent=False)
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """Convert."""
+        return data.to(self.example.dtype)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows of the layer."""
+        return str(self.example.dtype)

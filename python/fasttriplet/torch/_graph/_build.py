@@ -1,0 +1,110 @@
+"""Converts a graph: goes through its nodes, and lets each operator add itself."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from fasttriplet.checkpoint._symbol import Entry, Node, Symbol
+from fasttriplet.torch._graph._assembly import Assembly, Weights
+from fasttriplet.torch._graph._attributes import Attributes
+from fasttriplet.torch._graph._network import ConvertedNetwork, Origin
+from fasttriplet.torch._graph._operator import Operator, Value, Weight
+from fasttriplet.torch._graph._operators import LAYERS, OPERATORS
+from torch import fx, nn
+
+_NAME = "ConvertedNetwork"
+
+
+def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
+    """Convert a network to a module.
+
+    Parameters
+    ----------
+    symbol : Symbol
+        Only what is needed for its outputs. With several, the module returns a tuple.
+    data : str
+        The variable that is the images; all others are weights.
+    weights : mapping of str to array
+        Weights and running statistics, without ``arg:`` and ``aux:``.
+
+    Raises
+    ------
+    ValueError
+        If an operator or one of its attributes cannot be converted, or a weight has another shape than its
+        layer; names the node.
+    """
+    assembly = Assembly(weights, dir(ConvertedNetwork(nn.Module(), fx.Graph())))
+    keys = _keys(symbol, data)
+    values: dict[Entry, Value] = {}
+
+    def given(entry: Entry) -> Value | Weight:
+        name = symbol.nodes[entry.node].name
+        return values[entry] if entry in values else Weight(name, weights[name])
+
+    for number, node in enumerate(symbol.nodes):
+        if node.is_variable:
+            if node.name == data:
+                values[Entry(number, 0)] = Value(assembly.placeholder(data), torch.float32)
+            continue
+        inputs = [given(_checked(entry, symbol, values)) for entry in node.inputs]
+        outputs, dtype = _converted(node, inputs, keys.get(number, number), assembly)
+        values |= {Entry(number, output): Value(result, dtype) for output, result in enumerate(outputs)}
+    results = tuple(values[_checked(head, symbol, values)].node for head in symbol.heads)
+    assembly.graph.output(results[0] if len(results) == 1 else results)
+    module = ConvertedNetwork(assembly.root, assembly.graph, _NAME)
+    variables = {node.name for node in symbol.nodes if node.is_variable} - {data, *assembly.places}
+    places = {place: (name, weights[name].shape) for name, place in assembly.places.items()}
+    module.origin = Origin(symbol.to_json(), places, {name: weights[name] for name in variables})
+    return module
+
+
+def _converted(
+    node: Node, inputs: Sequence[Value | Weight], key: object, assembly: Assembly
+) -> tuple[Sequence[fx.Node], torch.dtype]:
+    attributes = Attributes(node.name, node.op, node.attributes)
+    if node.op not in OPERATORS:
+        close = difflib.get_close_matches(node.op, OPERATORS, n=1)
+        hint = f" (do you mean {close[0]}?)" if close else ""
+        raise attributes.error(f"the operator cannot be converted{hint}")
+    dtype = next((value.dtype for value in inputs if isinstance(value, Value)), torch.float32)
+    owns_weights = not isinstance(key, int)
+    op = Operator(node.op, node.name, attributes, inputs, owns_weights, key, dtype, assembly)
+    result = OPERATORS[node.op](op)
+    attributes.finish()
+    return [result] if isinstance(result, fx.Node) else result, op.dtype
+
+
+def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, Value]) -> Entry:
+    node = symbol.nodes[entry.node]
+    if not node.is_variable and entry not in values:
+        raise ValueError(
+            f"node {node.name!r} ({node.op}): its output {entry.output} is used, which cannot be converted"
+        )
+    return entry
+
+
+def _keys(symbol: Symbol, data: str) -> dict[int, object]:
+    """Find the nodes that own their weights. Those with the same key are one sub-module.
+
+    A weight is owned if it is used by one layer, or by layers that only differ in their data. A node owns its
+    weights or none of them, and those that it does not own are parameters of the whole module.
+    """
+    weights = {number for number, node in enumerate(symbol.nodes) if node.is_variable and node.name != data}
+    keys: dict[int, object] = {}
+    users: dict[str, set[object]] = defaultdict(set)
+    for number, node in enumerate(symbol.nodes):
+        names = [symbol.nodes[entry.node].name for entry in node.inputs]
+        key: object = number
+        if node.op in LAYERS and len(names) > 1 and all(entry.node in weights for entry in node.inputs[1:]):
+            key = keys[number] = (node.op, tuple(sorted(node.attributes.items())), tuple(names[1:]))
+        for name, entry in zip(names, node.inputs, strict=True):
+            if entry.node in weights:
+                users[name].add(key if entry in node.inputs[1:] else (number, "data"))
+    return {
+        number: key
+        for number, key in keys.items()
+        if all(len(users[symbol.nodes[entry.node].name]) == 1 for entry in symbol.nodes[number].inputs[1:])
+    }

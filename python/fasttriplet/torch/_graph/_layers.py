@@ -1,0 +1,110 @@
+"""Layers with weights: Convolution, Deconvolution, FullyConnected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.nn import functional
+
+import torch
+from fasttriplet.torch._graph._operator import Operator
+from torch import fx, nn
+
+_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
+_TRANSPOSED_LAYERS: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+
+
+def convolution(op: Operator) -> fx.Node:
+    """A convolution with the channels on axis 1, of 1, 2 or 3 dimensions."""
+    filters, bias = op.attributes.whole("num_filter"), not op.attributes.flag("no_bias", False)
+    kernel, options = _windows(op)
+    if op.owns_weights:
+        return op.layer(
+            lambda: _CONVOLUTIONS[len(kernel)](
+                op.array(1).shape[1] * options["groups"] if op.array(1).ndim > 1 else 0,
+                filters, kernel, bias=bias, device="meta", **options,
+            ),
+            slots=_slots(bias),
+        )  # fmt: skip
+    return op.call(_FUNCTIONS[len(kernel)], *op.values()[: 2 + bias], **options)
+
+
+def deconvolution(op: Operator) -> fx.Node:
+    """The transpose of a convolution. The weight is (inputs, filters / groups, ...), as in PyTorch."""
+    filters, bias = op.attributes.whole("num_filter"), not op.attributes.flag("no_bias", True)
+    kernel, options = _windows(op)
+    adjusted = op.attributes.sizes("adj", (0,) * len(kernel))
+    target = op.attributes.sizes("target_shape", ())
+    if any(target):
+        dilated = [d * (k - 1) + 1 for d, k in zip(options["dilation"], kernel, strict=True)]
+        fit = _FitTo(target, options["stride"], dilated, options["dilation"], options["groups"])
+        return op.layer(lambda: fit, *op.values())
+    options["output_padding"] = adjusted
+    if op.owns_weights:
+        inputs = op.array(1).shape[0]
+        return op.layer(
+            lambda: _TRANSPOSED_LAYERS[len(kernel)](
+                inputs, filters, kernel, bias=bias, device="meta", **options
+            ),
+            slots=_slots(bias),
+        )
+    return op.call(_TRANSPOSED[len(kernel)], *op.values()[: 2 + bias], **options)
+
+
+class _FitTo(nn.Module):  # type: ignore[misc, unused-ignore]
+    """A transposed convolution with a given output size: MXNet cuts off the rest on both sides."""
+
+    def __init__(self, target: Any, stride: Any, kernel: Any, dilation: Any, groups: int) -> None:
+        super().__init__()
+        self.target, self.stride, self.kernel = target, stride, kernel
+        self.dilation, self.groups = dilation, groups
+
+    def forward(self, data: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
+        """Convolve."""
+        extra = [
+            stride * (size - 1) + kernel - target
+            for stride, size, kernel, target in zip(
+                self.stride, data.shape[2:], self.kernel, self.target, strict=True
+            )
+        ]
+        padding, adjusted = [(e + 1) // 2 for e in extra], [e % 2 for e in extra]
+        function = _TRANSPOSED[len(extra)]
+        return function(data, weight, bias, self.stride, padding, adjusted, self.groups, self.dilation)
+
+
+def _windows(op: Operator) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Read what convolutions of both kinds have."""
+    kernel = op.attributes.sizes("kernel")
+    if len(kernel) not in LAYOUTS:
+        raise op.attributes.error(f"kernel={kernel} cannot be converted; expected 1, 2 or 3 sizes")
+    op.attributes.choice("layout", (LAYOUTS[len(kernel)], "None"), "None")
+    ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
+    options: dict[str, Any] = {"groups": op.attributes.whole("num_group", 1)}
+    for theirs, ours, default in (
+        ("stride", "stride", ones),
+        ("pad", "padding", zeros),
+        ("dilate", "dilation", ones),
+    ):
+        options[ours] = sizes = op.attributes.sizes(theirs, default) or default
+        if len(sizes) != len(kernel):
+            raise op.attributes.error(f"{theirs}={sizes} and kernel={kernel} have different lengths")
+    return kernel, options
+
+
+def fully_connected(op: Operator) -> fx.Node:
+    """A matrix product. Axes after the first are one, unless the attribute says that the last is meant."""
+    outputs, bias = op.attributes.whole("num_hidden"), not op.attributes.flag("no_bias", False)
+    data = op.call(torch.flatten, op.data, 1) if op.attributes.flag("flatten", True) else op.data
+    if op.owns_weights:
+        inputs = op.array(1).shape[-1]
+        return op.layer(
+            lambda: nn.Linear(inputs, outputs, bias=bias, device="meta"), data, slots=_slots(bias)
+        )
+    return op.call(functional.linear, data, *op.values()[1 : 2 + bias])
+
+
+def _slots(bias: bool) -> dict[str, int]:
+    return {"weight": 1, "bias": 2} if bias else {"weight": 1}

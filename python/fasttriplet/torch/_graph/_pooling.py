@@ -1,0 +1,140 @@
+"""``Pooling``: maxima, means, sums and p-norms of windows, or of whole maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch.nn import functional
+
+import torch
+from fasttriplet.torch._graph._layers import LAYOUTS
+from fasttriplet.torch._graph._operator import Operator
+from torch import fx, nn
+
+_GLOBAL_MEANS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+_MEANS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_MAXIMA = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+def pooling(op: Operator) -> fx.Node:
+    """``Pooling``; the stride is 1 by default, and the kernel of a global one is not looked at."""
+    whole = op.attributes.flag("global_pool", False)
+    kind = op.attributes.choice("pool_type", ("max", "avg", "sum", "lp"), "max")
+    kernel = op.attributes.sizes("kernel", ())
+    ceil = op.attributes.choice("pooling_convention", ("valid", "full"), "valid") == "full"
+    stride, pad = op.attributes.sizes("stride", ()), op.attributes.sizes("pad", ())
+    include_pad = op.attributes.choice("count_include_pad", ("True", "False", "1", "0", "None"), "True")
+    power = op.attributes.optional("p_value") if kind == "lp" else 1
+    op.attributes.ignore("p_value")
+    op.attributes.choice("layout", ("None", LAYOUTS.get(len(kernel), "NCHW")), "None")
+    if power is None or power < 1:
+        raise op.attributes.error(f"pool_type='lp' with p_value={power}; expected a number above 0")
+    if whole:
+        if kind == "avg" and kernel:
+            return op.layer(lambda: _GLOBAL_MEANS[len(kernel)](1))
+        return op.layer(lambda: GlobalPool(kind, power))
+    if not kernel or len(kernel) > 3 or any(len(sizes) not in (0, len(kernel)) for sizes in (stride, pad)):
+        raise op.attributes.error(f"kernel={kernel}, stride={stride}, pad={pad}; expected 1 to 3 sizes each")
+    stride, pad = stride or (1,) * len(kernel), pad or (0,) * len(kernel)
+    with_pad = include_pad not in ("False", "0")
+    # Where PyTorch's layers differ: they take no more than half a window of padding, and drop windows that
+    # begin in the padding at the end.
+    differs = any(2 * p > k or (ceil and p + s > k) for k, s, p in zip(kernel, stride, pad, strict=True))
+    if kind == "max" and not differs:
+        return op.layer(lambda: _MAXIMA[len(kernel)](kernel, stride, pad, ceil_mode=ceil))
+    if kind == "avg" and not differs:
+        return op.layer(lambda: _MEANS[len(kernel)](kernel, stride, pad, ceil, with_pad))
+    return op.layer(lambda: Pool(kind, kernel, stride, pad, ceil=ceil, with_pad=with_pad, power=power))
+
+
+def _power(data: torch.Tensor, power: int) -> torch.Tensor:
+    return data if power == 1 else data.pow(power)
+
+
+def _root(total: torch.Tensor, power: int) -> torch.Tensor:
+    """The root that has the sign of the sum: MXNet takes powers of the values, not of their sizes."""
+    return total if power == 1 else total.sign() * total.abs().pow(1 / power)
+
+
+class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
+    """One number for each map; the axes stay, with size 1."""
+
+    def __init__(self, kind: str, power: int) -> None:
+        super().__init__()
+        self.kind, self.power = kind, power
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """Pool."""
+        axes = tuple(range(2, data.ndim))
+        if self.kind == "max":
+            return data.amax(axes, keepdim=True)
+        if self.kind == "avg":
+            return data.mean(axes, keepdim=True)
+        return _root(_power(data, self.power).sum(axes, keepdim=True), self.power)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows of the layer."""
+        return self.kind
+
+
+class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
+    """Pooling that PyTorch has no layer for: padding is added first."""
+
+    def __init__(
+        self,
+        kind: str,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        pad: Sequence[int],
+        *,
+        ceil: bool,
+        with_pad: bool,
+        power: int,
+    ) -> None:
+        super().__init__()
+        self.kind, self.kernel, self.stride, self.pad = kind, tuple(kernel), tuple(stride), tuple(pad)
+        self.ceil, self.with_pad, self.power = ceil, with_pad, power
+
+    def forward(self, data: torch.Tensor) -> torch.Tensor:
+        """Pool."""
+        sides = data.shape[2:]
+        counts = [self._windows(axis, size) for axis, size in enumerate(sides)]
+        # What the last window reaches beyond the padding is filled, too.
+        ends = [
+            max((count - 1) * stride + kernel - size - pad, pad)
+            for count, stride, kernel, size, pad in zip(
+                counts, self.stride, self.kernel, sides, self.pad, strict=True
+            )
+        ]
+        around = [n for pad, end in zip(reversed(self.pad), reversed(ends), strict=True) for n in (pad, end)]
+        data = functional.pad(
+            _power(data, self.power), around, value=float("-inf") if self.kind == "max" else 0.0
+        )
+        windows = data
+        for axis, (count, kernel, stride) in enumerate(zip(counts, self.kernel, self.stride, strict=True)):
+            windows = windows.unfold(2 + axis, kernel, stride).narrow(2 + axis, 0, count)
+        axes = tuple(range(-len(sides), 0))
+        if self.kind == "max":
+            return windows.amax(axes)
+        total = _root(windows.sum(axes), self.power)
+        if self.kind == "avg":
+            for axis, (count, size) in enumerate(zip(counts, sides, strict=True)):
+                shape = [-1, *[1] * (len(sides) - 1 - axis)]
+                total = total / total.new_tensor(self._lengths(axis, count, size)).reshape(shape)
+        return total
+
+    def _windows(self, axis: int, size: int) -> int:
+        room = size + 2 * self.pad[axis] - self.kernel[axis]
+        return (-(-room // self.stride[axis]) if self.ceil else room // self.stride[axis]) + 1
+
+    def _lengths(self, axis: int, count: int, size: int) -> list[int]:
+        """How many values of a side each window counts: those of the map, or with its padding."""
+        pad, kernel, stride = self.pad[axis], self.kernel[axis], self.stride[axis]
+        first, last = (-pad, size + pad) if self.with_pad else (0, size)
+        starts = [number * stride - pad for number in range(count)]
+        return [min(start + kernel, last) - max(start, first) for start in starts]
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows of the layer."""
+        full = ", full" if self.ceil else ""
+        return f"{self.kind}, kernel={self.kernel}, stride={self.stride}, padding={self.pad}{full}"

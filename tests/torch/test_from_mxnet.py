@@ -1,0 +1,531 @@
+"""`fasttriplet.torch.from_mxnet` and `to_mxnet`: modules that are like any other, and the way back."""
+
+from __future__ import annotations
+
+import copy
+import doctest
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from fasttriplet.checkpoint._checkpoint import read_checkpoint  # noqa: E402
+from fasttriplet.torch import _from_mxnet as home  # noqa: E402
+from fasttriplet.torch import from_mxnet, to_mxnet  # noqa: E402
+from tests.torch import conversion as c  # noqa: E402
+from tests.torch import graphs  # noqa: E402
+from tests.torch.graphs import Graph  # noqa: E402
+from torch import nn  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+Convert = Callable[..., Any]
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """The checkpoint of a small network of our own."""
+    return graphs.network().save(tmp_path / "model", "softmax")
+
+
+@pytest.fixture
+def module(prefix: Path) -> Any:
+    return from_mxnet(prefix, 0)
+
+
+def images(count: int = 4, seed: int = 0) -> Any:
+    return torch.from_numpy(graphs.images(count, seed))
+
+
+def outputs(module: Any, batch: Any = None) -> Any:
+    with torch.no_grad():
+        return module(images() if batch is None else batch)
+
+
+def replaced(module: Any, layer: nn.Module) -> Any:
+    module.conv0 = layer
+    return module
+
+
+def take_a_step(module: Any, seed: int = 0) -> None:
+    """One step of a training that changes all weights."""
+    torch.manual_seed(seed)
+    module.train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(images(seed=seed)).square().mean().backward()
+    optimizer.step()
+    module.eval()
+
+
+def converted(graph: Graph, head: str, tmp_path: Path) -> Any:
+    return from_mxnet(graph.save(tmp_path / "own", head), 0)
+
+
+# What the module is
+
+
+def test_the_module_is_readable(module: Any) -> None:
+    kinds = {name: type(layer) for name, layer in module.named_children()}
+    assert kinds["conv0"] is nn.Conv2d
+    assert kinds["relu0"] is nn.PReLU
+    assert kinds["pre_fc1"] is nn.Linear
+    assert isinstance(module.bn0, nn.BatchNorm2d)
+    keys = set(module.state_dict())
+    assert {"conv0.weight", "bn0.running_var", "pre_fc1.bias", "relu0.weight"} <= keys
+    assert "prelu_gamma" in keys  # a weight that others are computed from has the name of MXNet
+    assert "conv0 = self.conv0(_mulscalar0)" in module.code
+    assert not module.training
+
+
+def test_the_loss_is_cut_off(module: Any) -> None:
+    assert outputs(module).shape == (4, graphs.NUMBERS)
+    assert not hasattr(module, "fc7")
+
+
+def test_another_output(prefix: Path) -> None:
+    assert outputs(from_mxnet(prefix, 0, output="bn1")).shape == (4, graphs.FILTERS, 8, 8)
+    with pytest.raises(ValueError, match="softmax_label"):
+        from_mxnet(prefix, 0, output="softmax")
+
+
+def test_a_layer_that_is_used_twice_is_one(module: Any) -> None:
+    assert module.code.count("self.first(") == 2
+    assert not hasattr(module, "second")
+
+
+def test_weights_that_different_layers_share(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    weight = g.weight("w", 3, 3, 3, 3)
+    g.add("Convolution", "a", "data", weight, num_filter=3, kernel=(3, 3), no_bias=True)
+    g.add("Convolution", "b", "a", weight, num_filter=3, kernel=(3, 3), no_bias=True, stride=(2, 2))
+    net = converted(g, "b", tmp_path)
+    assert list(net.state_dict()) == ["w"]
+    net(images()).sum().backward()
+    assert net.w.grad.abs().sum() > 0
+
+
+def test_names_become_legal(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.convolution("stage-1/conv.1", "data", 3, 3)
+    g.convolution("stage-1_conv/1", "stage-1/conv.1", 3, 3)
+    g.convolution("forward", "stage-1_conv/1", 3, 3)
+    g.convolution("1x1", "forward", 3, 3)
+    net = converted(g, "1x1", tmp_path)
+    expected = ["stage_1_conv_1", "stage_1_conv_1_1", "forward_1", "_1x1"]
+    assert [name for name, _ in net.named_children()] == expected
+    to_mxnet(net, tmp_path / "back")
+    assert read_checkpoint(tmp_path / "back", 0).arg_params.keys() == g.args.keys()
+
+
+def test_the_input_may_have_any_name(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("input/images:0")
+    g.convolution("conv", "input/images:0", 3, 4)
+    assert outputs(converted(g, "conv", tmp_path)).shape == (4, 4, 14, 14)
+
+
+def test_a_fixed_gamma_counts_as_one_and_is_kept(prefix: Path, tmp_path: Path) -> None:
+    stored = read_checkpoint(prefix, 0).arg_params["fc1_gamma"]
+    net: Any = from_mxnet(prefix, 0)
+    assert net.fc1.weight is None
+    normalised = (outputs(net) - net.fc1.bias) * (
+        net.fc1.running_var + net.fc1.eps
+    ).sqrt() + net.fc1.running_mean
+    assert torch.allclose(normalised, outputs(from_mxnet(prefix, 0, output="pre_fc1")), atol=1e-5)
+    take_a_step(net)
+    to_mxnet(net, tmp_path / "back")
+    assert np.array_equal(read_checkpoint(tmp_path / "back", 0).arg_params["fc1_gamma"], stored)
+
+
+def test_running_statistics_are_those_of_mxnet(module: Any) -> None:
+    """The variance of a batch is divided by N, and momentum 0.9 is what is kept."""
+    before = module.bn0.running_mean.clone(), module.bn0.running_var.clone()
+    batch = module.conv0((images() - 127.5) * 0.0078125).detach()
+    module.train()
+    module(images())
+    means = batch.mean((0, 2, 3)), batch.var((0, 2, 3), unbiased=False)
+    for old, new, now in zip(before, means, (module.bn0.running_mean, module.bn0.running_var), strict=True):
+        assert torch.allclose(now, 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-6)
+    assert module.bn0.num_batches_tracked == 1
+
+
+def test_fixed_statistics_stay(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.batch_norm("bn", "data", 3, use_global_stats=True)
+    net = converted(g, "bn", tmp_path)
+    expected = outputs(net)
+    net.train()
+    assert torch.equal(outputs(net), expected)
+    assert net.bn.num_batches_tracked == 0
+
+
+def test_float16_inside_is_followed_unless_it_is_changed(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.add("Cast", "half", "data", dtype="float16")
+    g.convolution("conv", "half", 3, 4)
+    g.batch_norm("bn", "conv", 4)
+    g.add("Cast", "single", "bn", dtype="float32")
+    net = converted(g, "single", tmp_path)
+    assert net.conv.weight.dtype is torch.float16
+    assert net.bn.running_var.dtype is torch.float32
+    found = outputs(net, images() / 255)
+    assert found.dtype is torch.float32
+    exact = outputs(copy.deepcopy(net).float(), images() / 255)
+    assert 0 < float((found - exact).abs().max()) < 1e-2
+    to_mxnet(net, tmp_path / "back")
+    assert read_checkpoint(tmp_path / "back", 0).arg_params["conv_weight"].dtype == np.float16
+
+
+# An ordinary module
+
+
+def test_state_dict_round_trip(prefix: Path) -> None:
+    trained, fresh = from_mxnet(prefix, 0), from_mxnet(prefix, 0)
+    take_a_step(trained)
+    assert not torch.equal(outputs(fresh), outputs(trained))
+    fresh.load_state_dict(dict(trained.state_dict()))  # without the metadata that PyTorch adds
+    assert torch.equal(outputs(fresh), outputs(trained))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_copies_are_whole_and_apart(module: Any, copied: Convert, tmp_path: Path) -> None:
+    take_a_step(module)
+    again = copied(module)
+    before = outputs(module)
+    assert torch.equal(outputs(again), before)
+    assert again.code == module.code
+    assert type(again.bn0) is type(module.bn0)
+    take_a_step(again, 1)
+    assert torch.equal(outputs(module), before)
+    to_mxnet(again, tmp_path / "again")
+    assert torch.equal(outputs(from_mxnet(tmp_path / "again", 0)), outputs(again))
+
+
+def test_pickles_load_while_other_threads_compute(module: Any) -> None:
+    pickled, expected, stop = pickle.dumps(module), outputs(module), threading.Event()
+    wrong: list[object] = []
+
+    def compute() -> None:
+        while not stop.is_set():
+            try:
+                if not torch.equal(outputs(module), expected):
+                    wrong.append("another result")
+            except Exception as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    for _ in range(20):
+        pickle.loads(pickled)
+    stop.set()
+    thread.join()
+    assert not wrong
+
+
+def test_saved_whole(module: Any, tmp_path: Path) -> None:
+    torch.save(module, tmp_path / "module.pt")
+    assert torch.equal(outputs(torch.load(tmp_path / "module.pt", weights_only=False)), outputs(module))
+
+
+def test_random_numbers_of_the_process_stay(prefix: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    from_mxnet(prefix, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_any_batch_size(module: Any) -> None:
+    whole = outputs(module, images(5))
+    for row in range(5):
+        assert c.apart(outputs(module, images(5)[row : row + 1]).numpy(), whole[row : row + 1].numpy()) < 1e-6
+
+
+def test_channels_last(module: Any) -> None:
+    expected = outputs(module)
+    module.to(memory_format=torch.channels_last)
+    found = outputs(module, images().contiguous(memory_format=torch.channels_last))
+    assert c.apart(found.numpy(), expected.numpy()) < c.BAR
+
+
+def test_bfloat16_autocast(module: Any) -> None:
+    expected = outputs(module)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = outputs(module)
+        module.train()
+        module(images()).float().sum().backward()
+    assert 0 < c.apart(found.float().numpy(), expected.numpy()) < 0.05
+    assert module.bn0.running_var.dtype is torch.float32
+    assert torch.isfinite(module.conv0.weight.grad).all()
+
+
+def test_export(module: Any, tmp_path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(module, (images(),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "module.pt2")
+    loaded = torch.export.load(tmp_path / "module.pt2").module()
+    for count in (1, 7):
+        assert torch.allclose(loaded(images(count)), outputs(module, images(count)), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_compile(module: Any) -> None:
+    compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
+    assert c.apart(outputs(compiled).numpy(), outputs(module).numpy()) < c.BAR
+    module.dropout0.p = compiled.dropout0.p = 0.0  # which draws other numbers when it is compiled
+    for net in (compiled, module):
+        net.train()
+        net(images()).square().sum().backward()
+    for name, buffer in module.named_buffers():
+        assert torch.allclose(compiled.get_buffer(f"_orig_mod.{name}"), buffer, rtol=1e-5), name
+    assert c.apart(compiled.conv0.weight.grad.numpy(), module.conv0.weight.grad.numpy()) < 1e-3
+
+
+@pytest.fixture
+def cuda() -> Any:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA GPU")
+    return torch.device("cuda")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("memory_format", ["contiguous_format", "channels_last"])
+def test_cuda_gives_what_the_cpu_gives(module: Any, cuda: Any, memory_format: str) -> None:
+    layout = getattr(torch, memory_format)
+    there = copy.deepcopy(module).to(cuda, memory_format=layout)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        found = outputs(there, images().to(cuda, memory_format=layout))
+    assert c.apart(found.cpu().numpy(), outputs(module).numpy()) < c.BAR
+
+
+@pytest.mark.cuda
+def test_a_step_on_cuda_is_that_of_the_cpu(module: Any, cuda: Any) -> None:
+    """In float64, where no rounding moves a value across the kink of a PReLU."""
+    module.dropout0.p = 0.0
+    steps = []
+    for device in ("cpu", cuda):
+        net = copy.deepcopy(module).double().to(device).train()
+        net(images().double().to(device)).square().sum().backward()
+        steps.append((net, {name: p.grad.cpu() for name, p in net.named_parameters()}))
+    (here, expected), (there, found) = steps
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.allclose(found[name], gradient, rtol=1e-6, atol=1e-9), name
+    for name, buffer in here.named_buffers():
+        assert torch.allclose(there.get_buffer(name).cpu(), buffer, rtol=1e-9), name
+
+
+@pytest.mark.cuda
+def test_bfloat16_autocast_and_compile_on_cuda(module: Any, cuda: Any, tmp_path: Path) -> None:
+    expected = outputs(module)
+    there = module.to(cuda)
+    with torch.autocast("cuda", torch.bfloat16):
+        found = outputs(there, images().to(cuda))
+        compiled = outputs(torch.compile(there), images().to(cuda))
+    assert c.apart(found.float().cpu().numpy(), expected.numpy()) < 0.05
+    assert c.apart(compiled.float().cpu().numpy(), expected.numpy()) < 0.05
+    to_mxnet(there, tmp_path / "back")
+    assert torch.equal(outputs(from_mxnet(tmp_path / "back", 0)), outputs(module.cpu()))
+
+
+# The way back
+
+
+def test_the_way_there_and_back_changes_nothing(prefix: Path, module: Any, tmp_path: Path) -> None:
+    to_mxnet(module, tmp_path / "back", 3)
+    original, written = read_checkpoint(prefix, 0), read_checkpoint(tmp_path / "back", 3)
+    assert written.arg_params.keys() == original.arg_params.keys() - {"fc7_weight"}
+    assert written.aux_params.keys() == original.aux_params.keys()
+    for kind in ("arg_params", "aux_params"):
+        for name, array in getattr(written, kind).items():
+            assert np.array_equal(array, getattr(original, kind)[name]), name
+    assert torch.equal(outputs(from_mxnet(tmp_path / "back", 3)), outputs(module))
+
+
+@pytest.mark.mxnet
+@pytest.mark.parametrize("steps", [0, 2])
+def test_mxnet_loads_what_is_written(mx: Any, module: Any, tmp_path: Path, steps: int) -> None:
+    for step in range(steps):
+        take_a_step(module, step)
+    to_mxnet(module, tmp_path / "back", 7)
+    symbol, args, auxs = mx.model.load_checkpoint(str(tmp_path / "back"), 7)
+    assert symbol.list_outputs() == ["fc1_output"]
+    weights = {name: value.asnumpy() for name, value in (args | auxs).items()}
+    (found,) = c.mxnet_outputs(mx, symbol, weights, graphs.images())
+    assert c.apart(outputs(module).numpy(), found) < c.BAR
+
+
+@pytest.mark.mxnet
+def test_the_network_of_our_own_in_mxnet(mx: Any, prefix: Path, module: Any) -> None:
+    """Shared and computed weights, in a training step too."""
+    symbol, args, auxs = mx.model.load_checkpoint(str(prefix), 0)
+    symbol = c.without_dropout(mx, symbol.get_internals()["fc1_output"])
+    weights = {name: value.asnumpy() for name, value in (args | auxs).items()}
+    factors = np.random.default_rng(0).standard_normal((4, graphs.NUMBERS))
+    batch = graphs.images().astype(np.float64)  # float32 moves values across the kinks of PReLU
+    theirs = c.mxnet_step(mx, c.without_prelu_operator(mx, symbol), weights, batch, factors)
+    module.dropout0.p = 0.0
+    found = c.compared(c.torch_step(module.double(), batch, factors), theirs)
+    assert max(found.values()) < 1e-7, found
+    assert not theirs.gradients["fc1_gamma"].any()
+
+
+def test_files_are_not_replaced_unasked(module: Any, tmp_path: Path) -> None:
+    to_mxnet(module, tmp_path / "out")
+    before = (tmp_path / "out-0000.params").read_bytes()
+    take_a_step(module)
+    with pytest.raises(FileExistsError, match=r"overwrite=True.*out-0000\.params"):
+        to_mxnet(module, tmp_path / "out")
+    assert (tmp_path / "out-0000.params").read_bytes() == before
+    to_mxnet(module, tmp_path / "out", 1)  # the network is the same
+    to_mxnet(module, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out-0000.params").read_bytes() != before
+
+
+def test_another_network_is_not_replaced_unasked(module: Any, tmp_path: Path) -> None:
+    (tmp_path / "out-symbol.json").write_text("another")
+    with pytest.raises(FileExistsError, match=r"out-symbol\.json"):
+        to_mxnet(module, tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("out*")] == ["out-symbol.json"]
+
+
+def test_bfloat16_is_written_as_float32(module: Any, tmp_path: Path) -> None:
+    to_mxnet(module.bfloat16(), tmp_path / "out")
+    assert {array.dtype for array in read_checkpoint(tmp_path / "out", 0).arg_params.values()} == {
+        np.dtype("f4")
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda _: nn.Linear(2, 2), "expected a module that from_mxnet returned, not a Linear"),
+        (nn.DataParallel, "not a DataParallel; give what is inside of it, .module"),
+        (torch.compile, "give what is inside of it, ._orig_mod"),
+        (
+            lambda m: replaced(m, nn.Identity()),
+            "other parameters than from_mxnet gave it.*conv0.weight",
+        ),
+        (
+            lambda m: replaced(m, nn.Conv2d(3, 8, 5, bias=False)),
+            r"conv0\.weight has the shape \(8, 3, 5, 5\).*expected \(8, 3, 3, 3\)",
+        ),
+    ],
+)
+def test_other_modules_are_an_error(module: Any, other: Convert, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_mxnet(other(module), tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+# What cannot be converted
+
+
+def broken(**options: Any) -> Graph:
+    """A network with one convolution and these attributes."""
+    g = Graph()
+    g.variable("data")
+    weight = g.weight("conv_weight", 4, 3, 3, 3)
+    g.add(
+        "Convolution",
+        "conv",
+        "data",
+        weight,
+        **{"num_filter": 4, "kernel": (3, 3), "no_bias": True} | options,
+    )
+    return g
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"layout": "NHWC"},
+            r"node 'conv' \(Convolution\): layout='NHWC' cannot be converted; expected NCHW",
+        ),
+        ({"sparse": "yes"}, r"node 'conv' \(Convolution\): sparse='yes' is not known"),
+        ({"stride": "(1,)"}, r"stride=\(1,\) and kernel=\(3, 3\) have different lengths"),
+        ({"kernel": "(3, x)"}, r"kernel='\(3, x\)' cannot be converted; expected whole numbers"),
+        ({"no_bias": "maybe"}, "no_bias='maybe' cannot be converted; expected True or False"),
+        ({"num_filter": "5"}, r"'conv_weight' has the shape \(4, 3, 3, 3\); expected \(5, 3, 3, 3\)"),
+        ({"no_bias": "False"}, "it has 2 inputs; expected at least 3"),
+    ],
+)
+def test_attributes_that_cannot_be_converted(options: dict[str, str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        converted(broken(**options), "conv", tmp_path)
+    assert "own-symbol.json" in str(caught.value)
+
+
+def test_operators_that_cannot_be_converted(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.add("ROIPooling", "roi", "data")
+    with pytest.raises(ValueError, match=r"node 'roi' \(ROIPooling\): the operator cannot be converted"):
+        converted(g, "roi", tmp_path)
+
+
+def test_outputs_that_mxnet_hides(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.batch_norm("bn", "data", 3)
+    g.add("abs", "mean", ("bn", 1))
+    with pytest.raises(ValueError, match=r"node 'bn' \(BatchNorm\): its output 1 is used"):
+        converted(g, "mean", tmp_path)
+
+
+def test_running_statistics_that_different_layers_share(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.batch_norm("bn", "data", 3)
+    inputs = ["bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var"]
+    g.add("BatchNorm", "other", "bn", *inputs, eps=1)
+    with pytest.raises(ValueError, match="'bn_moving_mean' is shared with another kind of node"):
+        converted(g, "other", tmp_path)
+
+
+# How it is imported
+
+
+def test_needs_no_mxnet(prefix: Path) -> None:
+    code = (
+        "import sys; sys.modules['mxnet'] = None\n"
+        "import fasttriplet.torch\n"
+        "assert 'fasttriplet.torch._from_mxnet' not in sys.modules, 'it is imported at its first use'\n"
+        f"print(type(fasttriplet.torch.from_mxnet({str(prefix)!r}, 0)).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "ConvertedNetwork\n"
+
+
+def test_documented_examples(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(prefix.parent)
+    assert doctest.testmod(home).failed == 0
+
+
+# Real ones
+
+
+@pytest.mark.parametrize("rows", [200, pytest.param(None, marks=pytest.mark.slow)])
+def test_embeddings_are_those_that_mxnet_gave(real_data: Path, rows: int | None) -> None:
+    import fasttriplet as ft  # noqa: PLC0415
+
+    expected = np.load(real_data / "lfw112-a" / "emb_a.npy")[:rows]
+    dataset = ft.Dataset(real_data / "lfw112-a" / "train.rec")
+    pixels = dataset.decode(np.arange(len(expected))).pixels
+    module = from_mxnet(real_data / "model-y1" / "model", 0)
+    batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().split(50)
+    found = np.concatenate([outputs(module, batch).numpy() for batch in batches])
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert ((found * expected).sum(1) / lengths).min() > 0.999999
