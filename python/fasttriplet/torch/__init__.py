@@ -1,4 +1,4 @@
-"""What needs PyTorch: a miner with the call of pytorch-metric-learning's miners."""
+"""What needs PyTorch: an embedder, and a miner with the call of pytorch-metric-learning's miners."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(f"fasttriplet.torch needs PyTorch. {_how_to_install('torch')}", name="torch") from None
 
+from fasttriplet.torch._embedder import TorchEmbedder
 from fasttriplet.torch._miner import TripletMiner
 
-__all__ = ["TripletMiner"]
+__all__ = ["TorchEmbedder", "TripletMiner"]
