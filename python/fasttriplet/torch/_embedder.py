@@ -43,7 +43,7 @@ class _Embedder:
     """
 
     needs_images = True
-    # Orders of a batch's values in memory, the fastest first; a network may fail with it, if it uses `view`.
+    # Orders of values in memory to try, the fastest first. A network that uses `view` may fail with it.
     _formats: tuple[torch.memory_format, ...] = (torch.contiguous_format,)
 
     def __init__(
@@ -146,7 +146,8 @@ class _Embedder:
     def _run(self, lane: Lane, batch: NDArray[np.uint8]) -> torch.Tensor:
         failure: Exception | None = None
         for number, memory_format in enumerate(self._formats):
-            values = lane.input(batch, memory_format)
+            lane.lay_out(memory_format)
+            values = lane.input(batch)
             try:
                 with computing_in(self._precision, lane.device):
                     found = lane.network(values)
@@ -186,7 +187,7 @@ class _Embedder:
     def _size_that_fits(self, lane: Lane) -> tuple[int, int] | None:
         for size in _USUAL_SIZES:
             try:
-                lane.network(lane.input(np.zeros((0, *size, 3), np.uint8), self._formats[0]))
+                lane.network(lane.input(np.zeros((0, *size, 3), np.uint8)))
             except Exception:  # that of another size, or whatever else is wrong
                 continue
             return size

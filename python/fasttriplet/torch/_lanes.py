@@ -21,6 +21,8 @@ class Lane:
         On the device.
     """
 
+    _memory_format = torch.contiguous_format
+
     def __init__(
         self, network: Any, device: torch.device, inputs: Inputs, dtype: torch.dtype, batch_size: int
     ) -> None:
@@ -33,11 +35,16 @@ class Lane:
             for values in (inputs.mean, inputs.std)
         )
 
-    def input(self, images: NDArray[np.uint8], memory_format: torch.memory_format) -> torch.Tensor:
+    def lay_out(self, memory_format: torch.memory_format) -> None:
+        """Let the network's weights and its inputs have this order in memory, in which layers keep it."""
+        if memory_format is not self._memory_format:
+            with torch.inference_mode(False):
+                self.network.to(memory_format=memory_format)
+            self._memory_format = memory_format
+
+    def input(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Make the input of the network, (batch_size, 3, H, W): the images, and black ones after the last."""
-        return self._normalised(
-            self._filled(self._empty(images.shape), images).to(self.device), memory_format
-        )
+        return self._normalised(self._filled(self._empty(images.shape), images).to(self.device))
 
     def _empty(self, shape: tuple[int, ...], **options: Any) -> torch.Tensor:
         return torch.empty((self._batch_size, *shape[1:]), dtype=torch.uint8, **options)
@@ -48,11 +55,11 @@ class Lane:
         pixels[len(images) :] = 0
         return batch
 
-    def _normalised(self, pixels: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:
+    def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         planes = pixels.permute(0, 3, 1, 2)
         if self._reversed:
             planes = planes.flip(1)
-        values = planes.to(torch.float32, memory_format=memory_format, copy=True)
+        values = planes.to(torch.float32, memory_format=self._memory_format, copy=True)
         if not self._plain:
             values.sub_(self._mean).div_(self._std)
         return values.to(self._dtype)
@@ -67,7 +74,7 @@ class CudaLane(Lane):
         self._copies = cuda.Stream(self.device)
         self._buffers: list[_Buffer] = []
 
-    def input(self, images: NDArray[np.uint8], memory_format: torch.memory_format) -> torch.Tensor:
+    def input(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Make the input of the network without waiting for the device."""
         shape = images.shape[1:]
         if not self._buffers or self._buffers[0].host.shape[1:] != shape:
@@ -82,7 +89,7 @@ class CudaLane(Lane):
             buffer.there.copy_(buffer.host, non_blocking=True)
             buffer.copied.record(self._copies)
         network.wait_event(buffer.copied)
-        values = self._normalised(buffer.there, memory_format)
+        values = self._normalised(buffer.there)
         buffer.used.record(network)
         return values
 

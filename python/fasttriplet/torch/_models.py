@@ -90,11 +90,9 @@ def dtype_of(network: nn.Module) -> torch.dtype:
 def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
     """A model of a module: in evaluation mode, with batch normalisations folded."""
     network = folded(network.eval().requires_grad_(False))
-    channels_last = torch.channels_last  # for convolutions on a CPU, and in bfloat16 on a GPU
 
     def on(device: torch.device) -> Any:
-        placed: Any = network if device.type == "cpu" else copy.deepcopy(network)
-        return placed.to(device, memory_format=channels_last)
+        return copy.deepcopy(network).to(device)
 
     return Model(name, on, dtype=dtype_of(network), **more)
 
