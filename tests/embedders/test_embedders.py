@@ -126,9 +126,7 @@ def test_options_of_networks_are_refused_elsewhere(spec: str, option: dict[str, 
 
 
 @pytest.mark.parametrize("scheme", ["mxnet", "torch", "onnx"])
-def test_a_missing_framework_is_one_sentence_with_a_command(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_framework_is_one_sentence_with_a_command(scheme: str) -> None:
     if scheme == "onnx" and importlib.util.find_spec("fasttriplet.onnx") is None:
         pytest.skip("the room onnx is not there yet")
     script = f"""

@@ -102,7 +102,7 @@ FAULTS = {
     "mine_own:Mean.other": r"Mean has no 'other'",
     "mine_own": r"expected PACKAGE.MODULE:NAME, not 'mine_own'",
     "mine_own:Mean,size=3": r"expected PACKAGE.MODULE:NAME, not 'mine_own:Mean,size=3'",
-    "mine_own:number": "is not an embedder: a int has no description, no needs_images, no prepare, no embed; it",
+    "mine_own:number": "is not an embedder: a int has no description, no needs_images, no prepare, no embed;",
     "mine_own:nothing": "is not an embedder: a NoneType has no description",
     "mine_own:Half": r"a Half has no needs_images, no prepare; it must have description \(a str\), needs_im",
     "mine_own:Wrong": "a Wrong has no method prepare and has the description None and has needs_images=1; it",
@@ -126,7 +126,7 @@ def test_errors_of_the_users_module_name_it_and_the_line(folder: Path) -> None:
         where = "" if name == "bad_syntax" else f", {re.escape(str(folder))}/{name}.py, line 2"
         with pytest.raises(ImportError, match=f"importing {name} failed{where}: {message}"):
             ft.load_embedder(f"python:{name}:Mean")
-    with pytest.raises(ValueError, match="the call without arguments failed.*: TypeError: .*'depth'"):
+    with pytest.raises(ValueError, match=r"the call without arguments failed.*: TypeError: .*'depth'"):
         ft.load_embedder("python:mine_own:NeedsArguments")
 
 
@@ -147,6 +147,7 @@ def test_the_command_takes_it_and_so_do_workers(folder: Path) -> None:
     assert (done.returncode, "mean colours" in done.stdout) == (0, True), done.stderr
     script = """
 import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
 sys.path = [entry for entry in sys.path if entry]
 import fasttriplet as ft
 
@@ -154,8 +155,9 @@ def describe(embedder):
     return embedder.description
 
 if __name__ == "__main__":
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        print(pool.apply(describe, (ft.load_embedder("python:mine_own:Mean"),)))
+    embedder, spawn = ft.load_embedder("python:mine_own:Mean"), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        print(pool.submit(describe, embedder).result())
 """
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()

@@ -235,10 +235,10 @@ def test_the_error_of_a_module_is_told(net: Any) -> None:
         TorchEmbedder(net).embed(rows_of(2), random_images(2, (20, 20)))
 
     class Broken(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
+        def forward(self, _: Any) -> Any:
             raise KeyError("layer9")
 
-    with pytest.raises(RuntimeError, match="module Broken failed .*: KeyError: 'layer9'") as caught:
+    with pytest.raises(RuntimeError, match=r"module Broken failed .*: KeyError: 'layer9'") as caught:
         TorchEmbedder(Broken()).embed(rows_of(1), random_images(1))
     assert isinstance(caught.value.__cause__, KeyError)
 
@@ -248,10 +248,10 @@ def test_the_error_of_a_module_is_told(net: Any) -> None:
 )
 def test_too_little_memory_advises_a_smaller_batch(error: Exception) -> None:
     class Large(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
+        def forward(self, _: Any) -> Any:
             raise error
 
-    with pytest.raises(MemoryError, match="no memory on cpu for 16 images of 32 x 24 .*: lower batch_size"):
+    with pytest.raises(MemoryError, match=r"no memory on cpu for 16 images of 32 x 24 .*: lower batch_size"):
         TorchEmbedder(Large()).embed(rows_of(1), random_images(1))
 
 
@@ -407,8 +407,10 @@ class Several(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "output"),
-    [("dict", "embedding"), ("tuple", "0"), ("list", "0"), ("named", "embedding"), ("alone", None)]
-    + [("map", None), ("half", None)],
+    [
+        *[("dict", "embedding"), ("tuple", "0"), ("list", "0"), ("named", "embedding"), ("alone", None)],
+        *[("map", None), ("half", None)],
+    ],
 )
 def test_the_output_is_chosen(kind: str, output: str | None) -> None:
     images = random_images(3)
@@ -501,7 +503,7 @@ def sequence(*layers: Any) -> Any:
 
 def with_hook() -> Any:
     conv = torch.nn.Conv2d(3, 5, 3)
-    conv.register_forward_hook(lambda module, args, output: output * 2)
+    conv.register_forward_hook(lambda *given: given[-1] * 2)
     return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(5), torch.nn.Flatten())
 
 
@@ -716,7 +718,7 @@ def test_states_of_another_network(net: Any, tmp_path: Path) -> None:
         (state | {"x.y": state["fc.bias"]}, "does not fit Net; unknown to the network: x.y$"),
         ({"a": state["fc.bias"]}, r"it lacks: stem.weight, .* and \d+ more; unknown to the network: a$"),
         (shape, r"fc.weight has the shape \(4, 4\), and Net needs \(16, 2304\)"),
-        ({"module." + name: values for name, values in without.items()}, "it lacks: fc.bias$"),
+        ({f"module.{name}": values for name, values in without.items()}, "it lacks: fc.bias$"),
         ({"epoch": 3, "lr": 0.1}, "a.pth holds no state_dict; its entries are: epoch, lr"),
         ([1, 2], "a.pth holds a list, not a state_dict"),
     ):
@@ -739,14 +741,14 @@ def test_mxnet_networks_are_converted(monkeypatch: pytest.MonkeyPatch, net: Any)
     images = random_images(3)
     embedder = ft.load_embedder("torch:mxnet:a,b/model,0012,output=fc1", devices="cpu")
     assert embedder.description == (
-        "PyTorch, MXNet network a,b/model, epoch 12, output fc1; takes RGB 0..255, any size; on cpu, 16 images "
-        "at a time"
+        "PyTorch, MXNet network a,b/model, epoch 12, output fc1; takes RGB 0..255, any size; on cpu, 16 "
+        "images at a time"
     )
     assert distance(embedder.embed(rows_of(3), images), by_definition(net, images, mean=0, std=1)) < ROUNDING
     other = ft.load_embedder("torch:mxnet:model,1,mean=127.5,std=128", output="emb", devices="cpu")
     assert distance(other.embed(rows_of(3), images), by_definition(net, images)) < ROUNDING
     assert calls == [("a,b/model", 12, "fc1"), ("model", 1, "emb")]
-    with pytest.raises(SpecError, match="two outputs are chosen: 'fc1' in .* and output='fc2'"):
+    with pytest.raises(SpecError, match=r"two outputs are chosen: 'fc1' in .* and output='fc2'"):
         ft.load_embedder("torch:mxnet:model,1,output=fc1", output="fc2")
 
 
@@ -807,8 +809,8 @@ def test_runs_take_modules(rec: Path) -> None:
 def test_commands_take_specs(rec: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     monkeypatch.chdir(rec.parent)
     Path("tinynet.py").write_text(
-        "import torch\n\ndef net():\n    torch.manual_seed(0)\n    nn = torch.nn\n"
-        "    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, 8))\n"
+        "from torch import nn\n\ndef net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 8))"
     )
     model = ["--model", "torch:tinynet:net", "--devices", "cpu"]
     assert main(["mine", "--rec", "train.rec", *model, "--batch-size", "5", "--no-cache", "--json"]) == 0

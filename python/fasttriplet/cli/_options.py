@@ -266,19 +266,19 @@ def model(**default: Any) -> Callable[[F], F]:
         click.option(
             "--model",
             metavar="SPEC",
-            help="What embeds the images: mxnet:PREFIX,EPOCH or torch:mxnet:PREFIX,EPOCH (an MXNet network, run "
-            "by MXNet or by PyTorch), torch:FILE (torch.export or TorchScript), "
+            help="What embeds the images: mxnet:PREFIX,EPOCH or torch:mxnet:PREFIX,EPOCH (an MXNet network, "
+            "run by MXNet or by PyTorch), torch:FILE (torch.export or TorchScript), "
             "torch:PACKAGE.MODULE:FACTORY[,weights=FILE] (a PyTorch module), onnx:FILE, "
-            "python:PACKAGE.MODULE:NAME (an embedder of your own), npy:FILE (embeddings computed before, in key "
-            "order) or pixels (a baseline without a network). What a network expects is said by ,color=bgr, "
-            ",mean=127.5, ,std=128 and ,size=112x112 at the end.",
+            "python:PACKAGE.MODULE:NAME (an embedder of your own), npy:FILE (embeddings computed before, in "
+            "key order) or pixels (a baseline without a network). For PyTorch and ONNX, "
+            ",color=bgr,mean=127.5,std=128,size=112x112 at the end says what the network expects.",
             **default,
         ),
         devices,
         option(
             "batch_size",
-            "Images per forward pass of the network. By default what suits the framework on the CPU, and 128 on "
-            "each GPU.",
+            "Images per forward pass of the network. By default what suits the framework on the CPU, and 128 "
+            "on each GPU.",
             kind=int,
         ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -46,21 +46,9 @@ class Inputs:
             image_size(self.size)
 
     @classmethod
-    def of(cls, texts: Mapping[str, str], default: Inputs | None = None) -> Inputs:
+    def of(cls, texts: Mapping[str, str]) -> Inputs:
         """Read the options of a spec, such as ``{"color": "bgr", "mean": "104/117/123"}``."""
-        found: dict[str, Any] = {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
-        return replace(default or cls(), **found)
-
-    @classmethod
-    def given(
-        cls,
-        color: Color,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
-        size: tuple[int, int] | None,
-    ) -> Inputs:
-        """Take the arguments of a call, in which one number stands for three."""
-        return cls(color, _three("mean", mean), _three("std", std), size)
+        return cls(**given(texts))
 
     def __str__(self) -> str:
         size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
@@ -69,11 +57,16 @@ class Inputs:
         return f"{self.color.upper()}, (pixel - {_shown(self.mean)}) / {_shown(self.std)}, {size}"
 
 
+def given(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `Inputs` that the options of a spec give, by name."""
+    return {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
+
+
 AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves
 
 
-def _three(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:
-    """Make a number, or any sequence of three, three numbers."""
+def three(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:
+    """Take what a call gives as `mean` or `std`: three numbers, or one for all channels."""
     numbers = (values,) * 3 if isinstance(values, (int, float)) else tuple(values)
     if len(numbers) != 3 or not all(isinstance(number, Real) for number in numbers):
         raise OptionError(name, f"must be a number, or three, one for each channel, not {values!r}")

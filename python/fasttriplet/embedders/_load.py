@@ -65,7 +65,7 @@ _BACKENDS = {
         runs_network=True,
     ),
     "onnx": _Backend(
-        (_Form("onnx:FILE", "onnx:r50.onnx", "an ONNX network, run by ONNX Runtime"),),
+        (_Form("onnx:FILE.onnx", "onnx:models/r50.onnx", "an ONNX model"),),
         "onnx._embedder",
         (".onnx",),
         runs_network=True,
@@ -106,7 +106,7 @@ def load_embedder(
         * ``torch:FILE``: what ``torch.export.save`` wrote (``.pt2``), or TorchScript (``.pt``);
         * ``torch:PACKAGE.MODULE:FACTORY``: the ``torch.nn.Module`` that this function returns, with
           ``,weights=FILE`` in the state of a ``.safetensors`` file or of a saved ``state_dict``;
-        * ``onnx:FILE``: a network for ONNX Runtime;
+        * ``onnx:FILE.onnx``: an ONNX model;
         * ``python:PACKAGE.MODULE:NAME``: an :class:`Embedder` of your own, or what makes one when it is
           called without arguments;
         * ``npy:FILE``: embeddings that were computed before, one row per image in key order;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,7 +16,7 @@ import torch
 from fasttriplet._checks import one_of, whole_number
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
-from fasttriplet.embedders._inputs import OPTIONS, Color, Inputs
+from fasttriplet.embedders._inputs import OPTIONS, Color, Inputs, given, three
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import OptionError
 from fasttriplet.torch._devices import devices_of
@@ -194,10 +195,9 @@ class _Embedder:
         return None
 
     def _out_of_memory(self, height: int, width: int) -> MemoryError:
-        return MemoryError(
-            f"{self._name}: no memory on {', '.join(self.devices)} for {counted(self.batch_size, 'image')} of "
-            f"{height} x {width} at a time: lower batch_size"
-        )
+        batch, where = counted(self.batch_size, "image"), ", ".join(self.devices)
+        what = f"{batch} of {height} x {width} at a time"
+        return MemoryError(f"{self._name}: no memory on {where} for {what}: lower batch_size")
 
 
 class TorchEmbedder(_Embedder):
@@ -270,7 +270,7 @@ class TorchEmbedder(_Embedder):
         self._placed: tuple[torch.device, torch.dtype] | None = None
         where = [self._home()] if self._follows else devices_of(devices)
         name = f"module {type(module).__name__}"
-        inputs = Inputs.given(color, mean, std, size)
+        inputs = Inputs(color, three("mean", mean), three("std", std), size)
         super().__init__(name, inputs, where, output=output, batch_size=batch_size, precision=precision)
 
     def _home(self) -> torch.device:
@@ -342,7 +342,7 @@ def from_spec(text: str, **arguments: Any) -> _SpecEmbedder:
     target, options = split_options("torch", text, known, output=arguments.get("output"))
     devices_of(arguments.get("devices"))  # before a file is read
     model = load_model(f"torch:{text}", target, options)
-    inputs = Inputs.of(options, model.inputs)
+    inputs = replace(model.inputs, **given(options))
     return _SpecEmbedder(text, model, inputs, arguments, options.get("precision", "float32"))
 
 
