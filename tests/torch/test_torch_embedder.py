@@ -319,8 +319,9 @@ def test_a_module_of_another_type_gets_its_type(net: Any) -> None:
 # --- several devices
 
 
+@pytest.mark.usefixtures("net")
 @pytest.mark.parametrize("count", [0, 1, 4, 11, 12, 13, 25])
-def test_batches_are_dealt_out_to_devices(net: Any, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_dealt_out_to_devices(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices of the CPU stand in for GPUs."""
     images = random_images(count)
     alone = ft.load_embedder("torch:mynet:net", devices="cpu", batch_size=4)
@@ -810,7 +811,7 @@ def test_commands_take_specs(rec: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.chdir(rec.parent)
     Path("tinynet.py").write_text(
         "from torch import nn\n\ndef net():\n"
-        "    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 8))"
+        "    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten())"
     )
     model = ["--model", "torch:tinynet:net", "--devices", "cpu"]
     assert main(["mine", "--rec", "train.rec", *model, "--batch-size", "5", "--no-cache", "--json"]) == 0

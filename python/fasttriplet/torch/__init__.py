@@ -1,7 +1,11 @@
-"""What needs PyTorch: an embedder, and a miner with the call of pytorch-metric-learning's miners."""
+"""What needs PyTorch: an embedder, and a miner for pytorch-metric-learning."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fasttriplet import _forks
 from fasttriplet._extras import how_to_install as _how_to_install
 
 try:
@@ -11,7 +15,21 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError(f"fasttriplet.torch needs PyTorch. {_how_to_install('torch')}", name="torch") from None
 
-from fasttriplet.torch._embedder import TorchEmbedder
-from fasttriplet.torch._miner import TripletMiner
+if TYPE_CHECKING:
+    from fasttriplet.torch._embedder import TorchEmbedder
+    from fasttriplet.torch._miner import TripletMiner
 
 __all__ = ["TorchEmbedder", "TripletMiner"]
+
+_HOMES = {"TorchEmbedder": "_embedder", "TripletMiner": "_miner"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        with _forks.importing():
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
