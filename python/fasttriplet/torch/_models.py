@@ -162,10 +162,13 @@ def _script(path: Path, output: str | None) -> Model:
 
 
 def _program(path: Path, output: str | None) -> Model:
-    try:
+    def loaded() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.load(path)
+            return torch.export.load(path)
+
+    try:
+        program = loaded()
     except Exception as error:  # whatever a damaged archive leads to
         raise ValueError(_damaged(path, "a program that torch.export saved", error)) from error
     shape, dtype = _input_of(path, program)
@@ -176,12 +179,11 @@ def _program(path: Path, output: str | None) -> Model:
         )
 
     def on(device: torch.device) -> Any:
-        placed = program
-        if device.type != "cpu":
-            from torch.export.passes import move_to_device_pass  # noqa: PLC0415  since PyTorch 2.6
+        if device.type == "cpu":
+            return program.module()
+        from torch.export.passes import move_to_device_pass  # noqa: PLC0415  since PyTorch 2.6
 
-            placed = move_to_device_pass(copy.deepcopy(program), device)
-        return placed.module()
+        return move_to_device_pass(loaded(), device).module()  # a deep copy has other names, and is refused
 
     sizes = [size if isinstance(size, int) else None for size in shape[2:]]
     fixed = (sizes[0], sizes[1]) if None not in sizes else None
@@ -225,7 +227,7 @@ def _in_training_mode(program: Any) -> str | None:
     """Name what a network does in training only: statistics of the batch, or values dropped at random."""
     for node in program.graph.nodes:
         name = getattr(node.target, "_opname", "")
-        if "dropout" in name and True in node.args:
+        if "dropout" in name and any(given is True for given in node.args):
             return name
         if "batch_norm" in name and "no_training" not in name and ("legit" in name or node.args[5] is True):
             return name
