@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import fasttriplet as ft
 from tests.torch.small_modules import SIZE, by_definition, distance, module_in, random_images, rows_of
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from fasttriplet.torch import TorchEmbedder  # noqa: E402
+import torch
+from fasttriplet.torch import TorchEmbedder
 
 pytestmark = [
     pytest.mark.torch,
@@ -56,7 +58,10 @@ def test_a_gpu_gives_what_the_cpu_gives(net: Any, kind: str) -> None:
         shapes = ({0: torch.export.Dim("batch", min=2, max=12)},)
         torch.export.save(torch.export.export(net, (example,), dynamic_shapes=shapes), kind)
     elif kind == "script.pt":
-        torch.jit.save(torch.jit.trace(net, example), kind)
+        jit: Any = torch.jit
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecated
+            jit.save(jit.trace(net, example), kind)
     images = random_images(301)
     expected = by_definition(net, images)
     embedder = ft.load_embedder(f"torch:{kind}", devices="cuda:0")
@@ -80,9 +85,10 @@ def test_all_gpus_are_the_default() -> None:
 def test_two_buffers_hold_the_right_images(batch_size: int) -> None:
     """The network takes so long that copies would overtake it, if nothing waited for it."""
 
-    class Slow(torch.nn.Module):
+    class Slow(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         def forward(self, x: Any) -> Any:
-            torch.cuda._sleep(2_000_000)  # about a millisecond
+            cuda: Any = torch.cuda
+            cuda._sleep(2_000_000)  # about a millisecond
             return x.flatten(1)[:, ::37]
 
     images = random_images(batch_size * 5 + 1, seed=3)
@@ -137,7 +143,7 @@ def test_the_module_is_used_where_it_is_or_copied(net: Any) -> None:
 
 
 def test_too_little_memory_advises_a_smaller_batch() -> None:
-    class Large(torch.nn.Module):
+    class Large(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         def forward(self, x: Any) -> Any:
             return x.new_empty((len(x), 2**45))
 

@@ -30,11 +30,12 @@ from tests.torch.small_modules import (
     rows_of,
 )
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from fasttriplet.torch import TorchEmbedder  # noqa: E402
-from fasttriplet.torch import _embedder as embedder_module  # noqa: E402
-from fasttriplet.torch._fold import folded  # noqa: E402
+import torch
+from fasttriplet.torch import TorchEmbedder
+from fasttriplet.torch._devices import devices_of
+from fasttriplet.torch._fold import folded
 
 pytestmark = pytest.mark.torch
 
@@ -63,12 +64,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.export.save(two, folder / "two.pt2")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated
-        torch.jit.save(torch.jit.trace(net, example), folder / "script.pt")
+        jit: Any = torch.jit
+        jit.save(jit.trace(net, example), folder / "script.pt")
     yield folder
     sys.path.remove(str(folder))
 
 
-class Adds(torch.nn.Module):
+class Adds(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, a: Any, b: Any) -> Any:
         return a + b
 
@@ -234,7 +236,7 @@ def test_the_error_of_a_module_is_told(net: Any) -> None:
     with pytest.raises(RuntimeError, match=r"module Net failed on 16 images of 20 x 20 \(H x W\): RuntimeE"):
         TorchEmbedder(net).embed(rows_of(2), random_images(2, (20, 20)))
 
-    class Broken(torch.nn.Module):
+    class Broken(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         def forward(self, _: Any) -> Any:
             raise KeyError("layer9")
 
@@ -247,7 +249,7 @@ def test_the_error_of_a_module_is_told(net: Any) -> None:
     "error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError("x: can't allocate memory: y")]
 )
 def test_too_little_memory_advises_a_smaller_batch(error: Exception) -> None:
-    class Large(torch.nn.Module):
+    class Large(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         def forward(self, _: Any) -> Any:
             raise error
 
@@ -278,7 +280,9 @@ def test_the_module_is_handed_back_as_it_was(net: Any) -> None:
 @pytest.mark.parametrize("devices", [None, "cpu", ["cpu", "cpu:0", "cpu:1"]])
 def test_the_weights_are_those_of_the_moment(net: Any, devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if isinstance(devices, list):  # copies stand in for those on other GPUs
-        monkeypatch.setattr(embedder_module, "devices_of", lambda names: list(map(torch.device, names)))
+        monkeypatch.setattr(
+            "fasttriplet.torch._embedder.devices_of", lambda names: list(map(torch.device, names))
+        )
     embedder, images = TorchEmbedder(net, devices=devices, batch_size=4), random_images(9)
     for _ in range(2):
         assert distance(embedder.embed(rows_of(9), images), by_definition(net, images)) < ROUNDING
@@ -289,7 +293,7 @@ def test_the_weights_are_those_of_the_moment(net: Any, devices: Any, monkeypatch
 
 
 def test_what_the_module_keeps_can_be_trained_on() -> None:
-    class Keeping(torch.nn.Module):
+    class Keeping(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         kept: Any = None
 
         def __init__(self) -> None:
@@ -326,7 +330,7 @@ def test_batches_are_dealt_out_to_devices(count: int, monkeypatch: pytest.Monkey
     images = random_images(count)
     alone = ft.load_embedder("torch:mynet:net", devices="cpu", batch_size=4)
     names = ["cpu", "cpu:0", "cpu:1"]
-    monkeypatch.setattr(embedder_module, "devices_of", lambda _: list(map(torch.device, names)))
+    monkeypatch.setattr("fasttriplet.torch._embedder.devices_of", lambda _: list(map(torch.device, names)))
     several = ft.load_embedder("torch:mynet:net", batch_size=4)
     assert "on cpu, cpu:0, cpu:1, 4 images" in several.description
     found = several.embed(rows_of(count), images)
@@ -371,7 +375,7 @@ def test_gpus_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         assert embedder.devices == expected
         assert embedder.batch_size == (16 if expected == ["cpu"] else 128)
     assert TorchEmbedder(torch.nn.Flatten()).devices == ["cpu"]  # where the module is
-    assert embedder_module.devices_of(None) == [torch.device("cuda", number) for number in range(3)]
+    assert devices_of(None) == [torch.device("cuda", number) for number in range(3)]
     for devices in ("cuda:3", "cuda:0,0"):
         with pytest.raises(ValueError, match="name each GPU once, numbered from 0 to 2"):
             TorchEmbedder(torch.nn.Flatten(), devices=devices)
@@ -385,7 +389,7 @@ class Pair(NamedTuple):
     score: Any
 
 
-class Several(torch.nn.Module):
+class Several(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """Returns two outputs in a container of this kind."""
 
     def __init__(self, kind: str) -> None:
@@ -471,19 +475,19 @@ def test_normalisations_are_folded(net: Any) -> None:
     assert distance(by_definition(fewer, images), by_definition(net, images)) < 2e-7
 
 
-class Fixed(torch.nn.BatchNorm2d):
+class Fixed(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
     """As MXNet's with `fix_gamma`: what is stored is not used."""
 
     def forward(self, x: Any) -> Any:
         return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, None, self.bias)
 
 
-class Activated(torch.nn.BatchNorm2d):
+class Activated(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
     def forward(self, x: Any) -> Any:
         return torch.nn.functional.leaky_relu(super().forward(x))
 
 
-class Twice(torch.nn.Module):
+class Twice(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.bn = torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
@@ -526,10 +530,11 @@ def with_hook() -> Any:
 def test_only_what_is_a_normalisation_of_one_layer_is_folded(make: Any, left: int) -> None:
     torch.manual_seed(0)
     net = make().eval()
+    part: Any
     for part in net.modules():
         if isinstance(part, torch.nn.BatchNorm2d) and part.running_mean is not None:
             part.running_mean.normal_()
-            part.running_var.uniform_(0.5, 2)
+            part.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, unused-ignore]
             if part.affine:
                 part.weight.data.uniform_(0.01, 2)
                 part.bias.data.normal_()
