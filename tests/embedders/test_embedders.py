@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -49,8 +51,13 @@ UNKNOWN = ["", "model", Path("model"), "tensorflow:model", "pixels ", "MXNET:mod
 def test_unknown_spec_lists_the_known_ones_with_examples(spec: str | Path) -> None:
     with pytest.raises(SpecError, match=f"unknown embedder {str(spec)!r}; known are") as caught:
         ft.load_embedder(spec)
-    for part in ("mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "npy:FILE", "npy:embeddings.npy", "pixels"):
+    for part in (
+        *("mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "torch:mxnet:PREFIX,EPOCH", "torch:FILE"),
+        *("torch:PACKAGE.MODULE:FACTORY", "torch:mynet:iresnet50,weights=r50.safetensors", "onnx:FILE"),
+        *("python:PACKAGE.MODULE:NAME", "npy:FILE", "npy:embeddings.npy", "pixels"),
+    ):
         assert part in str(caught.value)
+    assert max(map(len, str(caught.value).splitlines())) <= 150
 
 
 @pytest.mark.parametrize(
@@ -62,13 +69,22 @@ def test_incomplete_spec_says_the_form(spec: str, form: str) -> None:
         ft.load_embedder(spec)
 
 
-def test_a_path_alone_gets_the_spec_that_was_meant(tmp_path: Path) -> None:
+def test_a_path_alone_gets_the_spec_that_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "emb.npy", np.zeros((1, 1)))
     prefix = tmp_path / "model"
     for name in ("model-symbol.json", "model-0000.params", "model-0012.params", "model-best.params"):
         (tmp_path / name).touch()
+    for name in ("net.pt2", "net.pt", "net.pth", "net.onnx", "net.safetensors"):
+        (tmp_path / name).touch()
+    # The checkpoint's hint is for the framework that is there.
+    monkeypatch.setattr("fasttriplet.embedders._load.find_spec", lambda name: name)
     for spec, meant in {
         f"{tmp_path}/emb.npy": f"npy:{tmp_path}/emb.npy",
+        f"{tmp_path}/net.pt2": f"torch:{tmp_path}/net.pt2",
+        f"{tmp_path}/net.pt": f"torch:{tmp_path}/net.pt",
+        f"{tmp_path}/net.pth": f"torch:{tmp_path}/net.pth",
+        f"{tmp_path}/net.onnx": f"onnx:{tmp_path}/net.onnx",
+        f"{tmp_path}/net.safetensors": f"torch:PACKAGE.MODULE:FACTORY,weights={tmp_path}/net.safetensors",
         f"{prefix}": f"mxnet:{prefix},12",
         f"{prefix},0": f"mxnet:{prefix},0",
         f"{prefix}-symbol.json": f"mxnet:{prefix},12",
@@ -79,6 +95,9 @@ def test_a_path_alone_gets_the_spec_that_was_meant(tmp_path: Path) -> None:
         assert f"did you mean {meant!r}?" in str(caught.value)
     with pytest.raises(ValueError, match=r"epochs found: 0, 12, so write mxnet:.*model,12"):
         ft.load_embedder(f"mxnet:{prefix}")
+    monkeypatch.setattr("fasttriplet.embedders._load.find_spec", lambda _: None)  # MXNet is not installed
+    with pytest.raises(ValueError, match=rf"did you mean 'torch:mxnet:{prefix},12'"):
+        ft.load_embedder(str(prefix))
 
 
 def test_frameworks_are_imported_only_by_embedders_that_need_them(tmp_path: Path) -> None:
@@ -88,7 +107,7 @@ import sys
 import fasttriplet as ft
 ft.load_embedder("pixels")
 ft.load_embedder("npy:emb.npy")
-for spec in ("unknown", "emb.npy", "mxnet:emb"):
+for spec in ("unknown", "emb.npy", "mxnet:emb", "net.pt2", "python:json:dumps"):
     try:
         ft.load_embedder(spec)
     except ValueError:
@@ -100,9 +119,27 @@ assert not {"mxnet", "torch", "onnxruntime"} & sys.modules.keys()
 
 
 @pytest.mark.parametrize("option", [{"batch_size": 8}, {"devices": "cpu"}, {"output": "fc1"}])
-def test_options_of_networks_are_refused_elsewhere(option: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(option))} cannot be given with 'pixels'"):
-        ft.load_embedder("pixels", **option)
+@pytest.mark.parametrize("spec", ["pixels", "npy:emb.npy", "python:mynet:Embedder"])
+def test_options_of_networks_are_refused_elsewhere(spec: str, option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(option))} cannot be given with {spec!r}"):
+        ft.load_embedder(spec, **option)
+
+
+@pytest.mark.parametrize("scheme", ["mxnet", "torch", "onnx"])
+def test_a_missing_framework_is_one_sentence_with_a_command(scheme: str) -> None:
+    if scheme == "onnx" and importlib.util.find_spec("fasttriplet.onnx") is None:
+        pytest.skip("the room onnx is not there yet")
+    script = f"""
+import sys
+sys.modules["{scheme if scheme != "onnx" else "onnxruntime"}"] = None
+import fasttriplet as ft
+try:
+    ft.load_embedder("{scheme}:model,0")
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"[^\n]+\. Install it[^\n]*: \S+ -m pip install [^\n]+\n", done.stdout)
 
 
 # --- npy

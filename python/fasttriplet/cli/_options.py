@@ -254,7 +254,8 @@ pairs_per_kind = option(
 
 devices = option(
     "devices",
-    "Where the network runs: cpu, gpu or gpu:0,2. By default on all GPUs, or on the CPU if there is none.",
+    "Where the network runs: cpu, or GPUs in the framework's words, gpu or gpu:0,2 for MXNet and cuda, "
+    "cuda:0,2 or mps for PyTorch. By default on all GPUs, or on the CPU if there is none.",
     metavar="NAMES",
 )
 
@@ -265,14 +266,19 @@ def model(**default: Any) -> Callable[[F], F]:
         click.option(
             "--model",
             metavar="SPEC",
-            help="What embeds the images: mxnet:PREFIX,EPOCH (a network), npy:FILE (embeddings computed "
-            "before, in key order) or pixels (a baseline without a network).",
+            help="What embeds the images: mxnet:PREFIX,EPOCH or torch:mxnet:PREFIX,EPOCH (an MXNet network, "
+            "run by MXNet or by PyTorch), torch:FILE (torch.export or TorchScript), "
+            "torch:PACKAGE.MODULE:FACTORY[,weights=FILE] (a PyTorch module), onnx:FILE, "
+            "python:PACKAGE.MODULE:NAME (an embedder of your own), npy:FILE (embeddings computed before, in "
+            "key order) or pixels (a baseline without a network). For PyTorch and ONNX, "
+            ",color=bgr,mean=127.5,std=128,size=112x112 at the end says what the network expects.",
             **default,
         ),
         devices,
         option(
             "batch_size",
-            "Images per forward pass of the network. By default 64 on the CPU and 128 on each GPU.",
+            "Images per forward pass of the network. By default what suits the framework on the CPU, and 128 "
+            "on each GPU.",
             kind=int,
         ),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 from fasttriplet._checks import image_size, one_of
@@ -47,8 +48,7 @@ class Inputs:
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Inputs:
         """Read the options of a spec, such as ``{"color": "bgr", "mean": "104/117/123"}``."""
-        found: dict[str, Any] = {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
-        return cls(**found)
+        return cls(**given(texts))
 
     def __str__(self) -> str:
         size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
@@ -57,7 +57,20 @@ class Inputs:
         return f"{self.color.upper()}, (pixel - {_shown(self.mean)}) / {_shown(self.std)}, {size}"
 
 
+def given(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `Inputs` that the options of a spec give, by name."""
+    return {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
+
+
 AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves
+
+
+def three(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:
+    """Take what a call gives as `mean` or `std`: three numbers, or one for all channels."""
+    numbers = (values,) * 3 if isinstance(values, (int, float)) else tuple(values)
+    if len(numbers) != 3 or not all(isinstance(number, Real) for number in numbers):
+        raise OptionError(name, f"must be a number, or three, one for each channel, not {values!r}")
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
 
 
 def _shown(values: tuple[float, ...]) -> str:

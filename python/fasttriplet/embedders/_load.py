@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from fasttriplet._forks import importing
@@ -12,33 +14,76 @@ from fasttriplet.embedders._base import Embedder
 from fasttriplet.errors import OptionError, SpecError
 
 
-class _Backend(NamedTuple):
-    """A scheme, and where its embedders are made."""
+class _Form(NamedTuple):
+    """One form of a spec."""
 
     form: str
     example: str
     meaning: str
-    # It has `from_spec(text, **options)`, which takes what comes after the colon. It may have
-    # `spec_of(path)`: the spec that was meant by a path alone, or None.
+
+
+class _Backend(NamedTuple):
+    """A scheme, and where its embedders are made."""
+
+    forms: tuple[_Form, ...]
+    # It has `from_spec(text, **options)`, which takes what comes after the colon.
     module: str
+    endings: tuple[str, ...] = ()  # of files that the scheme takes
     runs_network: bool = False
 
     def load(self) -> Any:
         with importing():
             return import_module(f"fasttriplet.{self.module}")
 
+    @property
+    def takes_text(self) -> bool:
+        return ":" in self.forms[0].form
+
 
 _BACKENDS = {
     "mxnet": _Backend(
-        "mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "an MXNet checkpoint", "mxnet._embedder", True
+        (_Form("mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "an MXNet checkpoint, run by MXNet"),),
+        "mxnet._embedder",
+        runs_network=True,
+    ),
+    "torch": _Backend(
+        (
+            _Form(
+                "torch:mxnet:PREFIX,EPOCH",
+                "torch:mxnet:models/model,0",
+                "an MXNet checkpoint, run by PyTorch",
+            ),
+            _Form("torch:FILE", "torch:r50.pt2", "a network saved by torch.export or as TorchScript"),
+            _Form(
+                "torch:PACKAGE.MODULE:FACTORY",
+                "torch:mynet:iresnet50,weights=r50.safetensors",
+                "a PyTorch module that a function makes",
+            ),
+        ),
+        "torch._embedder",
+        (".pt2", ".pt", ".pth"),
+        runs_network=True,
+    ),
+    "onnx": _Backend(
+        (_Form("onnx:FILE.onnx", "onnx:models/r50.onnx", "an ONNX model"),),
+        "onnx._embedder",
+        (".onnx",),
+        runs_network=True,
+    ),
+    "python": _Backend(
+        (_Form("python:PACKAGE.MODULE:NAME", "python:mynet:Embedder", "an embedder of your own"),),
+        "embedders._python",
     ),
     "npy": _Backend(
-        "npy:FILE",
-        "npy:embeddings.npy",
-        "embeddings computed before, rows in key order",
+        (
+            _Form(
+                "npy:FILE", "npy:embeddings.npy", "embeddings computed before, one row per image in key order"
+            ),
+        ),
         "embedders._precomputed",
+        (".npy",),
     ),
-    "pixels": _Backend("pixels", "pixels", "a baseline that needs no model", "embedders._pixels"),
+    "pixels": _Backend((_Form("pixels", "pixels", "a baseline that needs no model"),), "embedders._pixels"),
 }
 
 
@@ -54,15 +99,36 @@ def load_embedder(
     Parameters
     ----------
     spec : str
-        ``mxnet:PREFIX,EPOCH`` (the files ``PREFIX-symbol.json`` and ``PREFIX-0000.params`` for epoch 0),
-        ``mxnet:PREFIX,EPOCH,output=NAME`` to choose the output, ``npy:FILE`` or ``pixels``.
+        What the embedder is, by its scheme:
+
+        * ``mxnet:PREFIX,EPOCH``, an MXNet checkpoint: ``PREFIX-symbol.json`` and, for epoch 0,
+          ``PREFIX-0000.params``. ``torch:mxnet:PREFIX,EPOCH`` runs it with PyTorch, without MXNet;
+        * ``torch:FILE``: what ``torch.export.save`` wrote (``.pt2``), or TorchScript (``.pt``);
+        * ``torch:PACKAGE.MODULE:FACTORY``: the ``torch.nn.Module`` that this function returns, with
+          ``,weights=FILE`` in the state of a ``.safetensors`` file or of a saved ``state_dict``;
+        * ``onnx:FILE.onnx``: an ONNX model;
+        * ``python:PACKAGE.MODULE:NAME``: an :class:`Embedder` of your own, or what makes one when it is
+          called without arguments;
+        * ``npy:FILE``: embeddings that were computed before, one row per image in key order;
+        * ``pixels``: a baseline that needs no model.
+
+        Modules are looked for in the current folder first. A spec of a network may end in options,
+        ``,name=value``. ``output`` chooses the output. For PyTorch and ONNX, ``color`` (``rgb`` or ``bgr``),
+        ``mean`` and ``std`` (a number, or three as in ``104/117/123``) and ``size`` (``112x112``, height
+        first) say what the network expects: by default RGB, ``(pixel - 127.5) / 128``. MXNet's networks get
+        RGB 0..255 and normalise it themselves. ``precision=tf32`` and ``precision=bfloat16`` make PyTorch
+        faster and less exact.
     batch_size : int, optional
-        Images per forward pass of a network. By default 64 on the CPU and 128 for each GPU.
+        Images per forward pass of a network. By default what suits the framework on the CPU (64 for MXNet, 16
+        for PyTorch), and 128 for each GPU.
     devices : str or sequence of str, optional
-        Where a network runs: ``"cpu"``, ``"gpu"`` (all of them), ``"gpu:0,2"``, or a list such as
-        ``["gpu:0", "gpu:2"]``. By default all GPUs, or the CPU where there is none.
+        Where a network runs: ``"cpu"``, or GPUs in the words of the framework: ``"gpu"`` (all of them) or
+        ``"gpu:0,2"`` for MXNet, ``"cuda"``, ``"cuda:0,2"`` or ``"mps"`` for PyTorch. A list such as
+        ``["cuda:0", "cuda:2"]`` will do. By default all GPUs (``"mps"`` only if it is named), or the CPU
+        where there is none.
     output : str, optional
-        Name of the network's embedding output, for instance ``"fc1"``. Most networks need none: it is found.
+        The embedding among the outputs of a network: a name such as ``"fc1"``, or a number where outputs have
+        no names. Most networks need none.
 
     Returns
     -------
@@ -79,7 +145,7 @@ def load_embedder(
     FileNotFoundError
         If a file of the model does not exist.
     ImportError
-        If the backend's package is not installed.
+        If the framework is not installed, or a module of the user's cannot be imported.
     """
     text = os.fspath(spec)
     scheme, colon, rest = text.partition(":")
@@ -88,18 +154,32 @@ def load_embedder(
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
         raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")
-    if backend is None or (not colon and ":" in backend.form):
+    if backend is None or (not colon and backend.takes_text):
         raise SpecError(_unknown(text))
-    if bool(rest) != (":" in backend.form) or bool(rest) != bool(colon):
-        raise SpecError(f"{text!r} is not of the form {backend.form}, for example {backend.example}")
+    if bool(rest) != backend.takes_text or bool(rest) != bool(colon):
+        forms = ", ".join(form.form for form in backend.forms)
+        raise SpecError(f"{text!r} is not of the form {forms}, for example {backend.forms[0].example}")
     return cast(Embedder, backend.load().from_spec(rest, **options))
 
 
 def _unknown(spec: str) -> str:
     """Say that a spec names no scheme, and which spec was probably meant."""
-    for backend in _BACKENDS.values():
-        spec_of = getattr(backend.load(), "spec_of", None)
-        if spec_of is not None and (meant := spec_of(spec)) is not None:
-            return f"{spec!r} does not say what it is; did you mean {meant!r}?"
-    forms = "\n".join(f"  {b.form:<20} {b.meaning}, for example {b.example}" for b in _BACKENDS.values())
-    return f"unknown embedder {spec!r}; known are\n{forms}"
+    if (meant := _meant(spec)) is not None:
+        return f"{spec!r} does not say what it is; did you mean {meant!r}?"
+    forms = [form for backend in _BACKENDS.values() for form in backend.forms]
+    width = max(len(form.form) for form in forms)
+    lines = (f"  {form.form:<{width}}  {form.meaning}, for example {form.example}" for form in forms)
+    return "\n".join([f"unknown embedder {spec!r}; known are", *lines])
+
+
+def _meant(spec: str) -> str | None:
+    """The full spec of a file or a checkpoint that exists, or of a function in a module."""
+    for scheme, backend in _BACKENDS.items():
+        if spec.endswith(backend.endings or ("\0",)) and Path(spec).is_file():
+            return f"{scheme}:{spec}"
+    if spec.endswith(".safetensors") and Path(spec).is_file():
+        return f"torch:PACKAGE.MODULE:FACTORY,weights={spec}"
+    meant: str | None = _BACKENDS["mxnet"].load().spec_of(spec)
+    if meant is not None and find_spec("mxnet") is None:
+        return f"torch:{meant}"
+    return meant

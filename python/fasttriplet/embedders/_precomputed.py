@@ -97,11 +97,6 @@ def from_spec(path: str) -> PrecomputedEmbedder:
     return PrecomputedEmbedder(path)
 
 
-def spec_of(path: str) -> str | None:
-    """Return the full spec of a ``.npy`` file that exists."""
-    return f"npy:{path}" if path.endswith(".npy") and Path(path).is_file() else None
-
-
 class _Table:
     """The array of a ``.npy`` file, of which rows are read as they are needed.
 

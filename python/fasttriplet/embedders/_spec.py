@@ -11,7 +11,9 @@ from fasttriplet.errors import SpecError
 _OPTION = re.compile(r"(?P<target>.*),(?P<name>[a-z_]+)=(?P<value>[^,]*)", re.DOTALL)
 
 
-def split_options(scheme: str, text: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
+def split_options(
+    scheme: str, text: str, known: Collection[str], *, output: str | None = None
+) -> tuple[str, dict[str, str]]:
     """Take the options off the end of a spec; the rest, which may hold commas, is the target.
 
     Parameters
@@ -22,6 +24,8 @@ def split_options(scheme: str, text: str, known: Collection[str]) -> tuple[str, 
         The spec after the colon.
     known : collection of str
         Names of options.
+    output : str, optional
+        The option `output` where it is given beside the spec.
 
     Returns
     -------
@@ -31,9 +35,10 @@ def split_options(scheme: str, text: str, known: Collection[str]) -> tuple[str, 
     Raises
     ------
     SpecError
-        If an option is unknown, is given twice, or has no value, or if the target is empty.
+        If an option is unknown, is given twice, or has no value, if two outputs are chosen, or if the target
+        is empty.
     """
-    target, options = text, {}
+    target, options = text, dict[str, str]()
     while (match := _OPTION.fullmatch(target)) is not None:
         name, value = match["name"], match["value"]
         if name not in known:
@@ -45,6 +50,11 @@ def split_options(scheme: str, text: str, known: Collection[str]) -> tuple[str, 
         if not value:
             raise SpecError(f"'{scheme}:{text}': the option {name!r} has no value")
         target, options[name] = match["target"], value
+    if output is not None and options.setdefault("output", output) != output:
+        raise SpecError(
+            f"two outputs are chosen: {options['output']!r} in '{scheme}:{text}' and output={output!r}; "
+            "give one"
+        )
     if not target:
         raise SpecError(f"'{scheme}:{text}' names no model")
     return target, options

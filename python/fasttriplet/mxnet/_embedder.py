@@ -15,6 +15,7 @@ from fasttriplet._checks import whole_number
 from fasttriplet._words import counted
 from fasttriplet.checkpoint._checkpoint import embedding_of, epochs_beside
 from fasttriplet.embedders._base import check_finite, check_images
+from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
@@ -25,7 +26,7 @@ from fasttriplet.mxnet._quiet import quiet
 if TYPE_CHECKING:
     import polars as pl
 
-_SPEC = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)(?:,output=(?P<output>[^,=]+))?")
+_SPEC = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)")
 _CPU_BATCH, _GPU_BATCH = 64, 128
 # Sizes that a message may name as the network's own, the usual ones first.
 _USUAL_SIZES = [(112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (299, 299)]
@@ -156,19 +157,15 @@ def _rebuild(prefix: str, epoch: int, arguments: dict[str, Any]) -> MXNetEmbedde
 
 def from_spec(text: str, *, output: str | None = None, **options: Any) -> MXNetEmbedder:
     """Make the embedder of ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME``; a SpecError if it is neither."""
-    match = _SPEC.fullmatch(text)
+    target, chosen = split_options("mxnet", text, ("output",), output=output)
+    match = _SPEC.fullmatch(target)
     if match is None:
         hint = ", for example mxnet:models/model,0"
-        if epochs := epochs_beside(text):
-            hint = f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{text},{epochs[-1]}"
+        if epochs := epochs_beside(target):
+            hint = f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{target},{epochs[-1]}"
         form = "mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
         raise SpecError(f"'mxnet:{text}' is not of the form {form}{hint}")
-    prefix, epoch, named = match.group("prefix", "epoch", "output")
-    if named is not None and output is not None and named != output:
-        raise SpecError(
-            f"two outputs are chosen: {named!r} in 'mxnet:{text}' and output={output!r}; give one"
-        )
-    return MXNetEmbedder(prefix, int(epoch), output=output or named, **options)
+    return MXNetEmbedder(match["prefix"], int(match["epoch"]), output=chosen.get("output"), **options)
 
 
 def spec_of(path: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What needs PyTorch: MXNet's networks as modules, and a miner for pytorch-metric-learning."""
+"""What needs PyTorch: an embedder, MXNet's networks as modules, and a miner for pytorch-metric-learning."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ except ModuleNotFoundError as error:
     raise ImportError(f"fasttriplet.torch needs PyTorch. {_how_to_install('torch')}", name="torch") from None
 
 if TYPE_CHECKING:
+    from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._miner import TripletMiner
 
-__all__ = ["TripletMiner", "from_mxnet", "to_mxnet"]
+__all__ = ["TorchEmbedder", "TripletMiner", "from_mxnet", "to_mxnet"]
 
-_HOMES = {"TripletMiner": "_miner", "from_mxnet": "_from_mxnet", "to_mxnet": "_from_mxnet"}
+_HOMES = {
+    "TorchEmbedder": "_embedder",
+    "TripletMiner": "_miner",
+    "from_mxnet": "_from_mxnet",
+    "to_mxnet": "_from_mxnet",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,240 @@
+"""The networks that specs of PyTorch name."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from fasttriplet._contents import describe_wrong_file
+from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.embedders._objects import NAME_OF_OBJECT, find_object, make
+from fasttriplet.errors import OptionError, SpecError
+from fasttriplet.mxnet._embedder import spec_of
+from fasttriplet.torch._fold import folded
+from fasttriplet.torch._state import load_state, read_state
+from torch import nn
+
+_CHECKPOINT = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)")
+_FILES = (".pt2", ".pt", ".pth")
+_FORMS = (
+    "torch:mxnet:PREFIX,EPOCH, torch:FILE.pt2 (of torch.export), torch:FILE.pt (TorchScript) or "
+    "torch:PACKAGE.MODULE:FACTORY"
+)
+_NO_CODE = "write torch:PACKAGE.MODULE:FACTORY,weights={}, with the function that makes the network"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network that is not trained.
+
+    Attributes
+    ----------
+    name : str
+        What it is, for descriptions.
+    on : callable
+        Makes the network on a device.
+    inputs : Inputs
+        What it expects, unless the user says something else.
+    output : str or None
+        The output that is still to be chosen.
+    batch_sizes : (int, int or None)
+        The fewest and the most images that it takes at once.
+    dtype : torch.dtype
+        Of its input.
+    """
+
+    name: str
+    on: Callable[[torch.device], Any]
+    inputs: Inputs = Inputs()  # noqa: RUF009  frozen, too
+    output: str | None = None
+    batch_sizes: tuple[int, int | None] = (1, None)
+    dtype: torch.dtype = torch.float32
+
+
+def load_model(spec: str, target: str, options: Mapping[str, str]) -> Model:
+    """Load what the target of a spec names; `options` may hold the `output` and the `weights`."""
+    output = options.get("output")
+    is_factory = NAME_OF_OBJECT.fullmatch(target) is not None and not target.startswith("mxnet:")
+    if "weights" in options and not is_factory:
+        raise OptionError("weights", f"go with torch:PACKAGE.MODULE:FACTORY, not with {spec!r}")
+    if target.startswith("mxnet:"):
+        return _from_mxnet(spec, target.removeprefix("mxnet:"), output)
+    if is_factory:
+        return _from_factory(spec, target, options.get("weights"), output)
+    path = Path(target)
+    if path.suffix in (".safetensors", ".onnx"):
+        hint = f"write onnx:{target}" if path.suffix == ".onnx" else _NO_CODE.format(target)
+        what = "is for ONNX Runtime" if path.suffix == ".onnx" else "holds weights without a network"
+        raise SpecError(f"{spec!r}: {target} {what}; {hint}")
+    if path.suffix not in _FILES:
+        raise SpecError(f"{spec!r} is not of the form {_FORMS}")
+    if not path.is_file():
+        raise FileNotFoundError(f"no network at {path}")
+    return _from_file(path, output)
+
+
+def dtype_of(network: nn.Module) -> torch.dtype:
+    """The type of the network's floating point parameters, which its input must have."""
+    kinds = (values.dtype for values in network.parameters() if values.is_floating_point())
+    return next(kinds, torch.float32)
+
+
+def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
+    """A model of a module: in evaluation mode, with batch normalisations folded."""
+    network = folded(network.eval().requires_grad_(False))
+
+    def on(device: torch.device) -> Any:
+        return copy.deepcopy(network).to(device)
+
+    return Model(name, on, dtype=dtype_of(network), **more)
+
+
+def _from_mxnet(spec: str, text: str, output: str | None) -> Model:
+    match = _CHECKPOINT.fullmatch(text)
+    if match is None:
+        meant = spec_of(text)
+        hint = f"; did you mean 'torch:{meant}'?" if meant else ", for example torch:mxnet:models/model,0"
+        raise SpecError(f"{spec!r} is not of the form torch:mxnet:PREFIX,EPOCH{hint}")
+    from_mxnet = import_module("fasttriplet.torch").from_mxnet
+    network = from_mxnet(match["prefix"], int(match["epoch"]), output=output)
+    name = f"MXNet network {match['prefix']}, epoch {int(match['epoch'])}"
+    if output is not None:
+        name += f", output {output}"
+    return _frozen(name, network, inputs=AS_DECODED)
+
+
+def _from_factory(spec: str, target: str, weights: str | None, output: str | None) -> Model:
+    found = find_object(spec, target)
+    if not isinstance(found, nn.Module):
+        if not callable(found):
+            raise SpecError(f"{spec!r}: {target} is a {type(found).__name__}, not a function or a Module")
+        found = make(spec, found)
+        if not isinstance(found, nn.Module):
+            raise SpecError(f"{spec!r}: {target}() returns a {type(found).__name__}, not a torch.nn.Module")
+    name = f"{target}, weights as it made them"
+    if weights is not None:
+        name = f"{target}, weights {load_state(found, Path(weights))}"
+    return _frozen(name, found, output=output)
+
+
+def _from_file(path: Path, output: str | None) -> Model:
+    kind = _kind(path)
+    if kind == "program":
+        return _program(path, output)
+    if kind == "script":
+        return _script(path, output)
+    read_state(path)  # or it says what else the file holds
+    raise ValueError(f"{path} holds a state_dict, weights without a network; {_NO_CODE.format(path)}")
+
+
+def _kind(path: Path) -> str:
+    """What a file holds, by the names in its archive: endings are the same for different things."""
+    if not zipfile.is_zipfile(path):
+        return "other"
+    with zipfile.ZipFile(path) as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+        folders = {part for name in archive.namelist() for part in name.split("/")[:-1]}
+    if "serialized_exported_program.json" in names or "archive_format" in names:
+        return "program"
+    return "script" if "code" in folders and "constants.pkl" in names else "other"
+
+
+def _script(path: Path, output: str | None) -> Model:
+    def on(device: torch.device) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TorchScript is deprecated; files of it are here to stay
+            jit: Any = torch.jit
+            return jit.load(path, map_location=device).eval()
+
+    try:
+        network = on(torch.device("cpu"))
+    except RuntimeError as error:
+        raise ValueError(_damaged(path, "TorchScript", error)) from error
+    return Model(f"TorchScript {path}", on, output=output, dtype=dtype_of(network))
+
+
+def _program(path: Path, output: str | None) -> Model:
+    def loaded() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+
+    try:
+        program = loaded()
+    except Exception as error:  # whatever a damaged archive leads to
+        raise ValueError(_damaged(path, "a program that torch.export saved", error)) from error
+    shape, dtype = _input_of(path, program)
+    if trained := _in_training_mode(program):
+        raise ValueError(
+            f"{path} was exported in training mode ({trained}), so embeddings would depend on the other "
+            "images of a batch; call eval() on the module before torch.export.export"
+        )
+
+    def on(device: torch.device) -> Any:
+        if device.type == "cpu":
+            return program.module()
+        from torch.export.passes import move_to_device_pass  # noqa: PLC0415  since PyTorch 2.6
+
+        return move_to_device_pass(loaded(), device).module()  # a deep copy has other names, and is refused
+
+    sizes = [size if isinstance(size, int) else None for size in shape[2:]]
+    fixed = (sizes[0], sizes[1]) if None not in sizes else None
+    return Model(
+        f"exported program {path}",
+        on,
+        Inputs(size=fixed),  # type: ignore[arg-type]
+        output,
+        _batch_sizes(shape[0], program.range_constraints),
+        dtype,
+    )
+
+
+def _input_of(path: Path, program: Any) -> tuple[list[Any], torch.dtype]:
+    """Shape and type of the only input; a ValueError if it is not one of images."""
+    names = program.graph_signature.user_inputs
+    values = [
+        node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names
+    ]
+    shapes = [tuple(value.shape) if isinstance(value, torch.Tensor) else value for value in values]
+    if len(values) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3 or not values[0].is_floating_point():
+        kinds = [f"{value.dtype} {shape}" for value, shape in zip(values, shapes, strict=True)]
+        raise ValueError(
+            f"{path} takes {', '.join(kinds) or 'no input'}; expected one floating point tensor (B, 3, H, W)"
+        )
+    return list(shapes[0]), values[0].dtype
+
+
+def _batch_sizes(size: Any, ranges: Mapping[Any, Any]) -> tuple[int, int | None]:
+    """The fewest and the most images of a batch, from the first number of an input's shape."""
+    if isinstance(size, int):
+        return size, size
+    limits = ranges.get(size.node.expr)
+    if limits is None:
+        return 1, None
+    most = int(limits.upper) if limits.upper.is_Integer and limits.upper < 2**31 - 1 else None
+    return max(1, int(limits.lower)), most
+
+
+def _in_training_mode(program: Any) -> str | None:
+    """Name what a network does in training only: statistics of the batch, or values dropped at random."""
+    for node in program.graph.nodes:
+        name = getattr(node.target, "_opname", "")
+        if "dropout" in name and any(given is True for given in node.args):
+            return name
+        if "batch_norm" in name and "no_training" not in name and ("legit" in name or node.args[5] is True):
+            return name
+    return None
+
+
+def _damaged(path: Path, expected: str, error: Exception) -> str:
+    reason = str(error).strip().partition("\n")[0]
+    wrong = describe_wrong_file(path, expected, magic=b"PK")
+    return f"{wrong}, or is damaged ({type(error).__name__}: {reason})"

@@ -1,0 +1,834 @@
+"""`TorchEmbedder` and the scheme ``torch:``, beside the module itself in float64."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet.cli import main
+from fasttriplet.errors import OptionError, SpecError
+from tests.cli.command import Capture
+from tests.small_rec import identities, write_rec
+from tests.torch.small_modules import (
+    SIZE,
+    by_definition,
+    distance,
+    module_in,
+    random_images,
+    rows_of,
+)
+
+pytest.importorskip("torch")
+
+import torch
+from fasttriplet.torch import TorchEmbedder
+from fasttriplet.torch._devices import devices_of
+from fasttriplet.torch._fold import folded
+
+pytestmark = pytest.mark.torch
+
+ROUNDING = 2e-6  # of the norm
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a module `mynet` and files of its network."""
+    folder = tmp_path_factory.mktemp("networks")
+    module_in(folder, "mynet")
+    sys.path.insert(0, str(folder))
+    import mynet  # type: ignore[import-not-found]  # noqa: PLC0415
+
+    net = mynet.net()
+    torch.save(net.state_dict(), folder / "state.pth")
+    torch.save(net, folder / "module.pt")
+    net.eval()
+    example = torch.zeros(4, 3, *SIZE)
+    torch.export.save(torch.export.export(net, (example,)), folder / "fixed.pt2")
+    batch = torch.export.Dim("batch", min=2, max=12)
+    dynamic = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
+    torch.export.save(dynamic, folder / "dynamic.pt2")
+    torch.export.save(torch.export.export(mynet.net(), (example,)), folder / "training.pt2")
+    two = torch.export.export(Adds().eval(), (example, example))
+    torch.export.save(two, folder / "two.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated
+        jit: Any = torch.jit
+        jit.save(jit.trace(net, example), folder / "script.pt")
+    yield folder
+    sys.path.remove(str(folder))
+
+
+class Adds(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    def forward(self, a: Any, b: Any) -> Any:
+        return a + b
+
+
+@pytest.fixture
+def net(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
+    import mynet  # noqa: PLC0415
+
+    return mynet.net()
+
+
+# --- every kind of network gives what the module gives
+
+KINDS = {
+    "mynet:net": 16,
+    "mynet:made": 16,
+    "mynet:viewing": 16,
+    "mynet:branching": 16,
+    "mynet:net,weights=state.pth": 16,
+    "fixed.pt2": 4,
+    "dynamic.pt2": 12,
+    "script.pt": 16,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_spec_embeds_as_the_module_does(net: Any, kind: str) -> None:
+    images = random_images(37)
+    embedder = ft.load_embedder(f"torch:{kind}", devices="cpu")
+    assert embedder.needs_images
+    assert f"on cpu, {KINDS[kind]} images at a time" in embedder.description
+    expected = by_definition(net, images)
+    for copied in (embedder, pickle.loads(pickle.dumps(embedder))):
+        found = copied.embed(rows_of(37), images)
+        assert found.dtype == np.float32
+        assert distance(found, expected) < ROUNDING
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_embeddings_do_not_depend_on_neighbours(net: Any, kind: str | None) -> None:
+    """Bit for bit: alone, in another order, in a last batch of any length."""
+    images = random_images(37)
+    embedder = TorchEmbedder(net) if kind is None else ft.load_embedder(f"torch:{kind}", devices="cpu")
+    found = embedder.embed(rows_of(37), images)
+    order = np.random.default_rng(0).permutation(37)
+    assert np.array_equal(embedder.embed(rows_of(37), images[order]), found[order])
+    for start, end in ((0, 1), (36, 37), (3, 20), (7, 7)):
+        assert np.array_equal(embedder.embed(rows_of(end - start), images[start:end]), found[start:end])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 37, 64])
+def test_any_batch_size_gives_the_same_to_rounding(net: Any, batch_size: int) -> None:
+    images = random_images(37)
+    expected = by_definition(net, images)
+    for embedder in (
+        TorchEmbedder(net, batch_size=batch_size),
+        ft.load_embedder("torch:mynet:net", batch_size=batch_size, devices="cpu"),
+    ):
+        assert f"{batch_size} image" in embedder.description
+        assert distance(embedder.embed(rows_of(37), images), expected) < ROUNDING
+
+
+def test_real_layers_do_not_depend_on_neighbours_either() -> None:
+    """Depthwise and pointwise convolutions of the sizes that libraries have kernels for."""
+    torch.manual_seed(0)
+    nn = torch.nn
+    net = nn.Sequential(
+        nn.Conv2d(3, 64, 3, 2, 1), nn.BatchNorm2d(64), nn.PReLU(64), nn.Conv2d(64, 64, 3, 1, 1, groups=64),
+        nn.BatchNorm2d(64), nn.Conv2d(64, 128, 1), nn.PReLU(128), nn.Conv2d(128, 128, 3, 2, 1),
+        nn.Conv2d(128, 64, 28, groups=64), nn.Flatten(), nn.Linear(64, 128), nn.BatchNorm1d(128),
+    )  # fmt: skip
+    embedder, images = TorchEmbedder(net), random_images(21, (112, 112))
+    found = embedder.embed(rows_of(21), images)
+    for start, end in ((0, 1), (20, 21), (4, 11)):
+        assert np.array_equal(embedder.embed(rows_of(end - start), images[start:end]), found[start:end])
+
+
+# --- what the network expects
+
+INPUTS: list[dict[str, Any]] = [
+    {},
+    {"color": "bgr"},
+    {"mean": 0, "std": 1},
+    {"color": "bgr", "mean": (104, 117, 123), "std": (1, 2, 3)},
+]
+
+
+@pytest.mark.parametrize("inputs", INPUTS)
+def test_pixels_become_the_input_that_is_described(net: Any, inputs: dict[str, Any]) -> None:
+    images = random_images(5)
+    expected = by_definition(net, images, **inputs)
+    texts = {
+        name: "/".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in inputs.items()
+    }
+    spec = "".join(f",{name}={value}" for name, value in texts.items())
+    for embedder in (
+        TorchEmbedder(net, **inputs),
+        ft.load_embedder(f"torch:mynet:net{spec}", devices="cpu"),
+    ):
+        assert distance(embedder.embed(rows_of(5), images), expected) < ROUNDING
+        shown = {
+            0: "takes RGB, (pixel - 127.5) / 128, any size;",
+            1: "takes BGR, (pixel - 127.5) / 128, any size;",
+            2: "takes RGB 0..255, any size;",
+            3: "takes BGR, (pixel - (104, 117, 123)) / (1, 2, 3), any size;",
+        }[INPUTS.index(inputs)]
+        assert shown in embedder.description
+
+
+def test_images_are_not_changed_and_may_be_read_only_or_strided(net: Any) -> None:
+    images = random_images(10, (SIZE[0], SIZE[1] * 2))[:, :, ::2]
+    images.setflags(write=False)
+    before = images.copy()
+    found = TorchEmbedder(net).embed(rows_of(10), images)
+    assert np.array_equal(images, before)
+    assert np.array_equal(TorchEmbedder(net).embed(rows_of(10), before), found)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"color": "rbg"}, "color must be one of 'rgb', 'bgr', not 'rbg'"),
+        ({"mean": (1, 2)}, r"mean must be a number, or three, one for each channel, not \(1, 2\)"),
+        ({"std": 0}, "std must be above 0"),
+        ({"size": 112}, "size must be"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1, not 0"),
+        ({"precision": "float16"}, "precision must be one of 'float32', 'tf32', 'bfloat16', not 'float16'"),
+    ],
+)
+def test_options_out_of_their_range(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        TorchEmbedder(torch.nn.Flatten(), **options)
+    with pytest.raises(ValueError, match=r"module must be a torch.nn.Module, not 'torch:net'"):
+        TorchEmbedder("torch:net")  # type: ignore[arg-type]
+
+
+def test_images_of_another_size_are_an_error_with_both_sizes(net: Any) -> None:
+    images = random_images(2, (20, 20))
+    refused = "the network does not take images of 20 x 20 (H x W)"
+    for embedder, taken in (
+        (TorchEmbedder(net, size=SIZE), "; it takes 32 x 24"),
+        (ft.load_embedder("torch:mynet:net,size=32x24", devices="cpu"), "; it takes 32 x 24"),
+        (ft.load_embedder("torch:fixed.pt2", devices="cpu"), "; it takes 32 x 24"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(refused + taken)):
+            embedder.embed(rows_of(2), images)
+        assert embedder.embed(rows_of(2), random_images(2)).shape == (2, 16)  # still usable
+    with pytest.raises(ValueError, match="does not take images of 0 x 24"):
+        TorchEmbedder(net).embed(rows_of(1), random_images(1, (0, 24)))
+
+
+def test_a_size_that_fits_is_found_by_trying() -> None:
+    usual = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 112 * 96, 4))
+    with pytest.raises(
+        ValueError, match=r"not take images of 20 x 20 .*; it takes 112 x 96 \(RuntimeError: "
+    ):
+        TorchEmbedder(usual).embed(rows_of(2), random_images(2, (20, 20)))
+
+
+def test_the_error_of_a_module_is_told(net: Any) -> None:
+    with pytest.raises(RuntimeError, match=r"module Net failed on 16 images of 20 x 20 \(H x W\): RuntimeE"):
+        TorchEmbedder(net).embed(rows_of(2), random_images(2, (20, 20)))
+
+    class Broken(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def forward(self, _: Any) -> Any:
+            raise KeyError("layer9")
+
+    with pytest.raises(RuntimeError, match=r"module Broken failed .*: KeyError: 'layer9'") as caught:
+        TorchEmbedder(Broken()).embed(rows_of(1), random_images(1))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.cuda.OutOfMemoryError("CUDA out of memory."), RuntimeError("x: can't allocate memory: y")]
+)
+def test_too_little_memory_advises_a_smaller_batch(error: Exception) -> None:
+    class Large(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def forward(self, _: Any) -> Any:
+            raise error
+
+    with pytest.raises(MemoryError, match=r"no memory on cpu for 16 images of 32 x 24 .*: lower batch_size"):
+        TorchEmbedder(Large()).embed(rows_of(1), random_images(1))
+
+
+# --- a module in training
+
+
+def test_the_module_is_handed_back_as_it_was(net: Any) -> None:
+    net.train()
+    net.blocks[0].bn.eval()  # frozen by its owner
+    modes = {name: part.training for name, part in net.named_modules()}
+    state = copy.deepcopy(net.state_dict())
+    images = random_images(20)
+    found = TorchEmbedder(net).embed(rows_of(20), images)
+    assert distance(found, by_definition(net, images)) < ROUNDING
+    assert {name: part.training for name, part in net.named_modules()} == modes
+    assert all(torch.equal(values, state[name]) for name, values in net.state_dict().items())
+    assert all(values.grad is None and values.requires_grad for values in net.parameters())
+    assert torch.is_grad_enabled()
+    with pytest.raises(RuntimeError):
+        TorchEmbedder(net).embed(rows_of(1), random_images(1, (3, 3)))
+    assert {name: part.training for name, part in net.named_modules()} == modes
+
+
+@pytest.mark.parametrize("devices", [None, "cpu", ["cpu", "cpu:0", "cpu:1"]])
+def test_the_weights_are_those_of_the_moment(net: Any, devices: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if isinstance(devices, list):  # copies stand in for those on other GPUs
+        monkeypatch.setattr(
+            "fasttriplet.torch._embedder.devices_of", lambda names: list(map(torch.device, names))
+        )
+    embedder, images = TorchEmbedder(net, devices=devices, batch_size=4), random_images(9)
+    for _ in range(2):
+        assert distance(embedder.embed(rows_of(9), images), by_definition(net, images)) < ROUNDING
+        with torch.no_grad():
+            for values in net.parameters():
+                values.mul_(1.5)
+            net.features.running_mean.add_(1)
+
+
+def test_what_the_module_keeps_can_be_trained_on() -> None:
+    class Keeping(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        kept: Any = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(3 * 32 * 24, 4)
+
+        def forward(self, x: Any) -> Any:
+            if self.kept is None:
+                self.kept = torch.ones(3 * 32 * 24)
+            return self.fc(x.flatten(1) * self.kept)
+
+    net = Keeping()
+    TorchEmbedder(net).embed(rows_of(1), random_images(1))
+    net(torch.ones(2, 3, *SIZE)).sum().backward()
+
+
+def test_a_module_of_another_type_gets_its_type(net: Any) -> None:
+    images = random_images(3)
+    embedder = TorchEmbedder(net)
+    expected = embedder.embed(rows_of(3), images)
+    net.to(torch.bfloat16)
+    found = embedder.embed(rows_of(3), images)
+    assert found.dtype == np.float32
+    assert 1e-4 < distance(found, expected) < 0.05
+
+
+# --- several devices
+
+
+@pytest.mark.usefixtures("net")
+@pytest.mark.parametrize("count", [0, 1, 4, 11, 12, 13, 25])
+def test_batches_are_dealt_out_to_devices(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices of the CPU stand in for GPUs."""
+    images = random_images(count)
+    alone = ft.load_embedder("torch:mynet:net", devices="cpu", batch_size=4)
+    names = ["cpu", "cpu:0", "cpu:1"]
+    monkeypatch.setattr("fasttriplet.torch._embedder.devices_of", lambda _: list(map(torch.device, names)))
+    several = ft.load_embedder("torch:mynet:net", batch_size=4)
+    assert "on cpu, cpu:0, cpu:1, 4 images" in several.description
+    found = several.embed(rows_of(count), images)
+    assert np.array_equal(found, alone.embed(rows_of(count), images))
+
+
+@pytest.mark.parametrize("devices", ["cuda:", "cuda:a", "cpu,cuda", "cuda:-1", ["cpu", "cpu"], "tpu", []])
+def test_unknown_devices(devices: Any) -> None:
+    message = "devices must (be 'cpu', 'mps', 'cuda', or GPUs such as 'cuda:0,2'|name each GPU once)"
+    with pytest.raises(ValueError, match=message if devices or torch.cuda.is_available() else "no GPU"):
+        TorchEmbedder(torch.nn.Flatten(), devices=devices)
+
+
+def test_mxnets_name_of_a_gpu_gets_pytorchs() -> None:
+    with pytest.raises(OptionError, match="not 'gpu:0,1'; PyTorch's name of 'gpu:0,1' is 'cuda:0,1'"):
+        ft.load_embedder("torch:mynet:net", devices="gpu:0,1")
+
+
+def test_gpus_that_are_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match=r"devices='cuda:1': PyTorch .* finds no GPU"):
+        ft.load_embedder("torch:mynet:net", devices="cuda:1")
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    with pytest.raises(ValueError, match=r"finds no GPU: this build of it is for the CPU only"):
+        ft.load_embedder("torch:mynet:net", devices="cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="devices='mps': PyTorch finds no GPU of Apple's"):
+        ft.load_embedder("torch:mynet:net", devices="mps")
+
+
+def test_gpus_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice only: no GPU is touched before images come."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    for devices, expected in {
+        "cpu": ["cpu"],
+        "cuda": ["cuda:0", "cuda:1", "cuda:2"],
+        "cuda:2": ["cuda:2"],
+        "cuda:0,2": ["cuda:0", "cuda:2"],
+        ("cuda:1", "cuda:0"): ["cuda:1", "cuda:0"],
+    }.items():
+        embedder = TorchEmbedder(torch.nn.Flatten(), devices=devices)
+        assert embedder.devices == expected
+        assert embedder.batch_size == (16 if expected == ["cpu"] else 128)
+    assert TorchEmbedder(torch.nn.Flatten()).devices == ["cpu"]  # where the module is
+    assert devices_of(None) == [torch.device("cuda", number) for number in range(3)]
+    for devices in ("cuda:3", "cuda:0,0"):
+        with pytest.raises(ValueError, match="name each GPU once, numbered from 0 to 2"):
+            TorchEmbedder(torch.nn.Flatten(), devices=devices)
+
+
+# --- outputs
+
+
+class Pair(NamedTuple):
+    embedding: Any
+    score: Any
+
+
+class Several(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Returns two outputs in a container of this kind."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: Any) -> Any:
+        vectors = x.mean(dim=(2, 3))
+        both = {"embedding": vectors, "score": vectors[:, 0]}
+        return {
+            "dict": both,
+            "tuple": tuple(both.values()),
+            "list": [*both.values()],
+            "named": Pair(**both),
+            "alone": [vectors],
+            "map": vectors[:, :, None, None],
+            "half": vectors.half(),
+        }[self.kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "output"),
+    [
+        *[("dict", "embedding"), ("tuple", "0"), ("list", "0"), ("named", "embedding"), ("alone", None)],
+        *[("map", None), ("half", None)],
+    ],
+)
+def test_the_output_is_chosen(kind: str, output: str | None) -> None:
+    images = random_images(3)
+    embedder = TorchEmbedder(Several(kind), mean=0, std=1, output=output)
+    assert (f", output {output};" in embedder.description) == (output is not None)
+    found = embedder.embed(rows_of(3), images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2)), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "message"),
+    [
+        (
+            "dict",
+            None,
+            r"several outputs; choose one with output=NAME: embedding: float32 \(16, 3\), score: ",
+        ),
+        ("tuple", "2", r"has no output '2'; it has 0: float32 \(16, 3\), 1: float32 \(16,\)"),
+        (
+            "named",
+            "score",
+            r"output score has the shape \(16,\) for 16 images, and an embedding has \(16, D\)",
+        ),
+        ("map", "fc1", "has no output 'fc1'; it has 0: float32"),
+    ],
+)
+def test_outputs_that_are_not_there_or_no_embedding(kind: str, output: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=f"module Several: .*{message}"):
+        TorchEmbedder(Several(kind), output=output).embed(rows_of(2), random_images(2))
+
+
+def test_an_output_that_is_not_a_vector_for_each_image() -> None:
+    for net in (torch.nn.Identity(), torch.nn.Flatten(0)):
+        with pytest.raises(ValueError, match=r"output 0 has the shape .*, and an embedding has \(16, D\)$"):
+            TorchEmbedder(net).embed(rows_of(2), random_images(2))
+
+
+def test_not_finite_names_the_image(net: Any) -> None:
+    with torch.no_grad():
+        net.features.bias[3] = np.nan
+    with pytest.raises(
+        ValueError, match=r"module Net: the embedding of .* key 1 holds NaN .*\(2 of 2 images"
+    ):
+        TorchEmbedder(net).embed(rows_of(2), random_images(2))
+
+
+# --- folding
+
+
+def test_normalisations_are_folded(net: Any) -> None:
+    fewer = folded(net.eval())
+    kinds = [type(part) for part in fewer.modules()]
+    assert not {torch.nn.BatchNorm1d, torch.nn.BatchNorm2d} & set(kinds)
+    assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()) == 3  # it stays as it is
+    images = random_images(4)
+    assert distance(by_definition(fewer, images), by_definition(net, images)) < 2e-7
+
+
+class Fixed(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
+    """As MXNet's with `fix_gamma`: what is stored is not used."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, None, self.bias)
+
+
+class Activated(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
+    def forward(self, x: Any) -> Any:
+        return torch.nn.functional.leaky_relu(super().forward(x))
+
+
+class Twice(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(self.bn(self.conv(x))).flatten(1)
+
+
+class Used(Twice):
+    def forward(self, x: Any) -> Any:
+        maps = self.conv(x)
+        return (maps + self.bn(maps)).flatten(1)
+
+
+def sequence(*layers: Any) -> Any:
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), *layers, torch.nn.Flatten())
+
+
+def with_hook() -> Any:
+    conv = torch.nn.Conv2d(3, 5, 3)
+    conv.register_forward_hook(lambda *given: given[-1] * 2)
+    return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(5), torch.nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("make", "left"),
+    [
+        (lambda: sequence(torch.nn.BatchNorm2d(5), torch.nn.BatchNorm2d(5)), 0),
+        (lambda: sequence(Fixed(5)), 0),
+        (lambda: sequence(torch.nn.BatchNorm2d(5, affine=False)), 0),
+        (lambda: sequence(torch.nn.BatchNorm2d(5)).half(), 0),
+        (lambda: sequence(Activated(5)), 1),
+        (lambda: sequence(torch.nn.ReLU(), torch.nn.BatchNorm2d(5)), 1),
+        (lambda: sequence(torch.nn.BatchNorm2d(5, track_running_stats=False)), 1),
+        (with_hook, 1),
+        (lambda: Twice(), 1),  # noqa: PLW0108  its names are looked at
+        (lambda: Used(), 1),  # noqa: PLW0108
+    ],
+)
+def test_only_what_is_a_normalisation_of_one_layer_is_folded(make: Any, left: int) -> None:
+    torch.manual_seed(0)
+    net = make().eval()
+    part: Any
+    for part in net.modules():
+        if isinstance(part, torch.nn.BatchNorm2d) and part.running_mean is not None:
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, unused-ignore]
+            if part.affine:
+                part.weight.data.uniform_(0.01, 2)
+                part.bias.data.normal_()
+    fewer = folded(net)
+    assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in fewer.modules()) == left
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+    torch.testing.assert_close(
+        fewer.double()(x), net.double()(x), rtol=0, atol=1e-2 if "half" in make.__code__.co_names else 1e-5
+    )
+
+
+# --- specs of files
+
+
+def test_a_description_says_everything(net: Any) -> None:  # noqa: ARG001
+    assert ft.load_embedder(
+        "torch:mynet:net,weights=state.pth,precision=bfloat16", devices="cpu"
+    ).description == (
+        "PyTorch, mynet:net, weights state.pth; takes RGB, (pixel - 127.5) / 128, any size; on cpu in "
+        "bfloat16, 16 images at a time"
+    )
+    assert ft.load_embedder("torch:fixed.pt2", devices="cpu").description == (
+        "PyTorch, exported program fixed.pt2; takes RGB, (pixel - 127.5) / 128, 32 x 24 (H x W); on cpu, "
+        "4 images at a time"
+    )
+
+
+def test_bfloat16_is_near(net: Any) -> None:
+    images = random_images(5)
+    expected = by_definition(net, images)
+    for embedder in (
+        TorchEmbedder(net, precision="bfloat16"),
+        ft.load_embedder("torch:mynet:net,precision=bfloat16", devices="cpu"),
+    ):
+        found = embedder.embed(rows_of(5), images)
+        assert found.dtype == np.float32
+        assert 1e-4 < distance(found, expected) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("spec", "batch_size", "message"),
+    [
+        ("fixed.pt2", 8, "batch_size must be 4 for exported program fixed.pt2, not 8"),
+        ("dynamic.pt2", 1, "batch_size must be from 2 to 12 for exported program dynamic.pt2, not 1"),
+        ("dynamic.pt2", 64, "batch_size must be from 2 to 12"),
+    ],
+)
+@pytest.mark.usefixtures("net")
+def test_batch_sizes_that_an_exported_program_does_not_take(spec: str, batch_size: int, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        ft.load_embedder(f"torch:{spec}", batch_size=batch_size, devices="cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("none.pt2", FileNotFoundError, "no network at none.pt2"),
+        ("mynet:net,weights=none.pth", FileNotFoundError, "no weights at none.pth"),
+        (
+            "state.pth",
+            ValueError,
+            r"holds a state_dict, .*write torch:PACKAGE.MODULE:FACTORY,weights=state.pth",
+        ),
+        ("module.pt", ValueError, r"module.pt holds Python objects, .* save its state_dict\(\)"),
+        ("mynet:net,weights=module.pt", ValueError, r"module.pt holds Python objects"),
+        ("training.pt2", ValueError, r"exported in training mode \(\w+\).* call eval\(\) on the module"),
+        ("two.pt2", ValueError, "takes torch.float32 .*, torch.float32 .*; expected one floating point"),
+        ("weights.safetensors", SpecError, "weights without a network; write torch:PACKAGE.MODULE:FACTORY,w"),
+        ("r50.onnx", SpecError, "r50.onnx is for ONNX Runtime; write onnx:r50.onnx"),
+        ("resnet", SpecError, "'torch:resnet' is not of the form torch:mxnet:PREFIX,EPOCH, torch:FILE.pt2"),
+        (
+            "mxnet:model",
+            SpecError,
+            "not of the form torch:mxnet:PREFIX,EPOCH, for example torch:mxnet:models",
+        ),
+        (
+            "fixed.pt2,weights=state.pth",
+            OptionError,
+            "weights go with torch:PACKAGE.MODULE:FACTORY, not with",
+        ),
+        ("mynet:net,wieghts=a", SpecError, "unknown option 'wieghts'; did you mean 'weights'"),
+        ("mynet:net,std=a", OptionError, "std must be a number"),
+        ("mynets:net", SpecError, "no module 'mynets' in the current folder, .*, nor among the installed"),
+        ("mynet.models:net", SpecError, "no module 'mynet.models'"),
+        ("mynet:nett", SpecError, "'torch:mynet:nett': mynet has no 'nett'; did you mean 'net'"),
+        ("mynet:number", SpecError, "mynet:number is a int, not a function or a Module"),
+        ("mynet:gives_a_number", SpecError, r"mynet:gives_a_number\(\) returns a int, not a torch.nn.Module"),
+        ("mynet:needs_arguments", ValueError, "the call without arguments failed: TypeError: .*'depth'"),
+    ],
+)
+@pytest.mark.usefixtures("net")
+def test_specs_that_are_wrong_say_what_to_do(spec: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ft.load_embedder(f"torch:{spec}", devices="cpu")
+
+
+@pytest.mark.parametrize("ending", [".pt", ".pt2", ".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\n", b"PK\3\4"]
+)
+@pytest.mark.usefixtures("net")
+def test_files_that_are_something_else(tmp_path: Path, content: bytes, ending: str) -> None:
+    if ending == ".safetensors":
+        pytest.importorskip("safetensors")
+    path = tmp_path / f"file{ending}"
+    path.write_bytes(content)
+    what = {b"": "is empty, not", b"ver": "is a Git LFS pointer", b"PK\3": "is (not|a zip)"}.get(
+        content[:3], "is not"
+    )
+    specs = [f"torch:mynet:net,weights={path}"]
+    specs += [f"torch:{path}"] if ending != ".safetensors" else []
+    for spec in specs:
+        with pytest.raises(ValueError, match=f"{re.escape(path.name)} {what}"):
+            ft.load_embedder(spec, devices="cpu")
+
+
+@pytest.mark.parametrize("name", ["fixed.pt2", "script.pt", "state.pth"])
+def test_files_that_are_cut_off(folder: Path, net: Any, tmp_path: Path, name: str) -> None:  # noqa: ARG001
+    content = (folder / name).read_bytes()
+    path = tmp_path / name
+    for size in (len(content) // 2, len(content) - 10):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=rf"{re.escape(name)} is not .*, or is damaged"):
+            ft.load_embedder(f"torch:{path}", devices="cpu")
+
+
+def test_a_pickle_is_not_read(net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setenv("EVIL", "no")
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return exec, ("import os; os.environ['EVIL'] = 'yes'",)
+
+    for name, form in (("new", True), ("old", False)):
+        path = tmp_path / f"{name}.pt"
+        torch.save({"a": Evil()}, path, _use_new_zipfile_serialization=form)
+        for spec in (f"torch:{path}", f"torch:mynet:net,weights={path}"):
+            with pytest.raises(ValueError, match="holds Python objects"):
+                ft.load_embedder(spec, devices="cpu")
+    import os  # noqa: PLC0415
+
+    assert os.environ["EVIL"] == "no"
+
+
+# --- states
+
+
+def saved(path: Path, state: Any) -> str:
+    if path.suffix == ".safetensors":
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    else:
+        torch.save(state, path)
+    return f"torch:mynet:net,weights={path}"
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.model."])
+def test_prefixes_are_taken_off_and_said(net: Any, tmp_path: Path, prefix: str, ending: str) -> None:
+    with torch.no_grad():
+        net.fc.weight.mul_(2)  # other weights than those that the function makes
+    path = tmp_path / f"a{ending}"
+    spec = saved(path, {f"{prefix}{name}": values for name, values in net.state_dict().items()})
+    embedder = ft.load_embedder(spec, devices="cpu")
+    said = f"weights {path}" + (f" without the prefix {prefix!r};" if prefix else ";")
+    assert said in embedder.description
+    images = random_images(3)
+    assert distance(embedder.embed(rows_of(3), images), by_definition(net, images)) < ROUNDING
+
+
+def test_a_checkpoint_of_a_training(net: Any, tmp_path: Path) -> None:
+    state = {f"backbone.{name}": values for name, values in net.state_dict().items()}
+    state["head.weight"] = torch.zeros(3, 3)
+    spec = saved(tmp_path / "a.ckpt", {"epoch": 3, "model": {"state_dict": state, "lr": 0.1}, "best": 0.9})
+    assert (
+        "a.ckpt['model']['state_dict'] without the prefix 'backbone.', not used: head.weight;"
+        in ft.load_embedder(spec, devices="cpu").description
+    )
+
+
+def test_states_of_another_network(net: Any, tmp_path: Path) -> None:
+    state = net.state_dict()
+    without = {name: values for name, values in state.items() if name != "fc.bias"}
+    shape = state | {"fc.weight": torch.zeros(4, 4)}
+    old = {name: values for name, values in state.items() if not name.endswith("num_batches_tracked")}
+    for found, message in (
+        (without, r"a.pth does not fit Net; it lacks: fc.bias$"),
+        (state | {"x.y": state["fc.bias"]}, "does not fit Net; unknown to the network: x.y$"),
+        ({"a": state["fc.bias"]}, r"it lacks: stem.weight, .* and \d+ more; unknown to the network: a$"),
+        (shape, r"fc.weight has the shape \(4, 4\), and Net needs \(16, 2304\)"),
+        ({f"module.{name}": values for name, values in without.items()}, "it lacks: fc.bias$"),
+        ({"epoch": 3, "lr": 0.1}, "a.pth holds no state_dict; its entries are: epoch, lr"),
+        ([1, 2], "a.pth holds a list, not a state_dict"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ft.load_embedder(saved(tmp_path / "a.pth", found), devices="cpu")
+    ft.load_embedder(saved(tmp_path / "a.pth", old), devices="cpu")  # from before PyTorch 0.4.1
+
+
+# --- MXNet's networks
+
+
+def test_mxnet_networks_are_converted(monkeypatch: pytest.MonkeyPatch, net: Any) -> None:
+    calls: list[Any] = []
+
+    def from_mxnet(prefix: str, epoch: int, *, output: str | None = None) -> Any:
+        calls.append((prefix, epoch, output))
+        return copy.deepcopy(net)
+
+    monkeypatch.setattr("fasttriplet.torch.from_mxnet", from_mxnet, raising=False)
+    images = random_images(3)
+    embedder = ft.load_embedder("torch:mxnet:a,b/model,0012,output=fc1", devices="cpu")
+    assert embedder.description == (
+        "PyTorch, MXNet network a,b/model, epoch 12, output fc1; takes RGB 0..255, any size; on cpu, 16 "
+        "images at a time"
+    )
+    assert distance(embedder.embed(rows_of(3), images), by_definition(net, images, mean=0, std=1)) < ROUNDING
+    other = ft.load_embedder("torch:mxnet:model,1,mean=127.5,std=128", output="emb", devices="cpu")
+    assert distance(other.embed(rows_of(3), images), by_definition(net, images)) < ROUNDING
+    assert calls == [("a,b/model", 12, "fc1"), ("model", 1, "emb")]
+    with pytest.raises(SpecError, match=r"two outputs are chosen: 'fc1' in .* and output='fc2'"):
+        ft.load_embedder("torch:mxnet:model,1,output=fc1", output="fc2")
+
+
+@pytest.mark.parametrize("what", ["prefix", "torch:mxnet:prefix"])
+def test_a_prefix_alone_gets_its_epoch(tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("model-symbol.json", "model-0000.params", "model-0012.params"):
+        (tmp_path / name).touch()
+    spec = what.replace("prefix", f"{tmp_path}/model")
+    monkeypatch.setattr("fasttriplet.embedders._load.find_spec", lambda _: None)  # MXNet is not installed
+    with pytest.raises(SpecError, match=f"did you mean 'torch:mxnet:{re.escape(str(tmp_path))}/model,12'"):
+        ft.load_embedder(spec)
+
+
+def test_a_real_checkpoint_gives_the_recorded_embeddings(real_data: Path) -> None:
+    import fasttriplet.torch  # noqa: PLC0415
+
+    if not hasattr(fasttriplet.torch, "from_mxnet"):
+        pytest.skip("from_mxnet is not there yet")
+    data = ft.Dataset(real_data / "lfw112-a" / "train.rec", cache=False)
+    chosen = data.index[::24]
+    expected: NDArray[np.float32] = np.load(real_data / "lfw112-a" / "emb_a.npy")[::24]
+    embedder = ft.load_embedder(f"torch:mxnet:{real_data}/model-y1/model,0", devices="cpu")
+    found = embedder.embed(chosen, data.decode(chosen).pixels)
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    assert (np.sum(found * expected, axis=1) / norms).min() > 1 - 1e-6
+
+
+# --- in runs, and on the command line
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Path:
+    return write_rec(tmp_path / "train.rec", identities(6, 4), side=24)
+
+
+def flat_net() -> Any:
+    torch.manual_seed(0)
+    nn = torch.nn
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, 8))
+
+
+def test_runs_take_modules(rec: Path) -> None:
+    net = flat_net()
+    embedder = TorchEmbedder(net, batch_size=5)
+    result = ft.mine_rec(rec, model=embedder, cache=False, band="any")
+    assert result.summary.embedder == embedder.description
+    ids = ft.Dataset(rec, cache=False)
+    embeddings = embedder.embed(ids.index, ids.decode(ids.index).pixels)
+    expected = ft.mine(embeddings, ids.labels, ids=ids.ids, band="any", seed=ft.epoch_seed(0, 0))
+    assert len(expected) == result.summary.triplets > 0
+    assert ft.verify_rec(rec, embedder, pairs_per_kind=20, folds=2, cache=False).images == 24
+    with ft.Feed(rec, model=embedder, batch_size=12, cache=False, band="any") as feed:
+        batch = next(iter(feed))
+    assert batch.images.shape == (12, 3, 24, 24)
+    assert net.training
+
+
+def test_commands_take_specs(rec: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(rec.parent)
+    Path("tinynet.py").write_text(
+        "from torch import nn\n\ndef net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten())"
+    )
+    model = ["--model", "torch:tinynet:net", "--devices", "cpu"]
+    assert main(["mine", "--rec", "train.rec", *model, "--batch-size", "5", "--no-cache", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["embedder"].startswith("PyTorch, tinynet:net, weights as it made them; takes RGB")
+    assert main(["verify", "--rec", "train.rec", *model, "--pairs-per-kind", "20", "--folds", "2"]) == 0
+    assert "tinynet:net" in capsys.readouterr().out
+    for more, message in (
+        (["--model", "torch:tinynet:nett"], "--model: 'torch:tinynet:nett': tinynet has no 'nett'"),
+        ([*model[:2], "--devices", "gpu:0"], "PyTorch's name of 'gpu:0' is 'cuda:0'"),
+        ([*model, "--batch-size", "0"], "--batch-size"),
+        (["--model", "torch:tinynet:net,std=0"], "std must be above 0"),
+    ):
+        assert main(["mine", "--rec", "train.rec", "--overwrite", *more]) == 2
+        assert message in capsys.readouterr().err
