@@ -47,14 +47,18 @@ class Inputs:
     @classmethod
     def of(cls, texts: Mapping[str, str]) -> Inputs:
         """Read the options of a spec, such as ``{"color": "bgr", "mean": "104/117/123"}``."""
-        found: dict[str, Any] = {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
-        return cls(**found)
+        return cls(**given(texts))
 
     def __str__(self) -> str:
         size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
         if self.mean == (0, 0, 0) and self.std == (1, 1, 1):
             return f"{self.color.upper()} 0..255, {size}"
         return f"{self.color.upper()}, (pixel - {_shown(self.mean)}) / {_shown(self.std)}, {size}"
+
+
+def given(texts: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `Inputs` that the options of a spec give, by name."""
+    return {name: _READ[name](name, texts[name]) for name in OPTIONS if name in texts}
 
 
 AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves

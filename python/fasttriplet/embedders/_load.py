@@ -32,6 +32,7 @@ _BACKENDS = {
     "mxnet": _Backend(
         "mxnet:PREFIX,EPOCH", "mxnet:models/model,0", "an MXNet checkpoint", "mxnet._embedder", True
     ),
+    "onnx": _Backend("onnx:FILE.onnx", "onnx:models/r50.onnx", "an ONNX model", "onnx._embedder", True),
     "npy": _Backend(
         "npy:FILE",
         "npy:embeddings.npy",
