@@ -42,14 +42,14 @@ def read_graph(path: Path) -> Graph:
             raise FileNotFoundError(
                 f"{path} keeps weights in {name}, which is not beside it; copy both into one folder"
             )
-    nodes = list(_nodes(model.graph))
-    if any(_attribute(node, "training_mode", 0) for node in nodes if node.op_type == "BatchNormalization"):
+    nodes, constants = list(_nodes(model.graph)), _constants(model.graph)
+    if any(_is_training(node, constants) for node in nodes):
         raise ValueError(
-            f"{path} was exported in training mode: its batch normalisation mixes the images of a batch. "
-            "Export it again after model.eval()"
+            f"{path} was exported in training mode: an embedding would depend on dropout, or on the images of "
+            "a batch. Export it again after model.eval()"
         )
     return Graph(
-        inputs=_expected(model.graph),
+        inputs=_expected(model.graph, constants),
         couples_images=any(node.op_type == "DynamicQuantizeLinear" for node in nodes),
         content=None if external else _with_constants(model),
     )
@@ -113,13 +113,18 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
     return next(found, default)
 
 
-def _expected(graph: Any) -> Inputs | None:
+def _is_training(node: Any, constants: dict[str, NDArray[np.float64]]) -> bool:
+    if node.op_type == "Dropout":
+        return len(node.input) == 3 and bool(constants.get(node.input[2], np.zeros(1)).any())
+    return node.op_type == "BatchNormalization" and bool(_attribute(node, "training_mode", 0))
+
+
+def _expected(graph: Any, constants: dict[str, NDArray[np.float64]]) -> Inputs | None:
     """What the operators at the start expect, if they normalise their input: pixels of 0 to 255, or 0 to 1.
 
     Together they compute ``factor * x + shift``. Pixels of 0 to 255 are multiplied by a small factor, or what
     is subtracted lies amidst them.
     """
-    constants = _constants(graph)
     weights = {tensor.name for tensor in graph.initializer}
     images = [value.name for value in graph.input if value.name not in weights]
     if len(images) != 1:

@@ -19,9 +19,12 @@ from fasttriplet.errors import OptionError
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _FATAL = 4  # what is less arrives as an exception, which would be printed a second time
-# "[ONNXRuntimeError] : 1 : FAIL : ", and "/src/model.cc:181 Model::Model(const Path&, bool) " in its midst.
-_PREFIXES = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|h|cpp|cu):\d+ (?:.*?\) (?=[A-Z])|\S+ )?"
+# What is not for users in "[ONNXRuntimeError] : 1 : FAIL : failed:/src/model.cc:181 Model::Model(const Path&)
+# Unsupported" and "utils.cc:7 Read External data".
+_CODES = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : "
+    r"|/\S+\.(?:cc|h|cu):\d+ [^()]*\((?:[^()]|\([^()]*\))*\) "
+    r"|\w+\.(?:cc|h|cu):\d+ \w+ "
 )
 _alive: weakref.WeakSet[Any] = weakref.WeakSet()  # sessions
 
@@ -154,4 +157,4 @@ def is_of_runtime(error: Exception) -> bool:
 
 def reason_of(error: Exception) -> str:
     """What an error of ONNX Runtime says, without its codes and places in C++, in one line."""
-    return " ".join(_PREFIXES.sub("", str(error)).split()).rstrip(".")
+    return " ".join(_CODES.sub(" ", str(error)).split()).rstrip(".")
