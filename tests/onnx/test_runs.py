@@ -32,11 +32,11 @@ def test_the_command_line(tmp_path: Path) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(6, 5))
     spec = Builder().layers().save(tmp_path / "net.onnx")
     out = tmp_path / "out.parquet"
-    mine = ["mine", "--rec", rec, "--out", out, "--band", "any", "--model"]
-    done = run(*mine, f"{spec},color=bgr,std=255", "--json")
+    mine: list[str | Path] = ["mine", "--rec", rec, "--band", "any", "--model"]
+    done = run(*mine, f"{spec},color=bgr,std=255", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert out.is_file()
     assert "BGR, (pixel - 127.5) / 255, 24 x 24 (H x W)" in json.loads(done.stdout)["embedder"]
-    refused = run(*mine, f"{spec},colour=bgr")
+    refused = run(*mine, f"{spec},colour=bgr", "--out", tmp_path / "other.parquet")
     assert refused.returncode == 2
     assert "did you mean 'color'?" in refused.stderr

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._checks import whole_number
+from fasttriplet._checks import image_size, whole_number
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given
@@ -86,7 +86,8 @@ class OnnxEmbedder:
         batch_size: int | None = None,
         devices: str | Sequence[str] | None = None,
     ) -> None:
-        fields = {"color": color, "mean": mean, "std": std, "size": size}
+        taken = None if size is None else image_size(size)
+        fields = {"color": color, "mean": mean, "std": std, "size": taken}
         chosen: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         self._arguments = {"output": output, "batch_size": batch_size, "devices": devices, **chosen}
         self.path = Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def read_graph(path: Path) -> Graph:
     nodes, constants = list(_nodes(model.graph)), _constants(model.graph)
     if any(_is_training(node, constants) for node in nodes):
         raise ValueError(
-            f"{path} was exported in training mode: an embedding would depend on dropout, or on the images of "
-            "a batch. Export it again after model.eval()"
+            f"{path} was exported in training mode, with dropout, or batch normalisation by the images of a "
+            "batch. Export it again after model.eval()"
         )
     return Graph(
         inputs=_expected(model.graph, constants),
@@ -156,12 +157,12 @@ def _constants(graph: Any) -> dict[str, NDArray[np.float64]]:
     for node in graph.node:
         if node.op_type == "Constant" and (value := _attribute(node, "value", None)) is not None:
             tensors[node.output[0]] = value
-    small = {name: t for name, t in tensors.items() if np.prod(t.dims, dtype=np.int64) in (1, 3)}
-    return {
-        name: onnx.numpy_helper.to_array(tensor).astype(np.float64).ravel()
-        for name, tensor in small.items()
-        if not tensor.external_data
-    }
+    found: dict[str, NDArray[np.float64]] = {}
+    for name, tensor in tensors.items():
+        if np.prod(tensor.dims, dtype=np.int64) in (1, 3) and not tensor.external_data:
+            with suppress(ValueError, TypeError):  # text, or a damaged tensor
+                found[name] = onnx.numpy_helper.to_array(tensor).astype(np.float64).ravel()
+    return found
 
 
 def _step(

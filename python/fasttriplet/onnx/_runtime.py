@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import io
 import os
 import re
@@ -46,8 +47,6 @@ def import_onnx() -> Any:
 
 
 def _import(module: str, name: str) -> Any:
-    import importlib  # noqa: PLC0415
-
     with importing():
         try:
             return importlib.import_module(module)
@@ -122,7 +121,7 @@ def session_on(path: Path, device: str, content: bytes | None) -> Any:
         if not is_of_runtime(error):
             raise
         raise ValueError(
-            f"{path}: ONNX Runtime {ort.__version__} does not load it: {reason_of(error)}"
+            f"{path}: ONNX Runtime {ort.__version__} does not load it on {device}: {reason_of(error)}"
         ) from error
     if device != "cpu" and _CUDA not in session.get_providers():
         raise RuntimeError(
