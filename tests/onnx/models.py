@@ -24,8 +24,8 @@ def random_images(
 
 
 def weights(*shape: int, seed: int = 7) -> NDArray[np.float32]:
-    values = np.random.default_rng(seed).standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-    return values.astype(np.float32)
+    values: NDArray[np.float32] = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return values / np.float32(np.sqrt(np.prod(shape[1:])))
 
 
 class Builder:
@@ -63,6 +63,11 @@ class Builder:
         self.last = name or f"{op}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [self.last], **options))
         return self.last
+
+    def beside(self, op: str) -> str:
+        """Append an operator that takes the input of the model, too, and that nothing uses."""
+        self.nodes.append(self.onnx.helper.make_node(op, [self.inputs[0].name], ["beside"]))
+        return "beside"
 
     def layers(self, *, size: tuple[int, int] | None = SIZE, output: str = "embedding") -> Builder:
         """A convolution and a layer, or an average where the size of the images is not fixed."""
@@ -105,7 +110,7 @@ def reference(path: Path, feed: NDArray[Any], output: int = 0) -> NDArray[Any]:
     """What the package onnx computes, in plain NumPy."""
     from onnx.reference import ReferenceEvaluator  # noqa: PLC0415
 
-    session = ReferenceEvaluator(str(path))
+    session: Any = ReferenceEvaluator(str(path))
     found: NDArray[Any] = session.run(None, {session.input_names[0]: feed})[output]
     return found
 

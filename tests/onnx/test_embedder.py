@@ -24,6 +24,7 @@ from fasttriplet._extras import how_to_install
 from fasttriplet.errors import OptionError, SpecError
 from fasttriplet.onnx import _embedder as embedder_module
 from fasttriplet.onnx import _runtime as runtime
+from fasttriplet.onnx._graph import read_graph
 from tests.onnx.models import SIZE, WIDTH, Builder, planes, random_images, reference, rows_of, weights
 
 pytestmark = pytest.mark.onnx
@@ -129,7 +130,7 @@ STARTS: dict[str, tuple[Callable[[Builder], object], str]] = {
     ),
     "a small shift": (lambda b: b.add("Add", 0.01), DEFAULT),
     "used twice": (
-        lambda b: (b.add("Sub", 127.5), b.nodes.append(b.onnx.helper.make_node("Abs", ["input"], ["other"]))),
+        lambda b: (b.add("Sub", 127.5), b.beside("Abs")),
         DEFAULT,
     ),
     "zero": (lambda b: b.add("Mul", 0.0), DEFAULT),
@@ -397,6 +398,35 @@ def test_a_model_for_one_image_that_says_any_number(tmp_path: Path) -> None:
     assert found.shape == (2, WIDTH)
 
 
+SLOPES: dict[str, tuple[tuple[int, ...], int]] = {
+    "(C, 1, 1)": ((4, 1, 1), 0),
+    "(1, C, 1, 1)": ((1, 4, 1, 1), 0),
+    "one": ((1, 1, 1), 1),
+    "of a row": ((12,), 1),
+}
+
+
+@pytest.mark.parametrize("slopes", SLOPES)
+def test_prelu_gives_what_it_is_defined_to_give(tmp_path: Path, slopes: str) -> None:
+    """It is replaced where it has a slope for each channel."""
+    shape, left = SLOPES[slopes]
+    builder = Builder()
+    builder.add("Conv", weights(4, 3, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1])
+    builder.add("BatchNormalization", *(np.full(4, value, np.float32) for value in (1.5, 0.1, 0.2, 0.7)))
+    slope = np.linspace(-0.5, 1.5, int(np.prod(shape)), dtype=np.float32)
+    builder.add("PRelu", slope.reshape(shape))
+    builder.add("Flatten")
+    builder.add("Gemm", weights(4 * 12 * 12, WIDTH), name="embedding")
+    spec = builder.save(tmp_path / "net.onnx")
+    images = random_images(3)
+    embedder = ft.load_embedder(spec)
+    close(embedder.embed(rows_of(3), images), reference(tmp_path / "net.onnx", planes(images)))
+    content = read_graph(tmp_path / "net.onnx", for_cpu=True).content
+    nodes = builder.nodes if content is None else builder.onnx.load_model_from_string(content).graph.node
+    assert [node.op_type for node in nodes].count("PRelu") == left
+    assert read_graph(tmp_path / "net.onnx", for_cpu=False).content is None
+
+
 # --- processes, threads and Ctrl-C
 
 
@@ -646,6 +676,8 @@ def test_specs(tmp_path: Path, spec: str) -> None:
 @pytest.mark.parametrize("missing", ["onnxruntime", "onnx"])
 def test_a_missing_package_is_one_sentence(spec: str, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    for attempt in (lambda: ft.load_embedder(spec), lambda: ft.onnx.OnnxEmbedder(spec[5:])):
-        with pytest.raises(ImportError, match=re.escape(f"is not installed. {how_to_install('onnx')}")):
-            attempt()
+    message = re.escape(f"is not installed. {how_to_install('onnx')}")
+    with pytest.raises(ImportError, match=message):
+        ft.load_embedder(spec)
+    with pytest.raises(ImportError, match=message):
+        ft.onnx.OnnxEmbedder(spec.removeprefix("onnx:"))

@@ -125,7 +125,7 @@ class OnnxEmbedder:
         return embeddings
 
     def _load(self) -> Graph:
-        graph = read_graph(self.path)
+        graph = read_graph(self.path, for_cpu=self.devices == ["cpu"])
         self._sessions = [session_on(self.path, device, graph.content) for device in self.devices]
         self._process = os.getpid()
         return graph

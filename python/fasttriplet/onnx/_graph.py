@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._contents import describe_wrong_file, read_file
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.onnx._prelu import replace_prelu
 from fasttriplet.onnx._runtime import import_onnx
 
 _START = b"\x08"  # the first field, the version of the format
@@ -28,8 +29,8 @@ class Graph:
     content: bytes | None  # the model as it should be run, if that is not as it is in the file
 
 
-def read_graph(path: Path) -> Graph:
-    """Read a model without its external data.
+def read_graph(path: Path, *, for_cpu: bool) -> Graph:
+    """Read a model without its external data; its content as it should be run on a CPU, or on GPUs.
 
     A FileNotFoundError if the file, or a file of external data, does not exist; a ValueError if it is not a
     model, or one that was exported in training mode.
@@ -52,7 +53,7 @@ def read_graph(path: Path) -> Graph:
     return Graph(
         inputs=_expected(model.graph, constants),
         couples_images=any(node.op_type == "DynamicQuantizeLinear" for node in nodes),
-        content=None if external else _with_constants(model),
+        content=None if external else _rewritten(model, for_cpu=for_cpu),
     )
 
 
@@ -67,27 +68,34 @@ def _parse(path: Path) -> Any:
         if content.startswith(_START):
             raise ValueError(f"{path} is damaged or cut off; copy or export it again") from error
         raise ValueError(describe_wrong_file(path, "an ONNX model")) from error
-    if not model.graph.node:
+    if not model.graph.node or not all(node.output for node in model.graph.node):
         raise ValueError(describe_wrong_file(path, "an ONNX model"))
     return model
 
 
-def _with_constants(model: Any) -> bytes | None:
-    """The model with weights that cannot be replaced by inputs, if its own can.
+def _rewritten(model: Any, *, for_cpu: bool) -> bytes | None:
+    """The same network in a form that runs faster; None where it is in that form."""
+    changed = _make_constant(model)
+    if for_cpu:
+        changed |= replace_prelu(model.graph)
+    content: bytes | None = model.SerializeToString() if changed else None
+    return content
+
+
+def _make_constant(model: Any) -> bool:
+    """Take weights off the inputs, where they could be replaced; whether there were any.
 
     MXNet exports such models. ONNX Runtime does not join convolutions with the batch normalisation after
     them where weights may change: MobileFaceNet takes 1.5 times as long.
     """
-    if model.ir_version < 4:  # all weights are among the inputs, and constant
-        return None
     weights = {tensor.name for tensor in model.graph.initializer}
     needed = [value for value in model.graph.input if value.name not in weights]
     if len(needed) == len(model.graph.input):
-        return None
+        return False
+    model.ir_version = max(model.ir_version, 4)  # before, all weights had to be inputs
     del model.graph.input[:]
     model.graph.input.extend(needed)
-    content: bytes = model.SerializeToString()
-    return content
+    return True
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
