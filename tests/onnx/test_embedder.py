@@ -54,7 +54,7 @@ def test_embeddings_are_those_of_the_model(tmp_path: Path, spec: str) -> None:
     close(found, reference(tmp_path / "net.onnx", planes(images)))
     assert embedder.description == (
         f"ONNX network {tmp_path}/net.onnx, output embedding, RGB, (pixel - 127.5) / 128, 24 x 24 (H x W), "
-        "on cpu, 64 images at a time"
+        "on cpu, 8 images at a time"
     )
     assert embedder.embed(rows_of(0), random_images(0)).shape == (0, WIDTH)
     for strided in (np.asfortranarray(images), images[::-1][::-1]):
@@ -313,7 +313,7 @@ def test_no_output_is_an_embedding(tmp_path: Path) -> None:
     embedder = ft.load_embedder(builder.save(tmp_path / "net.onnx", ("some", np.float32, ("M", WIDTH))))
     with pytest.raises(
         ValueError,
-        match=r"output 'some' has the shape \(2, 8\) for 64 images, and an embedding has \(64, D\)",
+        match=r"output 'some' has the shape \(2, 8\) for 8 images, and an embedding has \(8, D\)",
     ):
         embedder.embed(rows_of(2), random_images(2))
 
@@ -389,7 +389,7 @@ def test_a_model_for_one_image_that_says_any_number(tmp_path: Path) -> None:
     spec = builder.save(tmp_path / "net.onnx")
     with pytest.raises(
         RuntimeError,
-        match=r"ONNX Runtime failed to run .*net\.onnx on cpu with an input of \(64, 3, 24, 24\): .*; "
+        match=r"ONNX Runtime failed to run .*net\.onnx on cpu with an input of \(8, 3, 24, 24\): .*; "
         "if it was exported for one image at a time, give batch_size=1$",
     ) as caught:
         ft.load_embedder(spec).embed(rows_of(2), random_images(2))
@@ -596,7 +596,7 @@ def test_gpus_are_chosen(spec: str, with_cuda: list[str]) -> None:
         with_cuda.clear()
         description = ft.load_embedder(spec, devices=devices).description
         assert with_cuda == expected
-        count = 64 if expected == ["cpu"] else 128 * len(expected)
+        count = 8 if expected == ["cpu"] else 128 * len(expected)
         assert description.endswith(f"on {', '.join(expected)}, {count} images at a time")
     assert ft.load_embedder(spec, batch_size=100).description.endswith("102 images at a time")
     for devices in ("cuda:3", "cuda:0,0"):

@@ -26,7 +26,8 @@ from fasttriplet.onnx._signature import input_of, is_embedding, output_of
 if TYPE_CHECKING:
     import polars as pl
 
-_CPU_BATCH, _GPU_BATCH = 64, 128
+# On the CPU the maps of few images stay in its caches.
+_CPU_BATCH, _GPU_BATCH = 8, 128
 
 
 class OnnxEmbedder:
@@ -52,7 +53,7 @@ class OnnxEmbedder:
     size : (int, int), optional
         Height and width of the images that the model takes. By default what the model says, or any.
     batch_size : int, optional
-        Images at a time on all devices. By default what the model says, or 64 on the CPU and 128 on each GPU.
+        Images at a time on all devices. By default what the model says, or 8 on the CPU and 128 on each GPU.
     devices : str or sequence of str, optional
         ``"cpu"``, ``"cuda"`` (all GPUs), ``"cuda:0,2"``, or a list such as ``["cuda:0", "cuda:2"]``. By
         default all GPUs, or the CPU where there is none or ONNX Runtime is built without CUDA.
