@@ -17,6 +17,8 @@ _KINDS = {
     b"BZh": "compressed with bzip2 (unpack it first)",
     b"\xfd7zXZ": "compressed with xz (unpack it first)",
     b"\x93NUMPY": "a .npy file",
+    **dict.fromkeys((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a Python pickle"),
+    **dict.fromkeys((b"<!DOCTYPE", b"<!doctype", b"<html"), "a web page (download the file itself)"),
 }
 _LONGEST = max(map(len, _KINDS))
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

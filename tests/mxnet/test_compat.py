@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fasttriplet._cores import cores
 from fasttriplet.mxnet import _compat as compat
 
 _OF_MXNET = ("MXNET_SUBGRAPH_BACKEND", "OMP_NUM_THREADS")
@@ -106,20 +106,7 @@ def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None
     print(library.omp_get_max_threads(), os.environ.get("OMP_NUM_THREADS"))
     """
     environment = {} if chosen is None else {"OMP_NUM_THREADS": chosen}
-    assert run(code, **environment) == f"{chosen or compat._cores()} {chosen}"
-
-
-def test_two_threads_of_a_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
-    siblings = {"cpu0": "0,4", "cpu1": "1,5", "cpu2": "2,6", "cpu5": "1,5"}
-    monkeypatch.setattr(Path, "read_text", lambda path: siblings[path.parent.parent.name])
-    assert compat._cores() == 3
-
-    def hidden(path: Path) -> str:
-        raise PermissionError(path)
-
-    monkeypatch.setattr(Path, "read_text", hidden)
-    assert compat._cores() == 4
+    assert run(code, **environment) == f"{chosen or cores()} {chosen}"
 
 
 @pytest.mark.usefixtures("without_mxnet")

@@ -6,11 +6,11 @@ import importlib
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fasttriplet._cores import cores
 from fasttriplet._extras import how_to_install
 from fasttriplet._forks import importing
 
@@ -54,7 +54,7 @@ def _import() -> Any:
             np.bool = bool  # type: ignore[attr-defined, unused-ignore]
         counted = "OMP_NUM_THREADS" not in os.environ
         if counted:
-            os.environ["OMP_NUM_THREADS"] = str(_cores())
+            os.environ["OMP_NUM_THREADS"] = str(cores())
         try:
             return importlib.import_module("mxnet")
         except ModuleNotFoundError as error:
@@ -93,15 +93,3 @@ def reason_of(error: Exception) -> str:
     """The line of an MXNet error that says what is wrong, without the C++ stack trace."""
     lines = [line for line in str(error).splitlines() if "rror" in line or "Check failed" in line]
     return (lines or [str(error)])[-1].strip()
-
-
-def _cores() -> int:
-    """Cores that this process may use; two threads of one core count once."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cpus = os.sched_getaffinity(0)
-    siblings = (Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") for cpu in cpus)
-    try:
-        return len({path.read_text() for path in siblings})
-    except OSError:
-        return len(cpus)

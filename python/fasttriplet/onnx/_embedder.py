@@ -1,0 +1,234 @@
+"""Embeds images with an ONNX model."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet._checks import image_size, whole_number
+from fasttriplet._words import counted
+from fasttriplet.embedders._base import check_finite, check_images
+from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given
+from fasttriplet.embedders._spec import split_options
+from fasttriplet.errors import OptionError, SpecError
+from fasttriplet.onnx._graph import Graph, read_graph
+from fasttriplet.onnx._runtime import devices_of, is_of_runtime, reason_of, session_on
+from fasttriplet.onnx._signature import input_of, is_embedding, output_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# On the CPU the maps of few images stay in its caches.
+_CPU_BATCH, _GPU_BATCH = 8, 128
+
+
+class OnnxEmbedder:
+    """Runs an ONNX model with ONNX Runtime, on the CPU or on GPUs with CUDA.
+
+    Name, layout (NCHW or NHWC), type and size of the input, and a batch size that is fixed, are the model's
+    own. The same number of images is run at a time, whatever their number: black ones are added to the last
+    batch. So an embedding depends neither on the images beside it nor on their number.
+
+    Parameters
+    ----------
+    path : str or path
+        The ``.onnx`` file. Files of external data must be beside it.
+    output : str, optional
+        Name of the embedding among the outputs. By default the only one of the shape (B, D); (B, D, 1, 1)
+        counts as (B, D).
+    color : {"rgb", "bgr"}, default "rgb"
+        The order of the channels that the model takes.
+    mean, std : (float, float, float), optional
+        The model is fed ``(pixel - mean) / std``, of pixels from 0 to 255. By default 127.5 and 128; nothing
+        is changed where the model takes uint8, or where its first operators normalise the pixels, as those of
+        MXNet's networks do. Where these expect pixels from 0 to 1, the default is 0 and 255.
+    size : (int, int), optional
+        Height and width of the images that the model takes. By default what the model says, or any.
+    batch_size : int, optional
+        Images at a time on all devices. By default what the model says, or 8 on the CPU and 128 on each GPU.
+    devices : str or sequence of str, optional
+        ``"cpu"``, ``"cuda"`` (all GPUs), ``"cuda:0,2"``, or a list such as ``["cuda:0", "cuda:2"]``. By
+        default all GPUs, or the CPU where there is none or ONNX Runtime is built without CUDA.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, or a file of its external data, does not exist.
+    OptionError
+        If an option is out of its range, or contradicts the model; a ValueError.
+    ValueError
+        If the file is not an ONNX model, this ONNX Runtime does not run it, it does not take colour images,
+        or its embedding cannot be told from other outputs.
+    RuntimeError
+        If a GPU cannot be used.
+    ImportError
+        If ONNX Runtime or the package onnx is not installed.
+    """
+
+    needs_images = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        output: str | None = None,
+        color: Color | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        size: tuple[int, int] | None = None,
+        batch_size: int | None = None,
+        devices: str | Sequence[str] | None = None,
+    ) -> None:
+        taken = None if size is None else image_size(size)
+        fields = {"color": color, "mean": mean, "std": std, "size": taken}
+        chosen: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        self._arguments = {"output": output, "batch_size": batch_size, "devices": devices, **chosen}
+        self.path = Path(path)
+        self.devices = devices_of(devices)
+        graph = self._load()
+        self._input = input_of(self.path, self._sessions[0])
+        self.output = output_of(self.path, self._sessions[0], output)
+        self.inputs = self._convention(graph.inputs, chosen)
+        self._each = self._images_each(batch_size, alone=graph.couples_images)
+        self.batch_size = self._each * len(self.devices)
+
+    @property
+    def description(self) -> str:
+        """One line for people."""
+        return (
+            f"ONNX network {self.path}, output {self.output}, {self.inputs}, on {', '.join(self.devices)}, "
+            f"{counted(self.batch_size, 'image')} at a time"
+        )
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """Run the model over images; embeddings are the values of the output, not normalised."""
+        images = check_images(rows, images)
+        found, wanted = ("{} x {}".format(*size) for size in (images.shape[1:3], self.inputs.size or (0, 0)))
+        if self.inputs.size is not None and found != wanted:
+            raise ValueError(f"{self.path} takes images of {wanted} (H x W), and these are {found}")
+        if 0 in images.shape[1:3]:
+            raise ValueError(f"images of {found} have no pixels")
+        if self._process != os.getpid():  # a fork has copied the sessions without their threads
+            self._load()
+        embeddings = self._embed(images)
+        check_finite(embeddings, rows, f"{self.path}, output {self.output}")
+        return embeddings
+
+    def _load(self) -> Graph:
+        graph = read_graph(self.path, for_cpu=self.devices == ["cpu"])
+        self._sessions = [session_on(self.path, device, graph.content) for device in self.devices]
+        self._process = os.getpid()
+        return graph
+
+    def _embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # Without an image one batch is run all the same: its output says what D is.
+        starts = range(0, max(1, len(images)), self._each)
+        found: dict[int, NDArray[np.float32]] = {}
+        stop = threading.Event()
+
+        def through(device: int) -> None:
+            batch = self._input.empty(self._each, *images.shape[1:3])
+            for start in starts[device :: len(self.devices)]:
+                if stop.is_set():
+                    return
+                chunk = images[start : start + self._each]
+                self._input.fill(batch, chunk, self.inputs)
+                found[start] = self._run(device, batch)[: len(chunk)]
+
+        if len(self.devices) == 1:
+            through(0)
+        else:
+            with ThreadPoolExecutor(len(self.devices), "fasttriplet-onnx") as pool:
+                try:
+                    list(pool.map(through, range(len(self.devices))))
+                finally:
+                    stop.set()
+        return np.concatenate([found[start] for start in starts])
+
+    def _run(self, device: int, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Run the model over one batch on one device: (B, D)."""
+        name = self._input.name
+        one = "; if it was exported for one image at a time, give batch_size=1" if len(batch) > 1 else ""
+        try:
+            (output,) = self._sessions[device].run([self.output], {name: batch})
+        except Exception as error:  # of a dozen classes, whose only common base is this
+            if not is_of_runtime(error):
+                raise
+            raise RuntimeError(
+                f"ONNX Runtime failed to run {self.path} on {self.devices[device]} with an input of "
+                f"{batch.shape}: {reason_of(error)}{'' if self._input.batch else one}"
+            ) from error
+        if not is_embedding(output.shape, len(batch)):
+            raise ValueError(
+                f"{self.path}: output {self.output!r} has the shape {output.shape} for "
+                f"{counted(len(batch), 'image')}, and an embedding has ({len(batch)}, D){one}"
+            )
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named later
+            embeddings: NDArray[np.float32] = output.reshape(output.shape[:2]).astype(np.float32, copy=False)
+        return embeddings
+
+    def _convention(self, expected: Inputs | None, chosen: dict[str, Any]) -> Inputs:
+        """What the model takes: as its file says, changed by what was chosen."""
+        raw = self._input.dtype is np.uint8
+        for name in ("mean", "std"):
+            if raw and name in chosen:
+                raise OptionError(name, f"cannot be given: {self.path} takes pixels of uint8 as they are")
+        inputs = replace(AS_DECODED if raw else expected or Inputs(), **chosen)
+        fixed = self._input.size
+        if fixed is not None and inputs.size not in (None, fixed):
+            raise OptionError(
+                "size", "cannot be {} x {}: {} takes {} x {}".format(*inputs.size or (), self.path, *fixed)
+            )
+        return replace(inputs, size=fixed or inputs.size)
+
+    def _images_each(self, wanted: int | None, *, alone: bool) -> int:
+        """How many images each device is given at a time; `alone`: not more than one."""
+        fixed, count = self._input.batch, len(self.devices)
+        if alone and fixed not in (None, 1):
+            raise ValueError(
+                f"{self.path} quantises {fixed} images by their common range, so that embeddings depend on "
+                "other images; export it for one image, or any number"
+            )
+        fixed = 1 if alone else fixed
+        if wanted is None:
+            return fixed or (_CPU_BATCH if self.devices == ["cpu"] else _GPU_BATCH)
+        wanted = whole_number("batch_size", wanted, 1)
+        if fixed is not None and wanted != fixed * count:
+            each = "" if count == 1 else " on each device"
+            raise OptionError(
+                "batch_size",
+                f"cannot be {wanted}: {self.path} takes {counted(fixed, 'image')} at a time{each}",
+            )
+        return -(-wanted // count)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.path, self._arguments)
+
+
+def _rebuild(path: Path, arguments: dict[str, Any]) -> OnnxEmbedder:
+    return OnnxEmbedder(path, **arguments)
+
+
+def from_spec(text: str, *, output: str | None = None, **options: Any) -> OnnxEmbedder:
+    """Make the embedder of ``FILE.onnx``, with options such as ``,output=NAME,color=bgr`` after it."""
+    path, texts = split_options("onnx", text, ("output", *OPTIONS))
+    named = texts.pop("output", None)
+    if named is not None and output is not None and named != output:
+        raise SpecError(f"two outputs are chosen: {named!r} in 'onnx:{text}' and output={output!r}; give one")
+    return OnnxEmbedder(path, output=output or named, **given(texts), **options)
+
+
+def spec_of(path: str) -> str | None:
+    """Return the full spec of an ``.onnx`` file that exists."""
+    return f"onnx:{path}" if path.endswith(".onnx") and Path(path).is_file() else None
