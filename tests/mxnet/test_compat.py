@@ -50,7 +50,9 @@ def test_importing_the_package_does_not_import_mxnet() -> None:
 # An import of MXNet takes two seconds of a core, so a process answers several questions.
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
-@pytest.mark.parametrize("chosen", [{}, {"MXNET_SUBGRAPH_BACKEND": "MKLDNN", "OMP_NUM_THREADS": "1"}], ids=str)
+@pytest.mark.parametrize(
+    "chosen", [{}, {"MXNET_SUBGRAPH_BACKEND": "MKLDNN", "OMP_NUM_THREADS": "1"}], ids=str
+)
 def test_import_leaves_numpy_and_warnings_and_chooses_what_is_not_chosen(chosen: dict[str, str]) -> None:
     """Graph rewriting is off, and all cores are used, unless the environment says otherwise."""
     code = """

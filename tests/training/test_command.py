@@ -66,6 +66,7 @@ def test_what_the_command_refuses(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
+    *,
     arguments: list[str],
     code: int,
     message: str,
