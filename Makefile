@@ -2,23 +2,29 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PEERS  := .venv-peers
+NUMPY2 := .venv-numpy2
 AUDIT  := .venv-audit
+PIP_INSTALL := install --quiet --disable-pip-version-check
+# Words for pip. A build for the CPU alone saves 5 GB: TORCH='torch==2.15.0+cpu --extra-index-url=ADDRESS'
+TORCH ?= torch
 # The fuzz targets are a crate of their own, which shares the dependencies that were built for this one.
 FUZZ    := --manifest-path fuzz/Cargo.toml --target-dir target
+FUZZ_TARGETS := $(sort $(filter-out run,$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs fuzz/python/*.py)))))
 SECONDS ?= 60
 # New inputs are kept apart from the corpus. libFuzzer takes files, or folders that it extends.
 FUZZING = -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ $(or $(INPUT),fuzz/found/$(TARGET) fuzz/corpus/$(TARGET))
+# The tests start hundreds of Pythons; to compile the package each time would take a third of their time.
+unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-slow faults fuzz fuzz-smoke advisories lint format bench \
-        bench-feed bench-training bench-long bench-kernels bench-tables peers clean
+.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-slow faults fuzz fuzz-smoke advisories lint \
+        format bench bench-feed bench-peers bench-training bench-long bench-kernels bench-tables clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-build: $(VENV)/.built ## .venv with the release extension, MXNet, the developers' tools, and the `fasttriplet` command
+build: $(VENV)/.built ## .venv with the release extension, MXNet, ONNX Runtime, the developers' tools, and `fasttriplet`
 
 $(VENV)/.tools: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
@@ -26,11 +32,26 @@ $(VENV)/.tools: pyproject.toml constraints.txt
 		     "$(PYTHON) is $$($(PYTHON) --version). Run: make PYTHON=python3.11" >&2; exit 1; }
 	@command -v cargo >/dev/null || { echo "make: no Rust toolchain found; install one from rustup.rs" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt maturin
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt maturin
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.tools $(SOURCES)
-	PIP_CONSTRAINT=constraints.txt VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras mxnet,dev
+	PIP_CONSTRAINT=constraints.txt VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras mxnet,onnx,dev
+	@touch $@
+
+# What only tests, linters and benches need. Apart from `build`, so that the demo does not wait for gigabytes.
+$(VENV)/.torch: constraints.txt | $(VENV)/.built
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) pytorch-metric-learning
+	@touch $@
+
+# The files of .venv under second names (hard links: no time, no space), with NumPy 2 and without MXNet. The extension
+# fits as it is: it is abi3, and knows no NumPy.
+$(NUMPY2)/.built: pyproject.toml constraints.txt $(VENV)/.torch
+	rm -rf $(NUMPY2)
+	$(PYTHON) -m venv --without-pip $(NUMPY2)
+	cp --archive --link $(VENV)/lib/. $(NUMPY2)/lib
+	$(NUMPY2)/bin/python -m pip uninstall --quiet --yes mxnet
+	$(NUMPY2)/bin/python -m pip $(PIP_INSTALL) numpy==2.4.6
 	@touch $@
 
 demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
@@ -46,10 +67,16 @@ wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 
 try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fetches packages)
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
-test: build ## cargo test and pytest
+test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU)
 	cargo test --locked --quiet
 	cargo test --locked --quiet $(FUZZ)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
+
+# What is adversarial for the miner is so for its kernels, which know no NumPy.
+test-numpy2: build $(NUMPY2)/.built ## with NumPy 2 and without MXNet, the tests of what reads, mines and embeds
+	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m 'not slow and not mxnet' \
+		--ignore tests/mining/test_adversarial.py \
+		$(wildcard $(addprefix tests/,checkpoint dataset mining embedders torch onnx))
 
 test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -74,6 +101,8 @@ format: build ## format everything in place
 	$(BIN)/ruff check --fix .
 
 fuzz: ## fuzz one target (TARGET=mining SECONDS=60; INPUT=file tries that alone); Rust targets need cargo-fuzz
+	@printf '%s\n' $(FUZZ_TARGETS) | grep -qxF -e '$(TARGET)' || { \
+		echo "make: '$(TARGET)' is not a fuzz target; run: make fuzz TARGET=NAME, with one of $(FUZZ_TARGETS)" >&2; exit 1; }
 	mkdir -p fuzz/found/$(TARGET) fuzz/artifacts/$(TARGET)
 ifneq ($(wildcard fuzz/python/$(TARGET).py),)
 	@$(MAKE) --no-print-directory $(VENV)/.atheris
@@ -84,30 +113,35 @@ else
 endif
 
 $(VENV)/.atheris: build
-	$(BIN)/pip install --quiet --disable-pip-version-check -r fuzz/requirements.txt
+	$(BIN)/pip $(PIP_INSTALL) -r fuzz/requirements.txt
 	@touch $@
 
 fuzz-smoke: build ## mutations of the corpora on stable Rust and plain Python, SECONDS=60 for each target
 	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet -s tests/test_fuzz.py
 
-advisories: $(AUDIT)/.built ## known advisories about the locked crates and the pinned Python packages (asks the internet)
+advisories: ## known advisories about the locked crates and the pinned Python packages (asks the internet)
 	@command -v cargo-audit >/dev/null || { echo "make: cargo-audit is missing; run: cargo install cargo-audit --locked" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(AUDIT)/.built
 	cargo audit
 	cargo audit --file fuzz/Cargo.lock
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 $(AUDIT)/.built:
 	$(PYTHON) -m venv $(AUDIT)
-	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(AUDIT)/bin/pip $(PIP_INSTALL) pip-audit==2.10.1
 	@touch $@
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
 	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
 
 bench-feed: build ## loading beside DALI, which this installs into .venv (a gigabyte)
-	$(BIN)/pip install --quiet --disable-pip-version-check nvidia-dali-cuda130==2.4.0
+	$(BIN)/pip $(PIP_INSTALL) nvidia-dali-cuda130==2.4.0
 	$(BIN)/python benches/bench_feed.py $(BENCH)
+
+bench-peers: build $(VENV)/.torch ## mining beside pytorch-metric-learning and faiss, which this installs into .venv
+	$(BIN)/pip $(PIP_INSTALL) faiss-cpu==1.15.1
+	$(BIN)/python benches/bench_peers.py $(BENCH)
 
 bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
 	$(BIN)/python benches/bench_training.py $(BENCH)
@@ -121,16 +155,5 @@ bench-kernels: build ## the inner kernels, one by one
 bench-tables: ## write the tables of benches/README.md from what --save kept
 	$(PYTHON) benches/tables.py
 
-peers: build $(PEERS)/.built ## .venv-peers with PyTorch, pytorch-metric-learning and faiss: runs their tests and bench
-	$(PEERS)/bin/python -m pytest --quiet tests/torch
-	$(PEERS)/bin/python benches/bench_peers.py $(BENCH)
-
-# With the extension that `build` left in python/: it is abi3, so it fits this Python and NumPy 2, too.
-$(PEERS)/.built: requirements-peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r requirements-peers.txt
-	echo $(CURDIR)/python > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/fasttriplet.pth
-	@touch $@
-
 clean: ## remove everything that was built
-	rm -rf target fuzz/target $(VENV) $(PEERS) $(AUDIT) python/fasttriplet/_core*.so demo dist
+	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) python/fasttriplet/_core*.so demo dist

@@ -14,6 +14,10 @@ import pytest
 from fasttriplet.mxnet import import_mxnet
 from tests import summary
 
+# Two processes run tests at once. Threads of OpenMP (MXNet's and PyTorch's) that wait for each other keep
+# their cores busy by default, which the other process needs: trainings of small networks take twice the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Failing asserts of these helpers show their values, as those of test files do.
 pytest.register_assert_rewrite(
     "tests.dataset.plain_augment",

@@ -232,6 +232,8 @@ FOREIGN = {
     "--positives",
     "--name",
     "--strict",
+    "--durations",
+    "--extra-index-url",
     "--locked",
     "--example",
 }

@@ -14,7 +14,8 @@ import pytest
 from fasttriplet._extras import how_to_install
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 
@@ -44,6 +45,18 @@ def test_the_advice_in_a_source_tree_that_is_not_installed(monkeypatch: pytest.M
     assert how_to_install("mxnet") == (
         f"Install it, in the checkout of fasttriplet: {sys.executable} -m pip install '.[mxnet]'"
     )
+
+
+@pytest.mark.parametrize("extra", ["torch", "onnx"])
+def test_no_other_extra_ties_a_user_to_mxnet(extra: str) -> None:
+    assert not re.search("mxnet|numpy", " ".join(EXTRAS[extra]))
+
+
+def test_what_make_installs_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.partition("==")[0].lower() for line in lines}
+    for wanted in [*PROJECT["dependencies"], *(what for extra in EXTRAS.values() for what in extra)]:
+        assert re.match(r"[\w-]+", wanted)[0].lower() in pinned, wanted  # type: ignore[index]
 
 
 def test_every_extra_that_is_named_exists() -> None:

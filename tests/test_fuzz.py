@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import subprocess
 import time
 from pathlib import Path
 
@@ -62,3 +63,13 @@ def test_symbol() -> None:
 
 def test_cache() -> None:
     smoke("cache", 150)
+
+
+@pytest.mark.parametrize("target", [(), ("TARGET=nonsense",), ("TARGET=idx png",), ("TARGET=%",)], ids=str)
+def test_make_lists_the_targets(target: tuple[str, ...]) -> None:
+    """Where none is given, or one that does not exist."""
+    words = ["make", "--no-print-directory", "fuzz", *target]
+    done = subprocess.run(words, cwd=FUZZ.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "is not a fuzz target; run: make fuzz TARGET=NAME, with one of cache header idx" in done.stderr
+    assert sorted(one.name for one in (FUZZ / "corpus").iterdir()) == done.stderr.splitlines()[0].split()[-8:]

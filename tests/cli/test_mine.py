@@ -114,7 +114,7 @@ def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MXNET_")}
     done = run(
         "mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0",
-        "--images-per-identity", "2", "--bag-size", "70", "--margin", "0.5", "--max-triplets", "4",
+        "--images-per-identity", "2", "--bag-size", "64", "--margin", "0.5", "--max-triplets", "4",
         "--out", out, "--json", env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -231,6 +231,7 @@ def decode_or_none(encoded: bytes) -> Pixels | None:
     return pixels
 
 
+@pytest.mark.mxnet
 @pytest.mark.parametrize("files", [valid_jpegs, valid_pngs])
 def test_damage_is_an_error_or_nothing_new(files: Callable[[], Iterator[tuple[str, bytes]]], mx: Any) -> None:
     """1,500 damaged files each: no crash, and no pixels that MXNet does not see, too.

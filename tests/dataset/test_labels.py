@@ -78,6 +78,7 @@ def test_other_labels_are_written(tmp_path: Path, label: Any) -> None:
 
 @settings(deadline=None, max_examples=100)
 @example(label=2**24 + 1)
+@example(label=2**64 - 1024)
 @given(label=st.integers(2**24 - 5, 2**24 + 5) | st.integers(-(2**70), 2**70))
 def test_an_integer_label_is_kept_or_refused(label: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -33,7 +33,7 @@ def triplets_of(found: list[reference.Triplet]) -> list[tuple[int, int, int]]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @each_kind_of_values
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)  # test_mine.py and test_references.py draw the metric, too
 @given(data=st.data())
 def test_equals_the_definition(values: st.SearchStrategy[Any], metric: str, data: st.DataObject) -> None:
     wanted = data.draw(options()) | {"metric": metric}

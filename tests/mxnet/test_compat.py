@@ -47,11 +47,16 @@ def test_importing_the_package_does_not_import_mxnet() -> None:
     assert run(code) == "False"
 
 
+# An import of MXNet takes two seconds of a core, so a process answers several questions.
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
-def test_import_leaves_numpy_and_warnings_as_they_were() -> None:
+@pytest.mark.parametrize(
+    "chosen", [{}, {"MXNET_SUBGRAPH_BACKEND": "MKLDNN", "OMP_NUM_THREADS": "1"}], ids=str
+)
+def test_import_leaves_numpy_and_warnings_and_chooses_what_is_not_chosen(chosen: dict[str, str]) -> None:
+    """Graph rewriting is off, and all cores are used, unless the environment says otherwise."""
     code = """
-        import warnings
+        import ctypes, os, warnings
         import numpy
         before = "bool" in vars(numpy), list(warnings.filters)
         from fasttriplet.mxnet import import_mxnet
@@ -59,8 +64,17 @@ def test_import_leaves_numpy_and_warnings_as_they_were() -> None:
         assert mxnet is import_mxnet()
         assert before == ("bool" in vars(numpy), list(warnings.filters)), before
         print(mxnet.nd.array(numpy.array([1.5])).asnumpy())
+        import mxnet.libinfo
+        library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])
+        print(os.environ["MXNET_SUBGRAPH_BACKEND"])
+        print(library.omp_get_max_threads(), os.environ.get("OMP_NUM_THREADS"))
     """
-    assert run(code) == "[1.5]"
+    threads = chosen.get("OMP_NUM_THREADS")
+    assert run(code, **chosen).splitlines() == [
+        "[1.5]",
+        chosen.get("MXNET_SUBGRAPH_BACKEND", "NONE"),
+        f"{threads or cores()} {threads}",
+    ]
 
 
 @pytest.mark.mxnet
@@ -80,33 +94,6 @@ def test_import_works_after_a_failed_import() -> None:
     assert run(code) == "[1. 1.]"
 
 
-@pytest.mark.mxnet
-@pytest.mark.usefixtures("mx")
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "NONE"), ("MKLDNN", "MKLDNN")])
-def test_graph_rewriting_is_off_unless_chosen(chosen: str | None, expected: str) -> None:
-    code = """
-        from fasttriplet.mxnet import import_mxnet
-        import_mxnet()
-        import os
-        print(os.environ["MXNET_SUBGRAPH_BACKEND"])
-    """
-    assert run(code, **({} if chosen is None else {"MXNET_SUBGRAPH_BACKEND": chosen})) == expected
-
-
-@pytest.mark.mxnet
-@pytest.mark.usefixtures("mx")
-@pytest.mark.parametrize("chosen", [None, "1"])
-def test_all_cores_are_used_unless_others_are_chosen(chosen: str | None) -> None:
-    code = """
-    import ctypes, os
-    from fasttriplet.mxnet import import_mxnet
-    mx = import_mxnet()
-    import mxnet.libinfo
-    library = ctypes.CDLL(mxnet.libinfo.find_lib_path()[0])
-    print(library.omp_get_max_threads(), os.environ.get("OMP_NUM_THREADS"))
-    """
-    environment = {} if chosen is None else {"OMP_NUM_THREADS": chosen}
-    assert run(code, **environment) == f"{chosen or cores()} {chosen}"
 
 
 @pytest.mark.usefixtures("without_mxnet")

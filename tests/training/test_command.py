@@ -21,7 +21,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
 
 
-def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path) -> None:
+def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path, capsys: Capture) -> None:
     begin: list[object] = ["--rec", data / "train.rec", "--network", "small", "--embedding-size", 16]
     begin += ["--bag-size", 48, "--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror"]
     done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--verify-on", data / "pairs.bin")
@@ -40,12 +40,14 @@ def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["batches"] == 30
     assert "batch 30  pairs.bin: accuracy" in done.stderr  # as it was begun
-    done = command("--out", tmp_path / "a", "--resume")
-    assert "batch 30 of 30: nothing to do, give more --batches" in done.stderr
-    assert "0 bags" not in done.stdout
-    done = command("--out", tmp_path / "a", "--batches", 40, "--resume", "--margin", 0.7)
-    assert done.returncode == 1
-    assert "margin 0.3 (now 0.7)" in done.stderr
+
+    again = ["train", "--out", str(tmp_path / "a"), "--resume"]
+    assert main(again) == 0
+    out, err = capsys.readouterr()
+    assert "batch 30 of 30: nothing to do, give more --batches" in err
+    assert "0 bags" not in out
+    assert main([*again, "--batches", "40", "--margin", "0.7"]) == 1
+    assert "margin 0.3 (now 0.7)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -61,13 +63,19 @@ def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_the_command_refuses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, message: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    *,
+    arguments: list[str],
+    code: int,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = command(*arguments)
-    assert done.returncode == code
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert main(["train", *arguments]) == code
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
     assert not list(tmp_path.glob("*.npz"))
 
 

@@ -29,8 +29,8 @@ def to_float32(key: int, label: object) -> tuple[float, list[float]]:
         if isinstance(label, numbers.Number):
             one = float(label)  # type: ignore[arg-type]
             return (one if abs(one) < EXACT else _rounded(key, np.array([one]), [label])[0]), []
-        labels = np.asarray(label).ravel()
-        return 0.0, _rounded(key, labels, labels.tolist())
+        # As objects, too: NumPy itself makes float64 of a list of integers some of which only uint64 holds.
+        return 0.0, _rounded(key, np.asarray(label).ravel(), np.asarray(label, object).ravel().tolist())
     except OverflowError:  # integers of more than 64 bits
         raise ValueError(f"key {key}: label {label} does not fit a float32") from None
 

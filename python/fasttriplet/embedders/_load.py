@@ -74,7 +74,6 @@ _BACKENDS = {
         (_Form("python:PACKAGE.MODULE:NAME", "python:mynet:Embedder", "an embedder of your own"),),
         "embedders._python",
     ),
-    "onnx": _Backend("onnx:FILE.onnx", "onnx:models/r50.onnx", "an ONNX model", "onnx._embedder", True),
     "npy": _Backend(
         (
             _Form(
