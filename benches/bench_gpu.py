@@ -1,14 +1,14 @@
 """How busy a GPU is kept: mining and training with a PyTorch network.
 
-Needs PyTorch and a GPU, and neither MXNet nor files: without the real faces it draws pictures. With
-`--device cpu --quick` it shows that the script works, no more. A `.rec` of bags of 7,200 images, 5 an identity,
-is written from copies of the pictures. The network has the shape of InsightFace's IResNet-50 with 512 outputs.
-"Busy" is the time between CUDA events around its work, with the gaps between kernels and without the copies to
-the device; the share is of the wall time of the run.
+Needs PyTorch and a GPU, and neither MXNet nor files: without real faces it draws pictures. With
+`--device cpu --quick` it shows that the script works, no more. A `.rec` of bags of 7,200 images, 5 an
+identity, is written from copies of the pictures. The network has the shape of InsightFace's IResNet-50, with
+512 outputs. "Busy" is the time between CUDA events around its work, with the gaps between kernels and without
+the copies to the device; the share is of the wall time of the run.
 
 Beside it, in the same run: the embedder over images that are decoded already, and the same network fed one
-stage after another, decode, embed, mine. The network of a spec is folded and has no places for events, so its
-rows have only the last column.
+stage after another, decode, embed, mine. A network that a spec names is folded when it is loaded and has no
+places for events, so its rows have no share.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ bench = Bench(__file__, __doc__, rounds=1, packages=["torch"])
 bench.option("--rec", None, "file of images of 112 x 112 instead of real faces or drawn ones", kind=Path)
 bench.option("--device", "cuda" if torch.cuda.is_available() else "cpu", "of PyTorch")
 bench.option("--precision", "bfloat16", "of PyTorch: float32, tf32 or bfloat16", quick="float32")
-bench.option("--at-once", 256, "images of a forward pass", quick=10)
-bench.option("--batch-size", 480, "images of a training step", quick=6)
+bench.option("--at-once", 256, "images of a forward pass", quick=5)
+bench.option("--batch-size", 480, "images of a training step", quick=3)
 bench.option("--epochs", 3, "passes over the file", quick=1)
 bench.option("--bags", 4, "of the file", quick=1)
-bench.option("--bag-size", BAG, "images", quick=20)
+bench.option("--bag-size", BAG, "images", quick=10)
 bench.option("--steps", 300, "of the training, at most", quick=1)
 
 
@@ -230,9 +230,8 @@ def tables(options: Namespace) -> Iterator[Table]:
         rec = write_dataset(source, Path(folder) / "train.rec", options.bags * options.bag_size)
         took = bench.measure(ways, rec=str(rec), warm_up=False, **case)
     where = torch.cuda.get_device_name() if options.device.startswith("cuda") else "the CPU"
-    found = Table(
-        f"{options.bags} bags of {options.bag_size:,} images of {source.name}, on {where}, {options.precision}"
-    )
+    images = f"{options.bags} bags of {options.bag_size:,} images of {source.name}"
+    found = Table(f"{images}, on {where}, {options.precision}")
     rate = {name: one.facts["count"] / one.seconds[-1] for name, one in took.items()}  # of the facts' call
     for name, one in took.items():
         cells = found.rows[name] = {}
