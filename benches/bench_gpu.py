@@ -43,10 +43,10 @@ bench.option("--device", "cuda" if torch.cuda.is_available() else "cpu", "of PyT
 bench.option("--precision", "bfloat16", "of PyTorch: float32, tf32 or bfloat16", quick="float32")
 bench.option("--at-once", 256, "images of a forward pass", quick=5)
 bench.option("--batch-size", 480, "images of a training step", quick=3)
-bench.option("--epochs", 3, "passes over the file", quick=1)
+bench.option("--epochs", 2, "passes over the file", quick=1)
 bench.option("--bags", 4, "of the file", quick=1)
 bench.option("--bag-size", BAG, "images", quick=10)
-bench.option("--steps", 300, "of the training, at most", quick=1)
+bench.option("--steps", 200, "of the training, at most", quick=1)
 
 
 class Block(nn.Module):  # type: ignore[misc,unused-ignore]
