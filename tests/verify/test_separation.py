@@ -158,3 +158,32 @@ def test_thumbnails_of_real_faces_separate_a_little(real_data: Path) -> None:
     assert 0.6 < found.auc < 0.7
     assert found.warning is None
     assert draw_pairs(dataset.index, 1000).same.sum() == 1000
+
+
+@pytest.mark.torch
+def test_embedders_of_pytorch_say_what_their_input_is() -> None:
+    torch = pytest.importorskip("torch")
+    from fasttriplet.torch import TorchEmbedder  # noqa: PLC0415  optional
+
+    said = what_to_try(TorchEmbedder(torch.nn.Flatten(), color="bgr", mean=127.5, std=127.5))
+    assert "Is its input BGR, (pixel - 127.5) / 127.5, any size, as it expects?" in said
+
+
+@pytest.mark.torch
+def test_a_face_network_whose_input_is_normalised_twice(real_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = real_data / "lfw112-a" / "train.rec"
+    faces, index = ft.RecordFile(source), ft.index_rec(source, cache=False)
+    some = index.group_by("label", maintain_order=True).head(6).head(72)  # 12 people
+    with ft.RecordWriter(tmp_path / "a.rec") as writer:
+        for key, label in some.select("key", "label").iter_rows():
+            writer.write(key, ft.IRHeader(0, float(label), key, 0), faces.read(key)[1])
+    model = f"torch:mxnet:{real_data / 'model-y1' / 'model'},0"
+    found = verify_rec(tmp_path / "a.rec", model, recall=False)
+    assert found.auc is not None
+    assert found.auc > 0.99
+    assert found.warning is None
+    found = verify_rec(tmp_path / "a.rec", f"{model},mean=127.5,std=128", recall=False)
+    assert found.warning is not None
+    assert "Is its input RGB, (pixel - 127.5) / 128" in found.warning
+    assert "mean=0,std=1 if the network normalises its input itself" in found.warning
