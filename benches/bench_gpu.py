@@ -99,9 +99,9 @@ class Busy:
         """Wait for the device; the seconds since the last call."""
         events, self._events = self._events, []
         if self._device.type != "cuda":
-            return sum(end - began for began, end in events)
+            return float(sum(end - began for began, end in events))
         torch.cuda.synchronize(self._device)
-        return sum(began.elapsed_time(end) for began, end in events) / 1e3
+        return float(sum(began.elapsed_time(end) for began, end in events)) / 1e3
 
     def _now(self) -> Any:
         if self._device.type != "cuda":
