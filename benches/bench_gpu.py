@@ -114,7 +114,7 @@ class Busy:
 class Network:
     """A network in training, which embeds the images that it is trained on."""
 
-    def __init__(self, device: str, at_once: int, precision: str) -> None:
+    def __init__(self, device: str, at_once: int, precision: Any) -> None:
         self.device = torch.device(device)
         self.module = residual_network().to(self.device)
         self.embedder = TorchEmbedder(self.module, batch_size=at_once, precision=precision)
