@@ -12,6 +12,7 @@ import importlib
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -140,7 +141,8 @@ def make_model(spec: str) -> None:
         make_own_module()
         if scheme != "python":
             saving = next(code for code in code_of(MODELS) if "from mynet import small" in code)
-            with own_module():
+            with own_module(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what PyTorch warns while it exports
                 exec(compile(saving, target, "exec"), {})
 
 
@@ -216,7 +218,6 @@ def check(words: list[str], page: Path, made: set[Path]) -> None:
             assert program.removeprefix(".venv/bin/") in PROGRAMS
 
 
-@pytest.mark.filterwarnings("ignore:::torch", "ignore:::onnxscript", "ignore:::copyreg")  # while it exports
 @pytest.mark.parametrize(
     "page", [marked(page) for page in sorted(PAGES) if page not in (TUTORIAL, CHANGELOG)]
 )
