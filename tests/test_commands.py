@@ -7,8 +7,12 @@ and the demo are shortened by more flags at their end.
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 import re
 import shlex
+import sys
+import warnings
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +28,7 @@ from tests.small_rec import identities, picture, write_rec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benches" / "README.md"]
+MODELS = ROOT / "docs" / "models.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"  # tests/test_tutorial.py runs it, on the pictures that it is about
 CHANGELOG = ROOT / "CHANGELOG.md"  # what it shows may be of earlier versions
 PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "CUDA_VISIBLE_DEVICES=0,1"}
@@ -35,6 +40,11 @@ SIDE = 112  # pixels; what mobilefacenet is made for
 
 def words_of(command: str) -> list[str]:
     return shlex.split(command, comments=True)
+
+
+def code_of(page: Path) -> list[str]:
+    """The blocks of Python code of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 def in_blocks(text: str) -> Iterator[list[str]]:
@@ -98,6 +108,44 @@ def make_network(prefix: Path) -> None:
     save(import_mxnet(), prefix, small_convnet(16), size=(SIDE, SIDE))
 
 
+@contextlib.contextmanager
+def own_module() -> Iterator[None]:
+    """Let the current folder's `mynet.py` be the module of that name in the block."""
+    sys.path.insert(0, str(Path.cwd()))
+    sys.modules.pop("mynet", None)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path.pop(0)
+        sys.modules.pop("mynet", None)
+
+
+def make_own_module() -> None:
+    """Save the code that the page on models asks to save."""
+    code = next(code for code in code_of(MODELS) if "class Thumbnails" in code)
+    Path("mynet.py").write_text(code, encoding="utf-8")
+
+
+def make_model(spec: str) -> None:
+    """Make what the spec of a model names; skip the test where its framework is not installed."""
+    scheme, _, target = spec.partition(":")
+    if scheme in {"torch", "onnx"}:
+        pytest.importorskip("torch")
+        pytest.importorskip("onnxscript")  # which exports
+        pytest.importorskip("onnxruntime")
+    if model := re.fullmatch(r"(?:torch:)?mxnet:([^,]+),0.*", spec):
+        if not Path(f"{model[1]}-symbol.json").exists():
+            make_network(Path(model[1]))
+    elif scheme in {"torch", "onnx", "python"} and not Path("mynet.py").exists():
+        make_own_module()
+        if scheme != "python":
+            saving = next(code for code in code_of(MODELS) if "from mynet import small" in code)
+            with own_module(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what PyTorch warns while it exports
+                exec(compile(saving, target, "exec"), {})
+
+
 MAKERS = {
     ".rec": make_rec,
     ".bin": make_pairs,
@@ -117,9 +165,8 @@ def make_what_it_reads(words: list[str], made: set[Path]) -> None:
     """Make the files that a command reads and that are not there; remove those `made` so that it writes."""
     for before, word in pairwise(words):
         path = Path(word.removeprefix("npy:"))
-        if model := re.fullmatch(r"mxnet:(.+),0", word):
-            if not Path(f"{model[1]}-symbol.json").exists():
-                make_network(Path(model[1]))
+        if before in {"--model", "--pretrained"} and ":" in word and not word.startswith("npy:"):
+            make_model(word)
         elif before in OUTPUTS or (
             words[0].startswith("pack") and path.suffix in {".rec", ".bin"} and before != "--rec"
         ):
@@ -136,7 +183,8 @@ def run(words: list[str], made: set[Path]) -> None:
     _, *words = words
     make_what_it_reads(words, made)
     more = SHORT_TRAINING[: 2 if "--resume" in words else None] if words[0] == "train" else []
-    assert main([*words, *more]) == 0, shlex.join(words)
+    with own_module():
+        assert main([*words, *more]) == 0, shlex.join(words)
 
 
 # Pages

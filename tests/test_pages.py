@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+import fasttriplet as ft
 from tests.small_rec import identities, write_rec
+from tests.test_commands import MODELS, code_of, make_network, make_own_module, own_module
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -83,11 +87,11 @@ def run(
 ) -> dict[str, Any]:
     """Run blocks of a page as one program, where `make demo` has left a dataset; return its names."""
     for folder in ("demo", "models"):
-        (tmp_path / folder).mkdir()
+        (tmp_path / folder).mkdir(exist_ok=True)
     write_rec(tmp_path / "demo" / "train.rec", identities(12, 6), side=side)
     monkeypatch.chdir(tmp_path)
-    found = re.findall(r"^```python\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
+    found = code_of(page)
     exec(compile("".join(found[block] for block in blocks), page.name, "exec"), names)
     return names
 
@@ -133,3 +137,37 @@ def test_the_code_of_a_page_runs(
     if name == "mxnet.md":
         request.getfixturevalue("mx")
     run(ROOT / "docs" / name, [block], tmp_path, monkeypatch)
+
+
+@pytest.mark.mxnet
+@pytest.mark.torch
+@pytest.mark.onnx
+@pytest.mark.usefixtures("mx")
+@pytest.mark.filterwarnings("ignore")  # what PyTorch warns of while it exports
+def test_the_page_on_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("torch", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    make_own_module()
+    make_network(tmp_path / "models" / "model")
+    with own_module():
+        names = run(MODELS, [0, 2, 3, 4], tmp_path, monkeypatch, side=112)
+        assert "default            AUC 0." in capsys.readouterr().out
+        index = ft.index_rec("demo/train.rec")
+        images = ft.Dataset("demo/train.rec").decode(index).pixels
+
+        def embed(model: str | ft.Embedder) -> NDArray[np.float32]:
+            embedder = ft.load_embedder(model) if isinstance(model, str) else model
+            embedder.prepare(index)
+            return embedder.embed(index, images)
+
+        expected = embed(names["embedder"])  # the converted network after its training
+        for spec in ("torch:mxnet:models/tuned,0", "mxnet:models/tuned,0", "onnx:models/tuned.onnx"):
+            assert np.allclose(embed(spec), expected, rtol=0, atol=1e-4 * np.abs(expected).max()), spec
+        assert not np.allclose(embed("mxnet:models/model,0"), expected, atol=1e-3)
+        expected = embed("torch:mynet:small,weights=small-weights.pt")
+        for spec in ("torch:small.pt2", "onnx:small.onnx"):
+            assert np.allclose(embed(spec), expected, rtol=0, atol=1e-5), spec
+        assert embed("python:mynet:Thumbnails").shape == (72, 192)

@@ -90,7 +90,6 @@ def test_embeddings_computed_before(rec: Path, tmp_path: Path) -> None:
         verify_pairs(tmp_path / "a.bin", Table(rows))
 
 
-@pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
 def test_ties_are_misses(tmp_path: Path) -> None:
     many = write_rec(tmp_path / "b.rec", identities(4, 3) | {99: 9})
     same = np.ones((100, 3), dtype=np.float32)

@@ -164,6 +164,8 @@ def _facts(found: Verification, *, asked_flip: bool) -> dict[str, str]:
     rows["XNorm"] = f"{found.xnorm:.4f}"
     if found.recall_at_1 is not None:
         rows["recall@1"] = f"{found.recall_at_1:.3%} of {found.recall_images:,} images"
+    if found.warning is not None:
+        rows["warning"] = found.warning
     return rows
 
 

@@ -24,6 +24,11 @@ from fasttriplet.mining._options import MiningKeywords, MiningOptions
 # The largest scatter of a network that has collapsed. Rounding gives up to 1e-12. Networks of random weights
 # have more than 0.1 on noise, and 1e-4 on noise that is all but black (tests/mxnet/test_networks.py).
 COLLAPSED = 1e-6
+# Without numbers: Python takes a warning with other numbers for another one, and shows it again.
+COLLAPSE = (
+    "the embeddings of different identities are all but equal: the network has collapsed, or its input is "
+    "constant, and what is computed from them is noise"
+)
 
 _BYTES = 40  # of a triplet
 
@@ -234,13 +239,7 @@ def mine(
 def warn_if_collapsed(stats: MiningStats, *, stacklevel: int) -> None:
     """Warn of rows that are all but equal: by default once for each place in the caller's code."""
     if stats.collapsed and stats.pairs:
-        # Without numbers: Python takes a warning with other numbers for another one, and shows it again.
-        warnings.warn(
-            "the embeddings of different identities are all but equal: the network has collapsed, or its "
-            "input is constant, and what is computed from them is noise",
-            CollapseWarning,
-            stacklevel=stacklevel,
-        )
+        warnings.warn(COLLAPSE, CollapseWarning, stacklevel=stacklevel)
 
 
 def mine_rows(

@@ -341,7 +341,8 @@ class Loop:
             )
             self._pace.embedded(time.perf_counter() - began, 2 * (one.images or 0))
             found.append(one)
-            plain = {name: value for name, value in one.to_dict().items() if not name.startswith("fold_")}
+            plain = one.to_dict()
+            del plain["fold_accuracies"], plain["fold_thresholds"], plain["warning"]
             records.append({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
             self._report(records[-1])
         accuracy = sum(one.accuracy or 0.0 for one in found) / len(found)

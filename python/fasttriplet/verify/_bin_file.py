@@ -72,7 +72,7 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[bytes], NDArray[np.bo
     """
     path = Path(path)
     data = read_file(path, _KIND)
-    if not data or kind_of(data) is not None:
+    if not data or (kind_of(data) is not None and not data.startswith(_PICKLE_STARTS)):
         raise ValueError(_wrong_file(path, data))
     try:
         _check_opcodes(data)

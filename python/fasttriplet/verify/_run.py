@@ -21,12 +21,14 @@ from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOpt
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import check_embeddings
 from fasttriplet.errors import RecordError
-from fasttriplet.mining._mine import mine
+from fasttriplet.mining._mine import mine_rows
+from fasttriplet.mining._options import MiningOptions
 from fasttriplet.run._stages import PART
 from fasttriplet.verify._bin_file import image_of_pair
 from fasttriplet.verify._draw import draw_pairs
 from fasttriplet.verify._examine import read_for_folds
 from fasttriplet.verify._protocol import FOLDS, Verification, check_enough_pairs, verify_distances
+from fasttriplet.verify._separation import what_to_try
 
 Progress = Callable[[int, int], object]
 
@@ -47,7 +49,8 @@ def verify_pairs(
 
     An image and its mirror image are embedded, the two vectors added and divided by the L2 norm of the sum,
     in float64; a sum of zero stays zero. The distances are squared L2 between the results, and
-    :func:`verify_distances` judges them.
+    :func:`verify_distances` judges them. A model that separates nothing gets a ``warning`` that says what to
+    try.
 
     Parameters
     ----------
@@ -110,7 +113,7 @@ def verify_pairs(
     embeddings, xnorm = _embed(embedder, parts(), len(images), flip=flip, progress=progress, name=str(path))
     even = np.arange(0, len(images), 2)
     with prefixing(str(path)):
-        found = verify_distances(_squared(embeddings, even, even + 1), same, folds)
+        found = _judged(_squared(embeddings, even, even + 1), same, folds, embedder)
     return replace(found, images=len(images), flip=flip, xnorm=xnorm)
 
 
@@ -185,7 +188,7 @@ def verify_rec(
     parts = _parts_of_rec(dataset, rows, embedder, threads)
     embeddings, xnorm = _embed(embedder, parts, rows.height, flip=flip, progress=progress, name=name)
     first, second = (np.searchsorted(wanted, side) for side in drawn[:2])
-    found = verify_distances(_squared(embeddings, first, second), drawn.same, folds)
+    found = _judged(_squared(embeddings, first, second), drawn.same, folds, embedder)
     found = replace(found, images=rows.height, flip=flip, xnorm=xnorm)
     if not recall:
         return found
@@ -256,6 +259,16 @@ def _squared(
     return distances
 
 
+def _judged(
+    distances: NDArray[np.float64], same: NDArray[np.bool_], folds: int, embedder: Embedder
+) -> Verification:
+    """Judge the distances; a warning says what to try with this embedder."""
+    found = verify_distances(distances, same, folds)
+    if found.warning is None:
+        return found
+    return replace(found, warning=f"{found.warning}. {what_to_try(embedder)}")
+
+
 def _recall_at_1(
     embeddings: NDArray[np.float64], labels: NDArray[np.int64], threads: int | None
 ) -> tuple[float, int]:
@@ -265,13 +278,7 @@ def _recall_at_1(
     """
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     asked = int((counts[inverse] > 1).sum())
-    nearest = mine(
-        embeddings.astype(np.float32),
-        labels,
-        pairs="easiest",
-        band="any",
-        pick="hardest",
-        normalize=False,
-        threads=threads,
-    )
+    options = MiningOptions(pairs="easiest", band="any", pick="hardest", normalize=False)
+    rows = (embeddings.astype(np.float32), labels, None)
+    nearest = mine_rows(options, rows, seed=0, threads=threads)  # a collapse is in the result's `warning`
     return int((nearest.d_ap < nearest.d_an).sum()) / asked, asked
