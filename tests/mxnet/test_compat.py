@@ -94,8 +94,6 @@ def test_import_works_after_a_failed_import() -> None:
     assert run(code) == "[1. 1.]"
 
 
-
-
 @pytest.mark.usefixtures("without_mxnet")
 def test_numpy_2_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(np, "__version__", "2.4.1")
