@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,6 +93,16 @@ def test_import_works_after_a_failed_import() -> None:
         print(import_mxnet().nd.ones(2).asnumpy())
     """
     assert run(code) == "[1. 1.]"
+
+
+@pytest.mark.mxnet
+def test_matrices_of_scipy_are_taken_and_given_without_a_warning(mx: Any) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.csr_matrix(np.array([[0, 1.5], [2, 0]], np.float32))
+    for array in (mx.nd.array(matrix), mx.nd.sparse.array(matrix), mx.nd.sparse.csr_matrix(matrix)):
+        assert array.stype == "csr"
+        assert (array.asscipy() != matrix).nnz == 0
+    assert mx.nd.array(np.ones(2)).stype == "default"
 
 
 @pytest.mark.usefixtures("without_mxnet")

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fasttriplet._forks import importing
 def import_mxnet() -> Any:
     """Import MXNet, whichever NumPy 1 is installed.
 
-    It works around four obstacles:
+    It works around five obstacles:
 
     * MXNet 1.9.1 reads ``numpy.bool``, which NumPy 1.24 removed. The name exists while MXNet is being
       imported and is gone again afterwards, so that other packages see NumPy as it is.
@@ -28,6 +29,8 @@ def import_mxnet() -> Any:
       bound, so this also helps an MXNet that was imported before. A value that you have set is kept.
     * It uses half of the cores, as if each were two threads of one. During the import ``OMP_NUM_THREADS`` is
       the number of cores that this process may use, unless you have set it.
+    * Where SciPy is installed, ``mx.nd.array`` asks it for a class by a name that warns and that SciPy 2 will
+      not have. MXNet, and no other package, is given the class under that name.
 
     Raises
     ------
@@ -36,9 +39,11 @@ def import_mxnet() -> Any:
     """
     os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "NONE")
     with importing():
-        if sys.modules.get("mxnet") is not None:
-            return importlib.import_module("mxnet")  # waits where another thread is still importing it
-        return _import()
+        loaded = sys.modules.get("mxnet") is not None
+        # waits where another thread is still importing it
+        mxnet = importlib.import_module("mxnet") if loaded else _import()
+        _give_classes_of_scipy(mxnet)
+        return mxnet
 
 
 def _import() -> Any:
@@ -79,6 +84,14 @@ def _how_to_load(reason: str) -> str:
     if "failed to map segment" in reason or "cannot allocate memory" in reason.lower():
         return ". There is too little memory for it; raise the limit on memory, if there is one (ulimit -v)"
     return ""
+
+
+def _give_classes_of_scipy(mxnet: Any) -> None:
+    """Let MXNet, but no other package, find SciPy's classes under the names that it knows."""
+    for module in (mxnet.ndarray.utils, mxnet.ndarray.sparse):
+        if (scipy := module.spsp) is not None:
+            csr, coo = scipy.csr_matrix, scipy.coo_matrix
+            module.spsp = SimpleNamespace(csr_matrix=csr, coo_matrix=coo, csr=SimpleNamespace(csr_matrix=csr))
 
 
 def _how_to_install() -> str:
