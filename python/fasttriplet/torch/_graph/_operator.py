@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -105,5 +105,5 @@ class Operator:
         return self.inputs[number]
 
 
-Result = fx.Node | Sequence[fx.Node]
+Result: TypeAlias = fx.Node | Sequence[fx.Node]
 Builder = Callable[[Operator], Result]
