@@ -45,6 +45,9 @@ class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
         """Normalise; a weight and a bias that are given take the place of the layer's own."""
         weight = self.weight if weight is None else weight
         bias = self.bias if bias is None else bias
+        if weight is None and bias is not None:
+            # On CUDA, PyTorch 2.11 fails in the backward pass of a bias without a weight.
+            weight = torch.ones_like(bias)
         mean: Any = self.running_mean
         variance: Any = self.running_var
         if self.fixed_statistics or not self.training:
