@@ -25,6 +25,8 @@ pytestmark = [
 ]
 
 ROUNDING = 5e-6  # of the norm; TF32 would be 1e-3
+# Convolutions that were traced use TF32 if PyTorch did so then; 3e-5 on an H200.
+TRACED = 5e-4
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def test_a_gpu_gives_what_the_cpu_gives(net: Any, kind: str) -> None:
     for count in (301, 1, 128, 129, 257):
         found = embedder.embed(rows_of(count), images[:count])
         assert found.dtype == np.float32
-        assert distance(found, expected[:count]) < ROUNDING
+        assert distance(found, expected[:count]) < (TRACED if kind == "script.pt" else ROUNDING)
 
 
 def test_all_gpus_are_the_default() -> None:

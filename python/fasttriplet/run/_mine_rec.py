@@ -196,7 +196,7 @@ class _Run:
         step = stages.part_size
         depth = stages.depth(step)
         of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
-        mining: Future[Mined] | None = None
+        mining: Future[tuple[Mined, pl.DataFrame]] | None = None
         with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
             for part, images in Ahead(decoder, self._parts(step), depth, stages.waiting_for_images):
                 if not self.embedded:  # opening the dataset is over
@@ -222,17 +222,20 @@ class _Run:
         for epoch in range(self.epochs):
             yield from self.stages.parts(epoch, step)
 
-    def _mine(self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]) -> Mined:
+    def _mine(
+        self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]
+    ) -> tuple[Mined, pl.DataFrame]:
+        """Mine a bag, and make the rows of the output here, where no network waits for it."""
         whole = replace(part, rows=pl.concat([part.bag.rows.clear(), *(rows for rows, _ in of_bag)]))
         explain = self.stages.summary.why_no_triplets is None
-        return self.stages.mine(whole, [some for _, some in of_bag], explain=explain, overlapped=True)
+        mined = self.stages.mine(whole, [some for _, some in of_bag], explain=explain, overlapped=True)
+        return mined, _frame(mined)
 
-    def _take(self, miner: Worker, mining: Future[Mined]) -> None:
+    def _take(self, miner: Worker, mining: Future[tuple[Mined, pl.DataFrame]]) -> None:
         summary = self.stages.summary
         with summary.waiting("mine"):
-            mined = miner.result(mining)
+            mined, found = miner.result(mining)
         self.stages.record(mined)
-        found = _frame(mined)
         if self.max_triplets is not None:
             found = found.head(self.max_triplets - summary.triplets)
         summary.triplets += found.height
