@@ -72,4 +72,5 @@ def test_make_lists_the_targets(target: tuple[str, ...]) -> None:
     done = subprocess.run(words, cwd=FUZZ.parent, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "is not a fuzz target; run: make fuzz TARGET=NAME, with one of cache header idx" in done.stderr
-    assert sorted(one.name for one in (FUZZ / "corpus").iterdir()) == done.stderr.splitlines()[0].split()[-8:]
+    corpora = sorted(one.name for one in (FUZZ / "corpus").iterdir())
+    assert done.stderr.splitlines()[0].endswith(f" one of {' '.join(corpora)}")

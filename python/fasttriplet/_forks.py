@@ -11,6 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+try:
+    import resource
+except ImportError:  # not on every system
+    resource = None  # type: ignore[assignment]
+
 _lock = threading.RLock()
 _forking = threading.local()
 _LONGEST = 60  # seconds
@@ -47,11 +52,7 @@ def _check_addresses() -> None:
     Polars ends the process where it cannot allocate, and each thread reserves addresses for what it allocates
     later: with little room left, it is by chance which allocation fails.
     """
-    try:
-        import resource  # noqa: PLC0415  not on every system
-    except ImportError:
-        return
-    if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    if resource is None or resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
         return
     chosen = os.environ.get("POLARS_MAX_THREADS", "")
     threads = (int(chosen) if chosen.isdecimal() else os.cpu_count() or 1) + _MORE_THREADS

@@ -119,11 +119,11 @@ def test_lines_that_are_not_pairs(path: Path) -> None:
         ("1\nA 1 2\nA 1 B 2\nA 2 B 2\n", "lists 3 pairs, and its first line says 2"),
         (b"a.jpg \xff.jpg 1\n", "is not text in UTF-8"),
         ("a.jpg b.jpg 1\n".encode("utf-16-le"), "is not text in UTF-8"),  # without a byte order mark
-        (b"\x80\x02](", "is not text in UTF-8"),
+        (b"\x80\x02](", "is a Python pickle, not a list of pairs"),
         (picture(1), "is a single JPEG, not a list of pairs"),
         (b"\x0a\x23\xd7\xce" * 9, "is a .rec file; give it as --rec, not a list of pairs"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
-        (pickle.dumps([b"a" * 300], 4), "is not text in UTF-8"),
+        (pickle.dumps([b"a" * 300], 4), "is a Python pickle"),
     ],
 )
 def test_what_is_not_a_list(path: Path, content: str | bytes, said: str) -> None:

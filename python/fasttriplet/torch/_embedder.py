@@ -59,7 +59,7 @@ class _Embedder:
         batch_sizes: tuple[int, int | None] = (1, None),
     ) -> None:
         one_of("precision", precision, get_args(Precision))
-        self._name, self._inputs, self._output, self._precision = name, inputs, output, precision
+        self._name, self.inputs, self._output, self._precision = name, inputs, output, precision
         self._devices = tuple(devices)
         self.batch_size = _batch_size(name, batch_size, batch_sizes, self._devices[0])
         self._lanes: list[Lane] = []
@@ -70,7 +70,7 @@ class _Embedder:
         computed = "" if self._precision == "float32" else f" in {self._precision}"
         chosen = "" if self._output is None else f", output {self._output}"
         return (
-            f"PyTorch, {self._name}{chosen}; takes {self._inputs}; on {', '.join(self.devices)}{computed}, "
+            f"PyTorch, {self._name}{chosen}; takes {self.inputs}; on {', '.join(self.devices)}{computed}, "
             f"{counted(self.batch_size, 'image')} at a time"
         )
 
@@ -86,8 +86,8 @@ class _Embedder:
         """Run the network over images; embeddings are what it returns, not normalised."""
         images = check_images(rows, images)
         height, width = images.shape[1:3]
-        if 0 in (height, width) or self._inputs.size not in (None, (height, width)):
-            wanted = "" if self._inputs.size is None else "; it takes {} x {}".format(*self._inputs.size)
+        if 0 in (height, width) or self.inputs.size not in (None, (height, width)):
+            wanted = "" if self.inputs.size is None else "; it takes {} x {}".format(*self.inputs.size)
             raise ValueError(f"{self._refused(height, width)}{wanted}")
         with self._ready():
             try:
@@ -117,7 +117,7 @@ class _Embedder:
         if not self._lanes:
             for device in self._devices:
                 lane = CudaLane if device.type == "cuda" else Lane
-                arguments = (device, self._inputs, self._dtype(), self.batch_size)
+                arguments = (device, self.inputs, self._dtype(), self.batch_size)
                 self._lanes.append(lane(self._place(device), *arguments))
         yield
 
@@ -177,7 +177,7 @@ class _Embedder:
         if "can't allocate memory" in str(error):
             return self._out_of_memory(height, width)
         reason = f"{type(error).__name__}: {str(error).strip()}"
-        fitting = self._inputs.size or self._size_that_fits(lane)
+        fitting = self.inputs.size or self._size_that_fits(lane)
         if fitting not in (None, (height, width)):
             return ValueError(
                 f"{self._refused(height, width)}; it takes {fitting[0]} x {fitting[1]} ({reason})"
