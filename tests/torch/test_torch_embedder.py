@@ -469,7 +469,8 @@ def test_not_finite_names_the_image(net: Any) -> None:
 def test_normalisations_are_folded(net: Any) -> None:
     fewer = folded(net.eval())
     kinds = [type(part) for part in fewer.modules()]
-    assert not {torch.nn.BatchNorm1d, torch.nn.BatchNorm2d} & set(kinds)
+    assert torch.nn.BatchNorm2d not in kinds
+    assert torch.nn.BatchNorm1d in kinds  # after a matrix product, which may be along another axis
     assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()) == 3  # it stays as it is
     images = random_images(4)
     assert distance(by_definition(fewer, images), by_definition(net, images)) < 2e-7
@@ -741,7 +742,7 @@ def test_mxnet_networks_are_converted(monkeypatch: pytest.MonkeyPatch, net: Any)
 
     def from_mxnet(prefix: str, epoch: int, *, output: str | None = None) -> Any:
         calls.append((prefix, epoch, output))
-        return copy.deepcopy(net)
+        return copy.deepcopy(net).eval()  # as the real one
 
     monkeypatch.setattr("fasttriplet.torch.from_mxnet", from_mxnet, raising=False)
     images = random_images(3)

@@ -10,11 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import torch
 from torch import fx, nn
 
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+# Not nn.Linear: its channels are on the last axis, and a normalisation's on axis 1.
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """Fold each batch normalisation into the convolution or matrix product before it.
+    """Fold each batch normalisation into the convolution before it.
 
     A pass over all values is saved for each. A network that cannot be traced is returned as it is.
 

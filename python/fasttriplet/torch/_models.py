@@ -88,8 +88,8 @@ def dtype_of(network: nn.Module) -> torch.dtype:
 
 
 def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
-    """A model of a module: in evaluation mode, with batch normalisations folded."""
-    network = folded(network.eval().requires_grad_(False))
+    """A model of a module, in evaluation mode."""
+    network = network.eval().requires_grad_(False)
 
     def on(device: torch.device) -> Any:
         return copy.deepcopy(network).to(device)
@@ -104,7 +104,8 @@ def _from_mxnet(spec: str, text: str, output: str | None) -> Model:
         hint = f"; did you mean 'torch:{meant}'?" if meant else ", for example torch:mxnet:models/model,0"
         raise SpecError(f"{spec!r} is not of the form torch:mxnet:PREFIX,EPOCH{hint}")
     from_mxnet = import_module("fasttriplet.torch").from_mxnet
-    network = from_mxnet(match["prefix"], int(match["epoch"]), output=output)
+    # Not the networks of others: to trace code of any kind can change what it computes.
+    network = folded(from_mxnet(match["prefix"], int(match["epoch"]), output=output))
     name = f"MXNet network {match['prefix']}, epoch {int(match['epoch'])}"
     if output is not None:
         name += f", output {output}"
