@@ -148,3 +148,15 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     spec = builder.layers().save(tmp_path / "net.onnx", ("embedding", np.float32, (1, WIDTH)))
     assert ft.load_embedder(spec).embed(rows_of(3), random_images(3, *SIZE)).shape == (3, WIDTH)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("names", ["x", "xa"])
+def test_a_graph_that_goes_round_in_a_circle(tmp_path: Path, names: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    make = onnx.helper
+    circle = zip(names, names[1:] + names[0], strict=True)
+    nodes = [make.make_node("Identity", [before], [after]) for before, after in circle]
+    values = [make.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, *SIZE])]
+    onnx.save(make.make_model(make.make_graph(nodes, "circle", values, values)), tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=r"net\.onnx"):
+        ft.load_embedder(f"onnx:{tmp_path}/net.onnx")

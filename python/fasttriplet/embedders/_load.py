@@ -120,7 +120,7 @@ def load_embedder(
         faster and less exact.
     batch_size : int, optional
         Images per forward pass of a network. By default what suits the framework on the CPU (64 for MXNet, 16
-        for PyTorch), and 128 for each GPU.
+        for PyTorch, 8 for ONNX Runtime), and 128 for each GPU.
     devices : str or sequence of str, optional
         Where a network runs: ``"cpu"``, or GPUs in the words of the framework: ``"gpu"`` (all of them) or
         ``"gpu:0,2"`` for MXNet, ``"cuda"``, ``"cuda:0,2"`` or ``"mps"`` for PyTorch. A list such as

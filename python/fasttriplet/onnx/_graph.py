@@ -18,6 +18,7 @@ from fasttriplet.onnx._runtime import import_onnx
 
 _START = b"\x08"  # the first field, the version of the format
 _UNIT = Inputs(mean=(0, 0, 0), std=(255, 255, 255))  # pixels from 0 to 1
+_MOST_STEPS = 16  # operators that normalise the input; a file may be made to go round in a circle
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def read_graph(path: Path, *, for_cpu: bool) -> Graph:
         )
     return Graph(
         inputs=_expected(model.graph, constants),
-        couples_images=any(node.op_type == "DynamicQuantizeLinear" for node in nodes),
+        couples_images=any(node.op_type.startswith("DynamicQuantize") for node in nodes),
         content=None if external else _rewritten(model, for_cpu=for_cpu),
     )
 
@@ -141,7 +142,10 @@ def _expected(graph: Any, constants: dict[str, NDArray[np.float64]]) -> Inputs |
     tensor = images[0]
     factor, shift = np.ones(1), np.zeros(1)
     learned = False
-    while len(users := [n for n in graph.node if tensor in n.input and n.op_type != "Shape"]) == 1:
+    for _ in range(_MOST_STEPS):
+        users = [n for n in graph.node if tensor in n.input and n.op_type != "Shape"]
+        if len(users) != 1:
+            break
         node = users[0]
         step = _step(node, tensor, constants)
         if step is None:

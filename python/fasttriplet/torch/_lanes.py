@@ -103,3 +103,5 @@ class _Buffer:
         cuda: Any = torch.cuda
         self.copied = cuda.Event()  # the device has what `host` holds
         self.used = cuda.Event()  # `there` may be written again
+        # The allocator may have given `there` memory that kernels in the queue still use.
+        self.used.record(cuda.current_stream(device))
