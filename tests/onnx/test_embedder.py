@@ -681,3 +681,10 @@ def test_a_missing_package_is_one_sentence(spec: str, missing: str, monkeypatch:
         ft.load_embedder(spec)
     with pytest.raises(ImportError, match=message):
         ft.onnx.OnnxEmbedder(spec.removeprefix("onnx:"))
+
+
+def test_one_number_is_for_all_channels(tmp_path: Path) -> None:
+    Builder().layers().save(tmp_path / "net.onnx")
+    embedder = ft.onnx.OnnxEmbedder(tmp_path / "net.onnx", mean=np.float32(100.5), std=2)  # type: ignore[arg-type]
+    assert embedder.inputs.mean == (100.5,) * 3
+    assert embedder.inputs.std == (2.0,) * 3

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from fasttriplet.checkpoint._symbol import Entry, Symbol
 
@@ -85,11 +84,6 @@ def find_embedding(symbol: Symbol, *, data: str, params: Collection[str], wanted
             f"Candidates: {', '.join(graph.short_name(entry) for entry in found or graph.layers()[-8:])}"
         )
     return found[0]
-
-
-def is_embedding(shape: Sequence[int], images: int) -> bool:
-    """Whether an output of this shape has a vector for each of the images; (B, D, 1, 1) counts as (B, D)."""
-    return len(shape) > 1 and shape[0] == images and shape[1] > 0 and math.prod(shape[2:]) == 1
 
 
 class _Graph:

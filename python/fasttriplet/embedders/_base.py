@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -45,6 +47,11 @@ class Embedder(Protocol):
         (B, D) float32
             Finite numbers; embedding i belongs to row i.
         """
+
+
+def is_embedding(shape: Sequence[int], images: int) -> bool:
+    """Whether an output of this shape has a vector for each of the images; (B, D, 1, 1) counts as (B, D)."""
+    return len(shape) > 1 and shape[0] == images and shape[1] > 0 and math.prod(shape[2:]) == 1
 
 
 def check_images(rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

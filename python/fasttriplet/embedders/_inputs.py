@@ -45,11 +45,6 @@ class Inputs:
         if self.size is not None:
             image_size(self.size)
 
-    @classmethod
-    def of(cls, texts: Mapping[str, str]) -> Inputs:
-        """Read the options of a spec, such as ``{"color": "bgr", "mean": "104/117/123"}``."""
-        return cls(**given(texts))
-
     def __str__(self) -> str:
         size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
         if self.mean == (0, 0, 0) and self.std == (1, 1, 1):
@@ -67,7 +62,7 @@ AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise th
 
 def three(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:
     """Take what a call gives as `mean` or `std`: three numbers, or one for all channels."""
-    numbers = (values,) * 3 if isinstance(values, (int, float)) else tuple(values)
+    numbers = (values,) * 3 if isinstance(values, (int, float, Real)) else tuple(values)
     if len(numbers) != 3 or not all(isinstance(number, Real) for number in numbers):
         raise OptionError(name, f"must be a number, or three, one for each channel, not {values!r}")
     return float(numbers[0]), float(numbers[1]), float(numbers[2])

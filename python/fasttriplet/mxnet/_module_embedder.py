@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fasttriplet._words import counted
-from fasttriplet.checkpoint._outputs import is_embedding
 from fasttriplet.dataset._augment import assemble
-from fasttriplet.embedders._base import check_finite, check_images
+from fasttriplet.embedders._base import check_finite, check_images, is_embedding
 from fasttriplet.mxnet._compat import import_mxnet
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import image_size, whole_number
 from fasttriplet._words import counted
-from fasttriplet.embedders._base import check_finite, check_images
-from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given
+from fasttriplet.embedders._base import check_finite, check_images, is_embedding
+from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given, three
 from fasttriplet.embedders._spec import split_options
-from fasttriplet.errors import OptionError, SpecError
+from fasttriplet.errors import OptionError
 from fasttriplet.onnx._graph import Graph, read_graph
 from fasttriplet.onnx._runtime import devices_of, is_of_runtime, reason_of, session_on
-from fasttriplet.onnx._signature import input_of, is_embedding, output_of
+from fasttriplet.onnx._signature import input_of, output_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +46,7 @@ class OnnxEmbedder:
         counts as (B, D).
     color : {"rgb", "bgr"}, default "rgb"
         The order of the channels that the model takes.
-    mean, std : (float, float, float), optional
+    mean, std : float or (float, float, float), optional
         The model is fed ``(pixel - mean) / std``, of pixels from 0 to 255. By default 127.5 and 128; nothing
         is changed where the model takes uint8, or where its first operators normalise the pixels, as those of
         MXNet's networks do. Where these expect pixels from 0 to 1, the default is 0 and 255.
@@ -81,14 +81,18 @@ class OnnxEmbedder:
         *,
         output: str | None = None,
         color: Color | None = None,
-        mean: tuple[float, float, float] | None = None,
-        std: tuple[float, float, float] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         size: tuple[int, int] | None = None,
         batch_size: int | None = None,
         devices: str | Sequence[str] | None = None,
     ) -> None:
         taken = None if size is None else image_size(size)
-        fields = {"color": color, "mean": mean, "std": std, "size": taken}
+        numbers = {
+            name: None if values is None else three(name, values)
+            for name, values in (("mean", mean), ("std", std))
+        }
+        fields = {"color": color, **numbers, "size": taken}
         chosen: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         self._arguments = {"output": output, "batch_size": batch_size, "devices": devices, **chosen}
         self.path = Path(path)
@@ -222,13 +226,5 @@ def _rebuild(path: Path, arguments: dict[str, Any]) -> OnnxEmbedder:
 
 def from_spec(text: str, *, output: str | None = None, **options: Any) -> OnnxEmbedder:
     """Make the embedder of ``FILE.onnx``, with options such as ``,output=NAME,color=bgr`` after it."""
-    path, texts = split_options("onnx", text, ("output", *OPTIONS))
-    named = texts.pop("output", None)
-    if named is not None and output is not None and named != output:
-        raise SpecError(f"two outputs are chosen: {named!r} in 'onnx:{text}' and output={output!r}; give one")
-    return OnnxEmbedder(path, output=output or named, **given(texts), **options)
-
-
-def spec_of(path: str) -> str | None:
-    """Return the full spec of an ``.onnx`` file that exists."""
-    return f"onnx:{path}" if path.endswith(".onnx") and Path(path).is_file() else None
+    path, texts = split_options("onnx", text, ("output", *OPTIONS), output=output)
+    return OnnxEmbedder(path, output=texts.get("output"), **given(texts), **options)

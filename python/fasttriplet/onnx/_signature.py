@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +108,6 @@ def _may_be_embedding(output: Any) -> bool:
     shape = [side if isinstance(side, int) and side > 0 else None for side in output.shape]
     fits = len(shape) >= 2 and all(side in (1, None) for side in shape[2:])
     return output.type in _FLOATS and (fits or not shape)
-
-
-def is_embedding(shape: Sequence[int], images: int) -> bool:
-    """Whether an output has a vector for each of the images; (B, D, 1, 1) counts as (B, D)."""
-    return len(shape) > 1 and shape[0] == images and shape[1] > 0 and math.prod(shape[2:]) == 1
 
 
 def _shown(value: Any) -> str:
