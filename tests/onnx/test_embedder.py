@@ -24,6 +24,7 @@ from fasttriplet._extras import how_to_install
 from fasttriplet.errors import OptionError, SpecError
 from fasttriplet.onnx import _embedder as embedder_module
 from fasttriplet.onnx import _runtime as runtime
+from fasttriplet.onnx._embedder import OnnxEmbedder
 from fasttriplet.onnx._graph import read_graph
 from tests.onnx.models import SIZE, WIDTH, Builder, planes, random_images, reference, rows_of, weights
 
@@ -537,12 +538,30 @@ print(os.environ["ORT_DISABLE_TELEMETRY"])
         assert done.stdout == f"{chosen.get('ORT_DISABLE_TELEMETRY', '1')}\n"
 
 
-def test_as_many_threads_as_the_process_may_use(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "cores", lambda: 3)
+def test_a_session_has_no_threads_and_each_core_a_batch(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(Path("/proc/self/task").iterdir())
-    embedder = ft.load_embedder(spec)
-    assert len(set(Path("/proc/self/task").iterdir()) - before) == 2  # the caller is the third
-    assert embedder.embed(rows_of(1), random_images(1)).shape == (1, WIDTH)
+    embedder = ft.load_embedder(spec, batch_size=1)
+    assert set(Path("/proc/self/task").iterdir()) == before
+    meeting, used, run = threading.Barrier(3, timeout=30), set(), OnnxEmbedder._run
+
+    def meet(*arguments: Any) -> Any:
+        used.add(threading.current_thread())
+        meeting.wait()
+        return run(*arguments)
+
+    monkeypatch.setattr("fasttriplet.onnx._embedder.cores", lambda: 3)
+    monkeypatch.setattr(OnnxEmbedder, "_run", meet)
+    assert embedder.embed(rows_of(9), random_images(9)).shape == (9, WIDTH)
+    assert len(used) == 3
+
+
+def test_the_number_of_cores_changes_no_bit(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, found = random_images(50), []
+    for cores in (1, 2, 3):
+        monkeypatch.setattr("fasttriplet.onnx._embedder.cores", lambda cores=cores: cores)
+        found.append(ft.load_embedder(spec).embed(rows_of(50), images))
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 # --- devices

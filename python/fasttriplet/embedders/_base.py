@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +19,12 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 
 
 class Embedder(Protocol):
-    """Turns the images of a bag into vectors. Any object with these four members is an embedder."""
+    """Turns the images of a bag into vectors. Any object with these four members is an embedder.
+
+    One for a device that works beside the caller, such as a GPU, may have a method ``start(rows, images)``,
+    too: it queues what :meth:`embed` does and returns a :class:`Started`. So the device has the next images
+    before it is done with these.
+    """
 
     @property
     def description(self) -> str:
@@ -47,6 +52,35 @@ class Embedder(Protocol):
         (B, D) float32
             Finite numbers; embedding i belongs to row i.
         """
+
+
+class Started(Protocol):
+    """Embeddings that a device may still compute."""
+
+    def done(self) -> bool:
+        """Whether they are here."""
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for them: what :meth:`Embedder.embed` returns."""
+
+
+class _Here:
+    """What an embedder returned."""
+
+    def __init__(self, found: NDArray[np.float32]) -> None:
+        self._found = found
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> NDArray[np.float32]:
+        return self._found
+
+
+def started(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> Started:
+    """Begin to embed the images of some rows; embedders that cannot do so embed them now."""
+    begin: Callable[..., Started] | None = getattr(embedder, "start", None)
+    return _Here(embedder.embed(rows, images)) if begin is None else begin(rows, images)
 
 
 def is_embedding(shape: Sequence[int], images: int) -> bool:

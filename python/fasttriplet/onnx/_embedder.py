@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._checks import image_size, whole_number
+from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images, is_embedding
 from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given, three
 from fasttriplet.embedders._spec import split_options
+from fasttriplet.embedders._threads import deal
 from fasttriplet.errors import OptionError
 from fasttriplet.onnx._graph import Graph, read_graph
 from fasttriplet.onnx._runtime import devices_of, is_of_runtime, reason_of, session_on
@@ -138,27 +138,17 @@ class OnnxEmbedder:
     def _embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Without an image one batch is run all the same: its output says what D is.
         starts = range(0, max(1, len(images)), self._each)
-        found: dict[int, NDArray[np.float32]] = {}
-        stop = threading.Event()
+        shape = self._each, *images.shape[1:3]
+        devices = range(len(self.devices)) if self.devices != ["cpu"] else [0] * cores()
+        lanes = [(device, self._input.empty(*shape)) for device in devices]
 
-        def through(device: int) -> None:
-            batch = self._input.empty(self._each, *images.shape[1:3])
-            for start in starts[device :: len(self.devices)]:
-                if stop.is_set():
-                    return
-                chunk = images[start : start + self._each]
-                self._input.fill(batch, chunk, self.inputs)
-                found[start] = self._run(device, batch)[: len(chunk)]
+        def one(lane: tuple[int, NDArray[Any]], start: int) -> NDArray[np.float32]:
+            device, batch = lane
+            chunk = images[start : start + self._each]
+            self._input.fill(batch, chunk, self.inputs)
+            return self._run(device, batch)[: len(chunk)]
 
-        if len(self.devices) == 1:
-            through(0)
-        else:
-            with ThreadPoolExecutor(len(self.devices), "fasttriplet-onnx") as pool:
-                try:
-                    list(pool.map(through, range(len(self.devices))))
-                finally:
-                    stop.set()
-        return np.concatenate([found[start] for start in starts])
+        return np.concatenate(deal(lanes, one, starts))
 
     def _run(self, device: int, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run the model over one batch on one device: (B, D)."""

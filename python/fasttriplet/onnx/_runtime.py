@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fasttriplet._cores import cores
 from fasttriplet._extras import how_to_install
 from fasttriplet._forks import importing
 from fasttriplet.errors import OptionError
@@ -105,10 +104,7 @@ def session_on(path: Path, device: str, content: bytes | None) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     options.use_deterministic_compute = True
-    # Its own choice ignores the affinity of the process, and pins threads to cores.
-    options.intra_op_num_threads = cores()
-    # Threads that wait for work in a loop take a fifth of the time of a network, and all that decoding needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1  # each batch has its own thread, see `deal`
     providers: list[Any] = [_CPU]
     if device != "cpu":
         # Not the algorithms that are fastest in a trial, which differ from run to run, nor TF32's 10 bits.

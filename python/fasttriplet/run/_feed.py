@@ -315,7 +315,10 @@ class Feed:
         stages = self._stages
         self._images_of_bag = part.rows.height
         pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
-        embedded = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
+        started = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
+        embedded = [
+            stages.embedded(part, part.rows[piece], one) for piece, one in zip(pieces, started, strict=True)
+        ]
         mined = stages.mine(part, embedded, explain=explain, overlapped=False)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)

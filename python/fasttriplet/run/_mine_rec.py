@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index_cache import IndexCache, cache_beside
 from fasttriplet.dataset._options import Cache
 from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._base import Started
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
@@ -198,13 +200,12 @@ class _Run:
         of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
         mining: Future[tuple[Mined, pl.DataFrame]] | None = None
         with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
-            for part, images in Ahead(decoder, self._parts(step), depth, stages.waiting_for_images):
-                if not self.embedded:  # opening the dataset is over
-                    self._report(part)
-                if part.rows.height:
-                    of_bag.append((part.rows, stages.embed(part, part.rows, images)))
+            for part, embeddings in self._embedded(
+                Ahead(decoder, self._parts(step), depth, stages.waiting_for_images)
+            ):
+                if embeddings is not None:
+                    of_bag.append((part.rows, embeddings))
                     self.embedded += part.rows.height
-                del images  # not to be held while waiting for the next
                 if mining is not None and (part.last or mining.done()):
                     self._take(miner, mining)
                     mining = None
@@ -221,6 +222,28 @@ class _Run:
     def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
         for epoch in range(self.epochs):
             yield from self.stages.parts(epoch, step)
+
+    def _embedded(
+        self, parts: Iterable[tuple[Part, Images]]
+    ) -> Generator[tuple[Part, NDArray[np.float32] | None], None, None]:
+        """Embed parts, except those of which no image is left.
+
+        A device that works beside this thread gets the next part before it is done with one.
+        """
+        started: deque[tuple[Part, Started | None]] = deque()
+        for part, images in parts:
+            if not (self.embedded or started):  # opening the dataset is over
+                self._report(part)
+            some = part.rows.height > 0
+            started.append((part, self.stages.embed(part, part.rows, images) if some else None))
+            del images  # not to be held while waiting for the next
+            while started and (len(started) > 1 or started[0][1] is None or started[0][1].done()):
+                yield self._embeddings(*started.popleft())
+        while started:
+            yield self._embeddings(*started.popleft())
+
+    def _embeddings(self, part: Part, started: Started | None) -> tuple[Part, NDArray[np.float32] | None]:
+        return part, None if started is None else self.stages.embedded(part, part.rows, started)
 
     def _mine(
         self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]

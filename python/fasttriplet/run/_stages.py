@@ -17,7 +17,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.embedders._base import check_embeddings
+from fasttriplet.embedders._base import Started, check_embeddings, started
 from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
@@ -215,11 +215,15 @@ class Stages:
             )
         return rows, images
 
-    def embed(self, part: Part, rows: pl.DataFrame, images: Images) -> NDArray[np.float32]:
-        """Embed some of a part's images, which were decoded."""
+    def embed(self, part: Part, rows: pl.DataFrame, images: Images) -> Started:
+        """Begin to embed some of a part's images, which were decoded."""
         with self.summary.clock("embed"), _naming(part.epoch, part.bag):
-            found = self.embedder.embed(rows, images if self.embedder.needs_images else None)
-            embeddings = check_embeddings(found, rows, self.summary.embedder, np.float32)
+            return started(self.embedder, rows, images if self.embedder.needs_images else None)
+
+    def embedded(self, part: Part, rows: pl.DataFrame, embedding: Started) -> NDArray[np.float32]:
+        """Wait for the embeddings of these rows."""
+        with self.summary.clock("embed"), _naming(part.epoch, part.bag):
+            embeddings = check_embeddings(embedding.result(), rows, self.summary.embedder, np.float32)
         width, self._width = self._width, embeddings.shape[1]
         if width not in (None, self._width):
             raise ValueError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,9 +19,10 @@ from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.embedders._inputs import OPTIONS, Color, Inputs, given, three
 from fasttriplet.embedders._spec import split_options
+from fasttriplet.embedders._threads import deal
 from fasttriplet.errors import OptionError
 from fasttriplet.torch._devices import devices_of
-from fasttriplet.torch._lanes import CudaLane, Lane
+from fasttriplet.torch._lanes import CudaLane, Fetched, Lane
 from fasttriplet.torch._models import Model, dtype_of, load_model
 from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import Precision, computing_in
@@ -84,6 +86,10 @@ class _Embedder:
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Run the network over images; embeddings are what it returns, not normalised."""
+        return self.start(rows, images).result()
+
+    def start(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Started:
+        """Begin to embed images, which may be overwritten afterwards; a GPU works on beside the caller."""
         images = check_images(rows, images)
         height, width = images.shape[1:3]
         if 0 in (height, width) or self.inputs.size not in (None, (height, width)):
@@ -91,15 +97,14 @@ class _Embedder:
             raise ValueError(f"{self._refused(height, width)}{wanted}")
         with self._ready():
             try:
-                embeddings = self._through(images)
+                fetched = self._through(images)
             except torch.cuda.OutOfMemoryError as error:
                 raise self._out_of_memory(height, width) from error
             except RuntimeError as error:
                 if "can't allocate memory" in str(error):  # what PyTorch says on the CPU
                     raise self._out_of_memory(height, width) from error
                 raise
-        check_finite(embeddings, rows, self._name)
-        return embeddings
+        return _Started(rows, fetched, self._name)
 
     # What kinds of networks differ in
 
@@ -115,57 +120,73 @@ class _Embedder:
     def _ready(self) -> Iterator[None]:
         """Have the networks in their places, not in training, in the block."""
         if not self._lanes:
-            for device in self._devices:
+            cpu = self._devices[0].type == "cpu"
+            for device in self._devices * (self._cpu_lanes() if cpu else 1):
                 lane = CudaLane if device.type == "cuda" else Lane
                 arguments = (device, self.inputs, self._dtype(), self.batch_size)
                 self._lanes.append(lane(self._place(device), *arguments))
         yield
 
+    def _cpu_lanes(self) -> int:
+        """How many batches to run at the same time on the CPU."""
+        return 1
+
+    def _gradients_off(self) -> AbstractContextManager[None]:
+        """What a thread has to be in while it runs the network."""
+        # Not inference_mode: a tensor that a module keeps could not be used in its training.
+        return torch.no_grad()
+
     # One call
 
-    def _through(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Deal the batches out, and copy the embeddings from each device at once."""
+    def _through(self, images: NDArray[np.uint8]) -> list[Fetched]:
+        """Deal the batches out; what each device gives comes from it as (batches, B, D)."""
         size, lanes = self.batch_size, self._lanes
         starts = range(0, max(1, len(images)), size)  # one batch of nothing tells D
-        found: list[torch.Tensor | None] = [None] * len(lanes)
-        for number, start in enumerate(starts):
-            batch, (turn, place) = images[start : start + size], divmod(number, len(lanes))
+        batches = [images[start : start + size] for start in starts]
+        if self._devices[0].type == "cpu":
+            return [Fetched(self._on_cores(batches))]
+        found: list[torch.Tensor] = []
+        for number, batch in enumerate(batches):
+            turn, place = divmod(number, len(lanes))
             vectors = self._run(lanes[place], batch)
-            whole = found[place]
-            if whole is None:
-                of_lane = len(starts[place :: len(lanes)])
-                whole = found[place] = vectors.new_empty((of_lane, *vectors.shape), dtype=torch.float32)
-            whole[turn] = vectors  # at once: a compiled network may use the memory of its output again
-        first = found[0]
-        assert first is not None
-        embeddings = np.empty((len(starts), size, first.shape[2]), dtype=np.float32)
-        for place, whole in enumerate(found):
-            if whole is not None:
-                embeddings[place :: len(lanes)] = whole.cpu().numpy()
-        return embeddings.reshape(-1, first.shape[2])[: len(images)]
+            if place == len(found):
+                of_lane = len(batches[place :: len(lanes)])
+                found.append(vectors.new_empty((of_lane, *vectors.shape), dtype=torch.float32))
+            found[place][turn] = vectors  # at once: a compiled network may use its output's memory again
+        return [lane.fetch(whole) for lane, whole in zip(lanes, found, strict=False)]
+
+    def _on_cores(self, batches: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+        """Run each batch in one thread, several at the same time."""
+        lanes, threads = self._lanes, torch.get_num_threads()
+        if len(self._formats) > 1 and len(lanes) > 1:  # which of them the network takes is found out once
+            self._run(lanes[0], batches[0])
+        try:
+            return torch.stack(deal(lanes, self._run, batches, partial(torch.set_num_threads, 1)))
+        finally:
+            torch.set_num_threads(threads)  # for threads that others start later
 
     def _run(self, lane: Lane, batch: NDArray[np.uint8]) -> torch.Tensor:
         failure: Exception | None = None
-        for number, memory_format in enumerate(self._formats):
+        for memory_format in self._formats:
             lane.lay_out(memory_format)
-            values = lane.input(batch)
             try:
-                with computing_in(self._precision, lane.device):
-                    found = lane.network(values)
+                with self._gradients_off(), computing_in(self._precision, lane.device):
+                    found = lane.network(lane.input(batch))
             except torch.cuda.OutOfMemoryError:
                 raise
             except Exception as error:  # a network's code may raise anything
                 failure = error
                 continue
-            self._formats = self._formats[number:]
+            self._formats = (memory_format,)
             break
         else:
             assert failure is not None
             raise self._failed(lane, failure, *batch.shape[1:3]) from failure
         try:
-            return chosen_output(found, self._output, self.batch_size)
+            vectors = chosen_output(found, self._output, self.batch_size)
         except ValueError as error:
             raise ValueError(f"{self._name}: {error}") from None
+        return vectors.to(torch.float32, copy=lane.device.type == "cpu")
 
     # Errors
 
@@ -200,11 +221,34 @@ class _Embedder:
         return MemoryError(f"{self._name}: no memory on {where} for {what}: lower batch_size")
 
 
+class _Started:
+    """Embeddings that GPUs may still compute."""
+
+    def __init__(self, rows: pl.DataFrame, fetched: Sequence[Fetched], source: str) -> None:
+        self._rows, self._fetched, self._source = rows, fetched, source
+
+    def done(self) -> bool:
+        """Whether all are here."""
+        return all(values.done() for values in self._fetched)
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for them: (B, D)."""
+        found = [values.result() for values in self._fetched]
+        _, size, dimensions = found[0].shape
+        embeddings = np.empty((sum(map(len, found)), size, dimensions), dtype=np.float32)
+        for place, values in enumerate(found):
+            embeddings[place :: len(found)] = values
+        embeddings = embeddings.reshape(-1, dimensions)[: self._rows.height]
+        check_finite(embeddings, self._rows, self._source)
+        return embeddings
+
+
 class TorchEmbedder(_Embedder):
     """Embeds images with a module of yours, as it is at that moment; it may be in training meanwhile.
 
     The module is in evaluation mode while it embeds, gradients are off, and each of its parts is in the mode
-    that it was in before when the call returns.
+    that it was in before when the call returns. One thread at a time uses it. On a CPU, PyTorch divides each
+    layer among the cores, which is slower than what the network of a spec does: a batch for each core.
 
     Parameters
     ----------
@@ -290,7 +334,6 @@ class TorchEmbedder(_Embedder):
         if placed != self._placed:
             self._placed, self._lanes = placed, []
             self._devices = placed[:1] if self._follows else self._devices
-        # Not inference_mode: a tensor that the module keeps could not be used in its training.
         with torch.no_grad(), super()._ready():
             copies = [lane.network for lane in self._lanes if lane.network is not self.module]
             for other in copies:
@@ -327,10 +370,11 @@ class _SpecEmbedder(_Embedder):
     def _dtype(self) -> torch.dtype:
         return self._model.dtype
 
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        with super()._ready(), torch.inference_mode():
-            yield
+    def _cpu_lanes(self) -> int:
+        return torch.get_num_threads()
+
+    def _gradients_off(self) -> AbstractContextManager[None]:
+        return torch.inference_mode()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._text, self._arguments)

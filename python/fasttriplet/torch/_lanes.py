@@ -46,6 +46,10 @@ class Lane:
         """Make the input of the network, (batch_size, 3, H, W): the images, and black ones after the last."""
         return self._normalised(self._filled(self._empty(images.shape), images).to(self.device))
 
+    def fetch(self, values: torch.Tensor) -> Fetched:
+        """Copy a tensor from the device."""
+        return Fetched(values.cpu())
+
     def _empty(self, shape: tuple[int, ...], **options: Any) -> torch.Tensor:
         return torch.empty((self._batch_size, *shape[1:]), dtype=torch.uint8, **options)
 
@@ -91,6 +95,33 @@ class CudaLane(Lane):
         network.wait_event(buffer.copied)
         values = self._normalised(buffer.there)
         buffer.used.record(network)
+        return values
+
+    def fetch(self, values: torch.Tensor) -> Fetched:
+        """Let the device copy a tensor when it has computed it."""
+        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host.copy_(values, non_blocking=True)
+        cuda: Any = torch.cuda
+        arrived = cuda.Event()
+        arrived.record(cuda.current_stream(self.device))
+        return Fetched(host, arrived)
+
+
+class Fetched:
+    """A tensor that comes from a device."""
+
+    def __init__(self, values: torch.Tensor, arrived: Any = None) -> None:
+        self._values, self._arrived = values, arrived
+
+    def done(self) -> bool:
+        """Whether it is here."""
+        return self._arrived is None or bool(self._arrived.query())
+
+    def result(self) -> NDArray[Any]:
+        """Wait for it."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        values: NDArray[Any] = self._values.numpy()
         return values
 
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class Model:
     name : str
         What it is, for descriptions.
     on : callable
-        Makes the network on a device.
+        Makes the network on a device. Each is for one thread, as a module may keep in itself what it
+        computes; those on the CPU share their weights.
     inputs : Inputs
         What it expects, unless the user says something else.
     output : str or None
@@ -92,7 +94,10 @@ def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
     network = network.eval().requires_grad_(False)
 
     def on(device: torch.device) -> Any:
-        return copy.deepcopy(network).to(device)
+        if device.type != "cpu":
+            return copy.deepcopy(network).to(device)
+        tensors = chain(network.parameters(), network.buffers())
+        return copy.deepcopy(network, {id(values): values for values in tensors})  # which all share
 
     return Model(name, on, dtype=dtype_of(network), **more)
 
@@ -149,14 +154,17 @@ def _kind(path: Path) -> str:
 
 
 def _script(path: Path, output: str | None) -> Model:
-    def on(device: torch.device) -> Any:
+    def loaded(device: torch.device) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that TorchScript is deprecated; files of it are here to stay
             jit: Any = torch.jit
             return jit.load(path, map_location=device).eval()
 
+    def on(device: torch.device) -> Any:
+        return copy.copy(network) if device.type == "cpu" else loaded(device)
+
     try:
-        network = on(torch.device("cpu"))
+        network = loaded(torch.device("cpu"))
     except RuntimeError as error:
         raise ValueError(_damaged(path, "TorchScript", error)) from error
     return Model(f"TorchScript {path}", on, output=output, dtype=dtype_of(network))
