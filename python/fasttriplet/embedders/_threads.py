@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from queue import SimpleQueue
 from typing import TypeVar
 
 L = TypeVar("L")
@@ -41,27 +41,29 @@ def deal(
     """
     if len(lanes) == 1:
         return [work(lanes[0], item) for item in items]
-    free: SimpleQueue[L] = SimpleQueue()
-    for lane in lanes:
-        free.put(lane)
+    found: dict[int, R] = {}
+    waiting, lock, stop = iter(range(len(items))), threading.Lock(), threading.Event()
 
-    def one(item: T) -> R:
-        lane = free.get()
+    def through(lane: L) -> None:
         try:
-            return work(lane, item)
-        finally:
-            free.put(lane)
+            while not stop.is_set():
+                with lock:
+                    number = next(waiting, None)
+                if number is None:
+                    return
+                found[number] = work(lane, items[number])
+        except BaseException:
+            stop.set()
+            raise
 
     with ThreadPoolExecutor(len(lanes), "fasttriplet-embed", begin) as pool:
-        futures = [pool.submit(one, item) for item in items]
         try:
-            for future in futures:
+            for future in [pool.submit(through, lane) for lane in lanes]:
                 # In short waits: Polars (2.1) installs a handler of SIGINT with SA_RESTART, after which
                 # Ctrl-C does not wake a thread that waits for a lock.
                 while not wait([future], _POLL).done:
                     pass
                 future.result()
         finally:
-            for future in futures:
-                future.cancel()
-    return [future.result() for future in futures]
+            stop.set()
+    return [found[number] for number in range(len(items))]
