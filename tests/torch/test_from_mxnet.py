@@ -113,6 +113,52 @@ def test_weights_that_different_layers_share(tmp_path: Path) -> None:
     assert net.w.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_shared_weights_have_the_type_of_the_graph(dtype: str, tmp_path: Path) -> None:
+    """Weights of several layers, and those that weights are computed from."""
+    g = Graph()
+    g.variable("data")
+    g.add("Cast", "cast", "data", dtype=dtype)
+    weight, computed = g.weight("w", 3, 3, 3, 3), g.weight("v", 3, 27)
+    options = {"num_filter": 3, "kernel": (3, 3), "no_bias": True}
+    g.add("Convolution", "a", "cast", weight, **options)
+    g.add("Convolution", "b", "a", weight, **options, stride=(2, 2))
+    g.add("Reshape", "reshaped", g.add("_mul_scalar", "twice", computed, scalar=2), shape=(3, 3, 3, 3))
+    g.add("Convolution", "c", "b", "reshaped", **options)
+    g.add("Cast", "back", "c", dtype="float32")
+    g.args = {name: array.astype(dtype) for name, array in g.args.items()}
+    net = converted(g, "back", tmp_path)
+    assert {name: array.dtype for name, array in net.state_dict().items()} == dict.fromkeys(
+        ("w", "v"), getattr(torch, dtype)
+    )
+    found = outputs(net, images() / 255)
+    exact = outputs(copy.deepcopy(net).double(), images() / 255)
+    assert found.dtype is torch.float32
+    bar = 2e-3 if dtype == "float16" else 1e-7
+    assert c.apart(found.numpy(), exact.numpy()) < bar
+    net.train()(images() / 255).sum().backward()
+    assert net.w.grad.dtype is getattr(torch, dtype)
+    to_mxnet(net, tmp_path / "back")
+    for name, array in read_checkpoint(tmp_path / "back", 0).arg_params.items():
+        assert array.dtype == dtype
+        assert np.array_equal(array, g.args[name])
+
+
+@pytest.mark.mxnet
+def test_shared_weights_of_float64_in_mxnet(mx: Any) -> None:
+    """A network that computes in float64 keeps all digits of its weights."""
+    symbol = mx.sym
+    data, weight = symbol.Cast(symbol.Variable("data"), dtype="float64"), symbol.Variable("w")
+    inner = symbol.FullyConnected(data, weight=weight, num_hidden=5, no_bias=True)
+    outer = symbol.broadcast_mul(inner, symbol.sum(weight, axis=0))
+    values = np.random.default_rng(0).standard_normal((4, 5))
+    weights = {"w": np.random.default_rng(1).standard_normal((5, 5))}
+    theirs = c.mxnet_step(mx, outer, weights, values.astype(np.float32), np.ones((4, 5)))
+    ours = c.torch_step(c.converted(outer, weights), values.astype(np.float32), np.ones((4, 5)))
+    assert c.apart(ours.output, theirs.output) < 1e-14
+    assert c.apart(ours.gradients["w"], theirs.gradients["w"]) < 1e-14
+
+
 def test_names_become_legal(tmp_path: Path) -> None:
     g = Graph()
     g.variable("data")
@@ -458,7 +504,7 @@ def broken(**options: Any) -> Graph:
         ({"stride": "(1,)"}, r"stride=\(1,\) and kernel=\(3, 3\) have different lengths"),
         ({"kernel": "(3, x)"}, r"kernel='\(3, x\)' cannot be converted; expected whole numbers"),
         ({"no_bias": "maybe"}, "no_bias='maybe' cannot be converted; expected True or False"),
-        ({"num_filter": "5"}, r"'conv_weight' has the shape \(4, 3, 3, 3\); expected \(5, 3, 3, 3\)"),
+        ({"num_filter": "5"}, r"'conv_weight' has the shape \(4, 3, 3, 3\); expected \(5, any, 3, 3\)"),
         ({"no_bias": "False"}, "it has 2 inputs; expected at least 3"),
     ],
 )

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 import torch
@@ -43,17 +42,13 @@ class Assembly:
         """Add the call of a function; `name` is that of its result in the code."""
         return self.graph.create_node("call_function", function, args, kwargs, name)
 
-    def parameter(self, name: str) -> fx.Node:
+    def parameter(self, name: str, dtype: torch.dtype) -> fx.Node:
         """Add a weight that several nodes use, or that weights are computed from."""
         key = ("parameter", name)
         if key not in self._targets:
             self._check_free(name)
-            array = self._weights[name]
             target = self._targets[key] = self._free_name(name)
-            if np.issubdtype(array.dtype, np.floating):
-                self.root.register_parameter(target, nn.Parameter(torch.tensor(array, dtype=torch.float32)))
-            else:
-                self.root.register_buffer(target, torch.tensor(array))
+            self.root.register_parameter(target, nn.Parameter(torch.tensor(self._weights[name], dtype=dtype)))
             self.places[name] = target
         return self.graph.create_node("get_attr", self._targets[key], name=self._targets[key])
 
