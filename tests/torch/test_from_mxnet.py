@@ -245,7 +245,40 @@ def test_state_dict_round_trip(prefix: Path) -> None:
     assert torch.equal(outputs(fresh), outputs(trained))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+COPIES = [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+
+
+@pytest.mark.parametrize("copied", [*COPIES, copy.copy, lambda m: copy.deepcopy(copy.copy(m))])
+def test_copies_are_the_same_to_look_at(module: Any, copied: Convert, tmp_path: Path) -> None:
+    again = copied(module.train())
+    assert type(again).__name__ == "ConvertedNetwork"
+    assert repr(again) == repr(module)
+    assert again.code == module.code
+    assert again.training
+    assert list(again.state_dict()) == list(module.state_dict())
+    again.load_state_dict(module.state_dict())
+    to_mxnet(again.eval(), tmp_path / "again")
+    assert torch.equal(outputs(from_mxnet(tmp_path / "again", 0)), outputs(module.eval()))
+
+
+def test_a_shallow_copy_shares_the_layers(module: Any) -> None:
+    again = copy.copy(module)
+    assert again is not module
+    assert again.conv0 is module.conv0
+
+
+def test_hooks_are_copied(module: Any) -> None:
+    module.register_forward_hook(_twice)
+    expected = outputs(module)
+    for copied in (*COPIES, copy.copy):
+        assert torch.equal(outputs(copied(module)), expected)
+
+
+def _twice(_: object, __: object, output: Any) -> Any:
+    return output * 2
+
+
+@pytest.mark.parametrize("copied", COPIES)
 def test_copies_are_whole_and_apart(module: Any, copied: Convert, tmp_path: Path) -> None:
     take_a_step(module)
     again = copied(module)
@@ -473,6 +506,21 @@ def test_other_modules_are_an_error(module: Any, other: Convert, message: str, t
     with pytest.raises(ValueError, match=message):
         to_mxnet(other(module), tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("spec", [False, True])
+def test_the_warning_of_unused_weights_points_to_the_caller(tmp_path: Path, spec: bool) -> None:
+    import fasttriplet as ft  # noqa: PLC0415
+
+    g = graphs.network()
+    g.args["more"] = np.zeros(3, dtype=np.float32)
+    prefix = g.save(tmp_path / "model", "softmax")
+    with pytest.warns(UserWarning, match=r"0000\.params holds more, unknown to .*; not used") as caught:
+        if spec:
+            ft.load_embedder(f"torch:mxnet:{prefix},0", devices="cpu")
+        else:
+            from_mxnet(prefix, 0)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 # What cannot be converted
