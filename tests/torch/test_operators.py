@@ -19,7 +19,9 @@ from tests.torch import conversion as c  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.mxnet]
 
 examples = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 Shape = tuple[int, ...]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch.nn import functional
@@ -14,7 +15,7 @@ _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _FUNCTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSED = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 _TRANSPOSED_LAYERS: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-LAYOUTS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+_LAYOUTS = {2: "NCHW", 1: "NCW", 3: "NCDHW"}
 
 
 def convolution(op: Operator) -> fx.Node:
@@ -85,9 +86,9 @@ def _windows(op: Operator) -> tuple[int, tuple[int, ...], dict[str, Any]]:
     if filters % groups:
         raise op.attributes.error(f"num_filter={filters} cannot be divided by num_group={groups}")
     kernel = op.attributes.sizes("kernel", least=1)
-    if len(kernel) not in LAYOUTS:
+    if len(kernel) not in _LAYOUTS:
         raise op.attributes.error(f"kernel={kernel} cannot be converted; expected 1, 2 or 3 sizes")
-    op.attributes.choice("layout", (LAYOUTS[len(kernel)], "None"), "None")
+    check_layout(op, kernel)
     options: dict[str, Any] = {"groups": groups}
     for theirs, ours, least in (("stride", "stride", 1), ("pad", "padding", 0), ("dilate", "dilation", 1)):
         sizes = op.attributes.sizes(theirs, (), least=least) or (least,) * len(kernel)
@@ -108,6 +109,13 @@ def fully_connected(op: Operator) -> fx.Node:
             lambda: nn.Linear(inputs, outputs, bias=bias, device="meta"), data, slots=_slots(bias)
         )
     return op.call(functional.linear, data, *op.values()[1 : 2 + bias])
+
+
+def check_layout(op: Operator, kernel: Sequence[int]) -> None:
+    """Raise a ValueError if the channels are not on axis 1, or the layout is for other windows."""
+    layout = op.attributes.choice("layout", (*_LAYOUTS.values(), "None"), "None")
+    if layout not in ("None", _LAYOUTS.get(len(kernel), layout)):
+        raise op.attributes.error(f"layout={layout!r} does not fit kernel={tuple(kernel)}")
 
 
 def _check_weights(op: Operator, weight: tuple[int | None, ...], bias: int | None) -> None:

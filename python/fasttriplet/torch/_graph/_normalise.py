@@ -39,7 +39,12 @@ class L2Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
 def instance_norm(op: Operator) -> fx.Node:
     """``InstanceNorm``."""
     eps = op.attributes.number("eps", 1e-3, least=0)
-    return op.call(functional.instance_norm, op.data, weight=op.value(1), bias=op.value(2), eps=eps)
+    return op.call(_instance_norm, op.data, op.value(1), op.value(2), eps)
+
+
+def _instance_norm(data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+    # functional.instance_norm, which is the same, fails for 0 images.
+    return functional.group_norm(data, data.shape[1], weight, bias, eps)
 
 
 def layer_norm(op: Operator) -> fx.Node:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from numpy.typing import NDArray
 
 import torch
+from fasttriplet._words import counted
 from fasttriplet.torch._graph._assembly import Assembly
 from fasttriplet.torch._graph._attributes import Attributes
 from fasttriplet.torch._graph._network import OPERATOR
@@ -81,15 +82,10 @@ class Operator:
     def check_shape(self, number: int, *expected: int | None) -> None:
         """Raise a ValueError if an input is a weight of another shape; None is any size."""
         given = self._input(number)
-        if isinstance(given, Weight):
-            shape = given.array.shape
-            if len(shape) != len(expected) or any(
-                e not in (None, s) for s, e in zip(shape, expected, strict=True)
-            ):
-                wanted = ", ".join("any" if size is None else str(size) for size in expected)
-                raise self.attributes.error(
-                    f"the weight {given.name!r} has the shape {shape}; expected ({wanted})"
-                )
+        if isinstance(given, Weight) and not _fits(given.array.shape, expected):
+            wanted = ", ".join("any" if size is None else str(size) for size in expected)
+            where, shape = self.attributes.described(), given.array.shape
+            raise ValueError(f"{where}: the weight {given.name!r} has the shape {shape}; expected ({wanted})")
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Call a function of PyTorch."""
@@ -118,7 +114,11 @@ class Operator:
         """Raise a ValueError about attributes and inputs that were not looked at."""
         self.attributes.finish()
         if len(self._used) < len(self.inputs):
-            raise self.attributes.error(f"it has {len(self.inputs)} inputs; expected {len(self._used)}")
+            raise self._of_inputs(f"{len(self._used)}")
+
+    def _of_inputs(self, expected: str) -> ValueError:
+        found = counted(len(self.inputs), "input")
+        return ValueError(f"{self.attributes.described()}: it has {found}; expected {expected}")
 
     def _described(self, node: fx.Node) -> fx.Node:
         node.meta[OPERATOR] = self.attributes.described()
@@ -126,9 +126,15 @@ class Operator:
 
     def _input(self, number: int) -> fx.Node | Weight:
         if number >= len(self.inputs):
-            raise self.attributes.error(f"it has {len(self.inputs)} inputs; expected at least {number + 1}")
+            raise self._of_inputs(f"at least {number + 1}")
         self._used.add(number)
         return self.inputs[number]
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    if len(shape) != len(expected):
+        return False
+    return all(wanted in (None, size) for size, wanted in zip(shape, expected, strict=True))
 
 
 Result: TypeAlias = fx.Node | Sequence[fx.Node]

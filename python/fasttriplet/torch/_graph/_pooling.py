@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch.nn import functional
 
 import torch
-from fasttriplet.torch._graph._layers import LAYOUTS
+from fasttriplet.torch._graph._layers import check_layout
 from fasttriplet.torch._graph._operator import Operator
 from fasttriplet.torch._graph._reduce import largest
 from torch import fx, nn
@@ -27,7 +27,7 @@ def pooling(op: Operator) -> fx.Node:
     include_pad = op.attributes.choice("count_include_pad", ("True", "False", "1", "0", "None"), "True")
     power = op.attributes.optional("p_value", least=1, most=3) if kind == "lp" else 1
     op.attributes.ignore("p_value")
-    op.attributes.choice("layout", ("None", LAYOUTS.get(len(kernel), "NCHW")), "None")
+    check_layout(op, kernel)
     if power is None:
         raise op.attributes.error(
             "pool_type='lp' and p_value is missing or None; expected a number from 1 to 3"
