@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from fasttriplet.torch import from_mxnet, to_mxnet  # noqa: E402
+from fasttriplet.torch._fold import folded  # noqa: E402
 from fasttriplet.torch._graph._build import build  # noqa: E402
 from fasttriplet.torch._graph._operators import OPERATORS  # noqa: E402
 from tests.torch.graphs import Graph  # noqa: E402
@@ -66,14 +71,13 @@ NODES: dict[str, tuple[dict[str, Any], list[tuple[int, ...]]]] = {
     "clip": ({"a_min": 0, "a_max": 1}, []),
     "expand_dims": (AXIS, []),
     "hard_sigmoid": ({"alpha": 0.2, "beta": 0.5}, []),
-    "max": (_REDUCTION, []),
+    **{name: (_REDUCTION, []) for name in ("max", "mean", "min", "sum")},
     "norm": ({"ord": 2, "axis": 1, "keepdims": False}, []),
     "slice": ({"begin": (0, 1), "end": (2, 3), "step": (1, 1)}, []),
     "slice_axis": ({"axis": 1, "begin": 0, "end": 2}, []),
     "softmax": ({"axis": 1, "temperature": 2.0}, []),
     "squeeze": (AXIS, []),
     "stack": (AXIS, [(2, 4, 6, 5)]),
-    "sum": (_REDUCTION, []),
     "tile": ({"reps": (1, 2)}, []),
     "transpose": ({"axes": (0, 2, 3, 1)}, []),
     **{f"_{name}_scalar": (NUMBER, []) for name in ("plus", "div", "power", "rdiv", "maximum", "minimum")},
@@ -149,13 +153,86 @@ def test_images_that_do_not_fit_are_an_error_of_the_node() -> None:
         module(torch.rand(2, 4, 6, 6))
 
 
-@pytest.mark.parametrize("op", NODES)
+# With a weight of two images, or for the second image alone.
+_OF_TWO_IMAGES = ("Concat", "stack", "slice")
+
+
+@pytest.mark.parametrize("op", [op for op in OPERATORS if op not in _OF_TWO_IMAGES and op != "concat"])
 def test_no_images(op: str) -> None:
     """The result has the shape that it has for one image, but for the number."""
-    attributes, shapes = NODES[op]
-    if op in ("Concat", "stack", "slice"):  # with a weight of two images; the second image alone
-        pytest.skip("it is not for any number of images")
-    module = network(op, attributes, shapes).eval()
+    alias = next(
+        name for name, builder in OPERATORS.items() if builder is OPERATORS[op] and name in (op, *NODES)
+    )
+    attributes, shapes = NODES.get(alias, ({}, []))
+    if op.lower().endswith("scalar"):
+        attributes = NUMBER
+    try:
+        module = network(op, attributes, shapes)
+    except ValueError:
+        module = network(op, attributes, [SHAPE[1:]])  # a function of two tensors
+    module.eval()
     with torch.no_grad():
         one, none = module(torch.rand(1, *SHAPE[1:])), module(torch.rand(0, *SHAPE[1:]))
     assert none.shape == (0, *one.shape[1:])
+
+
+NAMES = [
+    "a.b", "a/b", "a\nb", "a\tb", "", " ", "origin", "self", "torch", "forward", "training", "state_dict",
+    "graph", "code", "meta", "class", "None", "inf", "nan", "device", "math", "print", "len", "__init__",
+    "__dict__", "_graph", "_modules", "weight", "1", "é", "名", "a" * 5000, "'", '"', "#", "\\", "import os",
+    "a.b", "_self", "self_1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", ["self", "torch", "a.b\nc", "", "class", "origin", "data"])
+def test_names_of_all_kinds(data: str, tmp_path: Path) -> None:
+    """Of the images, of nodes and of weights; two nodes may have the same name."""
+    g = Graph()
+    before = g.variable(data)
+    for number, name in enumerate(name for name in NAMES if name != data):
+        weight = g.weight(f"{name}{number}", 4, 4, 1, 1)
+        before = g.add("Convolution", name, before, weight, kernel=(1, 1), num_filter=4, no_bias=True)
+        if number % 5 == 0:
+            before = g.add("broadcast_mul", f"{name} ", before, g.weight(f"{name}.{number}", 1, 4, 1, 1))
+    module = build(g.symbol(before), data, g.args)
+    batch = torch.rand(SHAPE)
+    expected = module(batch)
+    assert expected.abs().sum() > 0
+    for copied in (copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))):
+        assert torch.equal(copied(module)(batch), expected)
+    assert {name for name, _ in module.origin.places.values()} == g.args.keys()
+    with pytest.raises(ValueError, match=r"^node '.*' \(Convolution\) with kernel"):
+        module(torch.rand(2, 3, 4, 4))
+    to_mxnet(module, tmp_path / "back")
+    assert torch.equal(from_mxnet(tmp_path / "back", 0)(batch), expected)
+
+
+def test_thousands_of_nodes() -> None:
+    """Of the images and of weights, all with the same names."""
+    g, count = Graph(), 2000
+    before, weight = g.variable("data"), g.weight("w", 1)
+    for _ in range(count):
+        before = g.add("Activation", "a", g.add("_plus_scalar", "a", before, scalar=1), act_type="relu")
+        weight = g.add("_mul_scalar", "b", weight, scalar=1)
+    module = build(g.symbol(g.add("broadcast_mul", "product", before, weight)), "data", g.args)
+    batch = torch.zeros(1, 1)
+    assert float(module(batch).detach()) == pytest.approx(count * g.args["w"][0])
+    assert torch.equal(pickle.loads(pickle.dumps(module))(batch), module(batch))
+    assert torch.equal(folded(module)(batch), module(batch))
+
+
+@pytest.mark.parametrize("count", [1000, 10**6, 10**9])
+def test_millions_of_outputs(count: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_outputs='{count}' .* expected a whole number from 1 to 999"):
+        network("SliceChannel", {"num_outputs": count}, [])
+
+
+def test_an_operator_that_spoils_messages() -> None:
+    with pytest.raises(
+        ValueError, match=r"node 'node' \('ReLU\\n'\): the operator cannot be converted"
+    ) as caught:
+        network("ReLU\n", {"a\nb": "c\nd"}, [])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"'a\\nb'='c\\nd' is not known") as caught:
+        network("relu", {"a\nb": "c\nd"}, [])
+    assert "\n" not in str(caught.value)

@@ -27,7 +27,7 @@ class Attributes:
     """
 
     def __init__(self, node: str, op: str, values: Mapping[str, str]) -> None:
-        self._where = f"node {node!r:.200} ({op:.100})"
+        self._where = f"node {node!r:.200} ({_plain(op)})"
         self._values = {name: value for name, value in values.items() if name not in _NO_EFFECT}
         self._left = dict(self._values)
 
@@ -125,7 +125,12 @@ class Attributes:
 
 
 def _shown(values: Mapping[str, str]) -> str:
-    return ", ".join(f"{name:.100}={value!r:.100}" for name, value in sorted(values.items()))
+    return ", ".join(f"{_plain(name)}={value!r:.100}" for name, value in sorted(values.items()))
+
+
+def _plain(name: str) -> str:
+    """A name as it is; one that would spoil a message in quotes."""
+    return f"{name:.100}" if name.isidentifier() else f"{name!r:.100}"
 
 
 def _whole(text: str) -> int:

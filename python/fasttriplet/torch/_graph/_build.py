@@ -36,7 +36,7 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
         If an operator or one of its attributes cannot be converted, or a weight has another shape than its
         layer; names the node.
     """
-    assembly = Assembly(weights, dir(ConvertedNetwork(nn.Module(), fx.Graph())))
+    assembly = Assembly(weights, {*dir(ConvertedNetwork(nn.Module(), fx.Graph())), "origin"})
     keys, types = _keys(symbol, data), _types(symbol, data)
     values: dict[Entry, fx.Node] = {}
 

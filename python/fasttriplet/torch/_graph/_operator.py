@@ -80,7 +80,7 @@ class Operator:
         self._input(number)
 
     def check_shape(self, number: int, *expected: int | None) -> None:
-        """Raise a ValueError if an input is a weight of another shape; None is any size."""
+        """Raise a ValueError if an input is a weight of another shape; None is any size but 0."""
         given = self._input(number)
         if isinstance(given, Weight) and not _fits(given.array.shape, expected):
             wanted = ", ".join("any" if size is None else str(size) for size in expected)
@@ -134,7 +134,9 @@ class Operator:
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     if len(shape) != len(expected):
         return False
-    return all(wanted in (None, size) for size, wanted in zip(shape, expected, strict=True))
+    return all(
+        size == wanted or (size and wanted is None) for size, wanted in zip(shape, expected, strict=True)
+    )
 
 
 Result: TypeAlias = fx.Node | Sequence[fx.Node]
