@@ -198,8 +198,8 @@ def test_names_of_all_kinds(data: str, tmp_path: Path) -> None:
     batch = torch.rand(SHAPE)
     expected = module(batch)
     assert expected.abs().sum() > 0
-    for copied in (copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))):
-        assert torch.equal(copied(module)(batch), expected)
+    for copied in (copy.copy(module), copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(copied(batch), expected)
     assert {name for name, _ in module.origin.places.values()} == g.args.keys()
     with pytest.raises(ValueError, match=r"^node '.*' \(Convolution\) with kernel"):
         module(torch.rand(2, 3, 4, 4))

@@ -585,7 +585,7 @@ def test_running_statistics_that_different_layers_share(tmp_path: Path) -> None:
     g.batch_norm("bn", "data", 3)
     inputs = ["bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var"]
     g.add("BatchNorm", "other", "bn", *inputs, eps=1)
-    with pytest.raises(ValueError, match="'bn_moving_mean' is shared with another kind of node"):
+    with pytest.raises(ValueError, match="'bn_moving_mean' is also used by a layer of another kind"):
         converted(g, "other", tmp_path)
 
 

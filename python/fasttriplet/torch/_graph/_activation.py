@@ -1,4 +1,4 @@
-"""Activations, and what ends a classifier."""
+"""Activations and softmax."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operators that compute value by value."""
+"""Elementwise operators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPES = {
 
 
 def same(op: Operator) -> fx.Node:
-    """The input itself."""
+    """Return the input as it is."""
     return op.data
 
 
@@ -32,7 +32,7 @@ def unary(function: _Function) -> Builder:
 
 
 def binary(function: _Function) -> Builder:
-    """A function of two tensors, whose shapes may differ as NumPy's."""
+    """A function of two tensors, which are broadcast as in NumPy."""
     return lambda op: op.call(function, op.value(0), op.value(1))
 
 
@@ -69,7 +69,7 @@ def at_most(op: Operator) -> fx.Node:
 
 
 def clip(op: Operator) -> fx.Node:
-    """Values between two numbers."""
+    """Limit values to a range; the gradient at its ends is that inside of it."""
     low, high = op.attributes.number("a_min"), op.attributes.number("a_max")
     if low > high:
         raise op.attributes.error(f"a_min={low} is above a_max={high}")
@@ -91,7 +91,7 @@ def total(op: Operator) -> fx.Node:
 
 
 def hard_sigmoid(op: Operator) -> fx.Node:
-    """A straight line, cut at 0 and 1, where the gradient is 0."""
+    """A linear function, limited to 0..1; the gradient is 0 at both ends."""
     alpha, beta = op.attributes.number("alpha", 0.2), op.attributes.number("beta", 0.5)
     line = op.call(operator.add, op.call(operator.mul, op.data, alpha), beta)
     return op.call(functional.hardtanh, line, 0.0, 1.0)
@@ -103,13 +103,13 @@ def without_gradient(op: Operator) -> fx.Node:
 
 
 def cast(op: Operator) -> fx.Node:
-    """Another type from here on."""
+    """``Cast``: convert to another type."""
     dtype = TYPES[op.attributes.choice("dtype", list(TYPES))]
     return op.layer(lambda: Cast(dtype))
 
 
 class Cast(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Another type from here on; it is changed with that of the weights, by ``module.float()`` and such."""
+    """Convert to another type. ``module.float()`` and the like change this type with that of the weights."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The module while its graph is converted: calls, sub-modules and parameters, under the names of MXNet."""
+"""Collects the calls, sub-modules and parameters of a module, with the names that they have in MXNet."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ class Assembly:
         return self.graph.create_node(kind, target, args, kwargs, f"_{name}" if name == _SELF else name)
 
     def _check_free(self, weight: str) -> None:
-        """Running statistics that different layers share have no place that all of them can change."""
+        """Raise a ValueError for running statistics of two sub-modules: only one could update them."""
         if weight in self.places:
-            raise ValueError(f"{weight!r} is shared with another kind of node, which cannot be converted")
+            raise ValueError(f"{weight!r} is also used by a layer of another kind, which cannot be converted")
 
     def _free_name(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name, flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""The attributes of one operator: each is read once, and what nobody reads is an error."""
+"""The attributes of one operator. Each is read once, and one that is not read is an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _FLAGS = {"True": True, "true": True, "1": True, "False": False, "false": False, "0": False}
-# How MXNet computes, not what: memory for and choice of an algorithm, the calibration for int8.
+# These say how MXNet computes, not what: memory, the choice of an algorithm, calibration for int8.
 _NO_EFFECT = (
     "workspace", "cudnn_tune", "cudnn_off", "cudnn_algo_fwd", "cudnn_algo_bwd_data", "cudnn_algo_bwd_filter",
     "cudnn_algo_fwd_prec", "cudnn_algo_bwd_prec", "min_calib_range", "max_calib_range", "num_args", "is_int",
@@ -97,11 +97,11 @@ class Attributes:
         return self._take(name, (), read, "whole numbers or None")
 
     def choice(self, name: str, choices: Sequence[str], default: str = REQUIRED) -> str:
-        """One of some words."""
+        """One of several words."""
         return self._take(name, default, lambda text: choices[choices.index(text)], " or ".join(choices))
 
     def ignore(self, *names: str) -> None:
-        """Pass over attributes that do not change the result."""
+        """Ignore attributes that do not change the result."""
         for name in names:
             self._left.pop(name, None)
 
@@ -109,7 +109,7 @@ class Attributes:
         """Raise a ValueError about attributes that were not read."""
         if self._left:
             raise self.error(
-                f"{_shown(self._left)} is not known; what it does to the result cannot be converted"
+                f"{_shown(self._left)} is not known and may change the result, so it cannot be converted"
             )
 
     def _take(self, name: str, default: Any, read: Callable[[str], _T], expected: str) -> _T:

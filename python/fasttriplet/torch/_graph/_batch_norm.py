@@ -14,9 +14,9 @@ from torch import fx, nn
 class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
     """``nn.BatchNorm2d`` that trains as MXNet's ``BatchNorm`` does, on inputs with any number of axes.
 
-    The running variance is that of the batch, divided by the number of values; PyTorch's layer divides by one
-    less. The weight is None where MXNet fixes gamma at 1. As in all PyTorch, `momentum` is the share that is
-    new.
+    The running variance takes the variance of a batch of N values as a sum divided by N; PyTorch's layer
+    divides it by N - 1. The weight is None where MXNet fixes gamma at 1. As everywhere in PyTorch, `momentum`
+    is the share of the new batch.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Converts a graph: goes through its nodes, and lets each operator add itself."""
+"""Converts a graph, node by node."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
     Parameters
     ----------
     symbol : Symbol
-        Only what is needed for its outputs. With several, the module returns a tuple.
+        With only the nodes that its outputs need. If it has several outputs, the module returns a tuple.
     data : str
-        The variable that is the images; all others are weights.
+        Name of the variable for the images; all other variables are weights.
     weights : mapping of str to array
-        Weights and running statistics, without ``arg:`` and ``aux:``.
+        Weights and running statistics by their names, without ``arg:`` and ``aux:``.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _converted(
     attributes = Attributes(node.name, node.op, node.attributes)
     if node.op not in OPERATORS:
         close = difflib.get_close_matches(node.op, OPERATORS, n=1)
-        hint = f" (do you mean {close[0]}?)" if close else ""
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise attributes.error(f"the operator cannot be converted{hint}")
     owns_weights = not isinstance(key, int)
     op = Operator(node.op, node.name, attributes, inputs, owns_weights, key, dtype, assembly)
@@ -86,7 +86,7 @@ def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, fx.Node]) -> Entr
 
 
 def _types(symbol: Symbol, data: str) -> list[torch.dtype]:
-    """Find the type of each node: that of the images, until it is cast, and of weights that of their use."""
+    """Find the type of each node: images are float32, and a weight has that of the data it is used with."""
     found: list[torch.dtype | None] = []
     for node in symbol.nodes:
         if node.op in CASTS:
@@ -108,8 +108,8 @@ def _types(symbol: Symbol, data: str) -> list[torch.dtype]:
 def _keys(symbol: Symbol, data: str) -> dict[int, object]:
     """Find the nodes that own their weights. Those with the same key are one sub-module.
 
-    A weight is owned if it is used by one layer, or by layers that only differ in their data. A node owns its
-    weights or none of them, and those that it does not own are parameters of the whole module.
+    A node owns its weights if no other node uses them, except the same layer, called again with other data.
+    If one of them is used elsewhere, all of them become parameters of the whole module.
     """
     weights = {number for number, node in enumerate(symbol.nodes) if node.is_variable and node.name != data}
     keys: dict[int, object] = {}

@@ -60,7 +60,7 @@ def deconvolution(op: Operator) -> fx.Node:
 
 
 class _FitTo(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A transposed convolution with a given output size: MXNet cuts off the rest on both sides."""
+    """A transposed convolution with a given output size; MXNet crops the rest from both sides."""
 
     def __init__(self, target: Any, stride: Any, kernel: Any, dilation: Any, groups: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def _windows(op: Operator) -> tuple[int, tuple[int, ...], dict[str, Any]]:
 
 
 def fully_connected(op: Operator) -> fx.Node:
-    """A matrix product. Axes after the first are one, unless the attribute says that the last is meant."""
+    """A matrix product: of all axes after the first as one, or of the last axis with `flatten=False`."""
     outputs, bias = op.attributes.whole("num_hidden", least=1), not op.attributes.flag("no_bias", False)
     _check_weights(op, (outputs, None), outputs if bias else None)
     data = op.call(torch.flatten, op.data, 1) if op.attributes.flag("flatten", True) else op.data

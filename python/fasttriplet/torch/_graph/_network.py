@@ -23,16 +23,16 @@ _OF_THE_DEVICE: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What the way back to MXNet needs besides the module.
+    """What is needed besides the module to write it as a checkpoint of MXNet.
 
     Attributes
     ----------
     symbol : str
         The network up to its outputs, as JSON.
     places : mapping of str to (str, shape)
-        For each name in ``state_dict()`` that is a weight of MXNet, its name there, and its shape.
+        For each name in ``state_dict()`` that is a weight of MXNet: its name in MXNet, and its shape.
     kept : mapping of str to array
-        Weights that have no place in the module: a gamma that is fixed at 1, whatever is stored.
+        Weights that have no place in the module, such as a stored gamma where MXNet uses 1.
     """
 
     symbol: str
@@ -94,7 +94,7 @@ class ConvertedNetwork(fx.GraphModule):  # type: ignore[misc, unused-ignore]
 
 @dataclass(frozen=True)
 class _Result:
-    """Stands for the node with this name."""
+    """Stands for a node in a list of nodes, by its name."""
 
     name: str
 

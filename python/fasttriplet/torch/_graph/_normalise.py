@@ -12,14 +12,14 @@ from torch import fx, nn
 
 
 def l2_normalization(op: Operator) -> fx.Node:
-    """``L2Normalization``: vectors of unit length."""
+    """``L2Normalization``: scale to unit length."""
     mode = op.attributes.choice("mode", ("instance", "channel", "spatial"), "instance")
     eps = op.attributes.number("eps", 1e-10, least=0)
     return op.layer(lambda: L2Normalize(mode, eps))
 
 
 class L2Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Divide by the length: of all values of an image, over its channels, or of each of its maps."""
+    """Divide by the L2 norm of each image, of the channels at each place, or of each map."""
 
     def __init__(self, mode: str, eps: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One operator of the graph while it is converted."""
+"""What the builder of an operator works with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Weight(NamedTuple):
 
 @dataclass
 class Operator:
-    """An operator that is being converted, and what its builder may do.
+    """An operator that is being converted; its builder calls the methods.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Operator:
     inputs : sequence of torch.fx.Node or Weight
         What is computed, and what is in the file.
     owns_weights : bool
-        Whether all inputs after the first are weights, and belong to this layer alone or to layers that
-        differ from it in their data only. They become parameters of a sub-module. Other weights are
-        parameters of the whole module, or computed from those, and the operator is a function of them.
+        Whether all inputs after the first are weights that no other layer uses, unless it is the same layer,
+        called again. Then they become parameters of a sub-module. Otherwise they are parameters of the whole
+        module, or are computed from such, and the operator becomes a function of them.
     key : object
-        Equal for layers that are one sub-module.
+        Layers with the same key are one sub-module.
     dtype : torch.dtype
         Type of the result, and of the inputs unless the operator converts them.
     """

@@ -1,4 +1,4 @@
-"""The operators that can be converted: MXNet's names, old ones too, and what converts them."""
+"""A table of the operators that can be converted, by all names that MXNet has for them."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ OPERATORS: dict[str, Builder] = LAYERS | {
     "transpose": shapes.transpose,
 }
 
-# Other names of the same, which symbols hold: the functions of the Python API, and those of old versions.
+# Aliases: symbols have the names of functions of the Python API, and of old versions.
 OPERATORS |= {
     new: OPERATORS[old]
     for new, old in {

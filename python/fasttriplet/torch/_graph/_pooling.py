@@ -20,7 +20,7 @@ _MAXIMA = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def pooling(op: Operator) -> fx.Node:
-    """``Pooling``; the stride is 1 by default, and the kernel of a global one is not looked at."""
+    """``Pooling``. The stride is 1 by default, and a global pooling has no use for its kernel."""
     whole = op.attributes.flag("global_pool", False)
     kind = op.attributes.choice("pool_type", ("max", "avg", "sum", "lp"), "max")
     kernel, stride, pad, ceil = _windows(op, whole)
@@ -86,7 +86,7 @@ def _power(data: torch.Tensor, power: int) -> torch.Tensor:
 
 
 def _root(total: torch.Tensor, power: int) -> torch.Tensor:
-    """The root that has the sign of the sum: MXNet takes powers of the values, not of their sizes."""
+    """The root, with the sign of the sum: MXNet takes powers of the values, not of their magnitudes."""
     return total if power == 1 else total.sign() * total.abs().pow(1 / power)
 
 
@@ -96,7 +96,7 @@ def _first_maximum(data: torch.Tensor, axes: int) -> torch.Tensor:
 
 
 class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
-    """One number for each map; the axes stay, with size 1."""
+    """Reduce each map to one number; its axes stay, with size 1."""
 
     def __init__(self, kind: str, power: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Pooling that PyTorch has no layer for: padding is added first."""
+    """Pooling for which PyTorch has no layer: it pads the maps, then reduces windows of them."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         counts = [self._windows(axis, size) for axis, size in enumerate(sides)]
         if min(counts) < 1:
             raise ValueError(f"a window of {self.kernel} does not fit maps of {tuple(sides)}")
-        # What the last window reaches beyond the padding is filled, too.
+        # The last window may reach beyond the padding; that part is filled, too.
         ends = [
             max((count - 1) * stride + kernel - size - pad, pad)
             for count, stride, kernel, size, pad in zip(
@@ -172,7 +172,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         return (-(-room // self.stride[axis]) if self.ceil else room // self.stride[axis]) + 1
 
     def _lengths(self, axis: int, count: int, size: int) -> list[int]:
-        """How many values of a side each window counts: those of the map, or with its padding."""
+        """Count the values that each window has along one axis, with the padding or without it."""
         pad, kernel, stride = self.pad[axis], self.kernel[axis], self.stride[axis]
         first, last = (-pad, size + pad) if self.with_pad else (0, size)
         starts = [number * stride - pad for number in range(count)]

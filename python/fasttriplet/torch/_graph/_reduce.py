@@ -1,4 +1,4 @@
-"""Sums, means and extremes over axes."""
+"""Reductions over axes: sums, means, extremes and norms."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Extreme(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
 
 
 class Reduce(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A function over some axes, or over all others. If no axis is left, the result has one of size 1."""
+    """Reduce some axes, or all axes but those. A result without axes gets one of size 1."""
 
     def __init__(
         self, function: Callable[..., Any], axes: tuple[int, ...], *, keep: bool, others: bool

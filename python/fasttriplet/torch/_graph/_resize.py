@@ -31,7 +31,7 @@ def up_sampling(op: Operator) -> fx.Node:
 
 
 class Join(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Maps of several sizes, enlarged to `scale` times that of the first, in one tensor."""
+    """Enlarge maps of several sizes to `scale` times the size of the first, and join them."""
 
     def __init__(self, scale: int, *, summed: bool) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def crop(op: Operator) -> fx.Node:
 
 
 class Crop(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A window of the maps."""
+    """Cut a window out of the maps."""
 
     def __init__(self, offset: Sequence[int], size: Sequence[int], *, center: bool) -> None:
         super().__init__()

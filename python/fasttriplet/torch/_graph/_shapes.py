@@ -1,4 +1,4 @@
-"""Operators that move values: reshape, slice, concatenate."""
+"""Operators that only move values, such as reshape, slice and concatenate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_PARTS = 999  # of SliceChannel; a hostile graph may ask for millions
 
 
 def flatten(op: Operator) -> fx.Node:
-    """All axes after the first become one."""
+    """Join all axes after the first into one."""
     return op.call(torch.flatten, op.data, 1)
 
 
@@ -36,7 +36,7 @@ def reshape(op: Operator) -> fx.Node:
 
 
 class Reshape(nn.Module):  # type: ignore[misc, unused-ignore]
-    """0 keeps an axis, -1 is what is left, -2 keeps the rest, -3 joins two axes, -4 splits one in two."""
+    """0 keeps an axis, -1 is the size that is left, -2 keeps all axes left, -3 joins two, -4 splits one."""
 
     def __init__(self, shape: Sequence[int], reverse: bool) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def reshaped(old: Sequence[int], numbers: Sequence[int]) -> list[int]:
 
 
 def transpose(op: Operator) -> fx.Node:
-    """The axes in another order, by default the opposite one."""
+    """Permute the axes; by default, reverse their order."""
     axes = op.attributes.axes("axes")
     return op.call(torch.permute, op.data, axes) if axes else op.call(_reversed_axes, op.data)
 
@@ -119,23 +119,23 @@ def _reversed_axes(data: torch.Tensor) -> torch.Tensor:
 
 
 def swap_axes(op: Operator) -> fx.Node:
-    """Two axes change places."""
+    """Swap two axes."""
     return op.call(torch.transpose, op.data, op.attributes.axis("dim1", 0), op.attributes.axis("dim2", 0))
 
 
 def expand_dims(op: Operator) -> fx.Node:
-    """A new axis of size 1."""
+    """Add an axis of size 1."""
     return op.call(torch.unsqueeze, op.data, op.attributes.axis("axis"))
 
 
 def squeeze(op: Operator) -> fx.Node:
-    """Axes of size 1 go."""
+    """Remove axes of size 1."""
     axes = op.attributes.axes("axis")
     return op.call(torch.squeeze, op.data, axes) if axes else op.call(torch.squeeze, op.data)
 
 
 def slice_axis(op: Operator) -> fx.Node:
-    """A part of one axis."""
+    """Select a range of one axis."""
     axis, begin, end = (
         op.attributes.axis("axis"),
         op.attributes.whole("begin"),
@@ -153,7 +153,7 @@ def _part(data: torch.Tensor, axis: int, begin: int, end: int | None) -> torch.T
 
 
 def slice_(op: Operator) -> fx.Node:
-    """A part of the first axes."""
+    """Select ranges of the first axes."""
     begin, end, step = (op.attributes.ends(name) for name in ("begin", "end", "step"))
     if any(number is not None and number < 1 for number in step):
         raise op.attributes.error(f"step={step} cannot be converted; expected numbers above 0")
@@ -164,7 +164,7 @@ def slice_(op: Operator) -> fx.Node:
 
 
 def _sliced(data: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
-    """A part of the data; its end may lie outside of it, and its begin may not."""
+    """Select ranges. Their ends may lie outside of the data, and their beginnings may not."""
     for axis, (size, part) in enumerate(zip(data.shape, parts, strict=False)):
         begin, end, _ = part.indices(size) if part.start or part.stop else (0, size, 1)
         if (part.start or 0) < -size or (size and begin >= end):
@@ -175,7 +175,7 @@ def _sliced(data: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
 
 
 def split(op: Operator) -> list[fx.Node]:
-    """``SliceChannel``: equal parts along one axis, which may go."""
+    """``SliceChannel``: equal parts of one axis; `squeeze_axis` removes the axis if its parts have size 1."""
     count = op.attributes.whole("num_outputs", least=1, most=_MOST_PARTS)
     axis, squeezed = op.attributes.axis("axis", 1), op.attributes.flag("squeeze_axis", False)
     parts = op.call(_parts, op.data, count, axis, squeezed)
@@ -195,7 +195,7 @@ def concatenate(op: Operator) -> fx.Node:
 
 
 def stack(op: Operator) -> fx.Node:
-    """Along a new axis."""
+    """Join tensors along a new axis."""
     return op.call(torch.stack, op.values(), op.attributes.axis("axis", 0))
 
 
