@@ -169,7 +169,7 @@ def test_arrays_of_any_layout_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.float32(3), r"'b' is a scalar.*give it the shape \(1,\)"),
+        (np.float32(3), r"'b' has no dimensions.*reshape it to \(1,\)"),
         (np.zeros(2, complex), "'b' is complex128"),
         (np.array(["x"]), "'b' is <U1"),
         (np.array([None]), "'b' is object"),
@@ -272,7 +272,7 @@ HOSTILE = {
     "context": (start("IIiii", 1, 1, 4, 0, 0), "context 4 and type 0 are announced"),
     "type": (start("IIiii", 1, 1, 1, 0, 13), "context 1 and type 13 are announced"),
     "sparse": (file_of([CSR + struct.pack("<iiq", 6, 1, 2) * 2], []), f"{2**62} bytes are announced"),
-    "more": (file_of(ONE, []) + b"\0", "the last name ends, 1 bytes before the end of the file"),
+    "more": (file_of(ONE, []) + b"\0", "the last name ends 1 bytes before the end of the file"),
     "two names": (file_of(ONE, ["a", "b"]), "2 names are announced for 1 arrays"),
     "one name": (file_of(ONE * 2, ["a", "a"]), "in the name of array 2 of 2, 'a' is the name of an earlier"),
     "not UTF-8": (file_of(ONE, [b"a\xff"]), r"in the name of array 1 of 1, b'a\\xff' is not UTF-8"),

@@ -62,6 +62,8 @@ INSIGHTFACE: dict[str, tuple[str, dict[str, Any]]] = {
     "vargfacenet, squeeze and excitation": ("vargfacenet", {"net_se": 1}),
     "fdensenet 121": ("fdensenet", {"num_layers": 121}),
     "fdensenet 169": ("fdensenet", {"num_layers": 169}),
+    "fresnet 18, float16": ("fresnet", {"fp16": True}),
+    "fmobilefacenet, float16": ("fmobilefacenet", {"net_output": "GDC", "fp16": True}),
 }
 
 

@@ -19,16 +19,30 @@ from tests.torch import conversion as c  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.mxnet]
 
 examples = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 Shape = tuple[int, ...]
 
 
-def check(mx: Any, symbol: Any, shape: Shape, *, positive: bool = False, gradients: bool = True) -> None:
-    """Compare inference, and a training step of the sum of all outputs times random factors."""
+def check(
+    mx: Any,
+    symbol: Any,
+    shape: Shape,
+    *,
+    positive: bool = False,
+    gradients: bool = True,
+    ties: bool = False,
+) -> None:
+    """Compare inference, and a training step of the sum of all outputs times random factors.
+
+    With `ties`, many values are equal, as after a ReLU.
+    """
     rng = np.random.default_rng(3)
     data = rng.standard_normal(shape).astype(np.float32) * 2
     data = np.abs(data) + 0.1 if positive else data
+    data = np.maximum(np.round(data), 0) if ties else data
     arg_shapes, _, aux_shapes = symbol.infer_shape(data=shape)
     args = dict(zip(symbol.list_arguments(), arg_shapes, strict=True))
     auxs = dict(zip(symbol.list_auxiliary_states(), aux_shapes, strict=True))
@@ -189,9 +203,88 @@ def test_pooling(  # noqa: PLR0917
     check(mx, symbol, (2, 3, *[size] * axes))
 
 
+@examples
+@given(
+    kind=st.sampled_from(["max", "avg", "sum"]), numbers=st.data(), whole=st.booleans(), ties=st.booleans(),
+    convention=st.sampled_from([None, "valid", "full"]), shift=st.sampled_from([0.0, -9.0]),
+)  # fmt: skip
+def test_pooling_v1(  # noqa: PLR0917
+    mx: Any, kind: str, numbers: Any, whole: bool, ties: bool, convention: str | None, shift: float
+) -> None:
+    """Its padding is zeros, which are above all values after a shift; means are divided by a fixed size."""
+
+    def drawn(low: int, high: int) -> Shape:
+        return numbers.draw(st.tuples(*[st.integers(low, high)] * 2))  # type: ignore[no-any-return]
+
+    options: dict[str, Any] = {"kernel": drawn(1, 4), "stride": drawn(1, 4), "pad": drawn(0, 2)}
+    options |= {"global_pool": True} if whole else {}
+    options |= {} if convention is None else {"pooling_convention": convention}
+    symbol = mx.sym.Pooling_v1(mx.sym.Variable("data") + shift, pool_type=kind, **options)
+    check(mx, symbol, (2, 3, 7, 6), ties=ties)
+
+
 def _in_the_map(size: int, kernel: int, stride: int, pad: int) -> bool:
     windows = -(-(size + 2 * pad - kernel) // stride) + 1
     return (windows - 1) * stride - pad < size
+
+
+@pytest.mark.parametrize("options", [{"num_filter": 4}, {"num_filter": 6, "num_group": 3, "no_bias": True}])
+@pytest.mark.parametrize("windows", [{}, {"stride": (2, 1), "pad": (2, 1)}, {"dilate": (2, 2)}])
+def test_convolution_v1(mx: Any, data: Any, options: dict[str, Any], windows: dict[str, Any]) -> None:
+    check(mx, mx.sym.Convolution_v1(data, kernel=(3, 2), **options, **windows), (2, 3, 7, 6))
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (6, 3)])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"fix_gamma": False, "eps": 0.1}, {"momentum": 0.5}, {"use_global_stats": True, "fix_gamma": False}],
+)
+@pytest.mark.parametrize("name", ["BatchNorm_v1", "SyncBatchNorm"])
+def test_other_batch_norms(mx: Any, data: Any, name: str, options: dict[str, Any], shape: Shape) -> None:
+    if name == "SyncBatchNorm":
+        symbol = mx.sym.contrib.SyncBatchNorm(data, key=str(len(options)), ndev=1, **options)
+    else:
+        symbol = mx.sym.BatchNorm_v1(data, **options)
+    check(mx, symbol, shape)
+
+
+POOLED: dict[str, Any] = {"kernel": (3, 2), "stride": (2, 1), "pool_type": "max"}
+TIES: dict[str, Any] = {
+    "max": lambda s, x: s.max(x, axis=(1, 3)),
+    "max, kept": lambda s, x: s.max(x, axis=2, keepdims=True),
+    "max of all": lambda s, x: s.max(x),
+    "max, exclude": lambda s, x: s.max(x, axis=1, exclude=True),
+    "min": lambda s, x: s.min(x, axis=(2, 3)),
+    "Pooling": lambda s, x: s.Pooling(x, **POOLED),
+    "Pooling, padded": lambda s, x: s.Pooling(x, pad=(1, 1), **POOLED),
+    "Pooling, full": lambda s, x: s.Pooling(x, pooling_convention="full", **POOLED),
+    "Pooling, full and padded": lambda s, x: s.Pooling(
+        x, pad=(1, 1), pooling_convention="full", **POOLED
+    ),
+    "Pooling, 1 dimension": lambda s, x: s.Pooling(
+        s.Reshape(x, shape=(0, 0, -1)), kernel=(3,), stride=(2,), pool_type="max"
+    ),
+    "Pooling, global": lambda s, x: s.Pooling(x, kernel=(1, 1), global_pool=True, pool_type="max"),
+    "maximum": lambda s, x: s.broadcast_maximum(x, s.max(x, axis=1, keepdims=True)),
+    "minimum": lambda s, x: s.broadcast_minimum(x, s.min(x, axis=1, keepdims=True)),
+    "maximum with a number": lambda s, x: s._internal._maximum_scalar(x, scalar=1),
+    "minimum with a number": lambda s, x: s._internal._minimum_scalar(x, scalar=1),
+    "clip": lambda s, x: s.clip(x, a_min=0, a_max=2),
+    "hard_sigmoid": lambda s, x: s.hard_sigmoid(x, alpha=0.5, beta=0),
+    "abs": lambda s, x: s.abs(x),
+    "relu": lambda s, x: s.relu(x),
+    "leaky": lambda s, x: s.LeakyReLU(x, act_type="leaky"),
+    "elu": lambda s, x: s.LeakyReLU(x, act_type="elu"),
+    "prelu": lambda s, x: s.LeakyReLU(x, act_type="prelu"),
+    "norm": lambda s, x: s.norm(x, ord=1, axis=1),
+    "L2Normalization": lambda s, x: s.L2Normalization(x, mode="channel"),
+    "softsign": lambda s, x: s.softsign(x),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TIES)
+def test_gradients_where_values_are_equal(mx: Any, data: Any, case: str) -> None:
+    check(mx, TIES[case](mx.sym, data), (2, 3, 6, 5), ties=True)
 
 
 @pytest.mark.parametrize("kind", ["relu", "sigmoid", "softrelu", "softsign", "tanh"])

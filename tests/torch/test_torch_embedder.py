@@ -35,7 +35,6 @@ pytest.importorskip("torch")
 import torch
 from fasttriplet.torch import TorchEmbedder
 from fasttriplet.torch._devices import devices_of
-from fasttriplet.torch._fold import folded
 
 pytestmark = pytest.mark.torch
 
@@ -463,90 +462,6 @@ def test_not_finite_names_the_image(net: Any) -> None:
         TorchEmbedder(net).embed(rows_of(2), random_images(2))
 
 
-# --- folding
-
-
-def test_normalisations_are_folded(net: Any) -> None:
-    fewer = folded(net.eval())
-    kinds = [type(part) for part in fewer.modules()]
-    assert torch.nn.BatchNorm2d not in kinds
-    assert torch.nn.BatchNorm1d in kinds  # after a matrix product, which may be along another axis
-    assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules()) == 3  # it stays as it is
-    images = random_images(4)
-    assert distance(by_definition(fewer, images), by_definition(net, images)) < 2e-7
-
-
-class Fixed(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
-    """As MXNet's with `fix_gamma`: what is stored is not used."""
-
-    def forward(self, x: Any) -> Any:
-        return torch.nn.functional.batch_norm(x, self.running_mean, self.running_var, None, self.bias)
-
-
-class Activated(torch.nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
-    def forward(self, x: Any) -> Any:
-        return torch.nn.functional.leaky_relu(super().forward(x))
-
-
-class Twice(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.bn = torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3)
-
-    def forward(self, x: Any) -> Any:
-        return self.conv(self.bn(self.conv(x))).flatten(1)
-
-
-class Used(Twice):
-    def forward(self, x: Any) -> Any:
-        maps = self.conv(x)
-        return (maps + self.bn(maps)).flatten(1)
-
-
-def sequence(*layers: Any) -> Any:
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), *layers, torch.nn.Flatten())
-
-
-def with_hook() -> Any:
-    conv = torch.nn.Conv2d(3, 5, 3)
-    conv.register_forward_hook(lambda *given: given[-1] * 2)
-    return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(5), torch.nn.Flatten())
-
-
-@pytest.mark.parametrize(
-    ("make", "left"),
-    [
-        (lambda: sequence(torch.nn.BatchNorm2d(5), torch.nn.BatchNorm2d(5)), 0),
-        (lambda: sequence(Fixed(5)), 0),
-        (lambda: sequence(torch.nn.BatchNorm2d(5, affine=False)), 0),
-        (lambda: sequence(torch.nn.BatchNorm2d(5)).half(), 0),
-        (lambda: sequence(Activated(5)), 1),
-        (lambda: sequence(torch.nn.ReLU(), torch.nn.BatchNorm2d(5)), 1),
-        (lambda: sequence(torch.nn.BatchNorm2d(5, track_running_stats=False)), 1),
-        (with_hook, 1),
-        (lambda: Twice(), 1),  # noqa: PLW0108  its names are looked at
-        (lambda: Used(), 1),  # noqa: PLW0108
-    ],
-)
-def test_only_what_is_a_normalisation_of_one_layer_is_folded(make: Any, left: int) -> None:
-    torch.manual_seed(0)
-    net = make().eval()
-    part: Any
-    for part in net.modules():
-        if isinstance(part, torch.nn.BatchNorm2d) and part.running_mean is not None:
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, unused-ignore]
-            if part.affine:
-                part.weight.data.uniform_(0.01, 2)
-                part.bias.data.normal_()
-    fewer = folded(net)
-    assert sum(isinstance(part, torch.nn.BatchNorm2d) for part in fewer.modules()) == left
-    x = torch.randn(4, 3, 8, 8, dtype=torch.float64)
-    torch.testing.assert_close(
-        fewer.double()(x), net.double()(x), rtol=0, atol=1e-2 if "half" in make.__code__.co_names else 1e-5
-    )
-
-
 # --- specs of files
 
 
@@ -745,6 +660,7 @@ def test_mxnet_networks_are_converted(monkeypatch: pytest.MonkeyPatch, net: Any)
         return copy.deepcopy(net).eval()  # as the real one
 
     monkeypatch.setattr("fasttriplet.torch.from_mxnet", from_mxnet, raising=False)
+    monkeypatch.setattr("fasttriplet.torch._models.folded", lambda network: network)  # needs a real one
     images = random_images(3)
     embedder = ft.load_embedder("torch:mxnet:a,b/model,0012,output=fc1", devices="cpu")
     assert embedder.description == (

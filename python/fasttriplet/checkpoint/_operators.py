@@ -1,6 +1,6 @@
-"""What a graph does not say of its operators: which inputs are running statistics, and the names of outputs.
+"""What a graph does not say about operators: which inputs are running statistics, and names of outputs.
 
-The tables are those of MXNet 1.9.1, without what networks do not consist of, such as optimizers.
+The tables are those of MXNet 1.9.1, without operators that networks do not have, such as optimizers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INITIALIZERS = {
     "IdentityAttachKLSparseReg": {1: '["zero", {}]'},
     "UpSampling": {1: '["bilinear", {}]'},
 }
-# Of the operators that have weights.
+# Numbers of the inputs that operators with weights have.
 INPUTS = {"data": 0, "weight": 1, "gamma": 1, "label": 1, "bias": 2, "beta": 2}
 
 _TWO, _THREE = ("output0", "output1"), ("output0", "output1", "output2")
@@ -42,7 +42,7 @@ _OUTPUTS: dict[str, Sequence[str]] = {
 _MOMENTS = ("output_mean_var", dict.fromkeys(("True", "1"), ("output", "mean", "var")))
 _DEVIATIONS = ("output_mean_var", dict.fromkeys(("True", "1"), ("output", "mean", "std")))
 _SCORES = ("output_score", dict.fromkeys(("True", "1"), ("output", "score")))
-# Where an attribute has one of these values.
+# An attribute, and the names for each of its values that changes them.
 _OUTPUTS_BY_VALUE: dict[str, tuple[str, Mapping[str, Sequence[str]]]] = {
     **{op: _MOMENTS for op in _BATCH_NORMS if op != "_contrib_SyncBatchNorm"},
     **dict.fromkeys(("GroupNorm", "LayerNorm"), _DEVIATIONS),
@@ -53,7 +53,7 @@ _OUTPUTS_BY_VALUE: dict[str, tuple[str, Mapping[str, Sequence[str]]]] = {
 
 
 def states_of(op: str) -> Mapping[int, str]:
-    """Name the inputs of an operator that are running statistics, by their number."""
+    """Return the endings of an operator's inputs that are running statistics, by their number."""
     return _STATES.get(op, {})
 
 

@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterable
 
 from fasttriplet.checkpoint._symbol import Entry, Symbol
 
-# Operators that may wrap an output without changing it.
+# Operators that return their input unchanged.
 _TRANSPARENT = {"BlockGrad", "stop_gradient", "identity", "_copy"}
 _LOSSES = {
     "CTCLoss", "IdentityAttachKLSparseReg", "LinearRegressionOutput", "LogisticRegressionOutput",
     "MAERegressionOutput", "MakeLoss", "SVMOutput", "Softmax", "SoftmaxActivation", "SoftmaxOutput",
     "log_softmax", "make_loss", "softmax", "softmax_cross_entropy",
 }  # fmt: skip
-# Operators that end the way back from a loss. Losses are built of others: differences, sums, slices, relu,
-# the L2 normalisation of triplet losses.
+# The search from a loss towards the images ends at these. Losses are built of other operators: differences,
+# sums, slices, relu, and the L2 normalisation of triplet losses.
 _LAYERS = {
     "BatchNorm", "Concat", "Convolution", "Deconvolution", "Dropout", "Flatten", "FullyConnected",
     "InstanceNorm", "LayerNorm", "LeakyReLU", "Pooling", "flatten",
@@ -41,9 +41,9 @@ def find_data(symbol: Symbol, params: Collection[str]) -> str:
 def find_embedding(symbol: Symbol, *, data: str, params: Collection[str], wanted: str | None = None) -> Entry:
     """Find the embedding among all the outputs inside a network.
 
-    It is the first of these that exists: the output that is asked for; the only output of the network that is
-    neither a loss nor made of labels (among several, ``fc1``, InsightFace's name of the embedding); ``fc1``
-    anywhere inside; the layer from which the loss is computed.
+    The first of these that exists is taken: the output that is asked for; the only output of the network
+    that is neither a loss nor computed from labels (among several, ``fc1``, which is InsightFace's name of
+    the embedding); ``fc1`` anywhere inside; the layer from which the loss is computed.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class _Graph:
         return [Entry(n, 0) for n, op in enumerate(self._ops) if op in _LAYERS and self.is_embedding(n)]
 
     def layers_before(self, losses: Iterable[int]) -> list[Entry]:
-        """Walk from the losses towards the images, as far as the first layers on every way."""
+        """Walk from the losses towards the images, up to the first layer on each path."""
         layers, seen = {layer.node for layer in self.layers()}, set()
         ahead = [node for loss in losses for node in self._inputs[loss][:1]]
         while ahead:
@@ -149,7 +149,7 @@ class _Graph:
         return [Entry(node, 0) for node in sorted(seen & layers)]
 
     def output(self, wanted: str) -> Entry:
-        """The output that is called so, if it is computed from the images alone."""
+        """Find an output by its name; it must be computed from the images alone."""
         outputs: dict[str, list[Entry]] = {}
         for name, entry in self._symbol.entries():
             if self._ops[entry.node] != "null":  # variables are among them under their bare names

@@ -46,7 +46,7 @@ _TYPES = {
         ["<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8", "?", "<i2", "<u2", "<u4", "<u8"]
     )
 } | {_BFLOAT16: np.dtype("<u2")}
-_NUMBERS = {_TYPES[number]: number for number in range(8)}  # MXNet 1.9.1 has no others in Python
+_NUMBERS = {_TYPES[number]: number for number in range(8)}  # MXNet 1.9.1 has no other types in Python
 
 
 class _DamagedError(Exception):
@@ -125,7 +125,7 @@ def _walk(file: BinaryIO, size: int) -> tuple[list[str], list[_Place]]:
             raise _DamagedError(f"in the name of array {number + 1} of {count}, {error}") from None
         names[name] = None
     if file.tell() != size:
-        raise _DamagedError(f"the last name ends, {size - file.tell()} bytes before the end of the file")
+        raise _DamagedError(f"the last name ends {size - file.tell()} bytes before the end of the file")
     return list(names), places
 
 
@@ -189,7 +189,7 @@ def _items(file: BinaryIO, place: _Place, label: str) -> NDArray[Any]:
     except ValueError:  # nothing is in it, but NumPy multiplies the other sizes
         raise _DamagedError(f"in array {label}, the shape {place.shape} is announced") from None
     if file.readinto(items.reshape(-1).view(np.uint8)) != items.nbytes:  # type: ignore[attr-defined]
-        raise _DamagedError(f"in array {label}, the file ends, which was longer before")
+        raise _DamagedError(f"in array {label}, the file ends; it was longer when it was opened")
     return (items.astype("<u4") << 16).view("<f4") if place.type == _BFLOAT16 else items
 
 
@@ -214,7 +214,7 @@ def _check_left(file: BinaryIO, count: int, size: int) -> None:
 def write_params(path: Path, params: Mapping[str, NDArray[Any]], *, overwrite: bool = True) -> None:
     """Write arrays with their names, in the bytes that ``mx.nd.save`` writes; the file appears when complete.
 
-    A ValueError names an array of a type that MXNet 1.9.1 lacks, and a scalar, for which it has no form.
+    A ValueError names an array that MXNet 1.9.1 cannot hold: of another type, or without dimensions.
     """
     write_arrays(path, list(params), list(params.values()), overwrite=overwrite)
 
@@ -253,6 +253,8 @@ def _head(array: NDArray[Any], name: str) -> bytes:
     if number is None:
         raise ValueError(f"array {name} is {array.dtype}, a type that MXNet 1.9.1 does not have")
     if not 1 <= array.ndim <= _MOST_DIMENSIONS:
-        raise ValueError(f"array {name} is a scalar, which MXNet 1.9.1 does not have; give it the shape (1,)")
+        raise ValueError(
+            f"array {name} has no dimensions, and MXNet 1.9.1 cannot hold such an array; reshape it to (1,)"
+        )
     shape = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
     return struct.pack("<Ii", _V2, _DENSE) + shape + struct.pack("<iii", 1, 0, number)

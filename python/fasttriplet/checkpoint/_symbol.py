@@ -16,13 +16,14 @@ from fasttriplet.checkpoint._operators import INPUTS, initializers_of, output_na
 _WRITTEN_AS, _WITHOUT_ONE = 10901, 800
 _STATES_ARE_LISTED, _INITIALIZERS_ARE_NOTED, _AXES_ARE_OPTIONAL = 900, 904, 905
 _ANNOTATION = re.compile(r"__.*__", re.DOTALL)
-# What these were called once; those of an input were attributes of its operator, such as weight_lr_mult.
+# Their old names. Those of an input were attributes of its operator, such as weight_lr_mult.
 _ONCE_AN_ANNOTATION = re.compile(
     r"(?:(?P<input>.+)_)?(?P<key>ctx_group|lr_mult|wd_mult|force_mirroring|mirror_stage)", re.DOTALL
 )
-_NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")  # MXNet cannot read these, or not written so
+# MXNet cannot read these, or not as they are written here.
+_NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _MOST_OUTPUTS = 1 << 16  # of a node
-_DEEPEST = 16  # bodies of loops in bodies of loops
+_DEEPEST = 16  # levels of loops inside of loops
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 _T = TypeVar("_T")
 
@@ -44,12 +45,12 @@ class Node:
         Name of the operator; ``"null"`` is a variable.
     name : str
     attributes : mapping of str to str
-        The operator's own. Those of a variable mean nothing: MXNet copies them from the operator it is made
-        for.
+        Those of the operator. Those of a variable mean nothing: MXNet copies them from the operator that
+        uses it.
     inputs : tuple of Entry
         Outputs of nodes with lower numbers.
     annotations : mapping of str to str
-        What does not change the outputs: ``__lr_mult__``, ``__ctx_group__``, ``__shape__``, ``__init__``...
+        Attributes that do not change the outputs, such as ``__lr_mult__``, ``__ctx_group__``, ``__shape__``.
     subgraphs : tuple of Symbol
         Bodies of loops and branches.
     """
@@ -100,7 +101,7 @@ class Symbol:
         return {source for source in sources if self.nodes[source].is_variable}
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """Go through all outputs inside the graph, with their names, as MXNet's ``get_internals()``."""
+        """Iterate over all outputs inside the graph with their names, as MXNet's ``get_internals()`` does."""
         for number, node in enumerate(self.nodes):
             for output, name in enumerate(node.output_names()):
                 yield name, Entry(number, output)
@@ -148,7 +149,7 @@ def _written(node: Node) -> dict[str, Any]:
         "op": node.op,
         "name": node.name,
         **({"attrs": dict(sorted(attributes.items()))} if attributes else {}),
-        # The last number counts what was written to the input before: running statistics are, once.
+        # The last number is how often the input was written before: once for running statistics.
         "inputs": [[*entry, int(number in states)] for number, entry in enumerate(node.inputs)],
         **({"subgraphs": [graph._parts() for graph in node.subgraphs]} if node.subgraphs else {}),
     }
@@ -259,7 +260,7 @@ def _typed(value: Any, kind: type[_T], what: str) -> _T:
 
 
 def _upgraded(node: Node, nodes: list[Node], version: int) -> Node:
-    """Return the node as a present version would write it; `nodes` come before it and are changed, too."""
+    """Return the node as MXNet 1.9.1 would write it. `nodes`, those before it, are changed, too."""
     attributes, annotations, inputs = dict(node.attributes), dict(node.annotations), list(node.inputs)
     for key, value in node.attributes.items():
         match = _ONCE_AN_ANNOTATION.fullmatch(key)
@@ -293,7 +294,7 @@ def _annotate(
     *,
     replacing: bool = True,
 ) -> bool:
-    """Annotate one input of a node, if it is a variable; whether it is."""
+    """Annotate one input of a node if it is a variable; return whether it is one."""
     if number is None or number >= len(inputs) or not nodes[inputs[number].node].is_variable:
         return False
     old = nodes[inputs[number].node].annotations

@@ -109,7 +109,7 @@ def _from_mxnet(spec: str, text: str, output: str | None) -> Model:
         hint = f"; did you mean 'torch:{meant}'?" if meant else ", for example torch:mxnet:models/model,0"
         raise SpecError(f"{spec!r} is not of the form torch:mxnet:PREFIX,EPOCH{hint}")
     from_mxnet = import_module("fasttriplet.torch").from_mxnet
-    # Not the networks of others: to trace code of any kind can change what it computes.
+    # Only this kind: other networks would have to be traced, which can change what they compute.
     network = folded(from_mxnet(match["prefix"], int(match["epoch"]), output=output))
     name = f"MXNet network {match['prefix']}, epoch {int(match['epoch'])}"
     if output is not None:

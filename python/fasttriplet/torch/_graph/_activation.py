@@ -1,4 +1,4 @@
-"""Activations, and what ends a classifier."""
+"""Activations and softmax."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ def softmax_activation(op: Operator) -> fx.Node:
 
 def softmax(op: Operator) -> fx.Node:
     """``softmax`` and ``log_softmax``."""
-    axis = op.attributes.whole("axis", -1)
+    axis = op.attributes.axis("axis", -1)
     temperature = op.attributes.optional_number("temperature")
+    if temperature == 0:
+        raise op.attributes.error("temperature=0 cannot be converted; expected another number")
     op.attributes.choice("dtype", ("None",), "None")
     op.attributes.choice("use_length", ("False", "0"), "False")
     data = op.data if temperature is None else op.call(torch.div, op.data, temperature)

@@ -1,4 +1,4 @@
-"""Operators that compute value by value."""
+"""Elementwise operators."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+from torch.nn import functional
+
 import torch
 from fasttriplet.torch._graph._operator import Builder, Operator
 from torch import fx, nn
 
 _Function = Callable[..., Any]
-_TYPES = {
+CASTS = ("Cast", "cast")
+TYPES = {
     name: getattr(torch, name)
     for name in ("float16", "float32", "float64", "uint8", "int8", "int32", "int64")
 }
 
 
 def same(op: Operator) -> fx.Node:
-    """The input itself."""
+    """Return the input as it is."""
     return op.data
 
 
@@ -29,7 +32,7 @@ def unary(function: _Function) -> Builder:
 
 
 def binary(function: _Function) -> Builder:
-    """A function of two tensors, whose shapes may differ as NumPy's."""
+    """A function of two tensors, which are broadcast as in NumPy."""
     return lambda op: op.call(function, op.value(0), op.value(1))
 
 
@@ -57,17 +60,29 @@ def smaller(op: Operator) -> fx.Node:
 
 def at_least(op: Operator) -> fx.Node:
     """A tensor or a number, whichever is larger."""
-    return op.call(torch.clamp, op.data, min=op.attributes.number("scalar"))
+    return _at_least(op, op.data, op.attributes.number("scalar"))
 
 
 def at_most(op: Operator) -> fx.Node:
     """A tensor or a number, whichever is smaller."""
-    return op.call(torch.clamp, op.data, max=op.attributes.number("scalar"))
+    return _at_most(op, op.data, op.attributes.number("scalar"))
 
 
 def clip(op: Operator) -> fx.Node:
-    """Values between two numbers."""
-    return op.call(torch.clamp, op.data, op.attributes.number("a_min"), op.attributes.number("a_max"))
+    """Limit values to a range; the gradient at its ends is that inside of it."""
+    low, high = op.attributes.number("a_min"), op.attributes.number("a_max")
+    if low > high:
+        raise op.attributes.error(f"a_min={low} is above a_max={high}")
+    return _at_most(op, _at_least(op, op.data, low), high)
+
+
+# Values that equal the number have a gradient. Those of torch.clamp have one or not, by its version.
+def _at_least(op: Operator, data: fx.Node, low: float) -> fx.Node:
+    return op.call(torch.where, op.call(torch.lt, data, low), low, data)
+
+
+def _at_most(op: Operator, data: fx.Node, high: float) -> fx.Node:
+    return op.call(torch.where, op.call(torch.gt, data, high), high, data)
 
 
 def total(op: Operator) -> fx.Node:
@@ -76,9 +91,10 @@ def total(op: Operator) -> fx.Node:
 
 
 def hard_sigmoid(op: Operator) -> fx.Node:
-    """A straight line, cut at 0 and 1."""
+    """A linear function, limited to 0..1; the gradient is 0 at both ends."""
     alpha, beta = op.attributes.number("alpha", 0.2), op.attributes.number("beta", 0.5)
-    return op.call(torch.clamp, op.call(operator.add, op.call(operator.mul, op.data, alpha), beta), 0.0, 1.0)
+    line = op.call(operator.add, op.call(operator.mul, op.data, alpha), beta)
+    return op.call(functional.hardtanh, line, 0.0, 1.0)
 
 
 def without_gradient(op: Operator) -> fx.Node:
@@ -87,13 +103,13 @@ def without_gradient(op: Operator) -> fx.Node:
 
 
 def cast(op: Operator) -> fx.Node:
-    """Another type from here on."""
-    op.dtype = _TYPES[op.attributes.choice("dtype", list(_TYPES))]
-    return op.layer(lambda: Cast(op.dtype))
+    """``Cast``: convert to another type."""
+    dtype = TYPES[op.attributes.choice("dtype", list(TYPES))]
+    return op.layer(lambda: Cast(dtype))
 
 
 class Cast(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Another type from here on; it is changed with that of the weights, by ``module.float()`` and such."""
+    """Convert to another type. ``module.float()`` and the like change this type with that of the weights."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()

@@ -1,19 +1,20 @@
-"""The module while its graph is converted: calls, sub-modules and parameters, under the names of MXNet."""
+"""Collects the calls, sub-modules and parameters of a module, with the names that they have in MXNet."""
 
 from __future__ import annotations
 
 import keyword
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 import torch
 from torch import fx, nn
 
 Weights = Mapping[str, NDArray[Any]]
+_SELF = "self"
 
 
 class Assembly:
@@ -32,30 +33,27 @@ class Assembly:
         self.root = nn.Module()
         self.places: dict[str, str] = {}
         self._weights = weights
-        self._used = set(reserved)
+        self._used = {*reserved, _SELF}
+        self._numbers: Counter[str] = Counter()
         self._targets: dict[object, str] = {}
 
     def placeholder(self, name: str) -> fx.Node:
         """Add the input of the module."""
-        return self.graph.create_node("placeholder", self._free_name(name), name=name)
+        return self._node("placeholder", self._free_name(name), (), {}, name)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """Add the call of a function; `name` is that of its result in the code."""
-        return self.graph.create_node("call_function", function, args, kwargs, name)
+        return self._node("call_function", function, args, kwargs, name)
 
-    def parameter(self, name: str) -> fx.Node:
+    def parameter(self, name: str, dtype: torch.dtype) -> fx.Node:
         """Add a weight that several nodes use, or that weights are computed from."""
         key = ("parameter", name)
         if key not in self._targets:
             self._check_free(name)
-            array = self._weights[name]
             target = self._targets[key] = self._free_name(name)
-            if np.issubdtype(array.dtype, np.floating):
-                self.root.register_parameter(target, nn.Parameter(torch.tensor(array, dtype=torch.float32)))
-            else:
-                self.root.register_buffer(target, torch.tensor(array))
+            self.root.register_parameter(target, nn.Parameter(torch.tensor(self._weights[name], dtype=dtype)))
             self.places[name] = target
-        return self.graph.create_node("get_attr", self._targets[key], name=self._targets[key])
+        return self._node("get_attr", self._targets[key], (), {}, self._targets[key])
 
     def layer(
         self,
@@ -80,21 +78,27 @@ class Assembly:
             target = self._targets[key] = self._free_name(name)
             self.root.add_module(target, module)
             self.places |= {weight: f"{target}.{slot}" for slot, weight in slots.items()}
-        return self.graph.create_node("call_module", self._targets[key], args, name=name)
+        return self._node("call_module", self._targets[key], args, {}, name)
+
+    def _node(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    ) -> fx.Node:
+        # The graph makes the name legal and unique, but for that of the module in its code.
+        return self.graph.create_node(kind, target, args, kwargs, f"_{name}" if name == _SELF else name)
 
     def _check_free(self, weight: str) -> None:
-        """Running statistics that different layers share have no place that all of them can change."""
+        """Raise a ValueError for running statistics of two sub-modules: only one could update them."""
         if weight in self.places:
-            raise ValueError(f"{weight!r} is shared with another kind of node, which cannot be converted")
+            raise ValueError(f"{weight!r} is also used by a layer of another kind, which cannot be converted")
 
     def _free_name(self, name: str) -> str:
         legal = re.sub(r"\W", "_", name, flags=re.ASCII)
         if not legal.isidentifier() or keyword.iskeyword(legal):
             legal = f"_{legal}"
-        free, number = legal, 0
+        free = legal
         while free in self._used:
-            number += 1
-            free = f"{legal}_{number}"
+            self._numbers[legal] += 1  # not from 1 each time: thousands of nodes may have one name
+            free = f"{legal}_{self._numbers[legal]}"
         self._used.add(free)
         return free
 

@@ -14,9 +14,9 @@ from torch import fx, nn
 class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
     """``nn.BatchNorm2d`` that trains as MXNet's ``BatchNorm`` does, on inputs with any number of axes.
 
-    The running variance is that of the batch, divided by the number of values; PyTorch's layer divides by one
-    less. The weight is None where MXNet fixes gamma at 1. As in all PyTorch, `momentum` is the share that is
-    new.
+    The running variance takes the variance of a batch of N values as a sum divided by N; PyTorch's layer
+    divides it by N - 1. The weight is None where MXNet fixes gamma at 1. As everywhere in PyTorch, `momentum`
+    is the share of the new batch.
 
     Parameters
     ----------
@@ -73,11 +73,14 @@ class BatchNorm(nn.BatchNorm2d):  # type: ignore[misc, unused-ignore]
 
 def batch_norm(op: Operator) -> fx.Node:
     """Batch normalisation. The defaults of `eps` (1e-3) and `fix_gamma` (True) are not PyTorch's."""
-    eps, momentum = op.attributes.number("eps", 1e-3), op.attributes.number("momentum", 0.9)
+    eps, momentum = (
+        op.attributes.number("eps", 1e-3, least=0),
+        op.attributes.number("momentum", 0.9, least=0, most=1),
+    )
     fixed_gamma = op.attributes.flag("fix_gamma", True)
     fixed_statistics = op.attributes.flag("use_global_stats", False)
     op.attributes.flag("output_mean_var", False)  # outputs that are used are an error elsewhere
-    axis = op.attributes.whole("axis", 1)
+    axis = op.attributes.axis("axis", 1)
     if op.op == "_contrib_SyncBatchNorm":
         op.attributes.ignore("key", "ndev")
     # MXNet keeps the weights of a float16 normalisation in float32.
@@ -85,7 +88,7 @@ def batch_norm(op: Operator) -> fx.Node:
 
     def make() -> nn.Module:
         return BatchNorm(
-            len(op.array(3)),
+            op.array(3).size,
             eps=eps,
             momentum=round(1 - momentum, 12),
             weight=op.owns_weights and not fixed_gamma,
@@ -99,5 +102,7 @@ def batch_norm(op: Operator) -> fx.Node:
         slots |= {"bias": 2} if fixed_gamma else {"weight": 1, "bias": 2}
     else:
         data += [None if fixed_gamma else op.value(1), op.value(2)]
+    if fixed_gamma:
+        op.skip(1)
     output = op.layer(make, *data, slots=slots, dtype=dtype)
     return output if axis == 1 else op.call(torch.movedim, output, 1, axis)

@@ -1,4 +1,4 @@
-"""Converts a graph: goes through its nodes, and lets each operator add itself."""
+"""Converts a graph, node by node."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
+from fasttriplet.checkpoint._operators import states_of
 from fasttriplet.checkpoint._symbol import Entry, Node, Symbol
+from fasttriplet.torch._graph._arithmetic import CASTS, TYPES
 from fasttriplet.torch._graph._assembly import Assembly, Weights
 from fasttriplet.torch._graph._attributes import Attributes
 from fasttriplet.torch._graph._network import ConvertedNetwork, Origin
-from fasttriplet.torch._graph._operator import Operator, Value, Weight
+from fasttriplet.torch._graph._operator import Operator, Weight
 from fasttriplet.torch._graph._operators import LAYERS, OPERATORS
 from torch import fx, nn
-
-_NAME = "ConvertedNetwork"
 
 
 def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
@@ -24,11 +24,11 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
     Parameters
     ----------
     symbol : Symbol
-        Only what is needed for its outputs. With several, the module returns a tuple.
+        With only the nodes that its outputs need. If it has several outputs, the module returns a tuple.
     data : str
-        The variable that is the images; all others are weights.
+        Name of the variable for the images; all other variables are weights.
     weights : mapping of str to array
-        Weights and running statistics, without ``arg:`` and ``aux:``.
+        Weights and running statistics by their names, without ``arg:`` and ``aux:``.
 
     Raises
     ------
@@ -36,25 +36,25 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
         If an operator or one of its attributes cannot be converted, or a weight has another shape than its
         layer; names the node.
     """
-    assembly = Assembly(weights, dir(ConvertedNetwork(nn.Module(), fx.Graph())))
-    keys = _keys(symbol, data)
-    values: dict[Entry, Value] = {}
+    assembly = Assembly(weights, {*dir(ConvertedNetwork(nn.Module(), fx.Graph())), "origin"})
+    keys, types = _keys(symbol, data), _types(symbol, data)
+    values: dict[Entry, fx.Node] = {}
 
-    def given(entry: Entry) -> Value | Weight:
+    def given(entry: Entry) -> fx.Node | Weight:
         name = symbol.nodes[entry.node].name
-        return values[entry] if entry in values else Weight(name, weights[name])
+        return values[entry] if entry in values else Weight(name, weights[name], types[entry.node])
 
     for number, node in enumerate(symbol.nodes):
         if node.is_variable:
             if node.name == data:
-                values[Entry(number, 0)] = Value(assembly.placeholder(data), torch.float32)
+                values[Entry(number, 0)] = assembly.placeholder(data)
             continue
         inputs = [given(_checked(entry, symbol, values)) for entry in node.inputs]
-        outputs, dtype = _converted(node, inputs, keys.get(number, number), assembly)
-        values |= {Entry(number, output): Value(result, dtype) for output, result in enumerate(outputs)}
-    results = tuple(values[_checked(head, symbol, values)].node for head in symbol.heads)
+        outputs = _converted(node, inputs, keys.get(number, number), types[number], assembly)
+        values |= {Entry(number, output): result for output, result in enumerate(outputs)}
+    results = tuple(values[_checked(head, symbol, values)] for head in symbol.heads)
     assembly.graph.output(results[0] if len(results) == 1 else results)
-    module = ConvertedNetwork(assembly.root, assembly.graph, _NAME)
+    module = ConvertedNetwork(assembly.root, assembly.graph)
     variables = {node.name for node in symbol.nodes if node.is_variable} - {data, *assembly.places}
     places = {place: (name, weights[name].shape) for name, place in assembly.places.items()}
     module.origin = Origin(symbol.to_json(), places, {name: weights[name] for name in variables})
@@ -62,22 +62,21 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
 
 
 def _converted(
-    node: Node, inputs: Sequence[Value | Weight], key: object, assembly: Assembly
-) -> tuple[Sequence[fx.Node], torch.dtype]:
+    node: Node, inputs: Sequence[fx.Node | Weight], key: object, dtype: torch.dtype, assembly: Assembly
+) -> Sequence[fx.Node]:
     attributes = Attributes(node.name, node.op, node.attributes)
     if node.op not in OPERATORS:
         close = difflib.get_close_matches(node.op, OPERATORS, n=1)
-        hint = f" (do you mean {close[0]}?)" if close else ""
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise attributes.error(f"the operator cannot be converted{hint}")
-    dtype = next((value.dtype for value in inputs if isinstance(value, Value)), torch.float32)
     owns_weights = not isinstance(key, int)
     op = Operator(node.op, node.name, attributes, inputs, owns_weights, key, dtype, assembly)
     result = OPERATORS[node.op](op)
-    attributes.finish()
-    return [result] if isinstance(result, fx.Node) else result, op.dtype
+    op.finish()
+    return [result] if isinstance(result, fx.Node) else result
 
 
-def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, Value]) -> Entry:
+def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, fx.Node]) -> Entry:
     node = symbol.nodes[entry.node]
     if not node.is_variable and entry not in values:
         raise ValueError(
@@ -86,11 +85,31 @@ def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, Value]) -> Entry:
     return entry
 
 
+def _types(symbol: Symbol, data: str) -> list[torch.dtype]:
+    """Find the type of each node: images are float32, and a weight has that of the data it is used with."""
+    found: list[torch.dtype | None] = []
+    for node in symbol.nodes:
+        if node.op in CASTS:
+            found.append(TYPES.get(node.attributes.get("dtype", "")))
+        elif node.is_variable:
+            found.append(torch.float32 if node.name == data else None)
+        else:
+            found.append(next(filter(None, (found[entry.node] for entry in node.inputs)), None))
+    for number in reversed(range(len(found))):
+        node, dtype = symbol.nodes[number], found[number]
+        for place, entry in enumerate(node.inputs):
+            # MXNet keeps the weights of a float16 normalisation in float32.
+            single = place > 0 and dtype is torch.float16 and bool(states_of(node.op))
+            if found[entry.node] is None and node.op not in CASTS:
+                found[entry.node] = torch.float32 if single else dtype
+    return [dtype if dtype is not None and dtype.is_floating_point else torch.float32 for dtype in found]
+
+
 def _keys(symbol: Symbol, data: str) -> dict[int, object]:
     """Find the nodes that own their weights. Those with the same key are one sub-module.
 
-    A weight is owned if it is used by one layer, or by layers that only differ in their data. A node owns its
-    weights or none of them, and those that it does not own are parameters of the whole module.
+    A node owns its weights if no other node uses them, except the same layer, called again with other data.
+    If one of them is used elsewhere, all of them become parameters of the whole module.
     """
     weights = {number for number, node in enumerate(symbol.nodes) if node.is_variable and node.name != data}
     keys: dict[int, object] = {}

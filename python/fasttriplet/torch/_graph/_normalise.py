@@ -12,14 +12,14 @@ from torch import fx, nn
 
 
 def l2_normalization(op: Operator) -> fx.Node:
-    """``L2Normalization``: vectors of unit length."""
+    """``L2Normalization``: scale to unit length."""
     mode = op.attributes.choice("mode", ("instance", "channel", "spatial"), "instance")
-    eps = op.attributes.number("eps", 1e-10)
+    eps = op.attributes.number("eps", 1e-10, least=0)
     return op.layer(lambda: L2Normalize(mode, eps))
 
 
 class L2Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Divide by the length: of all values of an image, over its channels, or of each of its maps."""
+    """Divide by the L2 norm of each image, of the channels at each place, or of each map."""
 
     def __init__(self, mode: str, eps: float) -> None:
         super().__init__()
@@ -38,23 +38,30 @@ class L2Normalize(nn.Module):  # type: ignore[misc, unused-ignore]
 
 def instance_norm(op: Operator) -> fx.Node:
     """``InstanceNorm``."""
-    eps = op.attributes.number("eps", 1e-3)
-    return op.call(functional.instance_norm, op.data, weight=op.value(1), bias=op.value(2), eps=eps)
+    eps = op.attributes.number("eps", 1e-3, least=0)
+    return op.call(_instance_norm, op.data, op.value(1), op.value(2), eps)
+
+
+def _instance_norm(data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+    # functional.instance_norm, which is the same, fails for 0 images.
+    return functional.group_norm(data, data.shape[1], weight, bias, eps)
 
 
 def layer_norm(op: Operator) -> fx.Node:
     """``LayerNorm`` over one axis."""
-    axis, eps = op.attributes.whole("axis", -1), op.attributes.number("eps", 1e-5)
+    axis, eps = op.attributes.axis("axis", -1), op.attributes.number("eps", 1e-5, least=0)
     op.attributes.flag("output_mean_var", False)  # outputs that are used are an error elsewhere
     data = op.data if axis == -1 else op.call(torch.movedim, op.data, axis, -1)
     size = op.array(1).shape
+    op.check_shape(1, None)
+    op.check_shape(2, *size)
     output = op.call(functional.layer_norm, data, size, op.value(1), op.value(2), eps)
     return output if axis == -1 else op.call(torch.movedim, output, -1, axis)
 
 
 def dropout(op: Operator) -> fx.Node:
     """``Dropout``."""
-    p, axes = op.attributes.number("p", 0.5), op.attributes.sizes("axes", ())
+    p, axes = op.attributes.number("p", 0.5, least=0, most=1), op.attributes.axes("axes")
     always = op.attributes.choice("mode", ("training", "always"), "training") == "always"
     if axes or always:
         return op.layer(lambda: Dropout(p, axes, always=always))

@@ -1,4 +1,4 @@
-"""The operators that can be converted: MXNet's names, old ones too, and what converts them."""
+"""A table of the operators that can be converted, by all names that MXNet has for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fasttriplet.torch._graph._activation import activation, leaky_relu, softmax
 from fasttriplet.torch._graph._batch_norm import batch_norm
 from fasttriplet.torch._graph._layers import convolution, deconvolution, fully_connected
 from fasttriplet.torch._graph._operator import Builder
-from fasttriplet.torch._graph._pooling import pooling
+from fasttriplet.torch._graph._pooling import pooling, pooling_v1
 
 # Their inputs after the first may become the parameters of a sub-module.
 LAYERS: dict[str, Builder] = {
@@ -46,7 +46,7 @@ OPERATORS: dict[str, Builder] = LAYERS | {
     "LayerNorm": normalise.layer_norm,
     "Pad": shapes.pad,
     "Pooling": pooling,
-    "Pooling_v1": pooling,
+    "Pooling_v1": pooling_v1,
     "Reshape": shapes.reshape,
     "SliceChannel": shapes.split,
     "SoftmaxActivation": softmax_activation,
@@ -90,9 +90,9 @@ OPERATORS: dict[str, Builder] = LAYERS | {
     "hard_sigmoid": values.hard_sigmoid,
     "log": values.unary(torch.log),
     "log_softmax": softmax,
-    "max": axes.reduction(torch.amax),
+    "max": axes.reduction(axes.largest),
     "mean": axes.reduction(torch.mean),
-    "min": axes.reduction(torch.amin),
+    "min": axes.reduction(axes.smallest),
     "negative": values.unary(operator.neg),
     "norm": axes.norm,
     "reciprocal": values.unary(torch.reciprocal),
@@ -113,7 +113,7 @@ OPERATORS: dict[str, Builder] = LAYERS | {
     "transpose": shapes.transpose,
 }
 
-# Other names of the same, which symbols hold: the functions of the Python API, and those of old versions.
+# Aliases: symbols have the names of functions of the Python API, and of old versions.
 OPERATORS |= {
     new: OPERATORS[old]
     for new, old in {

@@ -1,14 +1,17 @@
-"""``Pooling``: maxima, means, sums and p-norms of windows, or of whole maps."""
+"""``Pooling`` and ``Pooling_v1``: maxima, means, sums and p-norms of windows, or of whole maps."""
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 
 from torch.nn import functional
 
 import torch
-from fasttriplet.torch._graph._layers import LAYOUTS
+from fasttriplet.torch._graph._layers import check_layout
 from fasttriplet.torch._graph._operator import Operator
+from fasttriplet.torch._graph._reduce import largest
 from torch import fx, nn
 
 _GLOBAL_MEANS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
@@ -17,25 +20,24 @@ _MAXIMA = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def pooling(op: Operator) -> fx.Node:
-    """``Pooling``; the stride is 1 by default, and the kernel of a global one is not looked at."""
+    """``Pooling``. The stride is 1 by default, and a global pooling has no use for its kernel."""
     whole = op.attributes.flag("global_pool", False)
     kind = op.attributes.choice("pool_type", ("max", "avg", "sum", "lp"), "max")
-    kernel = op.attributes.sizes("kernel", ())
-    ceil = op.attributes.choice("pooling_convention", ("valid", "full"), "valid") == "full"
-    stride, pad = op.attributes.sizes("stride", ()), op.attributes.sizes("pad", ())
+    kernel, stride, pad, ceil = _windows(op, whole)
     include_pad = op.attributes.choice("count_include_pad", ("True", "False", "1", "0", "None"), "True")
-    power = op.attributes.optional("p_value") if kind == "lp" else 1
+    power = op.attributes.optional("p_value", least=1, most=3) if kind == "lp" else 1
     op.attributes.ignore("p_value")
-    op.attributes.choice("layout", ("None", LAYOUTS.get(len(kernel), "NCHW")), "None")
-    if power is None or power < 1:
-        raise op.attributes.error(f"pool_type='lp' with p_value={power}; expected a number above 0")
+    check_layout(op, kernel)
+    if power is None:
+        raise op.attributes.error(
+            "pool_type='lp' and p_value is missing or None; expected a number from 1 to 3"
+        )
     if whole:
-        if kind == "avg" and kernel:
+        if kind == "avg" and len(kernel) in _GLOBAL_MEANS:
             return op.layer(lambda: _GLOBAL_MEANS[len(kernel)](1))
         return op.layer(lambda: GlobalPool(kind, power))
-    if not kernel or len(kernel) > 3 or any(len(sizes) not in (0, len(kernel)) for sizes in (stride, pad)):
-        raise op.attributes.error(f"kernel={kernel}, stride={stride}, pad={pad}; expected 1 to 3 sizes each")
-    stride, pad = stride or (1,) * len(kernel), pad or (0,) * len(kernel)
+    if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+        raise op.attributes.error(f"pad={pad} is not smaller than kernel={kernel}")
     with_pad = include_pad not in ("False", "0")
     # Where PyTorch's layers differ: they take no more than half a window of padding, and drop windows that
     # begin in the padding at the end.
@@ -47,17 +49,54 @@ def pooling(op: Operator) -> fx.Node:
     return op.layer(lambda: Pool(kind, kernel, stride, pad, ceil=ceil, with_pad=with_pad, power=power))
 
 
+def pooling_v1(op: Operator) -> fx.Node:
+    """``Pooling_v1``: padding is zeros, for maxima too; means are sums divided by the window's size."""
+    whole = op.attributes.flag("global_pool", False)
+    kind = op.attributes.choice("pool_type", ("max", "avg", "sum"), "max")
+    kernel, stride, pad, ceil = _windows(op, whole)
+    if whole:
+        function = {"max": largest, "avg": torch.mean, "sum": torch.sum}[kind]
+        return op.call(function, op.data, (2, 3), keepdim=True)
+    if len(kernel) != 2:
+        raise op.attributes.error(f"kernel={kernel} cannot be converted; expected 2 sizes")
+    data = op.call(functional.pad, op.data, [pad[1], pad[1], pad[0], pad[0]]) if any(pad) else op.data
+    found = op.layer(
+        lambda: PoolV1("max" if kind == "max" else "sum", kernel, stride, (0, 0), ceil=ceil), data
+    )
+    return op.call(operator.truediv, found, math.prod(kernel)) if kind == "avg" else found
+
+
+def _windows(op: Operator, whole: bool) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]:
+    """Read kernel, stride, padding, and whether a last window may be incomplete; a global one needs none."""
+    kernel = op.attributes.sizes("kernel", (), least=0 if whole else 1)
+    stride = op.attributes.sizes("stride", (), least=1) or (1,) * len(kernel)
+    pad = op.attributes.sizes("pad", (), least=0) or (0,) * len(kernel)
+    if not whole and not (0 < len(kernel) <= 3 and len(stride) == len(pad) == len(kernel)):
+        raise op.attributes.error(f"kernel={kernel}, stride={stride}, pad={pad}; expected 1 to 3 sizes each")
+    return (
+        kernel,
+        stride,
+        pad,
+        op.attributes.choice("pooling_convention", ("valid", "full"), "valid") == "full",
+    )
+
+
 def _power(data: torch.Tensor, power: int) -> torch.Tensor:
     return data if power == 1 else data.pow(power)
 
 
 def _root(total: torch.Tensor, power: int) -> torch.Tensor:
-    """The root that has the sign of the sum: MXNet takes powers of the values, not of their sizes."""
+    """The root, with the sign of the sum: MXNet takes powers of the values, not of their magnitudes."""
     return total if power == 1 else total.sign() * total.abs().pow(1 / power)
 
 
+def _first_maximum(data: torch.Tensor, axes: int) -> torch.Tensor:
+    """Reduce the last axes. Where several values are equal, the gradient is that of the first."""
+    return data.flatten(-axes).max(-1).values
+
+
 class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
-    """One number for each map; the axes stay, with size 1."""
+    """Reduce each map to one number; its axes stay, with size 1."""
 
     def __init__(self, kind: str, power: int) -> None:
         super().__init__()
@@ -67,7 +106,7 @@ class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
         """Pool."""
         axes = tuple(range(2, data.ndim))
         if self.kind == "max":
-            return data.amax(axes, keepdim=True)
+            return _first_maximum(data, len(axes)).reshape(*data.shape[:2], *[1] * len(axes))
         if self.kind == "avg":
             return data.mean(axes, keepdim=True)
         return _root(_power(data, self.power).sum(axes, keepdim=True), self.power)
@@ -78,7 +117,7 @@ class GlobalPool(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
-    """Pooling that PyTorch has no layer for: padding is added first."""
+    """Pooling for which PyTorch has no layer: it pads the maps, then reduces windows of them."""
 
     def __init__(
         self,
@@ -88,8 +127,8 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         pad: Sequence[int],
         *,
         ceil: bool,
-        with_pad: bool,
-        power: int,
+        with_pad: bool = True,
+        power: int = 1,
     ) -> None:
         super().__init__()
         self.kind, self.kernel, self.stride, self.pad = kind, tuple(kernel), tuple(stride), tuple(pad)
@@ -99,7 +138,9 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         """Pool."""
         sides = data.shape[2:]
         counts = [self._windows(axis, size) for axis, size in enumerate(sides)]
-        # What the last window reaches beyond the padding is filled, too.
+        if min(counts) < 1:
+            raise ValueError(f"a window of {self.kernel} does not fit maps of {tuple(sides)}")
+        # The last window may reach beyond the padding; that part is filled, too.
         ends = [
             max((count - 1) * stride + kernel - size - pad, pad)
             for count, stride, kernel, size, pad in zip(
@@ -115,7 +156,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
             windows = windows.unfold(2 + axis, kernel, stride).narrow(2 + axis, 0, count)
         axes = tuple(range(-len(sides), 0))
         if self.kind == "max":
-            return windows.amax(axes)
+            return self._maxima(windows, axes)
         total = _root(windows.sum(axes), self.power)
         if self.kind == "avg":
             for axis, (count, size) in enumerate(zip(counts, sides, strict=True)):
@@ -123,12 +164,15 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
                 total = total / total.new_tensor(self._lengths(axis, count, size)).reshape(shape)
         return total
 
+    def _maxima(self, windows: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return _first_maximum(windows, len(axes))
+
     def _windows(self, axis: int, size: int) -> int:
         room = size + 2 * self.pad[axis] - self.kernel[axis]
         return (-(-room // self.stride[axis]) if self.ceil else room // self.stride[axis]) + 1
 
     def _lengths(self, axis: int, count: int, size: int) -> list[int]:
-        """How many values of a side each window counts: those of the map, or with its padding."""
+        """Count the values that each window has along one axis, with the padding or without it."""
         pad, kernel, stride = self.pad[axis], self.kernel[axis], self.stride[axis]
         first, last = (-pad, size + pad) if self.with_pad else (0, size)
         starts = [number * stride - pad for number in range(count)]
@@ -138,3 +182,13 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
         """What ``print`` shows of the layer."""
         full = ", full" if self.ceil else ""
         return f"{self.kind}, kernel={self.kernel}, stride={self.stride}, padding={self.pad}{full}"
+
+
+class PoolV1(Pool):
+    """``Pooling_v1``: no window begins outside of the map, and equal maxima all have the gradient."""
+
+    def _maxima(self, windows: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
+        return largest(windows, axes, keepdim=False)
+
+    def _windows(self, axis: int, size: int) -> int:
+        return min(super()._windows(axis, size), -(-size // self.stride[axis]))

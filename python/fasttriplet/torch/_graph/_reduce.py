@@ -1,8 +1,8 @@
-"""Sums, means and extremes over axes."""
+"""Reductions over axes: sums, means, extremes and norms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ def reduction(function: Callable[..., Any]) -> Builder:
     """A function such as ``torch.sum`` over some axes, or over all of them."""
 
     def build(op: Operator) -> fx.Node:
-        axes, keep = op.attributes.sizes("axis", ()), op.attributes.flag("keepdims", False)
+        axes, keep = op.attributes.axes("axis"), op.attributes.flag("keepdims", False)
         others = op.attributes.flag("exclude", False)
         return _reduced(op, op.data, function, axes, keep=keep, others=others)
 
@@ -35,8 +35,42 @@ def _reduced(
     return op.layer(lambda: Reduce(function, axes, keep=keep, others=others or not axes), data)
 
 
+def largest(data: torch.Tensor, axes: Sequence[int], keepdim: bool) -> torch.Tensor:
+    """``max``."""
+    return _reduced_to_one(torch.amax, data, axes, keepdim)
+
+
+def smallest(data: torch.Tensor, axes: Sequence[int], keepdim: bool) -> torch.Tensor:
+    """``min``."""
+    return _reduced_to_one(torch.amin, data, axes, keepdim)
+
+
+def _reduced_to_one(
+    function: Callable[..., Any], data: torch.Tensor, axes: Sequence[int], keepdim: bool
+) -> torch.Tensor:
+    found: torch.Tensor = _Extreme.apply(data, function, tuple(axes))  # type: ignore[no-untyped-call]
+    return found if keepdim else found.squeeze(tuple(axes))
+
+
+class _Extreme(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+    """An extreme over axes. Each value that equals it has the whole gradient; in PyTorch each has a share."""
+
+    @staticmethod
+    def forward(data: torch.Tensor, function: Callable[..., Any], axes: tuple[int, ...]) -> torch.Tensor:
+        return function(data, axes, keepdim=True)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(context: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        context.save_for_backward(inputs[0], output)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        data, extreme = context.saved_tensors
+        return gradient * (data == extreme), None, None
+
+
 class Reduce(nn.Module):  # type: ignore[misc, unused-ignore]
-    """A function over some axes, or over all others. If no axis is left, the result has one of size 1."""
+    """Reduce some axes, or all axes but those. A result without axes gets one of size 1."""
 
     def __init__(
         self, function: Callable[..., Any], axes: tuple[int, ...], *, keep: bool, others: bool
@@ -46,8 +80,12 @@ class Reduce(nn.Module):  # type: ignore[misc, unused-ignore]
 
     def forward(self, data: torch.Tensor) -> torch.Tensor:
         """Reduce."""
-        named = {axis % data.ndim for axis in self.axes}
+        named = {axis if axis >= 0 else axis + data.ndim for axis in self.axes}
+        if not named <= set(range(data.ndim)):
+            raise IndexError(f"there are {data.ndim} axes")
         axes = [axis for axis in range(data.ndim) if (axis in named) != self.others]
+        if not axes:
+            raise ValueError(f"none of {data.ndim} axes is left to reduce")
         result: torch.Tensor = self.function(data, axes, keepdim=self.keep)
         return result if result.ndim else result.reshape(1)
 
@@ -59,11 +97,9 @@ class Reduce(nn.Module):  # type: ignore[misc, unused-ignore]
 
 def norm(op: Operator) -> fx.Node:
     """``norm``: the 1-norm or 2-norm."""
-    order = op.attributes.whole("ord", 2)
+    order = op.attributes.whole("ord", 2, least=1, most=2)
     op.attributes.choice("out_dtype", ("None",), "None")
-    if order not in (1, 2):
-        raise op.attributes.error(f"ord={order} cannot be converted; expected 1 or 2")
-    axes, keep = op.attributes.sizes("axis", ()), op.attributes.flag("keepdims", False)
+    axes, keep = op.attributes.axes("axis"), op.attributes.flag("keepdims", False)
     powers = op.call(torch.abs if order == 1 else torch.square, op.data)
     total = _reduced(op, powers, torch.sum, axes, keep=keep)
     return total if order == 1 else op.call(torch.sqrt, total)
