@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet._files import replacing
+from fasttriplet._words import first_names
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
 from fasttriplet.checkpoint._params import read_arrays, write_params
 from fasttriplet.checkpoint._symbol import Symbol, read_symbol
 
 _Array = TypeVar("_Array")
 Weights = dict[str, NDArray[Any]]
+_WITH_EPOCH = re.compile(r"(?P<prefix>.+),(?P<epoch>[0-9]{1,9})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,21 @@ def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def first_names(names: list[str]) -> str:
-    """The first five of some names, for a message."""
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+def split_epoch(text: str) -> tuple[str, int] | None:
+    """Split ``PREFIX,EPOCH``; None if the text is not of this form."""
+    match = _WITH_EPOCH.fullmatch(text)
+    return None if match is None else (match["prefix"], int(match["epoch"]))
+
+
+def spec_of(path: str) -> str | None:
+    """Return the full spec of a checkpoint that exists, given by its prefix or one of its files."""
+    prefix, _, epoch = path.rpartition(",") if "," in path else (path, "", "")
+    if path.endswith("-symbol.json"):
+        prefix = path.removesuffix("-symbol.json")
+    elif path.endswith(".params"):
+        prefix, _, epoch = path.removesuffix(".params").rpartition("-")
+    if not Path(f"{prefix}-symbol.json").is_file():
+        return None
+    if split_epoch(f"{prefix},{epoch}") is None:
+        epoch = str(max(epochs_beside(prefix), default=0))
+    return f"mxnet:{prefix},{int(epoch)}"
