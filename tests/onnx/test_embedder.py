@@ -622,7 +622,7 @@ def test_an_error_on_one_device_ends_all(spec: str, monkeypatch: pytest.MonkeyPa
     reason = "Failed to allocate memory for requested buffer of size 1073741824"
     with pytest.raises(
         MemoryError,
-        match=r"^not enough memory on cuda:2 for 3 images of 24 x 24 at a time in .*; lower batch_size$",
+        match=r"^not enough memory on cuda:0, cuda:1, cuda:2 for 3 images of 24 x 24 .*; lower batch_size$",
     ):
         embedder.embed(rows_of(50), random_images(50))
 

@@ -10,9 +10,10 @@ from fasttriplet._words import counted
 from fasttriplet.errors import OptionError
 
 GPU_BATCH = 128
-# What PyTorch, ONNX Runtime, MXNet, CUDA and C++ say where memory is short.
+# What PyTorch, ONNX Runtime, MXNet, CUDA, NumPy and C++ say where memory is short.
 _SHORTAGE = re.compile(
-    r"out of memory|(can't|cannot|fail(ed|ure)? to) allocate|allocation fail|alloc_failed|bad.alloc",
+    r"out of memory|(can't|cannot|fail(ed|ure)? to) allocate|allocation fail|alloc_failed|bad.alloc"
+    r"|array is too big",
     re.IGNORECASE,
 )
 

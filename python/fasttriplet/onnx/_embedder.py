@@ -122,7 +122,12 @@ class OnnxEmbedder:
             raise ValueError(wrong_size(str(self.path), size, self.inputs.size))
         if self._process != os.getpid():  # a fork has copied the sessions without their threads
             self._load()
-        embeddings = self._embed(images)
+        try:
+            embeddings = self._embed(images)
+        except Exception as error:
+            if is_shortage(error):
+                raise shortage(str(self.path), self.devices, self.batch_size, size) from error
+            raise
         check_finite(embeddings, rows, f"{self.path}, output {self.output}")
         return embeddings
 
@@ -164,11 +169,7 @@ class OnnxEmbedder:
         try:
             (output,) = self._sessions[device].run([self.output], {name: batch})
         except Exception as error:  # of a dozen classes, whose only common base is this
-            if is_shortage(error):
-                height, width = batch.shape[1:3] if self._input.channels_last else batch.shape[2:]
-                where = self.devices[device : device + 1]
-                raise shortage(str(self.path), where, len(batch), (height, width)) from error
-            if not is_of_runtime(error):
+            if is_shortage(error) or not is_of_runtime(error):
                 raise
             raise RuntimeError(
                 f"ONNX Runtime failed to run {self.path} on {self.devices[device]} with an input of "

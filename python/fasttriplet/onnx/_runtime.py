@@ -16,6 +16,7 @@ from fasttriplet._cores import cores
 from fasttriplet._extras import how_to_install
 from fasttriplet._forks import importing
 from fasttriplet.embedders import _devices
+from fasttriplet.embedders._batches import is_shortage
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _WORDS = _devices.Words("ONNX Runtime", "cuda")
@@ -89,8 +90,8 @@ def gpus() -> int:
 def session_on(path: Path, device: str, content: bytes | None) -> Any:
     """Load a model for one device; its `content` if that is given, else its file.
 
-    A ValueError if the file is not a model that this ONNX Runtime runs; a RuntimeError if the device cannot
-    be used: it does not fall back to another one.
+    A ValueError if the file is not a model that this ONNX Runtime runs; a MemoryError if it does not fit; a
+    RuntimeError if the device cannot be used: it does not fall back to another one.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -109,6 +110,8 @@ def session_on(path: Path, device: str, content: bytes | None) -> Any:
     try:
         session = ort.InferenceSession(content or str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # of a dozen classes, whose only common base is this
+        if is_shortage(error):
+            raise MemoryError(f"not enough memory to load {path} on {device}") from error
         if not is_of_runtime(error):
             raise
         raise ValueError(
@@ -143,7 +146,9 @@ def _load_cuda(ort: Any) -> None:
 
 
 def is_of_runtime(error: Exception) -> bool:
-    """Whether ONNX Runtime raised this."""
+    """Whether ONNX Runtime raised this. Its messages quote names in the model, which may not be UTF-8."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return type(error).__module__.startswith("onnxruntime") or "ONNXRuntimeError" in str(error)
 
 
