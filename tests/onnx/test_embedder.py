@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -557,6 +558,34 @@ def test_cuda_is_refused_where_it_is_not(spec: str, monkeypatch: pytest.MonkeyPa
         ValueError, match=r"devices='cuda:1': this ONNX Runtime is for the CPU only; for CUDA, "
     ):
         ft.load_embedder(spec, devices="cuda:1")
+
+
+def test_cuda_is_not_touched_where_it_is_not(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has begun to use CUDA cannot use it in a fork."""
+    import onnxruntime  # noqa: PLC0415
+
+    def touched() -> int:
+        raise AssertionError
+
+    monkeypatch.setattr(runtime, "gpus", touched)
+    ft.load_embedder(spec, devices="cpu")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    ft.load_embedder(spec)
+    for devices in ("cuda", "cuda:0"):
+        with pytest.raises(ValueError, match="is for the CPU only"):
+            ft.load_embedder(spec, devices=devices)
+
+
+def test_what_cuda_s_loader_prints_is_hidden_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    stdout = sys.stdout
+
+    def preload_dlls(cuda: bool = True) -> None:
+        print("libcudnn.so.9: cannot open shared object file", cuda)
+        sys.stdout.write(f"{sys.stdout is stdout}\n")  # as another thread would at that moment
+
+    runtime._load_cuda(SimpleNamespace(preload_dlls=preload_dlls))
+    assert capsys.readouterr().out == "True\n"
+    runtime._load_cuda(SimpleNamespace())  # before 1.21
 
 
 @pytest.fixture

@@ -111,6 +111,11 @@ class OnnxEmbedder:
             f"{at_a_time(self.batch_size, self.devices)}"
         )
 
+    @property
+    def takes_uint8(self) -> bool:
+        """Whether the model takes pixels of uint8, so that there are no mean and std to choose."""
+        return self._input.dtype is np.uint8
+
     def prepare(self, index: pl.DataFrame) -> None:
         """Do nothing: there is nothing to prepare."""
 
@@ -186,11 +191,10 @@ class OnnxEmbedder:
 
     def _convention(self, expected: Inputs | None, chosen: dict[str, Any]) -> Inputs:
         """What the model takes: as its file says, changed by what was chosen."""
-        raw = self._input.dtype is np.uint8
         for name in ("mean", "std"):
-            if raw and name in chosen:
+            if self.takes_uint8 and name in chosen:
                 raise OptionError(name, f"cannot be given: {self.path} takes pixels of uint8 as they are")
-        inputs = replace(AS_DECODED if raw else expected or Inputs(), **chosen)
+        inputs = replace(AS_DECODED if self.takes_uint8 else expected or Inputs(), **chosen)
         fixed = self._input.size
         if fixed is not None and inputs.size not in (None, fixed):
             raise OptionError(

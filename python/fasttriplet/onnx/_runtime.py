@@ -142,7 +142,7 @@ def _load_cuda(ort: Any) -> None:
     if load is not None:
         # It prints what it does not find, needed or not. To redirect stdout would silence other threads, too.
         silent = load.__globals__ | {"print": lambda *_: None}
-        FunctionType(load.__code__, silent, argdefs=load.__defaults__)()
+        FunctionType(load.__code__, silent, load.__name__, load.__defaults__, load.__closure__)()
 
 
 def is_of_runtime(error: Exception) -> bool:

@@ -24,6 +24,7 @@ from fasttriplet.torch._lanes import CudaLane, Lane
 from fasttriplet.torch._models import Model, dtype_of, load_model
 from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import Precision, check_precision, computing_in
+from fasttriplet.torch._threads import use_no_lost_threads
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,6 +89,7 @@ class _Embedder:
         size = images.shape[1], images.shape[2]
         if 0 in size or self.inputs.size not in (None, size):
             raise ValueError(wrong_size(self._name, size, self.inputs.size))
+        use_no_lost_threads()
         try:
             with self._ready():
                 embeddings = self._through(images)
@@ -326,6 +328,7 @@ def from_spec(text: str, **arguments: Any) -> _SpecEmbedder:
     known = (*OPTIONS, "output", "precision", "weights")
     target, options = split_options("torch", text, known, output=arguments.get("output"))
     devices_of(arguments.get("devices"))  # before a file is read
+    use_no_lost_threads()
     model = load_model(f"torch:{text}", target, options)
     inputs = replace(model.inputs, **given(options))
     return _SpecEmbedder(text, model, inputs, arguments, options.get("precision", "float32"))
