@@ -1,10 +1,46 @@
-"""Which errors of frameworks say that memory was short."""
+"""How many images a device is given at a time, and which errors say that memory was short."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from fasttriplet.embedders._batches import is_shortage
+from fasttriplet.embedders._batches import images_each, is_shortage
+from fasttriplet.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limits", "expected"),
+    [
+        (None, {}, 16),
+        (5, {}, 5),
+        (None, {"least": 32}, 32),
+        (None, {"most": 8}, 8),
+        (None, {"least": 4, "most": 4}, 4),
+        (12, {"least": 2, "most": 12}, 12),
+    ],
+)
+def test_how_many_images_each_device_is_given(wanted: Any, limits: dict[str, int], expected: int) -> None:
+    assert images_each(wanted, 16, who="a.onnx", **limits) == expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limits", "message"),
+    [
+        (0, {}, "must be a whole number >= 1, not 0"),
+        (True, {}, "must be a whole number >= 1, not True"),
+        ("3", {}, "must be a whole number >= 1, not '3'"),
+        (2**70, {}, "must be a whole number up to 2147483647, not 1180591620717411303424"),
+        (1, {"least": 2}, "must be at least 2 for a.onnx, not 1"),
+        (8, {"least": 4, "most": 4}, "must be 4 for a.onnx, not 8"),
+        (1, {"least": 2, "most": 12}, "must be from 2 to 12 for a.onnx, not 1"),
+    ],
+)
+def test_numbers_of_images_that_do_not_fit(wanted: Any, limits: dict[str, int], message: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        images_each(wanted, 16, who="a.onnx", **limits)
+    assert str(caught.value) == f"batch_size {message}"
 
 
 @pytest.mark.parametrize(

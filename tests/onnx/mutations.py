@@ -8,18 +8,9 @@ from typing import Any
 
 _NUMBERS = (-1, 0, 1, 2, 3, 5, 255, -(2**31), 2**31 - 1, 2**40, -(2**63), 2**63 - 1)
 _OPERATORS = (
-    "Conv",
-    "PRelu",
-    "Relu",
-    "Gemm",
-    "Flatten",
-    "BatchNormalization",
-    "Sub",
-    "Mul",
-    "Div",
-    "Dropout",
+    *("Conv", "PRelu", "Relu", "Gemm", "Flatten", "BatchNormalization", "Sub", "Mul", "Div", "Dropout"),
+    *("Constant", "Identity", "Transpose", "Cast", "Nonsense", ""),
 )
-_OPERATORS += ("Constant", "Identity", "Transpose", "Cast", "Nonsense", "")
 
 
 def mutated(content: bytes, seed: int) -> bytes:

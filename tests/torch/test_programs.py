@@ -180,6 +180,28 @@ def test_damaged_lists_of_weights(saved: Path, tmp_path: Path, content: bytes) -
         ft.load_embedder(f"torch:{path}", devices="cpu")
 
 
+@pytest.mark.parametrize("kept", ["the end", "all, after other bytes"])
+def test_a_damaged_program_is_told_once(
+    saved: Path, tmp_path: Path, kept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PyTorch itself logs tracebacks."""
+    content = saved.read_bytes()
+    path = tmp_path / "net.pt2"
+    path.write_bytes(content[len(content) // 2 :] if kept == "the end" else b"xx" + content)
+    with pytest.raises(
+        ValueError,
+        match=r"net\.pt2 is not a program .*, or is damaged \(RuntimeError: Pyt\w+ failed [^.]*\)$",
+    ):
+        ft.load_embedder(f"torch:{path}", devices="cpu")
+    assert not caplog.records
+
+
+def test_the_ending_does_not_matter(saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copy(saved, tmp_path / "net.pt")
+    ft.load_embedder(f"torch:{tmp_path}/net.pt", devices="cpu")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("ending", [".pt2", ".pt", ".pth"])
 def test_archives_that_would_fill_the_memory(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"bomb{ending}"

@@ -10,6 +10,7 @@ from fasttriplet._words import counted
 from fasttriplet.errors import OptionError
 
 GPU_BATCH = 128
+_MOST = 2**31 - 1  # the frameworks' sizes are of 32 or 64 bits
 # What PyTorch, ONNX Runtime, MXNet, CUDA, NumPy and C++ say where memory is short.
 _SHORTAGE = re.compile(
     r"out of memory|(can't|cannot|fail(ed|ure)? to) allocate|allocation fail|alloc_failed|bad.alloc"
@@ -26,7 +27,7 @@ def images_each(wanted: int | None, usual: int, *, who: str, least: int = 1, mos
     """
     if wanted is None:
         return max(least, usual if most is None else min(usual, most))
-    wanted = whole_number("batch_size", wanted, 1)
+    wanted = whole_number("batch_size", wanted, 1, _MOST)
     if wanted < least or (most is not None and wanted > most):
         limits = f"{least}" if least == most else f"from {least} to {most}" if most else f"at least {least}"
         raise OptionError("batch_size", f"must be {limits} for {who}, not {wanted}")

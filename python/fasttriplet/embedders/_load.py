@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 from fasttriplet._forks import importing
@@ -152,6 +153,8 @@ def load_embedder(
     scheme, colon, rest = text.partition(":")
     given = {"batch_size": batch_size, "devices": devices, "output": output}
     options = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(output, (str, NoneType)):
+        raise OptionError("output", f"must be text, a name or a number such as '0', not {output!r}")
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
         raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")

@@ -67,15 +67,21 @@ def check_no_code(path: Path) -> None:
 
 
 def _pickles(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The entries of a program that PyTorch unpickles, or would if it took the file for an older one."""
+    """The entries of a program that PyTorch unpickles, or would if it took the file for an older one.
+
+    A RuntimeError if PyTorch cannot read the file.
+    """
     with zipfile.ZipFile(path) as archive:
+        before_2_8 = "serialized_exported_program.json" in archive.namelist()
         for name in archive.namelist():
             if name.startswith("serialized_") and name != "serialized_exported_program.json":
                 yield name, archive.read(name)
     try:
         reader: Any = torch._C.PyTorchFileReader(str(path))
-    except RuntimeError:  # from before PyTorch 2.8, or damaged
-        return
+    except RuntimeError:
+        if before_2_8:
+            return
+        raise
     names = reader.get_all_records()
     unpickled = {
         name for name in names if name.endswith(".pt") or name.rpartition("/")[2].startswith(_OBJECTS)

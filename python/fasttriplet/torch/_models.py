@@ -170,7 +170,8 @@ def _program(path: Path, output: str | None) -> Model:
     def loaded() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.load(path)
+            with path.open("rb") as file:  # of a path, PyTorch complains that it does not end in .pt2
+                return torch.export.load(file)
 
     with _loading(path, "a program that torch.export saved"):
         check_no_code(path)
@@ -253,6 +254,6 @@ def _loading(path: Path, expected: str) -> Iterator[None]:
             raise MemoryError(f"not enough memory to load {path}") from error
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         wrong = describe_wrong_file(path, expected, magic=b"PK")
         raise ValueError(f"{wrong}, or is damaged ({type(error).__name__}: {reason})") from error
