@@ -260,6 +260,11 @@ def test_too_little_memory_advises_a_smaller_batch(
     def fails(*_: Any, **__: Any) -> None:
         raise mx.base.MXNetError("storage.cc:210: cudaMalloc retry failed: out of memory")
 
+    large = ft.load_embedder(spec, batch_size=10**7)  # which MXNet 1.9.1 cannot even count
+    with pytest.raises(
+        MemoryError, match=r"^not enough memory on cpu for 10,000,000 images of 32 x 24 at a t"
+    ):
+        large.embed(rows_of(1), random_images(1))
     embedder = ft.load_embedder(spec, batch_size=8)
     monkeypatch.setattr(mx.mod.Module, "forward", fails)
     with pytest.raises(

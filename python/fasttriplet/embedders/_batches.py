@@ -14,7 +14,7 @@ _MOST = 2**31 - 1  # the frameworks' sizes are of 32 or 64 bits
 # What PyTorch, ONNX Runtime, MXNet, CUDA, NumPy and C++ say where memory is short.
 _SHORTAGE = re.compile(
     r"out of memory|(can't|cannot|fail(ed|ure)? to) allocate|allocation fail|alloc_failed|bad.alloc"
-    r"|array is too big",
+    r"|array is too big|larger than 2\^31 elements",
     re.IGNORECASE,
 )
 

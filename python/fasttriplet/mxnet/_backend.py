@@ -107,7 +107,7 @@ class TrainingBackend(Backend):
         try:
             with quiet():
                 module.bind([("data", (images, 3, height, width))], [("softmax_label", (images,))])
-        except RuntimeError as error:  # MXNetError is one
+        except Exception as error:  # of MXNet, not always of its own class
             if is_shortage(error):
                 raise shortage("the training", self.devices, settings.batch_size, image_size) from error
             raise ValueError(

@@ -92,11 +92,13 @@ class MXNetEmbedder:
                 who=str(self._checkpoint.symbol_path),
                 advice="Choose another output with output=NAME",
             )
-        except mx.base.MXNetError as error:
+        except Exception as error:
             self._image_size = None
             if is_shortage(error):
                 who = str(self._checkpoint.symbol_path)
                 raise shortage(who, self.devices, self.batch_size, (height, width)) from error
+            if not isinstance(error, mx.base.MXNetError):
+                raise
             where = ", ".join(self.devices)
             raise RuntimeError(
                 f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {reason_of(error)}"
