@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.checkpoint._params import read_arrays, write_arrays
+from fasttriplet.checkpoint._params import read_arrays, writer_of
 from fasttriplet.mxnet import import_mxnet
 
 _MARKS = {0xF993FAC8: 1, 0xF993FAC9: 2, 0xF993FACA: 3}
@@ -56,9 +56,11 @@ def _check_with_mxnet(path: Path, names: list[str], arrays: list[NDArray[Any]]) 
     for array, theirs in zip(arrays, loaded, strict=True):
         assert (array.dtype, array.shape) == (theirs.dtype, theirs.shape)
         assert array.tobytes() == theirs.asnumpy().tobytes()
+    if not names:
+        return
     again, theirs = path.with_name("b.params"), path.with_name("c.params")
-    write_arrays(again, names, arrays)
-    mx.nd.save(str(theirs), dict(zip(names, loaded, strict=True)) if names else loaded)
+    writer_of(dict(zip(names, arrays, strict=True)))(again)
+    mx.nd.save(str(theirs), dict(zip(names, loaded, strict=True)))
     assert again.read_bytes() == theirs.read_bytes()
 
 

@@ -31,11 +31,16 @@ def not_a_file(mode: int) -> str | None:
     return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
-def read_file(path: Path, expected: str) -> bytes:
-    """Read a whole file. A pipe, for which Python would wait, and a folder are OSErrors that say so."""
+def check_regular(path: Path, expected: str) -> None:
+    """Raise an OSError that says so if a path is not that of a file: a pipe, for which Python would wait."""
     if (found := not_a_file(mode := path.stat().st_mode)) is not None:
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(number, f"is {found}; expected {expected}", str(path))
+
+
+def read_file(path: Path, expected: str) -> bytes:
+    """Read a whole file; see :func:`check_regular`."""
+    check_regular(path, expected)
     return path.read_bytes()
 
 

@@ -1,10 +1,12 @@
-"""How messages name numbers and files."""
+"""How messages name numbers, names and files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+_MOST_NAMES = 5
 
 
 def plural(noun: str) -> str:
@@ -19,6 +21,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
+def first_names(names: Sequence[str]) -> str:
+    """The first five of some names, such as "a, b, c, d, e and 12 more"."""
+    shown = ", ".join(names[:_MOST_NAMES])
+    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES:,} more"
+
+
 @contextmanager
 def prefixing(name: str) -> Iterator[None]:
     """Put a name, such as that of a file, before the text of a ValueError."""
@@ -30,15 +38,18 @@ def prefixing(name: str) -> Iterator[None]:
 
 @contextmanager
 def advising(advice: str) -> Iterator[None]:
-    """Add to a MemoryError of Python or NumPy what to do; those that start as the extension's say it."""
+    """Add to a MemoryError of Python or NumPy what to do; those of this package say it themselves."""
     start = "not enough memory"
     try:
         yield
     except MemoryError as error:
         reason = str(error)  # "Unable to allocate 1.5 GiB for an array with shape ..."
-        if reason.startswith(start):
+        if start in reason:
             raise
-        what = f"{start}: {reason[0].lower()}{reason[1:]}" if reason else start
+        first, _, rest = reason.partition(" ")
+        if first == first.capitalize():  # a word, and not a name such as MXNet or PyTorch
+            reason = f"{first.lower()} {rest}".rstrip()
+        what = f"{start}: {reason}" if reason else start
         raise MemoryError(f"{what}; {advice}") from error
 
 

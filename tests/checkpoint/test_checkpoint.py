@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,54 @@ def test_an_equal_symbol_stays_as_it_is(prefix: Path) -> None:
     assert path.stat().st_ino != before.st_ino
     with pytest.raises(FileExistsError):
         write_checkpoint(prefix, 5, SYMBOL, ARGS, AUXS, overwrite=False)
+
+
+def test_a_symbol_with_other_ends_of_lines_is_another(prefix: Path) -> None:
+    path = Path(f"{prefix}-symbol.json")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"\n", b"\r\n"))
+    write_checkpoint(prefix, 4, SYMBOL, ARGS, AUXS)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("how", ["a type", "a name", "a full disk"])
+def test_weights_that_cannot_be_written_leave_the_old_files(
+    prefix: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.read_bytes() for path in prefix.parent.iterdir()}
+    args: dict[str, Any] = ARGS | {"new": numbers(2)}
+    error: type[Exception] = ValueError
+    if how == "a type":
+        args["new"] = np.zeros(2, complex)
+    elif how == "a name":
+        args["a\0b"] = numbers(2)
+    else:
+        error = OSError
+        plain = np.ascontiguousarray
+
+        def full(array: Any, dtype: Any) -> Any:
+            if array is args["new"]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return plain(array, dtype)
+
+        monkeypatch.setattr(np, "ascontiguousarray", full)
+    with pytest.raises(error, match=r"net-0003\.params" if error is OSError else None):
+        write_checkpoint(prefix, 3, SYMBOL.up_to(Entry(2, 0)), args, AUXS)
+    assert {path: path.read_bytes() for path in prefix.parent.iterdir()} == before
+
+
+def test_both_files_must_be_replaceable(prefix: Path) -> None:
+    """An epoch that is there keeps its network."""
+    before = {path: path.read_bytes() for path in prefix.parent.iterdir()}
+    with pytest.raises(FileExistsError):
+        write_checkpoint(prefix, 3, SYMBOL, ARGS, AUXS, overwrite=False)
+    with pytest.raises(FileExistsError):
+        write_checkpoint(prefix, 4, SYMBOL.up_to(Entry(2, 0)), ARGS, AUXS, overwrite=False)
+    Path(f"{prefix}-symbol.json").unlink()
+    with pytest.raises(FileExistsError):
+        write_checkpoint(prefix, 3, SYMBOL, ARGS, AUXS, overwrite=False)
+    del before[Path(f"{prefix}-symbol.json")]
+    assert {path: path.read_bytes() for path in prefix.parent.iterdir()} == before
 
 
 def test_the_embedding_and_its_weights(prefix: Path) -> None:

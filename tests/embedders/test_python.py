@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.errors import SpecError
+from fasttriplet.errors import OptionError, SpecError
 from tests.small_rec import identities, write_rec
 
 SOURCE = """
@@ -166,3 +166,21 @@ if __name__ == "__main__":
         [sys.executable, str(elsewhere / "script.py")], capture_output=True, text=True, check=False
     )
     assert shown.stdout == "mean colours\n", shown.stderr
+
+
+def test_a_module_that_ends_the_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that parses the command line when it is imported."""
+    (folder / "mine_script.py").write_text("import sys\nsys.exit(2)")
+    with pytest.raises(
+        ImportError, match=r"importing mine_script failed, .*mine_script\.py, line 2: SystemExit: 2"
+    ):
+        ft.load_embedder("python:mine_script:Mean")
+    with pytest.raises(ValueError, match="the call without arguments failed: SystemExit: "):
+        ft.load_embedder("python:sys:exit")
+    monkeypatch.delitem(sys.modules, "mine_script", raising=False)
+
+
+@pytest.mark.parametrize("output", [0, ["fc1"], b"fc1"])
+def test_an_output_is_named_in_text(output: Any) -> None:
+    with pytest.raises(OptionError, match=r"^output must be text, a name or a number such as '0', not "):
+        ft.load_embedder("onnx:net.onnx", output=output)

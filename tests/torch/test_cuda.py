@@ -150,7 +150,7 @@ def test_too_little_memory_advises_a_smaller_batch() -> None:
             return x.new_empty((len(x), 2**45))
 
     with pytest.raises(
-        MemoryError, match=r"no memory on cuda:0 for 128 images of 32 x 24 .*: lower batch_size"
+        MemoryError, match=r"^not enough memory on cuda:0 for 128 images of 32 x 24 .*; lower batch_size"
     ):
         TorchEmbedder(Large(), devices="cuda:0").embed(rows_of(1), random_images(1))
 

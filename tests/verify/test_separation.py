@@ -21,6 +21,7 @@ from fasttriplet.embedders._inputs import AS_DECODED, Inputs
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.mining._mine import COLLAPSE
 from fasttriplet.verify._separation import what_to_try
+from tests.onnx.models import Builder
 from tests.small_rec import Table, identities, picture, random_table, write_rec
 
 LEAST = 151  # pairs of each kind, with which three standard errors of guessing are 0.1
@@ -100,11 +101,13 @@ def test_the_warning_says_what_the_input_is_and_what_to_try(tmp_path: Path) -> N
     normalised = verify_rec(rec, Network(rows, Inputs(size=(112, 112))))
     assert normalised.warning is not None
     assert "Is its input RGB, (pixel - 127.5) / 128, 112 x 112 (H x W), as it expects?" in normalised.warning
-    assert "mean=0,std=1" in normalised.warning
-    assert "color=bgr" in normalised.warning
+    assert (
+        "Try, at the end of a spec or as arguments, mean=0 and std=1 if the network normalises its input "
+        "itself, otherwise the mean and std of its training, and color=bgr; the images" in normalised.warning
+    )
     as_decoded = what_to_try(Network(rows, AS_DECODED))
     assert "Is its input RGB 0..255, any size, as it expects?" in as_decoded
-    assert "mean=127.5,std=128" in as_decoded
+    assert "mean=127.5 and std=128 unless the network normalises its input itself, otherwise" in as_decoded
     assert "color=rgb" in what_to_try(Network(rows, Inputs(color="bgr")))
     assert "give a network" in what_to_try(PixelEmbedder())
     assert "aligned" in what_to_try(type("", (), {"needs_images": True})())
@@ -169,6 +172,19 @@ def test_embedders_of_pytorch_say_what_their_input_is() -> None:
     assert "Is its input BGR, (pixel - 127.5) / 127.5, any size, as it expects?" in said
 
 
+@pytest.mark.onnx
+def test_a_model_of_uint8_is_not_told_to_take_other_numbers(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    builder = Builder(dtype=np.uint8)
+    builder.add("Cast", to=1)
+    embedder = ft.load_embedder(builder.layers().save(tmp_path / "net.onnx"))
+    assert what_to_try(embedder) == (
+        "Is its input RGB 0..255, 24 x 24 (H x W), as it expects? Try, at the end of a spec or as arguments, "
+        "color=bgr; the images must be cut out and aligned as those it was trained on"
+    )
+
+
 @pytest.mark.torch
 def test_a_face_network_whose_input_is_normalised_twice(real_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
@@ -186,4 +202,4 @@ def test_a_face_network_whose_input_is_normalised_twice(real_data: Path, tmp_pat
     found = verify_rec(tmp_path / "a.rec", f"{model},mean=127.5,std=128", recall=False)
     assert found.warning is not None
     assert "Is its input RGB, (pixel - 127.5) / 128" in found.warning
-    assert "mean=0,std=1 if the network normalises its input itself" in found.warning
+    assert "mean=0 and std=1 if the network normalises its input itself" in found.warning

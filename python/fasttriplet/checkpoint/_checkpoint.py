@@ -13,13 +13,15 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
-from fasttriplet._files import replacing
+from fasttriplet._files import naming, opened, publish, replacing
+from fasttriplet._words import first_names
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
-from fasttriplet.checkpoint._params import read_arrays, write_params
+from fasttriplet.checkpoint._params import read_arrays, writer_of
 from fasttriplet.checkpoint._symbol import Symbol, read_symbol
 
 _Array = TypeVar("_Array")
 Weights = dict[str, NDArray[Any]]
+_WITH_EPOCH = re.compile(r"(?P<prefix>.+),(?P<epoch>[0-9]{1,9})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,25 @@ def write_checkpoint(
     *,
     overwrite: bool = True,
 ) -> None:
-    """Write a checkpoint, whose files appear when they are complete; an equal symbol stays as it is."""
+    """Write a checkpoint, whose files appear when both are complete; an equal symbol stays as it is.
+
+    Nothing is changed if a weight cannot be written. At no moment is a new symbol there with old weights.
+    """
     symbol_path, params_path = checkpoint_paths(prefix, epoch)
-    text = symbol if isinstance(symbol, str) else symbol.to_json()
-    if not symbol_path.is_file() or symbol_path.read_text(encoding="utf-8", errors="replace") != text:
-        with replacing(symbol_path, overwrite=overwrite) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+    content = (symbol if isinstance(symbol, str) else symbol.to_json()).encode()
     params = {f"arg:{name}": value for name, value in arg_params.items()}
     params |= {f"aux:{name}": value for name, value in aux_params.items()}
-    write_params(params_path, params, overwrite=overwrite)
+    write = writer_of(params)
+    if symbol_path.is_file() and symbol_path.read_bytes() == content:
+        with replacing(params_path, overwrite=overwrite) as unfinished:
+            write(unfinished)
+        return
+    with opened(symbol_path, params_path, overwrite=overwrite) as (network, weights):
+        with naming(network):
+            network.unfinished.write_bytes(content)
+        with naming(weights):
+            write(weights.unfinished)
+        publish(network, weights)
 
 
 def embedding_of(checkpoint: Checkpoint[Any], wanted: str | None = None, *, stacklevel: int = 1) -> Embedding:
@@ -142,7 +154,21 @@ def epochs_beside(prefix: str | os.PathLike[str]) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
-def first_names(names: list[str]) -> str:
-    """The first five of some names, for a message."""
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+def split_epoch(text: str) -> tuple[str, int] | None:
+    """Split ``PREFIX,EPOCH``; None if the text is not of this form."""
+    match = _WITH_EPOCH.fullmatch(text)
+    return None if match is None else (match["prefix"], int(match["epoch"]))
+
+
+def spec_of(path: str) -> str | None:
+    """Return the full spec of a checkpoint that exists, given by its prefix or one of its files."""
+    prefix, _, epoch = path.rpartition(",") if "," in path else (path, "", "")
+    if path.endswith("-symbol.json"):
+        prefix = path.removesuffix("-symbol.json")
+    elif path.endswith(".params"):
+        prefix, _, epoch = path.removesuffix(".params").rpartition("-")
+    if not Path(f"{prefix}-symbol.json").is_file():
+        return None
+    if split_epoch(f"{prefix},{epoch}") is None:
+        epoch = str(max(epochs_beside(prefix), default=0))
+    return f"mxnet:{prefix},{int(epoch)}"

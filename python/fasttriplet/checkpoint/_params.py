@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +31,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._contents import describe_wrong_file
-from fasttriplet._files import replacing
 
 _MAGIC = struct.pack("<QQ", 0x112, 0)
 _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -61,14 +60,6 @@ class _Place:
     shape: tuple[int, ...]
     type: int
     sparse: str | None = None
-
-
-def read_params(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a file by their names; see :func:`read_arrays`. They must have names."""
-    names, arrays = read_arrays(path)
-    if len(names) != len(arrays):
-        raise ValueError(f"{path} holds arrays without names; save a dict of arrays and not a list")
-    return dict(zip(names, arrays, strict=True))
 
 
 def read_arrays(path: Path) -> tuple[list[str], list[NDArray[Any]]]:
@@ -211,30 +202,26 @@ def _check_left(file: BinaryIO, count: int, size: int) -> None:
         raise _DamagedError(f"{count} bytes are announced and {left} left")
 
 
-def write_params(path: Path, params: Mapping[str, NDArray[Any]], *, overwrite: bool = True) -> None:
-    """Write arrays with their names, in the bytes that ``mx.nd.save`` writes; the file appears when complete.
+def writer_of(params: Mapping[str, NDArray[Any]]) -> Callable[[Path], None]:
+    """Check arrays and their names; what is returned writes them to a path, in the bytes of ``mx.nd.save``.
 
     A ValueError names an array that MXNet 1.9.1 cannot hold: of another type, or without dimensions.
     """
-    write_arrays(path, list(params), list(params.values()), overwrite=overwrite)
+    heads = [_head(array, repr(name)) for name, array in params.items()]
+    names = [_encoded(name) for name in params]
 
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.write(_MAGIC + struct.pack("<Q", len(params)))
+            for head, array in zip(heads, params.values(), strict=True):
+                file.write(head)
+                items = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+                file.write(items.reshape(-1).view(np.uint8).data)
+            file.write(struct.pack("<Q", len(params)))
+            for name in names:
+                file.write(struct.pack("<Q", len(name)) + name)
 
-def write_arrays(
-    path: Path, names: Sequence[str], arrays: Sequence[NDArray[Any]], *, overwrite: bool = True
-) -> None:
-    """Write arrays, with a name for each or without names; see :func:`write_params`."""
-    labels = _labels(names, len(arrays))
-    heads = [_head(array, label) for array, label in zip(arrays, labels, strict=True)]
-    encoded = [_encoded(name) for name in names]
-    with replacing(path, overwrite=overwrite) as unfinished, unfinished.open("wb") as file:
-        file.write(_MAGIC + struct.pack("<Q", len(arrays)))
-        for head, array in zip(heads, arrays, strict=True):
-            file.write(head)
-            items = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            file.write(items.reshape(-1).view(np.uint8).data)
-        file.write(struct.pack("<Q", len(names)))
-        for name in encoded:
-            file.write(struct.pack("<Q", len(name)) + name)
+    return write
 
 
 def _encoded(name: str) -> bytes:

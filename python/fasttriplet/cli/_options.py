@@ -254,8 +254,9 @@ pairs_per_kind = option(
 
 devices = option(
     "devices",
-    "Where the network runs: cpu, or GPUs in the framework's words, gpu or gpu:0,2 for MXNet and cuda, "
-    "cuda:0,2 or mps for PyTorch. By default on all GPUs, or on the CPU if there is none.",
+    "Where the network runs: cpu, or GPUs in the framework's words, gpu or gpu:0,2 for MXNet, cuda or "
+    "cuda:0,2 for PyTorch and ONNX Runtime, mps for PyTorch. By default on all GPUs, or on the CPU if there "
+    "is none.",
     metavar="NAMES",
 )
 
@@ -277,8 +278,8 @@ def model(**default: Any) -> Callable[[F], F]:
         devices,
         option(
             "batch_size",
-            "Images per forward pass of the network. By default what suits the framework on the CPU, and 128 "
-            "on each GPU.",
+            "Images that the network is given at a time, on each device. By default what suits the framework "
+            "on the CPU, and 128 on a GPU.",
             kind=int,
         ),
     )

@@ -14,6 +14,11 @@ from fasttriplet.errors import OptionError
 
 Color = Literal["rgb", "bgr"]
 OPTIONS = ("color", "mean", "std", "size")
+# Sizes (H, W) that a message may name as the network's own, the usual ones first.
+USUAL_SIZES = [
+    *[(112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (299, 299)],
+    *[(256, 128), (384, 128), (128, 64), (28, 28), (32, 32), (64, 64)],
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,12 @@ def given(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves
+
+
+def wrong_size(who: str, size: tuple[int, ...], taken: tuple[int, ...] | None = None) -> str:
+    """Say that a network does not take images of a size (H, W), and which it takes, if that is known."""
+    found = f"{who}: the network does not take images of {size[0]} x {size[1]} (H x W)"
+    return found if taken is None else f"{found}; it takes {taken[0]} x {taken[1]}"
 
 
 def three(name: str, values: float | Sequence[float]) -> tuple[float, float, float]:

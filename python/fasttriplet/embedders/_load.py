@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple, cast
 
 from fasttriplet._forks import importing
+from fasttriplet.checkpoint._checkpoint import spec_of
 from fasttriplet.embedders._base import Embedder
 from fasttriplet.errors import OptionError, SpecError
 
@@ -119,8 +121,8 @@ def load_embedder(
         RGB 0..255 and normalise it themselves. ``precision=tf32`` and ``precision=bfloat16`` make PyTorch
         faster and less exact.
     batch_size : int, optional
-        Images per forward pass of a network. By default what suits the framework on the CPU (64 for MXNet, 16
-        for PyTorch, 8 for ONNX Runtime), and 128 for each GPU.
+        Images that a network is given at a time, on each device. By default what suits the framework on the
+        CPU (64 for MXNet, 16 for PyTorch, 8 for ONNX Runtime), and 128 on a GPU.
     devices : str or sequence of str, optional
         Where a network runs: ``"cpu"``, or GPUs in the words of the framework: ``"gpu"`` (all of them) or
         ``"gpu:0,2"`` for MXNet, ``"cuda"``, ``"cuda:0,2"`` or ``"mps"`` for PyTorch. A list such as
@@ -151,6 +153,8 @@ def load_embedder(
     scheme, colon, rest = text.partition(":")
     given = {"batch_size": batch_size, "devices": devices, "output": output}
     options = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(output, (str, NoneType)):
+        raise OptionError("output", f"must be text, a name or a number such as '0', not {output!r}")
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
         raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")
@@ -179,7 +183,7 @@ def _meant(spec: str) -> str | None:
             return f"{scheme}:{spec}"
     if spec.endswith(".safetensors") and Path(spec).is_file():
         return f"torch:PACKAGE.MODULE:FACTORY,weights={spec}"
-    meant: str | None = _BACKENDS["mxnet"].load().spec_of(spec)
+    meant = spec_of(spec)
     if meant is not None and find_spec("mxnet") is None:
         return f"torch:{meant}"
     return meant

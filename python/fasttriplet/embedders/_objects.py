@@ -67,7 +67,7 @@ def find_object(spec: str, text: str) -> Any:
         try:
             with importing():
                 found = importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script may parse the command line
             raise ImportError(
                 f"{spec!r}: importing {module} failed{_where(error)}: {type(error).__name__}: {error}",
                 name=module,
@@ -86,7 +86,7 @@ def make(spec: str, factory: Any) -> Any:
     try:
         with current_folder_first():
             return factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"{spec!r}: the call without arguments failed{_where(error)}: {type(error).__name__}: {error}"
         ) from error
@@ -112,7 +112,7 @@ def _check_that_it_exists(spec: str, module: str) -> None:
             )
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """Name the line that raised an error, if it is one of a file that is not this package's."""
     frames = [*traceback.extract_tb(error.__traceback__)]
     frames = [f for f in frames if not f.filename.startswith("<frozen") and f.filename != __file__]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.checkpoint._checkpoint import first_names
+from fasttriplet._words import first_names
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
 from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
+from fasttriplet.embedders._batches import is_shortage, shortage
 from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
@@ -106,11 +107,9 @@ class TrainingBackend(Backend):
         try:
             with quiet():
                 module.bind([("data", (images, 3, height, width))], [("softmax_label", (images,))])
-        except RuntimeError as error:  # MXNetError is one
-            if "llocate" in str(error):
-                raise MemoryError(
-                    f"not enough memory: {images} images of {height} x {width} (H x W) at once"
-                ) from error
+        except Exception as error:  # of MXNet, not always of its own class
+            if is_shortage(error):
+                raise shortage("the training", self.devices, settings.batch_size, image_size) from error
             raise ValueError(
                 f"the network does not take images of {height} x {width} (H x W): {reason_of(error)}"
             ) from error

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._checks import whole_number
-from fasttriplet._words import counted
-from fasttriplet.checkpoint._checkpoint import embedding_of, epochs_beside
+from fasttriplet.checkpoint._checkpoint import embedding_of, epochs_beside, split_epoch
 from fasttriplet.embedders._base import check_finite, check_images
+from fasttriplet.embedders._batches import GPU_BATCH, at_a_time, images_each, is_shortage, shortage
+from fasttriplet.embedders._inputs import USUAL_SIZES, wrong_size
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol
@@ -26,20 +24,17 @@ from fasttriplet.mxnet._quiet import quiet
 if TYPE_CHECKING:
     import polars as pl
 
-_SPEC = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)")
-_CPU_BATCH, _GPU_BATCH = 64, 128
-# Sizes that a message may name as the network's own, the usual ones first.
-_USUAL_SIZES = [(112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (299, 299)]
-_USUAL_SIZES += [(256, 128), (384, 128), (128, 64), (28, 28), (32, 32), (64, 64)]
-_USUAL_SIZES += [(side, side) for side in [*range(8, 129), *range(136, 641, 8)]]
+_CPU_BATCH = 64
+# To try one costs little: MXNet infers shapes without computing anything.
+_SIZES = [*USUAL_SIZES, *((side, side) for side in [*range(8, 129), *range(136, 641, 8)])]
 
 
 class MXNetEmbedder:
     """Runs a network with ``mx.mod.Module``, on the CPU or on GPUs.
 
-    Its arguments and errors are those of :func:`fasttriplet.load_embedder`; `batch_size` counts the images of
-    all devices. Images are fed as RGB float32 0..255 in the layout (B, 3, H, W), as InsightFace does: its
-    networks subtract 127.5 and multiply by 0.0078125 themselves.
+    Its arguments and errors are those of :func:`fasttriplet.load_embedder`. Images are fed as RGB float32
+    0..255 in the layout (B, 3, H, W), as InsightFace does: its networks subtract 127.5 and multiply by
+    0.0078125 themselves.
     """
 
     needs_images = True
@@ -56,7 +51,8 @@ class MXNetEmbedder:
         self._arguments = {"output": output, "batch_size": batch_size, "devices": devices}
         self.prefix, self.epoch = os.fspath(prefix), epoch
         self._contexts = contexts(devices)
-        self.batch_size = _batch_size(batch_size, self._contexts)
+        usual = _CPU_BATCH if self.devices == ["cpu"] else GPU_BATCH
+        self.batch_size = images_each(batch_size, usual, who=f"MXNet network {self.prefix}")
         self._checkpoint = load_checkpoint(prefix, epoch)
         found = embedding_of(self._checkpoint, output, stacklevel=4)  # the caller of load_embedder
         self._data, self.output = found.data, found.output
@@ -70,7 +66,7 @@ class MXNetEmbedder:
         """One line for people."""
         return (
             f"MXNet network {self.prefix}, epoch {self.epoch}, output {self.output.removesuffix('_output')}, "
-            f"on {', '.join(self.devices)}, {counted(self.batch_size, 'image')} at a time"
+            f"on {', '.join(self.devices)}, {at_a_time(self.batch_size, self.devices)}"
         )
 
     @property
@@ -96,8 +92,13 @@ class MXNetEmbedder:
                 who=str(self._checkpoint.symbol_path),
                 advice="Choose another output with output=NAME",
             )
-        except mx.base.MXNetError as error:
+        except Exception as error:
             self._image_size = None
+            if is_shortage(error):
+                who = str(self._checkpoint.symbol_path)
+                raise shortage(who, self.devices, self.batch_size, (height, width)) from error
+            if not isinstance(error, mx.base.MXNetError):
+                raise
             where = ", ".join(self.devices)
             raise RuntimeError(
                 f"MXNet failed to run {self._checkpoint.symbol_path} on {where}: {reason_of(error)}"
@@ -107,7 +108,7 @@ class MXNetEmbedder:
 
     def _bind(self, height: int, width: int) -> None:
         self._image_size = None
-        shape = (self.batch_size, 3, height, width)
+        shape = (self.batch_size * len(self._contexts), 3, height, width)
         if 0 in shape or self._misfit(shape) is not None:
             raise ValueError(self._why_not(shape))
         mx = import_mxnet()
@@ -136,16 +137,14 @@ class MXNetEmbedder:
 
     def _why_not(self, shape: tuple[int, int, int, int]) -> str:
         """Say what the network wants instead of images of this shape."""
-        count, _, height, width = shape
-        start = (
-            f"{self._checkpoint.symbol_path}: the network does not take images of {height} x {width} (H x W)"
-        )
+        count, _, *size = shape
+        who = str(self._checkpoint.symbol_path)
         for colours in (3, 1):
-            for high, wide in _USUAL_SIZES:
-                if self._misfit((count, colours, high, wide)) is None:
+            for fitting in _SIZES:
+                if self._misfit((count, colours, *fitting)) is None:
                     gray = "" if colours == 3 else " in gray, and only colour can be fed"
-                    return f"{start}; it takes {high} x {wide}{gray}"
-        return f"{start}: {self._misfit(shape)}"
+                    return f"{wrong_size(who, tuple(size), fitting)}{gray}"
+        return f"{wrong_size(who, tuple(size))}: {self._misfit(shape)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.prefix, self.epoch, self._arguments)
@@ -158,32 +157,11 @@ def _rebuild(prefix: str, epoch: int, arguments: dict[str, Any]) -> MXNetEmbedde
 def from_spec(text: str, *, output: str | None = None, **options: Any) -> MXNetEmbedder:
     """Make the embedder of ``PREFIX,EPOCH`` or ``PREFIX,EPOCH,output=NAME``; a SpecError if it is neither."""
     target, chosen = split_options("mxnet", text, ("output",), output=output)
-    match = _SPEC.fullmatch(target)
-    if match is None:
+    found = split_epoch(target)
+    if found is None:
         hint = ", for example mxnet:models/model,0"
         if epochs := epochs_beside(target):
             hint = f"; epochs found: {', '.join(map(str, epochs))}, so write mxnet:{target},{epochs[-1]}"
         form = "mxnet:PREFIX,EPOCH or mxnet:PREFIX,EPOCH,output=NAME"
         raise SpecError(f"'mxnet:{text}' is not of the form {form}{hint}")
-    return MXNetEmbedder(match["prefix"], int(match["epoch"]), output=chosen.get("output"), **options)
-
-
-def spec_of(path: str) -> str | None:
-    """Return the full spec of a checkpoint that exists, given by its prefix or one of its files."""
-    prefix, _, epoch = path.rpartition(",") if "," in path else (path, "", "")
-    if path.endswith("-symbol.json"):
-        prefix = path.removesuffix("-symbol.json")
-    elif path.endswith(".params"):
-        prefix, _, epoch = path.removesuffix(".params").rpartition("-")
-    if not Path(f"{prefix}-symbol.json").is_file():
-        return None
-    if not epoch.isdigit():
-        epoch = str(max(epochs_beside(prefix), default=0))
-    return f"mxnet:{prefix},{int(epoch)}"
-
-
-def _batch_size(wanted: int | None, contexts: list[Any]) -> int:
-    if wanted is None:
-        return _CPU_BATCH if contexts[0].device_type == "cpu" else _GPU_BATCH * len(contexts)
-    wanted = whole_number("batch_size", wanted, 1)
-    return -(-wanted // len(contexts)) * len(contexts)  # each device gets the same number of images
+    return MXNetEmbedder(*found, output=chosen.get("output"), **options)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._checks import image_size, whole_number
+from fasttriplet._checks import image_size
 from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images, is_embedding
-from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given, three
+from fasttriplet.embedders._batches import GPU_BATCH, at_a_time, images_each, is_shortage, shortage
+from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Color, Inputs, given, three, wrong_size
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.embedders._threads import deal
 from fasttriplet.errors import OptionError
@@ -26,8 +27,7 @@ from fasttriplet.onnx._signature import input_of, output_of
 if TYPE_CHECKING:
     import polars as pl
 
-# On the CPU the maps of few images stay in its caches.
-_CPU_BATCH, _GPU_BATCH = 8, 128
+_CPU_BATCH = 8  # the maps of few images stay in its caches
 
 
 class OnnxEmbedder:
@@ -53,7 +53,7 @@ class OnnxEmbedder:
     size : (int, int), optional
         Height and width of the images that the model takes. By default what the model says, or any.
     batch_size : int, optional
-        Images at a time on all devices. By default what the model says, or 8 on the CPU and 128 on each GPU.
+        Images at a time on each device. By default what the model says, or 8 on the CPU and 128 on a GPU.
     devices : str or sequence of str, optional
         ``"cpu"``, ``"cuda"`` (all GPUs), ``"cuda:0,2"``, or a list such as ``["cuda:0", "cuda:2"]``. By
         default all GPUs, or the CPU where there is none or ONNX Runtime is built without CUDA.
@@ -101,16 +101,20 @@ class OnnxEmbedder:
         self._input = input_of(self.path, self._sessions[0])
         self.output = output_of(self.path, self._sessions[0], output)
         self.inputs = self._convention(graph.inputs, chosen)
-        self._each = self._images_each(batch_size, alone=graph.couples_images)
-        self.batch_size = self._each * len(self.devices)
+        self.batch_size = self._images_each(batch_size, alone=graph.couples_images)
 
     @property
     def description(self) -> str:
         """One line for people."""
         return (
             f"ONNX network {self.path}, output {self.output}, {self.inputs}, on {', '.join(self.devices)}, "
-            f"{counted(self.batch_size, 'image')} at a time"
+            f"{at_a_time(self.batch_size, self.devices)}"
         )
+
+    @property
+    def takes_uint8(self) -> bool:
+        """Whether the model takes pixels of uint8, so that there are no mean and std to choose."""
+        return self._input.dtype is np.uint8
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Do nothing: there is nothing to prepare."""
@@ -118,14 +122,17 @@ class OnnxEmbedder:
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Run the model over images; embeddings are the values of the output, not normalised."""
         images = check_images(rows, images)
-        found, wanted = ("{} x {}".format(*size) for size in (images.shape[1:3], self.inputs.size or (0, 0)))
-        if self.inputs.size is not None and found != wanted:
-            raise ValueError(f"{self.path} takes images of {wanted} (H x W), and these are {found}")
-        if 0 in images.shape[1:3]:
-            raise ValueError(f"images of {found} have no pixels")
+        size = images.shape[1], images.shape[2]
+        if 0 in size or self.inputs.size not in (None, size):
+            raise ValueError(wrong_size(str(self.path), size, self.inputs.size))
         if self._process != os.getpid():  # a fork has copied the sessions without their threads
             self._load()
-        embeddings = self._embed(images)
+        try:
+            embeddings = self._embed(images)
+        except Exception as error:
+            if is_shortage(error):
+                raise shortage(str(self.path), self.devices, self.batch_size, size) from error
+            raise
         check_finite(embeddings, rows, f"{self.path}, output {self.output}")
         return embeddings
 
@@ -137,14 +144,14 @@ class OnnxEmbedder:
 
     def _embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Without an image one batch is run all the same: its output says what D is.
-        starts = range(0, max(1, len(images)), self._each)
-        shape = self._each, *images.shape[1:3]
-        devices = range(len(self.devices)) if self.devices != ["cpu"] else [0] * cores()
+        starts = range(0, max(1, len(images)), self.batch_size)
+        shape = self.batch_size, *images.shape[1:3]
+        devices = [0] * cores() if self.devices == ["cpu"] else range(len(self.devices))
         lanes = [(device, self._input.empty(*shape)) for device in devices]
 
         def one(lane: tuple[int, NDArray[Any]], start: int) -> NDArray[np.float32]:
             device, batch = lane
-            chunk = images[start : start + self._each]
+            chunk = images[start : start + self.batch_size]
             self._input.fill(batch, chunk, self.inputs)
             return self._run(device, batch)[: len(chunk)]
 
@@ -157,7 +164,7 @@ class OnnxEmbedder:
         try:
             (output,) = self._sessions[device].run([self.output], {name: batch})
         except Exception as error:  # of a dozen classes, whose only common base is this
-            if not is_of_runtime(error):
+            if is_shortage(error) or not is_of_runtime(error):
                 raise
             raise RuntimeError(
                 f"ONNX Runtime failed to run {self.path} on {self.devices[device]} with an input of "
@@ -174,11 +181,10 @@ class OnnxEmbedder:
 
     def _convention(self, expected: Inputs | None, chosen: dict[str, Any]) -> Inputs:
         """What the model takes: as its file says, changed by what was chosen."""
-        raw = self._input.dtype is np.uint8
         for name in ("mean", "std"):
-            if raw and name in chosen:
+            if self.takes_uint8 and name in chosen:
                 raise OptionError(name, f"cannot be given: {self.path} takes pixels of uint8 as they are")
-        inputs = replace(AS_DECODED if raw else expected or Inputs(), **chosen)
+        inputs = replace(AS_DECODED if self.takes_uint8 else expected or Inputs(), **chosen)
         fixed = self._input.size
         if fixed is not None and inputs.size not in (None, fixed):
             raise OptionError(
@@ -188,23 +194,15 @@ class OnnxEmbedder:
 
     def _images_each(self, wanted: int | None, *, alone: bool) -> int:
         """How many images each device is given at a time; `alone`: not more than one."""
-        fixed, count = self._input.batch, len(self.devices)
+        fixed = self._input.batch
         if alone and fixed not in (None, 1):
             raise ValueError(
                 f"{self.path} quantises {fixed} images by their common range, so that embeddings depend on "
                 "other images; export it for one image, or any number"
             )
         fixed = 1 if alone else fixed
-        if wanted is None:
-            return fixed or (_CPU_BATCH if self.devices == ["cpu"] else _GPU_BATCH)
-        wanted = whole_number("batch_size", wanted, 1)
-        if fixed is not None and wanted != fixed * count:
-            each = "" if count == 1 else " on each device"
-            raise OptionError(
-                "batch_size",
-                f"cannot be {wanted}: {self.path} takes {counted(fixed, 'image')} at a time{each}",
-            )
-        return -(-wanted // count)
+        usual = _CPU_BATCH if self.devices == ["cpu"] else GPU_BATCH
+        return images_each(wanted, usual, who=str(self.path), least=fixed or 1, most=fixed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.path, self._arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from fasttriplet._contents import describe_wrong_file, read_file
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
 from fasttriplet.onnx._prelu import replace_prelu
 from fasttriplet.onnx._runtime import import_onnx
+from fasttriplet.onnx._tensors import array_of, attribute_of
 
 _START = b"\x08"  # the first field, the version of the format
 _UNIT = Inputs(mean=(0, 0, 0), std=(255, 255, 255))  # pixels from 0 to 1
@@ -39,6 +41,13 @@ def read_graph(path: Path, *, for_cpu: bool) -> Graph:
     if not path.exists():
         raise FileNotFoundError(f"no ONNX model at {path}")
     model = _parse(path)
+    try:
+        return _facts(path, model, for_cpu=for_cpu)
+    except UnicodeDecodeError as error:  # a name, which is decoded where it is used
+        raise ValueError(_damaged(path)) from error
+
+
+def _facts(path: Path, model: Any, *, for_cpu: bool) -> Graph:
     external = sorted(_external(model.graph))
     for name in external:
         if not (path.parent / name).is_file():
@@ -67,11 +76,15 @@ def _parse(path: Path) -> Any:
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         if content.startswith(_START):
-            raise ValueError(f"{path} is damaged or cut off; copy or export it again") from error
+            raise ValueError(_damaged(path)) from error
         raise ValueError(describe_wrong_file(path, "an ONNX model")) from error
     if not model.graph.node or not all(node.output for node in model.graph.node):
         raise ValueError(describe_wrong_file(path, "an ONNX model"))
     return model
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged or cut off; copy or export it again"
 
 
 def _rewritten(model: Any, *, for_cpu: bool) -> bytes | None:
@@ -117,18 +130,13 @@ def _external(graph: Any) -> set[str]:
     }
 
 
-def _attribute(node: Any, name: str, default: Any) -> Any:
-    onnx = import_onnx()
-    found = (onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name)
-    return next(found, default)
-
-
 def _is_training(node: Any, constants: dict[str, NDArray[np.float64]]) -> bool:
     if node.op_type == "Dropout":
         return len(node.input) == 3 and bool(constants.get(node.input[2], np.zeros(1)).any())
-    return node.op_type == "BatchNormalization" and bool(_attribute(node, "training_mode", 0))
+    return node.op_type == "BatchNormalization" and bool(attribute_of(node, "training_mode", 0))
 
 
+@np.errstate(all="ignore")  # a variance below 0, a scale without end: such numbers expect nothing
 def _expected(graph: Any, constants: dict[str, NDArray[np.float64]]) -> Inputs | None:
     """What the operators at the start expect, if they normalise their input: pixels of 0 to 255, or 0 to 1.
 
@@ -164,16 +172,16 @@ def _expected(graph: Any, constants: dict[str, NDArray[np.float64]]) -> Inputs |
 
 def _constants(graph: Any) -> dict[str, NDArray[np.float64]]:
     """Small constants by name, flat: one number, or one for each colour."""
-    onnx = import_onnx()
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant" and (value := _attribute(node, "value", None)) is not None:
+        value = attribute_of(node, "value", None) if node.op_type == "Constant" else None
+        if hasattr(value, "dims"):  # a tensor
             tensors[node.output[0]] = value
     found: dict[str, NDArray[np.float64]] = {}
     for name, tensor in tensors.items():
-        if np.prod(tensor.dims, dtype=np.int64) in (1, 3) and not tensor.external_data:
-            with suppress(ValueError, TypeError):  # text, or a damaged tensor
-                found[name] = onnx.numpy_helper.to_array(tensor).astype(np.float64).ravel()
+        if math.prod(tensor.dims) in (1, 3) and (values := array_of(tensor)) is not None:
+            with suppress(ValueError, TypeError):  # text
+                found[name] = values.astype(np.float64).ravel()
     return found
 
 
@@ -198,7 +206,7 @@ def _step(
         case "Div", other if node.input[0] == tensor and other.all():
             factor = 1 / other
         case "BatchNormalization", scale, bias, mean, variance:
-            factor = scale / np.sqrt(variance + _attribute(node, "epsilon", 1e-5))
+            factor = scale / np.sqrt(variance + attribute_of(node, "epsilon", 1e-5))
             shift = bias - factor * mean
         case _:
             return None

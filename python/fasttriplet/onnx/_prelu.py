@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fasttriplet.onnx._runtime import import_onnx
+from fasttriplet.onnx._tensors import array_of
 
 
 def replace_prelu(graph: Any) -> bool:
@@ -16,15 +18,16 @@ def replace_prelu(graph: Any) -> bool:
     The products are convolutions of each channel with one weight. ONNX Runtime lays maps out anew before and
     after its own PReLU, which alone takes half of the time of a MobileFaceNet.
     """
-    onnx = import_onnx()
     weights = {tensor.name: tensor for tensor in graph.initializer if not tensor.external_data}
     maps: set[str] = set()  # tensors of the shape (B, C, H, W)
     nodes: list[Any] = []
     for node in graph.node:
         source, weight = (*node.input, "", "")[:2]
         values = weights.get(weight)
-        if node.op_type == "PRelu" and source in maps and values is not None and _is_of_channels(values):
-            slope = onnx.numpy_helper.to_array(values).reshape(-1, 1, 1, 1)
+        slope = None
+        if node.op_type == "PRelu" and source in maps and values is not None:
+            slope = _of_channels(values)
+        if slope is not None:
             nodes += _parts(graph, node, slope)
             continue
         nodes.append(node)
@@ -38,12 +41,18 @@ def replace_prelu(graph: Any) -> bool:
     return True
 
 
-def _is_of_channels(slope: Any) -> bool:
-    """Whether these are float32, one for each channel: (C, 1, 1) or (1, C, 1, 1)."""
-    onnx = import_onnx()
+def _of_channels(slope: Any) -> NDArray[np.float32] | None:
+    """The slopes as (C, 1, 1, 1) if they are float32, one for each channel: (C, 1, 1) or (1, C, 1, 1).
+
+    None of any others, and of those that are damaged, about which ONNX Runtime will have its say.
+    """
     dims = [1, *slope.dims] if len(slope.dims) == 3 else list(slope.dims)
-    shape_fits = len(dims) == 4 and dims[0] == dims[2] == dims[3] == 1 and dims[1] > 1
-    return shape_fits and bool(slope.data_type == onnx.TensorProto.FLOAT)
+    if len(dims) != 4 or (dims[0], dims[2], dims[3]) != (1, 1, 1) or dims[1] < 2:
+        return None
+    values = array_of(slope)
+    if values is None or values.dtype != np.float32:
+        return None
+    return values.reshape(-1, 1, 1, 1)
 
 
 def _parts(graph: Any, node: Any, slope: Any) -> Iterator[Any]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib
-import io
 import os
 import re
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from fasttriplet._extras import how_to_install
 from fasttriplet._forks import importing
-from fasttriplet.errors import OptionError
+from fasttriplet.embedders import _devices
+from fasttriplet.embedders._batches import is_shortage
 
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_WORDS = _devices.Words("ONNX Runtime", "cuda")
 _FATAL = 4  # what is less arrives as an exception, which would be printed a second time
 # What is not for users in "[ONNXRuntimeError] : 1 : FAIL : failed:/src/model.cc:181 Model::Model(const Path&)
 # Unsupported" and "utils.cc:7 Read External data".
@@ -56,31 +57,22 @@ def _import(module: str, name: str) -> Any:
 
 
 def devices_of(wanted: str | Sequence[str] | None) -> list[str]:
-    """The devices that a user names, such as ``["cuda:0", "cuda:1"]``; a ValueError if there are none."""
+    """The devices that a user names, such as ``["cuda:0", "cuda:1"]``; a ValueError if there are none.
+
+    CUDA is not touched where ONNX Runtime is built without it: a process that has begun to use it cannot go
+    on with that in a fork.
+    """
     built = _CUDA in import_onnxruntime().get_available_providers()
-    if wanted is None:
-        wanted = "cuda" if built and gpus() else "cpu"
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if names == ["cpu"]:
-        return names
-    numbers: list[int] = []
-    for name in names:
-        match = re.fullmatch(r"cuda(?::(\d+(?:,\d+)*))?", name)
-        if not match:
-            raise OptionError("devices", f"must be 'cpu', 'cuda', or GPUs such as 'cuda:0,2', not {wanted!r}")
-        numbers += map(int, match[1].split(",")) if match[1] else range(gpus())
-    if not built:
-        raise ValueError(
-            f"devices={wanted!r}: this ONNX Runtime is for the CPU only; for CUDA, uninstall the package "
-            "onnxruntime and install onnxruntime-gpu"
+
+    def why_none() -> str:
+        if built:
+            return "CUDA finds no GPU"
+        return (
+            "this ONNX Runtime is for the CPU only; for CUDA, uninstall the package onnxruntime and install "
+            "onnxruntime-gpu"
         )
-    if not gpus():
-        raise ValueError(f"devices={wanted!r}: CUDA finds no GPU")
-    if not numbers or max(numbers) >= gpus() or len(set(numbers)) != len(numbers):
-        raise OptionError(
-            "devices", f"must name each GPU once, numbered from 0 to {gpus() - 1}, not {wanted!r}"
-        )
-    return [f"cuda:{number}" for number in numbers]
+
+    return _devices.devices_of(wanted, _WORDS, lambda: gpus() if built else 0, why_none)
 
 
 def gpus() -> int:
@@ -97,8 +89,8 @@ def gpus() -> int:
 def session_on(path: Path, device: str, content: bytes | None) -> Any:
     """Load a model for one device; its `content` if that is given, else its file.
 
-    A ValueError if the file is not a model that this ONNX Runtime runs; a RuntimeError if the device cannot
-    be used: it does not fall back to another one.
+    A ValueError if the file is not a model that this ONNX Runtime runs; a MemoryError if it does not fit; a
+    RuntimeError if the device cannot be used: it does not fall back to another one.
     """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
@@ -114,6 +106,8 @@ def session_on(path: Path, device: str, content: bytes | None) -> Any:
     try:
         session = ort.InferenceSession(content or str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # of a dozen classes, whose only common base is this
+        if is_shortage(error):
+            raise MemoryError(f"not enough memory to load {path} on {device}") from error
         if not is_of_runtime(error):
             raise
         raise ValueError(
@@ -140,13 +134,17 @@ if hasattr(os, "register_at_fork"):  # where there are forks
 
 def _load_cuda(ort: Any) -> None:
     """Load CUDA's libraries from the packages of PyPI, where ONNX Runtime itself does not look."""
-    if hasattr(ort, "preload_dlls"):  # from 1.21 on
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find, needed or not
-            ort.preload_dlls()
+    load = getattr(ort, "preload_dlls", None)  # from 1.21 on
+    if load is not None:
+        # It prints what it does not find, needed or not. To redirect stdout would silence other threads, too.
+        silent = load.__globals__ | {"print": lambda *_: None}
+        FunctionType(load.__code__, silent, load.__name__, load.__defaults__, load.__closure__)()
 
 
 def is_of_runtime(error: Exception) -> bool:
-    """Whether ONNX Runtime raised this."""
+    """Whether ONNX Runtime raised this. Its messages quote names in the model, which may not be UTF-8."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return type(error).__module__.startswith("onnxruntime") or "ONNXRuntimeError" in str(error)
 
 

@@ -14,28 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet._checks import one_of, whole_number
+from fasttriplet._checks import one_of
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
-from fasttriplet.embedders._inputs import OPTIONS, Color, Inputs, given, three
+from fasttriplet.embedders._batches import GPU_BATCH, at_a_time, images_each, is_shortage, shortage
+from fasttriplet.embedders._inputs import OPTIONS, USUAL_SIZES, Color, Inputs, given, three, wrong_size
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.embedders._threads import deal
-from fasttriplet.errors import OptionError
-from fasttriplet.torch._devices import devices_of
+from fasttriplet.torch._devices import devices_of, numbered
 from fasttriplet.torch._lanes import CudaLane, Fetched, Lane
 from fasttriplet.torch._models import Model, dtype_of, load_model
 from fasttriplet.torch._outputs import chosen_output
-from fasttriplet.torch._precision import Precision, computing_in
+from fasttriplet.torch._precision import Precision, check_precision, computing_in
+from fasttriplet.torch._threads import use_no_lost_threads
 
 if TYPE_CHECKING:
     import polars as pl
 
-# A CPU's cache holds the maps of few images. A MobileFaceNet of 112 x 112 took 8.9 ms of a core per image in
-# batches of 16, and 13.5 ms in batches of 64 (Xeon 2.80 GHz, 1.25 MB of L2 cache for each core).
-_CPU_BATCH, _GPU_BATCH = 16, 128
-# Sizes that a message may name as the network's own, the usual ones first.
-_USUAL_SIZES = [(112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (256, 128), (384, 128)]
-_USUAL_SIZES += [(128, 64), (28, 28), (32, 32), (64, 64), (299, 299)]
+# A CPU's cache holds the maps of few images, see docs/decisions.md.
+_CPU_BATCH = 16
 
 
 class _Embedder:
@@ -61,9 +58,13 @@ class _Embedder:
         batch_sizes: tuple[int, int | None] = (1, None),
     ) -> None:
         one_of("precision", precision, get_args(Precision))
+        for device in devices:
+            check_precision(precision, device)
         self._name, self.inputs, self._output, self._precision = name, inputs, output, precision
         self._devices = tuple(devices)
-        self.batch_size = _batch_size(name, batch_size, batch_sizes, self._devices[0])
+        usual = _CPU_BATCH if self._devices[0].type == "cpu" else GPU_BATCH
+        least, most = batch_sizes
+        self.batch_size = images_each(batch_size, usual, who=name, least=least, most=most)
         self._lanes: list[Lane] = []
 
     @property
@@ -73,7 +74,7 @@ class _Embedder:
         chosen = "" if self._output is None else f", output {self._output}"
         return (
             f"PyTorch, {self._name}{chosen}; takes {self.inputs}; on {', '.join(self.devices)}{computed}, "
-            f"{counted(self.batch_size, 'image')} at a time"
+            f"{at_a_time(self.batch_size, self.devices)}"
         )
 
     @property
@@ -91,19 +92,17 @@ class _Embedder:
     def start(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Started:
         """Begin to embed images, which may be overwritten afterwards; a GPU works on beside the caller."""
         images = check_images(rows, images)
-        height, width = images.shape[1:3]
-        if 0 in (height, width) or self.inputs.size not in (None, (height, width)):
-            wanted = "" if self.inputs.size is None else "; it takes {} x {}".format(*self.inputs.size)
-            raise ValueError(f"{self._refused(height, width)}{wanted}")
-        with self._ready():
-            try:
+        size = images.shape[1], images.shape[2]
+        if 0 in size or self.inputs.size not in (None, size):
+            raise ValueError(wrong_size(self._name, size, self.inputs.size))
+        use_no_lost_threads()
+        try:
+            with self._ready():
                 fetched = self._through(images)
-            except torch.cuda.OutOfMemoryError as error:
-                raise self._out_of_memory(height, width) from error
-            except RuntimeError as error:
-                if "can't allocate memory" in str(error):  # what PyTorch says on the CPU
-                    raise self._out_of_memory(height, width) from error
-                raise
+        except Exception as error:
+            if is_shortage(error):
+                raise shortage(self._name, self.devices, self.batch_size, size) from error
+            raise
         return _Started(rows, fetched, self._name)
 
     # What kinds of networks differ in
@@ -120,12 +119,15 @@ class _Embedder:
     def _ready(self) -> Iterator[None]:
         """Have the networks in their places, not in training, in the block."""
         if not self._lanes:
-            cpu = self._devices[0].type == "cpu"
-            for device in self._devices * (self._cpu_lanes() if cpu else 1):
-                lane = CudaLane if device.type == "cuda" else Lane
-                arguments = (device, self.inputs, self._dtype(), self.batch_size)
-                self._lanes.append(lane(self._place(device), *arguments))
+            on_cpu = self._devices[0].type == "cpu"
+            self._lanes += [
+                self._lane(device) for device in self._devices * (self._cpu_lanes() if on_cpu else 1)
+            ]
         yield
+
+    def _lane(self, device: torch.device) -> Lane:
+        kind = CudaLane if device.type == "cuda" else Lane
+        return kind(self._place(device), device, self.inputs, self._dtype(), self.batch_size)
 
     def _cpu_lanes(self) -> int:
         """How many batches to run at the same time on the CPU."""
@@ -172,53 +174,39 @@ class _Embedder:
             try:
                 with self._gradients_off(), computing_in(self._precision, lane.device):
                     found = lane.network(lane.input(batch))
-            except torch.cuda.OutOfMemoryError:
-                raise
             except Exception as error:  # a network's code may raise anything
+                if is_shortage(error):
+                    raise
                 failure = error
                 continue
             self._formats = (memory_format,)
             break
         else:
             assert failure is not None
-            raise self._failed(lane, failure, *batch.shape[1:3]) from failure
+            raise self._failed(lane, failure, (batch.shape[1], batch.shape[2])) from failure
         try:
             vectors = chosen_output(found, self._output, self.batch_size)
         except ValueError as error:
             raise ValueError(f"{self._name}: {error}") from None
         return vectors.to(torch.float32, copy=lane.device.type == "cpu")
 
-    # Errors
-
-    def _refused(self, height: int, width: int) -> str:
-        return f"{self._name}: the network does not take images of {height} x {width} (H x W)"
-
-    def _failed(self, lane: Lane, error: Exception, height: int, width: int) -> Exception:
+    def _failed(self, lane: Lane, error: Exception, size: tuple[int, int]) -> Exception:
         """What to raise where the network raised an error for images of this size."""
-        if "can't allocate memory" in str(error):
-            return self._out_of_memory(height, width)
         reason = f"{type(error).__name__}: {str(error).strip()}"
         fitting = self.inputs.size or self._size_that_fits(lane)
-        if fitting not in (None, (height, width)):
-            return ValueError(
-                f"{self._refused(height, width)}; it takes {fitting[0]} x {fitting[1]} ({reason})"
-            )
-        batch = counted(self.batch_size, "image")
-        return RuntimeError(f"{self._name} failed on {batch} of {height} x {width} (H x W): {reason}")
+        if fitting not in (None, size):
+            return ValueError(f"{wrong_size(self._name, size, fitting)} ({reason})")
+        batch = f"{counted(self.batch_size, 'image')} of {size[0]} x {size[1]} (H x W)"
+        return RuntimeError(f"{self._name} failed on {batch}: {reason}")
 
     def _size_that_fits(self, lane: Lane) -> tuple[int, int] | None:
-        for size in _USUAL_SIZES:
+        for size in USUAL_SIZES:
             try:
                 lane.network(lane.input(np.zeros((0, *size, 3), np.uint8)))
             except Exception:  # that of another size, or whatever else is wrong
                 continue
             return size
         return None
-
-    def _out_of_memory(self, height: int, width: int) -> MemoryError:
-        batch, where = counted(self.batch_size, "image"), ", ".join(self.devices)
-        what = f"{batch} of {height} x {width} at a time"
-        return MemoryError(f"{self._name}: no memory on {where} for {what}: lower batch_size")
 
 
 class _Started:
@@ -265,13 +253,13 @@ class TorchEmbedder(_Embedder):
         Where the module returns several tensors: the name of one in a dict or a named tuple, or its number,
         as in ``"0"``.
     batch_size : int, optional
-        Images per forward pass. By default 16 on the CPU and 128 on a GPU.
+        Images at a time on each device. By default 16 on the CPU and 128 on a GPU.
     devices : str or sequence of str, optional
         ``"cpu"``, ``"mps"``, ``"cuda"`` (all GPUs) or ``"cuda:0,2"``. The module stays where it is: other
         devices get a copy, which takes its weights anew in each call. By default where it is.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
-        ``tf32`` rounds the factors of products on a GPU to 10 bits, and ``bfloat16`` is PyTorch's autocast.
-        Both are faster.
+        ``tf32`` rounds the factors of products on an NVIDIA GPU to 10 bits, and ``bfloat16`` is PyTorch's
+        autocast. Both are faster.
 
     Raises
     ------
@@ -320,7 +308,7 @@ class TorchEmbedder(_Embedder):
     def _home(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
         device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-        return torch.device("cuda", 0) if device.type == "cuda" and device.index is None else device
+        return numbered(device)
 
     def _place(self, device: torch.device) -> Any:
         return self.module if device == self._home() else copy.deepcopy(self.module).to(device)
@@ -332,8 +320,10 @@ class TorchEmbedder(_Embedder):
     def _ready(self) -> Iterator[None]:
         placed = self._home(), self._dtype()
         if placed != self._placed:
+            if self._follows:
+                check_precision(self._precision, placed[0])
+                self._devices = placed[:1]
             self._placed, self._lanes = placed, []
-            self._devices = placed[:1] if self._follows else self._devices
         with torch.no_grad(), super()._ready():
             copies = [lane.network for lane in self._lanes if lane.network is not self.module]
             for other in copies:
@@ -385,6 +375,7 @@ def from_spec(text: str, **arguments: Any) -> _SpecEmbedder:
     known = (*OPTIONS, "output", "precision", "weights")
     target, options = split_options("torch", text, known, output=arguments.get("output"))
     devices_of(arguments.get("devices"))  # before a file is read
+    use_no_lost_threads()
     model = load_model(f"torch:{text}", target, options)
     inputs = replace(model.inputs, **given(options))
     return _SpecEmbedder(text, model, inputs, arguments, options.get("precision", "float32"))
@@ -392,18 +383,6 @@ def from_spec(text: str, **arguments: Any) -> _SpecEmbedder:
 
 def _rebuild(text: str, arguments: dict[str, Any]) -> _SpecEmbedder:
     return from_spec(text, **arguments)
-
-
-def _batch_size(name: str, wanted: int | None, allowed: tuple[int, int | None], device: torch.device) -> int:
-    least, most = allowed
-    if wanted is None:
-        usual = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
-        return max(least, usual if most is None else min(usual, most))
-    wanted = whole_number("batch_size", wanted, 1)
-    if wanted < least or (most is not None and wanted > most):
-        limits = f"{least}" if least == most else f"from {least} to {most}" if most else f"at least {least}"
-        raise OptionError("batch_size", f"must be {limits} for {name}, not {wanted}")
-    return wanted
 
 
 def _copy_state(source: torch.nn.Module, target: torch.nn.Module) -> None:

@@ -12,10 +12,10 @@ import torch
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._checks import whole_number
 from fasttriplet._files import check_can_be_written
+from fasttriplet._words import first_names
 from fasttriplet.checkpoint._checkpoint import (
     checkpoint_paths,
     embedding_of,
-    first_names,
     read_checkpoint,
     write_checkpoint,
 )

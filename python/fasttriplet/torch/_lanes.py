@@ -36,7 +36,7 @@ class Lane:
         )
 
     def lay_out(self, memory_format: torch.memory_format) -> None:
-        """Let the network's weights and its inputs have this order in memory, in which layers keep it."""
+        """Give the network's weights and its input this order in memory; its layers then keep it."""
         if memory_format is not self._memory_format:
             with torch.inference_mode(False):
                 self.network.to(memory_format=memory_format)

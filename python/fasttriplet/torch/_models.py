@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import re
 import warnings
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
@@ -15,15 +14,18 @@ from typing import Any
 
 import torch
 from fasttriplet._contents import describe_wrong_file
+from fasttriplet.checkpoint._checkpoint import spec_of, split_epoch
+from fasttriplet.embedders._batches import is_shortage
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
 from fasttriplet.embedders._objects import NAME_OF_OBJECT, find_object, make
 from fasttriplet.errors import OptionError, SpecError
-from fasttriplet.mxnet._embedder import spec_of
+from fasttriplet.torch._archives import check_no_code, kind_of
 from fasttriplet.torch._fold import folded
+from fasttriplet.torch._graph._arithmetic import Cast
+from fasttriplet.torch._graph._network import ConvertedNetwork
 from fasttriplet.torch._state import load_state, read_state
 from torch import nn
 
-_CHECKPOINT = re.compile(r"(?P<prefix>.+),(?P<epoch>\d+)")
 _FILES = (".pt2", ".pt", ".pth")
 _FORMS = (
     "torch:mxnet:PREFIX,EPOCH, torch:FILE.pt2 (of torch.export), torch:FILE.pt (TorchScript) or "
@@ -78,19 +80,37 @@ def load_model(spec: str, target: str, options: Mapping[str, str]) -> Model:
         raise SpecError(f"{spec!r}: {target} {what}; {hint}")
     if path.suffix not in _FILES:
         raise SpecError(f"{spec!r} is not of the form {_FORMS}")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no network at {path}")
     return _from_file(path, output)
 
 
 def dtype_of(network: nn.Module) -> torch.dtype:
-    """The type of the network's floating point parameters, which its input must have."""
-    kinds = (values.dtype for values in network.parameters() if values.is_floating_point())
+    """The type that a network's input must have: that of its first floating point parameters.
+
+    A converted network may cast its input itself, as networks of MXNet in float16 do.
+    """
+    layers = _before_casts(network) if isinstance(network, ConvertedNetwork) else iter([network])
+    kinds = (values.dtype for layer in layers for values in layer.parameters() if values.is_floating_point())
     return next(kinds, torch.float32)
+
+
+def _before_casts(network: ConvertedNetwork) -> Iterator[nn.Module]:
+    """The layers that the input reaches without being cast."""
+    reached: set[Any] = set()
+    for node in network.graph.nodes:
+        layer = network.get_submodule(node.target) if node.op == "call_module" else None
+        if node.op == "placeholder" or not (
+            reached.isdisjoint(node.all_input_nodes) or isinstance(layer, Cast)
+        ):
+            reached.add(node)
+            if layer is not None:
+                yield layer
 
 
 def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
     """A model of a module, in evaluation mode."""
+    more = {"dtype": dtype_of(network)} | more
     network = network.eval().requires_grad_(False)
 
     def on(device: torch.device) -> Any:
@@ -99,22 +119,20 @@ def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
         tensors = chain(network.parameters(), network.buffers())
         return copy.deepcopy(network, {id(values): values for values in tensors})  # which all share
 
-    return Model(name, on, dtype=dtype_of(network), **more)
+    return Model(name, on, **more)
 
 
 def _from_mxnet(spec: str, text: str, output: str | None) -> Model:
-    match = _CHECKPOINT.fullmatch(text)
-    if match is None:
+    found = split_epoch(text)
+    if found is None:
         meant = spec_of(text)
         hint = f"; did you mean 'torch:{meant}'?" if meant else ", for example torch:mxnet:models/model,0"
         raise SpecError(f"{spec!r} is not of the form torch:mxnet:PREFIX,EPOCH{hint}")
-    from_mxnet = import_module("fasttriplet.torch").from_mxnet
+    prefix, epoch = found
+    network = import_module("fasttriplet.torch").from_mxnet(prefix, epoch, output=output)
+    name = f"MXNet network {prefix}, epoch {epoch}{f', output {output}' if output else ''}"
     # Only this kind: other networks would have to be traced, which can change what they compute.
-    network = folded(from_mxnet(match["prefix"], int(match["epoch"]), output=output))
-    name = f"MXNet network {match['prefix']}, epoch {int(match['epoch'])}"
-    if output is not None:
-        name += f", output {output}"
-    return _frozen(name, network, inputs=AS_DECODED)
+    return _frozen(name, folded(network), inputs=AS_DECODED, dtype=dtype_of(network))
 
 
 def _from_factory(spec: str, target: str, weights: str | None, output: str | None) -> Model:
@@ -132,25 +150,13 @@ def _from_factory(spec: str, target: str, weights: str | None, output: str | Non
 
 
 def _from_file(path: Path, output: str | None) -> Model:
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "program":
         return _program(path, output)
     if kind == "script":
         return _script(path, output)
     read_state(path)  # or it says what else the file holds
     raise ValueError(f"{path} holds a state_dict, weights without a network; {_NO_CODE.format(path)}")
-
-
-def _kind(path: Path) -> str:
-    """What a file holds, by the names in its archive: endings are the same for different things."""
-    if not zipfile.is_zipfile(path):
-        return "other"
-    with zipfile.ZipFile(path) as archive:
-        names = [name.rpartition("/")[2] for name in archive.namelist()]
-        folders = {part for name in archive.namelist() for part in name.split("/")[:-1]}
-    if "serialized_exported_program.json" in names or "archive_format" in names:
-        return "program"
-    return "script" if "code" in folders and "constants.pkl" in names else "other"
 
 
 def _script(path: Path, output: str | None) -> Model:
@@ -163,10 +169,8 @@ def _script(path: Path, output: str | None) -> Model:
     def on(device: torch.device) -> Any:
         return copy.copy(network) if device.type == "cpu" else loaded(device)
 
-    try:
+    with _loading(path, "TorchScript"):
         network = loaded(torch.device("cpu"))
-    except RuntimeError as error:
-        raise ValueError(_damaged(path, "TorchScript", error)) from error
     return Model(f"TorchScript {path}", on, output=output, dtype=dtype_of(network))
 
 
@@ -174,12 +178,12 @@ def _program(path: Path, output: str | None) -> Model:
     def loaded() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.load(path)
+            with path.open("rb") as file:  # of a path, PyTorch complains that it does not end in .pt2
+                return torch.export.load(file)
 
-    try:
+    with _loading(path, "a program that torch.export saved"):
+        check_no_code(path)
         program = loaded()
-    except Exception as error:  # whatever a damaged archive leads to
-        raise ValueError(_damaged(path, "a program that torch.export saved", error)) from error
     shape, dtype = _input_of(path, program)
     if trained := _in_training_mode(program):
         raise ValueError(
@@ -235,15 +239,29 @@ def _batch_sizes(size: Any, ranges: Mapping[Any, Any]) -> tuple[int, int | None]
 def _in_training_mode(program: Any) -> str | None:
     """Name what a network does in training only: statistics of the batch, or values dropped at random."""
     for node in program.graph.nodes:
-        name = getattr(node.target, "_opname", "")
-        if "dropout" in name and any(given is True for given in node.args):
-            return name
-        if "batch_norm" in name and "no_training" not in name and ("legit" in name or node.args[5] is True):
+        operator = node.target
+        if getattr(operator, "namespace", None) != "aten":  # what operators of others mean is not known
+            continue
+        name = str(operator._opname)
+        arguments = {argument.name: argument.default_value for argument in operator._schema.arguments}
+        given = arguments | dict(zip(arguments, node.args, strict=False)) | node.kwargs
+        if given.get("training", given.get("train")) is True or name == "_batch_norm_with_update":
             return name
     return None
 
 
-def _damaged(path: Path, expected: str, error: Exception) -> str:
-    reason = str(error).strip().partition("\n")[0]
-    wrong = describe_wrong_file(path, expected, magic=b"PK")
-    return f"{wrong}, or is damaged ({type(error).__name__}: {reason})"
+@contextmanager
+def _loading(path: Path, expected: str) -> Iterator[None]:
+    """Turn what a damaged file leads PyTorch to, which may be any error, into a ValueError about the file."""
+    try:
+        yield
+    except (OSError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        if is_shortage(error):
+            raise MemoryError(f"not enough memory to load {path}") from error
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        wrong = describe_wrong_file(path, expected, magic=b"PK")
+        raise ValueError(f"{wrong}, or is damaged ({type(error).__name__}: {reason})") from error

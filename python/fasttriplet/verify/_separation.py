@@ -65,13 +65,14 @@ def what_to_try(embedder: Embedder) -> str:
             "Is the network trained, and is its input what it expects (colours, range of the numbers, faces "
             "cut out and aligned)?"
         )
-    of_pixels = (inputs.mean, inputs.std)
-    if of_pixels == (AS_DECODED.mean, AS_DECODED.std):
-        other = "mean=127.5,std=128 if the network does not normalise its input itself"
-    else:
-        other = "mean=0,std=1 if the network normalises its input itself"
-    color = "bgr" if inputs.color == "rgb" else "rgb"
+    tries = []
+    if not getattr(embedder, "takes_uint8", False):  # such a model is fed pixels whatever is said
+        itself = "the network normalises its input itself"
+        raw = (inputs.mean, inputs.std) == (AS_DECODED.mean, AS_DECODED.std)
+        other = f"mean=127.5 and std=128 unless {itself}" if raw else f"mean=0 and std=1 if {itself}"
+        tries.append(f"{other}, otherwise the mean and std of its training")
+    tries.append("color=bgr" if inputs.color == "rgb" else "color=rgb")
     return (
-        f"Is its input {inputs}, as it expects? In the spec, try {other}, the mean and std of its training "
-        f"otherwise, and color={color}; the images must be cut out and aligned as those it was trained on"
+        f"Is its input {inputs}, as it expects? Try, at the end of a spec or as arguments, "
+        f"{', and '.join(tries)}; the images must be cut out and aligned as those it was trained on"
     )
