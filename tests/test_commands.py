@@ -75,8 +75,8 @@ def make_rec(path: Path) -> None:
 
 
 def make_pairs(path: Path) -> None:
-    images = [picture(seed, SIDE) for seed in (1, 1, 2, 3) * 10]
-    ft.write_pairs(path, images, [True, False] * 10)
+    images = [picture(seed, SIDE) for seed in (1, 1, 2, 3) * 5]
+    ft.write_pairs(path, images, [True, False] * 5)
 
 
 def make_folder(path: Path) -> None:

@@ -8,18 +8,20 @@ import sys
 
 import pytest
 
-import fasttriplet as ft
 
-
-def test_every_public_name_is_there() -> None:
-    homes = [name for names in ft._HOMES.values() for name in names]
+@pytest.mark.parametrize("room", ["", "mxnet", "torch", "onnx"])
+def test_every_public_name_is_there(room: str, request: pytest.FixtureRequest) -> None:
+    if room == "mxnet":
+        request.getfixturevalue("mx")
+    package = pytest.importorskip(f"fasttriplet.{room}".rstrip("."), exc_type=ImportError)
+    homes = [name for names in getattr(package, "_HOMES", {}).values() for name in names]
     assert sorted(homes) == sorted(set(homes))
-    assert set(homes) <= set(ft.__all__) <= set(dir(ft))
-    assert ft.__all__ == sorted(ft.__all__)
-    for name in ft.__all__:
-        assert getattr(ft, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        getattr(ft, "nothing")  # noqa: B009
+    assert set(homes) <= set(package.__all__) <= set(dir(package))
+    assert package.__all__ == sorted(package.__all__)
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):
+        getattr(package, "nothing")  # noqa: B009
 
 
 def test_importing_it_waits_for_nothing_heavy() -> None:

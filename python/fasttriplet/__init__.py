@@ -1,8 +1,8 @@
 """Exact triplet mining over MXNet ``.rec`` image datasets."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fasttriplet import _forks, _moved
+from fasttriplet import _lazy, _moved
 from fasttriplet.errors import (
     CollapsedError,
     CollapseWarning,
@@ -63,21 +63,5 @@ _HOMES = {
     "verify._run": ("verify_pairs", "verify_rec"),
 }
 
+__getattr__, __dir__ = _lazy.names_of(__name__, _HOMES)
 _moved.answer_old_names()
-
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            with _forks.importing():
-                from importlib import import_module  # noqa: PLC0415
-
-                value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-            return value
-    if answer := _moved.renamed(name):
-        raise ImportError(answer)  # `from fasttriplet import name` would hide an AttributeError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

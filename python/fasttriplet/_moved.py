@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-_RENAMED = {"decode_rows": "fasttriplet.Dataset(rec).decode(rows)"}
+_RENAMED = {"fasttriplet.decode_rows": "fasttriplet.Dataset(rec).decode(rows)"}
 
 # The modules of the flat layout, by what took their place.
 _MODULES = {
@@ -38,5 +38,5 @@ def answer_old_names() -> None:
 
 
 def renamed(name: str) -> str | None:
-    """Say of an old public name of the package what takes its place, if it is one."""
-    return f"fasttriplet.{name} is now {_RENAMED[name]}" if name in _RENAMED else None
+    """Say of an old public name, with its package, what takes its place, if it is one."""
+    return f"{name} is now {_RENAMED[name]}" if name in _RENAMED else None

@@ -114,13 +114,14 @@ def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MXNET_")}
     done = run(
         "mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0",
-        "--images-per-identity", "2", "--bag-size", "64", "--margin", "0.5", "--max-triplets", "4",
+        "--images-per-identity", "2", "--bag-size", "24", "--batch-size", "24", "--margin", "1.5", "--max-triplets", "4",
         "--out", out, "--json", env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "MXNet network" in json.loads(done.stdout)["embedder"]
     frame = pl.read_parquet(out)
-    assert ((frame["d_ap"] < frame["d_an"]) & (frame["d_an"] < frame["d_ap"] + 0.5)).all()
+    assert ((frame["d_ap"] < frame["d_an"]) & (frame["d_an"] < frame["d_ap"] + 1.5)).all()
+    assert frame.height == 4
     rows = np.load(faces / "emb_a.npy")
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     keys = ft.index_rec(faces / "train.rec")["key"].to_numpy()

@@ -1,4 +1,4 @@
-"""`pack` that fails or is killed at any moment: files of two versions are never mixed."""
+"""`pack` that fails at any moment: files of two versions are never mixed. `tests/faults` kills it."""
 
 from __future__ import annotations
 
@@ -123,28 +123,6 @@ def test_if_nothing_can_be_put_back_it_is_kept_and_said_where(
             assert f"the old {folder / name[0]} is kept as {where}" in notes
         pack(folder)
         assert (content(folder), hidden(folder)) == (new, [])
-
-
-# `tests/faults` kills a `pack` that replaces another one, too.
-@pytest.mark.parametrize("replaces", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_a_kill_at_any_call_mixes_nothing_and_a_second_run_completes(
-    kept: Path, old_and_new: tuple[Pack, Pack], replaces: bool
-) -> None:
-    pack = old_and_new[1]
-    if not replaces:
-        shutil.rmtree(kept)
-    made, new = undisturbed(kept, pack)
-    old = content(kept) if replaces else {}
-    with_rec = 0
-    for at in range(1, len(made) + 2):
-        folder = fresh(kept)
-        assert killed(folder, at, lambda folder=folder: pack(folder)) == (at <= len(made))  # type: ignore[misc]
-        check_readable(folder, old, new)
-        with_rec += (found := content(folder)).get("train.rec") == new["train.rec"]
-        assert "train.rec" in found or not found
-        pack(folder)
-        assert (content(folder), hidden(folder)) == (new, [])
-    assert with_rec > 1
 
 
 @pytest.mark.parametrize("replaces", [True, False])

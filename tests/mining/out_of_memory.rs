@@ -153,6 +153,8 @@ fn any_large_allocation_may_fail() {
         unsafe { std::env::set_var("FASTTRIPLET_ISA", isa) };
         // The calls are made inside of the pool: what starts a thread or hands it work may not fail.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        // A thread allocates 2,304 bytes when it first looks for work, which on a busy machine may be late.
+        pool.broadcast(|_| ());
         pool.install(|| {
             for (anchors, references, options) in cases() {
                 let references = (references > 0).then(|| rows(40, references));

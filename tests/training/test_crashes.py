@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ import pytest
 
 from fasttriplet.training._state import load_state
 from tests.faults import CHANGES, Ended, Fault, Faults, Kind
-from tests.faults.campaign import Tell, is_seen
+from tests.faults.disturbed import Disturbed, Tell, unfinished
 from tests.small_rec import identities
-from tests.summary import POINTS
 from tests.training.events import scalars
 from tests.training.small import records, write_pairs, write_patterns
 
@@ -60,9 +59,9 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in folder.rglob("*"):
         name = str(path.relative_to(folder))
-        if name.startswith("."):
-            found[name] = "unfinished"
-        elif name.endswith(".jsonl"):
+        if unfinished(name):
+            continue
+        if name.endswith(".jsonl"):
             found[name] = records(folder / "a")
         elif path.is_file() and path.parent.name != "board":
             found[name] = path.read_bytes()
@@ -70,166 +69,105 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
-class Trainings:
-    """A training, disturbed at each of its calls.
+class Trainings(Disturbed):
+    """A training that is resumed, or begun again where there is no state."""
 
-    All runs are in one folder, as the state has absolute paths.
-    """
+    def contents(self, folder: Path) -> dict[str, Any]:
+        return contents(folder)
 
-    def __init__(self, faults: Faults, folder: Path, words: list[str], before: Path | None = None) -> None:
-        self.faults, self.folder, self.words, self.before = faults, folder / "run", words, before
-        self.done: list[Any] = []
-        self.start()
-        ended = faults.run(self.folder, *words)
-        assert ended.code == 0, ended.errors
-        self.whole = contents(self.folder)
+    def next(self, found: dict[str, Any]) -> Iterable[str]:
+        return RESUME if "a-state.npz" in found else self.words
 
-    def start(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if self.before is None:
-            self.folder.mkdir()
-        else:
-            shutil.copytree(self.before, self.folder)
-
-    def calls(self, kinds: tuple[Kind, ...]) -> list[tuple[int, str]]:
-        """The calls of a run that nothing disturbs, with their numbers."""
-        self.start()
-        return [*enumerate(self.faults.run(self.folder, *self.words, kinds=kinds).calls, 1)]
-
-    def kills(self) -> list[Fault]:
-        calls = self.calls(CHANGES)
-        return [*(Fault(at, "kill") for at, _ in calls), Fault(len(calls), "kill after")]
-
-    def kills_with_effect(self) -> list[Fault]:
-        """Kills after each call that changes what is under final names."""
-        return [Fault(at, "kill after") for at, call in self.calls(CHANGES) if is_seen(call)]
-
-    def errors(self) -> list[Fault]:
-        numbers = (errno.EIO, errno.ENOSPC)
-        return [Fault(at, "fail", numbers[at % 2], _ERRORS) for at, _ in self.calls(_ERRORS)]
-
-    def full(self) -> list[Fault]:
-        kinds: tuple[Kind, ...] = ("create", "write")
-        return [Fault(at, "fail from there", errno.ENOSPC, kinds) for at, _ in self.calls(kinds)]
-
-    def go_through(
-        self, tell: Tell, faults: list[Fault], repair: Callable[[Path], list[str]] | None = None
-    ) -> None:
-        tell(POINTS, len(faults))
-        bad = []
-        for fault in faults:
-            self.start()
-            ended = self.faults.run(self.folder, *self.words, fault=fault)
-            try:
-                self.examine(fault, ended)
-                self.repair(repair)
-            except AssertionError as error:
-                call = ended.calls[fault.at - 1 :][:1]
-                bad.append(
-                    f"{fault}: {call}\n  {str(error)[:2000]}\n  exit code {ended.code}\n  {ended.errors}"
-                )
-        assert not bad, f"{len(bad)} of {len(faults)} end badly\n" + "\n".join(bad[:8])
-
-    def examine(self, fault: Fault, ended: Ended) -> None:
-        assert not ended.hung, "it hangs"
-        if fault.action.startswith("kill"):
-            assert ended.code == -signal.SIGKILL
+    def examine(self, fault: Fault, call: str, ended: Ended) -> None:
+        if call and fault.action.startswith("kill"):
             return
         assert "Traceback" not in ended.errors
         if ended.code == 0:  # such as an error when unfinished files are removed
-            assert without_unfinished(contents(self.folder)) == self.whole
+            assert self.contents(self.folder) == self.whole
         else:
             assert ended.code == 1
-            assert any(
-                name in ended.errors.splitlines()[-1] for name in ("a-", "a.", "board", "train.rec", ".bin")
-            )
+            known = ("a-", "a.", "board", "train.rec", ".bin")
+            assert any(name in ended.errors.splitlines()[-1] for name in known)
 
-    def repair(self, how: Callable[[Path], list[str]] | None) -> None:
-        now = contents(self.folder)
-        if now in self.done:
-            return
-        self.done.append(now)
-        resumed = self.faults.run(self.folder, *(how or self.next)(self.folder))
-        assert resumed.code == 0, resumed.errors
-        found = contents(self.folder)
-        wrong = [name for name in found.keys() | self.whole.keys() if found.get(name) != self.whole.get(name)]
-        assert not wrong, f"{wrong} differ after {resumed.errors}"
 
-    def next(self, folder: Path) -> list[str]:
-        """Resume the training if there is one, else begin it again."""
-        if (folder / "a-state.npz").exists():
+class Replacing(Trainings):
+    """A training that replaces an earlier one: that is whole, or the new one can be resumed."""
+
+    earlier: dict[str, Any]
+
+    def next(self, found: dict[str, Any]) -> Iterable[str]:
+        if load_state(self.folder / "a-state.npz").plain["settings"]["seed"] == 0:
             return RESUME
+        assert found == self.earlier, "the earlier one is not whole"
         return self.words
 
 
-def without_unfinished(found: dict[str, Any]) -> dict[str, Any]:
-    return {name: content for name, content in found.items() if content != "unfinished"}
+@pytest.fixture
+def nothing(in_memory: Path) -> Path:
+    """An empty folder."""
+    (in_memory / "before").mkdir()
+    return in_memory / "before"
 
 
-def test_a_kill_after_each_change(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, in_memory, command(small))
-    trainings.go_through(record_property, trainings.kills_with_effect())
+def errors_of(trainings: Trainings) -> Iterable[Fault]:
+    return trainings.errors(errno.EIO, errno.ENOSPC, kinds=_ERRORS)
+
+
+def test_a_kill_after_each_change(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, nothing, command(small), record_property, quick=True)
+    trainings.go_through(trainings.kills())
 
 
 @pytest.mark.slow
-def test_a_kill_at_each_call(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, in_memory, command(small))
-    trainings.go_through(record_property, trainings.kills())
+def test_a_kill_at_each_call(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, nothing, command(small), record_property)
+    trainings.go_through(trainings.kills())
 
 
 @pytest.mark.slow
-def test_an_error_at_each_call(numpy: Faults, small: Path, in_memory: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, in_memory, command(small))
-    trainings.go_through(record_property, [*trainings.errors(), *trainings.full()])
+def test_an_error_at_each_call(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
+    trainings = Trainings(numpy, nothing, command(small), record_property)
+    trainings.go_through(errors_of(trainings), trainings.full())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [0.4, 0.7, 1.0])
 def test_a_fault_at_each_call_of_a_resumed_run(
-    numpy: Faults, small: Path, in_memory: Path, record_property: Tell, at: float
+    numpy: Faults, small: Path, nothing: Path, record_property: Tell, at: float
 ) -> None:
-    whole = Trainings(numpy, in_memory, command(small))
-    kills = whole.kills()
-    whole.start()
-    ended = numpy.run(whole.folder, *whole.words, fault=kills[int(at * len(kills)) - 1])
-    assert ended.code == -signal.SIGKILL
-    shutil.copytree(whole.folder, in_memory / "killed")
-    resumed = Trainings(numpy, in_memory, RESUME, in_memory / "killed")
+    whole = Trainings(numpy, nothing, command(small), record_property)
+    kills = [*whole.kills()]
+    assert whole.run(fault=kills[int(at * len(kills)) - 1]).code == -signal.SIGKILL
+    killed = Path(shutil.copytree(whole.folder, nothing.with_name("killed")))
+    resumed = Trainings(numpy, killed, RESUME, record_property)
     assert resumed.whole == whole.whole
-    resumed.go_through(record_property, [*resumed.kills(), *resumed.errors()])
+    resumed.go_through(resumed.kills(), errors_of(resumed))
 
 
 @pytest.mark.slow
 def test_a_fault_at_each_call_of_a_training_that_replaces_another(
-    numpy: Faults, small: Path, in_memory: Path, record_property: Tell
+    numpy: Faults, small: Path, nothing: Path, record_property: Tell
 ) -> None:
-    """Either the earlier one is whole, or the new one can be resumed."""
-    earlier = Trainings(numpy, in_memory, command(small, seed=1))
-    shutil.copytree(earlier.folder, in_memory / "earlier")
-    replacing = Trainings(numpy, in_memory, [*command(small), "--overwrite"], in_memory / "earlier")
-
-    def repair(folder: Path) -> list[str]:
-        if load_state(folder / "a-state.npz").plain["settings"]["seed"] == 0:
-            return RESUME
-        assert without_unfinished(contents(folder)) == earlier.whole, "the earlier one is not whole"
-        return replacing.words
-
-    replacing.go_through(record_property, [*replacing.kills(), *replacing.errors()], repair)
+    earlier = Trainings(numpy, nothing, command(small, seed=1), record_property)
+    before = Path(shutil.copytree(earlier.folder, nothing.with_name("earlier")))
+    replacing = Replacing(numpy, before, [*command(small), "--overwrite"], record_property)
+    replacing.earlier = earlier.whole
+    replacing.go_through(replacing.kills(), errors_of(replacing))
 
 
 @pytest.mark.slow
 @pytest.mark.mxnet
 def test_a_kill_at_each_call_of_mxnet(
-    mxnet: Faults, small: Path, in_memory: Path, record_property: Tell
+    mxnet: Faults, small: Path, nothing: Path, record_property: Tell
 ) -> None:
-    trainings = Trainings(mxnet, in_memory, command(small))
-    trainings.go_through(record_property, trainings.kills())
+    trainings = Trainings(mxnet, nothing, command(small), record_property)
+    trainings.go_through(trainings.kills())
 
 
 @pytest.mark.slow
 @pytest.mark.mxnet
 def test_an_error_at_each_call_of_mxnet(
-    mxnet: Faults, small: Path, in_memory: Path, record_property: Tell
+    mxnet: Faults, small: Path, nothing: Path, record_property: Tell
 ) -> None:
-    trainings = Trainings(mxnet, in_memory, command(small))
-    trainings.go_through(record_property, [*trainings.errors(), *trainings.full()])
+    trainings = Trainings(mxnet, nothing, command(small), record_property)
+    trainings.go_through(errors_of(trainings), trainings.full())

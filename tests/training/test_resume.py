@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +17,7 @@ import fasttriplet as ft
 from fasttriplet.cli import main
 from fasttriplet.training import _loop, _state, options_at, train_rec
 from fasttriplet.training._state import State, save_state
+from tests.processes import run_python
 from tests.small_rec import identities, write_rec
 from tests.training.small import (
     records,
@@ -80,34 +77,48 @@ def test_a_training_goes_on_to_more_batches(data: Path, unbroken: Path, tmp_path
     assert weights(out) == weights(unbroken)
 
 
+# One process imports MXNet, and its forks train.
+KILLED = """
+import json, os, random, signal, sys, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a fork while threads run
+from tests.training.mxnet_command import command
+
+state, *words = sys.argv[1:]
+begin, always = json.loads(words[0]), words[1:]
+kills = signal.SIGKILL, signal.SIGTERM, signal.SIGKILL
+for number, kind in enumerate([*kills, None], 1):
+    errors, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(written, 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 99
+        try:
+            code = command([*always, *(["--resume"] if os.path.exists(state) else begin)])
+        except SystemExit as ending:
+            code = ending.code
+        finally:
+            os._exit(code)
+    os.close(written)
+    with os.fdopen(errors) as lines:
+        for line in lines:
+            if kind and line.startswith(f"batch {10 * number} of"):  # it trains
+                time.sleep(random.uniform(0, 0.1))
+                os.kill(child, kind)
+                break
+        told = lines.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in ((0, -signal.SIGKILL, 128 + signal.SIGTERM) if kind else (0,)), (code, told)
+"""
+
+
 def test_a_killed_training_goes_on(data: Path, unbroken: Path, tmp_path: Path) -> None:
     out = tmp_path / "a"
-    command = [sys.executable, "-m", "fasttriplet", "train", "--out", str(out), "--batches", "70"]
-    command += ["--verify-on", str(data / "pairs.bin"), "--verify-every", "30", "--checkpoint-every", "7"]
-    command += ["--log-every", "10"]
+    always = ["train", "--out", str(out), "--batches", "70", "--verify-on", str(data / "pairs.bin")]
+    always += ["--verify-every", "30", "--checkpoint-every", "7", "--log-every", "10"]
     begin = ["--rec", str(data / "train.rec"), "--network", "small", "--embedding-size", "16"]
     begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50"]
-    moment = random.Random(time.time_ns())
-    kills = 0
-    for kind in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, None):
-        going_on = Path(f"{out}-state.npz").exists()
-        process = subprocess.Popen(
-            command + (["--resume"] if going_on else begin), stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        if kind is None:
-            assert process.wait(60) == 0, process.stderr.read()
-        else:
-            for line in process.stderr:  # until it trains
-                if line.startswith(f"batch {10 * kills + 10} of"):
-                    break
-            time.sleep(moment.uniform(0, 0.1))
-            process.send_signal(kind)
-            process.stderr.read()
-            code = process.wait(60)
-            assert code in (0, -signal.SIGKILL, 128 + signal.SIGTERM, 130)
-            kills += 1
-        process.stderr.close()
+    run_python(KILLED, f"{out}-state.npz", json.dumps(begin), *always)
     assert same_training(out, unbroken)
 
 

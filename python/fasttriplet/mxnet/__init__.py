@@ -1,9 +1,8 @@
 """Everything that needs MXNet itself, imported only when it is used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fasttriplet import _forks
+from fasttriplet import _lazy
 
 if TYPE_CHECKING:
     from fasttriplet.mxnet._compat import import_mxnet
@@ -28,24 +27,13 @@ __all__ = [
 
 # Base classes of some are MXNet's, which takes a second to import.
 _HOMES = {
-    "FaceImageIter": "_face_image_iter",
-    "TripletIter": "_triplet_iter",
-    "TripletMetric": "_metric",
-    "build_network": "_networks",
-    "import_mxnet": "_compat",
-    "mobilefacenet": "_networks",
-    "save_untrained": "_untrained",
-    "small_convnet": "_networks",
-    "triplet_loss": "_loss",
+    "_compat": ("import_mxnet",),
+    "_face_image_iter": ("FaceImageIter",),
+    "_loss": ("triplet_loss",),
+    "_metric": ("TripletMetric",),
+    "_networks": ("build_network", "mobilefacenet", "small_convnet"),
+    "_triplet_iter": ("TripletIter",),
+    "_untrained": ("save_untrained",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        with _forks.importing():
-            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _lazy.names_of(__name__, _HOMES)

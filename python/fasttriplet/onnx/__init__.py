@@ -3,21 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fasttriplet import _forks
+from fasttriplet import _lazy
 
 if TYPE_CHECKING:
     from fasttriplet.onnx._embedder import OnnxEmbedder
 
 __all__ = ["OnnxEmbedder"]
 
+_imported, __dir__ = _lazy.names_of(__name__, {"_embedder": __all__})
+
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        with _forks.importing():
-            import_module(f"{__name__}._runtime").import_onnxruntime()
-            return getattr(import_module(f"{__name__}._embedder"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+        import_module(f"{__name__}._runtime").import_onnxruntime()  # its error says how to install it
+    return _imported(name)

@@ -145,17 +145,23 @@ class OnnxEmbedder:
     def _embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         # Without an image one batch is run all the same: its output says what D is.
         starts = range(0, max(1, len(images)), self.batch_size)
-        shape = self.batch_size, *images.shape[1:3]
-        devices = [0] * cores() if self.devices == ["cpu"] else range(len(self.devices))
-        lanes = [(device, self._input.empty(*shape)) for device in devices]
+        shares: list[tuple[int, Sequence[int]]]
+        if self.devices == ["cpu"]:
+            lanes, shares = cores(), [(0, [start]) for start in starts]
+        else:  # each GPU gets the same images in every run: one of another kind rounds differently
+            lanes = len(self.devices)
+            shares = [(device, starts[device::lanes]) for device in range(lanes)]
+        found: dict[int, NDArray[np.float32]] = {}
 
-        def one(lane: tuple[int, NDArray[Any]], start: int) -> NDArray[np.float32]:
-            device, batch = lane
-            chunk = images[start : start + self.batch_size]
-            self._input.fill(batch, chunk, self.inputs)
-            return self._run(device, batch)[: len(chunk)]
+        def through(batch: NDArray[Any], share: tuple[int, Sequence[int]]) -> None:
+            device, starts = share
+            for start in starts:
+                chunk = images[start : start + self.batch_size]
+                self._input.fill(batch, chunk, self.inputs)
+                found[start] = self._run(device, batch)[: len(chunk)]
 
-        return np.concatenate(deal(lanes, one, starts))
+        deal([self._input.empty(self.batch_size, *images.shape[1:3]) for _ in range(lanes)], through, shares)
+        return np.concatenate([found[start] for start in starts])
 
     def _run(self, device: int, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run the model over one batch on one device: (B, D)."""

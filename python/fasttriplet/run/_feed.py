@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
 from typing import Any, Self, Unpack
@@ -22,7 +22,9 @@ from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
+from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
+from fasttriplet.run._place import Place
 from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
@@ -31,8 +33,6 @@ from fasttriplet.run._worker import Ahead, Worker
 _WITHOUT_EFFECT = {*ResourceOptions.names(), *DatasetOptions.names(), "on_error"}
 
 _STAGES_OF_BAG = ("decode", "embed", "mine")
-
-_MOST = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
 
 _log = logging.getLogger("fasttriplet")
 
@@ -173,11 +173,11 @@ class Feed:
             "augment": None if augment is None else asdict(augment),
             **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
         }
-        self._start = start = _Place(first_epoch, 0) if state is None else _Place.of(state, self._arguments)
+        self._start = start = Place(first_epoch, 0) if state is None else Place.of(state, self._arguments)
         self._stages.epoch, self._stages.sound = start.epoch, start.sound_bags
         # The first bag that no batch so far is from, and how many before it in its epoch have not collapsed.
         self._next_bag = (start.epoch, start.bag, start.sound_bags)
-        self._pending: list[_ImageTriplets] | None = None  # mined, and not yet handed out
+        self._pending: list[ImageTriplets] | None = None  # mined, and not yet handed out
         self._images_of_bag = 0
         self._waited: dict[str, float] = {}  # seconds for each stage, up to the last bag
         self._batches = self._run()
@@ -210,7 +210,7 @@ class Feed:
             handed out.
         """
         pending = self._pending
-        place = self._start if pending is None else _Place.after(self._next_bag, pending)
+        place = self._start if pending is None else Place.after(self._next_bag, pending)
         return {"arguments": dict(self._arguments), **asdict(place)}
 
     def __iter__(self) -> Self:
@@ -234,7 +234,7 @@ class Feed:
 
     def _run(self) -> Generator[TripletBatch, None, None]:
         stages, size, start = self._stages, self._triplets_per_batch, self._start
-        carried: _ImageTriplets | None = None
+        carried: ImageTriplets | None = None
         drop = self._options.tail == "drop"
         # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
@@ -262,7 +262,7 @@ class Feed:
                 assert images is not None  # stages for training decode them whatever the model
                 mined = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
-                found = _ImageTriplets.of(mined, images)
+                found = ImageTriplets.of(mined, images)
                 del images  # only `found` holds them now, and not while waiting for the next ones
                 mined_in_epoch += len(found)
                 batches, carried = found.cut(size, carried)
@@ -302,14 +302,14 @@ class Feed:
                 return
             first_bag = 0
 
-    def _restored(self, place: _Place) -> _ImageTriplets:
+    def _restored(self, place: Place) -> ImageTriplets:
         """Triplets that were mined before, with their images."""
         rows, images = self._stages.decode_ids(place.triplets)
         assert images is not None  # stages for training decode them whatever the model
         ids = image_ids(rows)
         positions = positions_of(ids, place.triplets)
         labels = rows["label"].to_numpy()
-        return _ImageTriplets(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
+        return ImageTriplets(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
 
     def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
         stages = self._stages
@@ -341,8 +341,8 @@ class Feed:
     def _hand_out(
         self,
         assembler: Worker,
-        batches: list[_ImageTriplets],
-        carried: _ImageTriplets | None,
+        batches: list[ImageTriplets],
+        carried: ImageTriplets | None,
         next_bag: tuple[int, int, int],
     ) -> Generator[TripletBatch, None, None]:
         summary = self._stages.summary
@@ -356,7 +356,7 @@ class Feed:
                 yield batch
             del batch  # not to be held while waiting for the next one
 
-    def _assemble(self, batches: list[_ImageTriplets]) -> Generator[TripletBatch, None, None]:
+    def _assemble(self, batches: list[ImageTriplets]) -> Generator[TripletBatch, None, None]:
         for chosen in batches:
             with self._stages.summary.clock("assemble", overlapped=True):
                 # For each device all anchors first. The last, smaller batch may not come out even.
@@ -366,109 +366,3 @@ class Feed:
                 images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
                 batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
             yield batch
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Place:
-    """The place after a batch: the next bag to mine, and triplets (T, 3) that come before it."""
-
-    epoch: int
-    bag: int
-    sound_bags: int = 0  # of the epoch, before this one: whose embeddings have not collapsed
-    triplets_epoch: int = 0
-    triplets_bag: int = 0
-    triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-
-    @classmethod
-    def after(cls, next_bag: tuple[int, int, int], pending: list[_ImageTriplets]) -> _Place:
-        """The place with these triplets left before the next bag."""
-        if not pending:
-            return cls(*next_bag)
-        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in pending])
-        return cls(*next_bag, pending[-1].epoch, pending[-1].bag, ids)
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> _Place:
-        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
-        names = [place.name for place in fields(cls)]
-        if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
-            state = {"sound_bags": state.get("bag", 0), **state}
-        if (
-            not isinstance(state, Mapping)
-            or {*state} != {*names, "arguments"}
-            or not isinstance(state["arguments"], Mapping)
-        ):
-            raise ValueError("state must be what state_dict() of a Feed gave")
-        earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
-        for name, value in arguments.items():
-            before = earlier.get(name)
-            if before != value and name == "dataset":
-                raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
-            if before != value:
-                raise ValueError(
-                    f"state is of a Feed with {name} {before!r:.100}, and this one has {value!r}"
-                )
-        triplets = np.asarray(state["triplets"])
-        if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
-            raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
-        numbers = {name: whole_number(f"state: {name}", state[name], 0, _MOST) for name in names[:-1]}
-        return cls(**numbers, triplets=triplets)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _ImageTriplets:
-    """Triplets of some decoded images: `rows` is (T, 3), the other arrays have one entry for each image."""
-
-    epoch: int  # of the last triplet
-    bag: int
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    ids: NDArray[np.int64]
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> _ImageTriplets:
-        """The triplets of a bag."""
-        labels, rows = mined.rows["label"].to_numpy(), np.stack(mined.positions(), axis=1)
-        return cls(mined.epoch, mined.bag.number, images, labels, mined.ids, rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, some: slice) -> _ImageTriplets:
-        """Some of the triplets, of the same images."""
-        return replace(self, rows=self.rows[some])
-
-    def compact(self) -> _ImageTriplets:
-        """The same triplets with copies of their images, so that all other images can be freed."""
-        at, rows = np.unique(self.rows, return_inverse=True)
-        rows = rows.reshape(self.rows.shape)
-        return replace(self, pixels=self.pixels[at], labels=self.labels[at], ids=self.ids[at], rows=rows)
-
-    def followed_by(self, other: _ImageTriplets) -> _ImageTriplets:
-        """These triplets, then those of `other`, with copies of their images."""
-        first, second = self.compact(), other.compact()
-        last = second if len(second) else first
-        return _ImageTriplets(
-            last.epoch,
-            last.bag,
-            np.concatenate([first.pixels, second.pixels]),
-            np.concatenate([first.labels, second.labels]),
-            np.concatenate([first.ids, second.ids]),
-            np.concatenate([first.rows, second.rows + len(first.pixels)]),
-        )
-
-    def cut(
-        self, size: int, carried: _ImageTriplets | None
-    ) -> tuple[list[_ImageTriplets], _ImageTriplets | None]:
-        """Full batches of `size` triplets, first of those that were carried here, and what is left."""
-        batches, start = [], 0
-        if carried is not None:
-            start = size - len(carried)
-            first = carried.followed_by(self[:start])
-            if len(first) < size:
-                return [], first
-            batches.append(first)
-        batches += [self[at : at + size] for at in range(start, len(self) - size + 1, size)]
-        left = self[start + (len(self) - start) // size * size :]
-        return batches, left.compact() if len(left) else None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fasttriplet import _forks
+from fasttriplet import _lazy
 from fasttriplet._extras import how_to_install as _how_to_install
 
 try:
@@ -23,19 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["TorchEmbedder", "TripletMiner", "from_mxnet", "to_mxnet"]
 
 _HOMES = {
-    "TorchEmbedder": "_embedder",
-    "TripletMiner": "_miner",
-    "from_mxnet": "_from_mxnet",
-    "to_mxnet": "_from_mxnet",
+    "_embedder": ("TorchEmbedder",),
+    "_from_mxnet": ("from_mxnet", "to_mxnet"),
+    "_miner": ("TripletMiner",),
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        with _forks.importing():
-            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = _lazy.names_of(__name__, _HOMES)

@@ -375,31 +375,37 @@ mod tests {
                 let sets = sets(&embeddings, dim, &OPTIONS, isa);
                 let points = &sets.anchors;
                 let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
-                let anchors: Vec<Place> = (0..count as Place).collect();
-                for target in 0..count as Place {
-                    let windows: Vec<Window> = anchors.iter().map(|&anchor| {
-                        let d = exact::distance(isa, points.values(anchor), points.values(target));
-                        screen.window(d.next_down(), d.next_up())
-                    }).collect();
-                    let mut seen = vec![false; count];
-                    for (anchors, windows) in anchors.chunks(BLOCK).zip(windows.chunks(BLOCK)) {
-                        let mut estimates = Vec::new();
-                        let mut block = screen.block(anchors, &mut estimates).unwrap();
-                        for stretch in screen.stretches() {
-                            block.measure(stretch, &interrupt).unwrap();
-                            for (i, window) in windows.iter().enumerate() {
-                                let (estimates, mut marks) = (block.of_anchor(i), Vec::new());
-                                estimates.mark(*window, &mut marks).unwrap();
-                                estimates.visit(&marks, |place| {
-                                    seen[anchors[i] as usize] |= place == target;
+                let all: Vec<Place> = (0..count as Place).collect();
+                let window = |anchor, target| {
+                    let d = exact::distance(isa, points.values(anchor), points.values(target));
+                    screen.window(d.next_down(), d.next_up())
+                };
+                for anchors in all.chunks(BLOCK) {
+                    let mut estimates = Vec::new();
+                    let mut block = screen.block(anchors, &mut estimates).unwrap();
+                    // By anchor and target.
+                    let windows: Vec<Vec<Window>> =
+                        anchors.iter().map(|&anchor| all.iter().map(|&target| window(anchor, target)).collect()).collect();
+                    let mut seen = vec![vec![false; count]; anchors.len()];
+                    for stretch in screen.stretches() {
+                        block.measure(stretch, &interrupt).unwrap();
+                        for (i, windows) in windows.iter().enumerate() {
+                            let from_anchor = block.of_anchor(i);
+                            for (&target, window) in all.iter().zip(windows) {
+                                let mut marks = Vec::new();
+                                from_anchor.mark(*window, &mut marks).unwrap();
+                                from_anchor.visit(&marks, |place| {
+                                    seen[i][target as usize] |= place == target;
                                     Ok(())
                                 }).unwrap();
                             }
                         }
                     }
-                    prop_assert!(seen.iter().all(|&seen| seen), "{} dropped row {target}", isa.name());
-                    for (&anchor, &window) in anchors.iter().zip(&windows) {
-                        prop_assert!(window.may_hold(screen.bounds(anchor, target)), "{}", isa.name());
+                    for ((&anchor, windows), seen) in anchors.iter().zip(&windows).zip(&seen) {
+                        for ((&target, window), seen) in all.iter().zip(windows).zip(seen) {
+                            prop_assert!(seen, "{} dropped row {target}", isa.name());
+                            prop_assert!(window.may_hold(screen.bounds(anchor, target)), "{}", isa.name());
+                        }
                     }
                 }
             }

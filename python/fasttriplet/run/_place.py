@@ -1,0 +1,63 @@
+"""Where a feed is between two batches: what its state holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fasttriplet._checks import whole_number
+from fasttriplet.errors import OptionError
+from fasttriplet.run._image_triplets import ImageTriplets
+
+_MOST = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """The place after a batch: the next bag to mine, and triplets (T, 3) that come before it."""
+
+    epoch: int
+    bag: int
+    sound_bags: int = 0  # of the epoch, before this one: whose embeddings have not collapsed
+    triplets_epoch: int = 0
+    triplets_bag: int = 0
+    triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+
+    @classmethod
+    def after(cls, next_bag: tuple[int, int, int], pending: list[ImageTriplets]) -> Place:
+        """The place with these triplets left before the next bag."""
+        if not pending:
+            return cls(*next_bag)
+        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in pending])
+        return cls(*next_bag, pending[-1].epoch, pending[-1].bag, ids)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> Place:
+        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
+        names = [place.name for place in fields(cls)]
+        if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
+            state = {"sound_bags": state.get("bag", 0), **state}
+        if (
+            not isinstance(state, Mapping)
+            or {*state} != {*names, "arguments"}
+            or not isinstance(state["arguments"], Mapping)
+        ):
+            raise ValueError("state must be what state_dict() of a Feed gave")
+        earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
+        for name, value in arguments.items():
+            before = earlier.get(name)
+            if before != value and name == "dataset":
+                raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
+            if before != value:
+                raise ValueError(
+                    f"state is of a Feed with {name} {before!r:.100}, and this one has {value!r}"
+                )
+        triplets = np.asarray(state["triplets"])
+        if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
+            raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
+        numbers = {name: whole_number(f"state: {name}", state[name], 0, _MOST) for name in names[:-1]}
+        return cls(**numbers, triplets=triplets)
