@@ -152,3 +152,39 @@ def test_nothing_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     network = loaded(everything(), "length", tmp_path)
     monkeypatch.setattr(torch.fx.Tracer, "trace", None)
     assert left(folded(network)) == []
+
+
+def sum_of_two(**other: Any) -> Graph:
+    """PReLU as the built-in MobileFaceNet has it: slope * x + (1 - slope) * relu(x)."""
+    g = Graph()
+    g.variable("data")
+    g.convolution("conv", "data", 3, 8)
+    g.batch_norm("bn", "conv", 8)
+    slopes = g.weight("gamma", 8)
+    options = {"num_filter": 8, "num_group": 8, "kernel": (1, 1), "no_bias": True}
+    g.add("Reshape", "weight", slopes, shape=(-1, 1, 1, 1))
+    g.add("Activation", "positive", "bn", act_type=other.get("act_type", "relu"))
+    g.add("_rminus_scalar", "rest", "weight", scalar=other.get("one", 1))
+    g.add("Convolution", "all", other.get("source", "bn"), "weight", **options)
+    g.add("Convolution", "some", "positive", "rest", **options | {"pad": other.get("pad", (0, 0))})
+    g.add(other.get("op", "elemwise_add"), "prelu", "all", "some")
+    return g
+
+
+def test_prelu_is_one_operator(tmp_path: Path) -> None:
+    network = loaded(sum_of_two(), "prelu", tmp_path)
+    fewer = folded(network)
+    functions = [node.target for node in fewer.graph.nodes if node.op == "call_function"]
+    assert functions == [torch.nn.functional.prelu]
+    assert left(fewer) == []
+    assert apart(network, fewer) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "other", [{"act_type": "sigmoid"}, {"one": 2}, {"source": "conv"}, {"op": "elemwise_sub"}], ids=str
+)
+def test_what_is_almost_prelu_stays(other: dict[str, Any], tmp_path: Path) -> None:
+    network = loaded(sum_of_two(**other), "prelu", tmp_path)
+    fewer = folded(network)
+    assert "conv2d" in fewer.code
+    assert apart(network, fewer) < 1e-6
