@@ -579,6 +579,26 @@ def test_outputs_that_mxnet_hides(tmp_path: Path) -> None:
         converted(g, "mean", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["data", "w"])
+def test_outputs_that_variables_do_not_have(name: str, tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    if name == "w":
+        g.weight("w", 1)
+    g.add("broadcast_add", "sum", ("data", 0), (name, 1))
+    with pytest.raises(ValueError, match=rf"node '{name}' \(null\): its output 1 is used"):
+        converted(g, "sum", tmp_path)
+
+
+def test_running_statistics_that_something_else_uses(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.batch_norm("bn", "data", 3)
+    g.add("broadcast_mul", "product", "bn", g.add("Reshape", "r", "bn_moving_var", shape=(1, -1, 1, 1)))
+    with pytest.raises(ValueError, match=r"node 'r' \(Reshape\): 'bn_moving_var' is also used"):
+        converted(g, "product", tmp_path)
+
+
 def test_running_statistics_that_different_layers_share(tmp_path: Path) -> None:
     g = Graph()
     g.variable("data")
