@@ -358,6 +358,24 @@ def test_export(module: Any, tmp_path: Path) -> None:
         assert torch.allclose(loaded(images(count)), outputs(module, images(count)), atol=1e-6)
 
 
+def test_layers_that_depend_on_shapes_are_exported(tmp_path: Path) -> None:
+    net = converted(graphs.layers(), "end", tmp_path)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(net, (images() / 255,), dynamic_shapes=({0: batch},))
+    for count in (1, 7):
+        found = program.module()(images(count) / 255)
+        assert torch.allclose(found, outputs(net, images(count) / 255), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_layers_that_depend_on_shapes_are_compiled(tmp_path: Path) -> None:
+    net = converted(graphs.layers(), "end", tmp_path)
+    compiled = torch.compile(copy.deepcopy(net), fullgraph=True)
+    for module in (net, compiled):
+        module.train()(images() / 255).square().sum().backward()
+    assert c.apart(compiled.conv0.weight.grad.numpy(), net.conv0.weight.grad.numpy()) < 1e-4
+
+
 @pytest.mark.slow
 def test_compile(module: Any) -> None:
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
