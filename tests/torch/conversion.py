@@ -113,6 +113,15 @@ def without_dropout(mx: Any, symbol: Any) -> Any:
     return mx.sym.load_json(json.dumps(graph))
 
 
+def in_float32(mx: Any, symbol: Any) -> Any:
+    """The same network without casts to float16: MXNet 1.9.1 has no products of float16 on the CPU."""
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        if node["op"] == "Cast":
+            node["attrs"]["dtype"] = "float32"
+    return mx.sym.load_json(json.dumps(graph))
+
+
 def mxnet_outputs(mx: Any, symbol: Any, weights: Arrays, images: NDArray[Any]) -> list[NDArray[Any]]:
     """What MXNet computes in inference."""
     executor = _bound(mx, symbol, weights, images, gradients=False)

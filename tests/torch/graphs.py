@@ -111,6 +111,35 @@ def network(seed: int = 0) -> Graph:
     return g
 
 
+def layers() -> Graph:
+    """A network whose layers depend on shapes, or have functions of our own. Its output is ``end``."""
+    g = Graph()
+    g.variable("data")
+    g.convolution("conv0", "data", 3, 8, pad=(1, 1))
+    g.batch_norm("bn0", "conv0", 8)
+    windows: dict[str, Any] = {
+        "kernel": (3, 3),
+        "stride": (2, 2),
+        "pad": (1, 1),
+        "pooling_convention": "full",
+    }
+    g.add("Pooling", "pool0", "bn0", **windows)
+    g.add("Pooling_v1", "pool1", "pool0", **windows)
+    g.add("Pooling", "largest", "pool1", kernel=(1, 1), global_pool=True)
+    g.add("max", "right", "pool1", axis=3)
+    g.add("Reshape", "down", g.add("min", "kept", "pool1", axis=2, keepdims=True), shape=(0, 0, -1))
+    g.add("SliceChannel", "parts", g.add("elemwise_add", "sum", "right", "down"), num_outputs=2, axis=1)
+    g.add("slice_axis", "range", ("parts", 1), axis=1, begin=1, end=3)
+    g.add("slice", "ranges", ("parts", 0), begin="(None, 1)", end="(None, 3)")
+    g.add("clip", "clipped", g.add("Concat", "joined", "range", "ranges"), a_min=-1, a_max=1)
+    g.add("InstanceNorm", "instance", "pool1", g.factor("instance_gamma", 8), g.weight("instance_beta", 8))
+    g.add("UpSampling", "large", "instance", "instance", scale=2, sample_type="nearest")
+    g.add("Crop", "window", "large", offset=(1, 1), h_w=(2, 2))
+    flat = [g.add("Flatten", f"flat_{name}", name) for name in ("largest", "clipped", "window")]
+    g.add("Concat", "end", *flat)
+    return g
+
+
 def images(count: int = 4, seed: int = 0) -> NDArray[np.float32]:
     """Random images."""
     return np.random.default_rng(seed).uniform(0, 255, (count, *SIZE)).astype(np.float32)

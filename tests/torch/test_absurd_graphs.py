@@ -116,6 +116,34 @@ def test_absurd_attributes(op: str) -> None:
     assert refused == set(attributes)
 
 
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("slice", {"begin": "(0, 0)", "end": "(None, 0)"}),
+        ("slice", {"begin": "(0, 3)", "end": "(None, 3)"}),
+        ("slice", {"begin": "(0, 9)", "end": "(None, None)"}),
+        ("slice", {"begin": "(0, -5)", "end": "(None, 2)"}),
+        ("slice_axis", {"axis": 1, "begin": 2, "end": 2}),
+        ("slice_axis", {"axis": 1, "begin": 0, "end": 5}),
+        ("slice_axis", {"axis": -1, "begin": -6, "end": None}),
+        ("SliceChannel", {"axis": 1, "num_outputs": 3}),
+        ("SliceChannel", {"axis": 1, "num_outputs": 2, "squeeze_axis": True}),
+        ("Crop", {"offset": (5, 0), "h_w": (2, 2)}),
+        ("Crop", {"h_w": (7, 2), "center_crop": True}),
+        ("sum", {"axis": 5}),
+        ("sum", {"axis": (0, 1, 2, 3), "exclude": True}),
+        ("Pooling", {"kernel": (9, 9), "pool_type": "sum"}),
+        ("Pooling", {"kernel": (3, 3), "pool_type": "max", "pad": (3, 3)}),
+        ("Pooling", {"kernel": (3, 3), "pool_type": "lp"}),
+        ("clip", {"a_min": 3, "a_max": 1}),
+    ],
+)
+def test_what_would_give_fewer_values_or_others(op: str, attributes: dict[str, Any]) -> None:
+    """PyTorch would return something."""
+    with pytest.raises(ValueError, match=rf"node 'node' \({op}\)"):
+        run(network(op, attributes, []))
+
+
 @pytest.mark.parametrize("op", NODES)
 def test_an_unknown_attribute_and_an_input_too_many(op: str) -> None:
     attributes, shapes = NODES[op]

@@ -358,6 +358,24 @@ def test_export(module: Any, tmp_path: Path) -> None:
         assert torch.allclose(loaded(images(count)), outputs(module, images(count)), atol=1e-6)
 
 
+def test_layers_that_depend_on_shapes_are_exported(tmp_path: Path) -> None:
+    net = converted(graphs.layers(), "end", tmp_path)
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(net, (images() / 255,), dynamic_shapes=({0: batch},))
+    for count in (1, 7):
+        found = program.module()(images(count) / 255)
+        assert torch.allclose(found, outputs(net, images(count) / 255), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_layers_that_depend_on_shapes_are_compiled(tmp_path: Path) -> None:
+    net = converted(graphs.layers(), "end", tmp_path)
+    compiled = torch.compile(copy.deepcopy(net), fullgraph=True)
+    for module in (net, compiled):
+        module.train()(images() / 255).square().sum().backward()
+    assert c.apart(compiled.conv0.weight.grad.numpy(), net.conv0.weight.grad.numpy()) < 1e-4
+
+
 @pytest.mark.slow
 def test_compile(module: Any) -> None:
     compiled = torch.compile(copy.deepcopy(module), fullgraph=True)
@@ -577,6 +595,26 @@ def test_outputs_that_mxnet_hides(tmp_path: Path) -> None:
     g.add("abs", "mean", ("bn", 1))
     with pytest.raises(ValueError, match=r"node 'bn' \(BatchNorm\): its output 1 is used"):
         converted(g, "mean", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data", "w"])
+def test_outputs_that_variables_do_not_have(name: str, tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    if name == "w":
+        g.weight("w", 1)
+    g.add("broadcast_add", "sum", ("data", 0), (name, 1))
+    with pytest.raises(ValueError, match=rf"node '{name}' \(null\): its output 1 is used"):
+        converted(g, "sum", tmp_path)
+
+
+def test_running_statistics_that_something_else_uses(tmp_path: Path) -> None:
+    g = Graph()
+    g.variable("data")
+    g.batch_norm("bn", "data", 3)
+    g.add("broadcast_mul", "product", "bn", g.add("Reshape", "r", "bn_moving_var", shape=(1, -1, 1, 1)))
+    with pytest.raises(ValueError, match=r"node 'r' \(Reshape\): 'bn_moving_var' is also used"):
+        converted(g, "product", tmp_path)
 
 
 def test_running_statistics_that_different_layers_share(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _converted(
 
 def _checked(entry: Entry, symbol: Symbol, values: dict[Entry, fx.Node]) -> Entry:
     node = symbol.nodes[entry.node]
-    if not node.is_variable and entry not in values:
+    if entry not in values and (entry.output or not node.is_variable):
         raise ValueError(
             f"node {node.name!r} ({node.op}): its output {entry.output} is used, which cannot be converted"
         )

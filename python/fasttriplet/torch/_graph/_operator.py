@@ -62,7 +62,12 @@ class Operator:
     def value(self, number: int) -> fx.Node:
         """One input."""
         given = self._input(number)
-        return given if isinstance(given, fx.Node) else self._assembly.parameter(given.name, given.dtype)
+        if isinstance(given, fx.Node):
+            return given
+        try:
+            return self._assembly.parameter(given.name, given.dtype)
+        except ValueError as error:
+            raise self.attributes.error(str(error)) from None
 
     def values(self) -> list[fx.Node]:
         """All inputs, at least one."""

@@ -166,7 +166,9 @@ def slice_(op: Operator) -> fx.Node:
 def _sliced(data: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
     """Select ranges. Their ends may lie outside of the data, and their beginnings may not."""
     for axis, (size, part) in enumerate(zip(data.shape, parts, strict=False)):
-        begin, end, _ = part.indices(size) if part.start or part.stop else (0, size, 1)
+        if part.stop is None and not part.start:
+            continue
+        begin, end, _ = part.indices(size)
         if (part.start or 0) < -size or (size and begin >= end):
             raise ValueError(
                 f"axis {axis} has the size {size}, so there are no values from {part.start} to {part.stop}"
