@@ -114,8 +114,8 @@ def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MXNET_")}
     done = run(
         "mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0",
-        "--images-per-identity", "2", "--bag-size", "24", "--batch-size", "24", "--margin", "1.5", "--max-triplets", "4",
-        "--out", out, "--json", env=environment,
+        "--images-per-identity", "2", "--bag-size", "24", "--batch-size", "24", "--margin", "1.5",
+        "--max-triplets", "4", "--out", out, "--json", env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "MXNet network" in json.loads(done.stdout)["embedder"]
