@@ -73,9 +73,8 @@ test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TOR
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 # Not with NumPy 2: what is about files, their limits and their damage, and about kernels, which know no NumPy.
-NO_NUMPY := dataset/test_index_cache.py dataset/test_index_file.py dataset/test_limits.py dataset/test_pack_interrupted.py \
-	dataset/test_pack_property.py dataset/test_pack_tree.py dataset/test_unreliable_files.py mining/test_adversarial.py \
-	mining/test_memory.py mining/test_picks.py mining/test_references.py
+NO_NUMPY := $(addprefix dataset/,test_index_file.py test_limits.py test_pack_interrupted.py test_unreliable_files.py) \
+	$(addprefix mining/,test_adversarial.py test_memory.py test_metrics.py test_picks.py test_references.py)
 
 test-numpy2: build $(NUMPY2)/.built ## with NumPy 2 and without MXNet, the tests of what reads, mines and embeds
 	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m 'not slow and not mxnet' \

@@ -86,3 +86,13 @@ def killed(folder: Path, at: int, work: Callable[[], object]) -> bool:
 def content(folder: Path) -> dict[str, bytes]:
     """All files with their content, without hidden folders."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def names(folder: Path) -> list[str]:
+    """Names of all that is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def no_space(*_: Any) -> None:
+    """Be a call that fails because the disk is full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +34,19 @@ def write_rec(
             content = b"no image at all" if key in damaged else picture(1000 * label + key, side)
             writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
     return path
+
+
+def write_images(path: Path, images: Sequence[bytes]) -> Path:
+    """A `.rec` of encoded images, with the keys 1, 2, ... and the labels 1, 2, 0, 1, ..."""
+    with ft.RecordWriter(path) as writer:
+        for key, image in enumerate(images, start=1):
+            writer.write(key, ft.IRHeader(0, float(key % 3), key, 0), image)
+    return path
+
+
+def kept_beside(rec: Path) -> Path:
+    """Where the index of a `.rec` is kept by default."""
+    return rec.with_name(f"{rec.name}.index")
 
 
 def identities(count: int, images: int, first_key: int = 1) -> dict[int, int]:

@@ -18,12 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.cli import cli, main
+from fasttriplet.cli import main
+from tests.cli.command import commands
 from tests.small_rec import identities, picture, write_rec
 
 ROOT = Path(__file__).parents[1]
@@ -258,12 +258,6 @@ def test_what_the_demo_proposes_runs(
 
 
 # Names of commands and flags in help, messages and pages
-
-
-def commands() -> dict[str, click.Command]:
-    context = click.Context(cli)
-    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
-    return {name: command for name, command in found.items() if command is not None}
 
 
 def flags() -> set[str]:

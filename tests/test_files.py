@@ -27,7 +27,7 @@ from fasttriplet._files import (
     replacing,
     scratch,
 )
-from tests.interrupted import Faults, content, fails, watched
+from tests.interrupted import Faults, content, fails, names, watched
 
 
 @contextmanager
@@ -37,10 +37,6 @@ def replacing_all(*paths: Path, overwrite: bool = True) -> Iterator[list[Path]]:
         with naming(*outputs):
             yield [output.unfinished for output in outputs]
         publish(*outputs)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fasttriplet.cli import cli, main
 from fasttriplet.dataset._options import Boundary, DatasetOptions, IndexOptions, Labels, Tail
 from fasttriplet.mining._options import Band, Metric, Pairs, Pick, scale_of
 from fasttriplet.run._options import RunOptions
-from tests.cli.command import Capture
+from tests.cli.command import Capture, commands
 
 
 def test_help_lists_the_commands_and_waits_for_nothing_heavy() -> None:
@@ -64,12 +64,6 @@ def test_flags_have_the_defaults_of_mine_rec() -> None:
     assert arguments["images_per_identity"].default == 5
     assert arguments["margin"].default == 0.3
     assert arguments["max_ap"].default is None
-
-
-def commands() -> dict[str, click.Command]:
-    context = click.Context(cli)
-    found = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
-    return {name: command for name, command in found.items() if command is not None}
 
 
 NAMES = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -108,17 +107,13 @@ def test_skipped_records_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
-def test_mine_with_a_real_network(real_data: Path, tmp_path: Path) -> None:
-    """As a user would: MXNet's settings for this network are nobody's concern."""
+def test_mine_with_a_real_network(real_data: Path, tmp_path: Path, capsys: Capture) -> None:
     faces, out = real_data / "lfw112-a", tmp_path / "t.parquet"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MXNET_")}
-    done = run(
-        "mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0",
-        "--images-per-identity", "2", "--bag-size", "24", "--batch-size", "24", "--margin", "1.5",
-        "--max-triplets", "4", "--out", out, "--json", env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "MXNet network" in json.loads(done.stdout)["embedder"]
+    words = ["mine", "--rec", faces / "train.rec", "--model", f"mxnet:{real_data / 'model-y1' / 'model'},0"]
+    words += ["--images-per-identity", "2", "--bag-size", "24", "--batch-size", "24", "--margin", "1.5"]
+    words += ["--max-triplets", "4", "--out", out, "--json"]
+    assert main([*map(str, words)]) == 0
+    assert "MXNet network" in json.loads(capsys.readouterr().out)["embedder"]
     frame = pl.read_parquet(out)
     assert ((frame["d_ap"] < frame["d_an"]) & (frame["d_an"] < frame["d_ap"] + 1.5)).all()
     assert frame.height == 4

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fasttriplet as ft
+from tests.dataset.bombs import chunk
+from tests.small_rec import write_images
 
 Pixels = NDArray[np.uint8]
 SAMPLINGS = {"444": 0x111111, "422": 0x211111, "420": 0x221111, "440": 0x121111, "411": 0x411111}
@@ -89,10 +91,6 @@ def oriented(orientation: int, order: str = ">", jfif: bool = False) -> bytes:
     encoded = jpeg(picture(9, 14), quality=95)
     assert encoded[2:20] == APP0
     return encoded[:2] + (APP0 if jfif else b"") + segment + encoded[20:]
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(depth: int, color: int, rows: Pixels, width: int, *extra: bytes) -> bytes:
@@ -337,16 +335,9 @@ def test_arguments() -> None:
             ft.decode_images([encoded], **options)
 
 
-def write(path: Path, contents: list[bytes]) -> Path:
-    with ft.RecordWriter(path) as writer:
-        for key, content in enumerate(contents, start=1):
-            writer.write(key, ft.IRHeader(0, float(key % 3), key, 0), content)
-    return path
-
-
 def test_rows_of_several_files(tmp_path: Path) -> None:
     images = [jpeg(picture(8, 6, seed=seed), quality=95) for seed in range(7)]
-    paths = [write(tmp_path / "a.rec", images[:4]), write(tmp_path / "b.rec", images[4:])]
+    paths = [write_images(tmp_path / "a.rec", images[:4]), write_images(tmp_path / "b.rec", images[4:])]
     dataset, index = ft.Dataset(paths, cache=False), ft.index_rec(paths, cache=False)
     expected = ft.decode_images(images)
     for threads in (1, 2, 5):
@@ -369,7 +360,7 @@ def test_rows_of_several_files(tmp_path: Path) -> None:
 def test_bad_rows_are_raised_or_skipped(tmp_path: Path) -> None:
     good = [jpeg(picture(8, 6, seed=seed), quality=95) for seed in range(4)]
     contents = [b"GIF89a", good[0], good[1][:-9], good[1], jpeg(picture(6, 8)), good[2], good[3]]
-    path = write(tmp_path / "a.rec", contents)
+    path = write_images(tmp_path / "a.rec", contents)
     dataset, index = ft.Dataset(path, cache=False), ft.index_rec(path, cache=False)
     damaged = index.with_columns(pl.when(pl.col("key") == 7).then(4).otherwise("offset").alias("offset"))
     decoded = dataset.decode(damaged, on_error="skip")
@@ -414,7 +405,7 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 
 def test_one_odd_image_in_front_costs_only_itself(tmp_path: Path) -> None:
     good = [jpeg(picture(8, 6, seed=seed)) for seed in range(3)]
-    path = write(tmp_path / "a.rec", [jpeg(picture(6, 8)), *good])
+    path = write_images(tmp_path / "a.rec", [jpeg(picture(6, 8)), *good])
     dataset = ft.Dataset(path, cache=False)
     decoded = dataset.decode(dataset.index, on_error="skip")
     assert np.array_equal(decoded.pixels, ft.decode_images(good))
@@ -426,7 +417,7 @@ def test_one_odd_image_in_front_costs_only_itself(tmp_path: Path) -> None:
 
 def test_one_handle_for_many_threads(tmp_path: Path) -> None:
     images = [jpeg(picture(16, 16, seed=seed)) for seed in range(40)]
-    file, expected = ft.RecordFile(write(tmp_path / "a.rec", images)), ft.decode_images(images)
+    file, expected = ft.RecordFile(write_images(tmp_path / "a.rec", images)), ft.decode_images(images)
     wrong: list[int] = []
 
     def work(seed: int) -> None:

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet.dataset import _index_file
+from tests.interrupted import no_space
 from tests.processes import run_python
-from tests.small_rec import identities, write_rec
+from tests.small_rec import identities, kept_beside, write_rec
 
 JPEG = b"\xff\xd8 pretended image"
 
@@ -63,10 +64,6 @@ def rec(tmp_path: Path) -> Path:
     path = tmp_path / "train.rec"
     write_identities(path, {1: 7.0, 2: 7.0, 3: 9.0, 4: 9.0, 5: 9.0}, [(1, 3), (3, 6)])
     return path
-
-
-def cache_of(rec: Path) -> Path:
-    return rec.with_name("train.rec.index")
 
 
 def test_insightface_layout(rec: Path) -> None:
@@ -423,7 +420,7 @@ def built_again(rec: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_the_cache_is_used_and_notices_changes(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     idx = rec.with_suffix(".idx")
     first = ft.index_rec(rec)
-    assert cache_of(rec).exists()
+    assert kept_beside(rec).exists()
     assert not built_again(rec, monkeypatch)
     assert ft.index_rec(rec).equals(first)
     for changed in (rec, idx):
@@ -441,7 +438,7 @@ def test_the_cache_is_used_and_notices_changes(rec: Path, monkeypatch: pytest.Mo
 
 def test_without_a_cache_none_is_written(rec: Path) -> None:
     ft.index_rec(rec, cache=False)
-    assert not cache_of(rec).exists()
+    assert not kept_beside(rec).exists()
 
 
 def test_a_moved_dataset_keeps_its_cache(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,15 +487,11 @@ def test_a_read_only_folder_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None
             child.join()
         else:
             assert ft.index_rec(rec).height == 2
-        assert not cache_of(rec).exists()
+        assert not kept_beside(rec).exists()
         Path(folder).chmod(0o755)
-        monkeypatch.setattr(Path, "replace", _no_space)
+        monkeypatch.setattr(Path, "replace", no_space)
         assert ft.index_rec(rec).height == 2
         assert sorted(path.name for path in Path(folder).iterdir()) == ["train.idx", "train.rec"]
-
-
-def _no_space(*_: Any) -> None:
-    raise OSError(28, "No space left on device")
 
 
 def test_the_cache_is_readable_to_whom_the_umask_allows(rec: Path) -> None:
@@ -507,13 +500,13 @@ def test_the_cache_is_readable_to_whom_the_umask_allows(rec: Path) -> None:
         ft.index_rec(rec)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(cache_of(rec).stat().st_mode) == 0o644
+    assert stat.S_IMODE(kept_beside(rec).stat().st_mode) == 0o644
 
 
 def _index_often(rec: Path, queue: Any) -> None:
     for _ in range(20):
         heights = {ft.index_rec(rec).height}
-        cache_of(rec).unlink(missing_ok=True)
+        kept_beside(rec).unlink(missing_ok=True)
         queue.put(heights)
 
 

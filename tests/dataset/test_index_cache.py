@@ -13,6 +13,7 @@ import pytest
 import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet._files import Output
+from tests.interrupted import names, no_space
 from tests.small_rec import identities, write_rec
 
 FOLDER = "FASTTRIPLET_CACHE_DIR"
@@ -36,10 +37,6 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(_core, "scan", counted)
     return found
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_folder_keeps_files_of_one_name_apart(rec: Path, tmp_path: Path, scans: list[Any]) -> None:
@@ -103,11 +100,8 @@ def test_a_named_folder_that_cannot_be_written_to_is_an_error(
             index(tmp_path)
     assert scans == []  # said before the file is gone through
 
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", full)
+        patch.setattr(Path, "replace", no_space)
         with pytest.raises(OSError, match=rf"^{said}: .*No space left on device"):
             index(tmp_path / "new")
     assert not (tmp_path / "new").exists()

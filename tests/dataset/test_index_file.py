@@ -28,7 +28,7 @@ from fasttriplet.dataset._index_cache import IndexCache, settle
 from fasttriplet.dataset._index_file import COLUMNS, MAGIC, Columns, Kept, UnfitError, decode, encode
 from fasttriplet.dataset._options import DatasetOptions
 from tests.processes import run_python
-from tests.small_rec import identities, write_rec
+from tests.small_rec import identities, kept_beside, write_rec
 
 Head = dict[str, Any]
 
@@ -37,10 +37,6 @@ Head = dict[str, Any]
 def rec(tmp_path: Path) -> Path:
     """A file of fewer images than are looked at, so that each row of a kept index is compared."""
     return write_rec(tmp_path / "train.rec", identities(6, 4))
-
-
-def kept_beside(rec: Path) -> Path:
-    return rec.with_name("train.rec.index")
 
 
 def problem_of(rec: Path) -> str:

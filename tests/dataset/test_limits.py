@@ -23,6 +23,7 @@ from tests.dataset import bombs
 from tests.dataset.pictures import people, save
 from tests.dataset.test_images import oriented
 from tests.processes import megabytes_more, run_python
+from tests.small_rec import write_images
 
 LIMIT = 2**28 // 3
 
@@ -42,13 +43,6 @@ def refusal(height: int, width: int, most: int) -> str:
         f"the header says {height} x {width} pixels (height x width), {height * width:,} in all, and at most "
         f"{most:,} are decoded; if it is right, raise max_pixels"
     )
-
-
-def write(path: Path, contents: list[bytes]) -> Path:
-    with ft.RecordWriter(path) as writer:
-        for key, content in enumerate(contents, start=1):
-            writer.write(key, ft.IRHeader(0, float(key % 3), key, 0), content)
-    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,7 +65,7 @@ def test_an_image_that_is_turned() -> None:
 
 def test_every_way_to_decode_records(tmp_path: Path) -> None:
     contents = [bombs.flat_jpeg(8, 8), bombs.flat_png(9, 8), bombs.flat_jpeg(8, 8)]
-    path = write(tmp_path / "a.rec", contents)
+    path = write_images(tmp_path / "a.rec", contents)
     dataset, file = ft.Dataset(path, cache=False, max_pixels=64), ft.RecordFile(path)
     offset = int(dataset.offsets[1])
     expected = f"{path}, key 2, offset {offset}: {refusal(9, 8, 64)}"
@@ -99,7 +93,9 @@ def test_every_way_to_decode_records(tmp_path: Path) -> None:
 
 
 def test_a_size_above_the_limit_is_refused(tmp_path: Path) -> None:
-    dataset = ft.Dataset(write(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)]), cache=False, max_pixels=80)
+    dataset = ft.Dataset(
+        write_images(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)]), cache=False, max_pixels=80
+    )
     message = "size must be at most 80 pixels, not 9 x 9; for more, raise max_pixels"
     for call in (
         lambda: dataset.decode([0], size=(9, 9)),
@@ -115,7 +111,7 @@ def test_a_size_above_the_limit_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "9", None, 2**30 + 1, 2**70])
 def test_wrong_limits_are_named(value: Any, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)])
+    path = write_images(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)])
     file = ft.RecordFile(path)
     calls: list[Callable[[], object]] = [
         lambda: ft.decode_images([], max_pixels=value),
@@ -134,7 +130,7 @@ def test_wrong_limits_are_named(value: Any, tmp_path: Path) -> None:
 
 
 def test_an_index_has_no_limit(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)])
+    path = write_images(tmp_path / "a.rec", [bombs.flat_jpeg(8, 8)])
     options = cast("Any", {"max_pixels": 9})
     with pytest.raises(TypeError, match="index_rec\\(\\) has no option 'max_pixels'"):
         ft.index_rec(path, **options)

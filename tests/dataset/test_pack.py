@@ -22,12 +22,7 @@ from fasttriplet import pack
 from fasttriplet.mxnet._networks import small_convnet
 from fasttriplet.mxnet._untrained import save_untrained
 from tests import reference
-from tests.dataset.pictures import people, picture, save
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return people(tmp_path / "people")
+from tests.dataset.pictures import picture, save
 
 
 def test_layout_and_order(folder: Path, tmp_path: Path) -> None:

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 
 import fasttriplet as ft
-from tests.dataset.pictures import people, save
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return people(tmp_path / "people")
+from tests.dataset.pictures import save
 
 
 def stated(folder: Path) -> str:

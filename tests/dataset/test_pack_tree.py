@@ -18,11 +18,6 @@ from tests.dataset.pictures import people, picture, save
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return people(tmp_path / "people")
-
-
-@pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out.rec"
 

@@ -27,6 +27,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+from tests.interrupted import names
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 
@@ -48,10 +49,6 @@ def write(path: Path, content: Records, *, overwrite: bool = False) -> None:
     with ft.RecordWriter(path, overwrite=overwrite) as writer:
         for key, (label, record_id, id2, payload) in content.items():
             writer.write(key, ft.IRHeader(0, label, record_id, id2), payload)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def write_simple(path: Path, count: int = 5) -> None:

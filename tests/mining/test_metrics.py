@@ -31,16 +31,6 @@ def triplets_of(found: list[reference.Triplet]) -> list[tuple[int, int, int]]:
     return [triplet[:3] for triplet in found]
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@each_kind_of_values
-@settings(max_examples=40, deadline=None)  # test_mine.py and test_references.py draw the metric, too
-@given(data=st.data())
-def test_equals_the_definition(values: st.SearchStrategy[Any], metric: str, data: st.DataObject) -> None:
-    wanted = data.draw(options()) | {"metric": metric}
-    wanted["normalize"] |= metric == "cosine"
-    assert_defined(**data.draw(datasets(values)), **wanted)
-
-
 def identities(n: int, dim: int, per_identity: int = 3, spread: float = 1.6) -> dict[str, NDArray[Any]]:
     rng = np.random.default_rng(n * dim)
     labels = np.arange(n) // per_identity

@@ -25,7 +25,7 @@ from tests.strategies import BANDS, PAIRS, PICKS, datasets, grid_values, options
 
 
 @each_kind_of_values
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 4))
 def test_equals_the_definition(values: st.SearchStrategy[Any], data: st.DataObject, threads: int) -> None:
     assert_defined(**data.draw(datasets(values)), **data.draw(options()), threads=threads)

@@ -27,7 +27,7 @@ from tests.strategies import (
 
 
 @each_kind_of_values
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data(), threads=st.integers(1, 4))
 def test_equals_the_definition(values: st.SearchStrategy[Any], data: st.DataObject, threads: int) -> None:
     assert_defined(**data.draw(datasets_with_references(values)), **data.draw(options()), threads=threads)
@@ -102,7 +102,7 @@ def test_a_set_against_itself_is_the_set_alone(values: st.SearchStrategy[Any], d
     assert rows(ft.mine(embeddings, labels, **same, **wanted)) == rows(alone)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_order_of_rows_changes_nothing(data: st.DataObject) -> None:
     sets = data.draw(datasets_with_references(grid_values, most=30).filter(lambda d: d["ids"] is not None))

@@ -57,7 +57,7 @@ minings = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(data=st.data())
 def test_batches_are_those_of_the_plain_computation(data: st.DataObject) -> None:
     shards, damaged = data.draw(sharded())

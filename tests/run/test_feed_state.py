@@ -31,7 +31,7 @@ def same(one: ft.TripletBatch, other: ft.TripletBatch) -> bool:
     return arrays and (one.epoch, one.bag) == (other.epoch, other.bag)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     batch_size=st.sampled_from([6, 12, 18, 60, 240]),
     devices=st.sampled_from([1, 2]),

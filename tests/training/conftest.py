@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fasttriplet.training import _train_rec
 from tests.small_rec import identities
+from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import settings, train, write_pairs, write_patterns
 
 
@@ -24,3 +26,9 @@ def unbroken(data: Path) -> Path:
     """The prefix of a training that nothing stopped."""
     train(settings(data), data / "unbroken", verify_on=[data / "pairs.bin"])
     return data / "unbroken"
+
+
+@pytest.fixture
+def numpy_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings be those of NumPy alone."""
+    monkeypatch.setattr(_train_rec, "backend_of", lambda _: NumpyBackend)

@@ -13,14 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasttriplet.training import TrainSettings, _train_rec, options_at, train_rec
-from tests.training.numpy_backend import NumpyBackend
+from fasttriplet.training import TrainSettings, options_at, train_rec
 from tests.training.small import OPTIONS, records, same_arrays, state
 
-
-@pytest.fixture(autouse=True)
-def numpy_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_train_rec, "backend_of", lambda _: NumpyBackend)
+pytestmark = pytest.mark.usefixtures("numpy_backend")
 
 
 @pytest.fixture

@@ -44,8 +44,17 @@ class Stop(Exception):
     """Any exception at all."""
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Stop])
-@pytest.mark.parametrize("where", [("embedded", 1), ("embedded", 4), ("train", 3), ("verification", 1)])
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        (("embedded", 1), KeyboardInterrupt),
+        (("embedded", 1), Stop),
+        (("embedded", 4), SystemExit),
+        (("train", 3), KeyboardInterrupt),
+        (("train", 3), Stop),
+        (("verification", 1), SystemExit),
+    ],
+)
 def test_it_is_resumed_from_where_it_was_stopped(
     data: Path, unbroken: Path, tmp_path: Path, where: tuple[str, int], error: type[BaseException]
 ) -> None:

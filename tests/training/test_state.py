@@ -24,14 +24,11 @@ from tests.small_rec import identities
 from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import records, write_pairs, write_patterns
 
+pytestmark = pytest.mark.usefixtures("numpy_backend")
+
 Place = tuple[Any, ...]  # names and numbers
 
 WRONG: tuple[Any, ...] = (None, True, -1, 10**30, float("nan"), "x", "\ud800", [[]], {"a": 1})
-
-
-@pytest.fixture(autouse=True)
-def numpy_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_train_rec, "backend_of", lambda _: NumpyBackend)
 
 
 @pytest.fixture(scope="module")
