@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,66 @@ def test_weights_that_cannot_be_written_leave_the_old_files(
     with pytest.raises(error, match=r"net-0003\.params" if error is OSError else None):
         write_checkpoint(prefix, 3, SYMBOL.up_to(Entry(2, 0)), args, AUXS)
     assert {path: path.read_bytes() for path in prefix.parent.iterdir()} == before
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from fasttriplet.checkpoint._checkpoint import write_checkpoint
+from tests.checkpoint.test_checkpoint import ARGS, AUXS, SYMBOL
+
+def write(version):
+    symbol = SYMBOL.to_json() + " " * version
+    write_checkpoint("net", 3, symbol, {"fc1_weight": np.full(3, version, "f4")}, {})
+    return [Path(name).read_bytes() for name in ("net-symbol.json", "net-0003.params")]
+
+def found():
+    return [path.read_bytes() if (path := Path(name)).exists() else None
+            for name in ("net-symbol.json", "net-0003.params")]
+
+calls = ("rename", "replace", "link", "unlink", "fsync")
+for last in range(1, 100):
+    before = write(1)
+    child = os.fork()
+    if child == 0:
+        left = last
+        def ending(real):
+            def call(*arguments, **options):
+                global left
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+                return real(*arguments, **options)
+            return call
+        for name in calls:
+            setattr(os, name, ending(getattr(os, name)))
+        write(2)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    after = found()
+    assert after[0] is not None
+    assert after in (before, [before[0], None]) or after[0] != before[0] and after[1] != before[1], last
+    complete = write(2)
+    assert code != 0 or after == complete
+    if code == 0:
+        break
+print("killed", last - 1 > 4)
+"""
+
+
+def test_after_a_kill_no_network_has_the_weights_of_another(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    found = subprocess.run(
+        [sys.executable, "-c", _KILLED],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (found.stdout, found.stderr) == ("killed True\n", "")
 
 
 def test_both_files_must_be_replaceable(prefix: Path) -> None:

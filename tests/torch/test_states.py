@@ -49,9 +49,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a key that is a number": (
         state() | {3: torch.ones(2)},
-        "a.pth has the key 3; the names of weights are text",
+        "a.pth has the key 3; names of weights are text",
     ),
-    "keys of an entry": ({"model": {(1, 2): torch.ones(2)}}, "a.pth['model'] has the key (1, 2); the names"),
+    "keys of an entry": ({"model": {(1, 2): torch.ones(2)}}, "a.pth['model'] has the key (1, 2); names"),
     "itself": (ITSELF, "['model']['model'] is nested deeper than any checkpoint, or holds itself"),
     "deep": (DEEP, "is nested deeper than any checkpoint"),
     "a list": (state() | {"0.bias": [1.0, 2.0]}, "a.pth: 0.bias is a list, and Sequential needs a tensor"),
@@ -82,6 +82,10 @@ def test_the_prefix_that_fits_most(tmp_path: Path) -> None:
     assert load(tmp_path, found) == (
         "/a.pth without the prefix 'backbone.', not used: head.0.weight, 0.weight"
     )
+
+
+def test_keys_beside_the_state_may_be_anything(tmp_path: Path) -> None:
+    assert load(tmp_path, {"model": state(), 3: "steps"}) == "/a.pth['model']"
 
 
 def test_numbers_beside_the_weights_are_not_used_and_said(tmp_path: Path) -> None:

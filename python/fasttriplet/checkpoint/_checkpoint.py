@@ -93,7 +93,8 @@ def write_checkpoint(
 ) -> None:
     """Write a checkpoint, whose files appear when both are complete; an equal symbol stays as it is.
 
-    Nothing is changed if a weight cannot be written. At no moment is a new symbol there with old weights.
+    Nothing is changed if a weight cannot be written. At no moment is a new symbol there with the old weights
+    of its epoch.
     """
     symbol_path, params_path = checkpoint_paths(prefix, epoch)
     content = (symbol if isinstance(symbol, str) else symbol.to_json()).encode()

@@ -106,8 +106,8 @@ def load_embedder(
         * ``mxnet:PREFIX,EPOCH``, an MXNet checkpoint: ``PREFIX-symbol.json`` and, for epoch 0,
           ``PREFIX-0000.params``. ``torch:mxnet:PREFIX,EPOCH`` runs it with PyTorch, without MXNet;
         * ``torch:FILE``: what ``torch.export.save`` wrote (``.pt2``), or TorchScript (``.pt``);
-        * ``torch:PACKAGE.MODULE:FACTORY``: the ``torch.nn.Module`` that this function returns, with
-          ``,weights=FILE`` in the state of a ``.safetensors`` file or of a saved ``state_dict``;
+        * ``torch:PACKAGE.MODULE:FACTORY``: the ``torch.nn.Module`` that this function returns;
+          ``,weights=FILE`` loads a ``.safetensors`` file or a saved ``state_dict`` into it;
         * ``onnx:FILE.onnx``: an ONNX model;
         * ``python:PACKAGE.MODULE:NAME``: an :class:`Embedder` of your own, or what makes one when it is
           called without arguments;
@@ -125,9 +125,9 @@ def load_embedder(
         CPU (64 for MXNet, 16 for PyTorch, 8 for ONNX Runtime), and 128 on a GPU.
     devices : str or sequence of str, optional
         Where a network runs: ``"cpu"``, or GPUs in the words of the framework: ``"gpu"`` (all of them) or
-        ``"gpu:0,2"`` for MXNet, ``"cuda"``, ``"cuda:0,2"`` or ``"mps"`` for PyTorch. A list such as
-        ``["cuda:0", "cuda:2"]`` will do. By default all GPUs (``"mps"`` only if it is named), or the CPU
-        where there is none.
+        ``"gpu:0,2"`` for MXNet, ``"cuda"`` or ``"cuda:0,2"`` for PyTorch and ONNX Runtime, and ``"mps"`` for
+        PyTorch. A list such as ``["cuda:0", "cuda:2"]`` will do. By default all GPUs (``"mps"`` only if it is
+        named), or the CPU where there is none.
     output : str, optional
         The embedding among the outputs of a network: a name such as ``"fc1"``, or a number where outputs have
         no names. Most networks need none.

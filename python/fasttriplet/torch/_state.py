@@ -135,10 +135,11 @@ def _nested(path: Path, found: Mapping[Any, Any]) -> tuple[Mapping[str, Any], st
     """The state itself, and where it is in the file: "" or entries in brackets."""
     entry = ""
     for _ in range(_MOST_NESTED):
-        if strange := [name for name in found if not isinstance(name, str)]:
-            raise ValueError(f"{path}{entry} has the key {strange[0]!r:.100}; the names of weights are text")
         inner = next((name for name in _NESTED if isinstance(found.get(name), Mapping)), None)
         if inner is None:
+            strange = [name for name in found if not isinstance(name, str)]
+            if strange:
+                raise ValueError(f"{path}{entry} has the key {strange[0]!r:.100}; names of weights are text")
             if not any(map(_is_tensor, found.values())):
                 names = first_names(list(found)) or "none"
                 raise ValueError(f"{path}{entry} holds no state_dict; its entries are: {names}")
