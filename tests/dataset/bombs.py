@@ -74,10 +74,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def zeros(length: int) -> bytes:
-    """Zeros, compressed 1,000 to one."""
-    packer = zlib.compressobj(9)
-    parts = [packer.compress(bytes(min(2**20, length - at))) for at in range(0, length, 2**20)]
-    return b"".join([*parts, packer.flush()])
+    """Zeros, compressed 1,000 to one: the same block again and again, so that 800 MB take no time."""
+    blocks, rest = divmod(length, 2**20)
+    block, end = zlib.compressobj(9, wbits=-15), zlib.compressobj(9, wbits=-15)
+    packed = blocks * (block.compress(bytes(2**20)) + block.flush(zlib.Z_FULL_FLUSH))
+    packed += end.compress(bytes(rest)) + end.flush()
+    return b"\x78\xda" + packed + struct.pack(">HH", length % 65521, 1)  # Adler-32 of zeros
 
 
 def _segment(marker: int, data: bytes) -> bytes:
