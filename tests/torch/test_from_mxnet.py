@@ -265,6 +265,8 @@ def test_a_shallow_copy_shares_the_layers(module: Any) -> None:
     again = copy.copy(module)
     assert again is not module
     assert again.conv0 is module.conv0
+    again.conv0 = nn.Identity()
+    assert isinstance(module.conv0, nn.Conv2d)
 
 
 def test_hooks_are_copied(module: Any) -> None:

@@ -74,6 +74,7 @@ def from_mxnet(prefix: str | os.PathLike[str], epoch: int, *, output: str | None
       PyTorch's layers divide by N - 1. MXNet's momentum m is ``momentum = 1 - m``.
     * A ``Cast`` to float16 in the network is followed, and its weights are float16; ``module.float()`` makes
       all of it float32.
+    * Calling the module with images that an operator cannot take is a ValueError that names MXNet's node.
 
     Learning rates for single weights (``__lr_mult__``) are an optimizer's, and have no effect here.
 

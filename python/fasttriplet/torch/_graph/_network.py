@@ -77,7 +77,10 @@ class ConvertedNetwork(fx.GraphModule):  # type: ignore[misc, unused-ignore]
         return None
 
     def __copy__(self) -> ConvertedNetwork:
-        return _restored(*self._parts())
+        state, flat = self._parts()
+        # The same layers and parameters; DataParallel puts others into the dicts of such copies.
+        own = {name: value.copy() if isinstance(value, dict) else value for name, value in state.items()}
+        return _restored(own, flat)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ConvertedNetwork:
         state, flat = self._parts()
