@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from numpy.typing import NDArray
 
+from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._checks import whole_number
 from fasttriplet._files import naming, opened, publish, replacing
 from fasttriplet._words import first_names
@@ -113,11 +114,11 @@ def write_checkpoint(
         publish(network, weights)
 
 
-def embedding_of(checkpoint: Checkpoint[Any], wanted: str | None = None, *, stacklevel: int = 1) -> Embedding:
+def embedding_of(checkpoint: Checkpoint[Any], wanted: str | None = None) -> Embedding:
     """Find the embedding in a checkpoint, and check that the file has all weights that it needs.
 
-    Weights that the whole network lacks are a warning, at `stacklevel` counted from the caller. A ValueError
-    names the file: there is no image input, the output cannot be found, or weights are missing.
+    Weights that the whole network lacks are a warning. A ValueError names the file: there is no image input,
+    the output cannot be found, or weights are missing.
     """
     symbol, params = checkpoint.symbol, checkpoint.arg_params
     try:
@@ -136,7 +137,7 @@ def embedding_of(checkpoint: Checkpoint[Any], wanted: str | None = None, *, stac
     extra = [name for name in (*params, *checkpoint.aux_params) if name not in known]
     if extra:
         unknown = f"{first_names(extra)}, unknown to {checkpoint.symbol_path}"
-        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=stacklevel + 1)
+        warnings.warn(f"{checkpoint.params_path} holds {unknown}; not used", stacklevel=stacklevel_of_user())
     return Embedding(inner, data, symbol.name_of(entry))
 
 

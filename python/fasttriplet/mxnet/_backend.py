@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._words import first_names
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
 from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
@@ -266,7 +267,7 @@ def _check_pretrained(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> No
         )
     if missing:
         message = f"pretrained: {first_names(missing)} are not there; drawn at random"
-        warnings.warn(message, stacklevel=5)  # the caller of train_rec
+        warnings.warn(message, stacklevel=stacklevel_of_user())
 
 
 def _fixed_gammas(symbol: Any) -> list[str]:

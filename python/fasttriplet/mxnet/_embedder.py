@@ -54,7 +54,7 @@ class MXNetEmbedder:
         usual = _CPU_BATCH if self.devices == ["cpu"] else GPU_BATCH
         self.batch_size = images_each(batch_size, usual, who=f"MXNet network {self.prefix}")
         self._checkpoint = load_checkpoint(prefix, epoch)
-        found = embedding_of(self._checkpoint, output, stacklevel=4)  # the caller of load_embedder
+        found = embedding_of(self._checkpoint, output)
         self._data, self.output = found.data, found.output
         self._symbol = load_symbol(found.symbol, self._checkpoint.symbol_path)
         self._module: Any = None

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import advising, counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
@@ -277,7 +278,7 @@ class Stages:
             warnings.warn(
                 f"epoch {mined.epoch}, bag {mined.bag.number}: {self._why_collapsed}. Its triplets are noise",
                 CollapseWarning,
-                stacklevel=5,  # the caller of mine_rec, or who iterates over a feed
+                stacklevel=stacklevel_of_user(),  # the caller of mine_rec, or who iterates over a feed
             )
 
     def end_epoch(self) -> None:

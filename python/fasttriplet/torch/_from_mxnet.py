@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._checks import whole_number
 from fasttriplet._files import check_can_be_written
 from fasttriplet._words import first_names
@@ -87,7 +86,7 @@ def from_mxnet(prefix: str | os.PathLike[str], epoch: int, *, output: str | None
     torch.Size([8, 128])
     """
     checkpoint = read_checkpoint(prefix, epoch)
-    embedding = embedding_of(checkpoint, output, stacklevel=stacklevel_of_user())
+    embedding = embedding_of(checkpoint, output)
     weights = checkpoint.arg_params | checkpoint.aux_params
     try:
         return build(embedding.symbol, embedding.data, weights).eval()

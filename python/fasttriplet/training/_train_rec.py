@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._files import making
 from fasttriplet._options import shows
 from fasttriplet._words import counted
@@ -201,7 +202,7 @@ def _left_out(names: Names, what: str, folder: str | os.PathLike[str], option: s
     warnings.warn(
         f"{names.state} names {folder} for {what}, where there is nothing of the kind: it is used only if "
         f"{option}={folder!r} is given",
-        stacklevel=3,
+        stacklevel=stacklevel_of_user(),
     )
 
 
