@@ -185,10 +185,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class PoolV1(Pool):
-    """``Pooling_v1``: no window begins outside of the map, and equal maxima all have the gradient."""
+    """``Pooling_v1``: equal maxima all have the gradient. A window outside of the map gives -infinity, or 0."""
 
     def _maxima(self, windows: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         return largest(windows, axes, keepdim=False)
-
-    def _windows(self, axis: int, size: int) -> int:
-        return min(super()._windows(axis, size), -(-size // self.stride[axis]))
