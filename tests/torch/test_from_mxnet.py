@@ -426,6 +426,7 @@ def test_a_step_on_cuda_is_that_of_the_cpu(module: Any, cuda: Any) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # by torch.compile itself
 def test_bfloat16_autocast_and_compile_on_cuda(module: Any, cuda: Any, tmp_path: Path) -> None:
     expected = outputs(module)
     there = module.to(cuda)
