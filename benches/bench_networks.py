@@ -107,7 +107,7 @@ def tables(options: Namespace) -> Iterator[Table]:
             what: took[f"{name}, {what}"].per_second(options.images) for what in (TRAINING, EMBEDDING)
         }
     yield found
-    yield by_spec(options.embedded, min(3, options.rounds))
+    yield by_spec(options.embedded, options.rounds)
 
 
 def by_spec(count: int, rounds: int) -> Table:

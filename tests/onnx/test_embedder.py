@@ -426,6 +426,12 @@ def test_prelu_gives_what_it_is_defined_to_give(tmp_path: Path, slopes: str) -> 
     nodes = builder.nodes if content is None else builder.onnx.load_model_from_string(content).graph.node
     assert [node.op_type for node in nodes].count("PRelu") == left
     assert read_graph(tmp_path / "net.onnx", for_cpu=False).content is None
+    apart = tmp_path / "apart.onnx"  # its weights are in another file, as PyTorch's exporter writes it
+    builder.onnx.save(builder.model(), str(apart), save_as_external_data=True, size_threshold=0)
+    assert (read_graph(apart, for_cpu=True).content is None) == (content is None)
+    np.testing.assert_array_equal(
+        ft.load_embedder(f"onnx:{apart}").embed(rows_of(3), images), embedder.embed(rows_of(3), images)
+    )
 
 
 # --- processes, threads and Ctrl-C

@@ -50,7 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[int]:
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr("fasttriplet.torch._embedder.cores", lambda: 4)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from fasttriplet.onnx._tensors import array_of, attribute_of
 
 _START = b"\x08"  # the first field, the version of the format
 _UNIT = Inputs(mean=(0, 0, 0), std=(255, 255, 255))  # pixels from 0 to 1
+_MOST_TAKEN_IN = 1 << 30  # bytes; a message of protobuf has 2 GiB at most
 _MOST_STEPS = 16  # operators that normalise the input; a file may be made to go round in a circle
 
 
@@ -33,7 +34,7 @@ class Graph:
 
 
 def read_graph(path: Path, *, for_cpu: bool) -> Graph:
-    """Read a model without its external data; its content as it should be run on a CPU, or on GPUs.
+    """Read a model; its content as it should be run on a CPU, or on GPUs.
 
     A FileNotFoundError if the file, or a file of external data, does not exist; a ValueError if it is not a
     model, or one that was exported in training mode.
@@ -54,6 +55,7 @@ def _facts(path: Path, model: Any, *, for_cpu: bool) -> Graph:
             raise FileNotFoundError(
                 f"{path} keeps weights in {name}, which is not beside it; copy both into one folder"
             )
+    whole = not external or _take_in(path, model, external)
     nodes, constants = list(_nodes(model.graph)), _constants(model.graph)
     if any(_is_training(node, constants) for node in nodes):
         raise ValueError(
@@ -63,7 +65,7 @@ def _facts(path: Path, model: Any, *, for_cpu: bool) -> Graph:
     return Graph(
         inputs=_expected(model.graph, constants),
         couples_images=any(node.op_type.startswith("DynamicQuantize") for node in nodes),
-        content=None if external else _rewritten(model, for_cpu=for_cpu),
+        content=_rewritten(model, for_cpu=for_cpu) if whole else None,
     )
 
 
@@ -128,6 +130,22 @@ def _external(graph: Any) -> set[str]:
         for entry in tensor.external_data
         if entry.key == "location"
     }
+
+
+def _take_in(path: Path, model: Any, external: Sequence[str]) -> bool:
+    """Read the external data into the model, unless they are too large for one message; whether they were."""
+    if sum((path.parent / name).stat().st_size for name in external) > _MOST_TAKEN_IN:
+        return False
+    try:
+        import_onnx().external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # of onnx's checker and others
+        raise ValueError(
+            f"{', '.join(external)}, with the weights of {path}, is damaged or cut off; copy or export both "
+            "again"
+        ) from error
+    return True
 
 
 def _is_training(node: Any, constants: dict[str, NDArray[np.float64]]) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 import torch
 from fasttriplet._checks import one_of
+from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.embedders._batches import GPU_BATCH, at_a_time, images_each, is_shortage, shortage
@@ -361,7 +362,7 @@ class _SpecEmbedder(_Embedder):
         return self._model.dtype
 
     def _cpu_lanes(self) -> int:
-        return torch.get_num_threads()
+        return min(cores(), torch.get_num_threads())
 
     def _gradients_off(self) -> AbstractContextManager[None]:
         return torch.inference_mode()

@@ -185,7 +185,7 @@ class Pool(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class PoolV1(Pool):
-    """``Pooling_v1``: equal maxima all have the gradient. A window outside of the map gives -infinity, or 0."""
+    """``Pooling_v1``: equal maxima all have the gradient; the maximum of an empty window is -infinity."""
 
     def _maxima(self, windows: torch.Tensor, axes: Sequence[int]) -> torch.Tensor:
         return largest(windows, axes, keepdim=False)
