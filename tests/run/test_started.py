@@ -1,4 +1,4 @@
-"""Embedders whose device works beside the caller: `start` instead of `embed`."""
+"""Embedders whose device works beside the caller: `start_embedding` instead of `embed`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Beside(Table):
         super().__init__(rows)
         self.log: list[str] = []
 
-    def start(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Later:
+    def start_embedding(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Later:
         self.log.append("start")
         return _Later(self, rows, images)
 

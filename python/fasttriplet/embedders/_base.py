@@ -21,9 +21,9 @@ _Float = TypeVar("_Float", np.float32, np.float64)
 class Embedder(Protocol):
     """Turns the images of a bag into vectors. Any object with these four members is an embedder.
 
-    One for a device that works beside the caller, such as a GPU, may have a method ``start(rows, images)``,
-    too: it queues what :meth:`embed` does and returns a :class:`Started`. So the device has the next images
-    before it is done with these.
+    One for a device that works beside the caller, such as a GPU, may have a method
+    ``start_embedding(rows, images)``, too: it queues what :meth:`embed` does and returns a :class:`Started`.
+    So the device has the next images before it is done with these.
     """
 
     @property
@@ -79,7 +79,7 @@ class _Here:
 
 def started(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> Started:
     """Begin to embed the images of some rows; embedders that cannot do so embed them now."""
-    begin: Callable[..., Started] | None = getattr(embedder, "start", None)
+    begin: Callable[..., Started] | None = getattr(embedder, "start_embedding", None)
     return _Here(embedder.embed(rows, images)) if begin is None else begin(rows, images)
 
 

@@ -88,9 +88,9 @@ class _Embedder:
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
         """Run the network over images; embeddings are what it returns, not normalised."""
-        return self.start(rows, images).result()
+        return self.start_embedding(rows, images).result()
 
-    def start(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Started:
+    def start_embedding(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> _Started:
         """Begin to embed images, which may be overwritten afterwards; a GPU works on beside the caller."""
         images = check_images(rows, images)
         size = images.shape[1], images.shape[2]
