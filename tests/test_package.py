@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +40,20 @@ def test_without_pytorch_its_part_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
     with pytest.raises(ImportError, match=r"needs PyTorch\. Install it.* pip install .*torch"):
         importlib.import_module("fasttriplet.torch")
+
+
+@pytest.mark.parametrize(
+    ("module", "spec"), [("torch", "torch:mxnet:model,0"), ("onnxruntime", "onnx:model.onnx")]
+)
+def test_a_framework_that_does_not_load_is_named(module: str, spec: str, tmp_path: Path) -> None:
+    reason = "libparts.so: failed to map segment from shared object"
+    (tmp_path / f"{module}.py").write_text(f"raise ImportError({reason!r})\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import fasttriplet as ft; ft.load_embedder({spec!r})"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1].endswith(f"is installed, but its import failed: {reason}")

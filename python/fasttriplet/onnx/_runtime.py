@@ -54,6 +54,10 @@ def _import(module: str, name: str) -> Any:
             if error.name != module:
                 raise
             raise ImportError(f"{name} is not installed. {how_to_install('onnx')}", name=module) from None
+        except ImportError as error:  # of one of its libraries
+            raise ImportError(
+                f"{module} is installed, but its import failed: {error}", name=module
+            ) from error
 
 
 def devices_of(wanted: str | Sequence[str] | None) -> list[str]:

@@ -13,6 +13,8 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ImportError(f"fasttriplet.torch needs PyTorch. {_how_to_install('torch')}", name="torch") from None
+except ImportError as error:  # of one of its libraries
+    raise ImportError(f"PyTorch is installed, but its import failed: {error}", name="torch") from error
 
 if TYPE_CHECKING:
     from fasttriplet.torch._embedder import TorchEmbedder
