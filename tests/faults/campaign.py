@@ -109,5 +109,5 @@ def _is_about_removing(call: str) -> bool:
     name, path = call.split(" ", 1)
     return (
         name.startswith(("unlink", "rmdir", "getdents"))
-        or re.search(r"(unfinished|tmp\w{8})$", path) is not None
+        or re.search(r"(unfinished|tmp\w{8}(/parts)?)$", path) is not None
     )

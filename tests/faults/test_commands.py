@@ -63,7 +63,7 @@ def _index(path: Path) -> str:
 INDEXED = Case(_rec, INDEX, again=(), read={KEPT: _index}, prints=True)
 PACK = Case(
     lambda folder: people(folder / "faces"),
-    ("pack", "faces", "new/small.rec", "--split", "0.4", "--on-error", "skip", "--threads", "1"),
+    ("pack", "faces", "new/small.rec", "--split", "0.4", "--threads", "1"),
     follow=(".idx", ".csv", "property", "-val.rec"),
 )
 
