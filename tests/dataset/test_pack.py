@@ -22,7 +22,7 @@ from fasttriplet import pack
 from fasttriplet.mxnet._networks import small_convnet
 from fasttriplet.mxnet._untrained import save_untrained
 from tests import reference
-from tests.dataset.pictures import picture, save
+from tests.dataset.pictures import people, picture, save
 
 
 def test_layout_and_order(folder: Path, tmp_path: Path) -> None:
@@ -357,3 +357,13 @@ def test_a_packed_file_holds_the_same_images(real_data: Path, tmp_path: Path) ->
     packed = ft.RecordFile(tmp_path / "train.rec")
     assert np.array_equal(ft.index_rec(packed.path)["label"], index["label"])
     assert all(packed.read(key)[1] == source.read(key)[1] for key in range(1, 2376))
+
+
+def test_the_property_of_an_earlier_split_is_replaced_whatever_it_holds(tmp_path: Path) -> None:
+    """It belongs to no other file of the folder, so it need not be read."""
+    people(tmp_path / "faces")
+    for overwrite in (False, True):
+        ft.pack(tmp_path / "faces", tmp_path / "out/train.rec", split=0.4, overwrite=overwrite)
+        written = (tmp_path / "out/property").read_bytes()
+        (tmp_path / "out/property").write_bytes(b"damaged")
+    assert written.endswith(b",12,10\n")

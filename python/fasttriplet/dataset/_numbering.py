@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,14 +115,16 @@ def _independent(one: Numbering, other: Numbering) -> bool:
 def _of_one_dataset(one: Numbering, other: Numbering) -> bool:
     """Whether they lie beside one ``property`` file, whose number of identities is that of both."""
     together = one.path.parent == other.path.parent and one.last == other.last
-    return together and stated_identities(one.path.with_name("property")) == one.last + 1
+    with suppress(OSError):  # a file that cannot be read says nothing
+        return together and stated_identities(one.path.with_name("property")) == one.last + 1
+    return False
 
 
 def stated_identities(path: Path) -> int | None:
-    """Read the number of identities in a ``property`` file; None if there is none."""
+    """Read the number of identities in a ``property`` file; None if there is none. An OSError if it fails."""
     try:
         return int(read_file(path, "the identities, height and width").decode("ascii").partition(",")[0])
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

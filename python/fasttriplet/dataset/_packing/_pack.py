@@ -199,7 +199,7 @@ def pack(
     for path in finals:
         check_can_be_written(path, overwrite=overwrite)
     check_can_be_written(listed)
-    if (described := property_of(out)[0]) is not None:  # looked at again at the end
+    if (described := property_of(recs)[0]) is not None:  # looked at again at the end
         check_can_be_written(described, overwrite=overwrite)
 
     with ExitStack() as resources:
@@ -228,7 +228,7 @@ def pack(
         problems.finish()
         if not problems:
             table.drop()  # and the one of an earlier run
-        about, why_not = resources.enter_context(opened_property(out, overwrite=overwrite))
+        about, why_not = resources.enter_context(opened_property(recs, overwrite=overwrite))
         if about is not None:
             write_property(about, unfinished[out], len(layouts[0].identities), size)
         if why_not is not None:

@@ -6,7 +6,7 @@ A folder has one such file, and may have several ``.rec``. It stays with the one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -17,14 +17,23 @@ from fasttriplet.dataset._packing._layout import identities_of
 _READ_BY_INSIGHTFACE = "train.rec"
 
 
-def property_of(out: Path) -> tuple[Path | None, str | None]:
-    """Return the ``property`` that a run for `out` may write, or None and why it may not write one."""
+def property_of(own: Sequence[Path]) -> tuple[Path | None, str | None]:
+    """Return the ``property`` that a run may write, or None and why it may not write one.
+
+    It describes the first of the files that the run writes, its `own`.
+    """
+    out = own[0]
     path = out.with_name("property")
     recs = [rec for rec in out.parent.glob("*.rec") if rec.is_file()]
     recs.sort(key=lambda rec: (rec.name != out.name, rec.name))  # of equals, the first is taken
     if path.exists():
-        described = _described(path, recs)
-        if recs in ([], [out]) or described == out:
+        if set(recs) <= set(own):
+            return path, None
+        try:
+            described = _described(path, recs)
+        except OSError as error:
+            return None, _not_written(out, f"the one in this folder cannot be read ({error.strerror})")
+        if described == out:
             return path, None
         reason = f"the one in this folder describes {described.name if described else 'another .rec'}"
     elif out.name != _READ_BY_INSIGHTFACE and out.with_name(_READ_BY_INSIGHTFACE).exists():
@@ -42,12 +51,13 @@ def _not_written(out: Path, reason: str) -> str:
 
 
 @contextmanager
-def opened_property(out: Path, *, overwrite: bool) -> Iterator[tuple[Output | None, str | None]]:
-    """Open the ``property`` of a run for `out` that is about to end, or say why it is not written.
+def opened_property(own: Sequence[Path], *, overwrite: bool) -> Iterator[tuple[Output | None, str | None]]:
+    """Open the ``property`` of a run for its `own` files that is about to end, or say why it is not written.
 
     Runs for other files of the folder are not held up, so it is open for a moment only.
     """
-    path, why_not = property_of(out)
+    out = own[0]
+    path, why_not = property_of(own)
     if path is None:
         with suppress(OSError):
             remove_unfinished(out.with_name("property"))
