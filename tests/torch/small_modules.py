@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 SIZE = (32, 24)
+ROUNDING = 2e-6  # of the norm
 
 # A module of the user's: nothing of this package is in it.
 SOURCE = """

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet.errors import OptionError, SpecError
 from tests.torch.small_modules import (
+    ROUNDING,
     by_definition,
     distance,
     random_images,
@@ -26,8 +27,6 @@ import torch
 from fasttriplet.torch import TorchEmbedder
 
 pytestmark = pytest.mark.torch
-
-ROUNDING = 2e-6  # of the norm
 
 
 def test_a_description_says_everything(net: Any) -> None:  # noqa: ARG001

@@ -18,6 +18,7 @@ from fasttriplet.errors import OptionError
 from tests.cli.command import Capture
 from tests.small_rec import identities, write_rec
 from tests.torch.small_modules import (
+    ROUNDING,
     SIZE,
     by_definition,
     distance,
@@ -32,8 +33,6 @@ from fasttriplet.torch import TorchEmbedder
 from fasttriplet.torch._devices import devices_of
 
 pytestmark = pytest.mark.torch
-
-ROUNDING = 2e-6  # of the norm
 
 
 # --- every kind of network gives what the module gives

@@ -117,8 +117,8 @@ def write_checkpoint(
 def embedding_of(checkpoint: Checkpoint[Any], wanted: str | None = None) -> Embedding:
     """Find the embedding in a checkpoint, and check that the file has all weights that it needs.
 
-    Weights that the whole network lacks are a warning. A ValueError names the file: there is no image input,
-    the output cannot be found, or weights are missing.
+    It warns if the file holds weights that are not in the network. A ValueError names the file if the network
+    has no image input, its output cannot be found, or weights are missing.
     """
     symbol, params = checkpoint.symbol, checkpoint.arg_params
     try:

@@ -102,7 +102,7 @@ def _make_constant(model: Any) -> bool:
     """Take weights off the inputs, where they could be replaced; whether there were any.
 
     MXNet exports such models. ONNX Runtime does not join convolutions with the batch normalisation after
-    them where weights may change: MobileFaceNet takes 1.5 times as long.
+    them where weights may change, and takes longer.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     needed = [value for value in model.graph.input if value.name not in weights]

@@ -31,8 +31,7 @@ def folded(network: ConvertedNetwork) -> ConvertedNetwork:
     Returns
     -------
     ConvertedNetwork
-        It gives the same to float32 rounding: 2e-7 of the norm for a MobileFaceNet. It cannot be written as a
-        checkpoint.
+        It gives the same to float32 rounding. It cannot be written as a checkpoint.
     """
     network = copy.deepcopy(network)
     graph = network.graph
