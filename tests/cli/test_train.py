@@ -38,7 +38,7 @@ def test_every_argument_is_a_flag_and_has_the_same_default() -> None:
 
 
 def test_the_help_names_all_networks_and_losses() -> None:
-    from fasttriplet.mxnet._networks import NETWORKS  # noqa: PLC0415
+    from fasttriplet.checkpoint._networks import NETWORKS  # noqa: PLC0415
     from fasttriplet.training._settings import Loss  # noqa: PLC0415
 
     assert all(name in FLAGS["network"].to_info_dict()["help"] for name in NETWORKS)

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.checkpoint._networks import NETWORKS, PReLU, _Graph
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
-from fasttriplet.checkpoint._symbol import parse_symbol
+from fasttriplet.checkpoint._symbol import Symbol, parse_symbol
 from fasttriplet.mxnet import _untrained as untrained
 from fasttriplet.mxnet import build_network, mobilefacenet, save_untrained, small_convnet, triplet_loss
 from fasttriplet.mxnet._checkpoint import load_checkpoint
-from fasttriplet.mxnet._networks import NETWORKS, PReLU
 from fasttriplet.mxnet._quiet import quiet
 from tests.mxnet.small_networks import random_images, rows_of
 
@@ -151,8 +151,6 @@ def outputs_and_slopes(mx: Any, symbol: Any, arrays: Arrays, flowing: NDArray[np
 
 @pytest.mark.parametrize("shape", [(30, 64, 56, 56), (6, 512, 7, 7), (3, 5, 1, 1), (1, 3, 4, 9)])
 def test_prelu_is_that_of_mxnet(mx: Any, shape: tuple[int, ...]) -> None:
-    from fasttriplet.mxnet._networks import _prelu  # noqa: PLC0415
-
     rng = np.random.default_rng(0)
     values, flowing = rng.standard_normal((2, *shape)).astype(np.float32)
     values.flat[::7] = 0
@@ -162,7 +160,10 @@ def test_prelu_is_that_of_mxnet(mx: Any, shape: tuple[int, ...]) -> None:
         mx, mx.sym.LeakyReLU(data, act_type="prelu", name="x"), arrays, flowing
     )  # whose slopes are called x_gamma, too
     for by in get_args(PReLU):
-        found = outputs_and_slopes(mx, _prelu(data, "x", shape[1], by), arrays, flowing)
+        graph = _Graph(by)
+        head = graph.prelu(graph.variable("data"), "x", shape[1])
+        symbol = mx.sym.load_json(Symbol(tuple(graph.nodes), (head,)).to_json())
+        found = outputs_and_slopes(mx, symbol, arrays, flowing)
         for one, other in zip(found[:2], expected[:2], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-6)
         # A gradient of a slope is the sum of so many numbers, of either sign.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._words import first_names
+from fasttriplet.checkpoint._networks import PReLU
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
 from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
 from fasttriplet.embedders._batches import is_shortage, shortage
@@ -23,7 +24,7 @@ from fasttriplet.mxnet._devices import contexts, name_of
 from fasttriplet.mxnet._loss import triplet_loss
 from fasttriplet.mxnet._metric import TripletMetric
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
-from fasttriplet.mxnet._networks import PReLU, build_network
+from fasttriplet.mxnet._networks import build_network
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.training._backend import Backend
