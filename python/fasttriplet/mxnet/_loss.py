@@ -7,10 +7,7 @@ from typing import Any, get_args
 from fasttriplet._checks import batch_of_triplets, number, one_of
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.training._settings import Loss
-
-# Cosines are kept this far from -1 and 1, where the slope of arccos is infinite and rounding may exceed the
-# limits. It is 16 float32 steps; an angle is wrong by 0.0014 at most.
-_FROM_ONE = 1e-6
+from fasttriplet.training._triplet_loss import EPSILON, FROM_ONE
 
 
 def triplet_loss(
@@ -60,7 +57,7 @@ def triplet_loss(
     third = batch_of_triplets("per_batch_size", per_batch_size) // 3
     one_of("kind", kind, get_args(Loss))
     mx = import_mxnet()
-    unit = mx.sym.L2Normalization(embedding, mode="instance")
+    unit = mx.sym.L2Normalization(embedding, mode="instance", eps=EPSILON)
     anchor, positive, negative = (
         mx.sym.slice_axis(unit, axis=0, begin=start, end=start + third) for start in (0, third, 2 * third)
     )
@@ -69,7 +66,7 @@ def triplet_loss(
         if kind == "squared":
             return mx.sym.sum(mx.sym.square(anchor - other), axis=1)
         cosine = mx.sym.sum(anchor * other, axis=1)
-        return mx.sym.arccos(mx.sym.clip(cosine, _FROM_ONE - 1, 1 - _FROM_ONE))
+        return mx.sym.arccos(mx.sym.clip(cosine, FROM_ONE - 1, 1 - FROM_ONE))
 
     lost = mx.sym.relu(distance(positive) - distance(negative) + margin)
     return mx.sym.Group(
