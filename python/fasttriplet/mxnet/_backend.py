@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._callers import stacklevel_of_user
-from fasttriplet._words import first_names
 from fasttriplet.checkpoint._networks import PReLU
 from fasttriplet.checkpoint._outputs import find_data, find_embedding
 from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
 from fasttriplet.embedders._batches import is_shortage, shortage
-from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
 from fasttriplet.mxnet._devices import contexts, name_of
@@ -28,6 +24,7 @@ from fasttriplet.mxnet._networks import build_network
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.training._backend import Backend
+from fasttriplet.training._pretrained import check_pretrained, epoch_of_checkpoint
 from fasttriplet.training._settings import TrainSettings
 
 _MXNET_SEEDS = 2**31 - 1
@@ -56,7 +53,9 @@ class TrainingBackend(Backend):
         self._module.init_params(mx.init.Zero())  # for the shapes
         args, auxs = self._module.get_params()
         if given:
-            _check_pretrained(args | auxs, given)
+            wanted = {name: value.shape for name, value in (args | auxs).items()}
+            plain = {name: value.asnumpy() for name, value in given.items()}
+            check_pretrained(wanted, plain, f"the checkpoint {settings.pretrained}")
         self._module.init_params(
             # As InsightFace for its residual networks.
             mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2),
@@ -242,33 +241,9 @@ def _pretrained(settings: TrainSettings) -> dict[str, Any]:
     """Weights and running statistics to begin with, by name; empty if there is no checkpoint to take."""
     if settings.pretrained is None:
         return {}
-    prefix, _, epoch = settings.pretrained.removeprefix("mxnet:").rpartition(",")
-    if not prefix or not epoch.isdecimal():
-        raise OptionError("pretrained", f"must be PREFIX,EPOCH, not {settings.pretrained!r}")
-    checkpoint = load_checkpoint(prefix, int(epoch))
-    given = checkpoint.arg_params | checkpoint.aux_params
-    for name, value in given.items():
-        if not np.isfinite(value.asnumpy()).all():
-            raise ValueError(f"pretrained: {checkpoint.params_path} holds NaN or infinity, in {name}")
-    return given
-
-
-def _check_pretrained(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    for name in sorted(wanted.keys() & given.keys()):
-        if wanted[name].shape != given[name].shape:
-            raise ValueError(
-                f"pretrained: the weight {name} has the shape {given[name].shape}, and the network wants "
-                f"{wanted[name].shape}"
-            )
-    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if len(missing) == len(wanted):
-        raise ValueError(
-            f"pretrained: the checkpoint has no weight of this network, such as {missing[0]}; it has "
-            f"{extra[0]} and others"
-        )
-    if missing:
-        message = f"pretrained: {first_names(missing)} are not there; drawn at random"
-        warnings.warn(message, stacklevel=stacklevel_of_user())
+    prefix, epoch = epoch_of_checkpoint(settings.pretrained)
+    checkpoint = load_checkpoint(prefix, epoch)
+    return checkpoint.arg_params | checkpoint.aux_params
 
 
 def _fixed_gammas(symbol: Any) -> list[str]:

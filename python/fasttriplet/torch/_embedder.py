@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _CPU_BATCH = 16
 
 
-class _Embedder:
+class BatchEmbedder:
     """Batches of images, dealt out to one network on each device.
 
     All batches have the same size: the last is filled with black images. So an embedding is the same, bit for
@@ -232,7 +232,7 @@ class _Started:
         return embeddings
 
 
-class TorchEmbedder(_Embedder):
+class TorchEmbedder(BatchEmbedder):
     """Embeds images with a module of yours, as it is at that moment; it may be in training meanwhile.
 
     The module is in evaluation mode while it embeds, gradients are off, and each of its parts is in the mode
@@ -336,7 +336,7 @@ class TorchEmbedder(_Embedder):
         return self.__dict__ | {"_lanes": []}
 
 
-class _SpecEmbedder(_Embedder):
+class _SpecEmbedder(BatchEmbedder):
     """Embeds with a network that nobody trains."""
 
     _formats = (torch.channels_last, torch.contiguous_format)

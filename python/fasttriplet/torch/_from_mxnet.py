@@ -138,13 +138,13 @@ def to_mxnet(
     if not symbol_path.is_file() or symbol_path.read_bytes() != origin.symbol.encode():
         check_can_be_written(symbol_path, overwrite=overwrite)
     check_can_be_written(params_path, overwrite=overwrite)
-    weights = _weights(module)
+    weights = weights_of(module)
     states = parse_symbol(origin.symbol).auxiliary_states()
     auxs = {name: weights.pop(name) for name in states}
     write_checkpoint(prefix, epoch, origin.symbol, weights, auxs, overwrite=overwrite)
 
 
-def _weights(module: ConvertedNetwork) -> dict[str, NDArray[Any]]:
+def weights_of(module: ConvertedNetwork) -> dict[str, NDArray[Any]]:
     """The arrays of the file by MXNet's names; a ValueError if the module has lost some, or has others."""
     origin, state = module.origin, module.state_dict()
     found = {name for name in state if not name.endswith(".num_batches_tracked")}

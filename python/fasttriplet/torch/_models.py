@@ -17,8 +17,9 @@ from fasttriplet._contents import describe_wrong_file
 from fasttriplet.checkpoint._checkpoint import spec_of, split_epoch
 from fasttriplet.embedders._batches import is_shortage
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
-from fasttriplet.embedders._objects import NAME_OF_OBJECT, find_object, make
+from fasttriplet.embedders._objects import NAME_OF_OBJECT
 from fasttriplet.errors import OptionError, SpecError
+from fasttriplet.torch._architecture import ENDINGS, exists, made_by, read_network
 from fasttriplet.torch._archives import check_no_code, kind_of
 from fasttriplet.torch._fold import folded
 from fasttriplet.torch._graph._arithmetic import Cast
@@ -28,8 +29,8 @@ from torch import nn
 
 _FILES = (".pt2", ".pt", ".pth")
 _FORMS = (
-    "torch:mxnet:PREFIX,EPOCH, torch:FILE.pt2 (of torch.export), torch:FILE.pt (TorchScript) or "
-    "torch:PACKAGE.MODULE:FACTORY"
+    "torch:PREFIX (of `fasttriplet train`), torch:mxnet:PREFIX,EPOCH, torch:FILE.pt2 (of torch.export), "
+    "torch:FILE.pt (TorchScript) or torch:PACKAGE.MODULE:FACTORY"
 )
 _NO_CODE = "write torch:PACKAGE.MODULE:FACTORY,weights={}, with the function that makes the network"
 
@@ -74,6 +75,10 @@ def load_model(spec: str, target: str, options: Mapping[str, str]) -> Model:
     if is_factory:
         return _from_factory(spec, target, options.get("weights"), output)
     path = Path(target)
+    if exists(target) or not path.suffix:
+        return _trained(target)
+    if path.suffix in ENDINGS and exists(prefix := target.removesuffix(path.suffix)):
+        raise SpecError(f"{spec!r} is one of the two files of a network; write torch:{prefix}")
     if path.suffix in (".safetensors", ".onnx"):
         hint = f"write onnx:{target}" if path.suffix == ".onnx" else _NO_CODE.format(target)
         what = "is for ONNX Runtime" if path.suffix == ".onnx" else "holds weights without a network"
@@ -108,8 +113,8 @@ def _before_casts(network: ConvertedNetwork) -> Iterator[nn.Module]:
                 yield layer
 
 
-def _frozen(name: str, network: nn.Module, **more: Any) -> Model:
-    """A model of a module, in evaluation mode."""
+def frozen(name: str, network: nn.Module, **more: Any) -> Model:
+    """A model of a module, which is set to evaluation mode."""
     more = {"dtype": dtype_of(network)} | more
     network = network.eval().requires_grad_(False)
 
@@ -131,22 +136,28 @@ def _from_mxnet(spec: str, text: str, output: str | None) -> Model:
     prefix, epoch = found
     network = import_module("fasttriplet.torch").from_mxnet(prefix, epoch, output=output)
     name = f"MXNet network {prefix}, epoch {epoch}{f', output {output}' if output else ''}"
-    # Only this kind: other networks would have to be traced, which can change what they compute.
-    return _frozen(name, folded(network), inputs=AS_DECODED, dtype=dtype_of(network))
+    return inference_model(name, network, AS_DECODED)
+
+
+def _trained(prefix: str) -> Model:
+    architecture, network = read_network(prefix)
+    return inference_model(f"network {prefix}", network, architecture.inputs, architecture.output)
+
+
+def inference_model(name: str, network: nn.Module, inputs: Inputs, output: str | None = None) -> Model:
+    """A model of a network in evaluation mode, with the numbers that it has now."""
+    if isinstance(network, ConvertedNetwork):
+        # Only this kind: other networks would have to be traced, which can change what they compute.
+        return frozen(name, folded(network), inputs=inputs, dtype=dtype_of(network))
+    return frozen(name, network, inputs=inputs, output=output)
 
 
 def _from_factory(spec: str, target: str, weights: str | None, output: str | None) -> Model:
-    found = find_object(spec, target)
-    if not isinstance(found, nn.Module):
-        if not callable(found):
-            raise SpecError(f"{spec!r}: {target} is a {type(found).__name__}, not a function or a Module")
-        found = make(spec, found)
-        if not isinstance(found, nn.Module):
-            raise SpecError(f"{spec!r}: {target}() returns a {type(found).__name__}, not a torch.nn.Module")
+    found = made_by(spec, target)
     name = f"{target}, weights as it made them"
     if weights is not None:
         name = f"{target}, weights {load_state(found, Path(weights))}"
-    return _frozen(name, found, output=output)
+    return frozen(name, found, output=output)
 
 
 def _from_file(path: Path, output: str | None) -> Model:

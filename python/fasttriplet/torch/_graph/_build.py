@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from fasttriplet.checkpoint._operators import states_of
@@ -17,8 +17,11 @@ from fasttriplet.torch._graph._operator import Operator, Weight
 from fasttriplet.torch._graph._operators import LAYERS, OPERATORS
 from torch import fx, nn
 
+# Called before a node is converted, with the results that are its inputs (None for weights) and the module.
+Fill = Callable[[Node, Sequence[fx.Node | None], nn.Module], None]
 
-def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
+
+def build(symbol: Symbol, data: str, weights: Weights, fill: Fill | None = None) -> ConvertedNetwork:
     """Convert a network to a module.
 
     Parameters
@@ -29,6 +32,8 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
         Name of the variable for the images; all other variables are weights.
     weights : mapping of str to array
         Weights and running statistics by their names, without ``arg:`` and ``aux:``.
+    fill : callable, optional
+        Adds the weights of a node that are not there yet.
 
     Raises
     ------
@@ -49,6 +54,8 @@ def build(symbol: Symbol, data: str, weights: Weights) -> ConvertedNetwork:
             if node.name == data:
                 values[Entry(number, 0)] = assembly.placeholder(data)
             continue
+        if fill is not None:
+            fill(node, [values.get(entry) for entry in node.inputs], assembly.root)
         inputs = [given(_checked(entry, symbol, values)) for entry in node.inputs]
         outputs = _converted(node, inputs, keys.get(number, number), types[number], assembly)
         values |= {Entry(number, output): result for output, result in enumerate(outputs)}

@@ -1,0 +1,203 @@
+"""PyTorch's part of a training: a module, its optimizer, and all numbers that they consist of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import torch
+from fasttriplet.embedders._batches import is_shortage, shortage
+from fasttriplet.embedders._inputs import AS_DECODED
+from fasttriplet.errors import OptionError
+from fasttriplet.run._feed import TripletBatch
+from fasttriplet.torch._architecture import (
+    ENDINGS,
+    Architecture,
+    architecture_of,
+    check_safetensors,
+    write_network,
+)
+from fasttriplet.torch._devices import devices_of
+from fasttriplet.torch._export import EXPORTS, check_export, export
+from fasttriplet.torch._in_training import NetworkInTraining
+from fasttriplet.torch._loss import triplet_losses
+from fasttriplet.torch._optimizer import kept_by, optimizer_of, set_learning_rate
+from fasttriplet.torch._outputs import chosen_output
+from fasttriplet.torch._precision import computing_in
+from fasttriplet.torch._pretrained import begun
+from fasttriplet.torch._reproducible import prepare, reproducible
+from fasttriplet.torch._threads import use_no_lost_threads
+from fasttriplet.training._backend import Backend
+from fasttriplet.training._settings import TrainSettings
+from torch import nn
+
+
+class TrainingBackend(Backend):
+    """A module with the triplet loss; see :class:`fasttriplet.training._backend.Backend`."""
+
+    endings = ENDINGS
+    exports = EXPORTS
+
+    def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None:
+        check_safetensors()
+        use_no_lost_threads()
+        self._settings, self._device = settings, _device_of(devices)
+        prepare(self._device)
+        self.devices = (str(self._device),)
+        self.embedder = NetworkInTraining(self._device, settings.precision)
+        self.sums = [0.0] * 4
+
+    def begin(self, image_size: tuple[int, int]) -> None:
+        """See :meth:`Backend.begin`."""
+        settings = self._settings
+        architecture = architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
+        with reproducible(torch.device("cpu"), settings.seed):  # a function may draw weights
+            self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
+
+    def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
+        """See :meth:`Backend.load`."""
+        try:
+            architecture = Architecture.from_dict(network)
+        except ValueError as error:
+            raise ValueError(f"network: {error}") from error
+        if architecture.inputs.size != image_size:
+            raise ValueError(f"network is for images of {architecture.inputs.size}, not of {image_size}")
+        self._set(architecture, architecture.make())
+        own = dict(self._tensors())
+        for name, values in own.items():
+            _fill(values, name, arrays)
+        if unknown := arrays.keys() - own.keys():
+            raise ValueError(f"the network has no {min(unknown)}")
+        self.embedder.changed()
+
+    def _set(self, architecture: Architecture, network: nn.Module) -> None:
+        """Take a network, and see that it takes images as the dataset has them."""
+        self._architecture, self._network = architecture, network.to(self._device)
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
+            for values in (architecture.inputs.mean, architecture.inputs.std)
+        )
+        self._memory_format = self._format_that_it_takes()
+        self._optimizer = optimizer_of(self._network, self._settings)
+        self.embedder.follow(self._network, architecture.inputs, architecture.output)
+
+    def _format_that_it_takes(self) -> torch.memory_format:
+        """The order of values in memory that is fastest, unless the network fails with it."""
+        assert self._architecture.inputs.size is not None
+        images = np.zeros((3, 3, *self._architecture.inputs.size), np.float32)
+        for memory_format in (torch.channels_last, torch.contiguous_format):
+            self._network.to(memory_format=memory_format)
+            try:
+                with torch.no_grad():
+                    found = self._network.eval()(self._input(images, memory_format))
+                break
+            except Exception as error:  # a network's code may raise anything
+                failure = error
+        else:
+            size = self._architecture.inputs.size
+            if is_shortage(failure):
+                raise shortage("the training", self.devices, 3, size) from failure
+            raise ValueError(
+                f"the network does not take images of {size[0]} x {size[1]} (H x W): {failure}"
+            ) from failure
+        self._embedding(found, len(images))
+        return memory_format
+
+    def _input(self, images: NDArray[np.float32], memory_format: torch.memory_format) -> torch.Tensor:
+        """What the network is given for images of RGB, 0 to 255."""
+        inputs = self._architecture.inputs
+        planes = torch.from_numpy(images).to(self._device, non_blocking=True)
+        planes = planes.flip(1) if inputs.color == "bgr" else planes
+        if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
+            planes = (planes - self._mean) / self._std
+        return planes.to(memory_format=memory_format)
+
+    def _embedding(self, found: Any, images: int) -> torch.Tensor:
+        return chosen_output(found, self._architecture.output, images)
+
+    @property
+    def network(self) -> Any:
+        """What the network is, see :class:`fasttriplet.torch._architecture.Architecture`."""
+        return self._architecture.to_dict()
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """All numbers of the training, which can be overwritten in place."""
+        yield from ((f"network:{name}", values) for name, values in self._network.state_dict().items())
+        yield from kept_by(self._optimizer, self._network)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Weights and running statistics by their names in the module, and what the optimizer keeps."""
+        return {name: _array(values) for name, values in self._tensors()}
+
+    def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
+        """Train on one batch."""
+        settings, network, images = self._settings, self._network.train(), batch.images
+        set_learning_rate(self._optimizer, learning_rate)
+        try:
+            with reproducible(self._device, seed), computing_in(settings.precision, self._device):
+                embeddings = self._embedding(network(self._input(images, self._memory_format)), len(images))
+                lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
+                self._optimizer.zero_grad(set_to_none=True)
+                lost.mean().backward()
+                if settings.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
+                self._optimizer.step()
+        except Exception as error:
+            if is_shortage(error):
+                size = images.shape[2], images.shape[3]
+                raise shortage("the training", self.devices, settings.batch_size, size) from error
+            raise
+        self.embedder.changed()
+        norms = embeddings.detach().float().norm(dim=1).mean() * len(lost)
+        of_batch = torch.stack([lost.detach().sum(), (lost.detach() > 0).sum(), norms]).double().tolist()
+        self.sums = [total + more for total, more in zip(self.sums, (*of_batch, len(lost)), strict=True)]
+
+    def save(self, prefix: str) -> None:
+        """Write ``PREFIX.json`` and ``PREFIX.safetensors``."""
+        write_network(prefix, self._architecture, self._network)
+
+    def spec(self, prefix: str) -> str:
+        """``torch:PREFIX``."""
+        return f"torch:{prefix}"
+
+    def check_export(self, kind: str) -> None:
+        """See :meth:`Backend.check_export`."""
+        check_export(kind, is_graph=not (self._settings.network or "").startswith("torch:"))
+
+    def export(self, prefix: str, kind: str) -> None:
+        """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, or ``PREFIX.onnx``."""
+        export(prefix, kind)
+
+
+def _device_of(wanted: str | Sequence[str] | None) -> torch.device:
+    found = devices_of(wanted)
+    if wanted is not None and len(found) > 1:
+        raise OptionError(
+            "devices",
+            f"must name one device for a training with PyTorch, not {len(found)}: each process has one. For "
+            f"several GPUs, run: torchrun --nproc-per-node {len(found)} -m fasttriplet train ...",
+        )
+    return found[0]
+
+
+def _array(values: torch.Tensor) -> NDArray[Any]:
+    """The numbers of a tensor, exactly; NumPy knows no bfloat16, and states hold no truth values."""
+    plain = values.detach()
+    if plain.dtype is torch.bfloat16:
+        plain = plain.float()
+    elif plain.dtype is torch.bool:
+        plain = plain.to(torch.uint8)
+    return np.ascontiguousarray(plain.numpy(force=True)).copy()
+
+
+def _fill(values: torch.Tensor, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    wanted, given = _array(values), arrays[name]
+    if given.shape != wanted.shape or given.dtype != wanted.dtype:
+        raise ValueError(f"{name} is {given.dtype} {given.shape}, not {wanted.dtype} {wanted.shape}")
+    with torch.no_grad():
+        values.copy_(torch.from_numpy(np.ascontiguousarray(given)))

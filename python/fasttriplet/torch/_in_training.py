@@ -1,0 +1,66 @@
+"""The embedder of a network that is being trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from fasttriplet._cores import cores
+from fasttriplet.embedders._inputs import Inputs
+from fasttriplet.torch._embedder import BatchEmbedder
+from fasttriplet.torch._models import Model, inference_model
+from fasttriplet.torch._precision import Precision
+from torch import nn
+
+
+class NetworkInTraining(BatchEmbedder):
+    """Embeds with the network as it is at that moment, by a copy that is made for inference.
+
+    As for the network of a spec, each core of a CPU has a batch of its own, and a converted network has its
+    normalisations folded. Until :meth:`follow` there is no network.
+    """
+
+    _formats = (torch.channels_last, torch.contiguous_format)
+
+    def __init__(self, device: torch.device, precision: Precision) -> None:
+        self._network: nn.Module | None = None
+        self._model: Model | None = None
+        super().__init__(
+            "the network in training", Inputs(), [device], output=None, batch_size=None, precision=precision
+        )
+
+    def follow(self, network: nn.Module, inputs: Inputs, output: str | None) -> None:
+        """Embed with this network from now on."""
+        self._network, self.inputs, self._output = network, inputs, output
+        self.changed()
+
+    def changed(self) -> None:
+        """Take note that the network's numbers are others by now."""
+        self._model, self._lanes = None, []
+
+    def _place(self, device: torch.device) -> Any:
+        assert self._model is not None
+        return self._model.on(device)
+
+    def _dtype(self) -> torch.dtype:
+        assert self._model is not None
+        return self._model.dtype
+
+    def _cpu_lanes(self) -> int:
+        return min(cores(), torch.get_num_threads())
+
+    def _gradients_off(self) -> AbstractContextManager[None]:
+        return torch.inference_mode()
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        if self._model is None:
+            if self._network is None:
+                raise ValueError("there is no network yet: begin or load one before the first images")
+            # The copy is on the network's device, and has its present numbers.
+            self._model = inference_model(self._name, copy.deepcopy(self._network).eval(), self.inputs)
+        with super()._ready():
+            yield
