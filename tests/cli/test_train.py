@@ -76,6 +76,8 @@ class Trained:
     last = "mxnet:models/a,0"
     best = None
     best_batch = None
+    best_accuracy = None
+    exported = ()
     summary = Summary(files=["a.rec"], embedder="none")
 
 
@@ -88,7 +90,8 @@ class Training:
     def train_rec(self, settings: TrainSettings, out: str, *, progress: Any, **how: Any) -> Trained:
         self.settings, self.how = settings, {"out": out, **how}
         start = {"kind": "start", "batch": 0, "batches": 7, "images": 9, "identities": 3}
-        progress(start | {"image_size": (24, 20), "devices": ["cpu"], "seconds_left": None})
+        start |= {"framework": settings.framework or "mxnet", "image_size": (24, 20), "devices": ["cpu"]}
+        progress(start | {"seconds_left": None})
         return Trained()
 
     def options_at(self, out: str) -> tuple[TrainSettings, dict[str, Any]]:
@@ -107,6 +110,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
 def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     settings: dict[str, Any] = {
+        "framework": "torch", "lr_schedule": "steps", "warmup": 9, "precision": "tf32", "clip_norm": 2.0,
         "pretrained": "b,1", "embedding_size": 8, "loss": "angular", "loss_margin": 0.4, "batch_size": 12,
         "learning_rate": 0.1, "lr_steps": (3, 5), "lr_factor": 0.5, "momentum": 0.8, "weight_decay": 0.01,
         "cutoff": 3, "color_jitter": 0.2, "margin": 0.1, "band": "hard", "pick": "hardest",
@@ -115,7 +119,7 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     }  # fmt: skip
     how: dict[str, Any] = {
         "batches": 7, "verify_every": 2, "checkpoint_every": 3, "log_every": 4, "tensorboard": "board",
-        "devices": "cpu", "threads": 2, "prefetch": 0, "memory": 3,
+        "export": "onnx", "devices": "cpu", "threads": 2, "prefetch": 0, "memory": 3,
     }  # fmt: skip
     plain = {**settings, **how, "lr_steps": "3,5"}
     words = [word for name, value in plain.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -125,6 +129,7 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
         assert getattr(training.settings, name) == value, name
     how |= {
         "memory": 3_000_000,
+        "export": ("onnx",),
         "verify_on": ("x.bin", "y.bin"),
         "resume": False,
         "overwrite": True,
@@ -132,7 +137,7 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     }
     assert training.how == how
     shown = capsys.readouterr()
-    assert shown.err == "9 images of 3 identities, 24 x 20, on cpu; batch 0 of 7\n"
+    assert shown.err == "9 images of 3 identities, 24 x 20, with PyTorch on cpu; batch 0 of 7\n"
     assert "mxnet:models/a,0" in shown.out
 
 
@@ -176,11 +181,12 @@ def test_log_lines_say_how_long_the_rest_takes(
 
     def train_rec(*_: object, progress: Any, **__: object) -> Trained:
         start = {"kind": "start", "batches": 1000, "images": 1, "identities": 1, "image_size": (24, 20)}
-        progress(start | {"devices": ["cpu"], "batch": 0, "seconds_left": None})
+        progress(start | {"framework": "mxnet", "devices": ["cpu"], "batch": 0, "seconds_left": None})
         progress({"kind": "embedded", "images": 3072, "of": 7200, "batch": 0, "seconds_left": None})
         progress(step | {"kind": "train", "images_per_second": 60, "batch": 20, "seconds_left": 3700.4})
         progress({"kind": "step", "batch": 21, "seconds_left": 3699})
         progress(verifying | {"batch": 21, "seconds_left": 3699})
+        progress({"kind": "exporting", "file": "models/a.onnx", "batch": 21, "seconds_left": 0})
         return Trained()
 
     monkeypatch.setattr("fasttriplet.training.train_rec", train_rec)
@@ -191,12 +197,13 @@ def test_log_lines_say_how_long_the_rest_takes(
     lines = [re.sub(r", \S+ batches/s", ", RATE", line) for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "preparing",
-        "1 image of 1 identity, 24 x 20, on cpu; batch 0 of 1,000",
+        "1 image of 1 identity, 24 x 20, with MXNet on cpu; batch 0 of 1,000",
         "training: 0 of 1,000 batches",
         "embedding a bag: 3,072 of 7,200 images, batch 0 of 1,000",
         "batch 20 of 1,000  epoch 0  loss 0.1000  active 50%  norm 1.00  learning rate 0.05  60 images/s  "
         "1:01:40 left",
-        "training: 20 of 1,000 batches, RATE, 1:01:40 left, loss 0.1000, active 50%",
-        "training: 21 of 1,000 batches, RATE, 1:01:39 left, loss 0.1000, active 50%",
+        "training: 20 of 1,000 batches, RATE, 1:01:40 left, 60 images/s, loss 0.1000, active 50%",
+        "training: 21 of 1,000 batches, RATE, 1:01:39 left, 60 images/s, loss 0.1000, active 50%",
         "verifying on lfw.bin: 3,000 of 12,000 images, batch 21 of 1,000, 1:01:39 left in all",
+        "writing models/a.onnx",
     ]
