@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from dataclasses import MISSING, dataclass, fields
@@ -47,6 +48,23 @@ def test_the_help_names_all_networks_and_losses() -> None:
     assert tuple(kind.choices) == get_args(Loss)
 
 
+def test_flags_have_the_choices_of_the_settings() -> None:
+    from fasttriplet.embedders._precision import Precision  # noqa: PLC0415
+    from fasttriplet.training import _settings  # noqa: PLC0415
+    from fasttriplet.training._schedule import Export  # noqa: PLC0415
+
+    for name, expected in {
+        "framework": get_args(_settings.Framework),
+        "optimizer": get_args(_settings.Optimizer),
+        "lr_schedule": get_args(_settings.LrSchedule),
+        "precision": (*get_args(Precision), "bf16"),
+        "export": get_args(Export),
+    }.items():
+        kind = FLAGS[name].type
+        assert isinstance(kind, click.Choice)
+        assert tuple(kind.choices) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,6 +79,31 @@ def test_the_help_names_all_networks_and_losses() -> None:
         (["--margin", "nan"], "'--margin'"),
         (["--loss-margin", "-1"], "'--loss-margin'"),
         (["--learning-rate", "nan"], "'--learning-rate'"),
+        (["--lr-schedule", "linear", "--lr-steps", "5"], "Error: --lr-steps goes with --lr-schedule steps"),
+        (
+            ["--lr-schedule", "cosine", "--lr-factor", "0.1"],
+            "Error: --lr-factor goes with --lr-schedule steps",
+        ),
+        (["--lr-end", "9"], "Error: --lr-end goes with --lr-schedule linear or --lr-schedule cosine"),
+        (
+            ["--framework", "torch", "--optimizer", "adamw", "--momentum", "0.9"],
+            "Error: --momentum goes with --optimizer sgd",
+        ),
+        (["--warmup", "-1"], "'--warmup'"),
+        (["--clip-norm", "0"], "Error: --clip-norm must be above 0"),
+        (
+            ["--framework", "mxnet", "--optimizer", "adamw"],
+            "--optimizer 'adamw' is for PyTorch: give --framework torch",
+        ),
+        (
+            ["--framework", "mxnet", "--precision", "bf16"],
+            "--precision 'bfloat16' is for PyTorch: give --framework",
+        ),
+        (
+            ["--framework", "mxnet", "--clip-norm", "1"],
+            "--clip-norm 1.0 is for PyTorch: give --framework torch",
+        ),
+        (["--export", "pt2"], "'--export'"),
     ],
 )
 def test_flags_that_are_refused(arguments: list[str], message: str, capsys: Capture) -> None:
@@ -139,6 +182,53 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     shown = capsys.readouterr()
     assert shown.err == "9 images of 3 identities, 24 x 20, with PyTorch on cpu; batch 0 of 7\n"
     assert "mxnet:models/a,0" in shown.out
+
+
+def test_a_network_of_the_user_has_an_embedding_size_of_its_own(capsys: Capture) -> None:
+    words = [
+        "train",
+        "--rec",
+        "a.rec",
+        "--out",
+        "a",
+        "--network",
+        "torch:mynet:net",
+        "--embedding-size",
+        "64",
+    ]
+    assert main(words) == 2
+    assert "--embedding-size is for a --network by name" in capsys.readouterr().err
+
+
+def test_bf16_is_short_for_bfloat16(training: Training) -> None:
+    assert main([*BEGIN, "--framework", "torch", "--precision", "bf16"]) == 0
+    assert training.settings.precision == "bfloat16"
+
+
+def test_what_goes_with_another_schedule_is_refused_of_a_resumed_training(
+    training: Training, capsys: Capture
+) -> None:
+    assert main([*BEGIN, "--lr-schedule", "linear", "--lr-end", "9"]) == 0
+    again = ["train", "--out", "models/a", "--resume"]
+    assert main([*again, "--lr-steps", "5"]) == 2
+    assert "--lr-steps goes with --lr-schedule steps" in capsys.readouterr().err
+    training.how |= {"out": "models/a", "resume": False}
+    assert main([*again, "--lr-schedule", "steps"]) == 0  # train_rec says that it was another one
+    assert (training.settings.lr_schedule, training.settings.lr_end) == ("steps", None)
+
+
+@pytest.mark.usefixtures("training")
+def test_the_end_says_how_good_the_best_network_is(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    best = {"best": "torch:models/a-best", "best_batch": 5, "best_accuracy": 0.98765, "exported": ("a.onnx",)}
+    for name, value in best.items():
+        monkeypatch.setattr(Trained, name, value)
+    assert main(BEGIN) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "torch:models/a-best (after batch 5, with accuracy 98.765%)" in shown
+    assert "exported │ a.onnx" in shown
+    assert main([*BEGIN, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert best | {"exported": ["a.onnx"]} == {name: told[name] for name in best}
 
 
 def test_resume_keeps_what_is_not_given(training: Training) -> None:

@@ -59,7 +59,7 @@ def test_the_framework_is_chosen_when_a_training_begins(
     *,
     frameworks: tuple[str, ...],
     network: str | None,
-    expected: str,
+    expected: Any,
 ) -> None:
     installed(monkeypatch, *frameworks)
     symbol = "x-symbol.json" if network is None else None
