@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from dataclasses import MISSING, dataclass, fields
@@ -47,6 +48,23 @@ def test_the_help_names_all_networks_and_losses() -> None:
     assert tuple(kind.choices) == get_args(Loss)
 
 
+def test_flags_have_the_choices_of_the_settings() -> None:
+    from fasttriplet.embedders._precision import Precision  # noqa: PLC0415
+    from fasttriplet.training import _settings  # noqa: PLC0415
+    from fasttriplet.training._schedule import Export  # noqa: PLC0415
+
+    for name, expected in {
+        "framework": get_args(_settings.Framework),
+        "optimizer": get_args(_settings.Optimizer),
+        "lr_schedule": get_args(_settings.LrSchedule),
+        "precision": (*get_args(Precision), "bf16"),
+        "export": get_args(Export),
+    }.items():
+        kind = FLAGS[name].type
+        assert isinstance(kind, click.Choice)
+        assert tuple(kind.choices) == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -61,6 +79,31 @@ def test_the_help_names_all_networks_and_losses() -> None:
         (["--margin", "nan"], "'--margin'"),
         (["--loss-margin", "-1"], "'--loss-margin'"),
         (["--learning-rate", "nan"], "'--learning-rate'"),
+        (["--lr-schedule", "linear", "--lr-steps", "5"], "Error: --lr-steps goes with --lr-schedule steps"),
+        (
+            ["--lr-schedule", "cosine", "--lr-factor", "0.1"],
+            "Error: --lr-factor goes with --lr-schedule steps",
+        ),
+        (["--lr-end", "9"], "Error: --lr-end goes with --lr-schedule linear or --lr-schedule cosine"),
+        (
+            ["--framework", "torch", "--optimizer", "adamw", "--momentum", "0.9"],
+            "Error: --momentum goes with --optimizer sgd",
+        ),
+        (["--warmup", "-1"], "'--warmup'"),
+        (["--clip-norm", "0"], "Error: --clip-norm must be above 0"),
+        (
+            ["--framework", "mxnet", "--optimizer", "adamw"],
+            "--optimizer 'adamw' is for PyTorch: give --framework torch",
+        ),
+        (
+            ["--framework", "mxnet", "--precision", "bf16"],
+            "--precision 'bfloat16' is for PyTorch: give --framework",
+        ),
+        (
+            ["--framework", "mxnet", "--clip-norm", "1"],
+            "--clip-norm 1.0 is for PyTorch: give --framework torch",
+        ),
+        (["--export", "pt2"], "'--export'"),
     ],
 )
 def test_flags_that_are_refused(arguments: list[str], message: str, capsys: Capture) -> None:
@@ -76,6 +119,8 @@ class Trained:
     last = "mxnet:models/a,0"
     best = None
     best_batch = None
+    best_accuracy = None
+    exported = ()
     summary = Summary(files=["a.rec"], embedder="none")
 
 
@@ -88,7 +133,8 @@ class Training:
     def train_rec(self, settings: TrainSettings, out: str, *, progress: Any, **how: Any) -> Trained:
         self.settings, self.how = settings, {"out": out, **how}
         start = {"kind": "start", "batch": 0, "batches": 7, "images": 9, "identities": 3}
-        progress(start | {"image_size": (24, 20), "devices": ["cpu"], "seconds_left": None})
+        start |= {"framework": settings.framework or "mxnet", "image_size": (24, 20), "devices": ["cpu"]}
+        progress(start | {"seconds_left": None})
         return Trained()
 
     def options_at(self, out: str) -> tuple[TrainSettings, dict[str, Any]]:
@@ -107,6 +153,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
 def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     settings: dict[str, Any] = {
+        "framework": "torch", "lr_schedule": "steps", "warmup": 9, "precision": "tf32", "clip_norm": 2.0,
         "pretrained": "b,1", "embedding_size": 8, "loss": "angular", "loss_margin": 0.4, "batch_size": 12,
         "learning_rate": 0.1, "lr_steps": (3, 5), "lr_factor": 0.5, "momentum": 0.8, "weight_decay": 0.01,
         "cutoff": 3, "color_jitter": 0.2, "margin": 0.1, "band": "hard", "pick": "hardest",
@@ -115,7 +162,7 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     }  # fmt: skip
     how: dict[str, Any] = {
         "batches": 7, "verify_every": 2, "checkpoint_every": 3, "log_every": 4, "tensorboard": "board",
-        "devices": "cpu", "threads": 2, "prefetch": 0, "memory": 3,
+        "export": "onnx", "devices": "cpu", "threads": 2, "prefetch": 0, "memory": 3,
     }  # fmt: skip
     plain = {**settings, **how, "lr_steps": "3,5"}
     words = [word for name, value in plain.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -125,6 +172,7 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
         assert getattr(training.settings, name) == value, name
     how |= {
         "memory": 3_000_000,
+        "export": ("onnx",),
         "verify_on": ("x.bin", "y.bin"),
         "resume": False,
         "overwrite": True,
@@ -132,8 +180,55 @@ def test_every_flag_arrives(training: Training, capsys: Capture) -> None:
     }
     assert training.how == how
     shown = capsys.readouterr()
-    assert shown.err == "9 images of 3 identities, 24 x 20, on cpu; batch 0 of 7\n"
+    assert shown.err == "9 images of 3 identities, 24 x 20, with PyTorch on cpu; batch 0 of 7\n"
     assert "mxnet:models/a,0" in shown.out
+
+
+def test_a_network_of_the_user_has_an_embedding_size_of_its_own(capsys: Capture) -> None:
+    words = [
+        "train",
+        "--rec",
+        "a.rec",
+        "--out",
+        "a",
+        "--network",
+        "torch:mynet:net",
+        "--embedding-size",
+        "64",
+    ]
+    assert main(words) == 2
+    assert "--embedding-size is for a --network by name" in capsys.readouterr().err
+
+
+def test_bf16_is_short_for_bfloat16(training: Training) -> None:
+    assert main([*BEGIN, "--framework", "torch", "--precision", "bf16"]) == 0
+    assert training.settings.precision == "bfloat16"
+
+
+def test_what_goes_with_another_schedule_is_refused_of_a_resumed_training(
+    training: Training, capsys: Capture
+) -> None:
+    assert main([*BEGIN, "--lr-schedule", "linear", "--lr-end", "9"]) == 0
+    again = ["train", "--out", "models/a", "--resume"]
+    assert main([*again, "--lr-steps", "5"]) == 2
+    assert "--lr-steps goes with --lr-schedule steps" in capsys.readouterr().err
+    training.how |= {"out": "models/a", "resume": False}
+    assert main([*again, "--lr-schedule", "steps"]) == 0  # train_rec says that it was another one
+    assert (training.settings.lr_schedule, training.settings.lr_end) == ("steps", None)
+
+
+@pytest.mark.usefixtures("training")
+def test_the_end_says_how_good_the_best_network_is(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    best = {"best": "torch:models/a-best", "best_batch": 5, "best_accuracy": 0.98765, "exported": ("a.onnx",)}
+    for name, value in best.items():
+        monkeypatch.setattr(Trained, name, value)
+    assert main(BEGIN) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "torch:models/a-best (after batch 5, with accuracy 98.765%)" in shown
+    assert "exported │ a.onnx" in shown
+    assert main([*BEGIN, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert best | {"exported": ["a.onnx"]} == {name: told[name] for name in best}
 
 
 def test_resume_keeps_what_is_not_given(training: Training) -> None:
@@ -176,11 +271,12 @@ def test_log_lines_say_how_long_the_rest_takes(
 
     def train_rec(*_: object, progress: Any, **__: object) -> Trained:
         start = {"kind": "start", "batches": 1000, "images": 1, "identities": 1, "image_size": (24, 20)}
-        progress(start | {"devices": ["cpu"], "batch": 0, "seconds_left": None})
+        progress(start | {"framework": "mxnet", "devices": ["cpu"], "batch": 0, "seconds_left": None})
         progress({"kind": "embedded", "images": 3072, "of": 7200, "batch": 0, "seconds_left": None})
         progress(step | {"kind": "train", "images_per_second": 60, "batch": 20, "seconds_left": 3700.4})
         progress({"kind": "step", "batch": 21, "seconds_left": 3699})
         progress(verifying | {"batch": 21, "seconds_left": 3699})
+        progress({"kind": "exporting", "file": "models/a.onnx", "batch": 21, "seconds_left": 0})
         return Trained()
 
     monkeypatch.setattr("fasttriplet.training.train_rec", train_rec)
@@ -191,12 +287,13 @@ def test_log_lines_say_how_long_the_rest_takes(
     lines = [re.sub(r", \S+ batches/s", ", RATE", line) for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         "preparing",
-        "1 image of 1 identity, 24 x 20, on cpu; batch 0 of 1,000",
+        "1 image of 1 identity, 24 x 20, with MXNet on cpu; batch 0 of 1,000",
         "training: 0 of 1,000 batches",
         "embedding a bag: 3,072 of 7,200 images, batch 0 of 1,000",
         "batch 20 of 1,000  epoch 0  loss 0.1000  active 50%  norm 1.00  learning rate 0.05  60 images/s  "
         "1:01:40 left",
-        "training: 20 of 1,000 batches, RATE, 1:01:40 left, loss 0.1000, active 50%",
-        "training: 21 of 1,000 batches, RATE, 1:01:39 left, loss 0.1000, active 50%",
+        "training: 20 of 1,000 batches, RATE, 1:01:40 left, 60 images/s, loss 0.1000, active 50%",
+        "training: 21 of 1,000 batches, RATE, 1:01:39 left, 60 images/s, loss 0.1000, active 50%",
         "verifying on lfw.bin: 3,000 of 12,000 images, batch 21 of 1,000, 1:01:39 left in all",
+        "writing models/a.onnx",
     ]

@@ -94,6 +94,14 @@ def test_a_spec_and_a_module_say_so() -> None:
         ft.load_embedder("torch:torch.nn:Flatten,precision=tf32", devices="cpu")
 
 
+def test_bf16_is_short_for_bfloat16() -> None:
+    for name in ("bfloat16", "bf16"):
+        embedder = TorchEmbedder(torch.nn.Flatten(), precision=name)  # type: ignore[arg-type]
+        assert " on cpu in bfloat16," in embedder.description
+        spec = f"torch:torch.nn:Flatten,precision={name}"
+        assert " on cpu in bfloat16," in ft.load_embedder(spec, devices="cpu").description
+
+
 @pytest.mark.parametrize("reason", [RuntimeError("unsupported autocast device_type"), None])
 def test_bfloat16_where_there_is_no_autocast(
     reason: Exception | None, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasttriplet.training import TrainSettings, options_at, train_rec
+from fasttriplet.training import TrainSettings, _state, options_at, train_rec
 from tests.training.small import OPTIONS, records, same_arrays, state
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
@@ -78,18 +78,46 @@ def test_a_state_of_format_1_is_resumed(data: Path, chosen: TrainSettings, tmp_p
     train_rec(chosen, tmp_path / "b", batches=8, verify_on=verify_on)
     plain, arrays = state(tmp_path / "b").plain, state(tmp_path / "b").arrays
     plain["options"]["pairs"] = plain["options"].pop("verify_on")
+    plain["options"].pop("export")
     before = {"verify_on": "pairs", "sums": "metric", "options": "how", "network": "symbol"}
     plain = {before.get(name, name): value for name, value in plain.items()}
-    for name in ("metric", "normalize", "loss_margin", "labels", "cache", "max_pixels"):
+    for name in (name for added in _state._ADDED.values() for name in added):
         plain["settings"].pop(name)
     plain["feed"]["arguments"].pop("metric")
     text = json.dumps(plain | {"format": 1}).encode()
     np.savez(tmp_path / "b-state.npz", plain=np.frombuffer(text, np.uint8), **arrays)
     settings, options = options_at(tmp_path / "b")
-    assert settings == chosen
+    assert settings == replace(chosen, framework="mxnet")
     assert options["verify_on"] == verify_on
     train_rec(settings, tmp_path / "b", **options | {"batches": 20}, resume=True)
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+
+
+def test_a_state_of_format_3_is_of_mxnet_with_sgd(chosen: TrainSettings, tmp_path: Path) -> None:
+    train_rec(replace(chosen, framework="mxnet"), tmp_path / "a", batches=20)
+    train_rec(replace(chosen, framework="mxnet"), tmp_path / "b", batches=8)
+    plain, arrays = state(tmp_path / "b").plain, state(tmp_path / "b").arrays
+    for name in _state._ADDED[4]:
+        plain["settings"].pop(name)
+    plain["options"].pop("export")
+
+    def save(version: int) -> None:
+        text = json.dumps(plain | {"format": version}).encode()
+        np.savez(tmp_path / "b-state.npz", plain=np.frombuffer(text, np.uint8), **arrays)
+
+    save(4)
+    with pytest.raises(ValueError, match=r"b-state\.npz: state.settings lacks clip_norm, framework, lr_end"):
+        options_at(tmp_path / "b")
+    save(3)
+    settings, options = options_at(tmp_path / "b")
+    assert settings == replace(chosen, framework="mxnet")
+    assert options["export"] == []
+    train_rec(settings, tmp_path / "b", **options | {"batches": 20}, resume=True)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"))
+    del plain["settings"]["labels"]  # which format 3 has
+    save(3)
+    with pytest.raises(ValueError, match=r"state.settings lacks labels"):
+        options_at(tmp_path / "b")
 
 
 def test_old_names_of_arguments_are_answered(chosen: TrainSettings, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path, capsys: Capt
     begin += ["--bag-size", 48, "--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror"]
     done = command(*begin, "--out", tmp_path / "a", "--batches", 20, "--verify-on", data / "pairs.bin")
     assert done.returncode == 0, done.stderr
-    assert "96 images of 16 identities, 24 x 24, on cpu; batch 0 of 20" in done.stderr
+    assert "96 images of 16 identities, 24 x 24, with MXNet on cpu; batch 0 of 20" in done.stderr
     assert "batch 20 of 20  epoch" in done.stderr
     assert "batch 20  pairs.bin: accuracy" in done.stderr
     for name in ("last network", "best network", "a-log.jsonl", "embed", "train"):

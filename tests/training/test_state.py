@@ -158,6 +158,17 @@ def test_fields_are_neither_missing_nor_unknown(stopped: Path, tmp_path: Path) -
             load_state(tmp_path / "a-state.npz")
 
 
+def test_what_is_decided_at_the_beginning_is_there(stopped: Path, tmp_path: Path) -> None:
+    plain, arrays = load_state(stopped / "a-state.npz").plain, load_state(stopped / "a-state.npz").arrays
+    for name, changed in {
+        "framework": with_value(plain, ("settings", "framework"), None),
+        "lr_end": with_value(plain, ("settings", "lr_schedule"), "linear"),
+    }.items():
+        save_state(tmp_path / "a-state.npz", State(changed, arrays))
+        with pytest.raises(ValueError, match=rf"a-state\.npz: state.settings.{name} must be known once"):
+            load_state(tmp_path / "a-state.npz")
+
+
 def member(array: Any, allow_pickle: bool = False) -> bytes:
     content = io.BytesIO()
     np.save(content, np.asarray(array), allow_pickle=allow_pickle)
@@ -177,7 +188,7 @@ class Harm:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"plain": text('{"format": 4}')}, "format 4 is of a later version of fasttriplet"),
+        ({"plain": text('{"format": 5}')}, "format 5 is of a later version of fasttriplet"),
         ({"plain": text('{"format": "2"}')}, "format must be a whole number >= 1, not '2'"),
         ({"plain": text("{}")}, "format must be a whole number"),
         ({"plain": text("[]")}, "its JSON must be an object"),

@@ -1,4 +1,4 @@
-"""``fasttriplet train``: train an MXNet network with the triplet loss."""
+"""``fasttriplet train``: train a network with the triplet loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fasttriplet.cli._progress import Display, clock, display
 from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
-    from fasttriplet.training import Trained
+    from fasttriplet.training import Trained, TrainSettings
 
 _RATE = options.Number(0, 1e6)
 _SHARE = options.Number(0, 1)
@@ -42,7 +42,18 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     type=options.NameOfFile(),
     help="Start of the names of all files: the networks (last and best), the state and the log.",
 )
-@options.option("network", "Network to train: small or mobilefacenet.", metavar="NAME")
+@options.option(
+    "framework",
+    "What trains the network: MXNet or PyTorch. By default PyTorch where MXNet is not installed or --network "
+    "begins with torch:, else MXNet. A resumed training keeps its own.",
+    kind=Literal["mxnet", "torch"],
+)
+@options.option(
+    "network",
+    "Network to train: small, mobilefacenet or, with PyTorch, torch:PACKAGE.MODULE:FACTORY, a function that "
+    "returns a torch.nn.Module; it may end in options, ,name=value.",
+    metavar="NAME",
+)
 @options.option(
     "symbol",
     "MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
@@ -50,12 +61,12 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     metavar="JSON",
 )
 @options.option("pretrained", "Checkpoint to take the first weights from.", metavar="PREFIX,EPOCH")
-@options.option("embedding_size", "Numbers per embedding of a --network.", 128)
+@options.option("embedding_size", "Numbers per embedding of a --network by name.", 128)
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue a stopped run, with the options that it had unless others are given; the result is "
-    "bit-identical to that of a run without a stop.",
+    help="Continue a stopped run, with the options that it had unless others are given. On the CPU, the "
+    "result is bit-identical to that of a run without a stop.",
 )
 @options.overwrite
 @options.option("batches", "Batches to train for in all.", 240_000)
@@ -71,17 +82,55 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "Margin of the loss, on the scale of --loss. By default the number given as --margin.",
     kind=float,
 )
-@options.option("learning_rate", "Learning rate of the first batches.", 0.05, _RATE)
+@options.option(
+    "optimizer",
+    "Stochastic gradient descent or, with PyTorch, AdamW.",
+    "sgd",
+    Literal["sgd", "adamw"],
+)
+@options.option("learning_rate", "Learning rate before it falls.", 0.05, _RATE)
+@options.option("momentum", "Momentum of --optimizer sgd.", 0.9, _SHARE)
+@options.option("weight_decay", "Weight decay of the optimizer.", 5e-4, _RATE)
+@options.option(
+    "clip_norm",
+    "With PyTorch, scale gradients down that have a larger L2 norm, over all weights.",
+    kind=_RATE,
+)
+@options.option(
+    "lr_schedule",
+    "How the learning rate falls: in steps (--lr-steps), or to 0 at --lr-end, in a straight line or along a "
+    "cosine.",
+    "steps",
+    Literal["steps", "linear", "cosine"],
+)
 @options.option(
     "lr_steps",
-    "Multiply the learning rate by --lr-factor after these batches.",
+    "For --lr-schedule steps: multiply the learning rate by --lr-factor after these batches.",
     "100000,160000,220000",
     callback=_steps,
     metavar="BATCHES,...",
 )
 @options.option("lr_factor", "Factor for --lr-steps.", 0.1, _SHARE)
-@options.option("momentum", "Momentum of the gradient descent.", 0.9, _SHARE)
-@options.option("weight_decay", "Weight decay of the gradient descent.", 5e-4, _RATE)
+@options.option(
+    "lr_end",
+    "For --lr-schedule linear and cosine: the batch at which the learning rate is 0, and the last that a "
+    "resumed training can have. By default the --batches that the training begins with.",
+    kind=int,
+    metavar="BATCHES",
+)
+@options.option(
+    "warmup",
+    "Let the learning rate rise from 0 to what --lr-schedule gives over this many batches.",
+    0,
+    options.Whole(0),
+    metavar="BATCHES",
+)
+@options.option(
+    "precision",
+    "With PyTorch, what the network computes in: tf32 needs an NVIDIA GPU, bf16 is short for bfloat16.",
+    "float32",
+    Literal["float32", "tf32", "bfloat16", "bf16"],
+)
 @options.mining
 @options.bags
 @options.option("mirror", "Swap left and right in half of the images.", True)
@@ -106,6 +155,13 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @options.option("checkpoint_every", "Batches from one checkpoint to the next.", 1000, metavar="BATCHES")
 @options.option("log_every", "Batches from one line of the log to the next.", 20, metavar="BATCHES")
+@click.option(
+    "--export",
+    multiple=True,
+    type=click.Choice(["mxnet", "onnx"]),
+    help="With PyTorch, another format in which the last and the best network are written at the end of the "
+    "training; repeatable.",
+)
 @options.option(
     "tensorboard",
     "Folder for TensorBoard's event files.",
@@ -118,19 +174,11 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.renamed("--positives", now="--pairs")
 @click.pass_context
 def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **given: Any) -> None:
-    """Train an MXNet network with the triplet loss.
+    """Train a network with the triplet loss, with MXNet or PyTorch.
 
     It trains on triplets that it mines itself, bag by bag, on the scale of --metric, by default squared L2.
     """
-    if resume and given["overwrite"]:
-        raise click.UsageError("give either --resume or --overwrite")
-    if not resume and not given["rec"]:
-        raise click.UsageError("--rec is missing: the .rec file to train on")
-    chosen = [given[name] is not None for name in ("network", "symbol")]
-    if all(chosen) or not (any(chosen) or resume):
-        raise click.UsageError("give either --network or --symbol")
-    if given["symbol"] is not None and _is_set(ctx, "embedding_size"):
-        raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
+    _check_flags(ctx, given, resume=resume)
 
     from fasttriplet.training import TrainSettings, options_at, train_rec  # noqa: PLC0415  takes a second
 
@@ -140,11 +188,14 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
         given = {name: value for name, value in given.items() if _is_set(ctx, name)}
         if "network" in given or "symbol" in given:
             given = {"network": None, "symbol": None} | given
+        if "lr_schedule" in given:
+            given = {"lr_end": None} | given
         settings = replace(settings, **{name: given.pop(name) for name in deciding & given.keys()})
         how |= given
     else:
         settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
         how = given
+    _refuse_without_effect(ctx, settings)
     with display() as shown, _blaming_the_state(ctx, out) if resume else nullcontext():
         shown.update("preparing")
         try:
@@ -154,7 +205,8 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
                 shown.say(f"To resume: {show.program()} train --out {shlex.quote(out)} --resume")
             raise
     if as_json:
-        plain = {"batches": done.batches, "last": done.last, "best": done.best, "best_batch": done.best_batch}
+        names = ("batches", "last", "best", "best_batch", "best_accuracy", "exported")
+        plain = {name: getattr(done, name) for name in names}
         show.as_json(plain | {"summary": done.summary.to_dict()})
     else:
         _print(done, out)
@@ -162,6 +214,34 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
 
 def _is_set(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _check_flags(ctx: click.Context, given: Mapping[str, Any], *, resume: bool) -> None:
+    """Refuse flags that do not go together, and a command without a dataset or a network."""
+    if resume and given["overwrite"]:
+        raise click.UsageError("give either --resume or --overwrite")
+    if not resume and not given["rec"]:
+        raise click.UsageError("--rec is missing: the .rec file to train on")
+    chosen = [given[name] is not None for name in ("network", "symbol")]
+    if all(chosen) or not (any(chosen) or resume):
+        raise click.UsageError("give either --network or --symbol")
+    if _is_set(ctx, "embedding_size"):
+        if given["symbol"] is not None:
+            raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
+        if (given["network"] or "").startswith("torch:"):
+            raise click.UsageError("--embedding-size is for a --network by name; one of your own has its own")
+
+
+def _refuse_without_effect(ctx: click.Context, settings: TrainSettings) -> None:
+    """Refuse flags that the chosen schedule or optimizer does not read."""
+    unread = {
+        "momentum": settings.optimizer == "adamw" and "--optimizer sgd",
+        "lr_steps": settings.lr_schedule != "steps" and "--lr-schedule steps",
+        "lr_factor": settings.lr_schedule != "steps" and "--lr-schedule steps",
+    }
+    for name, chosen in unread.items():
+        if chosen and _is_set(ctx, name):
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with {chosen}")
 
 
 @contextmanager
@@ -182,7 +262,7 @@ class _Log:
     def __init__(self, shown: Display) -> None:
         self._shown = shown
         self._batches = 0  # in all
-        self._loss = ""
+        self._last = ""  # of the log's numbers
 
     def __call__(self, record: Mapping[str, Any]) -> None:
         kind, batch, left = record["kind"], record["batch"], record["seconds_left"]
@@ -194,13 +274,18 @@ class _Log:
             step = _EMBEDDING[kind] + Path(record.get("pairs", "")).name
             self._shown.update(step, record["images"], record["of"], note=of_training)
             return
+        if kind == "exporting":
+            self._shown.update(f"writing {record['file']}")
+            return
         if kind == "train":
-            self._loss = f"loss {record['loss']:.4f}, active {record['active']:.0%}"
+            rate = f"{record['images_per_second']:,.0f} images/s"
+            self._last = f"{rate}, loss {record['loss']:.4f}, active {record['active']:.0%}"
         if kind in _LINE:
             self._shown.say(_LINE[kind](record, self._batches))
-        self._shown.update("training", batch, self._batches, unit="batch", note=self._loss, left=left)
+        self._shown.update("training", batch, self._batches, unit="batch", note=self._last, left=left)
 
 
+_FRAMEWORKS = {"mxnet": "MXNet", "torch": "PyTorch"}
 _EMBEDDING = {"embedded": "embedding a bag", "verifying": "verifying on "}
 
 
@@ -208,7 +293,8 @@ def _start(record: Mapping[str, Any], batches: int) -> str:
     height, width = record["image_size"]
     return (
         f"{counted(record['images'], 'image')} of {counted(record['identities'], 'identity')}, "
-        f"{height} x {width}, on {', '.join(record['devices'])}; batch {record['batch']:,} of {batches:,}"
+        f"{height} x {width}, with {_FRAMEWORKS[record['framework']]} on {', '.join(record['devices'])}; "
+        f"batch {record['batch']:,} of {batches:,}"
         + (": nothing to do, give more --batches" if record["batch"] >= batches else "")
     )
 
@@ -241,7 +327,11 @@ def _print(done: Trained, out: str) -> None:
         rows["triplets"] = f"{summary.triplets:,}"
     rows["last network"] = done.last
     if done.best is not None:
-        rows["best network"] = f"{done.best} (after batch {done.best_batch:,})"
+        rows["best network"] = (
+            f"{done.best} (after batch {done.best_batch:,}, with accuracy {done.best_accuracy:.3%})"
+        )
+    if done.exported:
+        rows["exported"] = ", ".join(done.exported)
     show.facts(rows | {"log": f"{out}-log.jsonl"})
     if summary.seconds:
         show.timeline(summary)

@@ -261,6 +261,7 @@ def _train(  # noqa: PLR0917
 
     settings = TrainSettings(
         rec=(str(rec),),
+        framework="mxnet",
         network="small",
         margin=_MARGIN,
         bag_size=_BAG_SIZE,

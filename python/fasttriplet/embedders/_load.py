@@ -118,8 +118,8 @@ def load_embedder(
         ``,name=value``. ``output`` chooses the output. For PyTorch and ONNX, ``color`` (``rgb`` or ``bgr``),
         ``mean`` and ``std`` (a number, or three as in ``104/117/123``) and ``size`` (``112x112``, height
         first) say what the network expects: by default RGB, ``(pixel - 127.5) / 128``. MXNet's networks get
-        RGB 0..255 and normalise it themselves. ``precision=tf32`` and ``precision=bfloat16`` make PyTorch
-        faster and less exact.
+        RGB 0..255 and normalise it themselves. ``precision=tf32`` and ``precision=bfloat16`` (or ``bf16``)
+        make PyTorch faster and less exact.
     batch_size : int, optional
         Images that a network is given at a time, on each device. By default what suits the framework on the
         CPU (64 for MXNet, 16 for PyTorch, 8 for ONNX Runtime), and 128 on a GPU.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class TrainingBackend(Backend):
     """An ``mx.mod.Module`` with the triplet loss; see :class:`fasttriplet.training._backend.Backend`."""
 
     endings = ("-symbol.json", "-0000.params")
+    exports: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None:
         self._mx = import_mxnet()

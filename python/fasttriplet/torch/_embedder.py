@@ -8,25 +8,25 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet._checks import one_of
 from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
 from fasttriplet.embedders._batches import GPU_BATCH, at_a_time, images_each, is_shortage, shortage
 from fasttriplet.embedders._inputs import OPTIONS, USUAL_SIZES, Color, Inputs, given, three, wrong_size
+from fasttriplet.embedders._precision import Precision, precision_named
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.embedders._threads import deal
 from fasttriplet.torch._devices import devices_of, numbered
 from fasttriplet.torch._lanes import CudaLane, Fetched, Lane
 from fasttriplet.torch._models import Model, dtype_of, load_model
 from fasttriplet.torch._outputs import chosen_output
-from fasttriplet.torch._precision import Precision, check_precision, computing_in
+from fasttriplet.torch._precision import check_precision, computing_in
 from fasttriplet.torch._threads import use_no_lost_threads
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class BatchEmbedder:
         precision: Precision,
         batch_sizes: tuple[int, int | None] = (1, None),
     ) -> None:
-        one_of("precision", precision, get_args(Precision))
+        self._precision = precision_named(precision)
         for device in devices:
-            check_precision(precision, device)
-        self._name, self.inputs, self._output, self._precision = name, inputs, output, precision
+            check_precision(self._precision, device)
+        self._name, self.inputs, self._output = name, inputs, output
         self._devices = tuple(devices)
         usual = _CPU_BATCH if self._devices[0].type == "cpu" else GPU_BATCH
         least, most = batch_sizes
@@ -259,8 +259,8 @@ class TorchEmbedder(BatchEmbedder):
         ``"cpu"``, ``"mps"``, ``"cuda"`` (all GPUs) or ``"cuda:0,2"``. The module stays where it is: other
         devices get a copy, which takes its weights anew in each call. By default where it is.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
-        ``tf32`` rounds the factors of products on an NVIDIA GPU to 10 bits, and ``bfloat16`` is PyTorch's
-        autocast. Both are faster.
+        ``tf32`` rounds the factors of products on an NVIDIA GPU to 10 bits, and ``bfloat16``, or ``bf16`` for
+        short, is PyTorch's autocast. Both are faster.
 
     Raises
     ------

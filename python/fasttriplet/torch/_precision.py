@@ -1,4 +1,4 @@
-"""The precision that a network computes in."""
+"""How PyTorch is made to compute in a precision."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from fasttriplet.embedders._precision import Precision
 from fasttriplet.errors import OptionError
-
-Precision = Literal["float32", "tf32", "bfloat16"]
 
 _lock = threading.RLock()  # a network may itself embed
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
 from fasttriplet._forks import importing
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._feed import TripletBatch
-from fasttriplet.training._settings import TrainSettings
+from fasttriplet.training._settings import Framework, TrainSettings
 
 
 class Backend(Protocol):
@@ -28,6 +29,9 @@ class Backend(Protocol):
     endings : tuple of str
         What :meth:`save` appends to a prefix to name its files. It belongs to the class, as files are looked
         for before there is an object.
+    exports : mapping of str to tuple of str
+        The other formats that :meth:`export` can write, each with what it appends to a prefix. It belongs to
+        the class, too.
     devices : tuple of str
         Such as ``("gpu:0", "gpu:1")``. Each trains on ``settings.batch_size`` images of a batch.
     embedder : Embedder
@@ -38,6 +42,7 @@ class Backend(Protocol):
     """
 
     endings: tuple[str, ...]
+    exports: ClassVar[Mapping[str, tuple[str, ...]]]
     devices: tuple[str, ...]
     embedder: Embedder
     sums: list[float]
@@ -72,11 +77,29 @@ class Backend(Protocol):
         After :meth:`load` the files have the same bytes as before.
         """
 
+    def check_export(self, kind: str) -> None:
+        """Raise an ImportError if a package that :meth:`export` needs for this format is missing.
+
+        It is called before a training begins.
+        """
+
+    def export(self, prefix: str, kind: str) -> None:
+        """Write the network that was saved at a prefix in another format, beside it.
+
+        Each file appears when it is complete, and replaces an earlier one.
+        """
+
     def spec(self, prefix: str) -> str:
         """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""
 
 
-def backend_of(framework: str) -> type[Backend]:
+def usual_framework(network: str | None) -> Framework:
+    """The framework of a training for which none is named; `network` is that of its settings."""
+    of_torch = network is not None and network.startswith("torch:")
+    return "torch" if of_torch or find_spec("mxnet") is None else "mxnet"
+
+
+def backend_of(framework: Framework) -> type[Backend]:
     """The class `TrainingBackend` of ``fasttriplet.FRAMEWORK._backend``."""
     with importing():
         backend: type[Backend] = import_module(f"fasttriplet.{framework}._backend").TrainingBackend

@@ -122,6 +122,9 @@ def _settings(name: str, value: Any) -> None:
     _object(name, value, dict.fromkeys(_SETTINGS, _anything))
     with _inside(name):
         settings = TrainSettings.from_dict(value)
+        if settings.framework is None or (settings.lr_end is None and settings.lr_schedule != "steps"):
+            undecided = "framework" if settings.framework is None else "lr_end"
+            raise OptionError(undecided, "must be known once a training has begun, not None")
         for position, path in enumerate(settings.rec):
             _path(f"rec[{position}]", path)
         if not isinstance(settings.cache, bool):
@@ -147,7 +150,7 @@ def _feed(name: str, value: Any) -> None:
 
 
 _SETTINGS = tuple(field.name for field in fields(TrainSettings))
-_SCHEDULE = ("batches", "verify_on", "verify_every", "checkpoint_every", "log_every")
+_SCHEDULE = ("batches", "verify_on", "verify_every", "checkpoint_every", "log_every", "export")
 _OPTIONS: dict[str, Check] = {
     **dict.fromkeys((*_SCHEDULE, *ResourceOptions.names()), _anything),
     "verify_on": _list(_path),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -18,10 +19,11 @@ class Names:
 
     prefix: str
     endings: tuple[str, ...] = ()  # of the files of a network
+    exports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the same in other formats
 
     @classmethod
-    def of(cls, out: str | os.PathLike[str], endings: tuple[str, ...] = ()) -> Self:
-        """The names under `out`."""
+    def of(cls, out: str | os.PathLike[str]) -> Self:
+        """The names under `out` of the files that do not depend on the framework."""
         prefix = os.fspath(out)
         if not os.path.basename(prefix):  # noqa: PTH119  a Path would drop the last slash
             raise OptionError(
@@ -31,7 +33,7 @@ class Names:
             prefix.encode()
         except UnicodeEncodeError:  # frameworks do not write such files
             raise OptionError("out", f"must be a name in UTF-8, not {prefix!r}") from None
-        return cls(prefix, endings)
+        return cls(prefix)
 
     @property
     def folder(self) -> Path:
@@ -56,6 +58,15 @@ class Names:
     def _networks(self, *prefixes: str) -> list[Path]:
         return [Path(f"{prefix}{end}") for prefix in prefixes for end in self.endings]
 
+    def exported(self, prefix: str, kind: str) -> list[Path]:
+        """The files of the network with this prefix in another format."""
+        return [Path(f"{prefix}{end}") for end in self.exports[kind]]
+
+    def _in_formats(self, kinds: Iterable[str]) -> list[Path]:
+        return [
+            path for kind in kinds for one in (self.prefix, self.best) for path in self.exported(one, kind)
+        ]
+
     def check(self, *, overwrite: bool) -> None:
         """Raise an OSError if the files of a new training cannot be written.
 
@@ -70,6 +81,8 @@ class Names:
         for path in (*self._networks(self.prefix, self.best), self.state, self.log):
             empty = path == self.log and path.is_file() and not path.stat().st_size
             check_can_be_written(path, overwrite=overwrite or unfinished or empty)
+        for path in self._in_formats(self.exports):  # which no unfinished training has written
+            check_can_be_written(path, overwrite=overwrite)
 
     def _batches(self) -> int:
         try:
@@ -87,14 +100,22 @@ class Names:
 
     def refuse_to_replace_best(self) -> None:
         """Raise a FileExistsError if there is a best network, which this training did not write."""
-        for path in self._networks(self.best):
+        self._refuse_to_replace(self._networks(self.best))
+
+    def refuse_to_replace_exports(self, kinds: Iterable[str]) -> None:
+        """Raise a FileExistsError if a network is there in a format that this training did not write."""
+        self._refuse_to_replace(self._in_formats(kinds))
+
+    @staticmethod
+    def _refuse_to_replace(paths: list[Path]) -> None:
+        for path in paths:
             if path.exists():
                 raise FileExistsError(f"{path} exists, and is not of this training: move it away")
 
     def tidy(self, *, new: bool) -> None:
         """Remove what a killed training was writing, and for a new one the networks that it replaces."""
         remove_unfinished(self.state)
-        for path in self._networks(self.prefix, self.best):
+        for path in (*self._networks(self.prefix, self.best), *self._in_formats(self.exports)):
             remove_unfinished(path)
             if new:
                 path.resolve().unlink(missing_ok=True)  # of a link, what it points to

@@ -51,6 +51,10 @@ class Trained:
         Spec of the network that was best at telling the pairs apart.
     best_batch : int or None
         Number of batches after which that was.
+    best_accuracy : float or None
+        Its mean accuracy over the files of pairs.
+    exported : tuple of str
+        The files of these networks in other formats.
     summary : Summary
         What the feed did in this run.
     """
@@ -59,6 +63,8 @@ class Trained:
     last: str
     best: str | None
     best_batch: int | None
+    best_accuracy: float | None
+    exported: tuple[str, ...]
     summary: Summary
 
 
@@ -121,6 +127,7 @@ class Loop:
         # Weights, momenta and sums fit together, are finite, and can be written.
         self._whole = True
         self._steps = 0  # of this run
+        self._committed = False  # by this run
 
     def run(self, state: State | None, resources: ResourceOptions) -> Trained:
         """Train to the end, from the beginning or from a state."""
@@ -169,12 +176,15 @@ class Loop:
             except BaseException:
                 self._save_if_possible()
                 raise
+            exported = self._export()
         best = self._best
         return Trained(
             batches=self._batch,
             last=self.backend.spec(self.names.prefix),
             best=best and self.backend.spec(self.names.best),
             best_batch=best and best.batch,
+            best_accuracy=best and best.accuracy,
+            exported=exported,
             summary=feed.summary,
         )
 
@@ -213,6 +223,7 @@ class Loop:
             "kind": "start",
             "batch": self._batch,
             "batches": self.schedule.batches,
+            "framework": self.settings.framework,
             "images": summary.images_indexed,
             "identities": summary.identities,
             "image_size": list(self._feed.image_size),
@@ -393,6 +404,7 @@ class Loop:
             save_state(self.names.state, State(plain, arrays))
             self.journal.committed()
             self._saved = (self._batch, self._verified)
+            self._committed = True
 
     def _publish(self) -> None:
         """Write the networks of the state; a run that resumes from it does so again."""
@@ -400,3 +412,17 @@ class Loop:
             if self._best is not None and self._best.batch == self._batch:
                 self.backend.save(self.names.best)
             self.backend.save(self.names.prefix)
+
+    def _export(self) -> tuple[str, ...]:
+        """Write the networks in other formats; returns the files."""
+        kinds, names = self.schedule.export, self.names
+        if kinds and not self._committed:
+            self._commit()  # the state names the formats before their files are there
+        files: list[str] = []
+        for prefix in (names.prefix, *([] if self._best is None else [names.best])):
+            for kind in kinds:
+                of_kind = list(map(str, names.exported(prefix, kind)))
+                self._report({"kind": "exporting", "file": of_kind[0]})
+                self.backend.export(prefix, kind)
+                files += of_kind
+        return tuple(files)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -11,10 +12,14 @@ import numpy as np
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._options import BagOptions, DatasetOptions, OnError, Tail
+from fasttriplet.embedders._precision import Precision, precision_named
 from fasttriplet.errors import OptionError
 from fasttriplet.mining._options import MiningOptions
 
+Framework = Literal["mxnet", "torch"]
 Loss = Literal["squared", "angular"]
+Optimizer = Literal["sgd", "adamw"]
+LrSchedule = Literal["steps", "linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +37,16 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         Where the index of each file is kept; see :func:`fasttriplet.index_rec`.
     max_pixels : int, default 89,478,485
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
+    framework : {"mxnet", "torch"}, optional
+        What trains the network: MXNet or PyTorch. By default this is decided when a training begins: PyTorch
+        where MXNet is not installed or `network` begins with ``torch:``, else MXNet. A training is resumed
+        with the framework that it began with.
     network : str, optional
-        ``"small"`` or ``"mobilefacenet"``. Give either this or `symbol`.
+        ``"small"``, ``"mobilefacenet"`` or, with PyTorch, ``"torch:PACKAGE.MODULE:FACTORY"``, a function that
+        returns a ``torch.nn.Module``; it may end in options, ``,name=value``. Give either this or `symbol`.
     symbol : str, optional
-        Path of an MXNet symbol, ``*-symbol.json``, with the input ``data``, RGB 0 to 255. Its embedding is
-        found as for :func:`fasttriplet.load_embedder`.
+        Path of an MXNet symbol, ``*-symbol.json``, with the input ``data``, RGB 0 to 255, which both
+        frameworks train. Its embedding is found as for :func:`fasttriplet.load_embedder`.
     pretrained : str, optional
         ``PREFIX,EPOCH`` or ``mxnet:PREFIX,EPOCH``: a checkpoint to take weights from, by name. Weights that
         it lacks are drawn.
@@ -51,11 +61,30 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         triplets of squared L2 with 0.3, and with ``loss_margin=0.3`` it trains on them in the same way.
     batch_size : int, default 60
         Images of a batch on each device, a multiple of 3.
-    learning_rate, momentum, weight_decay : float, default 0.05, 0.9, 5e-4
-        Of the stochastic gradient descent. The gradient is the mean over all triplets of a batch.
+    optimizer : {"sgd", "adamw"}, default "sgd"
+        Stochastic gradient descent or, with PyTorch, AdamW. The gradient is the mean over all triplets of a
+        batch.
+    learning_rate, weight_decay : float, default 0.05 and 5e-4
+        Of the optimizer.
+    momentum : float, default 0.9
+        Of ``"sgd"``.
+    clip_norm : float, optional
+        With PyTorch, the largest L2 norm of the gradient of all weights: a larger gradient is scaled down to
+        it. By default no gradient is scaled.
+    lr_schedule : {"steps", "linear", "cosine"}, default "steps"
+        How the learning rate falls: by `lr_factor` after `lr_steps`, or to 0 at `lr_end`, in a straight line
+        or along half a period of a cosine.
     lr_steps : tuple of int, default (100000, 160000, 220000)
-        Numbers of batches after which the learning rate is multiplied by `lr_factor`.
+        Numbers of batches after which ``"steps"`` multiplies the learning rate by `lr_factor`.
     lr_factor : float, default 0.1
+    lr_end : int, optional
+        Number of batches after which ``"linear"`` and ``"cosine"`` reach 0, and a training can have no more.
+        By default the number of batches that the training begins with; a training that is resumed keeps it.
+    warmup : int, default 0
+        The learning rate of batch n of the first `warmup` batches is n / `warmup` of what `lr_schedule`
+        gives.
+    precision : {"float32", "tf32", "bfloat16"}, default "float32"
+        What PyTorch computes in; see :class:`fasttriplet.torch.TorchEmbedder`. Weights are float32.
     mirror : bool, default True
         Swap left and right in half of the images, at random.
     cutoff : int, default 0
@@ -82,6 +111,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
 
     tail: ClassVar[Tail] = "keep"  # type: ignore[misc]  # not an option: all batches are full
     rec: tuple[str, ...]
+    framework: Framework | None = None
     network: str | None = None
     symbol: str | None = None
     pretrained: str | None = None
@@ -89,11 +119,17 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     loss: Loss = "squared"
     loss_margin: float | None = None
     batch_size: int = 60
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.05
-    lr_steps: tuple[int, ...] = (100_000, 160_000, 220_000)
-    lr_factor: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    clip_norm: float | None = None
+    lr_schedule: LrSchedule = "steps"
+    lr_steps: tuple[int, ...] = (100_000, 160_000, 220_000)
+    lr_factor: float = 0.1
+    lr_end: int | None = None
+    warmup: int = 0
+    precision: Precision = "float32"
     mirror: bool = True
     cutoff: int = 0
     color_jitter: float = 0.0
@@ -110,19 +146,53 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         one_of("loss", self.loss, get_args(Loss))
         batch_of_triplets("batch_size", self.batch_size)
         number("margin" if self.loss_margin is None else "loss_margin", self.margin_of_loss, 0)
-        number("learning_rate", self.learning_rate, 0)
-        number("lr_factor", self.lr_factor, 0, 1)
-        number("momentum", self.momentum, 0, 1)
-        number("weight_decay", self.weight_decay, 0)
-        for step in self.lr_steps:
-            whole_number("each of lr_steps", step, 1)
-        if list(self.lr_steps) != sorted(set(self.lr_steps)):
-            raise OptionError("lr_steps", f"must ascend, not {self.lr_steps!r}")
+        self._check_optimizer()
+        self._check_learning_rate()
+        self._check_framework()
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
         number("color_jitter", self.color_jitter, 0, 1)
         self.augment()
         super().__post_init__()
+
+    def _check_optimizer(self) -> None:
+        one_of("optimizer", self.optimizer, get_args(Optimizer))
+        number("momentum", self.momentum, 0, 1)
+        number("weight_decay", self.weight_decay, 0)
+        if self.clip_norm is not None and number("clip_norm", self.clip_norm, 0) == 0:
+            raise OptionError("clip_norm", "must be above 0: with 0, nothing would be learned")
+
+    def _check_learning_rate(self) -> None:
+        number("learning_rate", self.learning_rate, 0)
+        one_of("lr_schedule", self.lr_schedule, get_args(LrSchedule))
+        number("lr_factor", self.lr_factor, 0, 1)
+        for step in self.lr_steps:
+            whole_number("each of lr_steps", step, 1)
+        if list(self.lr_steps) != sorted(set(self.lr_steps)):
+            raise OptionError("lr_steps", f"must ascend, not {self.lr_steps!r}")
+        whole_number("warmup", self.warmup, 0)
+        if self.lr_end is None:
+            return
+        whole_number("lr_end", self.lr_end, 1)
+        if self.lr_schedule == "steps":
+            raise OptionError("lr_end", "goes with lr_schedule='linear' or lr_schedule='cosine'")
+        if self.warmup > self.lr_end:
+            raise OptionError(
+                "warmup",
+                f"must be at most {self.lr_end:,}, the batch at which the learning rate has fallen to 0, not "
+                f"{self.warmup:,}",
+            )
+
+    def _check_framework(self) -> None:
+        if self.framework is not None:
+            one_of("framework", self.framework, get_args(Framework))
+        if self.framework != "mxnet":
+            return
+        for name in ("optimizer", "clip_norm", "precision"):
+            if (value := getattr(self, name)) != getattr(type(self), name):
+                raise OptionError(name, f"{value!r} is for PyTorch: give framework='torch'")
+        if self.network is not None and self.network.startswith("torch:"):
+            raise OptionError("network", f"{self.network!r} is for PyTorch: give framework='torch'")
 
     def _make_plain(self) -> None:
         """Turn paths into texts, lists into tuples and NumPy's numbers into Python's."""
@@ -134,6 +204,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
             if not isinstance(value := getattr(self, name), (kind, type(None))):
                 raise OptionError(name, f"must be a text, not {value!r}")
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        plain["precision"] = precision_named(plain["precision"])
         plain["rec"] = tuple(map(os.fspath, self.rec))
         plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
         if self.symbol is not None:
@@ -160,10 +231,27 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         jitter = self.color_jitter
         return Augment(self.mirror, self.cutoff, brightness=jitter, contrast=jitter, saturation=jitter)
 
+    def begun(self, framework: Framework, lr_end: int | None) -> Self:
+        """The settings with what is decided when a training begins, where it is not given."""
+        falls_to_0 = self.lr_schedule != "steps"
+        return replace(
+            self,
+            framework=self.framework or framework,
+            lr_end=(self.lr_end or lr_end) if falls_to_0 else None,
+        )
+
     def learning_rate_after(self, batches: int) -> float:
-        """The learning rate of the batch that follows this many."""
-        passed = sum(batches >= step for step in self.lr_steps)
-        return self.learning_rate * self.lr_factor**passed
+        """The learning rate of the batch that follows this many; `lr_end` must be known."""
+        return self.learning_rate * self._share_after(batches) * min(1.0, (batches + 1) / max(1, self.warmup))
+
+    def _share_after(self, batches: int) -> float:
+        """The part of the learning rate that the schedule leaves."""
+        if self.lr_schedule == "steps":
+            return self.lr_factor ** sum(batches >= step for step in self.lr_steps)
+        if self.lr_end is None:
+            raise ValueError("lr_end is known when the training begins, or where it is given")
+        passed = min(1.0, batches / self.lr_end)
+        return 1 - passed if self.lr_schedule == "linear" else (1 + math.cos(math.pi * passed)) / 2
 
     def feed(self) -> dict[str, Any]:
         """The options of a :class:`fasttriplet.Feed` on one device."""

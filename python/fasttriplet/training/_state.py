@@ -18,18 +18,29 @@ from fasttriplet._files import replacing
 from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.training._fields import check_fields
 
-_FORMAT = 3  # raised when older versions could not read it
+_FORMAT = 4  # raised when older versions could not read it
 _KIND = "the state of a training"
 # Names that format 1 had for fields.
 _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
-# Settings that states before format 3 may lack, with the values that they stand for.
-_ADDED = {
-    "labels": None,
-    "cache": True,
-    "max_pixels": MAX_PIXELS,
-    "metric": "sqeuclidean",
-    "normalize": True,
-    "loss_margin": None,
+# Settings that states before a format may lack, with the values that they stand for.
+_ADDED: dict[int, dict[str, Any]] = {
+    3: {
+        "labels": None,
+        "cache": True,
+        "max_pixels": MAX_PIXELS,
+        "metric": "sqeuclidean",
+        "normalize": True,
+        "loss_margin": None,
+    },
+    4: {
+        "framework": "mxnet",
+        "optimizer": "sgd",
+        "clip_norm": None,
+        "lr_schedule": "steps",
+        "lr_end": None,
+        "warmup": 0,
+        "precision": "float32",
+    },
 }
 _LONGEST_HEAD = 10 + 2**16
 ADVICE = "Resume from a copy that is whole, or begin another training with overwrite=True"
@@ -129,9 +140,12 @@ def _current(plain: Any, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         if isinstance(plain.get("options"), dict):
             options = plain["options"]
             plain["options"] = {_BEFORE.get(name, name): value for name, value in options.items()}
-    if version < _FORMAT:
+    if version < 3:
         plain = {"log": 2**53, **plain}  # all of it
-        if isinstance(plain.get("settings"), dict):
-            plain["settings"] = {**_ADDED, **plain["settings"]}
+    if version < 4 and isinstance(plain.get("options"), dict):
+        plain["options"] = {"export": [], **plain["options"]}
+    for format_with, added in _ADDED.items():
+        if version < format_with and isinstance(plain.get("settings"), dict):
+            plain["settings"] = {**added, **plain["settings"]}
     check_fields(plain, arrays)
     return dict(plain)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
 
 from fasttriplet._callers import stacklevel_of_user
+from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
-from fasttriplet.training._backend import backend_of
+from fasttriplet.training._backend import Backend, backend_of, usual_framework
 from fasttriplet.training._events import Events, has_events_of
 from fasttriplet.training._files import Names
 from fasttriplet.training._journal import Journal
 from fasttriplet.training._loop import Loop, Progress, Trained
-from fasttriplet.training._schedule import Schedule
-from fasttriplet.training._settings import TrainSettings
+from fasttriplet.training._schedule import Export, Schedule
+from fasttriplet.training._settings import Framework, TrainSettings
 from fasttriplet.training._state import State, load_state
 from fasttriplet.verify._examine import check_for_training
 
@@ -42,6 +44,7 @@ def train_rec(
     verify_every: int = 2000,
     checkpoint_every: int = 1000,
     log_every: int = 20,
+    export: Sequence[Export] = (),
     tensorboard: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -52,18 +55,18 @@ def train_rec(
     """Train a network with the triplet loss.
 
     A training that is stopped by Ctrl-C, a signal or a power cut can be resumed from its last checkpoint, and
-    gives the same numbers as one that was not: its state holds the weights, the momenta, the triplets that
-    were mined and not yet used, and the place in the dataset.
+    gives the same numbers as one that was not: its state holds the weights, what the optimizer keeps, the
+    triplets that were mined and not yet used, and the place in the dataset.
 
     Parameters
     ----------
     settings : TrainSettings
         To resume a training, the same settings; :func:`options_at` reads them.
     out : path
-        PREFIX of the files: ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, the network at the last
-        checkpoint; ``PREFIX-best-symbol.json`` and ``PREFIX-best-0000.params``, the network of the best
-        verification; ``PREFIX-state.npz``, from which the training is resumed; ``PREFIX-log.jsonl``, one JSON
-        object per line. A folder that is missing is made.
+        PREFIX of the files. The network at the last checkpoint is ``PREFIX-symbol.json`` and
+        ``PREFIX-0000.params`` with MXNet, and ``PREFIX.json`` and ``PREFIX.safetensors`` with PyTorch; that
+        of the best verification has the prefix ``PREFIX-best``. ``PREFIX-state.npz`` is what the training is
+        resumed from, and ``PREFIX-log.jsonl`` has one JSON object per line. A folder that is missing is made.
     batches : int
         Number of batches after which the training ends; a resumed one may have more.
     verify_on : path or sequence of paths, optional
@@ -72,6 +75,9 @@ def train_rec(
         The best network has the highest mean accuracy over the files; among equals, the highest mean AUC.
     verify_every, checkpoint_every, log_every : int
         Batches between two verifications, checkpoints and lines of the log.
+    export : sequence of {"mxnet", "onnx"}, optional
+        With PyTorch, other formats to write the last and the best network in when the training has ended:
+        ``PREFIX-symbol.json`` with ``PREFIX-0000.params``, or ``PREFIX.onnx``.
     tensorboard : path, optional
         Folder for TensorBoard's event files.
     resume : bool, default False
@@ -82,7 +88,8 @@ def train_rec(
         Where the network runs; see :func:`fasttriplet.load_embedder`. Each device gets a batch of
         ``settings.batch_size`` images.
     progress : callable, optional
-        Called with each record of the log, with ``{"kind": "step"}`` after each batch, and with ``{"kind":
+        Called with each record of the log, with ``{"kind": "step"}`` after each batch, with ``{"kind":
+        "exporting", "file": first of the files}`` before a network is exported, and with ``{"kind":
         "embedded", "images": n, "of": m}`` and ``{"kind": "verifying", "pairs": file, "images": n, "of": m}``
         while n of the m images of a bag or a file are embedded. Each has in addition ``batch``, the number
         of batches so far, and ``seconds_left``, an estimate for the rest of the training, with what is still
@@ -102,7 +109,7 @@ def train_rec(
     FileNotFoundError
         If there is no training to resume.
     ImportError
-        If MXNet cannot be imported.
+        If the framework, or a package that `export` needs, cannot be imported.
     NoTripletsError
         If the dataset can give no triplet, or a whole epoch gives none; the message says why. The state is
         saved before, once there is one.
@@ -110,8 +117,9 @@ def train_rec(
         If in all bags of an epoch the embeddings of different identities are all but equal. The state is
         saved before. The training warns of the first such bag (:class:`fasttriplet.CollapseWarning`).
     ValueError
-        If an option is wrong, a file of `verify_on` does not fit, settings differ from those of the training
-        that is resumed, or a loss or a weight is not finite.
+        If an option is wrong or does not go with the framework, a file of `verify_on` does not fit, settings
+        differ from those of the training that is resumed, `batches` is beyond ``settings.lr_end``, or a loss
+        or a weight is not finite.
     OSError, RecordError
         If a file cannot be read or written. The state is saved before, where that is possible.
     MemoryError
@@ -125,26 +133,31 @@ def train_rec(
     paths = tuple(map(_absolute, files))
     cache = settings.cache if isinstance(settings.cache, bool) else _absolute(settings.cache)
     settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache)
-    schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every)
-    backend_class = backend_of("mxnet")
-    names = Names.of(out, backend_class.endings)
+    schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
+    names = Names.of(out)
     if resume and overwrite:
         raise OptionError("overwrite", "must not be True together with resume=True")
     written = names.written()
     state = load_state(names.state) if resume else None
-    names.check(overwrite=overwrite or resume)
-    for name, wanted in {"rec": settings.rec, "verify_on": paths}.items():
-        for path in wanted:
-            moved = f"; if it was moved, give its new path as {name}=PATH" if resume else ""
-            if not Path(path).exists():
-                raise FileNotFoundError(errno.ENOENT, f"does not exist{moved}", path)
-            if not Path(path).is_file():
-                raise OSError(errno.EINVAL, f"is not a file{moved}", path)
-    for file in schedule.verify_on:
-        check_for_training(file)  # an error now, not at the next verification
-    backend = backend_class(settings, devices)
+    undecided = state is None and settings.framework is None
+    if state is None:
+        settings = settings.begun(usual_framework(settings.network), schedule.batches)
+    else:
+        settings = _as_before(names, state, settings)
+    assert settings.framework is not None
+    _check_end(settings, schedule)
+    _check_files({"rec": settings.rec, "verify_on": paths}, resume=resume)
+    with _naming_the_other(settings.framework) if undecided else nullcontext():
+        kind = backend_of(settings.framework)
+        names = replace(names, endings=kind.endings, exports=_exports(schedule, settings.framework, kind))
+        names.check(overwrite=overwrite or resume)
+        for file in schedule.verify_on:
+            check_for_training(file)  # an error now, not at the next verification
+        backend = kind(settings, devices)
+    for one in schedule.export:
+        backend.check_export(one)
     if state is not None:
-        _check(names, state, settings, schedule, len(backend.devices))
+        _check_what_it_wrote(names, state, schedule, len(backend.devices))
     options = {
         **asdict(schedule),
         "tensorboard": None if tensorboard is None else _absolute(tensorboard),
@@ -206,14 +219,73 @@ def _left_out(names: Names, what: str, folder: str | os.PathLike[str], option: s
     )
 
 
-def _check(names: Names, state: State, settings: TrainSettings, schedule: Schedule, devices: int) -> None:
+def _as_before(names: Names, state: State, settings: TrainSettings) -> TrainSettings:
+    """The settings of a training that is resumed; a ValueError if they are not those that it began with."""
     before = TrainSettings.from_dict(state.plain["settings"])
+    assert before.framework is not None
+    settings = settings.begun(before.framework, before.lr_end)
     if different := before.differences(settings):
         raise ValueError(
             f"{names.state} is of a training with {', '.join(different)}: it can only be resumed with the "
             "settings that it began with. Begin another training with its weights as pretrained"
         )
+    return settings
+
+
+def _check_end(settings: TrainSettings, schedule: Schedule) -> None:
+    """Raise an OptionError if the learning rate would be 0 before the training ends."""
+    end = settings.lr_end
+    if end is not None and schedule.batches > end:
+        raise OptionError(
+            "batches",
+            f"must be at most {end:,}, not {schedule.batches:,}: there the learning rate has fallen to 0 "
+            "(lr_end). To train for longer, begin another training with a later lr_end, or with the weights "
+            "of this one as pretrained",
+        )
+
+
+def _check_files(wanted: Mapping[str, Sequence[str]], *, resume: bool) -> None:
+    """Raise an OSError if there is no such file, by the name of its option."""
+    for name, paths in wanted.items():
+        moved = f"; if it was moved, give its new path as {name}=PATH" if resume else ""
+        for path in paths:
+            if not Path(path).exists():
+                raise FileNotFoundError(errno.ENOENT, f"does not exist{moved}", path)
+            if not Path(path).is_file():
+                raise OSError(errno.EINVAL, f"is not a file{moved}", path)
+
+
+def _exports(schedule: Schedule, framework: Framework, kind: type[Backend]) -> dict[str, tuple[str, ...]]:
+    """The formats that are to be written, with the endings of their files."""
+    for one in schedule.export:
+        if one not in kind.exports:
+            raise OptionError(
+                "export",
+                f"{one!r} goes with framework='torch'. A training with framework={framework!r} writes a "
+                "checkpoint of MXNet, which fasttriplet.torch.from_mxnet reads",
+            )
+    return {one: kind.exports[one] for one in schedule.export}
+
+
+@contextmanager
+def _naming_the_other(framework: Framework) -> Iterator[None]:
+    """Let the error that a framework cannot be imported say that there is another one."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name != framework:  # a module of the user's
+            raise
+        other = "mxnet" if framework == "torch" else "torch"
+        advice = f"Or give framework={other!r}"
+        if find_spec(other) is None:
+            advice += f", which is not installed either. {how_to_install(other)}"
+        raise ImportError(f"{error}. {advice}", name=framework) from error
+
+
+def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, devices: int) -> None:
+    """Raise a ValueError if a state does not fit, an OSError for files that its training did not write."""
     if devices != (then := state.plain["feed"]["arguments"]["devices"]):
         raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
     if schedule.verify_on and state.plain["best"] is None and not state.new:
         names.refuse_to_replace_best()
+    names.refuse_to_replace_exports(set(schedule.export) - set(state.plain["options"]["export"]))
