@@ -213,6 +213,6 @@ def check_safetensors() -> None:
         import safetensors.torch  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"weights are written as .safetensors, and safetensors is not installed. {how_to_install('torch')}",
+            f"weights are files of safetensors, which is not installed. {how_to_install('torch')}",
             name="safetensors",
         ) from error

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from fasttriplet._cores import cores
 from fasttriplet.embedders._inputs import Inputs
+from fasttriplet.embedders._precision import Precision
 from fasttriplet.torch._embedder import BatchEmbedder
 from fasttriplet.torch._models import Model, inference_model
-from fasttriplet.torch._precision import Precision
 from torch import nn
 
 

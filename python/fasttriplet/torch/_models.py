@@ -75,7 +75,7 @@ def load_model(spec: str, target: str, options: Mapping[str, str]) -> Model:
     if is_factory:
         return _from_factory(spec, target, options.get("weights"), output)
     path = Path(target)
-    if exists(target) or not path.suffix:
+    if exists(target):
         return _trained(target)
     if path.suffix in ENDINGS and exists(prefix := target.removesuffix(path.suffix)):
         raise SpecError(f"{spec!r} is one of the two files of a network; write torch:{prefix}")
@@ -84,7 +84,7 @@ def load_model(spec: str, target: str, options: Mapping[str, str]) -> Model:
         what = "is for ONNX Runtime" if path.suffix == ".onnx" else "holds weights without a network"
         raise SpecError(f"{spec!r}: {target} {what}; {hint}")
     if path.suffix not in _FILES:
-        raise SpecError(f"{spec!r} is not of the form {_FORMS}")
+        raise SpecError(f"{spec!r} is not of the form {_FORMS}; there is no {target}.json either")
     if not path.exists():
         raise FileNotFoundError(f"no network at {path}")
     return _from_file(path, output)

@@ -27,10 +27,8 @@ def reproducible(device: torch.device, seed: int) -> Iterator[None]:
     an operator, it warns.
     """
     cudnn: Any = torch.backends.cudnn
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    before = torch.are_deterministic_algorithms_enabled()
+    only_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     filling: Any = torch.utils.deterministic  # type: ignore[attr-defined, unused-ignore]
     filled, filling.fill_uninitialized_memory = filling.fill_uninitialized_memory, False
     devices = [device] if device.type == "cuda" else []
