@@ -263,13 +263,14 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         """The settings that `other` has otherwise, in words.
 
         Paths of the dataset and its cache, the limit of pixels, and what is done about images that cannot be
-        used do not count.
+        used do not count, and neither does what `other` leaves to be decided.
         """
+        undecided = [name for name in ("framework", "lr_end") if getattr(other, name) is None]
         before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"
             for name, value in before.items()
-            if value != now[name] and name not in ("rec", "cache", "max_pixels", "on_error")
+            if value != now[name] and name not in ("rec", "cache", "max_pixels", "on_error", *undecided)
         ]
 
 

@@ -222,14 +222,13 @@ def _left_out(names: Names, what: str, folder: str | os.PathLike[str], option: s
 def _as_before(names: Names, state: State, settings: TrainSettings) -> TrainSettings:
     """The settings of a training that is resumed; a ValueError if they are not those that it began with."""
     before = TrainSettings.from_dict(state.plain["settings"])
-    assert before.framework is not None
-    settings = settings.begun(before.framework, before.lr_end)
     if different := before.differences(settings):
         raise ValueError(
             f"{names.state} is of a training with {', '.join(different)}: it can only be resumed with the "
             "settings that it began with. Begin another training with its weights as pretrained"
         )
-    return settings
+    assert before.framework is not None
+    return settings.begun(before.framework, before.lr_end)
 
 
 def _check_end(settings: TrainSettings, schedule: Schedule) -> None:
