@@ -139,9 +139,15 @@ def test_a_framework_that_is_missing_says_how_to_install_it(
     )
     with pytest.raises(ImportError, match=neither + "Install it: .*mxnet"):
         train_rec(chosen, tmp_path / "a")
-    with pytest.raises(ImportError, match=r"needs PyTorch\. Install it: [^\n]*torch") as raised:
-        train_rec(replace(chosen, framework="torch"), tmp_path / "a")
-    assert "mxnet" not in str(raised.value)
+    for_torch: list[dict[str, Any]] = [
+        {"framework": "torch"},
+        {"network": "torch:m:net"},
+        {"optimizer": "adamw"},
+    ]
+    for only_torch in for_torch:
+        with pytest.raises(ImportError, match=r"needs PyTorch\. Install it: [^\n]*torch") as raised:
+            train_rec(replace(chosen, **only_torch), tmp_path / "a")
+        assert "mxnet" not in str(raised.value)
     with pytest.raises(ImportError, match=r"MXNet .*Install it: ") as raised:
         train_rec(replace(chosen, framework="mxnet"), tmp_path / "a")
     assert "framework" not in str(raised.value)

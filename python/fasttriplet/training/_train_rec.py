@@ -29,6 +29,7 @@ from fasttriplet.training._loop import Loop, Progress, Trained
 from fasttriplet.training._schedule import Export, Schedule
 from fasttriplet.training._settings import Framework, TrainSettings
 from fasttriplet.training._state import State, load_state
+from fasttriplet.training._store import Store
 from fasttriplet.verify._examine import check_for_training
 
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
@@ -147,7 +148,7 @@ def train_rec(
     assert settings.framework is not None
     _check_end(settings, schedule)
     _check_files({"rec": settings.rec, "verify_on": paths}, resume=resume)
-    with _naming_the_other(settings.framework) if undecided else nullcontext():
+    with _naming_the_other(settings) if undecided else nullcontext():
         kind = backend_of(settings.framework)
         names = replace(names, endings=kind.endings, exports=_exports(schedule, settings.framework, kind))
         names.check(overwrite=overwrite or resume)
@@ -170,7 +171,8 @@ def train_rec(
     with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
-        loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
+        store = Store(names, backend, schedule.export)
+        loop = Loop(settings, backend, schedule, store, journal, progress or (lambda _: None), options)
         return loop.run(state, limits)
 
 
@@ -267,18 +269,22 @@ def _exports(schedule: Schedule, framework: Framework, kind: type[Backend]) -> d
 
 
 @contextmanager
-def _naming_the_other(framework: Framework) -> Iterator[None]:
+def _naming_the_other(settings: TrainSettings) -> Iterator[None]:
     """Let the error that a framework cannot be imported say that there is another one."""
     try:
         yield
     except ImportError as error:
-        if error.name != framework:  # a module of the user's
+        if error.name != settings.framework:  # a module of the user's
             raise
-        other = "mxnet" if framework == "torch" else "torch"
+        other: Framework = "mxnet" if settings.framework == "torch" else "torch"
+        try:
+            replace(settings, framework=other)
+        except OptionError:
+            raise error from None
         advice = f"Or give framework={other!r}"
         if find_spec(other) is None:
             advice += f", which is not installed either. {how_to_install(other)}"
-        raise ImportError(f"{error}. {advice}", name=framework) from error
+        raise ImportError(f"{error}. {advice}", name=error.name) from error
 
 
 def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, devices: int) -> None:
