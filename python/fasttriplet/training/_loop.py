@@ -115,6 +115,9 @@ class Loop:
     options: Mapping[str, Any]  # what the state is to remember of the other arguments
 
     def __post_init__(self) -> None:
+        group = self.backend.group
+        self._rank: int = 0 if group is None else group.rank
+        self._processes: int = 1 if group is None else group.size
         self._embedder = _Reporting(self.backend.embedder, self._embedded)
         # A file of pairs that was moved is the same one.
         self._verify_on = [_digest(file) for file in self.schedule.verify_on]
@@ -134,6 +137,8 @@ class Loop:
         settings, devices = self.settings, len(self.backend.devices)
         options = settings.feed()
         options["batch_size"] *= devices
+        if self.backend.group is not None:
+            options["group"] = self.backend.group
         with (
             self._of_this_training(),
             Feed(
@@ -158,7 +163,7 @@ class Loop:
                 for file in self.schedule.verify_on
             )
             restored = 0 if state is None else len(state.arrays["triplets"])
-            self._pace = Pace(options["batch_size"] // 3, restored)
+            self._pace = Pace(options["batch_size"] // 3 * self._processes, restored)
             if state is None:
                 self.backend.begin(feed.image_size)
             else:
@@ -260,11 +265,13 @@ class Loop:
         bag, images = self._in_bag
         images = more + (images if bag == bags_before else 0)
         self._in_bag = (bags_before, images)
-        self._report({"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images)
+        self._report(
+            {"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images * self._processes
+        )
 
     def _train(self) -> None:
         schedule = self.schedule
-        images = self.settings.batch_size * len(self.backend.devices)
+        images = self.settings.batch_size * len(self.backend.devices) * self._processes
         since, logged = time.perf_counter(), self._batch
         while True:
             at_end = self._batch >= schedule.batches
@@ -310,6 +317,8 @@ class Loop:
         settings = self.settings
         # The seed depends on the batch, not on what this process did before.
         seed = epoch_seed(settings.seed, self._batch)
+        if self._rank:
+            seed = epoch_seed(seed, self._rank)
         self.backend.step(batch, settings.learning_rate_after(self._batch), seed)
         self._batch += 1
         self._steps += 1

@@ -12,7 +12,7 @@ from fasttriplet.training._schedule import Export
 from fasttriplet.training._state import State, save_state
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Store:
     """Writes the state, and the networks that follow from it."""
 
@@ -62,3 +62,16 @@ class Store:
                 self.backend.export(prefix, one)
                 written += map(str, files)
         return tuple(written)
+
+
+class NoStore(Store):
+    """That of a process that leaves the files to another one."""
+
+    def tidy(self, *, new: bool) -> None:
+        """Do nothing."""
+
+    def commit(self, state: State) -> None:
+        """Do nothing."""
+
+    def publish(self, *, best: bool) -> None:
+        """Do nothing."""

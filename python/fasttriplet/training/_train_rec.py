@@ -17,19 +17,20 @@ from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
 from fasttriplet._options import shows
-from fasttriplet._words import counted
+from fasttriplet._words import counted, plural
 from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import Backend, backend_of, usual_framework
 from fasttriplet.training._events import Events, has_events_of
 from fasttriplet.training._files import Names
-from fasttriplet.training._journal import Journal
+from fasttriplet.training._journal import Journal, NoJournal
 from fasttriplet.training._loop import Loop, Progress, Trained
 from fasttriplet.training._schedule import Export, Schedule
 from fasttriplet.training._settings import Framework, TrainSettings
+from fasttriplet.training._signals import signals_ignored
 from fasttriplet.training._state import State, load_state
-from fasttriplet.training._store import Store
+from fasttriplet.training._store import NoStore, Store
 from fasttriplet.verify._examine import check_for_training
 
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
@@ -158,7 +159,7 @@ def train_rec(
     for one in schedule.export:
         backend.check_export(one)
     if state is not None:
-        _check_what_it_wrote(names, state, schedule, len(backend.devices))
+        _check_what_it_wrote(names, state, schedule, backend)
     options = {
         **asdict(schedule),
         "tensorboard": None if tensorboard is None else _absolute(tensorboard),
@@ -168,11 +169,16 @@ def train_rec(
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
     making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
+    if backend.group is not None and backend.group.rank > 0:  # the first process does all but the steps
+        schedule = replace(schedule, verify_on=(), export=())
+        alone = NoStore(names, backend, ()), NoJournal(lines), _silent
+        with signals_ignored():
+            return Loop(settings, backend, schedule, *alone, options).run(state, limits)
     with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
         store = Store(names, backend, schedule.export)
-        loop = Loop(settings, backend, schedule, store, journal, progress or (lambda _: None), options)
+        loop = Loop(settings, backend, schedule, store, journal, progress or _silent, options)
         return loop.run(state, limits)
 
 
@@ -287,10 +293,17 @@ def _naming_the_other(settings: TrainSettings) -> Iterator[None]:
         raise ImportError(f"{error}. {advice}", name=error.name) from error
 
 
-def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, devices: int) -> None:
+def _silent(record: Mapping[str, Any]) -> None:
+    """Report nothing."""
+
+
+def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, backend: Backend) -> None:
     """Raise a ValueError if a state does not fit, an OSError for files that its training did not write."""
-    if devices != (then := state.plain["feed"]["arguments"]["devices"]):
-        raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
+    before = state.plain["feed"]["arguments"]
+    processes = 1 if backend.group is None else backend.group.size
+    for noun, now in {"device": len(backend.devices), "process": processes}.items():
+        if now != (then := before.get(plural(noun), 1)):
+            raise ValueError(f"{names.state} is of a training on {counted(then, noun)}, not on {now:,}")
     if schedule.verify_on and state.plain["best"] is None and not state.new:
         names.refuse_to_replace_best()
     names.refuse_to_replace_exports(set(schedule.export) - set(state.plain["options"]["export"]))
