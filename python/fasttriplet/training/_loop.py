@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._base import Embedder, Started, started
 from fasttriplet.errors import OptionError
 from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import ResourceOptions
@@ -96,9 +96,31 @@ class _Reporting:
         self._embedder.prepare(index)
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        return self.start_embedding(rows, images).result()
+
+    def start_embedding(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> Started:
         self._report(0)
-        embeddings = self._embedder.embed(rows, images)
-        self._report(len(embeddings))
+        begun = started(self._embedder, rows, images)
+        if begun.done():
+            self._report(rows.height)
+            return begun
+        return _Reported(begun, partial(self._report, rows.height))
+
+    def __getattr__(self, name: str) -> Any:
+        """Have the other methods that an embedder may have."""
+        return getattr(self._embedder, name)
+
+
+class _Reported:
+    """Embeddings that are reported when they have been waited for."""
+
+    def __init__(self, begun: Started, report: Callable[[], object]) -> None:
+        self._report = report
+        self.done, self._result = begun.done, begun.result
+
+    def result(self) -> NDArray[np.float32]:
+        embeddings = self._result()
+        self._report()
         return embeddings
 
 
