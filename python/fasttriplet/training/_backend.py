@@ -99,10 +99,9 @@ class Backend(Protocol):
         """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""
 
 
-def usual_framework(network: str | None) -> Framework:
-    """The framework of a training for which none is named; `network` is that of its settings."""
-    of_torch = network is not None and network.startswith("torch:")
-    return "torch" if of_torch or find_spec("mxnet") is None else "mxnet"
+def usual_framework(settings: TrainSettings) -> Framework:
+    """The framework of a training for which none is named."""
+    return "torch" if settings.network_is_module or find_spec("mxnet") is None else "mxnet"
 
 
 def backend_of(framework: Framework) -> type[Backend]:

@@ -143,7 +143,7 @@ def train_rec(
     state = load_state(names.state) if resume else None
     undecided = state is None and settings.framework is None
     if state is None:
-        settings = settings.begun(usual_framework(settings.network), schedule.batches)
+        settings = settings.begun(usual_framework(settings), schedule.batches)
     else:
         settings = _as_before(names, state, settings)
     assert settings.framework is not None
