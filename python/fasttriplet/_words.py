@@ -10,10 +10,10 @@ _MOST_NAMES = 5
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun, such as "images", "batches", "epochs" or "identities"."""
+    """The plural of a noun, such as "images", "batches", "processes" or "identities"."""
     if noun[-1] == "y" and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("tch", "sh", "x")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("tch", "sh", "ss", "x")) else f"{noun}s"
 
 
 def counted(number: int, noun: str) -> str:

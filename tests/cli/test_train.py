@@ -197,7 +197,7 @@ def test_a_network_of_the_user_has_an_embedding_size_of_its_own(capsys: Capture)
         "64",
     ]
     assert main(words) == 2
-    assert "--embedding-size is for a --network by name" in capsys.readouterr().err
+    assert "--embedding-size goes with a --network by name" in capsys.readouterr().err
 
 
 def test_bf16_is_short_for_bfloat16(training: Training) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from fasttriplet.training import TrainSettings, _state, options_at, train_rec
+from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import OPTIONS, records, same_arrays, state
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
@@ -52,6 +54,42 @@ def test_it_is_resumed_with_the_same_numbers(data: Path, chosen: TrainSettings, 
     assert {**one, "options": None} == {**two, "options": None}
     assert same_arrays(tmp_path / "a", tmp_path / "b")
     assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_a_device_has_the_next_images_before_it_is_done_with_these(
+    chosen: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    class Begun:
+        def __init__(self, embed: Callable[[], Any]) -> None:
+            done.append("begun")
+            self._embed = embed
+
+        def done(self) -> bool:
+            return False
+
+        def result(self) -> Any:
+            done.append("waited")
+            return self._embed()
+
+    def progress(record: Mapping[str, Any]) -> None:
+        if record["kind"] == "embedded":
+            done.append(f"{record['images']} of {record['of']}")
+
+    train_rec(chosen, tmp_path / "a", batches=3)
+    monkeypatch.setattr("fasttriplet.run._feed.PART", 20)
+    monkeypatch.setattr(
+        NumpyBackend,
+        "start_embedding",
+        lambda *both: Begun(partial(NumpyBackend.embed, *both)),
+        raising=False,
+    )
+    train_rec(chosen, tmp_path / "b", batches=3, progress=progress)
+    assert done[:9] == [
+        "0 of 45", "begun", "0 of 45", "begun", "0 of 45", "begun", "waited", "20 of 45", "waited",
+    ]  # fmt: skip
+    assert np.allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-5)
 
 
 def test_nothing_that_its_backend_wrote_is_replaced(chosen: TrainSettings, tmp_path: Path) -> None:

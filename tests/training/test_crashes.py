@@ -54,6 +54,11 @@ def command(small: Path, **options: Any) -> list[str]:
     return ["train", "--no-cache", "--json", *words]
 
 
+def exporting(small: Path, **options: Any) -> list[str]:
+    """The same, with another format of the networks at the end."""
+    return command(small, export="onnx", **options)
+
+
 def contents(folder: Path) -> dict[str, Any]:
     """All that a training left, without what differs between two that nothing disturbed."""
     found: dict[str, Any] = {}
@@ -114,19 +119,19 @@ def errors_of(trainings: Trainings) -> Iterable[Fault]:
 
 
 def test_a_kill_after_each_change(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, nothing, command(small), record_property, quick=True)
+    trainings = Trainings(numpy, nothing, exporting(small), record_property, quick=True)
     trainings.go_through(trainings.kills())
 
 
 @pytest.mark.slow
 def test_a_kill_at_each_call(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, nothing, command(small), record_property)
+    trainings = Trainings(numpy, nothing, exporting(small), record_property)
     trainings.go_through(trainings.kills())
 
 
 @pytest.mark.slow
 def test_an_error_at_each_call(numpy: Faults, small: Path, nothing: Path, record_property: Tell) -> None:
-    trainings = Trainings(numpy, nothing, command(small), record_property)
+    trainings = Trainings(numpy, nothing, exporting(small), record_property)
     trainings.go_through(errors_of(trainings), trainings.full())
 
 
@@ -135,7 +140,7 @@ def test_an_error_at_each_call(numpy: Faults, small: Path, nothing: Path, record
 def test_a_fault_at_each_call_of_a_resumed_run(
     numpy: Faults, small: Path, nothing: Path, record_property: Tell, at: float
 ) -> None:
-    whole = Trainings(numpy, nothing, command(small), record_property)
+    whole = Trainings(numpy, nothing, exporting(small), record_property)
     kills = [*whole.kills()]
     assert whole.run(fault=kills[int(at * len(kills)) - 1]).code == -signal.SIGKILL
     killed = Path(shutil.copytree(whole.folder, nothing.with_name("killed")))
@@ -148,9 +153,9 @@ def test_a_fault_at_each_call_of_a_resumed_run(
 def test_a_fault_at_each_call_of_a_training_that_replaces_another(
     numpy: Faults, small: Path, nothing: Path, record_property: Tell
 ) -> None:
-    earlier = Trainings(numpy, nothing, command(small, seed=1), record_property)
+    earlier = Trainings(numpy, nothing, exporting(small, seed=1), record_property)
     before = Path(shutil.copytree(earlier.folder, nothing.with_name("earlier")))
-    replacing = Replacing(numpy, before, [*command(small), "--overwrite"], record_property)
+    replacing = Replacing(numpy, before, [*exporting(small), "--overwrite"], record_property)
     replacing.earlier = earlier.whole
     replacing.go_through(replacing.kills(), errors_of(replacing))
 

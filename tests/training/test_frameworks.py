@@ -1,8 +1,9 @@
-"""Which framework trains, what each of them takes, and the formats that are written at the end."""
+"""Which framework trains, what each of them takes, the formats that are written, and processes of a group."""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from fasttriplet import Feed, epoch_seed
 from fasttriplet.errors import OptionError
-from fasttriplet.training import TrainSettings, _backend, _train_rec, options_at, train_rec
+from fasttriplet.training import TrainSettings, _backend, _loop, _train_rec, options_at, train_rec
+from fasttriplet.training._state import save_state
 from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import OPTIONS, records, state
 
@@ -139,9 +142,15 @@ def test_a_framework_that_is_missing_says_how_to_install_it(
     )
     with pytest.raises(ImportError, match=neither + "Install it: .*mxnet"):
         train_rec(chosen, tmp_path / "a")
-    with pytest.raises(ImportError, match=r"needs PyTorch\. Install it: [^\n]*torch") as raised:
-        train_rec(replace(chosen, framework="torch"), tmp_path / "a")
-    assert "mxnet" not in str(raised.value)
+    for_torch: list[dict[str, Any]] = [
+        {"framework": "torch"},
+        {"network": "torch:m:net"},
+        {"optimizer": "adamw"},
+    ]
+    for only_torch in for_torch:
+        with pytest.raises(ImportError, match=r"needs PyTorch\. Install it: [^\n]*torch") as raised:
+            train_rec(replace(chosen, **only_torch), tmp_path / "a")
+        assert "mxnet" not in str(raised.value)
     with pytest.raises(ImportError, match=r"MXNet .*Install it: ") as raised:
         train_rec(replace(chosen, framework="mxnet"), tmp_path / "a")
     assert "framework" not in str(raised.value)
@@ -262,3 +271,84 @@ def test_an_export_that_fails_loses_nothing(
     assert json.loads(Path(f"{out}-log.jsonl").read_text().splitlines()[0])["batches"] == 3
     done = train_rec(torch_like, out, batches=3, export=["onnx"], resume=True)
     assert (done.batches, done.exported) == (3, (f"{out}.onnx",))
+
+
+# Several processes
+
+
+class Peer:
+    """A process that is not the first of a group; alone, as this one is."""
+
+    rank, size = 1, 1
+
+
+@pytest.fixture
+def peer(torch_like: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> TrainSettings:
+    def feed(*arguments: Any, group: Peer, **options: Any) -> Feed:
+        assert group is NumpyBackend.group
+        return Feed(*arguments, **options)
+
+    monkeypatch.setattr(NumpyBackend, "group", Peer())
+    monkeypatch.setattr(_loop, "Feed", feed)
+    return torch_like
+
+
+def test_another_process_than_the_first_only_steps(peer: TrainSettings, data: Path, tmp_path: Path) -> None:
+    told: list[Mapping[str, Any]] = []
+    how: dict[str, Any] = {"verify_on": data / "pairs.bin", "export": ["onnx"], "log_every": 1}
+    done = train_rec(
+        peer, tmp_path / "a" / "b", batches=5, tensorboard=tmp_path / "c", progress=told.append, **how
+    )
+    assert (done.batches, done.best, done.exported) == (5, None, ())
+    assert not told
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_leaves_signals_to_the_first(
+    peer: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seeds = NumpyBackend.step, list[int]()
+
+    def signalled(self: NumpyBackend, batch: Any, learning_rate: float, seed: int) -> None:
+        step(self, batch, learning_rate, seed)
+        seeds.append(seed)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(NumpyBackend, "step", signalled)
+    before = signal.getsignal(signal.SIGTERM)
+    assert train_rec(peer, tmp_path / "a", batches=3).batches == 3
+    assert signal.getsignal(signal.SIGTERM) == before
+    # What the network draws differs between processes.
+    assert seeds == [epoch_seed(epoch_seed(peer.seed, batch), 1) for batch in range(3)]
+
+
+def test_it_is_resumed_from_the_state_of_the_first(
+    peer: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a"
+    with monkeypatch.context() as patch:
+        patch.setattr(NumpyBackend, "group", None)
+        patch.setattr(_loop, "Feed", Feed)
+        train_rec(peer, out, batches=3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert train_rec(peer, out, batches=5, resume=True).batches == 5
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_training_is_resumed_on_as_many_processes(
+    torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    out = tmp_path / "a"
+    train_rec(torch_like, out, batches=2)
+    if processes > 1:
+        found = state(out)
+        found.plain["feed"]["arguments"]["processes"] = processes
+        save_state(Path(f"{out}-state.npz"), found)
+    group = Peer()
+    group.size = 2
+    monkeypatch.setattr(NumpyBackend, "group", group)
+    then = "1 process" if processes == 1 else "3 processes"
+    with pytest.raises(ValueError, match=rf"a-state\.npz is of a training on {then}, not on 2"):
+        train_rec(torch_like, out, batches=3, resume=True)

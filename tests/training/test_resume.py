@@ -15,7 +15,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from fasttriplet.training import _loop, _state, options_at, train_rec
+from fasttriplet.training import _loop, _state, _store, options_at, train_rec
 from fasttriplet.training._state import State, save_state
 from tests.processes import run_python
 from tests.small_rec import identities, write_rec
@@ -193,7 +193,7 @@ def test_a_batch_that_no_step_has_seen_is_not_lost(
 def test_a_second_ctrl_c_does_not_stop_the_saving(
     data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, verify_on, save = tmp_path / "a", [data / "pairs.bin"], vars(_loop)["save_state"]
+    out, verify_on, save = tmp_path / "a", [data / "pairs.bin"], vars(_store)["save_state"]
 
     def interrupted(path: Path, state: Any) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -201,7 +201,7 @@ def test_a_second_ctrl_c_does_not_stop_the_saving(
 
     def progress(record: Mapping[str, Any]) -> None:
         if record["kind"] == "train" and record["batch"] == 50:
-            monkeypatch.setattr(_loop, "save_state", interrupted)
+            monkeypatch.setattr(_store, "save_state", interrupted)
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

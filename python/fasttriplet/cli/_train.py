@@ -225,16 +225,14 @@ def _check_flags(ctx: click.Context, given: Mapping[str, Any], *, resume: bool) 
     chosen = [given[name] is not None for name in ("network", "symbol")]
     if all(chosen) or not (any(chosen) or resume):
         raise click.UsageError("give either --network or --symbol")
-    if _is_set(ctx, "embedding_size"):
-        if given["symbol"] is not None:
-            raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
-        if (given["network"] or "").startswith("torch:"):
-            raise click.UsageError("--embedding-size is for a --network by name; one of your own has its own")
+    if given["symbol"] is not None and _is_set(ctx, "embedding_size"):
+        raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
 
 
 def _refuse_without_effect(ctx: click.Context, settings: TrainSettings) -> None:
-    """Refuse flags that the chosen schedule or optimizer does not read."""
+    """Refuse flags that the chosen network, optimizer or schedule does not read."""
     unread = {
+        "embedding_size": settings.network_is_module and "a --network by name",
         "momentum": settings.optimizer == "adamw" and "--optimizer sgd",
         "lr_steps": settings.lr_schedule != "steps" and "--lr-schedule steps",
         "lr_factor": settings.lr_schedule != "steps" and "--lr-schedule steps",

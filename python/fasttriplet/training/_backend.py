@@ -39,6 +39,10 @@ class Backend(Protocol):
     sums : list of float
         Four sums over the triplets since the list was set to zeros: of the loss, of whether it is above 0, of
         the L2 norm of embeddings, and of 1.
+    group : Group, optional
+        The processes that train the network together, of which this is one; None if it trains alone. Each
+        step leaves the same numbers in all of them, and `sums` count the triplets of all. So the first one
+        can verify and write the network at any moment between two steps.
     """
 
     endings: tuple[str, ...]
@@ -46,6 +50,7 @@ class Backend(Protocol):
     devices: tuple[str, ...]
     embedder: Embedder
     sums: list[float]
+    group: Any = None
 
     def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None: ...
 
@@ -68,7 +73,8 @@ class Backend(Protocol):
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
         """Train on one batch, a slice for each device, and add to `sums`; return when all of it is done.
 
-        Layers that draw random numbers take them from `seed`, 0 to 2**64 - 1.
+        Layers that draw random numbers take them from `seed`, 0 to 2**64 - 1, which differs between the
+        processes of a group.
         """
 
     def save(self, prefix: str) -> None:
@@ -93,10 +99,9 @@ class Backend(Protocol):
         """The spec of what was saved there, for :func:`fasttriplet.load_embedder`."""
 
 
-def usual_framework(network: str | None) -> Framework:
-    """The framework of a training for which none is named; `network` is that of its settings."""
-    of_torch = network is not None and network.startswith("torch:")
-    return "torch" if of_torch or find_spec("mxnet") is None else "mxnet"
+def usual_framework(settings: TrainSettings) -> Framework:
+    """The framework of a training for which none is named."""
+    return "torch" if settings.network_is_module or find_spec("mxnet") is None else "mxnet"
 
 
 def backend_of(framework: Framework) -> type[Backend]:

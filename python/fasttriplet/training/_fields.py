@@ -147,6 +147,7 @@ def _feed(name: str, value: Any) -> None:
     if not isinstance(value, dict) or not isinstance(value.get("arguments"), dict):
         raise OptionError(name, f"must be an object with arguments, not {value!r:.100}")
     whole_number(f"{name}.arguments.devices", value["arguments"].get("devices"), 1)
+    whole_number(f"{name}.arguments.processes", value["arguments"].get("processes", 1), 1)
 
 
 _SETTINGS = tuple(field.name for field in fields(TrainSettings))

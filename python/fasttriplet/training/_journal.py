@@ -93,6 +93,28 @@ class Journal:
             self._file.close()
 
 
+class NoJournal(Journal):
+    """That of a process that leaves the log to another one."""
+
+    def __init__(self, lines: int) -> None:
+        self.lines = lines
+
+    def begin(self, batch: int) -> None:
+        """Do nothing."""
+
+    def write(self, *records: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+    def committed(self) -> None:
+        """Do nothing."""
+
+    def _close(self) -> None:
+        """Do nothing."""
+
+
 def _scalars(record: Mapping[str, Any]) -> dict[str, float]:
     kind = record["kind"] if "pairs" not in record else f"verification/{Path(record['pairs']).name}"
     return {f"{kind}/{name}": value for name, value in record.items() if isinstance(value, float)}

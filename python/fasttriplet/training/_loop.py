@@ -17,19 +17,19 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet.dataset._order import epoch_seed
-from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._base import Embedder, Started, started
 from fasttriplet.errors import OptionError
 from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import ResourceOptions
 from fasttriplet.run._summary import Summary
 from fasttriplet.training._backend import Backend
-from fasttriplet.training._files import Names
 from fasttriplet.training._journal import Journal
 from fasttriplet.training._pace import Pace
 from fasttriplet.training._schedule import Schedule
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
-from fasttriplet.training._state import ADVICE, State, save_state
+from fasttriplet.training._state import ADVICE, State
+from fasttriplet.training._store import Store
 from fasttriplet.verify._examine import check_for_training
 from fasttriplet.verify._protocol import Verification
 from fasttriplet.verify._run import verify_pairs
@@ -96,9 +96,31 @@ class _Reporting:
         self._embedder.prepare(index)
 
     def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        return self.start_embedding(rows, images).result()
+
+    def start_embedding(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> Started:
         self._report(0)
-        embeddings = self._embedder.embed(rows, images)
-        self._report(len(embeddings))
+        begun = started(self._embedder, rows, images)
+        if begun.done():
+            self._report(rows.height)
+            return begun
+        return _Reported(begun, partial(self._report, rows.height))
+
+    def __getattr__(self, name: str) -> Any:
+        """Have the other methods that an embedder may have."""
+        return getattr(self._embedder, name)
+
+
+class _Reported:
+    """Embeddings that are reported when they have been waited for."""
+
+    def __init__(self, begun: Started, report: Callable[[], object]) -> None:
+        self._report = report
+        self.done, self._result = begun.done, begun.result
+
+    def result(self) -> NDArray[np.float32]:
+        embeddings = self._result()
+        self._report()
         return embeddings
 
 
@@ -109,12 +131,15 @@ class Loop:
     settings: TrainSettings
     backend: Backend  # made with these settings
     schedule: Schedule
-    names: Names
+    store: Store
     journal: Journal
     progress: Progress
     options: Mapping[str, Any]  # what the state is to remember of the other arguments
 
     def __post_init__(self) -> None:
+        group = self.backend.group
+        self._rank: int = 0 if group is None else group.rank
+        self._processes: int = 1 if group is None else group.size
         self._embedder = _Reporting(self.backend.embedder, self._embedded)
         # A file of pairs that was moved is the same one.
         self._verify_on = [_digest(file) for file in self.schedule.verify_on]
@@ -134,6 +159,8 @@ class Loop:
         settings, devices = self.settings, len(self.backend.devices)
         options = settings.feed()
         options["batch_size"] *= devices
+        if self.backend.group is not None:
+            options["group"] = self.backend.group
         with (
             self._of_this_training(),
             Feed(
@@ -158,7 +185,7 @@ class Loop:
                 for file in self.schedule.verify_on
             )
             restored = 0 if state is None else len(state.arrays["triplets"])
-            self._pace = Pace(options["batch_size"] // 3, restored)
+            self._pace = Pace(options["batch_size"] // 3 * self._processes, restored)
             if state is None:
                 self.backend.begin(feed.image_size)
             else:
@@ -167,7 +194,7 @@ class Loop:
                 self._commit()
             # The rest follows from the state, which may be all that an interrupted run left.
             new = state is None or state.new
-            self.names.tidy(new=new)
+            self.store.tidy(new=new)
             self.journal.begin(0 if new else self._batch + 1)
             self._publish()
             self._record(self._start())
@@ -180,8 +207,8 @@ class Loop:
         best = self._best
         return Trained(
             batches=self._batch,
-            last=self.backend.spec(self.names.prefix),
-            best=best and self.backend.spec(self.names.best),
+            last=self.store.last,
+            best=best and self.store.best,
             best_batch=best and best.batch,
             best_accuracy=best and best.accuracy,
             exported=exported,
@@ -196,11 +223,11 @@ class Loop:
         except ValueError as error:
             if isinstance(error, OptionError) and error.argument == "state":
                 raise ValueError(
-                    f"{self.names.state} {error.reason}; give the files that the training began with, in "
+                    f"{self.store.state} {error.reason}; give the files that the training began with, in "
                     "that order, as rec=PATH"
                 ) from None
             if str(error).startswith("state"):
-                raise ValueError(f"{self.names.state}: {error}. {ADVICE}") from None
+                raise ValueError(f"{self.store.state}: {error}. {ADVICE}") from None
             raise
 
     def _restore(self, state: State) -> None:
@@ -209,7 +236,7 @@ class Loop:
         try:
             self.backend.load(plain["network"], of_network, self._feed.image_size)
         except ValueError as error:
-            raise ValueError(f"{self.names.state} does not fit its network: {error}. {ADVICE}") from error
+            raise ValueError(f"{self.store.state} does not fit its network: {error}. {ADVICE}") from error
         self.backend.sums = list(map(float, plain["sums"]))
         self._batch, self._best_on = plain["batch"], plain["verify_on"]
         self._best = None if plain["best"] is None else _Best(**plain["best"])
@@ -260,11 +287,13 @@ class Loop:
         bag, images = self._in_bag
         images = more + (images if bag == bags_before else 0)
         self._in_bag = (bags_before, images)
-        self._report({"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images)
+        self._report(
+            {"kind": "embedded", "images": images, "of": self._feed.images_of_bag}, images * self._processes
+        )
 
     def _train(self) -> None:
         schedule = self.schedule
-        images = self.settings.batch_size * len(self.backend.devices)
+        images = self.settings.batch_size * len(self.backend.devices) * self._processes
         since, logged = time.perf_counter(), self._batch
         while True:
             at_end = self._batch >= schedule.batches
@@ -310,6 +339,8 @@ class Loop:
         settings = self.settings
         # The seed depends on the batch, not on what this process did before.
         seed = epoch_seed(settings.seed, self._batch)
+        if self._rank:
+            seed = epoch_seed(seed, self._rank)
         self.backend.step(batch, settings.learning_rate_after(self._batch), seed)
         self._batch += 1
         self._steps += 1
@@ -320,7 +351,7 @@ class Loop:
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with the weights of "
             f"batch {self._saved[0] if self._saved else 0:,} as pretrained: "
-            f"{self.backend.spec(self.names.prefix)}"
+            f"{self.store.last}"
         )
 
     def _log(self, batch: TripletBatch, images_per_second: float) -> dict[str, Any]:
@@ -401,7 +432,7 @@ class Loop:
                 "network": self.backend.network,
                 "feed": feed,
             }
-            save_state(self.names.state, State(plain, arrays))
+            self.store.commit(State(plain, arrays))
             self.journal.committed()
             self._saved = (self._batch, self._verified)
             self._committed = True
@@ -409,20 +440,13 @@ class Loop:
     def _publish(self) -> None:
         """Write the networks of the state; a run that resumes from it does so again."""
         with self._changing():
-            if self._best is not None and self._best.batch == self._batch:
-                self.backend.save(self.names.best)
-            self.backend.save(self.names.prefix)
+            self.store.publish(best=self._best is not None and self._best.batch == self._batch)
 
     def _export(self) -> tuple[str, ...]:
-        """Write the networks in other formats; returns the files."""
-        kinds, names = self.schedule.export, self.names
-        if kinds and not self._committed:
+        """Write the networks in other formats, if asked to; returns the files."""
+        if self.store.formats and not self._committed:
             self._commit()  # the state names the formats before their files are there
-        files: list[str] = []
-        for prefix in (names.prefix, *([] if self._best is None else [names.best])):
-            for kind in kinds:
-                of_kind = list(map(str, names.exported(prefix, kind)))
-                self._report({"kind": "exporting", "file": of_kind[0]})
-                self.backend.export(prefix, kind)
-                files += of_kind
-        return tuple(files)
+        return self.store.export(
+            best=self._best is not None,
+            begins=lambda file: self._report({"kind": "exporting", "file": str(file)}),
+        )

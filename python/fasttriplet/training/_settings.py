@@ -191,7 +191,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         for name in ("optimizer", "clip_norm", "precision"):
             if (value := getattr(self, name)) != getattr(type(self), name):
                 raise OptionError(name, f"{value!r} is for PyTorch: give framework='torch'")
-        if self.network is not None and self.network.startswith("torch:"):
+        if self.network_is_module:
             raise OptionError("network", f"{self.network!r} is for PyTorch: give framework='torch'")
 
     def _make_plain(self) -> None:
@@ -220,6 +220,11 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self) | {"rec": list(self.rec), "lr_steps": list(self.lr_steps)}
+
+    @property
+    def network_is_module(self) -> bool:
+        """Whether the network is a module of PyTorch that a function of the user's makes."""
+        return self.network is not None and self.network.startswith("torch:")
 
     @property
     def margin_of_loss(self) -> float:

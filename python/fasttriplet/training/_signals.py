@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP wait for a moment when a training can be stopped."""
+"""Ctrl-C, SIGTERM and SIGHUP wait for a moment when a training can be stopped, or are left to a process."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+@contextmanager
+def signals_ignored() -> Iterator[None]:
+    """Leave signals that stop a training to the process that saves it; its end ends this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -17,18 +17,20 @@ from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
 from fasttriplet._options import shows
-from fasttriplet._words import counted
+from fasttriplet._words import counted, plural
 from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import Backend, backend_of, usual_framework
 from fasttriplet.training._events import Events, has_events_of
 from fasttriplet.training._files import Names
-from fasttriplet.training._journal import Journal
+from fasttriplet.training._journal import Journal, NoJournal
 from fasttriplet.training._loop import Loop, Progress, Trained
 from fasttriplet.training._schedule import Export, Schedule
 from fasttriplet.training._settings import Framework, TrainSettings
+from fasttriplet.training._signals import signals_ignored
 from fasttriplet.training._state import State, load_state
+from fasttriplet.training._store import NoStore, Store
 from fasttriplet.verify._examine import check_for_training
 
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
@@ -141,13 +143,13 @@ def train_rec(
     state = load_state(names.state) if resume else None
     undecided = state is None and settings.framework is None
     if state is None:
-        settings = settings.begun(usual_framework(settings.network), schedule.batches)
+        settings = settings.begun(usual_framework(settings), schedule.batches)
     else:
         settings = _as_before(names, state, settings)
     assert settings.framework is not None
     _check_end(settings, schedule)
     _check_files({"rec": settings.rec, "verify_on": paths}, resume=resume)
-    with _naming_the_other(settings.framework) if undecided else nullcontext():
+    with _naming_the_other(settings) if undecided else nullcontext():
         kind = backend_of(settings.framework)
         names = replace(names, endings=kind.endings, exports=_exports(schedule, settings.framework, kind))
         names.check(overwrite=overwrite or resume)
@@ -157,7 +159,7 @@ def train_rec(
     for one in schedule.export:
         backend.check_export(one)
     if state is not None:
-        _check_what_it_wrote(names, state, schedule, len(backend.devices))
+        _check_what_it_wrote(names, state, schedule, backend)
     options = {
         **asdict(schedule),
         "tensorboard": None if tensorboard is None else _absolute(tensorboard),
@@ -167,10 +169,16 @@ def train_rec(
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
     making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
+    if backend.group is not None and backend.group.rank > 0:  # the first process does all but the steps
+        schedule = replace(schedule, verify_on=(), export=())
+        alone = NoStore(names, backend, ()), NoJournal(lines), _silent
+        with signals_ignored():
+            return Loop(settings, backend, schedule, *alone, options).run(state, limits)
     with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
-        loop = Loop(settings, backend, schedule, names, journal, progress or (lambda _: None), options)
+        store = Store(names, backend, schedule.export)
+        loop = Loop(settings, backend, schedule, store, journal, progress or _silent, options)
         return loop.run(state, limits)
 
 
@@ -267,24 +275,35 @@ def _exports(schedule: Schedule, framework: Framework, kind: type[Backend]) -> d
 
 
 @contextmanager
-def _naming_the_other(framework: Framework) -> Iterator[None]:
+def _naming_the_other(settings: TrainSettings) -> Iterator[None]:
     """Let the error that a framework cannot be imported say that there is another one."""
     try:
         yield
     except ImportError as error:
-        if error.name != framework:  # a module of the user's
+        if error.name != settings.framework:  # a module of the user's
             raise
-        other = "mxnet" if framework == "torch" else "torch"
+        other: Framework = "mxnet" if settings.framework == "torch" else "torch"
+        try:
+            replace(settings, framework=other)
+        except OptionError:
+            raise error from None
         advice = f"Or give framework={other!r}"
         if find_spec(other) is None:
             advice += f", which is not installed either. {how_to_install(other)}"
-        raise ImportError(f"{error}. {advice}", name=framework) from error
+        raise ImportError(f"{error}. {advice}", name=error.name) from error
 
 
-def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, devices: int) -> None:
+def _silent(record: Mapping[str, Any]) -> None:
+    """Report nothing."""
+
+
+def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, backend: Backend) -> None:
     """Raise a ValueError if a state does not fit, an OSError for files that its training did not write."""
-    if devices != (then := state.plain["feed"]["arguments"]["devices"]):
-        raise ValueError(f"{names.state} is of a training on {counted(then, 'device')}, not on {devices:,}")
+    before = state.plain["feed"]["arguments"]
+    processes = 1 if backend.group is None else backend.group.size
+    for noun, now in {"device": len(backend.devices), "process": processes}.items():
+        if now != (then := before.get(plural(noun), 1)):
+            raise ValueError(f"{names.state} is of a training on {counted(then, noun)}, not on {now:,}")
     if schedule.verify_on and state.plain["best"] is None and not state.new:
         names.refuse_to_replace_best()
     names.refuse_to_replace_exports(set(schedule.export) - set(state.plain["options"]["export"]))
