@@ -17,7 +17,7 @@ from fasttriplet._checks import batch_of_triplets, whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
-from fasttriplet.dataset._dataset import Rec
+from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
@@ -51,7 +51,7 @@ class TripletBatch:
     Attributes
     ----------
     images : (3T, 3, H, W) float32
-        RGB, 0 to 255, augmented.
+        RGB, 0 to 255, augmented; or what the `layout` of the feed made.
     labels : (3T,) int64
         Identities; shifted if the labels of several files are separate.
     ids : (3T,) int64
@@ -110,7 +110,8 @@ class Feed:
         :class:`fasttriplet.torch.TripletFeed` has one for ``torch.distributed``.
     layout : callable, default assemble
         Lays out the images of a batch, in a thread beside the caller's. It is called as
-        :func:`fasttriplet.assemble` is, and returns what it returns: for memory or numbers of another kind.
+        :func:`fasttriplet.assemble` is, and returns the `images` of a batch: for numbers or memory of
+        another kind.
     labels, cache
         See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
     max_pixels : int, default 89,478,485
@@ -169,7 +170,7 @@ class Feed:
         first_epoch: int = 0,
         state: Mapping[str, Any] | None = None,
         group: Group | None = None,
-        layout: Callable[..., NDArray[np.float32]] = assemble,
+        layout: Callable[..., Any] = assemble,
         **options: Unpack[RunKeywords],
     ) -> None:
         self._group: Group = Alone() if group is None else group
@@ -210,6 +211,11 @@ class Feed:
     def summary(self) -> Summary:
         """What was done so far, and what the run waited for."""
         return self._stages.summary
+
+    @property
+    def dataset(self) -> Dataset:
+        """The images, which stay open."""
+        return self._stages.dataset
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -262,6 +268,7 @@ class Feed:
             if batch is None:
                 return
             yield batch
+            del batch  # not to be held while waiting for the next one
 
     def close(self) -> None:
         """End the iteration and its threads; a RuntimeError while another thread waits for a batch."""
@@ -320,32 +327,22 @@ class Feed:
                 mined, holders = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
                 next_bag = epoch, part.bag.number + 1, stages.sound
-                if found := len(mined.triplets):
-                    mined_in_epoch += found
-                    before = len(waiting.of[self._group.rank])
-                    waiting = waiting.followed_by(
-                        epoch, part.bag.number, np.stack([*mined.triplets], 1), holders
-                    )
-                    count = waiting.each // size
-                    gained_in_epoch += size * count if drop else found
-                    own = self._with_images(waiting, before, part, images)
-                    del images  # only `own` holds them now, and not while waiting for the next ones
-                    batches, carried = own.cut(size, carried, count)
-                    del own
-                    if drop:
-                        waiting, carried = waiting.until(size * count), None
+                mined_in_epoch += len(mined.triplets)
+                if len(mined.triplets):
+                    triplets = np.stack([*mined.triplets], axis=1)
+                    waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
+                    waiting, batches, carried = self._cut(part, images, waiting, carried)
+                    gained_in_epoch += len(batches) if drop else len(mined.triplets)
+                    del images  # only `batches` hold them now, and not while waiting for the next ones
                     yield from self._hand_out(assembler, batches, waiting, next_bag)
+                    waiting = waiting.after(size * len(batches))
                     del batches
-                    waiting = waiting.after(size * count)
-                else:
-                    del images
-                if mined.last:
-                    if not gained_in_epoch:
-                        break
-                    if epoch + 1 != self._end:
-                        epoch, mined_in_epoch, gained_in_epoch, why = epoch + 1, 0, 0, None
-                        self._next_bag, self._waiting = (epoch, 0, 0), waiting
-                        yield None
+                if mined.last and not gained_in_epoch:
+                    break
+                if mined.last and epoch + 1 != self._end:
+                    epoch, mined_in_epoch, gained_in_epoch, why = epoch + 1, 0, 0, None
+                    self._next_bag, self._waiting = (epoch, 0, 0), waiting
+                    yield None
             # Without an end all batches are full, as a network may be bound to their size.
             if carried is not None and waiting.each and (gained_in_epoch or self._end is not None):
                 yield from self._hand_out(assembler, [carried], waiting, next_bag)
@@ -386,8 +383,19 @@ class Feed:
         ids, labels = image_ids(rows), rows["label"].to_numpy()
         return ImageTriplets(waiting.epoch, waiting.bag, images, labels, ids, positions_of(ids, triplets))
 
+    def _cut(
+        self, part: Part, images: NDArray[np.uint8], waiting: Dealt, carried: ImageTriplets | None
+    ) -> tuple[Dealt, list[ImageTriplets], ImageTriplets | None]:
+        """Full batches of this process, after what waits in all of them; and its rest."""
+        size, count = self._triplets_per_batch, waiting.each // self._triplets_per_batch
+        found = self._with_images(part, images, waiting, 0 if carried is None else len(carried))
+        batches, carried = found.cut(size, carried, count)
+        if self._options.tail == "drop":
+            return waiting.until(size * count), batches, None
+        return waiting, batches, carried
+
     def _with_images(
-        self, waiting: Dealt, start: int, part: Part, images: NDArray[np.uint8]
+        self, part: Part, images: NDArray[np.uint8], waiting: Dealt, start: int
     ) -> ImageTriplets:
         """The triplets of this process from `start` on, with their images, of which it may lack some."""
         triplets = waiting.of[self._group.rank][start:]
