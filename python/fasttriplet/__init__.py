@@ -8,6 +8,7 @@ from fasttriplet.errors import (
     CollapseWarning,
     NoTripletsError,
     OptionError,
+    PeerError,
     RecordError,
     RecordWarning,
     SpecError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
     from fasttriplet.run._feed import Feed, TripletBatch
+    from fasttriplet.run._group import Group
     from fasttriplet.run._mine_rec import MineResult, mine_rec
     from fasttriplet.run._summary import Progress, Summary
     from fasttriplet.verify._bin_file import read_pairs, write_pairs
@@ -34,11 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs", "Embedder",
-    "Feed", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError", "OptionError", "Packed",
-    "PackedFile", "Progress", "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError",
-    "Summary", "TripletBatch", "Triplets", "Verification", "__version__", "assemble", "bags", "decode_images",
-    "draw_pairs", "epoch_seed", "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec", "pack",
-    "read_pairs", "triplet_seq", "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
+    "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError", "OptionError",
+    "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning",
+    "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification", "__version__",
+    "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
+    "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
+    "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
@@ -48,6 +51,7 @@ _HOMES = {
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),
+    "run._group": ("Group",),
     "dataset._dataset": ("Dataset",),
     "dataset._images": ("Decoded", "decode_images"),
     "dataset._index": ("Inspection", "index_rec", "inspect_rec"),

@@ -63,6 +63,10 @@ class CollapsedError(NoTripletsError):
     """In a whole epoch, embeddings of different identities were all but equal."""
 
 
+class PeerError(RuntimeError):
+    """Another process of a group failed or ended, so this one cannot continue; the message says why."""
+
+
 class OptionError(ValueError):
     """An option has a value out of its range, or one that does not go with another option.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -16,15 +17,17 @@ from fasttriplet._checks import batch_of_triplets, whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
-from fasttriplet.dataset._dataset import Rec
+from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
+from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
 from fasttriplet.run._place import Place
+from fasttriplet.run._shares import Dealt
 from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
@@ -48,7 +51,7 @@ class TripletBatch:
     Attributes
     ----------
     images : (3T, 3, H, W) float32
-        RGB, 0 to 255, augmented.
+        RGB, 0 to 255, augmented; or what the `layout` of the feed made.
     labels : (3T,) int64
         Identities; shifted if the labels of several files are separate.
     ids : (3T,) int64
@@ -76,6 +79,10 @@ class Feed:
     Close it, or use it in a ``with`` block, when the iteration ends early: what is being decoded is given up
     then. Iterate and close in one thread.
 
+    Several processes that train one network have a feed each, with the same arguments and a `group` that
+    connects them. Each decodes and embeds its share of a bag, all mine the same triplets, and each hands out
+    its part of them, in as many batches as every other process. Where one fails, all end with its message.
+
     Parameters
     ----------
     rec : path, sequence of paths, or Dataset
@@ -84,7 +91,7 @@ class Feed:
         The network that is being trained, or a spec for :func:`fasttriplet.load_embedder`. It is called
         in the thread that iterates, between two batches.
     batch_size : int, default 60
-        Images of a batch, a multiple of 3 for each device.
+        Images of a batch, a multiple of 3 for each device; with a `group`, of each process.
     devices : int, default 1
         How many equal slices a batch has, each ``[anchors | positives | negatives]`` of its own triplets: for
         a training that cuts batches for its devices.
@@ -98,6 +105,13 @@ class Feed:
     state : dict, optional
         What :meth:`state_dict` of a feed with the same arguments gave: continue after the batch that it had
         handed out last.
+    group : Group, optional
+        Connects the feeds of processes that train together; by default this one trains alone.
+        :class:`fasttriplet.torch.TripletFeed` has one for ``torch.distributed``.
+    layout : callable, default assemble
+        Lays out the images of a batch, in a thread beside the caller's. It is called as
+        :func:`fasttriplet.assemble` is, and returns the `images` of a batch: for numbers or memory of
+        another kind.
     labels, cache
         See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
     max_pixels : int, default 89,478,485
@@ -109,7 +123,8 @@ class Feed:
     tail : {"keep", "drop"}, default "keep"
         What to do with images that do not fill a bag and triplets that do not fill a batch. ``"keep"``: the
         last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
-        smaller. ``"drop"``: neither is used, as in InsightFace.
+        smaller. ``"drop"``: neither is used, as in InsightFace. With a `group`, triplets that are left at the
+        very end are not handed out if there are fewer than processes.
     on_error, seed, threads
         See :func:`fasttriplet.mine_rec`.
     prefetch : int, default 1
@@ -127,6 +142,9 @@ class Feed:
     CollapsedError
         While iterating, at the last bag of an epoch, if in all its bags the embeddings of different
         identities were all but equal. A feed warns of the first such bag (:class:`CollapseWarning`).
+    PeerError
+        If another process of the `group` failed, was killed or closed its feed before the end. The others of
+        these errors end all processes of the group.
     RuntimeError
         In a process that was forked from the one that made the feed, or from one that had used Polars.
     RecordError, OSError, ValueError
@@ -151,33 +169,40 @@ class Feed:
         epochs: int | None = 1,
         first_epoch: int = 0,
         state: Mapping[str, Any] | None = None,
+        group: Group | None = None,
+        layout: Callable[..., Any] = assemble,
         **options: Unpack[RunKeywords],
     ) -> None:
-        self._options = chosen = RunOptions.of(Feed, options)
-        whole_number("devices", devices, 1)
-        self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
-        self._devices = devices
-        self._first_epoch = whole_number("first_epoch", first_epoch, 0)
-        self._epochs = None if epochs is None else whole_number("epochs", epochs, 1)
-        if augment is not None and not isinstance(augment, Augment):
-            raise OptionError("augment", f"must be an Augment, not {augment!r}")
-        self._augment = augment
-        self._stages = Stages(model, chosen, for_training=True)
-        self._stages.open(rec)
-        self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
-        # What decides the batches.
-        self._arguments = {
-            "dataset": self._stages.dataset.fingerprint,
-            "batch_size": batch_size,
-            "devices": devices,
-            "augment": None if augment is None else asdict(augment),
-            **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
-        }
-        self._start = start = Place(first_epoch, 0) if state is None else Place.of(state, self._arguments)
+        self._group: Group = Alone() if group is None else group
+        with telling(self._group):
+            self._options = chosen = RunOptions.of(Feed, options)
+            whole_number("devices", devices, 1)
+            self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
+            self._devices = devices
+            whole_number("first_epoch", first_epoch, 0)
+            self._end = None if epochs is None else first_epoch + whole_number("epochs", epochs, 1)
+            if augment is not None and not isinstance(augment, Augment):
+                raise OptionError("augment", f"must be an Augment, not {augment!r}")
+            self._augment, self._layout = augment, layout
+            self._stages = Stages(model, chosen, for_training=True)
+            self._stages.open(rec)
+            self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
+            # What decides the batches.
+            self._arguments = {
+                "dataset": self._stages.dataset.fingerprint,
+                "batch_size": batch_size,
+                "devices": devices,
+                "augment": None if augment is None else asdict(augment),
+                **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
+                "processes": self._group.size,
+            }
+            self._start = start = Place(first_epoch, 0) if state is None else Place.of(state, self._arguments)
+            alike = {"first_epoch": first_epoch, "epochs": epochs, "state": start.digest}
+            check_agreement(self._group, self._arguments | alike)
         self._stages.epoch, self._stages.sound = start.epoch, start.sound_bags
         # The first bag that no batch so far is from, and how many before it in its epoch have not collapsed.
         self._next_bag = (start.epoch, start.bag, start.sound_bags)
-        self._pending: list[ImageTriplets] | None = None  # mined, and not yet handed out
+        self._waiting: Dealt | None = None  # mined by all processes, and not yet handed out
         self._images_of_bag = 0
         self._waited: dict[str, float] = {}  # seconds for each stage, up to the last bag
         self._batches = self._run()
@@ -188,13 +213,18 @@ class Feed:
         return self._stages.summary
 
     @property
+    def dataset(self) -> Dataset:
+        """The images, which stay open."""
+        return self._stages.dataset
+
+    @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self._stages.image_size
 
     @property
     def images_of_bag(self) -> int:
-        """Images of the bag in use; 0 before the first."""
+        """Images of the bag in use, or of this process's share of it; 0 before the first."""
         return self._images_of_bag
 
     def state_dict(self) -> dict[str, Any]:
@@ -207,17 +237,38 @@ class Feed:
         -------
         dict
             Numbers, texts and one array: ``triplets``, (T, 3) int64, ids of what was mined and is still to be
-            handed out.
+            handed out. In a group it is the same in all processes, if they have taken as many batches.
         """
-        pending = self._pending
-        place = self._start if pending is None else Place.after(self._next_bag, pending)
+        waiting = self._waiting
+        place = self._start if waiting is None else Place.after(self._next_bag, waiting)
         return {"arguments": dict(self._arguments), **asdict(place)}
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> TripletBatch:
-        return next(self._batches)
+        for batch in self._batches:
+            if batch is not None:
+                return batch
+        raise StopIteration
+
+    def one_epoch(self) -> Iterator[TripletBatch]:
+        """Iterate over what is left of the current epoch: a pass over the dataset.
+
+        The next call continues with the epoch after it. Its first bag is mined when its first batch is asked
+        for, so a training can verify its network or change its learning rate in between.
+
+        Yields
+        ------
+        TripletBatch
+            Those that iterating over the feed gives. Triplets that do not fill a batch go into the first
+            batch of the next epoch.
+        """
+        for batch in self._batches:
+            if batch is None:
+                return
+            yield batch
+            del batch  # not to be held while waiting for the next one
 
     def close(self) -> None:
         """End the iteration and its threads; a RuntimeError while another thread waits for a batch."""
@@ -225,59 +276,82 @@ class Feed:
             self._batches.close()
         except ValueError:
             raise RuntimeError("another thread is waiting for a batch; close the Feed there") from None
+        self._group.leave(CLOSED)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            self._group.leave(failed(error))
         self.close()
 
-    def _run(self) -> Generator[TripletBatch, None, None]:
+    def _run(self) -> Generator[TripletBatch | None, None, None]:
+        """The batches, and None at the end of each epoch."""
+        with telling(self._group):
+            yield from self._epochs_of_batches()
+        self._group.leave(None)
+
+    def _epochs_of_batches(self) -> Generator[TripletBatch | None, None, None]:
         stages, size, start = self._stages, self._triplets_per_batch, self._start
+        # What waits for the next batches: triplets of all processes, and this one's with their images.
+        waiting = start.waiting(self._group.size)
         carried: ImageTriplets | None = None
         drop = self._options.tail == "drop"
         # A feed stops after a batch, so the bags before that place have given triplets.
         epoch, mined_in_epoch, gained_in_epoch, why = start.epoch, 0, start.bag, None
         next_bag = self._next_bag
-        _log.info(
-            f"{counted(stages.summary.images_indexed, 'image')} of "
-            f"{counted(stages.summary.identities, 'identity')}; each bag, at most "
-            f"{counted(stages.largest_bag, 'image')}, is decoded, embedded and mined before its first batch"
-        )
+        if self._group.rank == 0:
+            _log.info(
+                f"{counted(stages.summary.images_indexed, 'image')} of "
+                f"{counted(stages.summary.identities, 'identity')}; each bag, at most "
+                f"{counted(stages.largest_bag, 'image')}, is decoded, embedded and mined before its "
+                "first batch"
+            )
         with (
             self.summary.in_errors(),
             Worker("decode", nice=NICE) as decoder,
             Worker("assemble") as assembler,
         ):
             depth = stages.depth(stages.largest_bag)
-            if len(start.triplets):
-                batches, carried = self._restored(start).cut(size, None)
-                yield from self._hand_out(assembler, batches, carried, next_bag)
+            if len(waiting):
+                batches, carried = self._restored(waiting).cut(size, None, waiting.each // size)
+                yield from self._hand_out(assembler, batches, waiting, next_bag)
+                waiting = waiting.after(size * len(batches))
                 del batches
             for part, images in Ahead(decoder, self._parts(), depth, stages.waiting_for_images):
-                if part.epoch != epoch:
-                    if not gained_in_epoch:
-                        break
+                if part.epoch != epoch:  # of that in the state, all bags had been mined
+                    yield None
                     epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
                 assert images is not None  # stages for training decode them whatever the model
-                mined = self._mine(part, images, explain=why is None)
+                mined, holders = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
-                found = ImageTriplets.of(mined, images)
-                del images  # only `found` holds them now, and not while waiting for the next ones
-                mined_in_epoch += len(found)
-                batches, carried = found.cut(size, carried)
-                gained_in_epoch += size * len(batches) if drop else len(found)
-                if drop:
-                    carried = None
-                del found
                 next_bag = epoch, part.bag.number + 1, stages.sound
-                yield from self._hand_out(assembler, batches, carried, next_bag)
-                del batches
+                mined_in_epoch += len(mined.triplets)
+                if len(mined.triplets):
+                    triplets = np.stack([*mined.triplets], axis=1)
+                    waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
+                    waiting, batches, carried = self._cut(part, images, waiting, carried)
+                    gained_in_epoch += len(batches) if drop else len(mined.triplets)
+                    del images  # only `batches` hold them now, and not while waiting for the next ones
+                    yield from self._hand_out(assembler, batches, waiting, next_bag)
+                    waiting = waiting.after(size * len(batches))
+                    del batches
+                if mined.last and not gained_in_epoch:
+                    break
+                if mined.last and epoch + 1 != self._end:
+                    epoch, mined_in_epoch, gained_in_epoch, why = epoch + 1, 0, 0, None
+                    self._next_bag, self._waiting = (epoch, 0, 0), waiting
+                    yield None
             # Without an end all batches are full, as a network may be bound to their size.
-            if carried is not None and (gained_in_epoch or self._epochs is not None):
-                yield from self._hand_out(assembler, [carried], None, next_bag)
+            if carried is not None and waiting.each and (gained_in_epoch or self._end is not None):
+                yield from self._hand_out(assembler, [carried], waiting, next_bag)
             if not gained_in_epoch:
                 raise self._nothing(mined_in_epoch, why)
+            if not self.summary.batches and len(waiting) > len(start.triplets):
+                raise NoTripletsError(
+                    f"only {counted(len(waiting), 'triplet')} for {self._group.size} processes of the group"
+                )
 
     def _nothing(self, mined_in_epoch: int, why: str | None) -> NoTripletsError:
         if mined_in_epoch:
@@ -290,11 +364,11 @@ class Feed:
         return NoTripletsError(f"no triplet in an epoch; {why}")
 
     def _parts(self) -> Generator[tuple[Part, Images], None, None]:
-        first, first_bag = self._start.epoch, self._start.bag
-        end = self._first_epoch + (self._epochs or 0)
-        for epoch in count(first) if self._epochs is None else range(first, end):
+        first, first_bag, end = self._start.epoch, self._start.bag, self._end
+        rank, size = self._group.rank, self._group.size
+        for epoch in count(first) if end is None else range(first, end):
             empty = first_bag == 0
-            for part in self._stages.parts(epoch, first_bag=first_bag):
+            for part in self._stages.parts(epoch, first_bag=first_bag, rank=rank, size=size):
                 empty = False
                 yield part
                 del part
@@ -302,28 +376,88 @@ class Feed:
                 return
             first_bag = 0
 
-    def _restored(self, place: Place) -> ImageTriplets:
-        """Triplets that were mined before, with their images."""
-        rows, images = self._stages.decode_ids(place.triplets)
-        assert images is not None  # stages for training decode them whatever the model
-        ids = image_ids(rows)
-        positions = positions_of(ids, place.triplets)
-        labels = rows["label"].to_numpy()
-        return ImageTriplets(place.triplets_epoch, place.triplets_bag, images, labels, ids, positions)
+    def _restored(self, waiting: Dealt) -> ImageTriplets:
+        """The triplets of this process that were mined before, with their images."""
+        triplets = waiting.of[self._group.rank]
+        rows, images = self._stages.decode_ids(triplets)
+        ids, labels = image_ids(rows), rows["label"].to_numpy()
+        return ImageTriplets(waiting.epoch, waiting.bag, images, labels, ids, positions_of(ids, triplets))
 
-    def _mine(self, part: Part, images: NDArray[np.uint8], *, explain: bool) -> Mined:
-        stages = self._stages
+    def _cut(
+        self, part: Part, images: NDArray[np.uint8], waiting: Dealt, carried: ImageTriplets | None
+    ) -> tuple[Dealt, list[ImageTriplets], ImageTriplets | None]:
+        """Full batches of this process, after what waits in all of them; and its rest."""
+        size, count = self._triplets_per_batch, waiting.each // self._triplets_per_batch
+        found = self._with_images(part, images, waiting, 0 if carried is None else len(carried))
+        batches, carried = found.cut(size, carried, count)
+        if self._options.tail == "drop":
+            return waiting.until(size * count), batches, None
+        return waiting, batches, carried
+
+    def _with_images(
+        self, part: Part, images: NDArray[np.uint8], waiting: Dealt, start: int
+    ) -> ImageTriplets:
+        """The triplets of this process from `start` on, with their images, of which it may lack some."""
+        triplets = waiting.of[self._group.rank][start:]
+        ids, labels = image_ids(part.rows), part.rows["label"].to_numpy()
+        lacking = np.setdiff1d(triplets, ids)
+        if len(lacking):
+            rows, more = self._stages.decode_ids(lacking)
+            at = np.flatnonzero(np.isin(ids, triplets))
+            pixels = np.empty((len(at) + len(more), *more.shape[1:]), np.uint8)
+            np.take(images, at, axis=0, out=pixels[: len(at)])
+            pixels[len(at) :] = more
+            images = pixels
+            ids = np.concatenate([ids[at], image_ids(rows)])
+            labels = np.concatenate([labels[at], rows["label"].to_numpy()])
+        return ImageTriplets(waiting.epoch, waiting.bag, images, labels, ids, positions_of(ids, triplets))
+
+    def _mine(
+        self, part: Part, images: NDArray[np.uint8], *, explain: bool
+    ) -> tuple[Mined, NDArray[np.int64]]:
+        """Mine a bag, of which `part` is this process's share; also tell which process holds each anchor."""
+        stages, group = self._stages, self._group
         self._images_of_bag = part.rows.height
         pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
-        started = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
-        embedded = [
-            stages.embedded(part, part.rows[piece], one) for piece, one in zip(pieces, started, strict=True)
-        ]
+        together = getattr(stages.embedder, "together", None)
+        with nullcontext() if together is None or group.size == 1 else together(group):
+            started = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
+            embedded = [
+                stages.embedded(part, part.rows[piece], one)
+                for piece, one in zip(pieces, started, strict=True)
+            ]
+        part, embedded, ends = self._gathered(part, embedded)
         mined = stages.mine(part, embedded, explain=explain, overlapped=False)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
-        self._log(part, mined)
-        return replace(mined, triplets=mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch)))
+        if group.rank == 0:
+            self._log(part, mined)
+        triplets = mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch))
+        anchors = positions_of(mined.ids, triplets.anchor)
+        return replace(mined, triplets=triplets), np.searchsorted(ends, anchors, side="right")
+
+    def _gathered(
+        self, part: Part, embedded: list[NDArray[np.float32]]
+    ) -> tuple[Part, list[NDArray[np.float32]], NDArray[np.int64]]:
+        """The whole bag, its embeddings, and where the share of each process ends."""
+        group = self._group
+        if group.size == 1:
+            return part, embedded, np.array([part.rows.height])
+        own = np.concatenate(embedded) if embedded else np.empty((0, 0), np.float32)
+        with self.summary.clock("gather"):
+            shares = group.gather([image_ids(part.rows), own])
+        widths = {rank: rows.shape[1] for rank, (_, rows) in enumerate(shares) if len(rows)}
+        for rank, width in widths.items():
+            first = min(widths)
+            if width != widths[first]:
+                raise ValueError(
+                    f"{self.summary.embedder}: vectors of {width} numbers in process {rank}, and of "
+                    f"{widths[first]} in process {first}"
+                )
+        bag = part.bag.rows
+        rows = bag[positions_of(image_ids(bag), np.concatenate([ids for ids, _ in shares]))]
+        ends = np.cumsum([len(ids) for ids, _ in shares])
+        return replace(part, rows=rows), [rows for _, rows in shares if len(rows)], ends
 
     def _log(self, part: Part, mined: Mined) -> None:
         """Log what a bag gave, and how long the training waited for it."""
@@ -342,16 +476,16 @@ class Feed:
         self,
         assembler: Worker,
         batches: list[ImageTriplets],
-        carried: ImageTriplets | None,
+        waiting: Dealt,
         next_bag: tuple[int, int, int],
     ) -> Generator[TripletBatch, None, None]:
         summary = self._stages.summary
-        waiting = partial(summary.waiting, "assemble")
-        pending = [*batches, *([] if carried is None else [carried])]
-        for batch in Ahead(assembler, self._assemble(batches), _BATCHES_AHEAD, waiting):
+        for batch in Ahead(
+            assembler, self._assemble(batches), _BATCHES_AHEAD, partial(summary.waiting, "assemble")
+        ):
             summary.batches += 1
-            del pending[0]
-            self._next_bag, self._pending = next_bag, pending
+            waiting = waiting.after(self._triplets_per_batch)
+            self._next_bag, self._waiting = next_bag, waiting
             with summary.clock("train"):
                 yield batch
             del batch  # not to be held while waiting for the next one
@@ -363,6 +497,6 @@ class Feed:
                 slices = np.array_split(chosen.rows, self._devices)
                 rows = np.concatenate([triplets.T.ravel() for triplets in slices])
                 ids, seed = chosen.ids[rows], epoch_seed(self._options.seed, chosen.epoch)
-                images = assemble(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
+                images = self._layout(chosen.pixels, rows, augment=self._augment, ids=ids, seed=seed)
                 batch = TripletBatch(images, chosen.labels[rows], ids, chosen.epoch, chosen.bag)
             yield batch

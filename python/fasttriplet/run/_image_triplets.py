@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.run._stages import Mined
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageTriplets:
@@ -20,12 +18,6 @@ class ImageTriplets:
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     rows: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, mined: Mined, images: NDArray[np.uint8]) -> ImageTriplets:
-        """The triplets of a bag."""
-        labels, rows = mined.rows["label"].to_numpy(), np.stack(mined.positions(), axis=1)
-        return cls(mined.epoch, mined.bag.number, images, labels, mined.ids, rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,12 +33,11 @@ class ImageTriplets:
         return replace(self, pixels=self.pixels[at], labels=self.labels[at], ids=self.ids[at], rows=rows)
 
     def followed_by(self, other: ImageTriplets) -> ImageTriplets:
-        """These triplets, then those of `other`, with copies of their images."""
+        """These triplets, then those of a later bag, with copies of their images."""
         first, second = self.compact(), other.compact()
-        last = second if len(second) else first
         return ImageTriplets(
-            last.epoch,
-            last.bag,
+            other.epoch,
+            other.bag,
             np.concatenate([first.pixels, second.pixels]),
             np.concatenate([first.labels, second.labels]),
             np.concatenate([first.ids, second.ids]),
@@ -54,16 +45,16 @@ class ImageTriplets:
         )
 
     def cut(
-        self, size: int, carried: ImageTriplets | None
+        self, size: int, carried: ImageTriplets | None, count: int
     ) -> tuple[list[ImageTriplets], ImageTriplets | None]:
-        """Full batches of `size` triplets, first of those that were carried here, and what is left."""
+        """`count` batches of `size` triplets, first of those that were carried here, and what is left."""
         batches, start = [], 0
+        if carried is not None and not count:
+            return [], carried.followed_by(self)
         if carried is not None:
             start = size - len(carried)
-            first = carried.followed_by(self[:start])
-            if len(first) < size:
-                return [], first
-            batches.append(first)
-        batches += [self[at : at + size] for at in range(start, len(self) - size + 1, size)]
-        left = self[start + (len(self) - start) // size * size :]
+            batches.append(carried.followed_by(self[:start]))
+        end = start + (count - len(batches)) * size
+        batches += [self[at : at + size] for at in range(start, end, size)]
+        left = self[end:]
         return batches, left.compact() if len(left) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet.errors import OptionError
-from fasttriplet.run._image_triplets import ImageTriplets
+from fasttriplet.run._shares import Dealt
 
 _MOST = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
 
@@ -28,12 +29,21 @@ class Place:
     triplets: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @classmethod
-    def after(cls, next_bag: tuple[int, int, int], pending: list[ImageTriplets]) -> Place:
-        """The place with these triplets left before the next bag."""
-        if not pending:
+    def after(cls, next_bag: tuple[int, int, int], waiting: Dealt) -> Place:
+        """The place with these triplets of all processes left before the next bag."""
+        if not len(waiting):
             return cls(*next_bag)
-        ids = np.concatenate([chosen.ids[chosen.rows] for chosen in pending])
-        return cls(*next_bag, pending[-1].epoch, pending[-1].bag, ids)
+        return cls(*next_bag, waiting.epoch, waiting.bag, waiting.joined)
+
+    def waiting(self, processes: int) -> Dealt:
+        """The triplets, as they were dealt to the processes."""
+        return Dealt.evenly(self.triplets_epoch, self.triplets_bag, self.triplets, processes)
+
+    @property
+    def digest(self) -> str:
+        """A text that is another one for another place."""
+        numbers = np.array([self.epoch, self.bag, self.sound_bags, self.triplets_epoch, self.triplets_bag])
+        return hashlib.sha256(numbers.tobytes() + self.triplets.tobytes()).hexdigest()
 
     @classmethod
     def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> Place:
@@ -47,11 +57,16 @@ class Place:
             or not isinstance(state["arguments"], Mapping)
         ):
             raise ValueError("state must be what state_dict() of a Feed gave")
-        earlier = {"metric": "sqeuclidean", **state["arguments"]}  # a state of 0.1 may be older than `metric`
+        # A state of 0.1 may be older than these.
+        earlier = {"metric": "sqeuclidean", "processes": 1, **state["arguments"]}
         for name, value in arguments.items():
             before = earlier.get(name)
             if before != value and name == "dataset":
                 raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
+            if before != value and name == "processes":
+                raise OptionError(
+                    "state", f"is of a training in {before!r:.100} processes, and this one has {value}"
+                )
             if before != value:
                 raise ValueError(
                     f"state is of a Feed with {name} {before!r:.100}, and this one has {value!r}"

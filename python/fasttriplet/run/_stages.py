@@ -23,6 +23,7 @@ from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError,
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
 from fasttriplet.run._options import RunOptions
+from fasttriplet.run._shares import share_of
 from fasttriplet.run._summary import Summary
 
 # Images that are decoded, and embedded, at once. A network on a CPU takes ten seconds for them; a GPU takes
@@ -170,12 +171,13 @@ class Stages:
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(
-        self, epoch: int, images: int | None = None, *, first_bag: int = 0
+        self, epoch: int, images: int | None = None, *, first_bag: int = 0, rank: int = 0, size: int = 1
     ) -> Generator[tuple[Part, Images], None, None]:
         """Decode one epoch from `first_bag` on, bag by bag, in parts of at most this many images.
 
-        By default a part is a whole bag. Its images are (B, H, W, 3) uint8, or None if the embedder needs
-        none. They are not in the part, so that they can be freed before it is.
+        By default a part is a whole bag, or the share of the process `rank` of `size`. Its images are
+        (B, H, W, 3) uint8, or None if the embedder needs none. They are not in the part, so that they can be
+        freed before it is.
         """
         with self.summary.clock("index", overlapped=True):
             in_epoch = self._bags(epoch)
@@ -185,11 +187,12 @@ class Stages:
             )
         images_of_epoch = sum(bag.rows.height for bag in in_epoch)
         for bag in in_epoch[first_bag:]:
-            step = bag.rows.height if images is None else images
-            for start in range(0, bag.rows.height, step):
+            share = bag.rows if size == 1 else bag.rows[share_of(bag.rows["label"].to_numpy(), rank, size)]
+            step = max(1, share.height if images is None else images)
+            for start in range(0, max(1, share.height), step):
                 with _naming(epoch, bag, "lower bag_size, or hold fewer images ahead (prefetch, memory)"):
-                    rows, pixels = self._decode(bag.rows[start : start + step])
-                last = start + step >= bag.rows.height
+                    rows, pixels = self._decode(share[start : start + step])
+                last = start + step >= share.height
                 yield Part(epoch, bag, len(in_epoch), images_of_epoch, rows, last), pixels
                 del pixels  # not to be held while the next are decoded
 
@@ -206,15 +209,19 @@ class Stages:
             self.summary.skipped = list(dict.fromkeys([*self.summary.skipped, *failed]))  # once in all epochs
         return rows[decoded.kept], decoded.pixels
 
-    def decode_ids(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, Images]:
-        """Decode the images that have these ids, in the order of the index."""
-        rows, images = self._decode(self.dataset.index.filter(np.isin(self.dataset.ids, ids)))
-        if (missing := np.setdiff1d(ids, image_ids(rows))).size:
+    def decode_ids(self, ids: NDArray[np.int64]) -> tuple[pl.DataFrame, NDArray[np.uint8]]:
+        """Decode the images that have these ids, of which triplets were mined, in the order of the index."""
+        wanted, known = np.unique(ids), self.dataset.ids  # which ascend
+        at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+        if (missing := wanted[known[at] != wanted]).size:
             raise ValueError(
                 f"state: {', '.join(self.summary.files)} has no image with the id {missing[0]}, of which "
                 f"triplets were mined; was the dataset changed?"
             )
-        return rows, images
+        rows = self.dataset.index[at]
+        with self.summary.clock("fetch"):
+            decoded = self.dataset.decode(rows, size=self._size, threads=self._options.threads)
+        return rows, decoded.pixels
 
     def embed(self, part: Part, rows: pl.DataFrame, images: Images) -> Started:
         """Begin to embed some of a part's images, which were decoded."""

@@ -1,4 +1,4 @@
-"""What needs PyTorch: an embedder, MXNet's networks as modules, the triplet loss, and a miner for batches."""
+"""What needs PyTorch: feed and loss of a training, a miner, an embedder, and MXNet's networks as modules."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ except ImportError as error:  # of one of its libraries
 
 if TYPE_CHECKING:
     from fasttriplet.torch._embedder import TorchEmbedder
+    from fasttriplet.torch._feed import TripletFeed, TripletTensors
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._loss import triplet_loss, triplet_losses
     from fasttriplet.torch._miner import TripletMiner
 
-__all__ = ["TorchEmbedder", "TripletMiner", "from_mxnet", "to_mxnet", "triplet_loss", "triplet_losses"]
+__all__ = [
+    "TorchEmbedder", "TripletFeed", "TripletMiner", "TripletTensors", "from_mxnet", "to_mxnet",
+    "triplet_loss", "triplet_losses",
+]  # fmt: skip
 
 _HOMES = {
     "_embedder": ("TorchEmbedder",),
+    "_feed": ("TripletFeed", "TripletTensors"),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),
     "_loss": ("triplet_loss", "triplet_losses"),
     "_miner": ("TripletMiner",),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn.parallel import DistributedDataParallel
 
 import torch
 from fasttriplet._cores import cores
@@ -22,6 +23,8 @@ from fasttriplet.embedders._inputs import OPTIONS, USUAL_SIZES, Color, Inputs, g
 from fasttriplet.embedders._precision import Precision, precision_named
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.embedders._threads import deal
+from fasttriplet.run._group import Group
+from fasttriplet.torch._alike import alike
 from fasttriplet.torch._devices import devices_of, numbered
 from fasttriplet.torch._lanes import CudaLane, Fetched, Lane
 from fasttriplet.torch._models import Model, dtype_of, load_model
@@ -242,7 +245,8 @@ class TorchEmbedder(BatchEmbedder):
     Parameters
     ----------
     module : torch.nn.Module
-        Takes (B, 3, H, W) in the type of its parameters and returns (B, D), or several outputs.
+        Takes (B, 3, H, W) in the type of its parameters and returns (B, D), or several outputs. Of a
+        DistributedDataParallel, the module in it is taken.
     color : {"rgb", "bgr"}, default "rgb"
         The order of the channels.
     mean, std : float or (float, float, float), default 127.5 and 128
@@ -298,13 +302,19 @@ class TorchEmbedder(BatchEmbedder):
     ) -> None:
         if not isinstance(module, torch.nn.Module):
             raise ValueError(f"module must be a torch.nn.Module, not {module!r}")
-        self.module = module
+        # A forward pass of the wrapper would wait for other processes, which may not embed.
+        self.module = module.module if isinstance(module, DistributedDataParallel) else module
+        module = self.module
         self._follows = devices is None  # the module, wherever it is moved
         self._placed: tuple[torch.device, torch.dtype] | None = None
         where = [self._home()] if self._follows else devices_of(devices)
         name = f"module {type(module).__name__}"
         inputs = Inputs(color, three("mean", mean), three("std", std), size)
         super().__init__(name, inputs, where, output=output, batch_size=batch_size, precision=precision)
+
+    def together(self, group: Group) -> AbstractContextManager[None]:
+        """What to be in while the processes of a group embed with one network, of which each has a copy."""
+        return alike(self.module, group)
 
     def _home(self) -> torch.device:
         tensors = chain(self.module.parameters(), self.module.buffers())
