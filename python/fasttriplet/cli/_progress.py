@@ -166,9 +166,19 @@ class _BarDisplay(Display):
         self._bar.update(self._task, completed=step.done, total=step.total, step=step)
 
 
+class _NoDisplay(Display):
+    """That of a process that leaves reporting to another one."""
+
+    def say(self, line: str) -> None:
+        pass
+
+
 @contextmanager
-def display(*, announce: bool = False) -> Iterator[Display]:
-    """Show progress while the block runs; see :class:`Display`."""
+def display(*, announce: bool = False, silent: bool = False) -> Iterator[Display]:
+    """Show progress while the block runs; see :class:`Display`. With `silent`, show nothing."""
+    if silent:
+        yield _NoDisplay()
+        return
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):  # where rich draws nothing
         shown = Display(announce=announce)
         with shown.telling():

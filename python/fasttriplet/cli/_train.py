@@ -17,6 +17,7 @@ from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import Display, clock, display
 from fasttriplet.errors import OptionError
+from fasttriplet.training._launcher import is_first_process
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained, TrainSettings
@@ -196,7 +197,8 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
         settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
         how = given
     _refuse_without_effect(ctx, settings)
-    with display() as shown, _blaming_the_state(ctx, out) if resume else nullcontext():
+    first = is_first_process()
+    with display(silent=not first) as shown, _blaming_the_state(ctx, out) if resume else nullcontext():
         shown.update("preparing")
         try:
             done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
@@ -204,6 +206,8 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
             if Path(f"{out}-state.npz").exists():
                 shown.say(f"To resume: {show.program()} train --out {shlex.quote(out)} --resume")
             raise
+    if not first:
+        return
     if as_json:
         names = ("batches", "last", "best", "best_batch", "best_accuracy", "exported")
         plain = {name: getattr(done, name) for name in names}

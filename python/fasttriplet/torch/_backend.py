@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 import torch
 from fasttriplet.embedders._batches import is_shortage, shortage
 from fasttriplet.embedders._inputs import AS_DECODED
-from fasttriplet.errors import OptionError
 from fasttriplet.run._feed import TripletBatch
 from fasttriplet.torch._architecture import (
     ENDINGS,
@@ -20,7 +19,6 @@ from fasttriplet.torch._architecture import (
     check_safetensors,
     write_network,
 )
-from fasttriplet.torch._devices import devices_of
 from fasttriplet.torch._export import EXPORTS, check_export, export
 from fasttriplet.torch._in_training import NetworkInTraining
 from fasttriplet.torch._loss import triplet_losses
@@ -28,6 +26,7 @@ from fasttriplet.torch._optimizer import kept_by, optimizer_of, set_learning_rat
 from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import computing_in
 from fasttriplet.torch._pretrained import begun
+from fasttriplet.torch._processes import device_of, joined
 from fasttriplet.torch._reproducible import prepare, reproducible
 from fasttriplet.torch._threads import use_no_lost_threads
 from fasttriplet.training._backend import Backend
@@ -44,8 +43,10 @@ class TrainingBackend(Backend):
     def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None:
         check_safetensors()
         use_no_lost_threads()
-        self._settings, self._device = settings, _device_of(devices)
+        self._settings, self._device = settings, device_of(devices)
         prepare(self._device)
+        self._processes = joined(self._device)
+        self.group = None if self._processes is None else self._processes.group
         self.devices = (str(self._device),)
         self.embedder = NetworkInTraining(self._device, settings.precision)
         self.sums = [0.0] * 4
@@ -142,18 +143,25 @@ class TrainingBackend(Backend):
                 lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
                 self._optimizer.zero_grad(set_to_none=True)
                 lost.mean().backward()
+                lost = lost.detach()
+                norms = embeddings.detach().float().norm(dim=1).mean() * len(lost)
+                of_batch = torch.stack(
+                    [lost.sum(), (lost > 0).sum(), norms, norms.new_tensor(len(lost))]
+                ).double()
+                if self._processes is not None:
+                    self._processes.average(network.parameters(), of_batch)
                 if settings.clip_norm is not None:
                     nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
                 self._optimizer.step()
+                if self._processes is not None:
+                    self._processes.take_first(network.buffers())
         except Exception as error:
             if is_shortage(error):
                 size = images.shape[2], images.shape[3]
                 raise shortage("the training", self.devices, settings.batch_size, size) from error
             raise
         self.embedder.changed()
-        norms = embeddings.detach().float().norm(dim=1).mean() * len(lost)
-        of_batch = torch.stack([lost.detach().sum(), (lost.detach() > 0).sum(), norms]).double().tolist()
-        self.sums = [total + more for total, more in zip(self.sums, (*of_batch, len(lost)), strict=True)]
+        self.sums = [total + more for total, more in zip(self.sums, of_batch.tolist(), strict=True)]
 
     def save(self, prefix: str) -> None:
         """Write ``PREFIX.json`` and ``PREFIX.safetensors``."""
@@ -172,17 +180,6 @@ class TrainingBackend(Backend):
         export(prefix, kind)
 
 
-def _device_of(wanted: str | Sequence[str] | None) -> torch.device:
-    found = devices_of(wanted)
-    if wanted is not None and len(found) > 1:
-        raise OptionError(
-            "devices",
-            f"must name one device for a training with PyTorch, not {len(found)}: each process has one. For "
-            f"several GPUs, run: torchrun --nproc-per-node {len(found)} -m fasttriplet train ...",
-        )
-    return found[0]
-
-
 def _array(values: torch.Tensor) -> NDArray[Any]:
     """The numbers of a tensor, exactly; NumPy knows no bfloat16, and states hold no truth values."""
     plain = values.detach()
@@ -190,7 +187,7 @@ def _array(values: torch.Tensor) -> NDArray[Any]:
         plain = plain.float()
     elif plain.dtype is torch.bool:
         plain = plain.to(torch.uint8)
-    return np.ascontiguousarray(plain.numpy(force=True)).copy()
+    return np.array(plain.numpy(force=True), order="C")
 
 
 def _fill(values: torch.Tensor, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -200,4 +197,4 @@ def _fill(values: torch.Tensor, name: str, arrays: Mapping[str, NDArray[Any]]) -
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
         raise ValueError(f"{name} is {given.dtype} {given.shape}, not {wanted.dtype} {wanted.shape}")
     with torch.no_grad():
-        values.copy_(torch.from_numpy(np.ascontiguousarray(given)))
+        values.copy_(torch.from_numpy(np.array(given, order="C")))
