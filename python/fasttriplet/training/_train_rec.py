@@ -289,7 +289,7 @@ def _naming_the_other(settings: TrainSettings) -> Iterator[None]:
             raise error from None
         advice = f"Or give framework={other!r}"
         if find_spec(other) is None:
-            advice += f", which is not installed either. {how_to_install(other)}"
+            advice += f", which is not installed. {how_to_install(other)}"
         raise ImportError(f"{error}. {advice}", name=error.name) from error
 
 
