@@ -137,9 +137,7 @@ def test_a_framework_that_is_missing_says_how_to_install_it(
     chosen: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "mxnet", "torch")
-    neither = (
-        r"needs PyTorch\. Install it: .*torch.* Or give framework='mxnet', which is not installed either\. "
-    )
+    neither = r"needs PyTorch\. Install it: .*torch.* Or give framework='mxnet', which is not installed\. "
     with pytest.raises(ImportError, match=neither + "Install it: .*mxnet"):
         train_rec(chosen, tmp_path / "a")
     for_torch: list[dict[str, Any]] = [
@@ -242,6 +240,8 @@ def test_what_an_export_needs_is_looked_for_before_a_training_begins(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.mxnet
+@pytest.mark.usefixtures("mx")
 @pytest.mark.parametrize("kind", ["mxnet", "onnx"])
 def test_mxnet_exports_nothing(chosen: TrainSettings, tmp_path: Path, kind: Any) -> None:
     expected = rf"export '{kind}' goes with framework='torch'\. .* which fasttriplet\.torch\.from_mxnet reads"

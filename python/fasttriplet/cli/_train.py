@@ -52,7 +52,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option(
     "network",
     "Network to train: small, mobilefacenet or, with PyTorch, torch:PACKAGE.MODULE:FACTORY, a function that "
-    "returns a torch.nn.Module; it may end in options, ,name=value.",
+    "returns a torch.nn.Module. Options may follow, as in ,mean=0,std=255.",
     metavar="NAME",
 )
 @options.option(
@@ -62,7 +62,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     metavar="JSON",
 )
 @options.option("pretrained", "Checkpoint to take the first weights from.", metavar="PREFIX,EPOCH")
-@options.option("embedding_size", "Numbers per embedding of a --network by name.", 128)
+@options.option("embedding_size", "Numbers per embedding of --network small or mobilefacenet.", 128)
 @click.option(
     "--resume",
     is_flag=True,
@@ -94,7 +94,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option("weight_decay", "Weight decay of the optimizer.", 5e-4, _RATE)
 @options.option(
     "clip_norm",
-    "With PyTorch, scale gradients down that have a larger L2 norm, over all weights.",
+    "With PyTorch, the largest L2 norm of the gradient of all weights. A larger gradient is scaled down.",
     kind=_RATE,
 )
 @options.option(
@@ -114,8 +114,8 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option("lr_factor", "Factor for --lr-steps.", 0.1, _SHARE)
 @options.option(
     "lr_end",
-    "For --lr-schedule linear and cosine: the batch at which the learning rate is 0, and the last that a "
-    "resumed training can have. By default the --batches that the training begins with.",
+    "For --lr-schedule linear and cosine: the number of batches after which the learning rate is 0. A "
+    "training can have no more. By default the --batches that it begins with.",
     kind=int,
     metavar="BATCHES",
 )

@@ -84,7 +84,8 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         The learning rate of batch n of the first `warmup` batches is n / `warmup` of what `lr_schedule`
         gives.
     precision : {"float32", "tf32", "bfloat16"}, default "float32"
-        What PyTorch computes in; see :class:`fasttriplet.torch.TorchEmbedder`. Weights are float32.
+        What PyTorch computes in, and ``"bf16"`` for short; see :class:`fasttriplet.torch.TorchEmbedder`.
+        Weights are float32.
     mirror : bool, default True
         Swap left and right in half of the images, at random.
     cutoff : int, default 0

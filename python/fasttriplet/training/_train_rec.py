@@ -147,7 +147,7 @@ def train_rec(
     else:
         settings = _as_before(names, state, settings)
     assert settings.framework is not None
-    _check_end(settings, schedule)
+    _check_end(settings, schedule, resume=resume)
     _check_files({"rec": settings.rec, "verify_on": paths}, resume=resume)
     with _naming_the_other(settings) if undecided else nullcontext():
         kind = backend_of(settings.framework)
@@ -239,15 +239,17 @@ def _as_before(names: Names, state: State, settings: TrainSettings) -> TrainSett
     return settings.begun(before.framework, before.lr_end)
 
 
-def _check_end(settings: TrainSettings, schedule: Schedule) -> None:
+def _check_end(settings: TrainSettings, schedule: Schedule, *, resume: bool) -> None:
     """Raise an OptionError if the learning rate would be 0 before the training ends."""
     end = settings.lr_end
     if end is not None and schedule.batches > end:
+        advice = "To train for longer, give a later lr_end"
+        if resume:
+            advice = "To train for longer, begin another training with the weights of this one as pretrained"
         raise OptionError(
             "batches",
             f"must be at most {end:,}, not {schedule.batches:,}: there the learning rate has fallen to 0 "
-            "(lr_end). To train for longer, begin another training with a later lr_end, or with the weights "
-            "of this one as pretrained",
+            f"(lr_end). {advice}",
         )
 
 
@@ -289,7 +291,7 @@ def _naming_the_other(settings: TrainSettings) -> Iterator[None]:
             raise error from None
         advice = f"Or give framework={other!r}"
         if find_spec(other) is None:
-            advice += f", which is not installed either. {how_to_install(other)}"
+            advice += f", which is not installed. {how_to_install(other)}"
         raise ImportError(f"{error}. {advice}", name=error.name) from error
 
 
