@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from fasttriplet._launcher import is_first_process
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import Display, clock, display
 from fasttriplet.errors import OptionError
-from fasttriplet.training._launcher import is_first_process
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained, TrainSettings

@@ -71,8 +71,8 @@ class Architecture:
             "factory": self.factory,
             "output": self.output,
             "color": inputs.color,
-            "mean": list(inputs.mean),
-            "std": list(inputs.std),
+            "mean": list(map(float, inputs.mean)),
+            "std": list(map(float, inputs.std)),
             "image_size": None if inputs.size is None else list(inputs.size),
         }
 

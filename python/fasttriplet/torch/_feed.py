@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 import torch
 from fasttriplet._checks import whole_number
+from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Rec
@@ -20,7 +21,7 @@ from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._summary import Summary
 from fasttriplet.torch._embedder import TorchEmbedder
-from fasttriplet.torch._group import TorchGroup, processes_of, threads_each
+from fasttriplet.torch._group import TorchGroup, processes_of
 
 
 class TripletTensors(NamedTuple):

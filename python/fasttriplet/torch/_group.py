@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import threading
 import time
@@ -19,7 +18,6 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet._cores import cores
 from fasttriplet.errors import PeerError
 from fasttriplet.run._group import CLOSED, failed
 
@@ -35,12 +33,6 @@ _made: dict[tuple[int, ...], int] = defaultdict(int)  # how many groups of the s
 def processes_of(group: Any = None) -> int:
     """How many processes a process group has, by default the default one; 1 where there is none."""
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
-
-
-def threads_each() -> int | None:
-    """The cores of each process where torchrun started several on this machine; None without torchrun."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, cores() // int(here)) if here.isdigit() and int(here) > 0 else None
 
 
 class TorchGroup:
