@@ -2,16 +2,15 @@
 
 Omniglot beside the checkout, in images of 64 x 64; the network with four convolution blocks, a batch of 120,
 bags of 1,200 images, 10 an identity, margin 0.3, SGD with learning rate 0.05, momentum 0.9, weight decay
-5e-4. Both sides begin with the same weights and have the same loop, that of `Module.fit`. Every 100 batches
-the network is verified on 106 characters that are not in the training set: all 2,246,140 pairs of their 2,120
-images, which are not mirrored. This takes no part in the times.
+5e-4. Three sides begin with the same weights: this package with MXNet, with PyTorch, and the original with
+MXNet. Every 100 batches the network is verified on 106 characters that are not in the training set: all
+2,246,140 pairs of their 2,120 images, which are not mirrored. This takes no part in the times.
 
-The peer is `triplet_image_iter.py` of a checkout of InsightFace (`--insightface`, or INSIGHTFACE), repaired
-only so far that it runs (`original.REPAIRS`). Without one only this package's side runs.
+The original is `triplet_image_iter.py` of a checkout of InsightFace (`--insightface`, or INSIGHTFACE),
+repaired only so far that it runs (`original.REPAIRS`). Without one only this package's sides run.
 
-Last, the same network with better settings (`BETTER`), which are written down in this file: each character
-turned and mirrored counts as eight, images are varied, strokes are thick on grey, and images of 32 x 32 make
-four times as many of them in the same time.
+Last, better settings: the command `fasttriplet train` with PyTorch and the flags of `BETTER`, from three
+seeds, verified on the same unchanged images. The seconds are those of the whole command.
 """
 
 from __future__ import annotations
@@ -19,46 +18,52 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 import fasttriplet as ft
 import original
 from fasttriplet.mxnet import TripletIter, import_mxnet, small_convnet, triplet_loss
+from fasttriplet.mxnet._checkpoint import save_checkpoint
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.mxnet._quiet import quiet
+from fasttriplet.training import TrainSettings
 from harness import Bench
 from omniglot import write_plain, write_varied
 from tables import Cell, Table
 
 SETTINGS: dict[str, Any] = {"batch_size": 120, "bag_size": 1200, "images_per_identity": 10, "margin": 0.3}
 RATE = 0.05
-BETTER: dict[str, Any] = {
-    "batch_size": 360,
-    "bag_size": 2400,
-    "images_per_identity": 5,
-    "margin": 0.3,
-    "pick": "hardest",
-}
-BETTER_RATE = 0.2  # and from there down to 0, in a straight line
-SIDE, BETTER_SIDE = 64, 32
+BETTER = """
+    --framework torch --network torch:omniglot_network:strided,mean=255,std=255
+    --batch-size 360 --bag-size 2400 --images-per-identity 5 --margin 0.2
+    --learning-rate 0.2 --lr-schedule linear --no-mirror
+"""
+SIDE = 64
 EVERY = 100  # batches
 GOALS = (0.9, 0.91, 0.92)  # AUC
 AFTER = (700, 1600)  # batches
 
-bench = Bench(__file__, __doc__, packages=["mxnet"])
+bench = Bench(__file__, __doc__, packages=["mxnet", "torch"])
 bench.option("--insightface", None, "checkout, or INSIGHTFACE of the environment", kind=Path)
-bench.option("--seconds", 258.0, "of each training", quick=5.0)
+bench.option("--seconds", 258.0, "of each training", quick=30.0)
 bench.option("--seed", 0, "of weights and order")
+bench.option("--same", True, "the part with the same settings, too")
 bench.option("--better", True, "the last part, too")
 bench.option("--variants", 8, "of each image in the last part", quick=1)
+bench.option("--batches", 4400, "of each training in the last part", quick=20)
+bench.option("--seeds", 3, "trainings in the last part", quick=1)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,57 @@ class Point:
     tar: float  # at a false accept rate of 1e-3
 
 
+class Side(Protocol):
+    """A way to train the network."""
+
+    batches: Generator[Any, None, None]  # of all epochs
+
+    def step(self, batch: Any) -> None:
+        """Train on a batch, to the end."""
+
+    def embed(self, index: pl.DataFrame, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed images with the network as it is."""
+
+
+class WithMXNet:
+    """A module, and the loop of `Module.fit`."""
+
+    def __init__(self, module: Any, batches: Generator[Any, None, None]) -> None:
+        self._module, self.batches = module, batches
+        self.embed = ModuleEmbedder(module).embed
+
+    def step(self, batch: Any) -> None:
+        """Train on a batch."""
+        self._module.forward_backward(batch)
+        self._module.update()
+        self._module.get_outputs()[-1].asnumpy()  # the loss, as a metric does
+        import_mxnet().nd.waitall()
+
+
+class WithTorch:
+    """What `fasttriplet train` does with PyTorch, without its files."""
+
+    def __init__(self, rec: Path, pretrained: str, seed: int) -> None:
+        from fasttriplet.torch._backend import TrainingBackend  # noqa: PLC0415  only if it is compared
+
+        options = {**SETTINGS, "seed": seed, "learning_rate": RATE, "network": "small", "framework": "torch"}
+        settings = TrainSettings(rec=(str(rec),), pretrained=pretrained, mirror=False, **options)
+        self._backend, self._number = TrainingBackend(settings, "cpu"), 0
+        self._feed = ft.Feed(rec, model=self._backend.embedder, epochs=None, seed=seed, **SETTINGS)
+        self._backend.begin(self._feed.image_size)
+        self.batches = self._all()
+        self.embed = self._backend.embedder.embed
+
+    def _all(self) -> Generator[Any, None, None]:
+        with self._feed:
+            yield from self._feed
+
+    def step(self, batch: Any) -> None:
+        """Train on a batch."""
+        self._backend.step(batch, RATE, self._number)
+        self._number += 1
+
+
 def with_ours(batches: TripletIter) -> Generator[Any, None, None]:
     """Batches of all epochs."""
     with contextlib.closing(batches):
@@ -80,23 +136,26 @@ def with_ours(batches: TripletIter) -> Generator[Any, None, None]:
             batches.reset()
 
 
-def new_module(batch_size: int, side: int, rate: float, seed: int) -> Any:
+def new_module(seed: int) -> Any:
     """The network with its loss, weights and optimizer."""
-    mx = import_mxnet()
+    mx, batch_size = import_mxnet(), SETTINGS["batch_size"]
     module = mx.mod.Module(triplet_loss(small_convnet(128), SETTINGS["margin"], batch_size))
     with quiet():
-        module.bind([("data", (batch_size, 3, side, side))], [("softmax_label", (batch_size,))])
+        module.bind([("data", (batch_size, 3, SIDE, SIDE))], [("softmax_label", (batch_size,))])
     mx.random.seed(seed)
     np.random.seed(seed)  # the original draws from both
     random.seed(seed)
     module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2))
-    options = {"learning_rate": rate, "momentum": 0.9, "wd": 5e-4, "rescale_grad": 1.0}
+    options = {"learning_rate": RATE, "momentum": 0.9, "wd": 5e-4, "rescale_grad": 1.0}
     module.init_optimizer(optimizer="sgd", optimizer_params=options)
     return module
 
 
-def verifier(unseen: Path, module: Any) -> Callable[[], tuple[float, float, float]]:
-    """A function that gives AUC, recall@1 and TAR of the module as it is then."""
+Embed = Callable[[pl.DataFrame, NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def verifier(unseen: Path, embed: Embed) -> Callable[[], tuple[float, float, float]]:
+    """A function that gives AUC, recall@1 and TAR of a network as it is then."""
     index = ft.index_rec(unseen, cache=False).sort("key")
     pixels = ft.RecordFile(unseen).decode(index["key"].to_numpy())
     labels = index["label"].to_numpy()
@@ -106,7 +165,7 @@ def verifier(unseen: Path, module: Any) -> Callable[[], tuple[float, float, floa
     same = labels[:, None] == labels
 
     def verify() -> tuple[float, float, float]:
-        rows = ModuleEmbedder(module).embed(index, pixels).astype(np.float64)
+        rows = embed(index, pixels).astype(np.float64)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
         distances = np.clip(2 - 2 * rows @ rows.T, 0, 4)
         found = ft.verify_distances(distances[first, second], same[first, second])
@@ -118,53 +177,58 @@ def verifier(unseen: Path, module: Any) -> Callable[[], tuple[float, float, floa
     return verify
 
 
-def train(
-    module: Any,
-    batches: Generator[Any, None, None],
-    unseen: Path,
-    limit: float,
-    rate: Callable[[float], float] | None = None,
-) -> list[Point]:
-    """Train for `limit` seconds; `rate` gives the learning rate by the seconds."""
-    mx, verify = import_mxnet(), verifier(unseen, module)
+def train(side: Side, unseen: Path, limit: float) -> list[Point]:
+    """Train for `limit` seconds."""
+    verify = verifier(unseen, side.embed)
     points = [Point(0, 0.0, *verify())]
     number, aside = 0, 0.0
     started = time.perf_counter()
-    for batch in batches:
-        seconds = time.perf_counter() - started - aside
-        if seconds >= limit:
+    for batch in side.batches:
+        if time.perf_counter() - started - aside >= limit:
             break
-        if rate is not None:
-            module._optimizer.lr = rate(seconds)
-        module.forward_backward(batch)
-        module.update()
-        module.get_outputs()[-1].asnumpy()  # the loss, as a metric does
+        side.step(batch)
         number += 1
         if number % EVERY == 0:
-            mx.nd.waitall()
             paused = time.perf_counter()
             points.append(Point(number, paused - started - aside, *verify()))
             aside += time.perf_counter() - paused
-    mx.nd.waitall()
     seconds = time.perf_counter() - started - aside
     if points[-1].batches < number:
         points.append(Point(number, seconds, *verify()))
-    batches.close()
+    side.batches.close()
     return points
 
 
+def better(folder: Path, options: Namespace) -> Table:
+    """Trainings by the command, from several seeds, and what the unseen characters say after each."""
+    (folder / "plain").mkdir()
+    rec, (_, unseen) = write_varied(folder, SIDE, options.variants), write_plain(folder / "plain", SIDE)
+    found = Table("Better settings")
+    for seed in range(options.seeds):
+        out = folder / f"better-{seed}"
+        words = [sys.executable, "-m", "fasttriplet", "train", "--rec", rec, "--out", out, *BETTER.split()]
+        words += ["--batches", options.batches, "--seed", seed]
+        began = time.perf_counter()
+        subprocess.run(list(map(str, words)), check=True, cwd=Path(__file__).parent, capture_output=True)
+        seconds = time.perf_counter() - began
+        judged = verifier(unseen, ft.load_embedder(f"torch:{out}").embed)()
+        found.rows[f"seed {seed}"] = cells(Point(options.batches, seconds, *judged))
+    columns = {name: [float(row[name]) for row in found.rows.values()] for name in COLUMNS}  # type: ignore[arg-type]
+    found.rows["mean"] = {name: float(np.mean(values)) for name, values in columns.items()}
+    found.rows["highest - lowest"] = {name: float(np.ptp(values)) for name, values in columns.items()}
+    return found
+
+
+COLUMNS = ("batches", "seconds", "AUC", "recall@1", "TAR")
+
+
 def cells(point: Point) -> dict[str, Cell]:
-    return {
-        "batches": point.batches,
-        "seconds": point.seconds,
-        "AUC": point.auc,
-        "recall@1": point.recall_at_1,
-        "TAR": point.tar,
-    }
+    values = (point.batches, point.seconds, point.auc, point.recall_at_1, point.tar)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def beside(sides: dict[str, list[Point]]) -> Table:
-    """Both sides with the same settings, by side."""
+    """All sides with the same settings."""
     found = Table("The same settings")
     for side, points in sides.items():
         last = points[-1]
@@ -187,19 +251,29 @@ def curve(title: str, points: list[Point]) -> Table:
     return Table(title, {f"{point.seconds:.0f} s": cells(point) for point in thirds})
 
 
-def tables(options: Namespace) -> Iterator[Table]:
+def with_the_same(folder: Path, options: Namespace) -> dict[str, list[Point]]:
+    """What each side learns with the same settings."""
+    rec, unseen = write_plain(folder, SIDE)
+    limit, seed = options.seconds, options.seed
+
+    def module_and(batches: Callable[[Any], Generator[Any, None, None]]) -> Side:
+        module = new_module(seed)
+        return WithMXNet(module, batches(module))
+
+    def ours(module: Any) -> Generator[Any, None, None]:
+        return with_ours(TripletIter(rec, module, data_shape=(3, SIDE, SIDE), seed=seed, **SETTINGS))
+
+    args, auxs = new_module(seed).get_params()
+    save_checkpoint(str(folder / "first"), 0, small_convnet(128), args, auxs)
+    sides = {
+        "ours, MXNet": train(module_and(ours), unseen, limit),
+        "ours, PyTorch": train(WithTorch(rec, f"{folder / 'first'},0", seed), unseen, limit),
+    }
     checkout = options.insightface or os.environ.get("INSIGHTFACE")
-    limit: float = options.seconds
-    seed = options.seed
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        rec, unseen = write_plain(folder, SIDE)
-        module = new_module(SETTINGS["batch_size"], SIDE, RATE, seed)
-        ours = TripletIter(rec, module, data_shape=(3, SIDE, SIDE), seed=seed, **SETTINGS)
-        sides = {"ours": train(module, with_ours(ours), unseen, limit)}
-        if checkout is not None:
-            module = new_module(SETTINGS["batch_size"], SIDE, RATE, seed)
-            theirs = original.batches(
+    if checkout is not None:
+
+        def theirs(module: Any) -> Generator[Any, None, None]:
+            return original.batches(
                 Path(checkout) / "recognition" / "arcface_mxnet" / "triplet_image_iter.py",
                 batch_size=SETTINGS["batch_size"],
                 data_shape=(3, SIDE, SIDE),
@@ -208,19 +282,21 @@ def tables(options: Namespace) -> Iterator[Table]:
                 triplet_params=[SETTINGS["bag_size"], SETTINGS["margin"], 0.0],
                 mx_model=module,
             )
-            sides["original"] = train(module, theirs, unseen, limit)
-        yield beside(sides)
-        for side, points in sides.items():
-            yield curve(f"The same settings, {side}", points)
+
+        sides["original"] = train(module_and(theirs), unseen, limit)
+    return sides
+
+
+def tables(options: Namespace) -> Iterator[Table]:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        if options.same:
+            sides = with_the_same(folder, options)
+            yield beside(sides)
+            for side, points in sides.items():
+                yield curve(f"The same settings, {side}", points)
         if options.better:
-            rec, unseen = write_varied(folder, BETTER_SIDE, options.variants)
-            module = new_module(BETTER["batch_size"], BETTER_SIDE, BETTER_RATE, seed)
-            better = TripletIter(rec, module, data_shape=(3, BETTER_SIDE, BETTER_SIDE), seed=seed, **BETTER)
-
-            def rate(seconds: float) -> float:
-                return BETTER_RATE * max(0.0, 1 - seconds / limit)
-
-            yield curve("Better settings", train(module, with_ours(better), unseen, limit, rate))
+            yield better(folder, options)
 
 
 if __name__ == "__main__":

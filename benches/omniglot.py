@@ -10,10 +10,12 @@ import io
 import math
 import tempfile
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 import fasttriplet as ft
 
@@ -51,33 +53,39 @@ def write_plain(folder: Path, side: int) -> tuple[Path, Path]:
     return paths[0], paths[1]
 
 
-def write_varied(folder: Path, side: int, variants: int) -> tuple[Path, Path]:
-    """Training and test set with thick strokes on grey.
+def write_varied(folder: Path, side: int, variants: int) -> Path:
+    """A training set in which each character, turned by 0, 90, 180 and 270 degrees and mirrored, is eight.
 
-    In the training set each character, turned by 0, 90, 180 and 270 degrees and mirrored, counts as eight,
-    and of each image there are so many variants: turned, stretched, slanted and moved a little.
+    Of each image there are this many variants, of which all but the first are turned, stretched, slanted and
+    moved a little.
     """
-    rng, train, unseen = np.random.default_rng(0), folder / "varied.rec", folder / "varied_unseen.rec"
+    path = folder / "varied.rec"
+    eight = [
+        (label, images, mirror, turn, side, variants)
+        for label, (images, mirror, turn) in enumerate(
+            (images, mirror, turn)
+            for images in _characters(1).values()
+            for mirror in (False, True)
+            for turn in _TURNS
+        )
+    ]
     key = 0
-    with ft.RecordWriter(train) as writer:
-        characters = _characters(1).values()
-        eight = [
-            (images, mirror, turn) for images in characters for mirror in (False, True) for turn in _TURNS
-        ]
-        for label, (images, mirror, turn) in enumerate(eight):
-            for image in images:
-                seen = image.transpose(_MIRRORED) if mirror else image
-                seen = seen if turn is None else seen.transpose(turn)
-                for variant in range(variants):
-                    content = _png(seen if variant == 0 else _varied(seen, rng), side)
-                    writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
-                    key += 1
-    with ft.RecordWriter(unseen) as writer:
-        for label, images in enumerate(_characters(2).values()):
-            for number, image in enumerate(images):
-                key = label * len(images) + number
-                writer.write(key, ft.IRHeader(0, float(label), key, 0), _png(image, side))
-    return train, unseen
+    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool, ft.RecordWriter(path) as writer:
+        for label, pictures in enumerate(pool.map(_variants, eight, chunksize=16)):
+            for content in pictures:
+                writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
+                key += 1
+    return path
+
+
+def _variants(of: tuple[int, list[Image.Image], bool, Image.Transpose | None, int, int]) -> list[bytes]:
+    label, images, mirror, turn, side, variants = of
+    rng, found = np.random.default_rng(label), []
+    for image in images:
+        seen = image.transpose(_MIRRORED) if mirror else image
+        seen = seen if turn is None else seen.transpose(turn)
+        found += [_png(seen if number == 0 else _varied(seen, rng), side) for number in range(variants)]
+    return found
 
 
 def _varied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -93,8 +101,6 @@ def _varied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def _png(image: Image.Image, side: int) -> bytes:
-    thick = image.filter(ImageFilter.MinFilter(3))
-    grey = thick.point([127 + (255 - value) * 128 // 255 for value in range(256)])
     encoded = io.BytesIO()
-    grey.resize((side, side), Image.Resampling.LANCZOS).save(encoded, "PNG")
+    image.resize((side, side), Image.Resampling.LANCZOS).save(encoded, "PNG")
     return encoded.getvalue()

@@ -1,0 +1,47 @@
+"""A network for drawn characters, which `bench_training.py` trains with its better settings."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+_FILTERS = (32, 64, 96, 128)
+_WINDOW, _STRIDE = 7, 4  # of the first convolution
+_EMBEDDING = 128
+
+
+class _Strided(nn.Module):
+    """Four convolution blocks for images of 64 x 64, the first with a stride of 4: to maps of 2 x 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = []
+        channels = 1
+        for number, filters in enumerate(_FILTERS):
+            window, stride = (_WINDOW, _STRIDE) if number == 0 else (3, 2)
+            blocks += [
+                nn.Conv2d(channels, filters, window, stride, window // 2, bias=False),
+                nn.BatchNorm2d(filters),
+                nn.ReLU(inplace=True),
+            ]
+            channels = filters
+        self.blocks = nn.Sequential(*blocks)
+        self.dense = nn.Linear(4 * channels, _EMBEDDING)
+        self.norm = nn.BatchNorm1d(_EMBEDDING)
+        nn.init.ones_(self.norm.weight)
+        self.norm.weight.requires_grad_(False)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                outputs = module.weight.shape[0] * math.prod(module.weight.shape[2:])
+                nn.init.normal_(module.weight, 0, math.sqrt(2 / outputs))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed grey images: all channels are the same."""
+        return self.norm(self.dense(self.blocks(images[:, :1]).flatten(1)))
+
+
+def strided() -> nn.Module:
+    """The network with its first weights, which PyTorch's seed decides."""
+    return _Strided()
