@@ -20,6 +20,7 @@ from fasttriplet.embedders._objects import find_object, make
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.torch._graph._initial import untrained
+from fasttriplet.torch._reproducible import drawing_from
 from fasttriplet.torch._state import load_state
 from torch import nn
 
@@ -61,7 +62,8 @@ class Architecture:
             assert self.inputs.size is not None
             return untrained(parse_symbol(self.symbol), "data", self.inputs.size, seed, {})
         assert self.factory is not None
-        return made_by(f"torch:{self.factory}", self.factory)
+        with drawing_from(seed):
+            return made_by(f"torch:{self.factory}", self.factory)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -71,8 +73,8 @@ class Architecture:
             "factory": self.factory,
             "output": self.output,
             "color": inputs.color,
-            "mean": list(inputs.mean),
-            "std": list(inputs.std),
+            "mean": list(map(float, inputs.mean)),
+            "std": list(map(float, inputs.std)),
             "image_size": None if inputs.size is None else list(inputs.size),
         }
 

@@ -54,8 +54,7 @@ class TrainingBackend(Backend):
         """See :meth:`Backend.begin`."""
         settings = self._settings
         architecture = architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
-        with reproducible(torch.device("cpu"), settings.seed):  # a function may draw weights
-            self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
+        self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
         """See :meth:`Backend.load`."""
@@ -137,7 +136,7 @@ class TrainingBackend(Backend):
         settings, network, images = self._settings, self._network.train(), batch.images
         set_learning_rate(self._optimizer, learning_rate)
         try:
-            with reproducible(self._device, seed), computing_in(settings.precision, self._device):
+            with reproducible(seed), computing_in(settings.precision, self._device):
                 embeddings = self._embedding(network(self._input(images, self._memory_format)), len(images))
                 lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
                 self._optimizer.zero_grad(set_to_none=True)
@@ -190,7 +189,7 @@ def _array(values: torch.Tensor) -> NDArray[Any]:
         plain = plain.float()
     elif plain.dtype is torch.bool:
         plain = plain.to(torch.uint8)
-    return np.ascontiguousarray(plain.numpy(force=True)).copy()
+    return np.array(plain.numpy(force=True), order="C")
 
 
 def _fill(values: torch.Tensor, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -200,4 +199,4 @@ def _fill(values: torch.Tensor, name: str, arrays: Mapping[str, NDArray[Any]]) -
     if given.shape != wanted.shape or given.dtype != wanted.dtype:
         raise ValueError(f"{name} is {given.dtype} {given.shape}, not {wanted.dtype} {wanted.shape}")
     with torch.no_grad():
-        values.copy_(torch.from_numpy(np.ascontiguousarray(given)))
+        values.copy_(torch.from_numpy(np.array(given, order="C")))
