@@ -29,6 +29,7 @@ ENDINGS = (".json", WEIGHTS)
 
 _FORMAT = "fasttriplet network"
 _VERSION = 1  # raised when older versions could not read it
+_LEAST_BYTES = 2  # of a number in a file of weights
 _SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
 
 
@@ -53,14 +54,14 @@ class Architecture:
     inputs: Inputs
     output: str | None = None
 
-    def make(self, seed: int = 0) -> nn.Module:
-        """Make the network, with weights that are drawn.
+    def make(self, seed: int = 0, *, numbers: int | None = None) -> nn.Module:
+        """Make the network, with weights that are drawn, or for weights of a file that holds so much.
 
-        A ValueError if the network does not take images of the size, or a weight does not fit.
+        See :func:`fasttriplet.torch._graph._initial.untrained`.
         """
         if self.symbol is not None:
             assert self.inputs.size is not None
-            return untrained(parse_symbol(self.symbol), "data", self.inputs.size, seed, {})
+            return untrained(parse_symbol(self.symbol), "data", self.inputs.size, seed, numbers=numbers)
         assert self.factory is not None
         with drawing_from(seed):
             return made_by(f"torch:{self.factory}", self.factory)
@@ -199,7 +200,10 @@ def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Modul
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(described)) else f"{described}: {text}") from error
-    network = architecture.make()
+    try:
+        network = architecture.make(numbers=weights.stat().st_size // _LEAST_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{described}: {error}") from error
     load_state(network, weights)
     return architecture, network.eval()
 

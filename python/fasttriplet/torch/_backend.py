@@ -64,7 +64,7 @@ class TrainingBackend(Backend):
             raise ValueError(f"network: {error}") from error
         if architecture.inputs.size != image_size:
             raise ValueError(f"network is for images of {architecture.inputs.size}, not of {image_size}")
-        self._set(architecture, architecture.make())
+        self._set(architecture, architecture.make(numbers=sum(values.size for values in arrays.values())))
         own = dict(self._tensors())
         for name, values in own.items():
             _fill(values, name, arrays)
