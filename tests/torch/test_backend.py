@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +29,15 @@ def rate_of(batch: int) -> float:
     return 0.05 * min(1.0, (batch + 1) / 8) * (1 - batch / 40)
 
 
-# The errors of float32 grow with the learning rate: a MobileFaceNet with random weights doubles them tenfold
-# in a step at 0.05, also between two of PyTorch that begin 1e-7 apart.
+# The errors of float32 grow from step to step, also between two trainings of PyTorch that begin 1e-7 apart: a
+# loss or a ReLU is on the other side of 0. At the full learning rate they reach 1e-3 after 11 steps of "small"
+# and after 2 of "mobilefacenet", at these they stay below 1e-5.
 STEPS: dict[str, tuple[dict[str, Any], float]] = {
-    "small": ({}, 1.0),
-    "small, angular": ({"loss": "angular", "weight_decay": 0.01}, 1.0),
-    "small, without momentum": ({"momentum": 0.0}, 1.0),
+    "small": ({}, 0.005),
+    "small, angular": ({"loss": "angular", "weight_decay": 0.01}, 0.02),
+    "small, without momentum": ({"momentum": 0.0}, 0.3),
     "mobilefacenet": ({"network": "mobilefacenet", "batch_size": 12}, 1e-4),
-    "mobilefacenet, angular": ({"network": "mobilefacenet", "batch_size": 12, "loss": "angular"}, 1e-4),
-    "symbol": ({"symbol": "symbol", "weight_decay": 0.01}, 0.3),
+    "symbol": ({"symbol": "symbol", "weight_decay": 0.01}, 0.02),
 }
 
 
@@ -81,7 +82,6 @@ def test_steps_are_those_of_mxnet(mx: Any, tmp_path: Path, kind: str) -> None:
     theirs.save(f"{tmp_path}/begun")
     ours = TrainingBackend(replace(chosen, pretrained=f"{tmp_path}/begun,0"), "cpu")
     ours.begin((24, 24))
-    before = weights_of(ours._network)
     for number, batch in enumerate(batches(20, chosen.batch_size)):
         for backend in (ours, theirs):
             backend.sums = [0.0] * 4
@@ -91,9 +91,31 @@ def test_steps_are_those_of_mxnet(mx: Any, tmp_path: Path, kind: str) -> None:
     assert ours.sums[0] > 0
     after = {name: value.asnumpy() for part in theirs._module.get_params() for name, value in part.items()}
     for name, values in weights_of(ours._network).items():
-        if "gamma" in name and name not in before:  # fixed at 1
-            continue
-        moved = after[name] - before[name]
-        assert np.linalg.norm(moved) > 0 or name == "fc1_gamma", name
-        least = 1e-3 * float(np.linalg.norm(before[name])) + 1e-4 * values.size**0.5 * scale
-        assert apart(values - before[name], moved, least) < 5e-2, name
+        assert apart(values, after[name], 0.01 * values.size**0.5) < 1e-3, name
+    assert momenta(ours) == pytest.approx(momenta_of_mxnet(theirs), rel=0.02)
+
+
+def momenta(backend: TrainingBackend) -> dict[str, float]:
+    """Their L2 norms, by MXNet's names, where they are more than rounding."""
+    names = {place: name for place, (name, _) in backend._network.origin.places.items()}
+    found = {
+        names[key.removeprefix("momentum_buffer:")]: float(np.linalg.norm(values))
+        for key, values in backend.arrays().items()
+        if key.startswith("momentum_buffer:")
+    }
+    return _without_rounding(found)
+
+
+def momenta_of_mxnet(backend: Any) -> dict[str, float]:
+    names = backend._momenta
+    found = {
+        names[json.loads(key.removeprefix("momentum:"))]: float(np.linalg.norm(values))
+        for key, values in backend.arrays().items()
+        if key.startswith("momentum:")
+    }
+    return _without_rounding({name: norm for name, norm in found.items() if name != "fc1_gamma"})
+
+
+def _without_rounding(norms: dict[str, float]) -> dict[str, float]:
+    least = 1e-3 * max(norms.values(), default=0.0)
+    return {name: max(norm, least) for name, norm in norms.items()}

@@ -17,14 +17,19 @@ except ImportError as error:  # of one of its libraries
     raise ImportError(f"PyTorch is installed, but its import failed: {error}", name="torch") from error
 
 if TYPE_CHECKING:
+    from fasttriplet.torch._architecture import load_network
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._loss import triplet_loss, triplet_losses
     from fasttriplet.torch._miner import TripletMiner
 
-__all__ = ["TorchEmbedder", "TripletMiner", "from_mxnet", "to_mxnet", "triplet_loss", "triplet_losses"]
+__all__ = [
+    *("TorchEmbedder", "TripletMiner", "from_mxnet", "load_network", "to_mxnet"),
+    *("triplet_loss", "triplet_losses"),
+]
 
 _HOMES = {
+    "_architecture": ("load_network",),
     "_embedder": ("TorchEmbedder",),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),
     "_loss": ("triplet_loss", "triplet_losses"),

@@ -208,6 +208,41 @@ def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Modul
     return architecture, network.eval()
 
 
+def load_network(prefix: str | os.PathLike[str]) -> nn.Module:
+    """Load a network that :func:`fasttriplet.training.train_rec` trained with PyTorch.
+
+    Networks by name and symbols of MXNet are modules as :func:`from_mxnet` makes them, and take images
+    (B, 3, H, W) of float32 with RGB from 0 to 255. A network that a function makes is made by that function,
+    of the module that was named for the training, and takes what it took then: ``(pixel - mean) / std``.
+
+    Parameters
+    ----------
+    prefix : path
+        Path without ``.json`` and ``.safetensors``.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, on the CPU. It returns the embeddings, (B, D), not normalised, or all outputs of a
+        network that has several.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ImportError
+        If safetensors is not installed, or the module with the function cannot be imported.
+    ValueError
+        If a file is damaged, the files do not fit each other, or the function fails.
+
+    Examples
+    --------
+    >>> from fasttriplet.torch import load_network
+    >>> module = load_network("models/face-best")  # doctest: +SKIP
+    """
+    return read_network(prefix)[1]
+
+
 def _files_of(prefix: str | os.PathLike[str]) -> tuple[Path, Path]:
     first, second = (Path(f"{os.fspath(prefix)}{ending}") for ending in ENDINGS)
     return first, second
