@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from tests.torch.small_modules import SIZE, module_in
+from tests.training.conftest import data
+
+__all__ = ["data"]  # a fixture
 
 
 @pytest.fixture(scope="session")

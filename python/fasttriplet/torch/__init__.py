@@ -17,6 +17,7 @@ except ImportError as error:  # of one of its libraries
     raise ImportError(f"PyTorch is installed, but its import failed: {error}", name="torch") from error
 
 if TYPE_CHECKING:
+    from fasttriplet.torch._architecture import load_network
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._feed import TripletFeed, TripletTensors
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
@@ -24,11 +25,18 @@ if TYPE_CHECKING:
     from fasttriplet.torch._miner import TripletMiner
 
 __all__ = [
+<<<<<<< HEAD
     "TorchEmbedder", "TripletFeed", "TripletMiner", "TripletTensors", "from_mxnet", "to_mxnet",
     "triplet_loss", "triplet_losses",
 ]  # fmt: skip
+=======
+    *("TorchEmbedder", "TripletMiner", "from_mxnet", "load_network", "to_mxnet"),
+    *("triplet_loss", "triplet_losses"),
+]
+>>>>>>> wt-check
 
 _HOMES = {
+    "_architecture": ("load_network",),
     "_embedder": ("TorchEmbedder",),
     "_feed": ("TripletFeed", "TripletTensors"),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),

@@ -20,6 +20,7 @@ from fasttriplet.embedders._objects import find_object, make
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.torch._graph._initial import untrained
+from fasttriplet.torch._reproducible import drawing_from
 from fasttriplet.torch._state import load_state
 from torch import nn
 
@@ -28,6 +29,7 @@ ENDINGS = (".json", WEIGHTS)
 
 _FORMAT = "fasttriplet network"
 _VERSION = 1  # raised when older versions could not read it
+_LEAST_BYTES = 2  # of a number in a file of weights
 _SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
 
 
@@ -52,16 +54,17 @@ class Architecture:
     inputs: Inputs
     output: str | None = None
 
-    def make(self, seed: int = 0) -> nn.Module:
-        """Make the network, with weights that are drawn.
+    def make(self, seed: int = 0, *, numbers: int | None = None) -> nn.Module:
+        """Make the network, with weights that are drawn, or for weights of a file that holds so much.
 
-        A ValueError if the network does not take images of the size, or a weight does not fit.
+        See :func:`fasttriplet.torch._graph._initial.untrained`.
         """
         if self.symbol is not None:
             assert self.inputs.size is not None
-            return untrained(parse_symbol(self.symbol), "data", self.inputs.size, seed, {})
+            return untrained(parse_symbol(self.symbol), "data", self.inputs.size, seed, numbers=numbers)
         assert self.factory is not None
-        return made_by(f"torch:{self.factory}", self.factory)
+        with drawing_from(seed):
+            return made_by(f"torch:{self.factory}", self.factory)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -197,9 +200,47 @@ def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Modul
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(described)) else f"{described}: {text}") from error
-    network = architecture.make()
+    try:
+        network = architecture.make(numbers=weights.stat().st_size // _LEAST_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{described}: {error}") from error
     load_state(network, weights)
     return architecture, network.eval()
+
+
+def load_network(prefix: str | os.PathLike[str]) -> nn.Module:
+    """Load a network that :func:`fasttriplet.training.train_rec` trained with PyTorch.
+
+    Networks by name and symbols of MXNet are modules as :func:`from_mxnet` makes them, and take images
+    (B, 3, H, W) of float32 with RGB from 0 to 255. A network that a function makes is made by that function,
+    of the module that was named for the training, and takes what it took then: ``(pixel - mean) / std``.
+
+    Parameters
+    ----------
+    prefix : path
+        Path without ``.json`` and ``.safetensors``.
+
+    Returns
+    -------
+    torch.nn.Module
+        In evaluation mode, on the CPU. It returns the embeddings, (B, D), not normalised, or all outputs of a
+        network that has several.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ImportError
+        If safetensors is not installed, or the module with the function cannot be imported.
+    ValueError
+        If a file is damaged, the files do not fit each other, or the function fails.
+
+    Examples
+    --------
+    >>> from fasttriplet.torch import load_network
+    >>> module = load_network("models/face-best")  # doctest: +SKIP
+    """
+    return read_network(prefix)[1]
 
 
 def _files_of(prefix: str | os.PathLike[str]) -> tuple[Path, Path]:

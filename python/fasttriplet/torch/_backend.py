@@ -55,8 +55,7 @@ class TrainingBackend(Backend):
         """See :meth:`Backend.begin`."""
         settings = self._settings
         architecture = architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
-        with reproducible(torch.device("cpu"), settings.seed):  # a function may draw weights
-            self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
+        self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
         """See :meth:`Backend.load`."""
@@ -66,7 +65,7 @@ class TrainingBackend(Backend):
             raise ValueError(f"network: {error}") from error
         if architecture.inputs.size != image_size:
             raise ValueError(f"network is for images of {architecture.inputs.size}, not of {image_size}")
-        self._set(architecture, architecture.make())
+        self._set(architecture, architecture.make(numbers=sum(values.size for values in arrays.values())))
         own = dict(self._tensors())
         for name, values in own.items():
             _fill(values, name, arrays)
@@ -138,7 +137,7 @@ class TrainingBackend(Backend):
         settings, network, images = self._settings, self._network.train(), batch.images
         set_learning_rate(self._optimizer, learning_rate)
         try:
-            with reproducible(self._device, seed), computing_in(settings.precision, self._device):
+            with reproducible(seed), computing_in(settings.precision, self._device):
                 embeddings = self._embedding(network(self._input(images, self._memory_format)), len(images))
                 lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
                 self._optimizer.zero_grad(set_to_none=True)

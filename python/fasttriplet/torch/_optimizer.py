@@ -50,9 +50,18 @@ def optimizer_of(network: nn.Module, settings: TrainSettings) -> torch.optim.Opt
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of the next step."""
+    """Set the learning rate of the next step.
+
+    As in MXNet, a gradient enters the momentum with the learning rate of its step, and a later rate does not
+    change that: m = momentum m + rate (gradient + decay), weight -= m. For PyTorch's SGD that is a rate of 1,
+    and 1 - `dampening` for the gradient.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
+        of_group = rate * group["lr_scale"]
+        if group.get("momentum"):
+            group["lr"], group["dampening"] = 1.0, 1 - of_group
+        else:
+            group["lr"] = of_group
 
 
 def kept_by(optimizer: torch.optim.Optimizer, network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -20,26 +20,45 @@ def prepare(device: torch.device) -> None:
 
 
 @contextmanager
-def reproducible(device: torch.device, seed: int) -> Iterator[None]:
+def reproducible(seed: int) -> Iterator[None]:
     """Draw random numbers from a seed in the block, and take kernels that add in a fixed order.
 
     The process has its own random numbers and settings again afterwards. Where PyTorch has no such kernel for
     an operator, it warns.
     """
     cudnn: Any = torch.backends.cudnn
-    before = torch.are_deterministic_algorithms_enabled()
-    only_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     filling: Any = torch.utils.deterministic  # type: ignore[attr-defined, unused-ignore]
-    filled, filling.fill_uninitialized_memory = filling.fill_uninitialized_memory, False
-    devices = [device] if device.type == "cuda" else []
+    # Not cudnn.flags(), which resets the switches for TF32 as well.
+    switches = [(cudnn, "deterministic", True), (cudnn, "benchmark", False)]
+    switches.append((filling, "fill_uninitialized_memory", False))
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in switches]
+    enabled = torch.are_deterministic_algorithms_enabled()
+    only_warning = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        with (
-            torch.random.fork_rng(devices, enabled=True),
-            cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=None),
-        ):
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.manual_seed(seed % 2**63)
+        for owner, name, value in switches:
+            setattr(owner, name, value)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with drawing_from(seed):
             yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=only_warning)
-        filling.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(enabled, warn_only=only_warning)
+        for owner, name, was in before:
+            setattr(owner, name, was)
+
+
+@contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Draw random numbers from a seed in the block, on all devices; afterwards they are as before."""
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += torch.cuda.default_generators
+    if torch.backends.mps.is_available():
+        generators.append(torch.mps._get_default_mps_generator())
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed % 2**63)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.func import functional_call
 from torch.fx.node import map_arg
 
 import torch
@@ -21,14 +23,13 @@ from fasttriplet.torch._graph._network import OPERATOR, ConvertedNetwork
 from torch import fx, nn
 
 Shape = tuple[int, ...]
-Arrays = Mapping[str, NDArray[Any]]
 
 # By the ending of a name, as MXNet; those of PReLU have an initializer of their own.
 _CONSTANTS = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "mean": 0.0, "var": 1.0}
 
 
 def untrained(
-    symbol: Symbol, data: str, image_size: tuple[int, int], seed: int, given: Arrays
+    symbol: Symbol, data: str, image_size: tuple[int, int], seed: int, *, numbers: int | None = None
 ) -> ConvertedNetwork:
     """Convert a network without weights to a module.
 
@@ -46,17 +47,20 @@ def untrained(
     image_size : (int, int)
         Height and width of the images, which decide the shapes of some weights.
     seed : int
-    given : mapping of str to array
-        Weights that are not to be drawn.
+    numbers : int, optional
+        How many numbers the weights have in a file, from which they will be taken. Nothing is drawn then, and
+        a network that has more weights is an error before it fills the memory.
 
     Raises
     ------
     ValueError
-        If the network does not take such images, the shape of a weight cannot be known, a weight that is
-        given has another shape, or an operator cannot be converted.
+        If the network does not take such images, the shape of a weight cannot be known, there are more
+        weights than `numbers`, or an operator cannot be converted.
+    MemoryError
+        If there is too little memory for the weights.
     """
-    weights = dict(given)
-    fill = _Fill(symbol, data, torch.zeros(1, 3, *image_size), weights, seed)
+    weights: dict[str, NDArray[Any]] = {}
+    fill = _Fill(symbol, data, image_size, weights, seed, numbers)
     return build(symbol, data, weights, fill)
 
 
@@ -64,18 +68,30 @@ class _Fill:
     """Gives each node the weights that it lacks, when all before it is converted."""
 
     def __init__(
-        self, symbol: Symbol, data: str, image: torch.Tensor, weights: dict[str, NDArray[Any]], seed: int
+        self,
+        symbol: Symbol,
+        data: str,
+        image_size: tuple[int, int],
+        weights: dict[str, NDArray[Any]],
+        seed: int,
+        numbers: int | None,
     ) -> None:
-        self._nodes, self._data, self._weights, self._seed = symbol.nodes, data, weights, seed
-        self._image = image
-        self._values: dict[fx.Node, Any] = {}  # what the nodes so far compute for one image
+        self._nodes, self._data, self._weights = symbol.nodes, data, weights
+        self._seed, self._left = seed, numbers
+        self._image = torch.zeros(1, 3, *image_size, device="meta")
+        self._values: dict[fx.Node, Any] = {}  # shapes and types of what the nodes so far give for one image
 
     def __call__(self, node: Node, inputs: Sequence[fx.Node | None], root: nn.Module) -> None:
         for place, entry in enumerate(node.inputs):
             variable = self._nodes[entry.node]
             if variable.is_variable and variable.name not in (self._data, *self._weights):
                 shape = _declared(variable) or self._needed(node, place, inputs, root)
-                self._weights[variable.name] = self._drawn(variable, node, place, shape)
+                try:
+                    self._weights[variable.name] = self._filled(variable, node, place, shape)
+                except MemoryError:
+                    raise MemoryError(
+                        f"not enough memory for the weight {variable.name!r} of the shape {shape}"
+                    ) from None
 
     def _needed(self, node: Node, place: int, inputs: Sequence[fx.Node | None], root: nn.Module) -> Shape:
         source = inputs[0] if inputs else None
@@ -92,7 +108,7 @@ class _Fill:
         return shape
 
     def _value(self, wanted: fx.Node, root: nn.Module) -> torch.Tensor:
-        """What a node computes for the image."""
+        """What a node computes for an image: a tensor without numbers."""
         for node in wanted.graph.nodes:
             if node not in self._values:
                 self._values[node] = self._computed(node, root)
@@ -104,8 +120,8 @@ class _Fill:
             return self._image
         target: Any = node.target
         if node.op == "get_attr":
-            return root.get_parameter(target)
-        function = root.get_submodule(target).eval() if node.op == "call_module" else target
+            return root.get_parameter(target).to("meta")
+        function = _without_numbers(root.get_submodule(target)) if node.op == "call_module" else target
         args, kwargs = (map_arg(given, self._values.__getitem__) for given in (node.args, node.kwargs))
         try:
             with torch.no_grad():
@@ -117,17 +133,35 @@ class _Fill:
                 f"{node.meta.get(OPERATOR, target)}: {error}"
             ) from error
 
-    def _drawn(self, variable: Node, node: Node, place: int, shape: Shape) -> NDArray[np.float32]:
-        constant = _constant(variable, initializers_of(node.op).get(place))
+    def _filled(self, variable: Node, node: Node, place: int, shape: Shape) -> NDArray[np.float32]:
+        if self._left is not None:
+            self._left -= math.prod(shape)
+            if self._left < 0:
+                raise ValueError(
+                    f"its weights are more than the file holds, at {variable.name!r} of the shape {shape}"
+                )
+        constant, deviation = _filler(variable, initializers_of(node.op).get(place))
         if constant is not None:
             return np.full(shape, constant, dtype=np.float32)
         if len(shape) < 2:
             raise ValueError(
                 f"the weight {variable.name!r} has the shape {shape}, for which MXNet draws none"
             )
+        if self._left is not None:
+            return np.zeros(shape, dtype=np.float32)
+        if deviation is None:
+            deviation = math.sqrt(2 / (shape[0] * math.prod(shape[2:])))
         rng = np.random.default_rng([self._seed, *variable.name.encode()])
-        deviation = math.sqrt(2 / (shape[0] * math.prod(shape[2:])))
-        return (deviation * rng.standard_normal(shape)).astype(np.float32)
+        values = rng.standard_normal(shape, dtype=np.float32)
+        values *= deviation
+        return values
+
+
+def _without_numbers(layer: nn.Module) -> Callable[..., Any]:
+    """A layer in inference, with shapes for weights."""
+    shapes = {name: values.to("meta") for name, values in chain(layer.named_parameters(), layer.named_buffers())}
+    layer.eval()
+    return lambda *args, **kwargs: functional_call(layer, shapes, args, kwargs)
 
 
 def _declared(variable: Node) -> Shape | None:
@@ -140,24 +174,27 @@ def _declared(variable: Node) -> Shape | None:
     return shape if complete and shape else None
 
 
-def _constant(variable: Node, of_operator: str | None) -> float | None:
-    """The constant that a variable is filled with; None if it is drawn."""
+def _filler(variable: Node, of_operator: str | None) -> tuple[float | None, float | None]:
+    """The constant that a variable is filled with, or the deviation of its values, where one is given."""
     noted = variable.annotations.get("__init__", of_operator)
-    if noted is not None:
-        try:
-            name, options = json.loads(noted)
-            kind = name.lower()
+    if noted is None:
+        return next((value for end, value in _CONSTANTS.items() if variable.name.endswith(end)), None), None
+    try:
+        name, options = json.loads(noted)
+        kind, number = name.lower(), float(options.get("value", options.get("sigma", 0.01)))
+        if math.isfinite(number):
             if kind in ("zero", "zeros", "one", "ones"):
-                return float(kind.startswith("one"))
+                return float(kind.startswith("one")), None
             if kind == "constant":
-                return float(options["value"])
-        except (AttributeError, KeyError, TypeError, ValueError):
-            pass
-        raise ValueError(
-            f"the weight {variable.name!r} has the initializer {noted:.100}, and only zero, one and constant "
-            "are known here; give a checkpoint to begin with (pretrained)"
-        )
-    return _CONSTANTS.get(variable.name.rpartition("_")[2])
+                return float(options["value"]), None
+            if kind == "normal":
+                return None, number
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise ValueError(
+        f"the weight {variable.name!r} has the initializer {noted:.100}, and only zero, one, constant and "
+        "normal are known here; give a checkpoint to begin with (pretrained)"
+    )
 
 
 def _of_convolution(attributes: Attributes, place: int, data: Shape) -> Shape:
