@@ -18,6 +18,7 @@ from fasttriplet.run._options import RunOptions
 from tests.run.leftovers import collected, threads
 from tests.small_rec import identities, write_rec
 from tests.test_architecture import test_help_shows_each_option_with_its_default as shows
+from tests.torch.group_script import descend
 
 pytest.importorskip("torch")
 
@@ -231,7 +232,6 @@ def test_a_training(rec: Path) -> None:
     """The module is embedded as it is at that moment, in evaluation mode, and trained in training mode."""
     net = module()
     net[1].eval()  # a part that is kept as it is
-    optimizer = torch.optim.SGD(net.parameters(), 0.05)
     losses = []
     with TripletFeed(rec, net, augment=ft.Augment(mirror=True), **OPTIONS) as feed:
         for _ in range(2):
@@ -240,9 +240,7 @@ def test_a_training(rec: Path) -> None:
                 assert (labels[:3] == labels[3:6]).all()
                 assert (labels[:3] != labels[6:]).all()
                 loss = triplet_loss(net(images), 0.5)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+                descend(net, loss)
                 losses.append(loss.item())
     assert all(np.isfinite(losses))
     assert np.mean(losses[-20:]) < np.mean(losses[:20])

@@ -88,7 +88,7 @@ def test_the_state_is_that_of_all_and_resumes(answers: Answers) -> None:
     assert answers["resumed"] == [True] * 3
 
 
-def test_a_training_in_distributed_data_parallel(answers: Answers) -> None:
+def test_a_training(answers: Answers) -> None:
     """Running statistics differ between processes, and they mine the same triplets nevertheless."""
     (steps, triplets, _), *others = first, *_ = answers["trained"]
     assert others == [first, first]

@@ -185,6 +185,9 @@ class TripletFeed(IterableDataset):
         ValueError
             If it is something else, or of another dataset, other arguments or another number of processes.
         """
+        triplets = state.get("triplets") if isinstance(state, Mapping) else None
+        if isinstance(triplets, torch.Tensor):  # which may have been loaded to a GPU
+            state = {**state, "triplets": triplets.numpy(force=True)}
         feed = self._open(self._feed.dataset, state=state)
         self._feed.close()
         self._feed, self._epoch, self._left = feed, state["epoch"], False
