@@ -84,6 +84,10 @@ def states() -> None:
     with TripletFeed(REC, module(), **OPTIONS) as other:
         assert before + after == [batch.ids.tolist() for batch in other]
     answer("resumed", True)
+    with TripletFeed(REC, module(), **OPTIONS) as feed:
+        for _ in feed:  # all leave it at the same batch
+            break
+        answer("next pass", [len(list(feed)), feed.epoch, feed.summary.epochs])
 
 
 def training() -> None:

@@ -131,7 +131,10 @@ def test_a_pass_that_is_left_early(rec: Path) -> None:
         second = ids(feed)
     feed = TripletFeed(rec, module(), **OPTIONS)
     iter(feed), iter(feed)
-    first = list(islice(feed, 3))
+    first = []
+    for batch in islice(feed, 3):
+        assert feed.epoch == 0
+        first.append(batch)
     assert threads() == []  # what it had ahead is given up
     iter(feed)
     assert feed.epoch == 1
@@ -141,6 +144,7 @@ def test_a_pass_that_is_left_early(rec: Path) -> None:
         kept = iter(feed)
         assert feed.epoch == 3
         next(kept)
+        assert feed.epoch == 3
         assert next(iter(feed)).ids.tolist() != first[0].ids.tolist()
         assert next(kept, None) is None  # another one has begun
     assert threads() == []
@@ -325,6 +329,8 @@ def test_help_shows_each_option() -> None:
 def test_batches_for_a_gpu_are_pinned(rec: Path) -> None:
     net = module().cuda()
     with TripletFeed(rec, net, **OPTIONS) as feed:
-        for images, _, _ in islice(feed, 5):
+        for images, labels, ids in islice(feed, 5):
             assert images.is_pinned()
+            assert labels.is_pinned()
+            assert ids.is_pinned()
             assert triplet_loss(net(images.cuda(non_blocking=True)), 0.5).isfinite()
