@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from fasttriplet.mxnet import triplet_loss as of_mxnet
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from fasttriplet.torch import triplet_loss, triplet_losses  # noqa: E402
+import torch
+from fasttriplet.torch import triplet_loss, triplet_losses
 
 pytestmark = pytest.mark.torch
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from tests.small_rec import identities, write_rec
 
 torch = pytest.importorskip("torch")
 
@@ -368,14 +369,22 @@ def test_in_a_loss(pml: Any) -> None:
     assert memory(embeddings, labels).item() == pytest.approx(alone.item())
 
 
-def test_the_page_about_it_runs(pml: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
+@pytest.mark.usefixtures("pml")
+def test_the_page_about_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    write_rec(Path("demo/train.rec"), identities(20, 6))
     code = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = {}
     with torch.random.fork_rng():  # the page seeds it
         for part in code:
             exec(compile(part, str(PAGE), "exec"), names)
-    assert len(code) == 2
-    assert "triplets against 1,800 rows" in capsys.readouterr().out
+    assert len(code) == 3
+    printed = capsys.readouterr().out
+    assert re.search(r"^\d+ batches of [\d,]+ triplets, loss 0\.\d{4}$", printed, re.MULTILINE)
+    assert "triplets against 1,800 rows" in printed
     assert len(names["triplets"][0]) > 0
 
 

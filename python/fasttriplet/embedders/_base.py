@@ -24,6 +24,10 @@ class Embedder(Protocol):
     One for a device that works beside the caller, such as a GPU, may have a method
     ``start_embedding(rows, images)``, too: it queues what :meth:`embed` does and returns a :class:`Started`.
     So the device has the next images before it is done with these.
+
+    One whose network is trained by several processes may have a method ``together(group)``. It returns a
+    context manager, which each process of the :class:`fasttriplet.Group` is in while it embeds its share of a
+    bag, and which makes the networks of all processes equal.
     """
 
     @property

@@ -61,7 +61,7 @@ class Summary:
     images_indexed, identities : int
         How many the dataset has.
     epochs, bags, images : int
-        How many were mined.
+        How many were mined; in a group, by all processes together.
     batches : int
         How many a feed handed out.
     triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
@@ -73,12 +73,15 @@ class Summary:
     bags_collapsed : int
         Bags in which the embeddings of different identities were all but equal, see :class:`MiningStats`.
     skipped : list of str
-        What was wrong with each image that was left out (``on_error="skip"``), once in all epochs.
+        What was wrong with each image that was left out (``on_error="skip"``), once in all epochs; in a
+        group, of those that this process was to embed.
     stopped_at_max_triplets : bool
         Whether the run ended early because it had found `max_triplets`.
     seconds : dict of str to float
         How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
-        ``assemble`` and ``train``, the time between two batches. They overlap. ``total`` is the wall time so
+        ``assemble``, ``train``, the time between two batches, and ``fetch``, the decoding of images that this
+        feed has not embedded: of triplets in a state or, in a group, of other processes, for which
+        ``gather`` is the time that they are waited for. They overlap. ``total`` is the wall time so
         far.
     waited : dict of str to float
         How long the run had to wait for a stage; these times do not overlap.

@@ -1,4 +1,4 @@
-"""What needs PyTorch: feed and loss of a training, a miner, an embedder, and MXNet's networks as modules."""
+"""What needs PyTorch: datasets, samplers, feeds, embedders, the loss, a miner, and networks of MXNet."""
 
 from __future__ import annotations
 
@@ -25,15 +25,9 @@ if TYPE_CHECKING:
     from fasttriplet.torch._miner import TripletMiner
 
 __all__ = [
-<<<<<<< HEAD
-    "TorchEmbedder", "TripletFeed", "TripletMiner", "TripletTensors", "from_mxnet", "to_mxnet",
-    "triplet_loss", "triplet_losses",
+    "TorchEmbedder", "TripletFeed", "TripletMiner", "TripletTensors", "from_mxnet", "load_network",
+    "to_mxnet", "triplet_loss", "triplet_losses",
 ]  # fmt: skip
-=======
-    *("TorchEmbedder", "TripletMiner", "from_mxnet", "load_network", "to_mxnet"),
-    *("triplet_loss", "triplet_losses"),
-]
->>>>>>> wt-check
 
 _HOMES = {
     "_architecture": ("load_network",),

@@ -330,6 +330,11 @@ class TorchEmbedder(BatchEmbedder):
     @contextmanager
     def _ready(self) -> Iterator[None]:
         placed = self._home(), self._dtype()
+        if placed[0].type == "meta":
+            raise ValueError(
+                f"{self._name} is on the device meta, which holds no weights: move it with to_empty() and "
+                "load some"
+            )
         if placed != self._placed:
             if self._follows:
                 check_precision(self._precision, placed[0])

@@ -27,11 +27,12 @@ from fasttriplet.torch._group import TorchGroup, processes_of
 class TripletTensors(NamedTuple):
     """A batch of T triplets: the T anchors, then their positives, then their negatives.
 
+    It is in pinned memory if the module is on a CUDA device.
+
     Attributes
     ----------
     images : (3T, 3, H, W) Tensor
-        float32, augmented, and normalised as the module gets it when it embeds; in pinned memory if the
-        module is on a CUDA device.
+        float32, augmented, and normalised as the module gets it when it embeds.
     labels : (3T,) Tensor
         int64, the identities; shifted if the labels of several files are separate.
     ids : (3T,) Tensor
@@ -144,7 +145,8 @@ class TripletFeed(IterableDataset):
             **options,
         )
         self._feed = self._open(rec, first_epoch=first_epoch)
-        self._left = False  # in the middle of a pass, unless an iteration is there
+        self._begun = False  # a pass, which has not come to its end
+        self._left = False  # that pass, for good
         self._inside = False  # a with block
 
     @property
@@ -186,9 +188,13 @@ class TripletFeed(IterableDataset):
         ValueError
             If it is something else, or of another dataset, other arguments or another number of processes.
         """
+        triplets = state.get("triplets") if isinstance(state, Mapping) else None
+        if isinstance(triplets, torch.Tensor):  # which may have been loaded to a GPU
+            state = {**state, "triplets": triplets.numpy(force=True)}
         feed = self._open(self._feed.dataset, state=state)
         self._feed.close()
-        self._feed, self._epoch, self._left = feed, state["epoch"], False
+        self._feed, self._epoch = feed, state["epoch"]
+        self._begun = self._left = False
 
     def __iter__(self) -> Iterator[TripletTensors]:
         if get_worker_info() is not None:
@@ -199,19 +205,20 @@ class TripletFeed(IterableDataset):
         return self._pass()
 
     def _pass(self) -> Generator[TripletTensors, None, None]:
-        if self._left:
+        if self._begun:
             self._feed.close()
             self._feed = self._open(self._feed.dataset, first_epoch=self._epoch + 1)
             self._epoch += 1
-        feed, self._left = self._feed, True
+        feed, self._begun, self._left = self._feed, True, False
         try:
             for batch in feed.one_epoch():
                 yield _tensors(batch)
                 del batch  # not to be held while waiting for the next one
             if feed is self._feed:  # and no state was loaded meanwhile
-                self._epoch, self._left = self._epoch + 1, False
-        except GeneratorExit:
-            if not self._inside:  # else its end follows, with the reason
+                self._epoch, self._begun = self._epoch + 1, False
+        except BaseException as error:
+            self._left = self._left or feed is self._feed
+            if isinstance(error, GeneratorExit) and not self._inside:  # whose end will know the reason
                 feed.close()
             raise
 
@@ -256,7 +263,10 @@ class TripletFeed(IterableDataset):
 
 def _tensors(batch: TripletBatch) -> TripletTensors:
     images: Any = batch.images  # what the layout made
-    return TripletTensors(images, torch.from_numpy(batch.labels), torch.from_numpy(batch.ids))
+    labels, ids = torch.from_numpy(batch.labels), torch.from_numpy(batch.ids)
+    if images.is_pinned():
+        labels, ids = labels.pin_memory(), ids.pin_memory()
+    return TripletTensors(images, labels, ids)
 
 
 def _embedder_of(model: object) -> TorchEmbedder:
