@@ -41,7 +41,7 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 
 # What only tests, linters and benches need. Apart from `build`, so that the demo does not wait for gigabytes.
 $(VENV)/.torch: constraints.txt | $(VENV)/.built
-	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) pytorch-metric-learning
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) pytorch-metric-learning torchvision torchdata
 	@touch $@
 
 # The files of .venv under second names (hard links: no time, no space), with NumPy 2 and without MXNet. The extension

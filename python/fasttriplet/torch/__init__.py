@@ -1,4 +1,4 @@
-"""What needs PyTorch: an embedder, MXNet's networks as modules, and a miner for pytorch-metric-learning."""
+"""What needs PyTorch: datasets and samplers, an embedder, MXNet's networks as modules, a miner."""
 
 from __future__ import annotations
 
@@ -17,16 +17,27 @@ except ImportError as error:  # of one of its libraries
     raise ImportError(f"PyTorch is installed, but its import failed: {error}", name="torch") from error
 
 if TYPE_CHECKING:
+    from fasttriplet.torch._dataset import RecordDataset
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._miner import TripletMiner
+    from fasttriplet.torch._samplers import IdentityBatchSampler
 
-__all__ = ["TorchEmbedder", "TripletMiner", "from_mxnet", "to_mxnet"]
+__all__ = [
+    "IdentityBatchSampler",
+    "RecordDataset",
+    "TorchEmbedder",
+    "TripletMiner",
+    "from_mxnet",
+    "to_mxnet",
+]
 
 _HOMES = {
+    "_dataset": ("RecordDataset",),
     "_embedder": ("TorchEmbedder",),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),
     "_miner": ("TripletMiner",),
+    "_samplers": ("IdentityBatchSampler",),
 }
 
 __getattr__, __dir__ = _lazy.names_of(__name__, _HOMES)
