@@ -81,7 +81,11 @@ enum Planes<'py> {
 /// many were decoded (they come first) and the others, as `decode_rows` does.
 #[pyfunction]
 #[pyo3(signature = (files, rows, out, *, table, mirrored, max_pixels, skip, threads))]
-#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // the signature is Python's
+#[allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    clippy::large_types_passed_by_value
+)] // the signature is Python's
 fn decode_into<'py>(
     py: Python<'py>,
     files: Vec<Bound<'py, PyRecordFile>>,

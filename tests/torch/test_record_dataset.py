@@ -19,8 +19,9 @@ from tests.small_rec import identities, picture, write_images, write_rec
 
 torch = pytest.importorskip("torch")
 
-from fasttriplet.torch import RecordDataset  # noqa: E402
 from torch.utils.data import DataLoader, Subset, default_collate  # noqa: E402
+
+from fasttriplet.torch import RecordDataset  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -50,7 +51,8 @@ def batches(dataset: Any, **options: Any) -> list[Any]:
 def test_images_and_labels(rec: Path) -> None:
     dataset, expected = RecordDataset(rec), as_float(pixels_of(rec))
     assert len(dataset) == 12
-    for index in (0, 7, -1, np.int64(3), torch.tensor(4)):
+    indices: list[Any] = [0, 7, -1, np.int64(3), torch.tensor(4)]
+    for index in indices:
         image, label = dataset[index]
         assert torch.equal(image, expected[index])
         assert (image.dtype, label.dtype, label.shape) == (torch.float32, torch.int64, ())
@@ -127,7 +129,8 @@ def test_transforms_of_torchvision(tmp_path: Path) -> None:
         tmp_path / "sizes.rec", [picture(seed, side) for seed, side in enumerate([24, 30, 16])]
     )
     steps = [v2.Resize((8, 8)), v2.ToDtype(torch.float32, scale=True)]
-    for image, compose in (("uint8", steps), ("pil", [v2.ToImage(), *steps])):
+    chosen: list[tuple[Any, Any]] = [("uint8", steps), ("pil", [v2.ToImage(), *steps])]
+    for image, compose in chosen:
         [(images, labels)] = batches(RecordDataset(rec, image=image, transform=v2.Compose(compose)))
         assert images.shape == (3, 3, 8, 8)
         assert labels.tolist() == [1, 2, 0]
@@ -136,7 +139,7 @@ def test_transforms_of_torchvision(tmp_path: Path) -> None:
 
 
 def test_errors_of_a_transform_come_through(rec: Path) -> None:
-    def fails(image: Any) -> Any:
+    def fails(_: Any) -> Any:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
@@ -144,13 +147,13 @@ def test_errors_of_a_transform_come_through(rec: Path) -> None:
     with pytest.raises(TypeError, match="default_collate"):
         batches(RecordDataset(rec, transform=lambda _: object()))
     with pytest.raises(ft.OptionError, match="transform must be a callable"):
-        RecordDataset(rec, transform=3)
+        RecordDataset(rec, transform=3)  # type: ignore[arg-type]
 
 
 def mirrored(dataset: Any) -> list[bool]:
     """Which images are mirrored; each is one of both."""
     plain = pixels_of(dataset.dataset.paths[0])
-    found = []
+    found: list[bool] = []
     for images, _ in batches(dataset):
         for image in images:
             at = len(found)
@@ -229,7 +232,7 @@ def test_what_cannot_be_excluded(rec: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exclude: key must be a list of integers"):
         RecordDataset(rec, exclude=pl.DataFrame({"key": ["1"]}))
     with pytest.raises(ValueError, match="exclude must be a list of integers"):
-        RecordDataset(rec, exclude=[0.5])
+        RecordDataset(rec, exclude=[0.5])  # type: ignore[list-item]
     (tmp_path / "keys.csv").write_text("key\n1\n")
     with pytest.raises(ft.OptionError, match=r"must be a Parquet file, and .*keys\.csv cannot be read"):
         RecordDataset(rec, exclude=tmp_path / "keys.csv")
@@ -249,7 +252,7 @@ def test_labels_are_renumbered(tmp_path: Path) -> None:
     assert [int(label) for _, label in dataset] == [2, 0, 2, 1]
     plain = RecordDataset(rec)
     assert plain.targets.tolist() == [40, -3, 7, 40, 9]
-    with pytest.raises(ValueError, match="label -3 is negative.* renumber=True"):
+    with pytest.raises(ValueError, match=r"label -3 is negative.* renumber=True"):
         _ = plain.classes
 
 
@@ -351,7 +354,7 @@ def test_a_subclass_may_change_what_an_image_is(rec: Path) -> None:
     assert torch.equal(images, 2 * as_float(pixels_of(rec)[:5]))
 
 
-def test_pickles_and_copies(rec: Path, tmp_path: Path) -> None:
+def test_pickles_and_copies(rec: Path) -> None:
     dataset = RecordDataset(rec, exclude=[1], renumber=True, mirror=True)
     dataset.set_epoch(2)
     expected = batches(dataset)

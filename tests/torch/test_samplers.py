@@ -15,6 +15,8 @@ from fasttriplet.errors import OptionError
 
 torch = pytest.importorskip("torch")
 
+from torch.utils.data import Dataset  # noqa: E402
+
 from fasttriplet.torch import IdentityBatchSampler  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -176,12 +178,16 @@ def test_states_that_do_not_fit() -> None:
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
-    chosen = {"labels": [0, 0, 1, 1, 2, 2, 3, 3], "identities_per_batch": 2, "images_per_identity": 2}
+    chosen: dict[str, Any] = {
+        "labels": [0, 0, 1, 1, 2, 2, 3, 3],
+        "identities_per_batch": 2,
+        "images_per_identity": 2,
+    }
     with pytest.raises(ValueError, match=message):
         IdentityBatchSampler(**(chosen | options))
 
 
-class Numbers(torch.utils.data.Dataset):
+class Numbers(Dataset):
     """Each sample is its index."""
 
     def __len__(self) -> int:
@@ -214,18 +220,18 @@ def test_a_stateful_loader_resumes(workers: int, persistent: bool) -> None:
 
     plain = IdentityBatchSampler(labels, 3, 2, seed=1)
     epochs = [list(plain) for _ in range(3)]
-    for given, epoch in ((5, 0), (12, 0), (None, 1)):  # in the middle, at the last batch, after the end
+    for count, epoch in ((5, 0), (12, 0), (None, 1)):  # in the middle, at the last batch, after the end
         first, _ = loader()
-        assert batches(first, given) == epochs[0][:given]
+        assert batches(first, count) == epochs[0][:count]
         state = first.state_dict()
         del first
         second, sampler = loader()
         second.load_state_dict(state)
         sampler.set_epoch(epoch)
         rest = batches(second)
-        assert rest == (epochs[0][given:] if given is not None else epochs[1])
+        assert rest == (epochs[0][count:] if count is not None else epochs[1])
         sampler.set_epoch(epoch + 1)
         assert batches(second) == epochs[epoch + 1]
-        if given == 5:
+        if count == 5:
             assert batches(second) == epochs[2], "the epoch goes up by itself"
         del second

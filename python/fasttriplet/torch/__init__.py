@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._miner import TripletMiner
+    from fasttriplet.torch._mx import mx
     from fasttriplet.torch._samplers import IdentityBatchSampler
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "TorchEmbedder",
     "TripletMiner",
     "from_mxnet",
+    "mx",
     "to_mxnet",
 ]
 
@@ -37,6 +39,7 @@ _HOMES = {
     "_embedder": ("TorchEmbedder",),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),
     "_miner": ("TripletMiner",),
+    "_mx": ("mx",),
     "_samplers": ("IdentityBatchSampler",),
 }
 
