@@ -326,6 +326,17 @@ def pixels_of_some(rec: Path, rows: Sequence[int]) -> Any:
     return torch.from_numpy(ft.Dataset(rec).decode(np.array(rows)).pixels).permute(0, 3, 1, 2)
 
 
+def test_a_batch_for_which_there_is_no_memory(tmp_path: Path) -> None:
+    encoded = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(encoded, "PNG")
+    rec = write_images(tmp_path / "a.rec", [encoded.getvalue()])
+    dataset = RecordDataset(rec, max_pixels=2**30)
+    with pytest.raises(MemoryError, match=r"not enough memory: .* a batch, 100 images of 30000 x 30000"):
+        dataset.__getitems__([0] * 100)
+    with pytest.raises(ft.RecordError, match="max_pixels"):
+        RecordDataset(rec)[0]
+
+
 def test_a_batch_is_not_copied(rec: Path) -> None:
     dataset = RecordDataset(rec)
     batch = dataset.__getitems__([3, 3, 1])

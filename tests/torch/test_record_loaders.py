@@ -76,8 +76,8 @@ def test_workers_give_the_same(tmp_path: Path) -> None:
     assert run_script(tmp_path, _SAME, rec) == "done\n"
 
 
-# 786,432 rows of the index, which all lead to the same 12 images: 24 MiB of columns and 6 of targets. They are
-# private memory of a worker that copies them, and not if they are shared, after a fork or in shared memory.
+# 786,432 rows of the index, which all lead to the same 12 images: 24 MiB of columns and 6 of targets. They
+# are private memory of a worker that copies them, but not where they are shared.
 _MEMORY = """
 import re, sys
 import numpy as np, torch

@@ -233,5 +233,14 @@ def test_a_stateful_loader_resumes(workers: int, persistent: bool) -> None:
         sampler.set_epoch(epoch + 1)
         assert batches(second) == epochs[epoch + 1]
         if count == 5:
+            third, _ = loader()
+            third.load_state_dict(state)
+            assert batches(third, 3) == epochs[0][5:8]
+            state = third.state_dict()
+            del third
+            fourth, _ = loader()
+            fourth.load_state_dict(state)
+            assert batches(fourth) == epochs[0][8:], "resumed twice"
+            del fourth
             assert batches(second) == epochs[2], "the epoch goes up by itself"
         del second

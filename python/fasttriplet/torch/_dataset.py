@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 import torch
+from fasttriplet import _core
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._checks import one_of, seed_number, thread_count, truth_value, whole_number
 from fasttriplet._options import shows
@@ -137,7 +138,8 @@ class RecordDataset(torch.utils.data.Dataset):
             self._numbers = torch.from_numpy(numbers)
         self.targets = torch.from_numpy(np.array(targets, np.int64))  # PyTorch has no read-only tensors
         self._state: dict[str, Any] | None = None  # of `_opened`, once it was pickled
-        self._epoch = torch.full((), -1).share_memory_()  # seen by workers, those that persist, too
+        self._epoch = torch.full((), -1)
+        self._share_epoch()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -191,7 +193,7 @@ class RecordDataset(torch.utils.data.Dataset):
         self._epoch.fill_(whole_number("epoch", epoch, 0))
 
     def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
-        images, labels = self._read([self._position(index)], "raise")
+        images, labels = self._read([self._position(index)], "raise", shared=False)
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
@@ -200,7 +202,8 @@ class RecordDataset(torch.utils.data.Dataset):
             return [self[index] for index in indices]
         if not len(indices):
             return []
-        return _Batch(*self._read([self._position(index) for index in indices], self.on_error))
+        positions = [self._position(index) for index in indices]
+        return _Batch(*self._read(positions, self.on_error, shared=get_worker_info() is not None))
 
     def _position(self, index: int) -> int:
         try:
@@ -214,12 +217,11 @@ class RecordDataset(torch.utils.data.Dataset):
                 "torch.utils.data.Subset"
             ) from None
 
-    def _read(self, positions: list[int], on_error: OnError) -> tuple[Any, torch.Tensor]:
+    def _read(self, positions: list[int], on_error: OnError, *, shared: bool) -> tuple[Any, torch.Tensor]:
         """Images, as a tensor if they are one, and their labels; without those that are skipped."""
         at = np.array(positions)
         rows = at if self._rows is None else self._rows.numpy()[at]
-        in_worker = get_worker_info() is not None
-        threads = 1 if in_worker and self.threads is None else self.threads
+        threads = 1 if self.threads is None and get_worker_info() is not None else self.threads
         how: dict[str, Any] = {"threads": threads, "on_error": on_error}
         kind = self.image or ("float32" if self.transform is None else "uint8")
         mirrored = self._mirrored(rows)
@@ -234,7 +236,7 @@ class RecordDataset(torch.utils.data.Dataset):
         else:
             # If no image can be read, the second call says why.
             size = self.dataset.image_size(rows, **how) or self.dataset.image_size(rows) or (0, 0)
-            out = _empty((len(rows), 3, *size), getattr(torch, kind), shared=in_worker)
+            out = _empty((len(rows), 3, *size), getattr(torch, kind), shared=shared)
             kept, failed = decode_planes(
                 self.dataset, rows, out.numpy(), table=_NUMBERS, mirrored=mirrored, **how
             )
@@ -264,7 +266,11 @@ class RecordDataset(torch.utils.data.Dataset):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if not self._epoch.is_shared():  # a copy, or read from a file
+        self._share_epoch()
+
+    def _share_epoch(self) -> None:
+        """Let workers see the epoch that is set, also those that persist; a copy has one of its own."""
+        if self.mirror and not self._epoch.is_shared():
             self._epoch.share_memory_()
 
     def __repr__(self) -> str:
@@ -319,9 +325,10 @@ def _converted(picture: NDArray[np.uint8], kind: ImageKind, flip: bool) -> Any:
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, shared: bool) -> torch.Tensor:
     """A new tensor, in memory that a worker shares with the process of its DataLoader if it is `shared`."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    _core.probe_memory(size, f"a batch, {counted(shape[0], 'image')} of {shape[2]} x {shape[3]} (H x W)")
     if not shared:
         return torch.empty(shape, dtype=dtype)
-    size = torch.Size(shape).numel() * dtype.itemsize
     # As in PyTorch's own collation; `share_memory_` would copy.
     storage = torch.UntypedStorage._new_shared(size, device="cpu")
     return torch.empty(0, dtype=dtype).set_(storage, 0, shape)

@@ -229,7 +229,7 @@ class _Batches(Iterator[list[int]]):
         if self._batches is None:
             # Not before: a DataLoader makes iterators that it does not use.
             self._epoch, self._next = self._loaded or (sampler.epoch, sampler._first)
-            sampler._first = 0
+            self._loaded, sampler._first = None, 0
             self._batches = sampler._batches(self._epoch)
         if self._next >= len(self._batches):
             sampler.epoch, sampler._yielded = self._epoch + 1, 0
@@ -240,10 +240,9 @@ class _Batches(Iterator[list[int]]):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        if self._batches is None and self._loaded is None:
-            return self._sampler.state_dict()
-        epoch, first = (self._epoch, self._next) if self._loaded is None else self._loaded
-        return self._sampler._state(epoch, first)
+        if self._batches is not None:
+            return self._sampler._state(self._epoch, self._next)
+        return self._sampler.state_dict() if self._loaded is None else self._sampler._state(*self._loaded)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         sampler = self._sampler
