@@ -19,7 +19,7 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture wheel try-wheel test test-numpy2 test-slow faults fuzz fuzz-smoke advisories lint \
-        format bench bench-feed bench-peers bench-training bench-long bench-kernels bench-tables clean
+        format bench bench-feed bench-loader bench-peers bench-training bench-long bench-kernels bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,7 +41,7 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 
 # What only tests, linters and benches need. Apart from `build`, so that the demo does not wait for gigabytes.
 $(VENV)/.torch: constraints.txt | $(VENV)/.built
-	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) pytorch-metric-learning lightning
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) torchvision torchdata lightning pytorch-metric-learning
 	@touch $@
 
 # The files of .venv under second names (hard links: no time, no space), with NumPy 2 and without MXNet. The extension
@@ -144,6 +144,9 @@ bench-feed: build ## loading beside DALI, which this installs into .venv (a giga
 bench-peers: build $(VENV)/.torch ## mining beside pytorch-metric-learning and faiss, which this installs into .venv
 	$(BIN)/pip $(PIP_INSTALL) faiss-cpu==1.15.1
 	$(BIN)/python benches/bench_peers.py $(BENCH)
+
+bench-loader: build $(VENV)/.torch ## a DataLoader of PyTorch beside InsightFace's dataset (INSIGHTFACE=checkout)
+	$(BIN)/python benches/bench_loader.py $(BENCH)
 
 bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
 	$(BIN)/python benches/bench_training.py $(BENCH)

@@ -140,6 +140,26 @@ def test_the_code_of_a_page_runs(
     run(ROOT / "docs" / name, [block], tmp_path, monkeypatch)
 
 
+@pytest.mark.torch
+def test_the_page_on_images_for_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    names = run(ROOT / "docs" / "torch-data.md", [0], tmp_path, monkeypatch)
+    assert names["image"].shape == (3, 24, 24)
+    assert (names["sampler"].epoch, names["label"]) == (2, 0)
+
+
+@pytest.mark.torch
+def test_the_load_bin_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    names = run(ROOT / "docs" / "migration.md", [1], tmp_path, monkeypatch)
+    file = ft.RecordFile("demo/train.rec")
+    ft.write_pairs("pairs.bin", [file.read(key)[1] for key in (1, 2, 3, 7)], [True, False])
+    images, same = names["load_bin"]("pairs.bin", (24, 24))
+    assert np.array_equal(images[0], file.decode([1, 2, 3, 7], layout="NCHW"))
+    assert np.array_equal(images[1], images[0].flip(3))
+    assert same == [True, False]
+
+
 @pytest.mark.mxnet
 @pytest.mark.torch
 @pytest.mark.onnx

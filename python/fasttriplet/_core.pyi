@@ -15,7 +15,9 @@ __all__ = [
     "Stop",
     "__version__",
     "assemble",
+    "decode_each",
     "decode_images",
+    "decode_into",
     "decode_rows",
     "image_size",
     "instruction_set",
@@ -94,6 +96,20 @@ def decode_rows(
     planes: bool,
     threads: int | None,
 ) -> tuple[NDArray[np.uint8] | NDArray[np.float32], int, list[tuple[int, RecordError]]]: ...
+def decode_into(
+    files: list[RecordFile],
+    rows: _Rows,
+    out: NDArray[np.float32] | NDArray[np.uint8],
+    *,
+    table: Sequence[float],
+    mirrored: NDArray[np.bool_] | None,
+    max_pixels: int,
+    skip: bool,
+    threads: int | None,
+) -> tuple[int, list[tuple[int, RecordError]]]: ...
+def decode_each(
+    files: list[RecordFile], rows: _Rows, *, max_pixels: int, skip: bool, threads: int | None
+) -> tuple[list[NDArray[np.uint8] | None], list[tuple[int, RecordError]]]: ...
 def image_size(
     files: list[RecordFile], rows: _Rows, *, max_pixels: int, usual: bool, threads: int | None
 ) -> tuple[int, int] | None: ...

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::decode::{DECODING, zeros};
-use super::planes::{Pixelwise, split};
+use super::planes::{Pixelwise, look_up, split};
 use super::{Fault, Image, Size};
 use crate::error::{Location, counted};
 use crate::{Error, Interrupt, Isa, Result};
@@ -119,7 +119,7 @@ fn size_of(source: &impl Source, row: usize, buffer: &mut Vec<u8>) -> Result<Siz
 }
 
 /// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each. Runs
-/// on the current rayon pool.
+/// on the current rayon pool; a single image is decoded by the caller's thread.
 ///
 /// Returns the images that failed, in order. Their parts of `out` are undefined.
 pub fn decode(
@@ -151,6 +151,73 @@ pub fn decode_planes(
     })
 }
 
+/// The same as [`decode`], into `3 x height x width` of what `table` has for each byte; images that are `mirrored`
+/// have left and right exchanged.
+pub fn decode_by_table<T: Copy + Send + Sync>(
+    source: &impl Source,
+    size: Size,
+    mirrored: Option<&[bool]>,
+    table: &[T; 256],
+    out: &mut [T],
+    interrupt: &Interrupt,
+) -> Result<Vec<Failure>> {
+    if let Some(mirrored) = mirrored.filter(|mirrored| mirrored.len() != source.count()) {
+        let (count, images) = (mirrored.len(), source.count());
+        return Err(Error::Value(format!(
+            "{count} images are to be mirrored or not, but there are {images}"
+        )));
+    }
+    each(source, size, out, interrupt, Default::default, |row, planes, (buffer, pixels): &mut Scratch| {
+        if pixels.is_empty() {
+            *pixels = zeros(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
+        }
+        decode_one(source, row, size, buffer, pixels)?;
+        look_up(pixels, size.width, mirrored.is_some_and(|mirrored| mirrored[row]), table, planes);
+        Ok(())
+    })
+}
+
+/// An image of its own size, `height x width x 3` bytes.
+pub type Picture = (Size, Vec<u8>);
+
+/// Decodes all images of `source`, whatever their sizes: `None` for those that failed. Runs where [`decode`] runs.
+pub fn decode_each(
+    source: &impl Source,
+    interrupt: &Interrupt,
+) -> Result<(Vec<Option<Picture>>, Vec<Failure>)> {
+    let rows = in_order(source);
+    source.announce(rows.iter().copied());
+    let one = |buffer: &mut Vec<u8>, row: usize| {
+        interrupt.check()?;
+        match picture(source, row, buffer) {
+            Err(error @ Error::Memory { .. }) => Err(error), // as in `each`
+            result => Ok((row, result)),
+        }
+    };
+    let mut decoded: Vec<(usize, Result<Picture>)> = if rows.len() == 1 {
+        rows.into_iter().map(|row| one(&mut Vec::new(), row)).collect::<Result<_>>()?
+    } else {
+        rows.into_par_iter().map_init(Vec::new, one).collect::<Result<_>>()?
+    };
+    decoded.sort_unstable_by_key(|(row, _)| *row);
+    let mut failures = Vec::new();
+    let mut take = |(row, result): (usize, Result<Picture>)| {
+        result.map_err(|error| failures.push(Failure { row, error })).ok()
+    };
+    let pictures = decoded.into_iter().map(&mut take).collect();
+    Ok((pictures, failures))
+}
+
+fn picture(source: &impl Source, row: usize, buffer: &mut Vec<u8>) -> Result<Picture> {
+    let explained = |fault| explain(source, row, &fault);
+    let bytes = source.bytes(row, buffer)?;
+    let image = Image::read(&bytes, source.max_pixels()).map_err(explained)?;
+    let size = image.size();
+    let mut pixels = zeros(size.bytes()).map_err(explained)?;
+    image.decode(&mut pixels).map_err(explained)?;
+    Ok((size, pixels))
+}
+
 /// Memory of a thread: for an encoded image, and for the pixels of one.
 type Scratch = (Vec<u8>, Vec<u8>);
 
@@ -170,18 +237,20 @@ fn each<T: Send, S>(
     let mut jobs: Vec<(usize, &mut [T])> = out.chunks_exact_mut(size.bytes()).enumerate().collect();
     jobs.sort_by_key(|(row, _)| source.place(*row)); // as `in_order`
     source.announce(jobs.iter().map(|(row, _)| *row));
-    let failures: Vec<Option<Failure>> = jobs
-        .into_par_iter()
-        .map_init(scratch, |scratch, (row, pixels)| {
-            interrupt.check()?;
-            match work(row, pixels, scratch) {
-                Ok(()) => Ok(None),
-                // It says nothing about the image: what is left out must not depend on the memory.
-                Err(error @ Error::Memory { .. }) => Err(error),
-                Err(error) => Ok(Some(Failure { row, error })),
-            }
-        })
-        .collect::<Result<_>>()?;
+    let one = |scratch: &mut S, (row, pixels): (usize, &mut [T])| {
+        interrupt.check()?;
+        match work(row, pixels, scratch) {
+            Ok(()) => Ok(None),
+            // It says nothing about the image: what is left out must not depend on the memory.
+            Err(error @ Error::Memory { .. }) => Err(error),
+            Err(error) => Ok(Some(Failure { row, error })),
+        }
+    };
+    let failures: Vec<Option<Failure>> = if jobs.len() == 1 {
+        jobs.into_iter().map(|job| one(&mut scratch(), job)).collect::<Result<_>>()? // outside of a pool, perhaps
+    } else {
+        jobs.into_par_iter().map_init(&scratch, one).collect::<Result<_>>()?
+    };
     let mut failures: Vec<Failure> = failures.into_iter().flatten().collect();
     failures.sort_by_key(|failure| failure.row);
     Ok(failures)
@@ -321,6 +390,23 @@ mod tests {
         assert!(failures.is_empty());
         assert_eq!(out, (0..50).flat_map(|value| [value; 6]).collect::<Vec<u8>>());
         assert!(batch(&[], false).unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn images_of_any_size_and_by_a_table() {
+        let images = [png(2, 1), b"GIF89a".to_vec(), png(3, 5)];
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let (source, interrupt) = (encoded(&images), Interrupt::new());
+        let (pictures, failures) = decode_each(&source, &interrupt).unwrap();
+        let found: Vec<_> = pictures.into_iter().map(|picture| picture.map(|(_, pixels)| pixels)).collect();
+        assert_eq!(found, [Some(vec![1; 6]), None, Some(vec![5; 9])]);
+        assert_eq!(failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [1]);
+        let (size, table) = (Size { height: 1, width: 2 }, std::array::from_fn(|byte| byte as f32 + 0.5));
+        let mut out = vec![0.0; 18];
+        let failures = decode_by_table(&source, size, None, &table, &mut out, &interrupt).unwrap();
+        assert_eq!(failures.iter().map(|failure| failure.row).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(out[..6], [1.5; 6]);
+        assert!(decode_by_table(&source, size, Some(&[true]), &table, &mut out, &interrupt).is_err());
     }
 
     #[test]

@@ -30,10 +30,33 @@ per_isa! {
 
 #[inline(always)]
 fn split_body(_: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, planes: &mut [f32]) {
+    in_stages(rgb, width, how.mirror, planes, |[r, g, b], planes| {
+        if let Some(color) = how.color {
+            for (row, plane) in color.rows.iter().zip(planes) {
+                mix(row, r, g, b, plane);
+            }
+        } else {
+            for (bytes, plane) in [r, g, b].into_iter().zip(planes) {
+                widen(bytes, plane);
+            }
+        }
+    });
+}
+
+/// Calls `write` with the separated channels of some neighbouring pixels and their places in the planes, until the
+/// image is written.
+#[inline(always)]
+fn in_stages<T>(
+    rgb: &[u8],
+    width: usize,
+    mirror: bool,
+    planes: &mut [T],
+    write: impl Fn([&[u8]; 3], [&mut [T]; 3]),
+) {
     let (red, rest) = planes.split_at_mut(planes.len() / 3);
     let (green, blue) = rest.split_at_mut(rest.len() / 2);
     // If nothing is mirrored, the image is one long row.
-    let width = if how.mirror { width } else { red.len() };
+    let width = if mirror { width } else { red.len() };
     let rows = rgb.chunks_exact(width * 3).zip(red.chunks_exact_mut(width));
     for (((rgb, red), green), blue) in
         rows.zip(green.chunks_exact_mut(width)).zip(blue.chunks_exact_mut(width))
@@ -43,18 +66,9 @@ fn split_body(_: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, planes: &
         while from < width {
             let count = STAGE.min(width - from);
             let staged = bytes.each_mut().map(|plane| &mut plane[..count]);
-            let [r, g, b] = stage(&rgb[3 * from..3 * (from + count)], how.mirror, staged);
-            let to = if how.mirror { width - from - count } else { from };
-            let planes = [&mut *red, &mut *green, &mut *blue].map(|plane| &mut plane[to..to + count]);
-            if let Some(color) = how.color {
-                for (row, plane) in color.rows.iter().zip(planes) {
-                    mix(row, r, g, b, plane);
-                }
-            } else {
-                for (bytes, plane) in [r, g, b].into_iter().zip(planes) {
-                    widen(bytes, plane);
-                }
-            }
+            let staged = stage(&rgb[3 * from..3 * (from + count)], mirror, staged);
+            let to = if mirror { width - from - count } else { from };
+            write(staged, [&mut *red, &mut *green, &mut *blue].map(|plane| &mut plane[to..to + count]));
             from += count;
         }
     }
@@ -87,6 +101,19 @@ fn mix(&[of_r, of_g, of_b, offset]: &[f32; 4], r: &[u8], g: &[u8], b: &[u8], pla
     for (value, ((r, g), b)) in plane.iter_mut().zip(r.iter().zip(g).zip(b)) {
         *value = of_r * f32::from(*r) + of_g * f32::from(*g) + of_b * f32::from(*b) + offset;
     }
+}
+
+/// Writes the image `rgb`, whose rows are `width` pixels, as three planes of what `table` has for each byte.
+///
+/// An image of 112 x 112 takes 20 us. Looked up in one step with the separation of the channels it takes 50 us.
+pub fn look_up<T: Copy>(rgb: &[u8], width: usize, mirror: bool, table: &[T; 256], planes: &mut [T]) {
+    in_stages(rgb, width, mirror, planes, |bytes, planes| {
+        for (bytes, plane) in bytes.into_iter().zip(planes) {
+            for (value, byte) in plane.iter_mut().zip(bytes) {
+                *value = table[usize::from(*byte)];
+            }
+        }
+    });
 }
 
 #[cfg(test)]
@@ -127,6 +154,18 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_byte_is_looked_up(height in 1_usize..4, width in 1_usize..40, mirror: bool, seed: u8) {
+            let rgb: Vec<u8> = (0..height * width * 3).map(|i| (i as u8).wrapping_mul(31) ^ seed).collect();
+            let table = std::array::from_fn(|byte| byte as f32 * 0.5 - 1.0);
+            let (mut found, mut expected) = (vec![f32::NAN; rgb.len()], vec![f32::NAN; rgb.len()]);
+            look_up(&rgb, width, mirror, &table, &mut found);
+            split(Isa::PORTABLE, &rgb, width, &Pixelwise { mirror, color: None }, &mut expected);
+            prop_assert_eq!(found, expected.iter().map(|value| value * 0.5 - 1.0).collect::<Vec<_>>());
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use numpy::{Element, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4};
+use numpy::{
+    Element, PyArray1, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4,
+    PyUntypedArrayMethods,
+};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -65,6 +68,88 @@ fn decode_rows<'py>(
     threads: Option<usize>,
 ) -> PyResult<Decoded<'py>> {
     with_records(py, &files, &rows, max_pixels, |records| decode(py, records, size, skip, planes, threads))
+}
+
+/// Where to write the images of a batch as planes.
+#[derive(FromPyObject)]
+enum Planes<'py> {
+    Floats(PyReadwriteArray4<'py, f32>),
+    Bytes(PyReadwriteArray4<'py, u8>),
+}
+
+/// Decodes images into `out`, (B, 3, H, W): float32 of what `table` has for each byte, or the bytes. Returns how
+/// many were decoded (they come first) and the others, as `decode_rows` does.
+#[pyfunction]
+#[pyo3(signature = (files, rows, out, *, table, mirrored, max_pixels, skip, threads))]
+#[allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    clippy::large_types_passed_by_value
+)] // the signature is Python's
+fn decode_into<'py>(
+    py: Python<'py>,
+    files: Vec<Bound<'py, PyRecordFile>>,
+    rows: Rows<'py>,
+    out: Planes<'py>,
+    table: [f32; 256],
+    mirrored: Option<PyReadonlyArray1<'py, bool>>,
+    max_pixels: usize,
+    skip: bool,
+    threads: Option<usize>,
+) -> PyResult<(usize, Bound<'py, PyList>)> {
+    let mirrored = mirrored.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+    with_records(py, &files, &rows, max_pixels, |records| {
+        let (kept, failures) = match out {
+            Planes::Floats(mut out) => write_planes(py, records, &mut out, mirrored, &table, threads)?,
+            Planes::Bytes(mut out) => {
+                let same = std::array::from_fn(|byte| byte as u8);
+                write_planes(py, records, &mut out, mirrored, &same, threads)?
+            }
+        };
+        Ok((kept, failed(py, failures, skip)?))
+    })
+}
+
+fn write_planes<T: Element + Copy + Send + Sync>(
+    py: Python<'_>,
+    records: &Records<'_>,
+    out: &mut PyReadwriteArray4<'_, T>,
+    mirrored: Option<&[bool]>,
+    table: &[T; 256],
+    threads: Option<usize>,
+) -> PyResult<(usize, Vec<Failure>)> {
+    let size = Size { height: out.shape()[2], width: out.shape()[3] };
+    let out = out.as_slice_mut()?;
+    run(py, records, threads, |interrupt| {
+        let failures = batch::decode_by_table(records, size, mirrored, table, out, interrupt)?;
+        Ok((batch::close_gaps(out, size, &failures), failures))
+    })
+}
+
+/// Decodes images of any sizes: (H, W, 3) uint8 each, None for those that failed; and the failures.
+#[pyfunction]
+#[pyo3(signature = (files, rows, *, max_pixels, skip, threads))]
+#[allow(clippy::needless_pass_by_value)] // the signature is Python's
+fn decode_each<'py>(
+    py: Python<'py>,
+    files: Vec<Bound<'py, PyRecordFile>>,
+    rows: Rows<'py>,
+    max_pixels: usize,
+    skip: bool,
+    threads: Option<usize>,
+) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
+    with_records(py, &files, &rows, max_pixels, |records| {
+        let (pictures, failures) =
+            run(py, records, threads, |interrupt| batch::decode_each(records, interrupt))?;
+        let images = PyList::empty(py);
+        for picture in pictures {
+            let image = picture.map(|(Size { height, width }, pixels)| {
+                PyArray1::from_vec(py, pixels).reshape([height, width, 3])
+            });
+            images.append(image.transpose()?)?;
+        }
+        Ok((images, failed(py, failures, skip)?))
+    })
 }
 
 /// The size of the first image, or with `usual` the most frequent one. None if no image can be read.
@@ -157,13 +242,32 @@ fn decode<'py>(
             batch::decode(source, size, out, interrupt)
         })?
     };
+    Ok((pixels, kept, failed(py, failures, skip)?))
+}
+
+/// The index in the batch of each image that failed, and a `RecordError`; unless they may be skipped, the first of
+/// the errors is raised.
+fn failed(py: Python<'_>, failures: Vec<Failure>, skip: bool) -> PyResult<Bound<'_, PyList>> {
     let failed = PyList::empty(py);
     for failure in failures {
         let error = if skip { failure.error.of_one_record() } else { Err(failure.error) };
         let error = call::to_python(py, error.map_err(|e| call::to_python(py, e))?);
         failed.append((failure.row, error.into_value(py)))?;
     }
-    Ok((pixels, kept, failed))
+    Ok(failed)
+}
+
+/// Runs `work` on threads, or for a single image on this one: to start a thread takes longer than to decode it.
+fn run<T: Send>(
+    py: Python<'_>,
+    source: &impl Source,
+    threads: Option<usize>,
+    work: impl FnOnce(&Interrupt) -> Result<T> + Send,
+) -> PyResult<T> {
+    if source.count() == 1 {
+        return call::run_here(py, work);
+    }
+    call::run(py, threads, work)
 }
 
 /// A new array with the decoded images in front, their number, and the failures.
@@ -195,7 +299,7 @@ fn fill<'py, T: Element + Copy + Send>(
     let pixels = pixels.cast_into::<PyArray4<T>>()?;
     let mut buffer = pixels.readwrite();
     let out = buffer.as_slice_mut()?;
-    let (kept, failures) = call::run(py, threads, |interrupt| {
+    let (kept, failures) = run(py, source, threads, |interrupt| {
         let Some(size) = size else {
             return Ok((0, batch::unreadable(source, interrupt)?));
         };
@@ -237,6 +341,8 @@ fn assemble<'py>(
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_images, m)?)?;
     m.add_function(wrap_pyfunction!(decode_rows, m)?)?;
+    m.add_function(wrap_pyfunction!(decode_into, m)?)?;
+    m.add_function(wrap_pyfunction!(decode_each, m)?)?;
     m.add_function(wrap_pyfunction!(image_size, m)?)?;
     m.add_function(wrap_pyfunction!(read_row, m)?)?;
     m.add_function(wrap_pyfunction!(assemble, m)?)

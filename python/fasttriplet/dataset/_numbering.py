@@ -161,18 +161,25 @@ def _ambiguous(table: pl.DataFrame, of: str, has: str) -> tuple[int, Any, Any] |
     return several.len(), rows.row(0), rows.filter(pl.col(has) != rows[has][0]).row(0)
 
 
-def _names(file: Numbering) -> pl.DataFrame | None:
-    """Read the names of the identities, as `pack` writes them; None where they are not those of the file."""
+def names_beside(path: Path) -> pl.DataFrame | None:
+    """Read label and folder of the ``.identities.csv`` that `pack` writes; None if there is none."""
     columns = {"label": pl.Int64(), "folder": pl.String()}
     try:
-        names = pl.read_csv(
+        return pl.read_csv(
             # Polars opens names in UTF-8 only.
-            read_file(file.path.with_suffix(".identities.csv"), "a table of identities"),
+            read_file(path.with_suffix(".identities.csv"), "a table of identities"),
             columns=list(columns),
             schema_overrides=columns,
             encoding="utf8-lossy",
         )
     except (OSError, pl.exceptions.PolarsError):
+        return None
+
+
+def _names(file: Numbering) -> pl.DataFrame | None:
+    """The names of the identities; None where they are not those of the file."""
+    names = names_beside(file.path)
+    if names is None:
         return None
     labels = names["label"]
     counts = {names.drop_nulls().height, labels.n_unique(), names["folder"].n_unique()}

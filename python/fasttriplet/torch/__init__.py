@@ -18,24 +18,30 @@ except ImportError as error:  # of one of its libraries
 
 if TYPE_CHECKING:
     from fasttriplet.torch._architecture import load_network
+    from fasttriplet.torch._dataset import RecordDataset
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._feed import TripletFeed, TripletTensors
     from fasttriplet.torch._from_mxnet import from_mxnet, to_mxnet
     from fasttriplet.torch._loss import triplet_loss, triplet_losses
     from fasttriplet.torch._miner import TripletMiner
+    from fasttriplet.torch._mx import mx
+    from fasttriplet.torch._samplers import IdentityBatchSampler
 
 __all__ = [
-    "TorchEmbedder", "TripletFeed", "TripletMiner", "TripletTensors", "from_mxnet", "load_network",
-    "to_mxnet", "triplet_loss", "triplet_losses",
+    "IdentityBatchSampler", "RecordDataset", "TorchEmbedder", "TripletFeed", "TripletMiner",
+    "TripletTensors", "from_mxnet", "load_network", "mx", "to_mxnet", "triplet_loss", "triplet_losses",
 ]  # fmt: skip
 
 _HOMES = {
     "_architecture": ("load_network",),
+    "_dataset": ("RecordDataset",),
     "_embedder": ("TorchEmbedder",),
     "_feed": ("TripletFeed", "TripletTensors"),
     "_from_mxnet": ("from_mxnet", "to_mxnet"),
     "_loss": ("triplet_loss", "triplet_losses"),
     "_miner": ("TripletMiner",),
+    "_mx": ("mx",),
+    "_samplers": ("IdentityBatchSampler",),
 }
 
 __getattr__, __dir__ = _lazy.names_of(__name__, _HOMES)
