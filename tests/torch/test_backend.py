@@ -13,13 +13,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-import torch
-from fasttriplet.checkpoint._symbol import Symbol, parse_symbol
 from fasttriplet.torch._backend import TrainingBackend
 from fasttriplet.torch._from_mxnet import weights_of
 from fasttriplet.training import TrainSettings
 from tests.torch.conversion import apart
-from tests.torch.trainings import batches, one_thread, settings
+from tests.torch.trainings import batches, settings
 
 pytestmark = pytest.mark.torch
 

@@ -137,10 +137,10 @@ def test_the_random_numbers_of_the_process_stay() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     drawn(network_of("small", (24, 24), 16))
     assert torch.equal(torch.rand(3), expected)
-    assert np.array_equal(np.random.get_state()[1], before)  # type: ignore[index]  # noqa: NPY002
+    assert np.array_equal(np.random.get_state()[1], before)  # type: ignore[index]
 
 
 def changed(change: Any) -> Symbol:
@@ -151,8 +151,8 @@ def changed(change: Any) -> Symbol:
 
 
 def noted(name: str, **notes: str) -> Any:
-    return lambda nodes: nodes[name].setdefault("attrs", {}).update(
-        {f"__{key}__": value for key, value in notes.items()}
+    return lambda nodes: (
+        nodes[name].setdefault("attrs", {}).update({f"__{key}__": value for key, value in notes.items()})
     )
 
 
@@ -169,7 +169,9 @@ def test_constants_by_initializers() -> None:
 
 
 def test_a_deviation_by_an_initializer() -> None:
-    weight = drawn(changed(noted("block4_conv_weight", init='["normal", {"sigma": 0.3}]')))["block4_conv_weight"]
+    weight = drawn(changed(noted("block4_conv_weight", init='["normal", {"sigma": 0.3}]')))[
+        "block4_conv_weight"
+    ]
     assert weight.std() == pytest.approx(0.3, rel=0.02)
 
 
@@ -182,7 +184,9 @@ def test_a_network_for_a_file_is_not_larger_than_the_file() -> None:
     with pytest.raises(ValueError, match="more than the file holds, at 'fc1_"):
         untrained(symbol, "data", (24, 24), 0, numbers=numbers - 1)
     vast = changed(lambda nodes: nodes["block2_conv"]["attrs"].update(num_filter="2000000000"))
-    with pytest.raises(ValueError, match=r"more than the file holds, at 'block2_conv_weight' of the shape \(2"):
+    with pytest.raises(
+        ValueError, match=r"more than the file holds, at 'block2_conv_weight' of the shape \(2"
+    ):
         untrained(vast, "data", (60_000, 60_000), 0, numbers=numbers)
 
 
@@ -190,7 +194,10 @@ def test_a_network_for_a_file_is_not_larger_than_the_file() -> None:
     ("change", "message"),
     [
         (noted("block2_conv_weight", init='["normal", {"sigma": NaN}]'), "has the initializer"),
-        (noted("block2_conv_weight", init='["orthogonal", {}]'), "has the initializer .*orthogonal.*only zero"),
+        (
+            noted("block2_conv_weight", init='["orthogonal", {}]'),
+            "has the initializer .*orthogonal.*only zero",
+        ),
         (noted("block2_conv_weight", init='["constant", {}]'), "has the initializer"),
         (noted("block2_conv_weight", init="{"), "has the initializer"),
         (noted("block2_conv_weight", init='["constant", {"value": NaN}]'), "block2_conv_weight.*initializer"),

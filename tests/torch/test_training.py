@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +18,11 @@ import fasttriplet as ft
 import torch
 from fasttriplet.cli import main
 from fasttriplet.errors import OptionError
-from fasttriplet.training import TrainSettings, options_at, train_rec
+from fasttriplet.training import TrainSettings, options_at
 from tests.processes import run_python
+from tests.torch.trainings import module_of, one_thread
 from tests.training.small import records, same_arrays, settings, state, train
 from tests.training.test_resume import KILLED
-from tests.torch.trainings import module_of, one_thread
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("alone", "trainable")]
 
@@ -122,7 +121,15 @@ def unbroken_torch(data: Path) -> Path:
 
 
 def test_a_killed_training_is_resumed(data: Path, unbroken_torch: Path, tmp_path: Path) -> None:
-    always = ["train", "--out", f"{tmp_path / 'a'}", "--batches", "12", "--verify-on", f"{data / 'pairs.bin'}"]
+    always = [
+        "train",
+        "--out",
+        f"{tmp_path / 'a'}",
+        "--batches",
+        "12",
+        "--verify-on",
+        f"{data / 'pairs.bin'}",
+    ]
     always += ["--verify-every", "5", "--checkpoint-every", "4", "--log-every", "1"]
     begin = ["--rec", f"{data / 'train.rec'}", "--network", "small", "--embedding-size", "16"]
     begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50", "--framework", "torch"]
@@ -179,7 +186,7 @@ def test_the_process_is_as_before(data: Path, tmp_path: Path) -> None:
             torch.get_num_threads(),
             torch.is_grad_enabled(),
             torch.get_rng_state().tolist(),
-            str(np.random.get_state()),  # noqa: NPY002
+            str(np.random.get_state()),
         ]
 
     precision = cudnn.conv.fp32_precision

@@ -159,7 +159,9 @@ class _Fill:
 
 def _without_numbers(layer: nn.Module) -> Callable[..., Any]:
     """A layer in inference, with shapes for weights."""
-    shapes = {name: values.to("meta") for name, values in chain(layer.named_parameters(), layer.named_buffers())}
+    shapes = {
+        name: values.to("meta") for name, values in chain(layer.named_parameters(), layer.named_buffers())
+    }
     layer.eval()
     return lambda *args, **kwargs: functional_call(layer, shapes, args, kwargs)
 
