@@ -78,7 +78,7 @@ enum Planes<'py> {
 }
 
 /// Decodes images into `out`, (B, 3, H, W): float32 of what `table` has for each byte, or the bytes. Returns how
-/// many were decoded (they come first) and the others, as `decode_rows` does.
+/// many were decoded (they come first), and what `decode_rows` says about those that failed.
 #[pyfunction]
 #[pyo3(signature = (files, rows, out, *, table, mirrored, max_pixels, skip, threads))]
 #[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::large_types_passed_by_value)] // the signature is Python's

@@ -263,9 +263,10 @@ def _parts(identities: int, parts: int) -> NDArray[np.int64]:
 
 
 def _most_batches(groups: NDArray[np.int64], identities: int) -> int:
-    """The most batches of so many different identities that these numbers of groups can fill.
+    """The most batches that can be filled, each with groups of `identities` different identities.
 
-    No identity can be in more of them than there are batches, and if the rest fills the places, it does.
+    Of an identity, each batch takes one group at most. So with that limit the groups must be as many as the
+    places in all batches, and then they can be laid out (see `_spread`).
     """
     least, most = 1, int(groups.sum()) // identities
     while least < most:
