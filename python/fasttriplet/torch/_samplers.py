@@ -212,7 +212,10 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         whose = np.repeat(np.arange(len(mine)), counts)
         images = self._order[np.arange(len(whose)) - starts[whose] + self._starts[mine][whose]]
         draws = mix_array(images.view(np.uint64) + np.uint64(mix(seed + 4 * GOLDEN)))
-        return images[np.lexsort((draws, whose))], starts
+        # By identity, then draw, as one number: a sort by two takes ten times as long.
+        bits = len(mine).bit_length()
+        keys = whose.astype(np.uint64) << np.uint64(64 - bits) | draws >> np.uint64(bits)
+        return images[np.argsort(keys, kind="stable")], starts
 
 
 class _Batches(Iterator[list[int]]):
