@@ -119,7 +119,7 @@ fn size_of(source: &impl Source, row: usize, buffer: &mut Vec<u8>) -> Result<Siz
 }
 
 /// Decodes all images of `source`, which must have `size`, into `out`, `height x width x 3` bytes each. Runs
-/// on the current rayon pool; a single image is decoded by the caller's thread.
+/// on the current rayon pool, or on the calling thread if that is in none.
 ///
 /// Returns the images that failed, in order. Their parts of `out` are undefined.
 pub fn decode(
@@ -194,10 +194,11 @@ pub fn decode_each(
             result => Ok((row, result)),
         }
     };
-    let mut decoded: Vec<(usize, Result<Picture>)> = if rows.len() == 1 {
-        rows.into_iter().map(|row| one(&mut Vec::new(), row)).collect::<Result<_>>()?
-    } else {
+    let mut decoded: Vec<(usize, Result<Picture>)> = if in_pool() {
         rows.into_par_iter().map_init(Vec::new, one).collect::<Result<_>>()?
+    } else {
+        let mut buffer = Vec::new();
+        rows.into_iter().map(|row| one(&mut buffer, row)).collect::<Result<_>>()?
     };
     decoded.sort_unstable_by_key(|(row, _)| *row);
     let mut failures = Vec::new();
@@ -216,6 +217,12 @@ fn picture(source: &impl Source, row: usize, buffer: &mut Vec<u8>) -> Result<Pic
     let mut pixels = zeros(size.bytes()).map_err(explained)?;
     image.decode(&mut pixels).map_err(explained)?;
     Ok((size, pixels))
+}
+
+/// Whether the calling thread is in a rayon pool. Outside of one, rayon would start a pool for the whole process,
+/// which a fork does not copy.
+fn in_pool() -> bool {
+    rayon::current_thread_index().is_some()
 }
 
 /// Memory of a thread: for an encoded image, and for the pixels of one.
@@ -246,10 +253,11 @@ fn each<T: Send, S>(
             Err(error) => Ok(Some(Failure { row, error })),
         }
     };
-    let failures: Vec<Option<Failure>> = if jobs.len() == 1 {
-        jobs.into_iter().map(|job| one(&mut scratch(), job)).collect::<Result<_>>()? // outside of a pool, perhaps
-    } else {
+    let failures: Vec<Option<Failure>> = if in_pool() {
         jobs.into_par_iter().map_init(&scratch, one).collect::<Result<_>>()?
+    } else {
+        let mut scratch = scratch();
+        jobs.into_iter().map(|job| one(&mut scratch, job)).collect::<Result<_>>()?
     };
     let mut failures: Vec<Failure> = failures.into_iter().flatten().collect();
     failures.sort_by_key(|failure| failure.row);

@@ -78,14 +78,10 @@ enum Planes<'py> {
 }
 
 /// Decodes images into `out`, (B, 3, H, W): float32 of what `table` has for each byte, or the bytes. Returns how
-/// many were decoded (they come first) and the others, as `decode_rows` does.
+/// many were decoded (they come first), and what `decode_rows` says about those that failed.
 #[pyfunction]
 #[pyo3(signature = (files, rows, out, *, table, mirrored, max_pixels, skip, threads))]
-#[allow(
-    clippy::needless_pass_by_value,
-    clippy::too_many_arguments,
-    clippy::large_types_passed_by_value
-)] // the signature is Python's
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::large_types_passed_by_value)] // the signature is Python's
 fn decode_into<'py>(
     py: Python<'py>,
     files: Vec<Bound<'py, PyRecordFile>>,
@@ -120,7 +116,7 @@ fn write_planes<T: Element + Copy + Send + Sync>(
 ) -> PyResult<(usize, Vec<Failure>)> {
     let size = Size { height: out.shape()[2], width: out.shape()[3] };
     let out = out.as_slice_mut()?;
-    run(py, records, threads, |interrupt| {
+    run_briefly(py, records, threads, |interrupt| {
         let failures = batch::decode_by_table(records, size, mirrored, table, out, interrupt)?;
         Ok((batch::close_gaps(out, size, &failures), failures))
     })
@@ -140,7 +136,7 @@ fn decode_each<'py>(
 ) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     with_records(py, &files, &rows, max_pixels, |records| {
         let (pictures, failures) =
-            run(py, records, threads, |interrupt| batch::decode_each(records, interrupt))?;
+            run_briefly(py, records, threads, |interrupt| batch::decode_each(records, interrupt))?;
         let images = PyList::empty(py);
         for picture in pictures {
             let image = picture.map(|(Size { height, width }, pixels)| {
@@ -255,6 +251,23 @@ fn failed(py: Python<'_>, failures: Vec<Failure>, skip: bool) -> PyResult<Bound<
         failed.append((failure.row, error.into_value(py)))?;
     }
     Ok(failed)
+}
+
+/// Most images of a batch that one thread decodes without a look at Ctrl-C, in 50 ms if they are faces.
+const BRIEF: usize = 256;
+
+/// The same as [`run`], but one thread is this one, if the batch is small. In a worker of a data loader the cores are
+/// busy, and a batch would wait for two new threads to be scheduled.
+fn run_briefly<T: Send>(
+    py: Python<'_>,
+    source: &impl Source,
+    threads: Option<usize>,
+    work: impl FnOnce(&Interrupt) -> Result<T> + Send,
+) -> PyResult<T> {
+    if threads == Some(1) && source.count() <= BRIEF {
+        return call::run_here(py, work);
+    }
+    run(py, source, threads, work)
 }
 
 /// Runs `work` on threads, or for a single image on this one: to start a thread takes longer than to decode it.

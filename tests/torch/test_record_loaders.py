@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import fasttriplet as ft
+from tests.processes import compiled
 from tests.small_rec import identities, write_rec
 
 pytest.importorskip("torch")
@@ -16,7 +18,7 @@ pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 
-def run_script(folder: Path, code: str, *arguments: str | Path) -> str:
+def run_script(folder: Path, code: str, *arguments: str | Path, **environment: str) -> str:
     """Run the code as a module that spawned workers can import; return what it prints."""
     (folder / "script.py").write_text(code)
     done = subprocess.run(
@@ -25,7 +27,7 @@ def run_script(folder: Path, code: str, *arguments: str | Path) -> str:
         text=True,
         check=False,
         timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
@@ -55,8 +57,8 @@ if __name__ == "__main__":
     dataset.set_epoch(1)
     epochs.append(all_of(DataLoader(dataset, batch_size=4)))
     assert not same(*epochs)
-    for method in ("fork", "forkserver", "spawn"):
-        how = {"batch_size": 4, "num_workers": 2, "multiprocessing_context": method}
+    for method, workers in (("fork", 2), ("forkserver", 1), ("spawn", 1)):  # the last two import PyTorch
+        how = {"batch_size": 4, "num_workers": workers, "multiprocessing_context": method}
         loader = DataLoader(dataset, persistent_workers=True, **how)
         for epoch in (0, 1, 0):
             dataset.set_epoch(epoch)
@@ -102,7 +104,7 @@ if __name__ == "__main__":
             dataset = dataset_of(sys.argv[1], rows)
             loader = DataLoader(
                 dataset, batch_sampler=[[at % rows] * 4 for at in range(0, 50 * 99_991, 99_991)],
-                num_workers=2, multiprocessing_context=method,
+                num_workers=1, multiprocessing_context=method,
             )
             found.append(torch.stack([megabytes.max() for megabytes, _ in loader]))
             del loader
@@ -139,11 +141,15 @@ def message_of(dataset, method="fork"):
         return f"{type(error).__name__}: {error}".strip().splitlines()
 
 if __name__ == "__main__":
-    good, damaged = sys.argv[1:3]
+    good, damaged, unreadable = sys.argv[1:]
     found = message_of(RecordDataset(damaged))
     assert found[0].startswith("RecordError: Caught RecordError in DataLoader worker process 0"), found
     assert "key 3" in found[-1], found
     print("damaged")
+    found = message_of(RecordDataset(unreadable, cache=False))
+    assert found[0].startswith("OSError: Caught OSError in DataLoader worker process 0"), found
+    assert "Input/output error, key 6" in found[-1] and unreadable in found[-1], found
+    print("unreadable")
     [found] = message_of(RecordDataset(good, transform=kill))
     assert "DataLoader worker (pid" in found, found  # is killed by signal, or exited unexpectedly
     print("killed")
@@ -159,4 +165,9 @@ if __name__ == "__main__":
 def test_errors_of_workers(tmp_path: Path) -> None:
     good = write_rec(tmp_path / "good.rec", identities(4, 3))
     damaged = write_rec(tmp_path / "damaged.rec", identities(4, 3), damaged=frozenset({3}))
-    assert run_script(tmp_path, _ERRORS, good, damaged) == "damaged\nkilled\ngone\n"
+    bad = write_rec(tmp_path / "bad.rec", identities(4, 3))
+    place = int(ft.Dataset(bad, cache=False).offsets[5]) + 200
+    library = compiled(Path(__file__).parents[1] / "dataset" / "bad_block.c", tmp_path)
+    block = {"LD_PRELOAD": str(library), "BAD_BLOCK": f"{place}:{place}:{bad}"}
+    out = run_script(tmp_path, _ERRORS, good, damaged, bad, **block)
+    assert out == "damaged\nunreadable\nkilled\ngone\n"

@@ -212,7 +212,10 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         whose = np.repeat(np.arange(len(mine)), counts)
         images = self._order[np.arange(len(whose)) - starts[whose] + self._starts[mine][whose]]
         draws = mix_array(images.view(np.uint64) + np.uint64(mix(seed + 4 * GOLDEN)))
-        return images[np.lexsort((draws, whose))], starts
+        # By identity, then draw, as one number: a sort by two takes ten times as long.
+        bits = len(mine).bit_length()
+        keys = whose.astype(np.uint64) << np.uint64(64 - bits) | draws >> np.uint64(bits)
+        return images[np.argsort(keys, kind="stable")], starts
 
 
 class _Batches(Iterator[list[int]]):
@@ -263,9 +266,10 @@ def _parts(identities: int, parts: int) -> NDArray[np.int64]:
 
 
 def _most_batches(groups: NDArray[np.int64], identities: int) -> int:
-    """The most batches of so many different identities that these numbers of groups can fill.
+    """The most batches that can be filled, each with groups of `identities` different identities.
 
-    No identity can be in more of them than there are batches, and if the rest fills the places, it does.
+    Of an identity, each batch takes one group at most. So with that limit the groups must be as many as the
+    places in all batches, and then they can be laid out (see `_spread`).
     """
     least, most = 1, int(groups.sum()) // identities
     while least < most:
