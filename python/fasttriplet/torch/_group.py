@@ -110,7 +110,9 @@ class _Peers:
             if time.monotonic() > until:
                 raise PeerError(f"{here} of {self._size} processes have made their feeds in half an hour")
             self._check()
-            time.sleep(_POLL)
+            if self._store is None:
+                raise PeerError("another process ended while this one made its feed")
+            time.sleep(_POLL_STORE)
             here = self._store.add("here", 0)
         self._check()
 
@@ -129,7 +131,8 @@ class _Peers:
         except PeerError:
             raise
         except RuntimeError as error:  # a connection was closed; why may be written a moment later
-            for _ in range(10):
+            until = time.monotonic() + 1
+            while self._store is not None and time.monotonic() < until:
                 self._check()
                 time.sleep(_POLL_STORE)
             ended = f"{self._other} ended without a message; was it killed?"
@@ -142,29 +145,33 @@ class _Peers:
         if reason is not None:
             self._write(f"{self._name} {reason}")
         if self._work is not None and not self._work.is_completed():
-            # Gloo would wait for the others, now or when Python ends. A daemon does so without keeping it.
+            # Gloo's destructor waits for the other processes. Python does not wait for a daemon when it ends.
             threading.Thread(target=_outlive, args=(self._work, self._gloo), daemon=True).start()
         self._work = self._gloo = None
 
     def _write(self, text: str) -> None:
-        with suppress(RuntimeError):  # the process that has the store may be gone
-            self._store.set(f"note {self._rank}", f"{self.gathers} {text}")
-            self._store.add("notes", 1)
+        if self._store is not None:
+            with suppress(RuntimeError):  # the process that has the store may be gone
+                self._store.set(f"note {self._rank}", f"{self.gathers} {text}")
+                self._store.add("notes", 1)
 
     def _check(self) -> None:
         """Raise a PeerError if a process has left that this one waits for."""
         for note in self._notes():
             gathers, _, text = note.partition(" ")
-            if int(gathers) <= self.gathers:
+            if int(gathers) <= self.gathers:  # else this process is late, and may still finish its gather
                 raise PeerError(text)
 
     def _notes(self) -> list[str]:
         try:
-            if not self._store.add("notes", 0):
+            if self._store is None or not self._store.add("notes", 0):
                 return []
             names = [f"note {rank}" for rank in range(self._size)]
             return [self._store.get(name).decode() for name in names if self._store.check([name])]
-        except RuntimeError:  # the process that has the store is gone, as its connection will be
+        except (
+            RuntimeError
+        ):  # the process that has the store is gone, and PyTorch warns each time it is asked
+            self._store = None
             return []
 
 
