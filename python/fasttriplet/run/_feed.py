@@ -143,8 +143,8 @@ class Feed:
         While iterating, at the last bag of an epoch, if in all its bags the embeddings of different
         identities were all but equal. A feed warns of the first such bag (:class:`CollapseWarning`).
     PeerError
-        If another process of the `group` failed, was killed or closed its feed before the end. The others of
-        these errors end all processes of the group.
+        If another process of the `group` failed, was killed or closed its feed before the end. Any other of
+        these errors ends all processes of the group.
     RuntimeError
         In a process that was forked from the one that made the feed, or from one that had used Polars.
     RecordError, OSError, ValueError
@@ -224,7 +224,7 @@ class Feed:
 
     @property
     def images_of_bag(self) -> int:
-        """Images of the bag in use, or of this process's share of it; 0 before the first."""
+        """Images of the bag in use, or of the share of this process; 0 before the first."""
         return self._images_of_bag
 
     def state_dict(self) -> dict[str, Any]:

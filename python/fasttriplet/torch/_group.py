@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import torch
 from fasttriplet._cores import cores
-from fasttriplet.errors import PeerError
+from fasttriplet.errors import OptionError, PeerError
 from fasttriplet.run._group import CLOSED, failed
 
 # Seconds between two looks at what is waited for. A bag takes seconds, and a look at the store a message.
@@ -34,7 +34,11 @@ _made: dict[tuple[int, ...], int] = defaultdict(int)  # how many groups of the s
 
 def processes_of(group: Any = None) -> int:
     """How many processes a process group has, by default the default one; 1 where there is none."""
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+    if not dist.is_available() or not dist.is_initialized():
+        return 1
+    if group is not None and dist.get_rank(group) < 0:
+        raise OptionError("group", "does not contain this process")
+    return dist.get_world_size(group)
 
 
 def threads_each() -> int | None:
@@ -69,13 +73,13 @@ class TorchGroup:
 
     def gather(self, arrays: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:
         """Give every process what each of them gives; Ctrl-C works while it waits."""
-        peers, own = self._peers, torch.frombuffer(_packed(arrays), dtype=torch.uint8)
-        sizes = list(map(int, peers.all_gather(torch.tensor([len(own)]))))
-        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        peers, own = self._peers, _packed(arrays)
+        sizes = [int(size) for (size,) in peers.all_gather(np.array([len(own)]))]
+        padded = np.zeros(max(sizes), np.uint8)
         padded[: len(own)] = own
         found = peers.all_gather(padded)
         peers.gathers += 1
-        return [_unpacked(one[:size].numpy()) for one, size in zip(found, sizes, strict=True)]
+        return [_unpacked(one[:size]) for one, size in zip(found, sizes, strict=True)]
 
     def leave(self, reason: str | None) -> None:
         """End the part of this process, and tell those that will wait for it why."""
@@ -116,11 +120,12 @@ class _Peers:
             here = self._store.add("here", 0)
         self._check()
 
-    def all_gather(self, own: torch.Tensor) -> list[torch.Tensor]:
-        """Give all processes a tensor of the same shape."""
-        found = [torch.empty_like(own) for _ in range(self._size)]
+    def all_gather(self, own: NDArray[Any]) -> list[NDArray[Any]]:
+        """Give all processes what each of them gives, arrays of one shape."""
+        found = [np.empty_like(own) for _ in range(self._size)]
         try:
-            work = self._work = self._gloo.allgather([found], [own])
+            to = [torch.from_numpy(array) for array in found]  # whatever PyTorch's default device is
+            work = self._work = self._gloo.allgather([to], [torch.from_numpy(own)])
             looked = time.monotonic()
             while not work.is_completed():
                 if time.monotonic() - looked > _POLL_STORE:
@@ -175,11 +180,11 @@ class _Peers:
             return []
 
 
-def _packed(arrays: Sequence[NDArray[Any]]) -> memoryview:
+def _packed(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     packed = io.BytesIO()
     for array in arrays:
         np.save(packed, array, allow_pickle=False)
-    return packed.getbuffer()
+    return np.frombuffer(packed.getbuffer(), np.uint8)
 
 
 def _unpacked(values: NDArray[np.uint8]) -> list[NDArray[Any]]:
