@@ -328,16 +328,15 @@ class Feed:
                 mined, holders = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
                 next_bag = epoch, part.bag.number + 1, stages.sound
-                mined_in_epoch += len(mined.triplets)
-                if len(mined.triplets):
-                    triplets = np.stack([*mined.triplets], axis=1)
-                    waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
-                    waiting, batches, carried = self._cut(part, images, waiting, carried)
-                    gained_in_epoch += len(batches) if drop else len(mined.triplets)
-                    del images  # only `batches` hold them now, and not while waiting for the next ones
-                    yield from self._hand_out(assembler, batches, waiting, next_bag)
-                    waiting = waiting.after(size * len(batches))
-                    del batches
+                triplets = np.stack([*mined.triplets], axis=1)
+                waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
+                waiting, batches, carried = self._cut(part, images, waiting, carried)
+                del images  # only `batches` hold them now, and not while waiting for the next ones
+                mined_in_epoch += len(triplets)
+                gained_in_epoch += len(batches) if drop else len(triplets)
+                yield from self._hand_out(assembler, batches, waiting, next_bag)
+                waiting = waiting.after(size * len(batches))
+                del batches
                 if mined.last and not gained_in_epoch:
                     break
                 if mined.last and epoch + 1 != self._end:
