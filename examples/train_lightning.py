@@ -29,7 +29,8 @@ class Embedding(lightning.LightningModule):
         """Compute the loss of a batch."""
         losses = triplet_losses(self.network(batch.images), margin=0.3)
         active = (losses > 0).float().mean()
-        self.log_dict({"loss": losses.mean(), "active": active}, on_epoch=True, batch_size=len(losses))
+        logged = {"loss": losses.mean(), "active": active}
+        self.log_dict(logged, on_epoch=True, batch_size=len(losses), sync_dist=True)
         return losses.mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

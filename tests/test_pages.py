@@ -110,7 +110,7 @@ def test_in_the_readme_the_loop_and_the_one_call_give_the_same(
 def test_the_page_on_feeding_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = run(ROOT / "docs" / "feed.md", [0, 2, 3], tmp_path, monkeypatch, side=112)
+    names = run(ROOT / "docs" / "feed.md", [0, 1, 2], tmp_path, monkeypatch, side=112)
     assert names["batch"].images.shape[1:] == (3, 112, 112)
     assert len(names["state"]["triplets"]) == 0
     assert names["feed"].summary.epochs == 2

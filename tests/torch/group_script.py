@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -71,6 +72,8 @@ def same_triplets() -> None:
         group = dist.new_group(ranks)  # by all, those that are not in it too
         if RANK in ranks:
             answer(f"of {len(ranks)}", taken(group=group, epochs=2))
+        else:
+            answer("not in the group", error_of(partial(taken, group=group)))
 
 
 def states() -> None:

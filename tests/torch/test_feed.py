@@ -147,7 +147,14 @@ def test_a_pass_that_is_left_early(rec: Path) -> None:
         assert feed.epoch == 3
         assert next(iter(feed)).ids.tolist() != first[0].ids.tolist()
         assert next(kept, None) is None  # another one has begun
+        assert feed.epoch == 5
     assert threads() == []
+    assert len(ids(feed)) == len(second)  # that is closed can be used again, from the next pass on
+    assert feed.epoch == 6
+    feed.close()
+    found = ids(feed)
+    with TripletFeed(rec, module(), first_epoch=6, **OPTIONS) as feed:
+        assert found == ids(feed)
 
 
 def loaded(feed: TripletFeed) -> dict[str, Any]:

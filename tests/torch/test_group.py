@@ -81,6 +81,10 @@ def test_together_they_have_the_triplets_of_one(answers: Answers) -> None:
         assert len(missing) < 3 * 3
 
 
+def test_a_process_that_is_not_in_the_group(answers: Answers) -> None:
+    assert answers["not in the group"] == ["OptionError: group does not contain this process"] * 3
+
+
 def test_the_state_is_that_of_all_and_resumes(answers: Answers) -> None:
     first, *others = answers["state"]
     assert all(other == first for other in others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import count
@@ -18,17 +17,18 @@ from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Dataset, Rec
-from fasttriplet.dataset._ids import image_ids, positions_of
+from fasttriplet.dataset._ids import positions_of
 from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
+from fasttriplet.run._bag import SharedBag
 from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
 from fasttriplet.run._place import Place
 from fasttriplet.run._shares import Dealt
-from fasttriplet.run._stages import NICE, PART, Images, Mined, Part, Stages
+from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 
@@ -143,8 +143,8 @@ class Feed:
         While iterating, at the last bag of an epoch, if in all its bags the embeddings of different
         identities were all but equal. A feed warns of the first such bag (:class:`CollapseWarning`).
     PeerError
-        If another process of the `group` failed, was killed or closed its feed before the end. The others of
-        these errors end all processes of the group.
+        If another process of the `group` failed, was killed or closed its feed before the end. Any other of
+        these errors ends all processes of the group.
     RuntimeError
         In a process that was forked from the one that made the feed, or from one that had used Polars.
     RecordError, OSError, ValueError
@@ -185,6 +185,7 @@ class Feed:
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")
             self._augment, self._layout = augment, layout
             self._stages = Stages(model, chosen, for_training=True)
+            self._bag = SharedBag(self._stages, self._group)
             self._stages.open(rec)
             self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
             # What decides the batches.
@@ -224,7 +225,7 @@ class Feed:
 
     @property
     def images_of_bag(self) -> int:
-        """Images of the bag in use, or of this process's share of it; 0 before the first."""
+        """Images of the bag in use, or of the share of this process; 0 before the first."""
         return self._images_of_bag
 
     def state_dict(self) -> dict[str, Any]:
@@ -315,7 +316,7 @@ class Feed:
         ):
             depth = stages.depth(stages.largest_bag)
             if len(waiting):
-                batches, carried = self._restored(waiting).cut(size, None, waiting.each // size)
+                batches, carried = self._bag.restored(waiting).cut(size, None, waiting.each // size)
                 yield from self._hand_out(assembler, batches, waiting, next_bag)
                 waiting = waiting.after(size * len(batches))
                 del batches
@@ -327,16 +328,15 @@ class Feed:
                 mined, holders = self._mine(part, images, explain=why is None)
                 why = why or mined.why_none
                 next_bag = epoch, part.bag.number + 1, stages.sound
-                mined_in_epoch += len(mined.triplets)
-                if len(mined.triplets):
-                    triplets = np.stack([*mined.triplets], axis=1)
-                    waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
-                    waiting, batches, carried = self._cut(part, images, waiting, carried)
-                    gained_in_epoch += len(batches) if drop else len(mined.triplets)
-                    del images  # only `batches` hold them now, and not while waiting for the next ones
-                    yield from self._hand_out(assembler, batches, waiting, next_bag)
-                    waiting = waiting.after(size * len(batches))
-                    del batches
+                triplets = np.stack([*mined.triplets], axis=1)
+                waiting = waiting.followed_by(epoch, part.bag.number, triplets, holders)
+                waiting, batches, carried = self._cut(part, images, waiting, carried)
+                del images  # only `batches` hold them now, and not while waiting for the next ones
+                mined_in_epoch += len(triplets)
+                gained_in_epoch += len(batches) if drop else len(triplets)
+                yield from self._hand_out(assembler, batches, waiting, next_bag)
+                waiting = waiting.after(size * len(batches))
+                del batches
                 if mined.last and not gained_in_epoch:
                     break
                 if mined.last and epoch + 1 != self._end:
@@ -376,88 +376,31 @@ class Feed:
                 return
             first_bag = 0
 
-    def _restored(self, waiting: Dealt) -> ImageTriplets:
-        """The triplets of this process that were mined before, with their images."""
-        triplets = waiting.of[self._group.rank]
-        rows, images = self._stages.decode_ids(triplets)
-        ids, labels = image_ids(rows), rows["label"].to_numpy()
-        return ImageTriplets(waiting.epoch, waiting.bag, images, labels, ids, positions_of(ids, triplets))
-
     def _cut(
         self, part: Part, images: NDArray[np.uint8], waiting: Dealt, carried: ImageTriplets | None
     ) -> tuple[Dealt, list[ImageTriplets], ImageTriplets | None]:
         """Full batches of this process, after what waits in all of them; and its rest."""
         size, count = self._triplets_per_batch, waiting.each // self._triplets_per_batch
-        found = self._with_images(part, images, waiting, 0 if carried is None else len(carried))
+        found = self._bag.triplets(waiting, 0 if carried is None else len(carried), part, images)
         batches, carried = found.cut(size, carried, count)
         if self._options.tail == "drop":
             return waiting.until(size * count), batches, None
         return waiting, batches, carried
 
-    def _with_images(
-        self, part: Part, images: NDArray[np.uint8], waiting: Dealt, start: int
-    ) -> ImageTriplets:
-        """The triplets of this process from `start` on, with their images, of which it may lack some."""
-        triplets = waiting.of[self._group.rank][start:]
-        ids, labels = image_ids(part.rows), part.rows["label"].to_numpy()
-        lacking = np.setdiff1d(triplets, ids)
-        if len(lacking):
-            rows, more = self._stages.decode_ids(lacking)
-            at = np.flatnonzero(np.isin(ids, triplets))
-            pixels = np.empty((len(at) + len(more), *more.shape[1:]), np.uint8)
-            np.take(images, at, axis=0, out=pixels[: len(at)])
-            pixels[len(at) :] = more
-            images = pixels
-            ids = np.concatenate([ids[at], image_ids(rows)])
-            labels = np.concatenate([labels[at], rows["label"].to_numpy()])
-        return ImageTriplets(waiting.epoch, waiting.bag, images, labels, ids, positions_of(ids, triplets))
-
     def _mine(
         self, part: Part, images: NDArray[np.uint8], *, explain: bool
     ) -> tuple[Mined, NDArray[np.int64]]:
-        """Mine a bag, of which `part` is this process's share; also tell which process holds each anchor."""
-        stages, group = self._stages, self._group
+        """Mine a bag, of which `part` is the share of this process; also tell who holds each anchor."""
+        stages = self._stages
         self._images_of_bag = part.rows.height
-        pieces = [slice(start, start + PART) for start in range(0, part.rows.height, PART)]
-        together = getattr(stages.embedder, "together", None)
-        with nullcontext() if together is None or group.size == 1 else together(group):
-            started = [stages.embed(part, part.rows[piece], images[piece]) for piece in pieces]
-            embedded = [
-                stages.embedded(part, part.rows[piece], one)
-                for piece, one in zip(pieces, started, strict=True)
-            ]
-        part, embedded, ends = self._gathered(part, embedded)
-        mined = stages.mine(part, embedded, explain=explain, overlapped=False)
+        mined, ends = self._bag.mine(part, images, explain=explain)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
-        if group.rank == 0:
+        if self._group.rank == 0:
             self._log(part, mined)
         triplets = mined.triplets.shuffle(epoch_seed(self._options.seed, part.epoch))
         anchors = positions_of(mined.ids, triplets.anchor)
         return replace(mined, triplets=triplets), np.searchsorted(ends, anchors, side="right")
-
-    def _gathered(
-        self, part: Part, embedded: list[NDArray[np.float32]]
-    ) -> tuple[Part, list[NDArray[np.float32]], NDArray[np.int64]]:
-        """The whole bag, its embeddings, and where the share of each process ends."""
-        group = self._group
-        if group.size == 1:
-            return part, embedded, np.array([part.rows.height])
-        own = np.concatenate(embedded) if embedded else np.empty((0, 0), np.float32)
-        with self.summary.clock("gather"):
-            shares = group.gather([image_ids(part.rows), own])
-        widths = {rank: rows.shape[1] for rank, (_, rows) in enumerate(shares) if len(rows)}
-        for rank, width in widths.items():
-            first = min(widths)
-            if width != widths[first]:
-                raise ValueError(
-                    f"{self.summary.embedder}: vectors of {width} numbers in process {rank}, and of "
-                    f"{widths[first]} in process {first}"
-                )
-        bag = part.bag.rows
-        rows = bag[positions_of(image_ids(bag), np.concatenate([ids for ids, _ in shares]))]
-        ends = np.cumsum([len(ids) for ids, _ in shares])
-        return replace(part, rows=rows), [rows for _, rows in shares if len(rows)], ends
 
     def _log(self, part: Part, mined: Mined) -> None:
         """Log what a bag gave, and how long the training waited for it."""

@@ -11,9 +11,9 @@ Numbers = NDArray[np.int64]
 
 
 def share_of(labels: Numbers, rank: int, size: int) -> slice:
-    """Which images of a bag the process embeds: whole identity runs, about as many images as the others.
+    """Which images of a bag a process embeds: whole identity runs, about as many images for each process.
 
-    The shares of all processes follow each other. Some are empty where there are few identities.
+    The shares follow each other by rank. Some are empty where there are few identities.
     """
     starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
     places = np.concatenate([[0], starts, [len(labels)]])
@@ -45,7 +45,7 @@ class Dealt:
 
     @classmethod
     def evenly(cls, epoch: int, bag: int, triplets: Numbers, size: int) -> Dealt:
-        """Triplets in the order of the processes, as :meth:`joined` gives them."""
+        """The triplets of all processes by rank, as :attr:`joined` gives them, for `size` processes."""
         return cls(epoch, bag, tuple(np.array_split(triplets, size)))
 
     @property
@@ -72,7 +72,7 @@ class Dealt:
     def followed_by(self, epoch: int, bag: int, triplets: Numbers, holders: Numbers) -> Dealt:
         """These triplets, and after them those of a bag.
 
-        Each new triplet goes to the process that holds its anchor (`holders`, (T,)). Where one would get more
+        A new triplet goes to the process that holds its anchor (`holders`, (T,)). Where one would get more
         than its part, its last ones go to processes that lack some, in the order of ranks.
         """
         if not len(triplets):

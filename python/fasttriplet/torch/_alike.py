@@ -18,7 +18,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # b
 
 @contextmanager
 def alike(module: torch.nn.Module, group: Group) -> Iterator[None]:
-    """Have the buffers of process 0 in the module in the block, and its own again after it.
+    """Lend the module the buffers of process 0 for the block.
 
     DistributedDataParallel gives all processes the running statistics of process 0 before each forward pass
     of the training. After it they differ.

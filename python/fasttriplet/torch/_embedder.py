@@ -330,16 +330,16 @@ class TorchEmbedder(BatchEmbedder):
     @contextmanager
     def _ready(self) -> Iterator[None]:
         placed = self._home(), self._dtype()
-        if placed[0].type == "meta":
-            raise ValueError(
-                f"{self._name} is on the device meta, which holds no weights: move it with to_empty() and "
-                "load some"
-            )
         if placed != self._placed:
             if self._follows:
                 check_precision(self._precision, placed[0])
                 self._devices = placed[:1]
             self._placed, self._lanes = placed, []
+        if placed[0].type == "meta":
+            raise ValueError(
+                f"{self._name} is on the device meta, which holds no weights: move it with to_empty() and "
+                "load some"
+            )
         with torch.no_grad(), super()._ready():
             copies = [lane.network for lane in self._lanes if lane.network is not self.module]
             for other in copies:

@@ -141,12 +141,13 @@ class TripletFeed(IterableDataset):
             batch_size=batch_size,
             augment=augment,
             epochs=None,
-            layout=self._layout,
+            layout=partial(_laid_out, self.embedder),
             **options,
         )
         self._feed = self._open(rec, first_epoch=first_epoch)
         self._begun = False  # a pass, which has not come to its end
         self._left = False  # that pass, for good
+        self._closed = False  # the feed, so that the next pass needs another one
         self._inside = False  # a with block
 
     @property
@@ -194,7 +195,7 @@ class TripletFeed(IterableDataset):
         feed = self._open(self._feed.dataset, state=state)
         self._feed.close()
         self._feed, self._epoch = feed, state["epoch"]
-        self._begun = self._left = False
+        self._begun = self._left = self._closed = False
 
     def __iter__(self) -> Iterator[TripletTensors]:
         if get_worker_info() is not None:
@@ -205,11 +206,11 @@ class TripletFeed(IterableDataset):
         return self._pass()
 
     def _pass(self) -> Generator[TripletTensors, None, None]:
-        if self._begun:
+        if self._begun or self._closed:
             self._feed.close()
-            self._feed = self._open(self._feed.dataset, first_epoch=self._epoch + 1)
-            self._epoch += 1
-        feed, self._begun, self._left = self._feed, True, False
+            self._feed = self._open(self._feed.dataset, first_epoch=self._epoch + self._begun)
+            self._epoch += self._begun
+        feed, self._begun, self._left, self._closed = self._feed, True, False, False
         try:
             for batch in feed.one_epoch():
                 yield _tensors(batch)
@@ -223,15 +224,16 @@ class TripletFeed(IterableDataset):
             raise
 
     def close(self) -> None:
-        """End the iteration and its threads."""
+        """End the iteration and its threads; another iteration begins the next pass."""
         self._feed.close()
+        self._closed = True
 
     def __enter__(self) -> Self:
         self._inside = True
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._inside = False
+        self._inside, self._closed = False, True
         self._feed.__exit__(*error)
 
     def __getstate__(self) -> NoReturn:
@@ -244,21 +246,23 @@ class TripletFeed(IterableDataset):
         processes = processes_of(self._group)
         return self._make(rec, group=TorchGroup(self._group) if processes > 1 else None, **place)
 
-    def _layout(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any) -> torch.Tensor:
-        """Lay images out as the embedder gives them to the module, in memory that a GPU reads fastest."""
-        on_gpu = self.embedder.devices[0].startswith("cuda")
-        tensor = torch.empty((len(rows), 3, *pixels.shape[1:3]), pin_memory=on_gpu)
-        images: NDArray[np.float32] = (
-            tensor.numpy()
-        )  # its memory, without the threads that PyTorch would start
-        assemble(pixels, rows, out=images, **options)
-        inputs = self.embedder.inputs
-        if inputs.color == "bgr":
-            images[:, [0, 2]] = images[:, [2, 0]]
-        if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
-            images -= np.array(inputs.mean, np.float32)[:, None, None]
-            images /= np.array(inputs.std, np.float32)[:, None, None]
-        return tensor
+
+def _laid_out(
+    embedder: TorchEmbedder, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any
+) -> torch.Tensor:
+    """Lay images out as the embedder gives them to the module, in memory that a GPU reads fastest."""
+    inputs, on_gpu = embedder.inputs, embedder.devices[0].startswith("cuda")
+    shape = len(rows), 3, *pixels.shape[1:3]
+    tensor = torch.empty(shape, dtype=torch.float32, device="cpu", pin_memory=on_gpu)
+    # Computed by NumPy: in a thread of its own, PyTorch would start as many more as there are cores.
+    images: NDArray[np.float32] = tensor.numpy()
+    assemble(pixels, rows, out=images, **options)
+    if inputs.color == "bgr":
+        images[:, [0, 2]] = images[:, [2, 0]]
+    if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
+        images -= np.array(inputs.mean, np.float32)[:, None, None]
+        images /= np.array(inputs.std, np.float32)[:, None, None]
+    return tensor
 
 
 def _tensors(batch: TripletBatch) -> TripletTensors:

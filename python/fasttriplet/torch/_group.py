@@ -18,7 +18,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet.errors import PeerError
+from fasttriplet.errors import OptionError, PeerError
 from fasttriplet.run._group import CLOSED, failed
 
 # Seconds between two looks at what is waited for. A bag takes seconds, and a look at the store a message.
@@ -32,7 +32,11 @@ _made: dict[tuple[int, ...], int] = defaultdict(int)  # how many groups of the s
 
 def processes_of(group: Any = None) -> int:
     """How many processes a process group has, by default the default one; 1 where there is none."""
-    return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+    if not dist.is_available() or not dist.is_initialized():
+        return 1
+    if group is not None and dist.get_rank(group) < 0:
+        raise OptionError("group", "does not contain this process")
+    return dist.get_world_size(group)
 
 
 class TorchGroup:
@@ -61,13 +65,13 @@ class TorchGroup:
 
     def gather(self, arrays: Sequence[NDArray[Any]]) -> list[list[NDArray[Any]]]:
         """Give every process what each of them gives; Ctrl-C works while it waits."""
-        peers, own = self._peers, torch.frombuffer(_packed(arrays), dtype=torch.uint8)
-        sizes = list(map(int, peers.all_gather(torch.tensor([len(own)]))))
-        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        peers, own = self._peers, _packed(arrays)
+        sizes = [int(size) for (size,) in peers.all_gather(np.array([len(own)]))]
+        padded = np.zeros(max(sizes), np.uint8)
         padded[: len(own)] = own
         found = peers.all_gather(padded)
         peers.gathers += 1
-        return [_unpacked(one[:size].numpy()) for one, size in zip(found, sizes, strict=True)]
+        return [_unpacked(one[:size]) for one, size in zip(found, sizes, strict=True)]
 
     def leave(self, reason: str | None) -> None:
         """End the part of this process, and tell those that will wait for it why."""
@@ -102,15 +106,18 @@ class _Peers:
             if time.monotonic() > until:
                 raise PeerError(f"{here} of {self._size} processes have made their feeds in half an hour")
             self._check()
-            time.sleep(_POLL)
+            if self._store is None:
+                raise PeerError("another process ended while this one made its feed")
+            time.sleep(_POLL_STORE)
             here = self._store.add("here", 0)
         self._check()
 
-    def all_gather(self, own: torch.Tensor) -> list[torch.Tensor]:
-        """Give all processes a tensor of the same shape."""
-        found = [torch.empty_like(own) for _ in range(self._size)]
+    def all_gather(self, own: NDArray[Any]) -> list[NDArray[Any]]:
+        """Give all processes what each of them gives, arrays of one shape."""
+        found = [np.empty_like(own) for _ in range(self._size)]
         try:
-            work = self._work = self._gloo.allgather([found], [own])
+            to = [torch.from_numpy(array) for array in found]  # whatever PyTorch's default device is
+            work = self._work = self._gloo.allgather([to], [torch.from_numpy(own)])
             looked = time.monotonic()
             while not work.is_completed():
                 if time.monotonic() - looked > _POLL_STORE:
@@ -121,7 +128,8 @@ class _Peers:
         except PeerError:
             raise
         except RuntimeError as error:  # a connection was closed; why may be written a moment later
-            for _ in range(10):
+            until = time.monotonic() + 1
+            while self._store is not None and time.monotonic() < until:
                 self._check()
                 time.sleep(_POLL_STORE)
             ended = f"{self._other} ended without a message; was it killed?"
@@ -134,37 +142,41 @@ class _Peers:
         if reason is not None:
             self._write(f"{self._name} {reason}")
         if self._work is not None and not self._work.is_completed():
-            # Gloo would wait for the others, now or when Python ends. A daemon does so without keeping it.
+            # Gloo's destructor waits for the other processes. Python does not wait for a daemon when it ends.
             threading.Thread(target=_outlive, args=(self._work, self._gloo), daemon=True).start()
         self._work = self._gloo = None
 
     def _write(self, text: str) -> None:
-        with suppress(RuntimeError):  # the process that has the store may be gone
-            self._store.set(f"note {self._rank}", f"{self.gathers} {text}")
-            self._store.add("notes", 1)
+        if self._store is not None:
+            with suppress(RuntimeError):  # the process that has the store may be gone
+                self._store.set(f"note {self._rank}", f"{self.gathers} {text}")
+                self._store.add("notes", 1)
 
     def _check(self) -> None:
         """Raise a PeerError if a process has left that this one waits for."""
         for note in self._notes():
             gathers, _, text = note.partition(" ")
-            if int(gathers) <= self.gathers:
+            if int(gathers) <= self.gathers:  # else this process is late, and may still finish its gather
                 raise PeerError(text)
 
     def _notes(self) -> list[str]:
         try:
-            if not self._store.add("notes", 0):
+            if self._store is None or not self._store.add("notes", 0):
                 return []
             names = [f"note {rank}" for rank in range(self._size)]
             return [self._store.get(name).decode() for name in names if self._store.check([name])]
-        except RuntimeError:  # the process that has the store is gone, as its connection will be
+        except (
+            RuntimeError
+        ):  # the process that has the store is gone, and PyTorch warns each time it is asked
+            self._store = None
             return []
 
 
-def _packed(arrays: Sequence[NDArray[Any]]) -> memoryview:
+def _packed(arrays: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     packed = io.BytesIO()
     for array in arrays:
         np.save(packed, array, allow_pickle=False)
-    return packed.getbuffer()
+    return np.frombuffer(packed.getbuffer(), np.uint8)
 
 
 def _unpacked(values: NDArray[np.uint8]) -> list[NDArray[Any]]:
