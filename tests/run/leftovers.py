@@ -43,7 +43,9 @@ def nothing_left() -> Iterator[None]:
     assert threads() == []
     yield
     assert threads() == []
-    assert [name for name in open_files() - before if not name.endswith(".rec")] == []
+    # Polars has an event loop from its first Parquet file on.
+    ours = (name for name in open_files() - before if not name.startswith("anon_inode:[event"))
+    assert [name for name in ours if not name.endswith(".rec")] == []
 
 
 def collected() -> None:
