@@ -107,6 +107,14 @@ def test_in_the_readme_the_loop_and_the_one_call_give_the_same(
     assert loop.height == names["result"].summary.triplets > 0
 
 
+@pytest.mark.torch
+def test_the_readme_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    names = run(README, [1], tmp_path, monkeypatch)
+    assert names["images"].shape[1:] == (3, 24, 24)
+    assert names["loss"] > 0
+
+
 def test_the_page_on_feeding_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
