@@ -52,8 +52,7 @@ class TrainingBackend(Backend):
 
     def begin(self, image_size: tuple[int, int]) -> None:
         """See :meth:`Backend.begin`."""
-        settings = self._settings
-        architecture = architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
+        settings, architecture = self._settings, self._of_settings(image_size)
         self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
@@ -63,7 +62,10 @@ class TrainingBackend(Backend):
         except ValueError as error:
             raise ValueError(f"network: {error}") from error
         if architecture.inputs.size != image_size:
-            raise ValueError(f"network is for images of {architecture.inputs.size}, not of {image_size}")
+            size, found = ("{} x {}".format(*size) for size in (architecture.inputs.size, image_size))
+            raise ValueError(f"network is for images of {size} (H x W), and the dataset has {found}")
+        if architecture.factory is not None and architecture != self._of_settings(image_size):
+            raise ValueError(f"network is made by {architecture.factory}, and the settings name another one")
         self._set(architecture, architecture.make(numbers=sum(values.size for values in arrays.values())))
         own = dict(self._tensors())
         for name, values in own.items():
@@ -71,6 +73,10 @@ class TrainingBackend(Backend):
         if unknown := arrays.keys() - own.keys():
             raise ValueError(f"the network has no {min(unknown)}")
         self.embedder.changed()
+
+    def _of_settings(self, image_size: tuple[int, int]) -> Architecture:
+        settings = self._settings
+        return architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
 
     def _set(self, architecture: Architecture, network: nn.Module) -> None:
         """Take a network, and see that it takes images as the dataset has them."""
