@@ -17,7 +17,6 @@ pytest.importorskip("torch")
 
 import fasttriplet as ft
 import torch
-from fasttriplet.checkpoint._networks import network_of
 from fasttriplet.cli import main
 from fasttriplet.embedders._inputs import Inputs
 from fasttriplet.errors import SpecError
@@ -92,7 +91,9 @@ def test_half_a_network_is_named(prefix: Path, missing: str) -> None:
 
 @pytest.mark.parametrize("ending", [".json", ".safetensors"])
 def test_one_of_the_two_files_is_not_the_name(prefix: Path, ending: str) -> None:
-    with pytest.raises(SpecError, match=re.escape(f"one of the two files of a network; write torch:{prefix}")):
+    with pytest.raises(
+        SpecError, match=re.escape(f"one of the two files of a network; write torch:{prefix}")
+    ):
         ft.load_embedder(f"torch:{prefix}{ending}")
 
 
@@ -222,7 +223,7 @@ def test_weights_that_are_not_finite_are_named(prefix: Path) -> None:
     import polars as pl  # noqa: PLC0415
 
     images = np.zeros((1, 24, 24, 3), np.uint8)
-    with pytest.raises(ValueError, match="NaN|not finite"):
+    with pytest.raises(ValueError, match=r"NaN|not finite"):
         embedder.embed(pl.DataFrame({"key": [1]}), images)
 
 

@@ -158,7 +158,7 @@ def wrong_states(whole: State) -> dict[str, tuple[Any, Any]]:
         "network: color must be one of": (arrays, {**network, "color": "cmyk"}),
         r"network: image_size must be": (arrays, {**network, "image_size": 24}),
         r"network: the height in size must be": (arrays, {**network, "image_size": [2.5, 24]}),
-        r"network is for images of 10000000 x 24 \(H x W\), and the dataset has 24 x 24": (
+        r"network is for images of \(H, W\) \(10000000, 24\), and the dataset has \(24, 24\)": (
             arrays,
             {**network, "image_size": [10**7, 24]},
         ),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ import fasttriplet as ft
 import torch
 from fasttriplet.cli import main
 from fasttriplet.errors import OptionError
-from fasttriplet.training import TrainSettings, options_at, train_rec
+from fasttriplet.training import TrainSettings, options_at
 from tests.processes import run_python
+from tests.torch.trainings import module_of, one_thread
 from tests.training.small import records, same_arrays, settings, state, train
 from tests.training.test_resume import KILLED
-from tests.torch.trainings import module_of, one_thread
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("alone", "trainable")]
 
@@ -102,12 +102,13 @@ def test_a_resumed_training_ends_with_the_same_bits(data: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "batch", "error"),
+    "where",
     [("embedded", 0, SystemExit), ("train", 6, KeyboardInterrupt), ("verification", 5, RuntimeError)],
 )
 def test_it_is_resumed_from_where_it_was_stopped(
-    data: Path, unbroken_torch: Path, tmp_path: Path, kind: str, batch: int, error: type[BaseException]
+    data: Path, unbroken_torch: Path, tmp_path: Path, where: tuple[str, int, type[BaseException]]
 ) -> None:
+    kind, batch, error = where
     with pytest.raises(error):
         run(chosen_in(data), tmp_path / "a", progress=stop_at(kind, batch, error))
     run(chosen_in(data), tmp_path / "a", resume=True)
@@ -122,7 +123,7 @@ def unbroken_torch(data: Path) -> Path:
 
 
 def test_a_killed_training_is_resumed(data: Path, unbroken_torch: Path, tmp_path: Path) -> None:
-    always = ["train", "--out", f"{tmp_path / 'a'}", "--batches", "12", "--verify-on", f"{data / 'pairs.bin'}"]
+    always = ["train", "--out", f"{tmp_path}/a", "--batches", "12", "--verify-on", f"{data}/pairs.bin"]
     always += ["--verify-every", "5", "--checkpoint-every", "4", "--log-every", "1"]
     begin = ["--rec", f"{data / 'train.rec'}", "--network", "small", "--embedding-size", "16"]
     begin += ["--batch-size", "12", "--bag-size", "48", "--lr-steps", "25,50", "--framework", "torch"]
@@ -179,7 +180,7 @@ def test_the_process_is_as_before(data: Path, tmp_path: Path) -> None:
             torch.get_num_threads(),
             torch.is_grad_enabled(),
             torch.get_rng_state().tolist(),
-            str(np.random.get_state()),  # noqa: NPY002
+            str(np.random.get_state()),
         ]
 
     precision = cudnn.conv.fp32_precision
@@ -211,8 +212,7 @@ def test_where_mxnet_is_missing_pytorch_trains_and_the_log_says_so(
     for name in [name for name in sys.modules if name.split(".")[0] == "mxnet"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "mxnet", None)
-    found = _backend.find_spec
-    monkeypatch.setattr(_backend, "find_spec", lambda name: None if name == "mxnet" else found(name))
+    monkeypatch.setattr(_backend, "find_spec", lambda name: None if name == "mxnet" else find_spec(name))
     command = ["train", "--rec", str(data / "train.rec"), "--network", "small", "--out", str(tmp_path / "a")]
     options = ["--batches", "2", "--batch-size", "12", "--bag-size", "48", "--embedding-size", "8"]
     assert main([*command, *options]) == 0

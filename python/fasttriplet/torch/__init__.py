@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from fasttriplet.torch._miner import TripletMiner
 
 __all__ = [
-    *("TorchEmbedder", "TripletMiner", "from_mxnet", "load_network", "to_mxnet"),
-    *("triplet_loss", "triplet_losses"),
+    "TorchEmbedder",
+    "TripletMiner",
+    "from_mxnet",
+    "load_network",
+    "to_mxnet",
+    "triplet_loss",
+    "triplet_losses",
 ]
 
 _HOMES = {

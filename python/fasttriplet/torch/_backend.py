@@ -62,8 +62,9 @@ class TrainingBackend(Backend):
         except ValueError as error:
             raise ValueError(f"network: {error}") from error
         if architecture.inputs.size != image_size:
-            size, found = ("{} x {}".format(*size) for size in (architecture.inputs.size, image_size))
-            raise ValueError(f"network is for images of {size} (H x W), and the dataset has {found}")
+            raise ValueError(
+                f"network is for images of (H, W) {architecture.inputs.size}, and the dataset has {image_size}"
+            )
         if architecture.factory is not None and architecture != self._of_settings(image_size):
             raise ValueError(f"network is made by {architecture.factory}, and the settings name another one")
         self._set(architecture, architecture.make(numbers=sum(values.size for values in arrays.values())))
