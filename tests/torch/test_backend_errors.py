@@ -158,14 +158,14 @@ def wrong_states(whole: State) -> dict[str, tuple[Any, Any]]:
         "network: color must be one of": (arrays, {**network, "color": "cmyk"}),
         r"network: image_size must be": (arrays, {**network, "image_size": 24}),
         r"network: the height in size must be": (arrays, {**network, "image_size": [2.5, 24]}),
-        r"network is for images of \(H, W\) \(10000000, 24\), and the dataset has \(24, 24\)": (
+        r"network is for images of \(10000000, 24\) \(H, W\), and the dataset has \(24, 24\)": (
             arrays,
             {**network, "image_size": [10**7, 24]},
         ),
         "network: ": (arrays, {**network, "symbol": ring}),
         r"network: it must be an object, not \[1\]": (arrays, {**network, "symbol": [1]}),
         "more than the file holds": (arrays, {**network, "symbol": wide}),
-        "made by wrongly:fails, and the settings name another": (
+        "network is not the one that the settings name": (
             arrays,
             {**network, "symbol": None, "factory": "wrongly:fails"},
         ),

@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "clip_norm": {"clip_norm": 0.1, "loss": "angular"},
     "bfloat16": {"precision": "bfloat16"},
     "dropout": {"network": "torch:trainable:with_noise,color=bgr,mean=0,std=255"},
+    "lazy": {"network": "torch:trainable:lazy"},
     "schedule": {"lr_schedule": "linear", "warmup": 4, "lr_end": 20},
     "mobilefacenet": {"network": "mobilefacenet", "batch_size": 6, "bag_size": 24},
 }
