@@ -55,9 +55,10 @@ class Architecture:
     output: str | None = None
 
     def make(self, seed: int = 0, *, numbers: int | None = None) -> nn.Module:
-        """Make the network, with weights that are drawn, or for weights of a file that holds so much.
+        """Make the network, with weights that are drawn.
 
-        See :func:`fasttriplet.torch._graph._initial.untrained`.
+        With `numbers`, a graph gets none, as they will be taken from a file with that many numbers; see
+        :func:`fasttriplet.torch._graph._initial.untrained`.
         """
         if self.symbol is not None:
             assert self.inputs.size is not None
