@@ -39,8 +39,8 @@ def check_export(kind: str, *, is_graph: bool) -> None:
 def export(prefix: str, kind: str) -> None:
     """Write a trained network in another format, beside its own files.
 
-    The network of an ONNX file takes RGB, 0 to 255, in batches of any size, and is otherwise the same. The file
-    says so in its metadata, as what its first operators do need not tell.
+    The network of an ONNX file takes RGB, 0 to 255, in batches of any size, and is otherwise the same. The
+    metadata of the file say so, as its first operators may not show it.
     """
     architecture, network = read_network(prefix)
     if kind == "mxnet":
