@@ -47,7 +47,7 @@ def test_the_advice_in_a_source_tree_that_is_not_installed(monkeypatch: pytest.M
     )
 
 
-@pytest.mark.parametrize("extra", ["torch", "onnx"])
+@pytest.mark.parametrize("extra", ["torch", "onnx", "export"])
 def test_no_other_extra_ties_a_user_to_mxnet(extra: str) -> None:
     assert not re.search("mxnet|numpy", " ".join(EXTRAS[extra]))
 
@@ -65,7 +65,7 @@ def test_every_extra_that_is_named_exists() -> None:
         text = path.read_text(encoding="utf-8")
         asked |= set(re.findall(r"how_to_install\(['\"](\w+)['\"]\)", text))
         in_words |= set(re.findall(r"pip install[^\n]*fasttriplet", text))
-    assert asked == {"mxnet", "onnx", "plot", "torch"} <= EXTRAS.keys()
+    assert asked == {"export", "mxnet", "onnx", "plot", "torch"} <= EXTRAS.keys()
     assert not in_words, "no index has fasttriplet: how_to_install words what works"
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

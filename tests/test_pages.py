@@ -182,7 +182,7 @@ def test_the_page_on_models(
     make_own_module()
     make_network(tmp_path / "models" / "model")
     with own_module():
-        names = run(MODELS, [0, 2, 3, 4], tmp_path, monkeypatch, side=112)
+        names = run(MODELS, [0, 2, 3, 4, 5], tmp_path, monkeypatch, side=112)
         assert "default            AUC 0." in capsys.readouterr().out
         index = ft.index_rec("demo/train.rec")
         images = ft.Dataset("demo/train.rec").decode(index).pixels

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 from fasttriplet.torch._backend import TrainingBackend
 from fasttriplet.torch._from_mxnet import weights_of
 from fasttriplet.training import TrainSettings
+from fasttriplet.training._backend import backend_of
 from tests.torch.conversion import apart
 from tests.torch.trainings import batches, settings
 
@@ -27,9 +28,9 @@ def rate_of(batch: int) -> float:
     return 0.05 * min(1.0, (batch + 1) / 8) * (1 - batch / 40)
 
 
-# The errors of float32 grow from step to step, also between two trainings of PyTorch that begin 1e-7 apart: a
-# loss or a ReLU is on the other side of 0. At the full learning rate they reach 1e-3 after 11 steps of "small"
-# and after 2 of "mobilefacenet", at these they stay below 1e-5.
+# The errors of float32 grow from step to step, also between two trainings of PyTorch that begin 1e-7 apart,
+# as a ReLU or a loss comes to the other side of 0. At the full learning rate they can reach 1e-3 after 11
+# steps of "small" and after 2 of "mobilefacenet".
 STEPS: dict[str, tuple[dict[str, Any], float]] = {
     "small": ({}, 0.005),
     "small, angular": ({"loss": "angular", "weight_decay": 0.01}, 0.02),
@@ -58,10 +59,8 @@ def insightface_like(mx: Any) -> Any:
     return mx.sym.BatchNorm(layer, name="fc1", fix_gamma=True, eps=5e-5, momentum=0.9)
 
 
-def of_mxnet(mx: Any, chosen: TrainSettings, size: int) -> Any:
-    from fasttriplet.mxnet._backend import TrainingBackend as Theirs  # noqa: PLC0415  needs MXNet
-
-    backend = Theirs(replace(chosen, framework="mxnet"), "cpu")
+def of_mxnet(chosen: TrainSettings, size: int) -> Any:
+    backend = backend_of("mxnet")(replace(chosen, framework="mxnet"), "cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         backend.begin((size, size))
@@ -76,7 +75,7 @@ def test_steps_are_those_of_mxnet(mx: Any, tmp_path: Path, kind: str) -> None:
         insightface_like(mx).save(f"{tmp_path}/a-symbol.json")
         options = options | {"symbol": f"{tmp_path}/a-symbol.json"}
     chosen = settings(**options)
-    theirs = of_mxnet(mx, chosen, 24)
+    theirs = of_mxnet(chosen, 24)
     theirs.save(f"{tmp_path}/begun")
     ours = TrainingBackend(replace(chosen, pretrained=f"{tmp_path}/begun,0"), "cpu")
     ours.begin((24, 24))

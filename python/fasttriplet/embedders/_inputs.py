@@ -63,6 +63,8 @@ def given(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 AS_DECODED = Inputs(mean=(0, 0, 0), std=(1, 1, 1))  # networks that normalise their input themselves
+# Entry of the metadata of an ONNX file by which its network is one of these.
+SAYS_AS_DECODED = ("fasttriplet.input", "RGB 0..255")
 
 
 def wrong_size(who: str, size: tuple[int, ...], taken: tuple[int, ...] | None = None) -> str:

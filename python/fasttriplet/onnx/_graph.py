@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._contents import describe_wrong_file, read_file
-from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.embedders._inputs import AS_DECODED, SAYS_AS_DECODED, Inputs
 from fasttriplet.onnx._prelu import replace_prelu
 from fasttriplet.onnx._runtime import import_onnx
 from fasttriplet.onnx._tensors import array_of, attribute_of
@@ -28,7 +28,7 @@ _MOST_STEPS = 16  # operators that normalise the input; a file may be made to go
 class Graph:
     """Facts about the graph of a model."""
 
-    inputs: Inputs | None  # what the operators that normalise the input expect; None where there are none
+    inputs: Inputs | None  # what the file says, or the operators that normalise the input; None without these
     couples_images: bool  # whether the values of one image depend on others of the same batch
     content: bytes | None  # the model as it should be run, if that is not as it is in the file
 
@@ -63,7 +63,7 @@ def _facts(path: Path, model: Any, *, for_cpu: bool) -> Graph:
             "batch. Export it again after model.eval()"
         )
     return Graph(
-        inputs=_expected(model.graph, constants),
+        inputs=AS_DECODED if _says_as_decoded(model) else _expected(model.graph, constants),
         couples_images=any(node.op_type.startswith("DynamicQuantize") for node in nodes),
         content=_rewritten(model, for_cpu=for_cpu) if whole else None,
     )
@@ -152,6 +152,10 @@ def _is_training(node: Any, constants: dict[str, NDArray[np.float64]]) -> bool:
     if node.op_type == "Dropout":
         return len(node.input) == 3 and bool(constants.get(node.input[2], np.zeros(1)).any())
     return node.op_type == "BatchNormalization" and bool(attribute_of(node, "training_mode", 0))
+
+
+def _says_as_decoded(model: Any) -> bool:
+    return any((entry.key, entry.value) == SAYS_AS_DECODED for entry in model.metadata_props)
 
 
 @np.errstate(all="ignore")  # a variance below 0, a scale without end: such numbers expect nothing

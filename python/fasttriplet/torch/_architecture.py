@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._checks import image_size as checked_size
 from fasttriplet._contents import describe_wrong_file
 from fasttriplet._extras import how_to_install
@@ -21,7 +22,7 @@ from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.torch._graph._initial import untrained
 from fasttriplet.torch._reproducible import drawing_from
-from fasttriplet.torch._state import load_state
+from fasttriplet.torch._state import load_state, read_state
 from torch import nn
 
 WEIGHTS = ".safetensors"
@@ -29,7 +30,6 @@ ENDINGS = (".json", WEIGHTS)
 
 _FORMAT = "fasttriplet network"
 _VERSION = 1  # raised when older versions could not read it
-_LEAST_BYTES = 2  # of a number in a file of weights
 _SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
 
 
@@ -55,9 +55,10 @@ class Architecture:
     output: str | None = None
 
     def make(self, seed: int = 0, *, numbers: int | None = None) -> nn.Module:
-        """Make the network, with weights that are drawn, or for weights of a file that holds so much.
+        """Make the network, with weights that are drawn.
 
-        See :func:`fasttriplet.torch._graph._initial.untrained`.
+        With `numbers`, a graph gets none, as they will be taken from a file with that many numbers; see
+        :func:`fasttriplet.torch._graph._initial.untrained`.
         """
         if self.symbol is not None:
             assert self.inputs.size is not None
@@ -96,7 +97,7 @@ class Architecture:
         if not isinstance(size, list) or len(size) != 2:
             raise ValueError(f"image_size must be [height, width], not {size!r:.100}")
         mean, std = three("mean", plain["mean"]), three("std", plain["std"])
-        inputs = Inputs(plain["color"], mean, std, checked_size((size[0], size[1])))
+        inputs = Inputs(plain["color"], mean, std, checked_size((size[0], size[1]), MOST_PIXELS))
         if symbol is not None:
             graph = parse_symbol(json.dumps(symbol))
             if "data" not in graph.arguments():
@@ -200,8 +201,9 @@ def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Modul
     except ValueError as error:
         text = str(error)
         raise ValueError(text if text.startswith(str(described)) else f"{described}: {text}") from error
+    numbers = sum(values.numel() for values in read_state(weights).values())
     try:
-        network = architecture.make(numbers=weights.stat().st_size // _LEAST_BYTES)
+        network = architecture.make(numbers=2 * numbers)  # gammas that are fixed at 1 are not in the file
     except ValueError as error:
         raise ValueError(f"{described}: {error}") from error
     load_state(network, weights)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn.parameter import is_lazy
 
 import torch
 from fasttriplet.embedders._batches import is_shortage, shortage
@@ -27,7 +28,7 @@ from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import computing_in
 from fasttriplet.torch._pretrained import begun
 from fasttriplet.torch._processes import device_of, joined
-from fasttriplet.torch._reproducible import prepare, reproducible
+from fasttriplet.torch._reproducible import drawing_from, prepare, reproducible
 from fasttriplet.torch._threads import use_no_lost_threads
 from fasttriplet.training._backend import Backend
 from fasttriplet.training._settings import TrainSettings
@@ -53,8 +54,7 @@ class TrainingBackend(Backend):
 
     def begin(self, image_size: tuple[int, int]) -> None:
         """See :meth:`Backend.begin`."""
-        settings = self._settings
-        architecture = architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
+        settings, architecture = self._settings, self._of_settings(image_size)
         self._set(architecture, begun(architecture, settings.pretrained, settings.seed))
 
     def load(self, network: Any, arrays: Mapping[str, NDArray[Any]], image_size: tuple[int, int]) -> None:
@@ -64,7 +64,13 @@ class TrainingBackend(Backend):
         except ValueError as error:
             raise ValueError(f"network: {error}") from error
         if architecture.inputs.size != image_size:
-            raise ValueError(f"network is for images of {architecture.inputs.size}, not of {image_size}")
+            size = architecture.inputs.size
+            raise ValueError(f"network is for images of {size} (H, W), and the dataset has {image_size}")
+        by_function = (self._settings.network or "").startswith("torch:")
+        if by_function != (architecture.factory is not None) or (
+            by_function and architecture != self._of_settings(image_size)
+        ):
+            raise ValueError("network is not the one that the settings name")
         self._set(architecture, architecture.make(numbers=sum(values.size for values in arrays.values())))
         own = dict(self._tensors())
         for name, values in own.items():
@@ -72,6 +78,10 @@ class TrainingBackend(Backend):
         if unknown := arrays.keys() - own.keys():
             raise ValueError(f"the network has no {min(unknown)}")
         self.embedder.changed()
+
+    def _of_settings(self, image_size: tuple[int, int]) -> Architecture:
+        settings = self._settings
+        return architecture_of(settings.network, settings.symbol, settings.embedding_size, image_size)
 
     def _set(self, architecture: Architecture, network: nn.Module) -> None:
         """Take a network, and see that it takes images as the dataset has them."""
@@ -87,12 +97,15 @@ class TrainingBackend(Backend):
     def _format_that_it_takes(self) -> torch.memory_format:
         """The order of values in memory that is fastest, unless the network fails with it."""
         assert self._architecture.inputs.size is not None
+        network = self._network.eval()
         images = np.zeros((3, 3, *self._architecture.inputs.size), np.float32)
         for memory_format in (torch.channels_last, torch.contiguous_format):
-            self._network.to(memory_format=memory_format)
             try:
-                with torch.no_grad():
-                    found = self._network.eval()(self._input(images, memory_format))
+                with torch.no_grad(), drawing_from(self._settings.seed):
+                    if any(map(is_lazy, network.parameters())):  # weights that the first images draw
+                        network(self._input(images, torch.contiguous_format))
+                    network.to(memory_format=memory_format)
+                    found = network(self._input(images, memory_format))
                 break
             except Exception as error:  # a network's code may raise anything
                 failure = error
@@ -100,8 +113,9 @@ class TrainingBackend(Backend):
             size = self._architecture.inputs.size
             if is_shortage(failure):
                 raise shortage("the training", self.devices, 3, size) from failure
+            reason = str(failure).strip().partition("\n")[0]
             raise ValueError(
-                f"the network does not take images of {size[0]} x {size[1]} (H x W): {failure}"
+                f"the network does not take images of {size[0]} x {size[1]} (H x W): {reason}"
             ) from failure
         self._embedding(found, len(images))
         return memory_format

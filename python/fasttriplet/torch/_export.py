@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import replacing
-from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.embedders._inputs import AS_DECODED, SAYS_AS_DECODED, Inputs
 from fasttriplet.errors import OptionError
 from fasttriplet.torch._architecture import read_network
 from fasttriplet.torch._from_mxnet import to_mxnet
@@ -38,7 +39,8 @@ def check_export(kind: str, *, is_graph: bool) -> None:
 def export(prefix: str, kind: str) -> None:
     """Write a trained network in another format, beside its own files.
 
-    The network of an ONNX file takes RGB, 0 to 255, in batches of any size, and is otherwise the same.
+    The network of an ONNX file takes RGB, 0 to 255, in batches of any size, and is otherwise the same. The
+    metadata of the file say so, as its first operators may not show it.
     """
     architecture, network = read_network(prefix)
     if kind == "mxnet":
@@ -53,6 +55,10 @@ def export(prefix: str, kind: str) -> None:
         torch.onnx.export(
             whole, (example,), str(unfinished), input_names=["data"], external_data=False, **options
         )
+        onnx: Any = import_module("onnx")
+        model = onnx.load(unfinished)
+        onnx.helper.set_model_props(model, dict([SAYS_AS_DECODED]))
+        onnx.save(model, unfinished)
 
 
 class _FromPixels(nn.Module):

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from torch.utils._pytree import tree_leaves
+
 import torch
 from fasttriplet._cores import cores
 from fasttriplet.embedders._inputs import Inputs
@@ -61,6 +63,13 @@ class NetworkInTraining(BatchEmbedder):
             if self._network is None:
                 raise ValueError("there is no network yet: begin or load one before the first images")
             # The copy is on the network's device, and has its present numbers.
-            self._model = inference_model(self._name, copy.deepcopy(self._network).eval(), self.inputs)
+            self._model = inference_model(self._name, _copied(self._network).eval(), self.inputs)
         with super()._ready():
             yield
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """A copy of a module, which may keep tensors of its last step, such as those of attention."""
+    kept = (tensor for part in network.modules() for tensor in tree_leaves(vars(part)))
+    of_a_graph = {id(one): one.detach() for one in kept if isinstance(one, torch.Tensor) and not one.is_leaf}
+    return copy.deepcopy(network, of_a_graph)  # deepcopy refuses them

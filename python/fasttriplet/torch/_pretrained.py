@@ -52,7 +52,8 @@ def _by_mxnets_names(pretrained: str) -> dict[str, NDArray[Any]]:
     _, network = read_network(pretrained.removeprefix("torch:"))
     if not isinstance(network, ConvertedNetwork):
         raise OptionError(
-            "pretrained", f"{pretrained!r} is a network that a function makes, and this is none"
+            "pretrained",
+            f"{pretrained!r} is a network that a function makes, and this training has another kind",
         )
     return weights_of(network)
 

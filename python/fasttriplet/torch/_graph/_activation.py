@@ -9,6 +9,7 @@ from torch.nn import functional
 
 import torch
 from fasttriplet.torch._graph._operator import Operator
+from fasttriplet.torch._graph._prelu import PReLU
 from torch import fx, nn
 
 _KINDS = {
@@ -43,7 +44,7 @@ def leaky_relu(op: Operator) -> fx.Node:
         return op.layer(makers[kind])
     if not op.owns_weights:
         return op.call(functional.prelu, op.data, op.value(1))
-    return op.layer(lambda: nn.PReLU(op.array(1).size), slots={"weight": 1})
+    return op.layer(lambda: PReLU(op.array(1).size), slots={"weight": 1})
 
 
 def softmax_activation(op: Operator) -> fx.Node:

@@ -60,7 +60,7 @@ def untrained(
         If there is too little memory for the weights.
     """
     weights: dict[str, NDArray[Any]] = {}
-    fill = _Fill(symbol, data, image_size, weights, seed, numbers)
+    fill = _Fill(symbol, data, image_size, weights, seed=seed, numbers=numbers)
     return build(symbol, data, weights, fill)
 
 
@@ -73,6 +73,7 @@ class _Fill:
         data: str,
         image_size: tuple[int, int],
         weights: dict[str, NDArray[Any]],
+        *,
         seed: int,
         numbers: int | None,
     ) -> None:
