@@ -249,3 +249,22 @@ def test_weights_to_begin_with(data: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"):
         run(replace(chosen, pretrained="torch:absent"), tmp_path / "h", batches=1)
     assert not list(tmp_path.glob("h*"))
+
+
+@pytest.mark.mxnet
+@pytest.mark.parametrize("loss", ["squared", "angular"])
+def test_the_first_losses_are_those_of_mxnet(data: Path, tmp_path: Path, loss: str) -> None:
+    """With the default learning rate and momentum, mined by each, from a network that has learned something.
+
+    Before that, errors of float32 would grow a thousandfold in a few steps, see `STEPS` of test_backend.
+    """
+    options: dict[str, Any] = {"loss": loss, "loss_margin": 1.0, "batch_size": 24, "lr_steps": (100_000,)}
+    train(chosen_in(data, **options), tmp_path / "begun", batches=60, export=["mxnet"])
+    found: dict[str, list[float]] = {}
+    for framework in ("mxnet", "torch"):
+        chosen = settings(data, framework=framework, pretrained=f"{tmp_path / 'begun'},0", **options)
+        train(chosen, tmp_path / framework, batches=20, log_every=1)
+        found[framework] = [line["loss"] for line in records(tmp_path / framework, "train")]
+    assert len(found["mxnet"]) == 20
+    assert min(found["mxnet"]) > 0
+    assert found["torch"] == pytest.approx(found["mxnet"], abs=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,8 @@ class TrainingBackend(Backend):
             for values in (architecture.inputs.mean, architecture.inputs.std)
         )
         self._memory_format = self._format_that_it_takes()
+        if self._processes is not None:  # a function may draw other weights in each of them
+            self._processes.take_first(chain(network.parameters(), network.buffers()))
         self._optimizer = optimizer_of(self._network, self._settings)
         self.embedder.follow(self._network, architecture.inputs, architecture.output)
 
