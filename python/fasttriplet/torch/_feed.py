@@ -14,14 +14,14 @@ import torch
 from fasttriplet._checks import whole_number
 from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
-from fasttriplet.dataset._augment import Augment, assemble
+from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._dataset import Rec
-from fasttriplet.embedders._inputs import AS_DECODED
 from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._summary import Summary
 from fasttriplet.torch._embedder import TorchEmbedder
 from fasttriplet.torch._group import TorchGroup, processes_of
+from fasttriplet.torch._layout import laid_out
 
 
 class TripletTensors(NamedTuple):
@@ -250,19 +250,8 @@ class TripletFeed(IterableDataset):
 def _laid_out(
     embedder: TorchEmbedder, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any
 ) -> torch.Tensor:
-    """Lay images out as the embedder gives them to the module, in memory that a GPU reads fastest."""
-    inputs, on_gpu = embedder.inputs, embedder.devices[0].startswith("cuda")
-    shape = len(rows), 3, *pixels.shape[1:3]
-    tensor = torch.empty(shape, dtype=torch.float32, device="cpu", pin_memory=on_gpu)
-    # Computed by NumPy: in a thread of its own, PyTorch would start as many more as there are cores.
-    images: NDArray[np.float32] = tensor.numpy()
-    assemble(pixels, rows, out=images, **options)
-    if inputs.color == "bgr":
-        images[:, [0, 2]] = images[:, [2, 0]]
-    if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
-        images -= np.array(inputs.mean, np.float32)[:, None, None]
-        images /= np.array(inputs.std, np.float32)[:, None, None]
-    return tensor
+    device = torch.device(embedder.devices[0])  # at this moment: the module may be moved
+    return laid_out(pixels, rows, inputs=embedder.inputs, device=device, **options)
 
 
 def _tensors(batch: TripletBatch) -> TripletTensors:

@@ -168,6 +168,7 @@ class Loop:
                 model=self._embedder,
                 devices=devices,
                 epochs=None,
+                layout=self.backend.layout,
                 state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
                 **options,
                 **asdict(resources),
