@@ -293,6 +293,16 @@ def peer(torch_like: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> TrainSet
     return torch_like
 
 
+def test_a_framework_without_groups_trains_in_one_process(
+    torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match=r"^framework 'mxnet' trains in one process, and 2 were started"):
+        train_rec(replace(torch_like, framework="mxnet"), tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_process_than_the_first_only_steps(peer: TrainSettings, data: Path, tmp_path: Path) -> None:
     told: list[Mapping[str, Any]] = []
     how: dict[str, Any] = {"verify_on": data / "pairs.bin", "export": ["onnx"], "log_every": 1}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._checks import batch_of_triplets, whole_number
+from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
@@ -125,8 +126,11 @@ class Feed:
         last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
         smaller. ``"drop"``: neither is used, as in InsightFace. With a `group`, triplets that are left at the
         very end are not handed out if there are fewer than processes.
-    on_error, seed, threads
+    on_error, seed
         See :func:`fasttriplet.mine_rec`.
+    threads : int, optional
+        Threads that decode, and that mine. By default one per core, divided by the processes on this machine
+        if torchrun started them.
     prefetch : int, default 1
         Bags that may be decoded ahead of the one in use.
     memory : int, optional
@@ -175,7 +179,10 @@ class Feed:
     ) -> None:
         self._group: Group = Alone() if group is None else group
         with telling(self._group):
-            self._options = chosen = RunOptions.of(Feed, options)
+            chosen = RunOptions.of(Feed, options)
+            if chosen.threads is None:
+                chosen = replace(chosen, threads=threads_each())
+            self._options = chosen
             whole_number("devices", devices, 1)
             self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
             self._devices = devices

@@ -12,7 +12,6 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 import torch
 from fasttriplet._checks import whole_number
-from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._dataset import Rec
@@ -85,13 +84,10 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.mine`.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    tail, prefetch, memory
+    tail, threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
     on_error, seed
         See :func:`fasttriplet.mine_rec`.
-    threads : int, optional
-        Threads that decode, and that mine. By default one per core, divided by the processes on this machine
-        if torchrun started them.
 
     Attributes
     ----------
@@ -133,8 +129,6 @@ class TripletFeed(IterableDataset):
         self.embedder = _embedder_of(model)
         self._epoch = whole_number("first_epoch", first_epoch, 0)
         self._group = group
-        if options.get("threads") is None:
-            options["threads"] = threads_each()
         self._make = partial(
             Feed,
             model=self.embedder,

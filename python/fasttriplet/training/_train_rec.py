@@ -16,7 +16,7 @@ from typing import Any, Unpack
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
-from fasttriplet._launcher import threads_each
+from fasttriplet._launcher import launched
 from fasttriplet._options import shows
 from fasttriplet._words import counted, plural
 from fasttriplet.dataset._index_cache import has_cache
@@ -157,6 +157,12 @@ def train_rec(
         for file in schedule.verify_on:
             check_for_training(file)  # an error now, not at the next verification
         backend = kind(settings, devices)
+    if backend.group is None and (processes := launched()) > 1:
+        raise OptionError(
+            "framework",
+            f"{settings.framework!r} trains in one process, and {processes} were started: start one, with "
+            "all GPUs as its devices, or give framework='torch'",
+        )
     for one in schedule.export:
         backend.check_export(one)
     if state is not None:
@@ -167,8 +173,6 @@ def train_rec(
         "devices": devices if devices is None or isinstance(devices, str) else list(devices),
         **asdict(limits),
     }
-    if limits.threads is None:
-        limits = replace(limits, threads=threads_each())
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
     making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
