@@ -68,7 +68,7 @@ class RecordDataset(torch.utils.data.Dataset):
         :meth:`fasttriplet.Dataset.decode`): raise, or leave it out with a RecordWarning, so that the batch is
         smaller.
     seed : int, default 0
-        For :meth:`set_epoch`.
+        Seed for `mirror`, after :meth:`set_epoch`.
     threads : int, optional
         By default one per core, and in a worker of a DataLoader one, because there are several workers.
     labels, cache, max_pixels

@@ -165,10 +165,8 @@ class _Peers:
                 return []
             names = [f"note {rank}" for rank in range(self._size)]
             return [self._store.get(name).decode() for name in names if self._store.check([name])]
-        except (
-            RuntimeError
-        ):  # the process that has the store is gone, and PyTorch warns each time it is asked
-            self._store = None
+        except RuntimeError:
+            self._store = None  # its process is gone, and PyTorch warns each time it is asked
             return []
 
 

@@ -53,7 +53,7 @@ class Model:
     batch_sizes : (int, int or None)
         The fewest and the most images that it takes at once.
     dtype : torch.dtype
-        Of its input.
+        Type of its input.
     """
 
     name: str
