@@ -13,17 +13,12 @@ from torch.nn.parameter import is_lazy
 import torch
 from fasttriplet.embedders._batches import is_shortage, shortage
 from fasttriplet.run._feed import TripletBatch
-from fasttriplet.torch._architecture import (
-    ENDINGS,
-    Architecture,
-    architecture_of,
-    check_safetensors,
-    write_network,
-)
+from fasttriplet.torch._architecture import Architecture, architecture_of
 from fasttriplet.torch._export import EXPORTS, check_export, export
 from fasttriplet.torch._in_training import NetworkInTraining
 from fasttriplet.torch._layout import laid_out
 from fasttriplet.torch._loss import triplet_losses
+from fasttriplet.torch._network_files import ENDINGS, check_safetensors, write_network
 from fasttriplet.torch._optimizer import kept_by, optimizer_of, set_learning_rate
 from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import computing_in

@@ -14,8 +14,8 @@ from fasttriplet._extras import how_to_install
 from fasttriplet._files import replacing
 from fasttriplet.embedders._inputs import SAYS_AS_DECODED, Inputs
 from fasttriplet.errors import OptionError
-from fasttriplet.torch._architecture import read_network
 from fasttriplet.torch._from_mxnet import to_mxnet
+from fasttriplet.torch._network_files import read_network
 from torch import nn
 
 # What each format appends to a prefix.

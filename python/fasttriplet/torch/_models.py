@@ -19,11 +19,12 @@ from fasttriplet.embedders._batches import is_shortage
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
 from fasttriplet.embedders._objects import NAME_OF_OBJECT
 from fasttriplet.errors import OptionError, SpecError
-from fasttriplet.torch._architecture import ENDINGS, exists, made_by, read_network
+from fasttriplet.torch._architecture import made_by
 from fasttriplet.torch._archives import check_no_code, kind_of
 from fasttriplet.torch._fold import folded
 from fasttriplet.torch._graph._arithmetic import Cast
 from fasttriplet.torch._graph._network import ConvertedNetwork
+from fasttriplet.torch._network_files import ENDINGS, exists, read_network
 from fasttriplet.torch._state import load_state, read_state
 from torch import nn
 
