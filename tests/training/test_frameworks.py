@@ -293,6 +293,13 @@ def peer(torch_like: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> TrainSet
     return torch_like
 
 
+def test_several_processes_train_with_pytorch(chosen: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "mxnet", "torch")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert _backend.usual_framework(chosen) == "torch"
+
+
 def test_a_framework_without_groups_trains_in_one_process(
     torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,8 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @options.option(
     "framework",
-    "What trains the network: MXNet or PyTorch. By default PyTorch where MXNet is not installed or --network "
-    "begins with torch:, else MXNet. A resumed training keeps its own.",
+    "What trains the network: MXNet or PyTorch. By default PyTorch where MXNet is not installed, --network "
+    "begins with torch: or torchrun started several processes, else MXNet. A resumed training keeps its own.",
     kind=Literal["mxnet", "torch"],
 )
 @options.option(

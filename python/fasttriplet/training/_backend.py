@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._forks import importing
+from fasttriplet._launcher import launched
 from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._feed import TripletBatch
@@ -111,7 +112,8 @@ class Backend(Protocol):
 
 def usual_framework(settings: TrainSettings) -> Framework:
     """The framework of a training for which none is named."""
-    return "torch" if settings.network_is_module or find_spec("mxnet") is None else "mxnet"
+    needs_torch = settings.network_is_module or launched() > 1
+    return "torch" if needs_torch or find_spec("mxnet") is None else "mxnet"
 
 
 def backend_of(framework: Framework) -> type[Backend]:

@@ -39,8 +39,8 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
     framework : {"mxnet", "torch"}, optional
         What trains the network: MXNet or PyTorch. By default this is decided when a training begins: PyTorch
-        where MXNet is not installed or `network` begins with ``torch:``, else MXNet. A training is resumed
-        with the framework that it began with.
+        where MXNet is not installed, `network` begins with ``torch:`` or torchrun started several processes,
+        else MXNet. A training is resumed with the framework that it began with.
     network : str, optional
         ``"small"``, ``"mobilefacenet"`` or, with PyTorch, ``"torch:PACKAGE.MODULE:FACTORY"``, a function that
         returns a ``torch.nn.Module``; it may end in options, ``,name=value``. Give either this or `symbol`.
