@@ -14,6 +14,7 @@ import pytest
 
 from fasttriplet import Feed, epoch_seed
 from fasttriplet.errors import OptionError
+from fasttriplet.run._group import Alone
 from fasttriplet.training import TrainSettings, _backend, _loop, _train_rec, options_at, train_rec
 from fasttriplet.training._state import save_state
 from tests.training.numpy_backend import NumpyBackend
@@ -308,6 +309,25 @@ def test_a_framework_without_groups_trains_in_one_process(
     with pytest.raises(OptionError, match=r"^framework 'mxnet' trains in one process, and 2 were started"):
         train_rec(replace(torch_like, framework="mxnet"), tmp_path / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_before_the_first_batch_ends_all_processes(
+    torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+
+    class First(Alone):
+        def leave(self, reason: str | None) -> None:
+            told.append(reason)
+
+    def no_journal(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(NumpyBackend, "group", First())
+    monkeypatch.setattr(_train_rec, "Journal", no_journal)
+    with pytest.raises(OSError, match="disk full"):
+        train_rec(torch_like, tmp_path / "a")
+    assert told == ["failed: OSError: disk full"]
 
 
 def test_another_process_than_the_first_only_steps(peer: TrainSettings, data: Path, tmp_path: Path) -> None:

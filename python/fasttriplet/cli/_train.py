@@ -298,9 +298,12 @@ _EMBEDDING = {"embedded": "embedding a bag", "verifying": "verifying on "}
 
 def _start(record: Mapping[str, Any], batches: int) -> str:
     height, width = record["image_size"]
+    on, processes = f"on {', '.join(record['devices'])}", record["processes"]
+    if processes > 1:
+        on = f"in {processes} processes, this one {on}"
     return (
         f"{counted(record['images'], 'image')} of {counted(record['identities'], 'identity')}, "
-        f"{height} x {width}, with {_FRAMEWORKS[record['framework']]} on {', '.join(record['devices'])}; "
+        f"{height} x {width}, with {_FRAMEWORKS[record['framework']]} {on}; "
         f"batch {record['batch']:,} of {batches:,}"
         + (": nothing to do, give more --batches" if record["batch"] >= batches else "")
     )

@@ -57,8 +57,8 @@ class TripletFeed(IterableDataset):
 
     If ``torch.distributed`` is initialised, all processes make a feed with the same arguments and take
     batches from it in step, as DistributedDataParallel wants it. Each decodes and embeds its share of a bag,
-    all mine the same triplets, and each gets its part of them. One that fails, is killed or leaves its loop
-    early ends the others with its message.
+    all mine the same triplets, and each gets its part of them. If one fails, is killed or leaves its loop
+    early, all end with its message.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from fasttriplet.torch._devices import devices_of
 from fasttriplet.torch._group import TorchGroup
 from torch import nn
 
-# The first process verifies the network and writes files while the others wait for it in a step.
+# The first process verifies the network and writes files while all other processes wait for it in a step.
 _PATIENCE = timedelta(days=30)
 
 

@@ -256,6 +256,7 @@ class Loop:
             "identities": summary.identities,
             "image_size": list(self._feed.image_size),
             "devices": list(self.backend.devices),
+            "processes": self._processes,
             "settings": self.settings.to_dict(),
         }
 

@@ -21,6 +21,7 @@ from fasttriplet._options import shows
 from fasttriplet._words import counted, plural
 from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
+from fasttriplet.run._group import Alone, Group, telling
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import Backend, backend_of, usual_framework
 from fasttriplet.training._events import Events, has_events_of
@@ -176,12 +177,18 @@ def train_rec(
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
     making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
-    if backend.group is not None and backend.group.rank > 0:  # the first process does all but the steps
+    group: Group = backend.group or Alone()
+    if group.rank > 0:  # the first process does all but the steps
         schedule = replace(schedule, verify_on=(), export=())
         alone = NoStore(names, backend, ()), NoJournal(lines), _silent
         with signals_ignored():
             return Loop(settings, backend, schedule, *alone, options).run(state, limits)
-    with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
+    with (
+        telling(group),
+        making(names.folder),
+        making_board,
+        Journal(names.log, lines, events) as journal,
+    ):
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
         store = Store(names, backend, schedule.export)
