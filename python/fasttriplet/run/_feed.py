@@ -23,7 +23,7 @@ from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
-from fasttriplet.run._bag import SharedBag
+from fasttriplet.run._bag import SharedStages
 from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
@@ -192,7 +192,7 @@ class Feed:
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")
             self._augment, self._layout = augment, layout
             self._stages = Stages(model, chosen, for_training=True)
-            self._bag = SharedBag(self._stages, self._group)
+            self._shared = SharedStages(self._stages, self._group)
             self._stages.open(rec)
             self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
             # What decides the batches.
@@ -323,7 +323,7 @@ class Feed:
         ):
             depth = stages.depth(stages.largest_bag)
             if len(waiting):
-                batches, carried = self._bag.restored(waiting).cut(size, None, waiting.each // size)
+                batches, carried = self._shared.restored(waiting).cut(size, None, waiting.each // size)
                 yield from self._hand_out(assembler, batches, waiting, next_bag)
                 waiting = waiting.after(size * len(batches))
                 del batches
@@ -388,7 +388,7 @@ class Feed:
     ) -> tuple[Dealt, list[ImageTriplets], ImageTriplets | None]:
         """Full batches of this process, after what waits in all of them; and its rest."""
         size, count = self._triplets_per_batch, waiting.each // self._triplets_per_batch
-        found = self._bag.triplets(waiting, 0 if carried is None else len(carried), part, images)
+        found = self._shared.triplets(waiting, 0 if carried is None else len(carried), part, images)
         batches, carried = found.cut(size, carried, count)
         if self._options.tail == "drop":
             return waiting.until(size * count), batches, None
@@ -400,7 +400,7 @@ class Feed:
         """Mine a bag, of which `part` is the share of this process; also tell who holds each anchor."""
         stages = self._stages
         self._images_of_bag = part.rows.height
-        mined, ends = self._bag.mine(part, images, explain=explain)
+        mined, ends = self._shared.mine(part, images, explain=explain)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
         if self._group.rank == 0:

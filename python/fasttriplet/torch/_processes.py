@@ -73,11 +73,11 @@ class Processes:
     def average(self, weights: Iterable[nn.Parameter], sums: torch.Tensor) -> None:
         """Set the gradients to their means over all processes, and `sums` to its sum."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        with _ending_together():
+        with self._connected():
             dist.all_reduce(sums)
         for of_type in _by_type(gradients):
             flat = _joined(of_type)
-            with _ending_together():
+            with self._connected():
                 dist.all_reduce(flat)
             _spread(flat.div_(self.group.size), of_type)
 
@@ -86,9 +86,18 @@ class Processes:
         for of_type in _by_type(tensors):
             flat = _joined(of_type)
             flat = flat.to(torch.uint8) if flat.dtype is torch.bool else flat
-            with _ending_together():
+            with self._connected():
                 dist.broadcast(flat, 0)
             _spread(flat, of_type)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Turn an error of the connection, all that the block may raise, into a PeerError."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.group.check()
+            raise PeerError(f"another process of the training has ended: {error}") from error
 
 
 def _by_type(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
@@ -107,15 +116,6 @@ def _spread(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
         pieces = flat.split([tensor.numel() for tensor in tensors])
         for tensor, piece in zip(tensors, pieces, strict=True):
             tensor.copy_(piece.view(tensor.shape))
-
-
-@contextmanager
-def _ending_together() -> Iterator[None]:
-    """Turn an error of the connection into a PeerError; the block holds nothing else."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerError(f"another process of the training has ended: {error}") from error
 
 
 def _leave() -> None:
