@@ -190,6 +190,8 @@ class Feed:
             self._end = None if epochs is None else first_epoch + whole_number("epochs", epochs, 1)
             if augment is not None and not isinstance(augment, Augment):
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")
+            if not callable(layout):
+                raise OptionError("layout", f"must be a callable, as assemble is, not {layout!r:.100}")
             self._augment, self._layout = augment, layout
             self._stages = Stages(model, chosen, for_training=True)
             self._shared = SharedStages(self._stages, self._group)
