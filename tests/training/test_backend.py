@@ -80,7 +80,7 @@ def test_a_device_has_the_next_images_before_it_is_done_with_these(
             done.append(f"{record['images']} of {record['of']}")
 
     train_rec(chosen, tmp_path / "a", batches=3)
-    monkeypatch.setattr("fasttriplet.run._feed.PART", 20)
+    monkeypatch.setattr("fasttriplet.run._bag.PART", 20)
     monkeypatch.setattr(
         NumpyBackend,
         "start_embedding",
