@@ -113,7 +113,8 @@ class WithTorch:
         options = {**SETTINGS, "seed": seed, "learning_rate": RATE, "network": "small", "framework": "torch"}
         settings = TrainSettings(rec=(str(rec),), pretrained=pretrained, mirror=False, **options)
         self._backend, self._number = TrainingBackend(settings, "cpu"), 0
-        self._feed = ft.Feed(rec, model=self._backend.embedder, epochs=None, seed=seed, **SETTINGS)
+        model, layout = self._backend.embedder, self._backend.layout
+        self._feed = ft.Feed(rec, model=model, epochs=None, layout=layout, seed=seed, **SETTINGS)
         self._backend.begin(self._feed.image_size)
         self.batches = self._all()
         self.embed = self._backend.embedder.embed

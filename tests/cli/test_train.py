@@ -134,6 +134,7 @@ class Training:
         self.settings, self.how = settings, {"out": out, **how}
         start = {"kind": "start", "batch": 0, "batches": 7, "images": 9, "identities": 3}
         start |= {"framework": settings.framework or "mxnet", "image_size": (24, 20), "devices": ["cpu"]}
+        start |= {"processes": 1}
         progress(start | {"seconds_left": None})
         return Trained()
 
@@ -271,7 +272,8 @@ def test_log_lines_say_how_long_the_rest_takes(
 
     def train_rec(*_: object, progress: Any, **__: object) -> Trained:
         start = {"kind": "start", "batches": 1000, "images": 1, "identities": 1, "image_size": (24, 20)}
-        progress(start | {"framework": "mxnet", "devices": ["cpu"], "batch": 0, "seconds_left": None})
+        begun = {"framework": "mxnet", "devices": ["cpu"], "processes": 1, "batch": 0, "seconds_left": None}
+        progress(start | begun)
         progress({"kind": "embedded", "images": 3072, "of": 7200, "batch": 0, "seconds_left": None})
         progress(step | {"kind": "train", "images_per_second": 60, "batch": 20, "seconds_left": 3700.4})
         progress({"kind": "step", "batch": 21, "seconds_left": 3699})

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.errors import OptionError
 from tests.run.plain_feed import EVERYTHING, Watched
 from tests.run.test_feed_state import same, stored
 from tests.small_rec import random_table
@@ -53,3 +55,5 @@ def test_a_layout_of_ones_own(rec: Path) -> None:
     options: dict[str, Any] = {"model": random_table(), "batch_size": 9, "augment": EVERYTHING}
     for one, other in zip(ft.Feed(rec, layout=halved, **options), ft.Feed(rec, **options), strict=True):
         assert np.array_equal(one.images, other.images / np.float32(2))
+    with pytest.raises(OptionError, match=r"^layout must be a callable, as assemble is, not None$"):
+        ft.Feed(rec, layout=None, **options)  # type: ignore[arg-type]

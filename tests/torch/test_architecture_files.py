@@ -21,7 +21,8 @@ from fasttriplet.cli import main
 from fasttriplet.embedders._inputs import Inputs
 from fasttriplet.errors import SpecError
 from fasttriplet.torch import load_network
-from fasttriplet.torch._architecture import Architecture, architecture_of, read_network, write_network
+from fasttriplet.torch._architecture import Architecture, architecture_of
+from fasttriplet.torch._network_files import read_network, write_network
 from tests.cli.test_full_disk import largest_file
 from tests.interrupted import Faults, content, fails, watched
 from tests.torch.trainings import module_of

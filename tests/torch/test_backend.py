@@ -13,12 +13,15 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+from fasttriplet.embedders._inputs import Inputs
 from fasttriplet.torch._backend import TrainingBackend
 from fasttriplet.torch._from_mxnet import weights_of
+from fasttriplet.torch._lanes import Lane
 from fasttriplet.training import TrainSettings
 from fasttriplet.training._backend import backend_of
 from tests.torch.conversion import apart
-from tests.torch.trainings import batches, settings
+from tests.torch.trainings import batches, module_of, settings
 
 pytestmark = pytest.mark.torch
 
@@ -90,6 +93,17 @@ def test_steps_are_those_of_mxnet(mx: Any, tmp_path: Path, kind: str) -> None:
     for name, values in weights_of(ours._network).items():
         assert apart(values, after[name], 0.01 * values.size**0.5) < 1e-3, name
     assert momenta(ours) == pytest.approx(momenta_of_mxnet(theirs), rel=0.02)
+
+
+def test_images_are_laid_out_as_they_are_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module_of(tmp_path, "laid")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    backend = TrainingBackend(settings(network="torch:laid:square,color=bgr,mean=104/117/123,std=57"), "cpu")
+    backend.begin((24, 24))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
+    inputs = Inputs("bgr", (104, 117, 123), (57, 57, 57))
+    lane = Lane(None, torch.device("cpu"), inputs, torch.float32, len(pixels))
+    assert torch.equal(backend.layout(pixels, np.arange(5)), lane.input(pixels))
 
 
 def momenta(backend: TrainingBackend) -> dict[str, float]:

@@ -90,10 +90,10 @@ def test_devices() -> None:
 
 @pytest.mark.parametrize("seen", [2])
 def test_several_gpus_are_for_several_processes(seen: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fasttriplet.torch import _backend  # noqa: PLC0415
+    from fasttriplet.torch import _backend, _processes  # noqa: PLC0415
 
     found = [torch.device("cuda", number) for number in range(seen)]
-    monkeypatch.setattr(_backend, "devices_of", lambda _: found)
+    monkeypatch.setattr(_processes, "devices_of", lambda _: found)
     monkeypatch.setattr(_backend, "NetworkInTraining", lambda *_: None)
     with pytest.raises(ValueError, match=r"^devices must name one device .* torchrun --nproc-per-node 2 -m"):
         TrainingBackend(settings(), "cuda:0,1")

@@ -64,6 +64,11 @@ def test_gradients_of_gradients() -> None:
     assert torch.autograd.gradgradcheck(lambda given, _: layer(given), inputs)
 
 
+def test_it_is_traced_in_training() -> None:
+    layer, data = layers(5)[0], images(6, 5, 4, 3)
+    assert torch.equal(torch.fx.symbolic_trace(layer.train())(data), layer(data))
+
+
 def test_it_is_pytorchs_in_inference_and_in_other_types() -> None:
     ours, theirs = layers(5)
     data = images(6, 5, 4, 3).requires_grad_()

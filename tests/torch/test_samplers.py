@@ -138,6 +138,14 @@ def one_at(sampler: Any, epoch: int) -> Any:
     return sampler
 
 
+def test_a_state_of_an_epoch_that_was_chosen_is_of_its_beginning() -> None:
+    first, second = (IdentityBatchSampler(labels_of([6] * 4), 2, 2) for _ in "ab")
+    next(iter(first))
+    first.set_epoch(4)
+    second.load_state_dict(first.state_dict())
+    assert list(second) == list(first)
+
+
 def test_states_that_do_not_fit() -> None:
     labels = labels_of([6] * 10)
 

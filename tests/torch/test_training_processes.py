@@ -94,6 +94,7 @@ def test_one_process_reports(folder: Path, unbroken: tuple[str, str]) -> None:
     output, errors = unbroken
     assert output.count("last network") == 1
     assert errors.count("batch 40 of 40") == 1
+    assert errors.count("with PyTorch in 2 processes, this one on cpu; batch 0 of 40") == 1
     assert [line["batch"] for line in records(folder / "a", "train")] == [*range(5, 41, 5)]
     assert all((folder / f"a{ending}").exists() for ending in FILES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from fasttriplet.training import TrainSettings, _state, options_at, train_rec
+from fasttriplet.training._backend import Backend
 from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import OPTIONS, records, same_arrays, state
 
@@ -78,7 +80,7 @@ def test_a_device_has_the_next_images_before_it_is_done_with_these(
             done.append(f"{record['images']} of {record['of']}")
 
     train_rec(chosen, tmp_path / "a", batches=3)
-    monkeypatch.setattr("fasttriplet.run._feed.PART", 20)
+    monkeypatch.setattr("fasttriplet.run._bag.PART", 20)
     monkeypatch.setattr(
         NumpyBackend,
         "start_embedding",
@@ -90,6 +92,20 @@ def test_a_device_has_the_next_images_before_it_is_done_with_these(
         "0 of 45", "begun", "0 of 45", "begun", "0 of 45", "begun", "waited", "20 of 45", "waited",
     ]  # fmt: skip
     assert np.allclose(np.load(tmp_path / "a.npy"), np.load(tmp_path / "b.npy"), atol=1e-5)
+
+
+def test_batches_are_laid_out_by_the_backend(
+    chosen: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def layout(self: NumpyBackend, *arguments: Any, **options: Any) -> Any:
+        threads.add(threading.get_ident())
+        return Backend.layout(self, *arguments, **options)
+
+    monkeypatch.setattr(NumpyBackend, "layout", layout)
+    train_rec(chosen, tmp_path / "a", batches=2)
+    assert len(threads - {threading.get_ident()}) == 1
 
 
 def test_nothing_that_its_backend_wrote_is_replaced(chosen: TrainSettings, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from fasttriplet import Feed, epoch_seed
 from fasttriplet.errors import OptionError
+from fasttriplet.run._group import Alone
 from fasttriplet.training import TrainSettings, _backend, _loop, _train_rec, options_at, train_rec
 from fasttriplet.training._state import save_state
 from tests.training.numpy_backend import NumpyBackend
@@ -284,13 +285,49 @@ class Peer:
 
 @pytest.fixture
 def peer(torch_like: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> TrainSettings:
-    def feed(*arguments: Any, group: Peer, **options: Any) -> Feed:
+    def feed(*arguments: Any, group: Any, **options: Any) -> Feed:
         assert group is NumpyBackend.group
         return Feed(*arguments, **options)
 
     monkeypatch.setattr(NumpyBackend, "group", Peer())
     monkeypatch.setattr(_loop, "Feed", feed)
     return torch_like
+
+
+def test_several_processes_train_with_pytorch(chosen: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "mxnet", "torch")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert _backend.usual_framework(chosen) == "torch"
+
+
+def test_a_framework_without_groups_trains_in_one_process(
+    torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(OptionError, match=r"^framework 'mxnet' trains in one process, and 2 were started"):
+        train_rec(replace(torch_like, framework="mxnet"), tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_before_the_first_batch_ends_all_processes(
+    torch_like: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str | None] = []
+
+    class First(Alone):
+        def leave(self, reason: str | None) -> None:
+            told.append(reason)
+
+    def no_journal(*_: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(NumpyBackend, "group", First())
+    monkeypatch.setattr(_train_rec, "Journal", no_journal)
+    with pytest.raises(OSError, match="disk full"):
+        train_rec(torch_like, tmp_path / "a")
+    assert told == ["failed: OSError: disk full"]
 
 
 def test_another_process_than_the_first_only_steps(peer: TrainSettings, data: Path, tmp_path: Path) -> None:

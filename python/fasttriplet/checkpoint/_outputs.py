@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
-from fasttriplet.checkpoint._symbol import Entry, Symbol
+from fasttriplet.checkpoint._symbol import Entry, Symbol, read_symbol
+
+SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
 
 # Operators that return their input unchanged.
 _TRANSPARENT = {"BlockGrad", "stop_gradient", "identity", "_copy"}
@@ -84,6 +87,19 @@ def find_embedding(symbol: Symbol, *, data: str, params: Collection[str], wanted
             f"Candidates: {', '.join(graph.short_name(entry) for entry in found or graph.layers()[-8:])}"
         )
     return found[0]
+
+
+def read_up_to_embedding(path: Path) -> Symbol:
+    """Read a symbol for a training, up to its embedding; its input must be called data."""
+    graph = read_symbol(path)
+    # Without a file of weights, each input that is neither the image nor a label is a weight.
+    params = [name for name in graph.arguments() if name != "data" and not name.endswith("label")]
+    try:
+        if find_data(graph, params) != "data":
+            raise ValueError("the input for images must be called data")
+        return graph.up_to(find_embedding(graph, data="data", params=params))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}. {SAVE_WITHOUT_LOSS}") from error
 
 
 class _Graph:

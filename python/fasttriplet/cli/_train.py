@@ -45,8 +45,8 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @options.option(
     "framework",
-    "What trains the network: MXNet or PyTorch. By default PyTorch where MXNet is not installed or --network "
-    "begins with torch:, else MXNet. A resumed training keeps its own.",
+    "What trains the network: MXNet or PyTorch. By default PyTorch where MXNet is not installed, --network "
+    "begins with torch: or torchrun started several processes, else MXNet. A resumed training keeps its own.",
     kind=Literal["mxnet", "torch"],
 )
 @options.option(
@@ -61,7 +61,12 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     kind=options.NameOfFile(),
     metavar="JSON",
 )
-@options.option("pretrained", "Checkpoint to take the first weights from.", metavar="PREFIX,EPOCH")
+@options.option(
+    "pretrained",
+    "Checkpoint to take the first weights from. With PyTorch also torch:PREFIX, or a file of weights "
+    "(.safetensors, .pt, .pth).",
+    metavar="PREFIX,EPOCH",
+)
 @options.option("embedding_size", "Numbers per embedding of --network small or mobilefacenet.", 128)
 @click.option(
     "--resume",
@@ -293,9 +298,12 @@ _EMBEDDING = {"embedded": "embedding a bag", "verifying": "verifying on "}
 
 def _start(record: Mapping[str, Any], batches: int) -> str:
     height, width = record["image_size"]
+    on, processes = f"on {', '.join(record['devices'])}", record["processes"]
+    if processes > 1:
+        on = f"in {processes} processes, this one {on}"
     return (
         f"{counted(record['images'], 'image')} of {counted(record['identities'], 'identity')}, "
-        f"{height} x {width}, with {_FRAMEWORKS[record['framework']]} on {', '.join(record['devices'])}; "
+        f"{height} x {width}, with {_FRAMEWORKS[record['framework']]} {on}; "
         f"batch {record['batch']:,} of {batches:,}"
         + (": nothing to do, give more --batches" if record["batch"] >= batches else "")
     )

@@ -50,9 +50,14 @@ class Inputs:
         if self.size is not None:
             image_size(self.size)
 
+    @property
+    def as_decoded(self) -> bool:
+        """Whether pixels stay as they are, 0 to 255, since the network normalises them itself."""
+        return self.mean == (0, 0, 0) and self.std == (1, 1, 1)
+
     def __str__(self) -> str:
         size = "any size" if self.size is None else "{} x {} (H x W)".format(*self.size)
-        if self.mean == (0, 0, 0) and self.std == (1, 1, 1):
+        if self.as_decoded:
             return f"{self.color.upper()} 0..255, {size}"
         return f"{self.color.upper()}, (pixel - {_shown(self.mean)}) / {_shown(self.std)}, {size}"
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet.checkpoint._networks import PReLU
-from fasttriplet.checkpoint._outputs import find_data, find_embedding
-from fasttriplet.checkpoint._symbol import parse_symbol, read_symbol
+from fasttriplet.checkpoint._outputs import SAVE_WITHOUT_LOSS, read_up_to_embedding
+from fasttriplet.checkpoint._symbol import parse_symbol
 from fasttriplet.embedders._batches import is_shortage, shortage
 from fasttriplet.mxnet._checkpoint import load_checkpoint, load_symbol, save_checkpoint
 from fasttriplet.mxnet._compat import import_mxnet, reason_of
@@ -190,9 +190,6 @@ class TrainingBackend(Backend):
         return f"mxnet:{prefix},0"
 
 
-_SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
-
-
 def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) -> Any:
     """The network without a loss: its input is ``data``, its output the embedding."""
     if settings.network is not None:
@@ -200,16 +197,8 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
         return build_network(settings.network, image_size, settings.embedding_size, prelu=prelu)
     assert settings.symbol is not None
     path = Path(settings.symbol)
-    graph = read_symbol(path)
-    # Without a file of weights, each input that is neither the image nor a label is a weight.
-    params = [name for name in graph.arguments() if name != "data" and not name.endswith("label")]
-    try:
-        if find_data(graph, params) != "data":
-            raise ValueError("the input for images must be called data")
-        output = find_embedding(graph, data="data", params=params)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}. {_SAVE_WITHOUT_LOSS}") from error
-    embedding, mx = load_symbol(graph.up_to(output), path), import_mxnet()
+    graph = read_up_to_embedding(path)
+    embedding, mx = load_symbol(graph, path), import_mxnet()
     try:
         _, shapes, _ = embedding.infer_shape_partial(data=(1, 3, *image_size))
     except mx.base.MXNetError:  # binding the network says why
@@ -217,8 +206,8 @@ def _network(settings: TrainSettings, image_size: tuple[int, int], device: str) 
     shape = shapes[0] if shapes else ()
     if len(shape) == 1:
         raise ValueError(
-            f"{path}: output {graph.name_of(output)} has shape {shape} for 1 image, and an embedding has "
-            f"(1, D). {_SAVE_WITHOUT_LOSS}"
+            f"{path}: output {graph.name_of(graph.heads[0])} has shape {shape} for 1 image, and an embedding "
+            f"has (1, D). {SAVE_WITHOUT_LOSS}"
         )
     # (B, D, 1, 1) counts as (B, D).
     return mx.sym.Flatten(embedding) if len(shape) > 2 else embedding

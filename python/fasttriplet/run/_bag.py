@@ -18,8 +18,8 @@ Embeddings = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SharedBag:
-    """What the stages do with a bag in one process of a group; parts are the shares of this process."""
+class SharedStages:
+    """The stages of a bag in one process of a group; parts are the shares of this process."""
 
     stages: Stages
     group: Group

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._checks import batch_of_triplets, whole_number
+from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
@@ -22,7 +23,7 @@ from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
-from fasttriplet.run._bag import SharedBag
+from fasttriplet.run._bag import SharedStages
 from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
@@ -125,8 +126,11 @@ class Feed:
         last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
         smaller. ``"drop"``: neither is used, as in InsightFace. With a `group`, triplets that are left at the
         very end are not handed out if there are fewer than processes.
-    on_error, seed, threads
+    on_error, seed
         See :func:`fasttriplet.mine_rec`.
+    threads : int, optional
+        Threads that decode, and that mine. By default one per core, divided by the processes on this machine
+        if torchrun started them.
     prefetch : int, default 1
         Bags that may be decoded ahead of the one in use.
     memory : int, optional
@@ -175,7 +179,10 @@ class Feed:
     ) -> None:
         self._group: Group = Alone() if group is None else group
         with telling(self._group):
-            self._options = chosen = RunOptions.of(Feed, options)
+            chosen = RunOptions.of(Feed, options)
+            if chosen.threads is None:
+                chosen = replace(chosen, threads=threads_each())
+            self._options = chosen
             whole_number("devices", devices, 1)
             self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
             self._devices = devices
@@ -183,9 +190,11 @@ class Feed:
             self._end = None if epochs is None else first_epoch + whole_number("epochs", epochs, 1)
             if augment is not None and not isinstance(augment, Augment):
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")
+            if not callable(layout):
+                raise OptionError("layout", f"must be a callable, as assemble is, not {layout!r:.100}")
             self._augment, self._layout = augment, layout
             self._stages = Stages(model, chosen, for_training=True)
-            self._bag = SharedBag(self._stages, self._group)
+            self._shared = SharedStages(self._stages, self._group)
             self._stages.open(rec)
             self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
             # What decides the batches.
@@ -316,7 +325,7 @@ class Feed:
         ):
             depth = stages.depth(stages.largest_bag)
             if len(waiting):
-                batches, carried = self._bag.restored(waiting).cut(size, None, waiting.each // size)
+                batches, carried = self._shared.restored(waiting).cut(size, None, waiting.each // size)
                 yield from self._hand_out(assembler, batches, waiting, next_bag)
                 waiting = waiting.after(size * len(batches))
                 del batches
@@ -381,7 +390,7 @@ class Feed:
     ) -> tuple[Dealt, list[ImageTriplets], ImageTriplets | None]:
         """Full batches of this process, after what waits in all of them; and its rest."""
         size, count = self._triplets_per_batch, waiting.each // self._triplets_per_batch
-        found = self._bag.triplets(waiting, 0 if carried is None else len(carried), part, images)
+        found = self._shared.triplets(waiting, 0 if carried is None else len(carried), part, images)
         batches, carried = found.cut(size, carried, count)
         if self._options.tail == "drop":
             return waiting.until(size * count), batches, None
@@ -393,7 +402,7 @@ class Feed:
         """Mine a bag, of which `part` is the share of this process; also tell who holds each anchor."""
         stages = self._stages
         self._images_of_bag = part.rows.height
-        mined, ends = self._bag.mine(part, images, explain=explain)
+        mined, ends = self._shared.mine(part, images, explain=explain)
         stages.record(mined)
         stages.summary.triplets += len(mined.triplets)
         if self._group.rank == 0:

@@ -17,7 +17,6 @@ except ImportError as error:  # of one of its libraries
     raise ImportError(f"PyTorch is installed, but its import failed: {error}", name="torch") from error
 
 if TYPE_CHECKING:
-    from fasttriplet.torch._architecture import load_network
     from fasttriplet.torch._dataset import RecordDataset
     from fasttriplet.torch._embedder import TorchEmbedder
     from fasttriplet.torch._feed import TripletFeed, TripletTensors
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from fasttriplet.torch._loss import triplet_loss, triplet_losses
     from fasttriplet.torch._miner import TripletMiner
     from fasttriplet.torch._mx import mx
+    from fasttriplet.torch._network_files import load_network
     from fasttriplet.torch._samplers import IdentityBatchSampler
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "_architecture": ("load_network",),
     "_dataset": ("RecordDataset",),
     "_embedder": ("TorchEmbedder",),
     "_feed": ("TripletFeed", "TripletTensors"),
@@ -41,6 +40,7 @@ _HOMES = {
     "_loss": ("triplet_loss", "triplet_losses"),
     "_miner": ("TripletMiner",),
     "_mx": ("mx",),
+    "_network_files": ("load_network",),
     "_samplers": ("IdentityBatchSampler",),
 }
 

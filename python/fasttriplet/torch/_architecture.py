@@ -1,36 +1,24 @@
-"""What a network is without its weights, and the two files of a trained network."""
+"""What a network in training is without its weights."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._checks import image_size as checked_size
-from fasttriplet._contents import describe_wrong_file
-from fasttriplet._extras import how_to_install
-from fasttriplet._files import naming, opened, publish
 from fasttriplet.checkpoint._networks import network_of
-from fasttriplet.checkpoint._outputs import find_data, find_embedding
-from fasttriplet.checkpoint._symbol import Entry, Node, Symbol, parse_symbol, read_symbol
+from fasttriplet.checkpoint._outputs import read_up_to_embedding
+from fasttriplet.checkpoint._symbol import Entry, Node, Symbol, parse_symbol
 from fasttriplet.embedders._inputs import AS_DECODED, OPTIONS, Inputs, given, three
 from fasttriplet.embedders._objects import find_object, make
 from fasttriplet.embedders._spec import split_options
 from fasttriplet.errors import SpecError
 from fasttriplet.torch._graph._initial import untrained
 from fasttriplet.torch._reproducible import drawing_from
-from fasttriplet.torch._state import load_state, read_state
 from torch import nn
-
-WEIGHTS = ".safetensors"
-ENDINGS = (".json", WEIGHTS)
-
-_FORMAT = "fasttriplet network"
-_VERSION = 1  # raised when older versions could not read it
-_SAVE_WITHOUT_LOSS = "For a training, save the symbol with the embedding as its only output"
 
 
 @dataclass(frozen=True)
@@ -143,119 +131,7 @@ def made_by(spec: str, target: str) -> nn.Module:
 
 def _embedding_in(path: Path) -> Symbol:
     """The graph of a file up to its embedding, (B, D)."""
-    graph = read_symbol(path)
-    # Without a file of weights, each input that is neither the image nor a label is a weight.
-    params = [name for name in graph.arguments() if name != "data" and not name.endswith("label")]
-    try:
-        if find_data(graph, params) != "data":
-            raise ValueError("the input for images must be called data")
-        output = find_embedding(graph, data="data", params=params)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}. {_SAVE_WITHOUT_LOSS}") from error
-    graph = graph.up_to(output)
+    graph = read_up_to_embedding(path)
     # (B, D, 1, 1) counts as (B, D), which stays as it is.
     flat = Node("Flatten", "flatten_of_embedding", {}, graph.heads)
     return Symbol((*graph.nodes, flat), (Entry(len(graph.nodes), 0),))
-
-
-def write_network(prefix: str, architecture: Architecture, network: nn.Module) -> None:
-    """Write ``PREFIX.json`` and ``PREFIX.safetensors``, which appear when both are complete."""
-    from safetensors.torch import save_file  # noqa: PLC0415  an extra
-
-    plain = {"format": _FORMAT, "version": _VERSION, **architecture.to_dict()}
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":")) + "\n"
-    state = {
-        name: values.detach().cpu().contiguous().clone() for name, values in network.state_dict().items()
-    }
-    described, weights = _files_of(prefix)
-    with opened(described, weights, overwrite=True) as (first, second):
-        with naming(first):
-            first.unfinished.write_text(text, encoding="utf-8")
-        with naming(second):
-            save_file(state, second.unfinished)
-        publish(first, second)
-
-
-def exists(prefix: str) -> bool:
-    """Whether one of the two files is there."""
-    return any(path.exists() for path in _files_of(prefix))
-
-
-def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Module]:
-    """Read a trained network from its two files; the module is in evaluation mode, on the CPU."""
-    described, weights = _files_of(prefix)
-    for path in (described, weights):
-        if not path.is_file():
-            raise FileNotFoundError(f"no network at {prefix}: {path} is missing")
-    try:
-        plain = json.loads(described.read_bytes())
-        if not isinstance(plain, dict) or plain.pop("format", None) != _FORMAT:
-            raise ValueError(describe_wrong_file(described, "the description of a network that was trained"))
-        if (version := plain.pop("version", None)) != _VERSION:
-            raise ValueError(
-                f"{described} has the version {version!r}, and this fasttriplet reads {_VERSION}"
-            )
-        architecture = Architecture.from_dict(plain)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{described} is damaged: {error}") from error
-    except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(str(described)) else f"{described}: {text}") from error
-    numbers = sum(values.numel() for values in read_state(weights).values())
-    try:
-        network = architecture.make(numbers=2 * numbers)  # gammas that are fixed at 1 are not in the file
-    except ValueError as error:
-        raise ValueError(f"{described}: {error}") from error
-    load_state(network, weights)
-    return architecture, network.eval()
-
-
-def load_network(prefix: str | os.PathLike[str]) -> nn.Module:
-    """Load a network that :func:`fasttriplet.training.train_rec` trained with PyTorch.
-
-    Networks by name and symbols of MXNet are modules as :func:`from_mxnet` makes them, and take images
-    (B, 3, H, W) of float32 with RGB from 0 to 255. A network that a function makes is made by that function,
-    of the module that was named for the training, and takes what it took then: ``(pixel - mean) / std``.
-
-    Parameters
-    ----------
-    prefix : path
-        Path without ``.json`` and ``.safetensors``.
-
-    Returns
-    -------
-    torch.nn.Module
-        In evaluation mode, on the CPU. It returns the embeddings, (B, D), not normalised, or all outputs of a
-        network that has several.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ImportError
-        If safetensors is not installed, or the module with the function cannot be imported.
-    ValueError
-        If a file is damaged, the files do not fit each other, or the function fails.
-
-    Examples
-    --------
-    >>> from fasttriplet.torch import load_network
-    >>> module = load_network("models/face-best")  # doctest: +SKIP
-    """
-    return read_network(prefix)[1]
-
-
-def _files_of(prefix: str | os.PathLike[str]) -> tuple[Path, Path]:
-    first, second = (Path(f"{os.fspath(prefix)}{ending}") for ending in ENDINGS)
-    return first, second
-
-
-def check_safetensors() -> None:
-    """Raise an ImportError if the package for files of weights is missing."""
-    try:
-        import safetensors.torch  # noqa: F401, PLC0415
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            f"weights are files of safetensors, which is not installed. {how_to_install('torch')}",
-            name="safetensors",
-        ) from error

@@ -12,18 +12,13 @@ from torch.nn.parameter import is_lazy
 
 import torch
 from fasttriplet.embedders._batches import is_shortage, shortage
-from fasttriplet.embedders._inputs import AS_DECODED
 from fasttriplet.run._feed import TripletBatch
-from fasttriplet.torch._architecture import (
-    ENDINGS,
-    Architecture,
-    architecture_of,
-    check_safetensors,
-    write_network,
-)
+from fasttriplet.torch._architecture import Architecture, architecture_of
 from fasttriplet.torch._export import EXPORTS, check_export, export
 from fasttriplet.torch._in_training import NetworkInTraining
+from fasttriplet.torch._layout import laid_out
 from fasttriplet.torch._loss import triplet_losses
+from fasttriplet.torch._network_files import ENDINGS, check_safetensors, write_network
 from fasttriplet.torch._optimizer import kept_by, optimizer_of, set_learning_rate
 from fasttriplet.torch._outputs import chosen_output
 from fasttriplet.torch._precision import computing_in
@@ -67,7 +62,7 @@ class TrainingBackend(Backend):
         if architecture.inputs.size != image_size:
             size = architecture.inputs.size
             raise ValueError(f"network is for images of {size} (H, W), and the dataset has {image_size}")
-        by_function = (self._settings.network or "").startswith("torch:")
+        by_function = self._settings.network_is_module
         if by_function != (architecture.factory is not None) or (
             by_function and architecture != self._of_settings(image_size)
         ):
@@ -87,10 +82,6 @@ class TrainingBackend(Backend):
     def _set(self, architecture: Architecture, network: nn.Module) -> None:
         """Take a network, and see that it takes images as the dataset has them."""
         self._architecture, self._network = architecture, network.to(self._device)
-        self._mean, self._std = (
-            torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
-            for values in (architecture.inputs.mean, architecture.inputs.std)
-        )
         self._memory_format = self._format_that_it_takes()
         if self._processes is not None:  # a function may draw other weights in each of them
             self._processes.take_first(chain(network.parameters(), network.buffers()))
@@ -99,9 +90,9 @@ class TrainingBackend(Backend):
 
     def _format_that_it_takes(self) -> torch.memory_format:
         """The order of values in memory that is fastest, unless the network fails with it."""
-        assert self._architecture.inputs.size is not None
-        network = self._network.eval()
-        images = np.zeros((3, 3, *self._architecture.inputs.size), np.float32)
+        network, size = self._network.eval(), self._architecture.inputs.size
+        assert size is not None
+        images = self.layout(np.zeros((3, *size, 3), np.uint8), np.arange(3))
         for memory_format in (torch.channels_last, torch.contiguous_format):
             try:
                 with torch.no_grad(), drawing_from(self._settings.seed):
@@ -113,7 +104,6 @@ class TrainingBackend(Backend):
             except Exception as error:  # a network's code may raise anything
                 failure = error
         else:
-            size = self._architecture.inputs.size
             if is_shortage(failure):
                 raise shortage("the training", self.devices, 3, size) from failure
             reason = str(failure).strip().partition("\n")[0]
@@ -123,14 +113,10 @@ class TrainingBackend(Backend):
         self._embedding(found, len(images))
         return memory_format
 
-    def _input(self, images: NDArray[np.float32], memory_format: torch.memory_format) -> torch.Tensor:
-        """What the network is given for images of RGB, 0 to 255."""
-        inputs = self._architecture.inputs
-        planes = torch.from_numpy(images).to(self._device, non_blocking=True)
-        planes = planes.flip(1) if inputs.color == "bgr" else planes
-        if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
-            planes = (planes - self._mean) / self._std
-        return planes.to(memory_format=memory_format)
+    def _input(self, images: Any, memory_format: torch.memory_format) -> torch.Tensor:
+        """What the network is given for images that were laid out."""
+        there = torch.as_tensor(images).to(self._device, non_blocking=True)
+        return there.to(memory_format=memory_format)
 
     def _embedding(self, found: Any, images: int) -> torch.Tensor:
         return chosen_output(found, self._architecture.output, images)
@@ -148,6 +134,11 @@ class TrainingBackend(Backend):
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Weights and running statistics by their names in the module, and what the optimizer keeps."""
         return {name: _array(values) for name, values in self._tensors()}
+
+    def layout(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any) -> Any:
+        """Lay images out as the network takes them, in pinned memory for a GPU."""
+        inputs = self._architecture.inputs
+        return laid_out(pixels, rows, inputs=inputs, device=self._device, **options)
 
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
         """Train on one batch."""
@@ -189,7 +180,7 @@ class TrainingBackend(Backend):
 
     def check_export(self, kind: str) -> None:
         """See :meth:`Backend.check_export`."""
-        check_export(kind, is_graph=not (self._settings.network or "").startswith("torch:"))
+        check_export(kind, is_graph=not self._settings.network_is_module)
 
     def export(self, prefix: str, kind: str) -> None:
         """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, or ``PREFIX.onnx``."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import get_worker_info
-from torch.utils.data._utils.collate import default_collate_fn_map
 
 import torch
 from fasttriplet import _core
@@ -26,6 +25,7 @@ from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnErro
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.dataset._planes import Failed, decode_each, decode_planes, mirrored_at_random
 from fasttriplet.errors import OptionError, RecordWarning
+from fasttriplet.torch._whole_batch import WholeBatch
 
 ImageKind = Literal["float32", "uint8", "pil"]
 
@@ -68,7 +68,7 @@ class RecordDataset(torch.utils.data.Dataset):
         :meth:`fasttriplet.Dataset.decode`): raise, or leave it out with a RecordWarning, so that the batch is
         smaller.
     seed : int, default 0
-        For :meth:`set_epoch`.
+        Seed for `mirror`, after :meth:`set_epoch`.
     threads : int, optional
         By default one per core, and in a worker of a DataLoader one, because there are several workers.
     labels, cache, max_pixels
@@ -203,7 +203,7 @@ class RecordDataset(torch.utils.data.Dataset):
         if not len(indices):
             return []
         positions = [self._position(index) for index in indices]
-        return _Batch(*self._read(positions, self.on_error, shared=get_worker_info() is not None))
+        return WholeBatch(*self._read(positions, self.on_error, shared=get_worker_info() is not None))
 
     def _position(self, index: int) -> int:
         try:
@@ -277,41 +277,6 @@ class RecordDataset(torch.utils.data.Dataset):
         state = self._state or {}
         paths = state["paths"] if self._opened is None else self._opened.paths
         return f"RecordDataset({', '.join(map(str, paths))!r}, {counted(len(self), 'image')})"
-
-
-class _Sample(tuple[Any, ...]):
-    """An image and its label, in a batch that is whole already."""
-
-    __slots__ = ()
-
-
-class _Batch(list[Any]):
-    """The samples of a batch, which DataLoaders expect as a list, and the tensors that they are parts of.
-
-    PyTorch's default collation would copy all images together again, which takes as long as decoding them.
-    """
-
-    def __init__(self, images: Any, labels: torch.Tensor) -> None:
-        parts = images.unbind() if isinstance(images, torch.Tensor) else images
-        kind = _Sample if isinstance(images, torch.Tensor) else tuple
-        super().__init__(map(kind, zip(parts, labels.unbind(), strict=True)))
-        self._whole, self._samples = [images, labels], tuple(self)
-
-    def collated(self) -> list[Any] | None:
-        """The tensors; None if the list was changed."""
-        same = len(self) == len(self._samples) and all(map(operator.is_, self, self._samples))
-        return self._whole if same else None
-
-
-def _collate(batch: Sequence[_Sample], *, collate_fn_map: dict[Any, Any]) -> list[Any]:
-    whole = batch.collated() if isinstance(batch, _Batch) else None
-    if whole is not None:
-        return whole
-    parts = zip(*map(tuple, batch), strict=True)
-    return [torch.utils.data._utils.collate.collate(part, collate_fn_map=collate_fn_map) for part in parts]
-
-
-default_collate_fn_map[_Sample] = _collate
 
 
 def _converted(picture: NDArray[np.uint8], kind: ImageKind, flip: bool) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import replacing
-from fasttriplet.embedders._inputs import AS_DECODED, SAYS_AS_DECODED, Inputs
+from fasttriplet.embedders._inputs import SAYS_AS_DECODED, Inputs
 from fasttriplet.errors import OptionError
-from fasttriplet.torch._architecture import read_network
 from fasttriplet.torch._from_mxnet import to_mxnet
+from fasttriplet.torch._network_files import read_network
 from torch import nn
 
 # What each format appends to a prefix.
@@ -67,7 +67,7 @@ class _FromPixels(nn.Module):
     def __init__(self, network: nn.Module, inputs: Inputs) -> None:
         super().__init__()
         self.network, self._reversed = network, inputs.color == "bgr"
-        self._plain = (inputs.mean, inputs.std) == (AS_DECODED.mean, AS_DECODED.std)
+        self._plain = inputs.as_decoded
         for name, values in (("mean", inputs.mean), ("std", inputs.std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
 

@@ -12,16 +12,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 import torch
 from fasttriplet._checks import whole_number
-from fasttriplet._launcher import threads_each
 from fasttriplet._options import shows
-from fasttriplet.dataset._augment import Augment, assemble
+from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._dataset import Rec
-from fasttriplet.embedders._inputs import AS_DECODED
 from fasttriplet.run._feed import Feed, TripletBatch
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._summary import Summary
 from fasttriplet.torch._embedder import TorchEmbedder
 from fasttriplet.torch._group import TorchGroup, processes_of
+from fasttriplet.torch._layout import laid_out
 
 
 class TripletTensors(NamedTuple):
@@ -58,8 +57,8 @@ class TripletFeed(IterableDataset):
 
     If ``torch.distributed`` is initialised, all processes make a feed with the same arguments and take
     batches from it in step, as DistributedDataParallel wants it. Each decodes and embeds its share of a bag,
-    all mine the same triplets, and each gets its part of them. One that fails, is killed or leaves its loop
-    early ends the others with its message.
+    all mine the same triplets, and each gets its part of them. If one fails, is killed or leaves its loop
+    early, all end with its message.
 
     Parameters
     ----------
@@ -85,13 +84,10 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.mine`.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    tail, prefetch, memory
+    tail, threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
     on_error, seed
         See :func:`fasttriplet.mine_rec`.
-    threads : int, optional
-        Threads that decode, and that mine. By default one per core, divided by the processes on this machine
-        if torchrun started them.
 
     Attributes
     ----------
@@ -133,8 +129,6 @@ class TripletFeed(IterableDataset):
         self.embedder = _embedder_of(model)
         self._epoch = whole_number("first_epoch", first_epoch, 0)
         self._group = group
-        if options.get("threads") is None:
-            options["threads"] = threads_each()
         self._make = partial(
             Feed,
             model=self.embedder,
@@ -250,19 +244,8 @@ class TripletFeed(IterableDataset):
 def _laid_out(
     embedder: TorchEmbedder, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any
 ) -> torch.Tensor:
-    """Lay images out as the embedder gives them to the module, in memory that a GPU reads fastest."""
-    inputs, on_gpu = embedder.inputs, embedder.devices[0].startswith("cuda")
-    shape = len(rows), 3, *pixels.shape[1:3]
-    tensor = torch.empty(shape, dtype=torch.float32, device="cpu", pin_memory=on_gpu)
-    # Computed by NumPy: in a thread of its own, PyTorch would start as many more as there are cores.
-    images: NDArray[np.float32] = tensor.numpy()
-    assemble(pixels, rows, out=images, **options)
-    if inputs.color == "bgr":
-        images[:, [0, 2]] = images[:, [2, 0]]
-    if (inputs.mean, inputs.std) != (AS_DECODED.mean, AS_DECODED.std):
-        images -= np.array(inputs.mean, np.float32)[:, None, None]
-        images /= np.array(inputs.std, np.float32)[:, None, None]
-    return tensor
+    device = torch.device(embedder.devices[0])  # at this moment: the module may be moved
+    return laid_out(pixels, rows, inputs=embedder.inputs, device=device, **options)
 
 
 def _tensors(batch: TripletBatch) -> TripletTensors:

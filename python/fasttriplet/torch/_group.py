@@ -73,6 +73,10 @@ class TorchGroup:
         peers.gathers += 1
         return [_unpacked(one[:size]) for one, size in zip(found, sizes, strict=True)]
 
+    def check(self) -> None:
+        """Raise a PeerError that says why, if another process has left."""
+        self._peers.check()
+
     def leave(self, reason: str | None) -> None:
         """End the part of this process, and tell those that will wait for it why."""
         if self._finalize.detach() is not None:
@@ -105,12 +109,12 @@ class _Peers:
         while here < self._size:
             if time.monotonic() > until:
                 raise PeerError(f"{here} of {self._size} processes have made their feeds in half an hour")
-            self._check()
+            self.check()
             if self._store is None:
                 raise PeerError("another process ended while this one made its feed")
             time.sleep(_POLL_STORE)
             here = self._store.add("here", 0)
-        self._check()
+        self.check()
 
     def all_gather(self, own: NDArray[Any]) -> list[NDArray[Any]]:
         """Give all processes what each of them gives, arrays of one shape."""
@@ -121,7 +125,7 @@ class _Peers:
             looked = time.monotonic()
             while not work.is_completed():
                 if time.monotonic() - looked > _POLL_STORE:
-                    self._check()
+                    self.check()
                     looked = time.monotonic()
                 time.sleep(_POLL)
             work.wait()
@@ -130,7 +134,7 @@ class _Peers:
         except RuntimeError as error:  # a connection was closed; why may be written a moment later
             until = time.monotonic() + 1
             while self._store is not None and time.monotonic() < until:
-                self._check()
+                self.check()
                 time.sleep(_POLL_STORE)
             ended = f"{self._other} ended without a message; was it killed?"
             self._write(ended)  # for those that have no connection to it
@@ -152,7 +156,7 @@ class _Peers:
                 self._store.set(f"note {self._rank}", f"{self.gathers} {text}")
                 self._store.add("notes", 1)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise a PeerError if a process has left that this one waits for."""
         for note in self._notes():
             gathers, _, text = note.partition(" ")
@@ -165,10 +169,8 @@ class _Peers:
                 return []
             names = [f"note {rank}" for rank in range(self._size)]
             return [self._store.get(name).decode() for name in names if self._store.check([name])]
-        except (
-            RuntimeError
-        ):  # the process that has the store is gone, and PyTorch warns each time it is asked
-            self._store = None
+        except RuntimeError:
+            self._store = None  # its process is gone, and PyTorch warns each time it is asked
             return []
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.embedders._inputs import Inputs
 
 
 class Lane:
@@ -29,7 +29,7 @@ class Lane:
         self.network, self.device, self._dtype = network, device, dtype
         self._batch_size = batch_size
         self._reversed = inputs.color == "bgr"
-        self._plain = (inputs.mean, inputs.std) == (AS_DECODED.mean, AS_DECODED.std)
+        self._plain = inputs.as_decoded
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
             for values in (inputs.mean, inputs.std)

@@ -33,7 +33,7 @@ def triplet_losses(embeddings: torch.Tensor, margin: float, kind: Loss = "square
     margin = number("margin", margin, 0)
     one_of("kind", kind, get_args(Loss))
     _check(embeddings)
-    # Half precision would round a distance by up to 0.01, so autocast has no say here.
+    # Half precision would round a distance by up to 0.01, so autocast is off here.
     with torch.autocast(embeddings.device.type, enabled=False):
         rows = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
         unit = rows / (rows.square().sum(dim=1, keepdim=True) + EPSILON).sqrt()

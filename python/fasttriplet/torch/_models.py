@@ -19,11 +19,12 @@ from fasttriplet.embedders._batches import is_shortage
 from fasttriplet.embedders._inputs import AS_DECODED, Inputs
 from fasttriplet.embedders._objects import NAME_OF_OBJECT
 from fasttriplet.errors import OptionError, SpecError
-from fasttriplet.torch._architecture import ENDINGS, exists, made_by, read_network
+from fasttriplet.torch._architecture import made_by
 from fasttriplet.torch._archives import check_no_code, kind_of
 from fasttriplet.torch._fold import folded
 from fasttriplet.torch._graph._arithmetic import Cast
 from fasttriplet.torch._graph._network import ConvertedNetwork
+from fasttriplet.torch._network_files import ENDINGS, exists, read_network
 from fasttriplet.torch._state import load_state, read_state
 from torch import nn
 
@@ -53,7 +54,7 @@ class Model:
     batch_sizes : (int, int or None)
         The fewest and the most images that it takes at once.
     dtype : torch.dtype
-        Of its input.
+        Type of its input.
     """
 
     name: str

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 import torch
 from fasttriplet.checkpoint._checkpoint import read_checkpoint
 from fasttriplet.errors import OptionError
-from fasttriplet.torch._architecture import WEIGHTS, Architecture, read_network
+from fasttriplet.torch._architecture import Architecture
 from fasttriplet.torch._from_mxnet import weights_of
 from fasttriplet.torch._graph._network import ConvertedNetwork
+from fasttriplet.torch._network_files import WEIGHTS, read_network
 from fasttriplet.torch._state import load_state
 from fasttriplet.training._pretrained import check_pretrained, epoch_of_checkpoint
 from torch import nn

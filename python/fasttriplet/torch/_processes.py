@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +11,19 @@ from datetime import timedelta
 import torch.distributed as dist
 
 import torch
+from fasttriplet._launcher import launched, launched_here, rank_here
 from fasttriplet.errors import OptionError, PeerError
 from fasttriplet.torch._devices import devices_of
 from fasttriplet.torch._group import TorchGroup
 from torch import nn
 
-# The first process verifies the network and writes files while the others wait for it in a step.
+# The first process verifies the network and writes files while all other processes wait for it in a step.
 _PATIENCE = timedelta(days=30)
 
 
 def device_of(wanted: str | Sequence[str] | None) -> torch.device:
     """The device that this process trains on; an OptionError if the user names too many, or too few."""
-    found, here = devices_of(wanted), _number("LOCAL_WORLD_SIZE")
+    found, here = devices_of(wanted), launched_here()
     if here == 1:
         if wanted is not None and len(found) > 1:
             raise OptionError(
@@ -38,7 +38,7 @@ def device_of(wanted: str | Sequence[str] | None) -> torch.device:
         raise OptionError(
             "devices", f"must have a GPU for each of the {here} processes on this machine, not {len(found)}"
         )
-    return found[_number("LOCAL_RANK", 0)]
+    return found[rank_here()]
 
 
 def joined(device: torch.device) -> Processes | None:
@@ -46,7 +46,7 @@ def joined(device: torch.device) -> Processes | None:
     if not dist.is_available():
         return None
     if not dist.is_initialized():
-        if _number("WORLD_SIZE") == 1 or "RANK" not in os.environ:
+        if launched() == 1:
             return None
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -73,21 +73,31 @@ class Processes:
     def average(self, weights: Iterable[nn.Parameter], sums: torch.Tensor) -> None:
         """Set the gradients to their means over all processes, and `sums` to its sum."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        with _ending_together():
+        with self._connected():
             dist.all_reduce(sums)
-            for of_type in _by_type(gradients):
-                flat = torch.cat([gradient.reshape(-1) for gradient in of_type])
+        for of_type in _by_type(gradients):
+            flat = _joined(of_type)
+            with self._connected():
                 dist.all_reduce(flat)
-                _spread(flat.div_(self.group.size), of_type)
+            _spread(flat.div_(self.group.size), of_type)
 
-    def take_first(self, buffers: Iterable[torch.Tensor]) -> None:
+    def take_first(self, tensors: Iterable[torch.Tensor]) -> None:
         """Set tensors, such as running statistics, to those of the first process."""
-        with _ending_together():
-            for of_type in _by_type(buffers):
-                flat = torch.cat([buffer.reshape(-1) for buffer in of_type])
-                flat = flat.to(torch.uint8) if flat.dtype is torch.bool else flat
+        for of_type in _by_type(tensors):
+            flat = _joined(of_type)
+            flat = flat.to(torch.uint8) if flat.dtype is torch.bool else flat
+            with self._connected():
                 dist.broadcast(flat, 0)
-                _spread(flat, of_type)
+            _spread(flat, of_type)
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Turn an error of the connection, all that the block may raise, into a PeerError."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.group.check()
+            raise PeerError(f"another process of the training has ended: {error}") from error
 
 
 def _by_type(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
@@ -97,26 +107,15 @@ def _by_type(tensors: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
     return list(found.values())
 
 
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
 def _spread(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
     with torch.no_grad():
         pieces = flat.split([tensor.numel() for tensor in tensors])
         for tensor, piece in zip(tensors, pieces, strict=True):
             tensor.copy_(piece.view(tensor.shape))
-
-
-@contextmanager
-def _ending_together() -> Iterator[None]:
-    """Say of an error of the connection that another process has ended."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise PeerError(f"another process of the training has ended: {error}") from error
-
-
-def _number(name: str, least: int = 1) -> int:
-    """A number that torchrun gives to its processes."""
-    text = os.environ.get(name, "")
-    return max(least, int(text)) if text.isdigit() else least
 
 
 def _leave() -> None:

@@ -39,7 +39,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
     images_per_identity : int
         K, at least 1.
     seed : int, default 0
-        Of all random choices; the same in all processes.
+        Seed for all random choices; the same in all processes.
     rank, world_size : int, default 0 and 1
         Which process this is, and of how many. In an epoch the processes have different identities, and the
         same number of batches.
@@ -120,10 +120,10 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         If :meth:`load_state_dict` has chosen the same epoch, it stays in the middle of it.
         """
         if whole_number("epoch", epoch, 0) != self.epoch:
-            self.epoch, self._first = int(epoch), 0
+            self.epoch, self._first, self._yielded = int(epoch), 0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the last iteration is: the epoch, and the number of batches that it has given.
+        """Where the last iteration is, or the next one: the epoch, and the number of batches given of it.
 
         A DataLoader with workers has fetched more batches than it has given. torchdata's
         ``StatefulDataLoader`` knows which, and includes this state in its own.
@@ -186,7 +186,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         part = np.argsort(_draws(seed, 1, self._world))[self._rank]
         mine = by_size[_parts(len(by_size), self._world) == part]
         mine = mine[np.argsort(_draws(seed, 2, len(self._counts))[mine])]
-        # Of an identity as many groups as there are batches, and no more: each goes to another batch.
+        # An identity has at most as many groups as there are batches, so that each goes to another batch.
         groups = np.minimum(self._groups[mine], count)
         number = np.arange(groups.sum()) - np.repeat(np.cumsum(groups) - groups, groups)
         laps = (self._identities, count)
@@ -268,8 +268,8 @@ def _parts(identities: int, parts: int) -> NDArray[np.int64]:
 def _most_batches(groups: NDArray[np.int64], identities: int) -> int:
     """The most batches that can be filled, each with groups of `identities` different identities.
 
-    Of an identity, each batch takes one group at most. So with that limit the groups must be as many as the
-    places in all batches, and then they can be laid out (see `_spread`).
+    A batch takes at most one group of an identity. If the groups within that limit fill the places in all
+    batches, they can be laid out (see `_spread`).
     """
     least, most = 1, int(groups.sum()) // identities
     while least < most:

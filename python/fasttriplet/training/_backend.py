@@ -7,11 +7,15 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._forks import importing
+from fasttriplet._launcher import launched
+from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders import Embedder
 from fasttriplet.run._feed import TripletBatch
+from fasttriplet.run._group import Group
 from fasttriplet.training._settings import Framework, TrainSettings
 
 
@@ -50,7 +54,7 @@ class Backend(Protocol):
     devices: tuple[str, ...]
     embedder: Embedder
     sums: list[float]
-    group: Any = None
+    group: Group | None = None
 
     def __init__(self, settings: TrainSettings, devices: str | Sequence[str] | None) -> None: ...
 
@@ -69,6 +73,13 @@ class Backend(Protocol):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All numbers that the training continues with, by name: weights, momenta, running statistics."""
+
+    def layout(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any) -> Any:
+        """Lay out the images of a batch for :meth:`step`; see the `layout` of a :class:`fasttriplet.Feed`.
+
+        It is called in a thread beside that of the other methods, after :meth:`begin` or :meth:`load`.
+        """
+        return assemble(pixels, rows, **options)
 
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
         """Train on one batch, a slice for each device, and add to `sums`; return when all of it is done.
@@ -101,7 +112,8 @@ class Backend(Protocol):
 
 def usual_framework(settings: TrainSettings) -> Framework:
     """The framework of a training for which none is named."""
-    return "torch" if settings.network_is_module or find_spec("mxnet") is None else "mxnet"
+    needs_torch = settings.network_is_module or launched() > 1
+    return "torch" if needs_torch or find_spec("mxnet") is None else "mxnet"
 
 
 def backend_of(framework: Framework) -> type[Backend]:

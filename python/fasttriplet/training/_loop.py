@@ -168,6 +168,7 @@ class Loop:
                 model=self._embedder,
                 devices=devices,
                 epochs=None,
+                layout=self.backend.layout,
                 state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
                 **options,
                 **asdict(resources),
@@ -255,6 +256,7 @@ class Loop:
             "identities": summary.identities,
             "image_size": list(self._feed.image_size),
             "devices": list(self.backend.devices),
+            "processes": self._processes,
             "settings": self.settings.to_dict(),
         }
 

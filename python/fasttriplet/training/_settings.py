@@ -39,8 +39,8 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
     framework : {"mxnet", "torch"}, optional
         What trains the network: MXNet or PyTorch. By default this is decided when a training begins: PyTorch
-        where MXNet is not installed or `network` begins with ``torch:``, else MXNet. A training is resumed
-        with the framework that it began with.
+        where MXNet is not installed, `network` begins with ``torch:`` or torchrun started several processes,
+        else MXNet. A training is resumed with the framework that it began with.
     network : str, optional
         ``"small"``, ``"mobilefacenet"`` or, with PyTorch, ``"torch:PACKAGE.MODULE:FACTORY"``, a function that
         returns a ``torch.nn.Module``; it may end in options, ``,name=value``. Give either this or `symbol`.
@@ -48,8 +48,9 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         Path of an MXNet symbol, ``*-symbol.json``, with the input ``data``, RGB 0 to 255, which both
         frameworks train. Its embedding is found as for :func:`fasttriplet.load_embedder`.
     pretrained : str, optional
-        ``PREFIX,EPOCH`` or ``mxnet:PREFIX,EPOCH``: a checkpoint to take weights from, by name. Weights that
-        it lacks are drawn.
+        What to take weights from, by name: ``PREFIX,EPOCH`` or ``mxnet:PREFIX,EPOCH``, a checkpoint of MXNet.
+        Weights that it lacks are drawn. With PyTorch also ``torch:PREFIX``, a network that was trained here,
+        or a file of weights, ``.safetensors``, ``.pt`` or ``.pth``.
     embedding_size : int, default 128
         Numbers of an embedding, for a `network` by name.
     loss : {"squared", "angular"}, default "squared"
@@ -65,9 +66,9 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         Stochastic gradient descent or, with PyTorch, AdamW. The gradient is the mean over all triplets of a
         batch.
     learning_rate, weight_decay : float, default 0.05 and 5e-4
-        Of the optimizer.
+        The optimizer's.
     momentum : float, default 0.9
-        Of ``"sgd"``.
+        That of ``"sgd"``.
     clip_norm : float, optional
         With PyTorch, the largest L2 norm of the gradient of all weights: a larger gradient is scaled down to
         it. By default no gradient is scaled.

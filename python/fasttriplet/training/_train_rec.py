@@ -16,11 +16,12 @@ from typing import Any, Unpack
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
-from fasttriplet._launcher import threads_each
+from fasttriplet._launcher import launched
 from fasttriplet._options import shows
 from fasttriplet._words import counted, plural
 from fasttriplet.dataset._index_cache import has_cache
 from fasttriplet.errors import OptionError
+from fasttriplet.run._group import Alone, Group, telling
 from fasttriplet.run._options import ResourceKeywords, ResourceOptions
 from fasttriplet.training._backend import Backend, backend_of, usual_framework
 from fasttriplet.training._events import Events, has_events_of
@@ -157,6 +158,12 @@ def train_rec(
         for file in schedule.verify_on:
             check_for_training(file)  # an error now, not at the next verification
         backend = kind(settings, devices)
+    if backend.group is None and (processes := launched()) > 1:
+        raise OptionError(
+            "framework",
+            f"{settings.framework!r} trains in one process, and {processes} were started: start one, with "
+            "all GPUs as its devices, or give framework='torch'",
+        )
     for one in schedule.export:
         backend.check_export(one)
     if state is not None:
@@ -167,17 +174,21 @@ def train_rec(
         "devices": devices if devices is None or isinstance(devices, str) else list(devices),
         **asdict(limits),
     }
-    if limits.threads is None:
-        limits = replace(limits, threads=threads_each())
     events = None if tensorboard is None else partial(Events, tensorboard, names.prefix)
     making_board = nullcontext() if tensorboard is None else making(Path(tensorboard))
     lines = 0 if state is None else state.plain["log"]
-    if backend.group is not None and backend.group.rank > 0:  # the first process does all but the steps
+    group: Group = backend.group or Alone()
+    if group.rank > 0:  # the first process does all but the steps
         schedule = replace(schedule, verify_on=(), export=())
         alone = NoStore(names, backend, ()), NoJournal(lines), _silent
         with signals_ignored():
             return Loop(settings, backend, schedule, *alone, options).run(state, limits)
-    with making(names.folder), making_board, Journal(names.log, lines, events) as journal:
+    with (
+        telling(group),
+        making(names.folder),
+        making_board,
+        Journal(names.log, lines, events) as journal,
+    ):
         if names.written() != written:  # before this run had locked the log
             raise FileExistsError(f"another training has just written {names.state}: give the command again")
         store = Store(names, backend, schedule.export)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fasttriplet.embedders._inputs import AS_DECODED, Inputs
+from fasttriplet.embedders._inputs import Inputs
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.mining._mine import COLLAPSE, COLLAPSED
 
@@ -68,7 +68,7 @@ def what_to_try(embedder: Embedder) -> str:
     tries = []
     if not getattr(embedder, "takes_uint8", False):  # such a model is fed pixels whatever is said
         itself = "the network normalises its input itself"
-        raw = (inputs.mean, inputs.std) == (AS_DECODED.mean, AS_DECODED.std)
+        raw = inputs.as_decoded
         other = f"mean=127.5 and std=128 unless {itself}" if raw else f"mean=0 and std=1 if {itself}"
         tries.append(f"{other}, otherwise the mean and std of its training")
     tries.append("color=bgr" if inputs.color == "rgb" else "color=rgb")

@@ -20,7 +20,8 @@ class PReLU(nn.PReLU):  # type: ignore[misc, unused-ignore]
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Multiply what is below 0 by the slope of its channel."""
         if (
-            self.training
+            type(input) is torch.Tensor  # not what stands for one while a tracer looks on
+            and self.training
             and torch.is_grad_enabled()
             and not torch.compiler.is_compiling()
             and input.device.type == "cpu"
