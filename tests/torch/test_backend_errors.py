@@ -40,6 +40,14 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
         {"network": "torch:wrongly:of_32x24"},
         r"^the network does not take images of 24 x 24 \(H x W\): .*shape",
     ),
+    "weights in another precision": (
+        {"network": "torch:wrongly:in_half_precision"},
+        r"\(H x W\): .*\. It has weights in torch\.float16, and gets float32$",
+    ),
+    "weights that have no values": (
+        {"network": "torch:wrongly:on_meta"},
+        "is on the device meta, which holds",
+    ),
     "another size, by an option": (
         {"network": "torch:wrongly:square,size=32x24"},
         r"takes images of 32 x 24 \(H x W\), and the dataset has 24 x 24$",
@@ -90,10 +98,10 @@ def test_devices() -> None:
 
 @pytest.mark.parametrize("seen", [2])
 def test_several_gpus_are_for_several_processes(seen: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fasttriplet.torch import _backend  # noqa: PLC0415
+    from fasttriplet.torch import _backend, _processes  # noqa: PLC0415
 
     found = [torch.device("cuda", number) for number in range(seen)]
-    monkeypatch.setattr(_backend, "devices_of", lambda _: found)
+    monkeypatch.setattr(_processes, "devices_of", lambda _: found)
     monkeypatch.setattr(_backend, "NetworkInTraining", lambda *_: None)
     with pytest.raises(ValueError, match=r"^devices must name one device .* torchrun --nproc-per-node 2 -m"):
         TrainingBackend(settings(), "cuda:0,1")

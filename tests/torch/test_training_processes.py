@@ -103,7 +103,7 @@ def test_another_number_of_processes_is_refused(folder: Path) -> None:
     command = [sys.executable, "-m", "fasttriplet", "train", "--out", "a", "--resume", "--batches", "50"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "a-state.npz is of a training on 2 processes, not on 1" in ended.stderr
+    assert "a-state.npz is of a training on 2 processes, not on 1: resume it on as many" in ended.stderr
 
 
 @pytest.mark.parametrize("killed", [False, True])

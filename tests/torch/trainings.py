@@ -46,6 +46,14 @@ def frozen():
     return square().requires_grad_(False)
 
 
+def in_half_precision():
+    return square().half()
+
+
+def on_meta():
+    return square().to("meta")
+
+
 def fails():
     raise OSError("no such table")
 

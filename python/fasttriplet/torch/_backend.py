@@ -86,6 +86,10 @@ class TrainingBackend(Backend):
 
     def _set(self, architecture: Architecture, network: nn.Module) -> None:
         """Take a network, and see that it takes images as the dataset has them."""
+        if any(values.is_meta for values in chain(network.parameters(), network.buffers())):
+            raise ValueError(
+                "the network is on the device meta, which holds no weights: move it with to_empty()"
+            )
         self._architecture, self._network = architecture, network.to(self._device)
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=self._device).view(1, 3, 1, 1)
@@ -117,8 +121,10 @@ class TrainingBackend(Backend):
             if is_shortage(failure):
                 raise shortage("the training", self.devices, 3, size) from failure
             reason = str(failure).strip().partition("\n")[0]
+            others = {weight.dtype for weight in network.parameters()} - {torch.float32}
+            hint = f". It has weights in {min(map(str, others))}, and gets float32" if others else ""
             raise ValueError(
-                f"the network does not take images of {size[0]} x {size[1]} (H x W): {reason}"
+                f"the network does not take images of {size[0]} x {size[1]} (H x W): {reason}{hint}"
             ) from failure
         self._embedding(found, len(images))
         return memory_format
