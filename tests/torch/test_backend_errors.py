@@ -44,6 +44,10 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
         {"network": "torch:wrongly:in_half_precision"},
         r"\(H x W\): .*\. It has weights in torch\.float16, and gets float32$",
     ),
+    "complex weights": (
+        {"network": "torch:wrongly:complex_weights"},
+        r"has complex numbers, in turn: make two",
+    ),
     "weights that have no values": (
         {"network": "torch:wrongly:on_meta"},
         "is on the device meta, which holds",
@@ -106,6 +110,14 @@ def test_several_gpus_are_for_several_processes(seen: int, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"^devices must name one device .* torchrun --nproc-per-node 2 -m"):
         TrainingBackend(settings(), "cuda:0,1")
     assert TrainingBackend(settings(), None).devices == ("cuda:0",)
+
+
+def test_a_network_without_gradients() -> None:
+    backend = TrainingBackend(settings(network="torch:wrongly:square"), "cpu")
+    backend.begin((24, 24))
+    backend._network.register_forward_hook(lambda *given: given[-1].detach())
+    with pytest.raises(ValueError, match=r"^the embedding has no gradient: the network detaches it, or"):
+        backend.step(next(batches(1)), 0.1, 0)
 
 
 def test_an_error_of_the_network_in_a_step_is_its_own() -> None:

@@ -73,7 +73,7 @@ def test_triplets_with_another_default_device(rec: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_trainings_with_another_default_device(rec: Path, tmp_path: Path, optimizer: str) -> None:
+def test_trainings_with_another_default_device(rec: Path, tmp_path: Path, optimizer: Any) -> None:
     settings = TrainSettings(
         rec=(str(rec),), framework="torch", network="small", optimizer=optimizer, bag_size=48, batch_size=12
     )

@@ -50,6 +50,12 @@ def in_half_precision():
     return square().half()
 
 
+def complex_weights():
+    made = square()
+    made.turn = nn.Parameter(torch.ones(1, dtype=torch.complex64))
+    return made
+
+
 def on_meta():
     return square().to("meta")
 

@@ -96,6 +96,9 @@ class TrainingBackend(Backend):
             for values in (architecture.inputs.mean, architecture.inputs.std)
         )
         self._memory_format = self._format_that_it_takes()
+        for name, values in network.state_dict().items():
+            if values.is_complex():  # which a state could not hold
+                raise ValueError(f"the network has complex numbers, in {name}: make two real ones of each")
         if self._processes is not None:  # a function may draw other weights in each of them
             self._processes.take_first(chain(network.parameters(), network.buffers()))
         self._optimizer = optimizer_of(self._network, self._settings)
@@ -162,6 +165,11 @@ class TrainingBackend(Backend):
         try:
             with reproducible(seed), computing_in(settings.precision, self._device):
                 embeddings = self._embedding(network(self._input(images, self._memory_format)), len(images))
+                if not embeddings.requires_grad:
+                    raise ValueError(
+                        "the embedding has no gradient: the network detaches it, or computes in "
+                        "torch.no_grad()"
+                    )
                 lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
                 self._optimizer.zero_grad(set_to_none=True)
                 lost.mean().backward()
