@@ -112,6 +112,13 @@ def test_several_gpus_are_for_several_processes(seen: int, monkeypatch: pytest.M
     assert TrainingBackend(settings(), None).devices == ("cuda:0",)
 
 
+def test_first_weights_that_are_not_finite(data: Path, tmp_path: Path) -> None:
+    chosen = settings_in(data, framework="torch", network="torch:wrongly:not_finite", embedding_size=128)
+    with pytest.raises(ValueError, match=r"after batch 0 is not finite: begin with other weights$"):
+        train_rec(chosen, tmp_path / "a", batches=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_network_without_gradients() -> None:
     backend = TrainingBackend(settings(network="torch:wrongly:square"), "cpu")
     backend.begin((24, 24))

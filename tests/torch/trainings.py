@@ -56,6 +56,12 @@ def complex_weights():
     return made
 
 
+def not_finite():
+    made = square()
+    nn.init.constant_(made.fc.bias, float("inf"))
+    return made
+
+
 def on_meta():
     return square().to("meta")
 
