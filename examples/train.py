@@ -62,11 +62,13 @@ def main() -> None:
                 losses.mean().backward()
                 optimizer.step()
                 found.append(losses.detach())
-            if not several or distributed.get_rank() == 0:
+            if found and (not several or distributed.get_rank() == 0):
                 losses = torch.cat(found)
                 print(f"epoch {epoch}: loss {losses.mean():.4f}, active {(losses > 0).float().mean():.4f}")
                 parts = {"module": module, "optimizer": optimizer, "feed": feed}
-                torch.save({name: part.state_dict() for name, part in parts.items()}, options.checkpoint)
+                unfinished = options.checkpoint.with_suffix(".part")
+                torch.save({name: part.state_dict() for name, part in parts.items()}, unfinished)
+                unfinished.replace(options.checkpoint)  # which is whole, whenever the process is killed
     if several:
         distributed.destroy_process_group()
 

@@ -38,7 +38,8 @@ def main() -> None:
                 loss.backward()
                 optimizer.step()
                 found.append(loss.item())
-            print(f"epoch {epoch}: loss {sum(found) / len(found):.4f} of the active triplets")
+            if found:  # else the triplets of the epoch wait for a batch that they fill
+                print(f"epoch {epoch}: loss {sum(found) / len(found):.4f} of the active triplets")
 
 
 if __name__ == "__main__":

@@ -81,6 +81,15 @@ def test_a_network_that_a_function_makes(tmp_path: Path) -> None:
         read_network(tmp_path / "f")
 
 
+def test_both_files_may_be_read_by_those_who_may_read_others(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_network(str(tmp_path / "a"), ARCHITECTURE, ARCHITECTURE.make(seed=1))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
 @pytest.mark.parametrize("missing", [".json", ".safetensors"])
 def test_half_a_network_is_named(prefix: Path, missing: str) -> None:
     Path(f"{prefix}{missing}").unlink()

@@ -40,6 +40,18 @@ NETWORKS: dict[str, tuple[dict[str, Any], str]] = {
         {"network": "torch:wrongly:of_32x24"},
         r"^the network does not take images of 24 x 24 \(H x W\): .*shape",
     ),
+    "weights in another precision": (
+        {"network": "torch:wrongly:in_half_precision"},
+        r"\(H x W\): .*\. It has weights in torch\.float16, and gets float32$",
+    ),
+    "complex weights": (
+        {"network": "torch:wrongly:complex_weights"},
+        r"has complex numbers, in turn: make two",
+    ),
+    "weights that have no values": (
+        {"network": "torch:wrongly:on_meta"},
+        "is on the device meta, which holds",
+    ),
     "another size, by an option": (
         {"network": "torch:wrongly:square,size=32x24"},
         r"takes images of 32 x 24 \(H x W\), and the dataset has 24 x 24$",
@@ -98,6 +110,21 @@ def test_several_gpus_are_for_several_processes(seen: int, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"^devices must name one device .* torchrun --nproc-per-node 2 -m"):
         TrainingBackend(settings(), "cuda:0,1")
     assert TrainingBackend(settings(), None).devices == ("cuda:0",)
+
+
+def test_first_weights_that_are_not_finite(data: Path, tmp_path: Path) -> None:
+    chosen = settings_in(data, framework="torch", network="torch:wrongly:not_finite", embedding_size=128)
+    with pytest.raises(ValueError, match=r"after batch 0 is not finite: begin with other weights$"):
+        train_rec(chosen, tmp_path / "a", batches=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_gradients() -> None:
+    backend = TrainingBackend(settings(network="torch:wrongly:square"), "cpu")
+    backend.begin((24, 24))
+    backend._network.register_forward_hook(lambda *given: given[-1].detach())
+    with pytest.raises(ValueError, match=r"^the embedding has no gradient: the network detaches it, or"):
+        backend.step(next(batches(1)), 0.1, 0)
 
 
 def test_an_error_of_the_network_in_a_step_is_its_own() -> None:

@@ -41,6 +41,18 @@ def run(name: str, epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("name", ["train.py", "train_metric_learning.py"])
+def test_an_epoch_whose_triplets_fill_no_batch(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "train_metric_learning.py":
+        pytest.importorskip("pytorch_metric_learning")
+    write_rec(tmp_path / "train.rec", identities(3, 3))
+    run(name, 3, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["epoch 2"]
+
+
 @pytest.mark.filterwarnings("ignore")  # of Lightning's own
 def test_plain_and_with_lightning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

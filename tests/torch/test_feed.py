@@ -200,6 +200,8 @@ def test_states_that_do_not_fit(rec: Path, tmp_path: Path) -> None:
                 feed.load_state_dict(changed.state_dict())
         with pytest.raises(ValueError, match="state must be what state_dict"):
             feed.load_state_dict({})
+        with pytest.raises(ValueError, match="state must be what state_dict"):
+            feed.load_state_dict(None)  # type: ignore[arg-type]
         state = feed.state_dict()
         state["arguments"] = state["arguments"] | {"processes": 4}
         with pytest.raises(ValueError, match="state is of a training in 4 processes, and this one has 1"):
@@ -296,6 +298,8 @@ def test_what_is_no_module(rec: Path) -> None:
         TripletFeed(rec, module(), margn=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"TripletFeed\(\) has no option 'epochs'"):
         TripletFeed(rec, module(), epochs=1)  # type: ignore[call-arg]
+    with pytest.raises(ft.OptionError, match="first_epoch must be a whole number up to"):
+        TripletFeed(rec, module(), first_epoch=2**31)
 
     class FullyShardedDataParallel(torch.nn.Module):
         """One of that name."""

@@ -304,6 +304,8 @@ def test_wrong_options(rec: Path, options: dict[str, Any], message: str) -> None
         RecordDataset(rec, mirrored=True)  # type: ignore[call-arg, unused-ignore]
     with pytest.raises(ft.OptionError, match="epoch must be a whole number >= 0"):
         RecordDataset(rec).set_epoch(-1)
+    with pytest.raises(ft.OptionError, match="epoch must be a whole number up to"):
+        RecordDataset(rec).set_epoch(2**63)
 
 
 def test_damaged_images(tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def test_states_that_do_not_fit() -> None:
         ({"world_size": 3}, "is 2 for each of 3 processes, but the labels have 4 identities"),
         ({"identities_per_batch": 0}, "identities_per_batch must be a whole number >= 1"),
         ({"images_per_identity": 1.5}, "images_per_identity must be a whole number >= 1"),
+        ({"images_per_identity": 2**31}, "images_per_identity must be a whole number up to"),
         ({"labels": [0.5, 1.5]}, "labels must be a list of integers"),
         ({"labels": []}, "but the labels have 0 identities"),
     ],
@@ -193,6 +194,12 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
     }
     with pytest.raises(ValueError, match=message):
         IdentityBatchSampler(**(chosen | options))
+
+
+def test_an_epoch_for_which_there_is_no_memory() -> None:
+    sampler = IdentityBatchSampler([0, 0, 1, 1], 2, 2**31 - 1)
+    with pytest.raises(MemoryError, match=r"not enough memory: .* the 4,294,967,294 places of an epoch"):
+        next(iter(sampler))
 
 
 class Numbers(Dataset):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,11 @@ from tests.torch.test_group import free_port
 from tests.training.small import records, same_arrays, write_pairs, write_patterns
 
 pytest.importorskip("torch")
+
+import torch.distributed as dist
+
+import torch
+from fasttriplet.torch._processes import Processes
 
 pytestmark = pytest.mark.torch
 
@@ -104,7 +110,7 @@ def test_another_number_of_processes_is_refused(folder: Path) -> None:
     command = [sys.executable, "-m", "fasttriplet", "train", "--out", "a", "--resume", "--batches", "50"]
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert "a-state.npz is of a training on 2 processes, not on 1" in ended.stderr
+    assert "a-state.npz is of a training on 2 processes, not on 1: resume it on as many" in ended.stderr
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -132,3 +138,18 @@ def test_it_is_resumed_with_the_same_bits(folder: Path, killed: bool) -> None:
     assert records(folder / "a") == records(folder / name)
     for ending in FILES:
         assert (folder / f"a{ending}").read_bytes() == (folder / f"{name}{ending}").read_bytes()
+
+
+def test_weights_that_only_some_processes_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process has reached the first weight, the other the second, and none the third."""
+    first, second, third = weights = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    first.grad = torch.tensor([1.0, 3.0])
+    of_other = [torch.tensor([7.0, 0, 1, 0]), torch.tensor([0.0, 0, 2, 4])]
+    monkeypatch.setattr(dist, "all_reduce", lambda values: values.add_(of_other.pop(0)))
+    processes, sums = Processes.__new__(Processes), torch.tensor([1.0])
+    processes.group = SimpleNamespace(size=2)  # type: ignore[assignment]
+    processes.average(weights, sums)
+    assert sums.tolist() == [8]
+    assert [weight.grad.tolist() for weight in weights if weight.grad is not None] == [[0.5, 1.5], [1, 2]]
+    assert second.grad is not None
+    assert third.grad is None

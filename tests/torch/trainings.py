@@ -46,6 +46,26 @@ def frozen():
     return square().requires_grad_(False)
 
 
+def in_half_precision():
+    return square().half()
+
+
+def complex_weights():
+    made = square()
+    made.turn = nn.Parameter(torch.ones(1, dtype=torch.complex64))
+    return made
+
+
+def not_finite():
+    made = square()
+    nn.init.constant_(made.fc.bias, float("inf"))
+    return made
+
+
+def on_meta():
+    return square().to("meta")
+
+
 def fails():
     raise OSError("no such table")
 

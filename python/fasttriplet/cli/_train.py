@@ -63,8 +63,8 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @options.option(
     "pretrained",
-    "Checkpoint to take the first weights from. With PyTorch also torch:PREFIX, or a file of weights "
-    "(.safetensors, .pt, .pth).",
+    "Checkpoint of MXNet to take the first weights from. With PyTorch also torch:PREFIX, of another "
+    "training, or a file of weights (.safetensors, .pt, .pth).",
     metavar="PREFIX,EPOCH",
 )
 @options.option("embedding_size", "Numbers per embedding of --network small or mobilefacenet.", 128)

@@ -27,7 +27,7 @@ from fasttriplet.run._bag import SharedStages
 from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
 from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
-from fasttriplet.run._place import Place
+from fasttriplet.run._place import MOST_EPOCHS, Place
 from fasttriplet.run._shares import Dealt
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
@@ -186,7 +186,7 @@ class Feed:
             whole_number("devices", devices, 1)
             self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
             self._devices = devices
-            whole_number("first_epoch", first_epoch, 0)
+            whole_number("first_epoch", first_epoch, 0, MOST_EPOCHS)
             self._end = None if epochs is None else first_epoch + whole_number("epochs", epochs, 1)
             if augment is not None and not isinstance(augment, Augment):
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")

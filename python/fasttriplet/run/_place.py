@@ -14,7 +14,7 @@ from fasttriplet._checks import whole_number
 from fasttriplet.errors import OptionError
 from fasttriplet.run._shares import Dealt
 
-_MOST = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
+MOST_EPOCHS = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,5 +74,5 @@ class Place:
         triplets = np.asarray(state["triplets"])
         if triplets.dtype != np.int64 or triplets.ndim != 2 or triplets.shape[1] != 3:
             raise ValueError(f"state: triplets must be (T, 3) int64, not {triplets.dtype} {triplets.shape}")
-        numbers = {name: whole_number(f"state: {name}", state[name], 0, _MOST) for name in names[:-1]}
+        numbers = {name: whole_number(f"state: {name}", state[name], 0, MOST_EPOCHS) for name in names[:-1]}
         return cls(**numbers, triplets=triplets)

@@ -81,8 +81,15 @@ class TrainingBackend(Backend):
 
     def _set(self, architecture: Architecture, network: nn.Module) -> None:
         """Take a network, and see that it takes images as the dataset has them."""
+        if any(values.is_meta for values in chain(network.parameters(), network.buffers())):
+            raise ValueError(
+                "the network is on the device meta, which holds no weights: move it with to_empty()"
+            )
         self._architecture, self._network = architecture, network.to(self._device)
         self._memory_format = self._format_that_it_takes()
+        for name, values in network.state_dict().items():
+            if values.is_complex():  # which a state could not hold
+                raise ValueError(f"the network has complex numbers, in {name}: make two real ones of each")
         if self._processes is not None:  # a function may draw other weights in each of them
             self._processes.take_first(chain(network.parameters(), network.buffers()))
         self._optimizer = optimizer_of(self._network, self._settings)
@@ -107,8 +114,10 @@ class TrainingBackend(Backend):
             if is_shortage(failure):
                 raise shortage("the training", self.devices, 3, size) from failure
             reason = str(failure).strip().partition("\n")[0]
+            others = {weight.dtype for weight in network.parameters()} - {torch.float32}
+            hint = f". It has weights in {min(map(str, others))}, and gets float32" if others else ""
             raise ValueError(
-                f"the network does not take images of {size[0]} x {size[1]} (H x W): {reason}"
+                f"the network does not take images of {size[0]} x {size[1]} (H x W): {reason}{hint}"
             ) from failure
         self._embedding(found, len(images))
         return memory_format
@@ -147,6 +156,11 @@ class TrainingBackend(Backend):
         try:
             with reproducible(seed), computing_in(settings.precision, self._device):
                 embeddings = self._embedding(network(self._input(images, self._memory_format)), len(images))
+                if not embeddings.requires_grad:
+                    raise ValueError(
+                        "the embedding has no gradient: the network detaches it, or computes in "
+                        "torch.no_grad()"
+                    )
                 lost = triplet_losses(embeddings, settings.margin_of_loss, settings.loss)
                 self._optimizer.zero_grad(set_to_none=True)
                 lost.mean().backward()

@@ -30,7 +30,7 @@ from fasttriplet.torch._whole_batch import WholeBatch
 ImageKind = Literal["float32", "uint8", "pil"]
 
 # What torchvision's ToTensor and Normalize(0.5, 0.5) make of each byte, by the same operations.
-_TABLE = torch.arange(256, dtype=torch.uint8).float().div(255).sub(0.5).div(0.5)
+_TABLE = torch.arange(256, dtype=torch.uint8, device="cpu").float().div(255).sub(0.5).div(0.5)
 _NUMBERS = _TABLE.tolist()
 
 
@@ -138,7 +138,7 @@ class RecordDataset(torch.utils.data.Dataset):
             self._numbers = torch.from_numpy(numbers)
         self.targets = torch.from_numpy(np.array(targets, np.int64))  # PyTorch has no read-only tensors
         self._state: dict[str, Any] | None = None  # of `_opened`, once it was pickled
-        self._epoch = torch.full((), -1)
+        self._epoch = torch.full((), -1, device="cpu")
         self._share_epoch()
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ class RecordDataset(torch.utils.data.Dataset):
         epoch : int
             At least 0.
         """
-        self._epoch.fill_(whole_number("epoch", epoch, 0))
+        self._epoch.fill_(whole_number("epoch", epoch, 0, 2**63 - 1))
 
     def __getitem__(self, index: int) -> tuple[Any, torch.Tensor]:
         images, labels = self._read([self._position(index)], "raise", shared=False)
@@ -252,7 +252,7 @@ class RecordDataset(torch.utils.data.Dataset):
             return None
         epoch = int(self._epoch)
         if epoch < 0:
-            chosen: NDArray[np.bool_] = (torch.rand(len(rows)) < 0.5).numpy()
+            chosen: NDArray[np.bool_] = (torch.rand(len(rows), device="cpu") < 0.5).numpy()
             return chosen
         return mirrored_at_random(self.dataset, rows, epoch_seed(self.seed, epoch))
 
@@ -293,10 +293,10 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, shared: bool) -> torch
     size = torch.Size(shape).numel() * dtype.itemsize
     _core.probe_memory(size, f"a batch, {counted(shape[0], 'image')} of {shape[2]} x {shape[3]} (H x W)")
     if not shared:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     # As in PyTorch's own collation; `share_memory_` would copy.
     storage = torch.UntypedStorage._new_shared(size, device="cpu")
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, shape)
 
 
 def _without(count: int, failed: Failed) -> NDArray[np.int64]:

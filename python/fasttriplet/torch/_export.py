@@ -46,12 +46,14 @@ def export(prefix: str, kind: str) -> None:
     if kind == "mxnet":
         to_mxnet(network, prefix, 0, overwrite=True)
         return
-    whole = _FromPixels(network, architecture.inputs).eval()
     assert architecture.inputs.size is not None
-    example, shapes = torch.zeros(2, 3, *architecture.inputs.size), ({0: torch.export.Dim("images")},)
+    shapes = ({0: torch.export.Dim("images")},)
     options: dict[str, Any] = {"dynamo": True, "dynamic_shapes": shapes, "verbose": False}
-    with replacing(Path(f"{prefix}.onnx")) as unfinished, warnings.catch_warnings():
+    on_cpu = torch.device("cpu")  # whatever PyTorch's default device is
+    with on_cpu, replacing(Path(f"{prefix}.onnx")) as unfinished, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
+        whole = _FromPixels(network, architecture.inputs).eval().cpu()
+        example = torch.zeros(2, 3, *architecture.inputs.size)
         torch.onnx.export(
             whole, (example,), str(unfinished), input_names=["data"], external_data=False, **options
         )

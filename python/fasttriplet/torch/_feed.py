@@ -183,7 +183,9 @@ class TripletFeed(IterableDataset):
         ValueError
             If it is something else, or of another dataset, other arguments or another number of processes.
         """
-        triplets = state.get("triplets") if isinstance(state, Mapping) else None
+        if not isinstance(state, Mapping):
+            raise ValueError(f"state must be what state_dict() gave, not {state!r:.100}")
+        triplets = state.get("triplets")
         if isinstance(triplets, torch.Tensor):  # which may have been loaded to a GPU
             state = {**state, "triplets": triplets.numpy(force=True)}
         feed = self._open(self._feed.dataset, state=state)

@@ -51,7 +51,7 @@ class Lane:
         return Fetched(values.cpu())
 
     def _empty(self, shape: tuple[int, ...], **options: Any) -> torch.Tensor:
-        return torch.empty((self._batch_size, *shape[1:]), dtype=torch.uint8, **options)
+        return torch.empty((self._batch_size, *shape[1:]), dtype=torch.uint8, device="cpu", **options)
 
     def _filled(self, batch: torch.Tensor, images: NDArray[np.uint8]) -> torch.Tensor:
         pixels = batch.numpy()
@@ -99,7 +99,7 @@ class CudaLane(Lane):
 
     def fetch(self, values: torch.Tensor) -> Fetched:
         """Let the device copy a tensor when it has computed it."""
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        host = torch.empty(values.shape, dtype=values.dtype, device="cpu", pin_memory=True)
         host.copy_(values, non_blocking=True)
         cuda: Any = torch.cuda
         arrived = cuda.Event()

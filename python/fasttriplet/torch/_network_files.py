@@ -23,7 +23,7 @@ _VERSION = 1  # raised when older versions could not read it
 
 def write_network(prefix: str, architecture: Architecture, network: nn.Module) -> None:
     """Write ``PREFIX.json`` and ``PREFIX.safetensors``, which appear when both are complete."""
-    from safetensors.torch import save_file  # noqa: PLC0415  an extra
+    from safetensors.torch import save  # noqa: PLC0415  an extra
 
     plain = {"format": _FORMAT, "version": _VERSION, **architecture.to_dict()}
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -35,7 +35,7 @@ def write_network(prefix: str, architecture: Architecture, network: nn.Module) -
         with naming(first):
             first.unfinished.write_text(text, encoding="utf-8")
         with naming(second):
-            save_file(state, second.unfinished)
+            second.unfinished.write_bytes(save(state))  # save_file would make another file, with mode 0600
         publish(first, second)
 
 

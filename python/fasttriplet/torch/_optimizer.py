@@ -45,7 +45,7 @@ def optimizer_of(network: nn.Module, settings: TrainSettings) -> torch.optim.Opt
                 name: torch.zeros_like(weight, memory_format=torch.preserve_format) for name in kept
             }
             if settings.optimizer == "adamw":
-                optimizer.state[weight]["step"] = torch.zeros((), dtype=torch.float32)
+                optimizer.state[weight]["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
     return optimizer
 
 

@@ -39,14 +39,12 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     process computes on a GPU meanwhile has this precision, too, and a switch that it sets is set back at the
     end of the block.
     """
-    if precision == "bfloat16":
-        with torch.autocast(device.type, torch.bfloat16):
+    if precision == "bfloat16" or device.type != "cuda":
+        # Off for float32, too: the caller may be in an autocast of its own.
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             yield
         return
-    if device.type != "cuda":
-        yield
-        return
-    with _lock:
+    with _lock, torch.autocast(device.type, enabled=False):
         before = [(owner, name, getattr(owner, name)) for owner, name in _switches()]
         try:
             for owner, name, was in before:

@@ -71,10 +71,21 @@ class Processes:
         self.group = TorchGroup()
 
     def average(self, weights: Iterable[nn.Parameter], sums: torch.Tensor) -> None:
-        """Set the gradients to their means over all processes, and `sums` to its sum."""
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        """Set the gradients to their means over all processes, and `sums` to its sum.
+
+        A weight that the batches of some processes did not reach has a gradient of 0 there.
+        """
+        weights = list(weights)
+        reached = sums.new_tensor([weight.grad is not None for weight in weights])
+        together = torch.cat([sums, reached])
         with self._connected():
-            dist.all_reduce(sums)
+            dist.all_reduce(together)
+        sums.copy_(together[: len(sums)])
+        anywhere = together[len(sums) :].tolist()
+        for weight, processes in zip(weights, anywhere, strict=True):
+            if processes and weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
         for of_type in _by_type(gradients):
             flat = _joined(of_type)
             with self._connected():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import torch
+from fasttriplet import _core
 from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._splitmix import GOLDEN, mix, mix_array
 from fasttriplet._words import counted
@@ -79,7 +80,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         array = labels.numpy(force=True) if isinstance(labels, torch.Tensor) else labels
         numbers = integers("labels", array)
         self._identities = whole_number("identities_per_batch", identities_per_batch, 1)
-        self._images = whole_number("images_per_identity", images_per_identity, 1)
+        self._images = whole_number("images_per_identity", images_per_identity, 1, 2**31 - 1)
         self._seed, self._world = seed_number(seed), whole_number("world_size", world_size, 1)
         self._rank = whole_number("rank", rank, 0)
         if self._rank >= self._world:
@@ -181,6 +182,9 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
     def _batches(self, epoch: int) -> NDArray[np.int64]:
         """The indices of all batches of an epoch: (len, P * K)."""
         seed, each, count = epoch_seed(self._seed, epoch), self._images, len(self)
+        size = self._identities * each
+        # The indices twice: as numbers within an identity, and as positions.
+        _core.probe_memory(16 * size * count, f"the {counted(count * size, 'place')} of an epoch")
         shuffled = np.argsort(_draws(seed, 0, len(self._counts)))
         by_size = shuffled[np.argsort(-self._groups[shuffled], kind="stable")]
         part = np.argsort(_draws(seed, 1, self._world))[self._rank]

@@ -350,10 +350,11 @@ class Loop:
             raise self._not_finite(f"the loss of batch {self._batch:,}")
 
     def _not_finite(self, what: str) -> ValueError:
+        if self._saved is None:
+            return ValueError(f"{what} is not finite: begin with other weights")
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with the weights of "
-            f"batch {self._saved[0] if self._saved else 0:,} as pretrained: "
-            f"{self.store.last}"
+            f"batch {self._saved[0]:,} as pretrained: {self.store.last}"
         )
 
     def _log(self, batch: TripletBatch, images_per_second: float) -> dict[str, Any]:

@@ -319,7 +319,8 @@ def _check_what_it_wrote(names: Names, state: State, schedule: Schedule, backend
     processes = 1 if backend.group is None else backend.group.size
     for noun, now in {"device": len(backend.devices), "process": processes}.items():
         if now != (then := before.get(plural(noun), 1)):
-            raise ValueError(f"{names.state} is of a training on {counted(then, noun)}, not on {now:,}")
+            found = f"of a training on {counted(then, noun)}, not on {now:,}"
+            raise ValueError(f"{names.state} is {found}: resume it on as many")
     if schedule.verify_on and state.plain["best"] is None and not state.new:
         names.refuse_to_replace_best()
     names.refuse_to_replace_exports(set(schedule.export) - set(state.plain["options"]["export"]))

@@ -54,10 +54,11 @@ def build(symbol: Symbol, data: str, weights: Weights, fill: Fill | None = None)
             if node.name == data:
                 values[Entry(number, 0)] = assembly.placeholder(data)
             continue
-        if fill is not None:
-            fill(node, [values.get(entry) for entry in node.inputs], assembly.root)
-        inputs = [given(_checked(entry, symbol, values)) for entry in node.inputs]
-        outputs = _converted(node, inputs, keys.get(number, number), types[number], assembly)
+        with torch.device("cpu"):  # where the weights are, whatever PyTorch's default device is
+            if fill is not None:
+                fill(node, [values.get(entry) for entry in node.inputs], assembly.root)
+            inputs = [given(_checked(entry, symbol, values)) for entry in node.inputs]
+            outputs = _converted(node, inputs, keys.get(number, number), types[number], assembly)
         values |= {Entry(number, output): result for output, result in enumerate(outputs)}
     results = tuple(values[_checked(head, symbol, values)] for head in symbol.heads)
     assembly.graph.output(results[0] if len(results) == 1 else results)
