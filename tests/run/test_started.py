@@ -47,7 +47,7 @@ def rec(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_stages, "PART", 8)
-    monkeypatch.setattr("fasttriplet.run._feed.PART", 8)
+    monkeypatch.setattr("fasttriplet.run._bag.PART", 8)
 
 
 OPTIONS: dict[str, Any] = {"bag_size": 40, "images_per_identity": 4, "band": "any", "pick": "all"}
