@@ -278,6 +278,7 @@ FOREIGN = {
     "--extra-index-url",
     "--locked",
     "--example",
+    "--nproc-per-node",
 }
 
 

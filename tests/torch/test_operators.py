@@ -495,6 +495,8 @@ def test_operators_that_move_values(mx: Any, data: Any, case: str) -> None:
 @pytest.mark.parametrize("options", [{}, {"axes": (2, 3)}, {"mode": "always"}])
 def test_dropout_drops_at_the_same_rate(mx: Any, data: Any, options: dict[str, Any]) -> None:
     """Which values are dropped is random; how many, along which axes, and what becomes of the rest is not."""
+    torch.manual_seed(0)
+    mx.random.seed(0)
     symbol = mx.sym.Dropout(data, p=0.4, **options)
     images = np.ones((200, 30, 3, 2), dtype=np.float32)
 

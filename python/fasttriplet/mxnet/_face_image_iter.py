@@ -25,6 +25,8 @@ _ELSEWHERE = {
     "epochs": "the iterator has no end; give num_epoch to fit",
     "tail": "all batches are full, and no triplet is dropped",
     "state": "an iterator begins with an epoch; give first_epoch",
+    "group": "a module trains in one process, on the devices that it is bound to",
+    "layout": "a module takes images of RGB, 0 to 255",
     "color_jittering": "give it, with mirror and cutoff, as augment=fasttriplet.Augment(...)",
     "images_filter": "all identities are used; those with one image can only be negatives",
 }
