@@ -83,7 +83,9 @@ def stop_at(kind: str, batch: int, error: type[BaseException] = KeyboardInterrup
     return progress
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "mobilefacenet")) for kind in KINDS]
+)
 def test_a_resumed_training_ends_with_the_same_bits(data: Path, tmp_path: Path, kind: str) -> None:
     chosen = chosen_in(data, **KINDS[kind])
     how = {"verify_every": 12} if kind == "mobilefacenet" else {}  # which embeds slowly
@@ -124,6 +126,7 @@ def unbroken_torch(data: Path) -> Path:
     return data / "unbroken_torch"
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_resumed(data: Path, unbroken_torch: Path, tmp_path: Path) -> None:
     always = ["train", "--out", f"{tmp_path}/a", "--batches", "12", "--verify-on", f"{data}/pairs.bin"]
     always += ["--verify-every", "5", "--checkpoint-every", "4", "--log-every", "1"]

@@ -113,7 +113,7 @@ def test_another_number_of_processes_is_refused(folder: Path) -> None:
     assert "a-state.npz is of a training on 2 processes, not on 1: resume it on as many" in ended.stderr
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.usefixtures("unbroken")
 def test_it_is_resumed_with_the_same_bits(folder: Path, killed: bool) -> None:
     """The second process is killed, or Ctrl-C comes to both."""

@@ -124,7 +124,7 @@ class TrainingBackend(Backend):
 
     def _input(self, images: Any, memory_format: torch.memory_format) -> torch.Tensor:
         """What the network is given for images that were laid out."""
-        there = torch.as_tensor(images).to(self._device, non_blocking=True)
+        there = torch.as_tensor(images, device="cpu").to(self._device, non_blocking=True)
         return there.to(memory_format=memory_format)
 
     def _embedding(self, found: Any, images: int) -> torch.Tensor:
