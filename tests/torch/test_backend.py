@@ -103,7 +103,7 @@ def test_images_are_laid_out_as_they_are_embedded(tmp_path: Path, monkeypatch: p
     pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
     inputs = Inputs("bgr", (104, 117, 123), (57, 57, 57))
     lane = Lane(None, torch.device("cpu"), inputs, torch.float32, len(pixels))
-    assert torch.equal(backend.layout(pixels, np.arange(5)), lane.input(pixels))
+    assert torch.equal(backend.layout(pixels, np.arange(5), ids=np.arange(5)), lane.input(pixels))
 
 
 def momenta(backend: TrainingBackend) -> dict[str, float]:

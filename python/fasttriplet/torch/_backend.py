@@ -99,7 +99,7 @@ class TrainingBackend(Backend):
         """The order of values in memory that is fastest, unless the network fails with it."""
         network, size = self._network.eval(), self._architecture.inputs.size
         assert size is not None
-        images = self.layout(np.zeros((3, *size, 3), np.uint8), np.arange(3))
+        images = self.layout(np.zeros((3, *size, 3), np.uint8), np.arange(3), ids=np.arange(3))
         for memory_format in (torch.channels_last, torch.contiguous_format):
             try:
                 with torch.no_grad(), drawing_from(self._settings.seed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,15 @@ import torch
 from fasttriplet.dataset._augment import assemble
 from fasttriplet.embedders._inputs import Inputs
 
+# Bytes. A batch of 360 images of 64 x 64 takes 16 ms if each step is done for all of it, 7 ms in such parts.
+_CACHED = 2**20
+
 
 def laid_out(
     pixels: NDArray[np.uint8],
     rows: NDArray[np.int64],
     *,
+    ids: NDArray[np.int64],
     inputs: Inputs,
     device: torch.device,
     **options: Any,
@@ -28,10 +33,19 @@ def laid_out(
     tensor = torch.empty(shape, dtype=torch.float32, device="cpu", pin_memory=device.type == "cuda")
     # Computed by NumPy: in a thread of its own, PyTorch would start as many more as there are cores.
     images: NDArray[np.float32] = tensor.numpy()
-    assemble(pixels, rows, out=images, **options)
-    if inputs.color == "bgr":
-        images[:, [0, 2]] = images[:, [2, 0]]
-    if not inputs.as_decoded:
-        images -= np.array(inputs.mean, np.float32)[:, None, None]
-        images /= np.array(inputs.std, np.float32)[:, None, None]
+    mean, std = (np.array(values, np.float32)[:, None, None] for values in (inputs.mean, inputs.std))
+    for part in _parts(pixels[:1].size, len(rows)):
+        some = images[part]
+        assemble(pixels, rows[part], out=some, ids=ids[part], **options)
+        if inputs.color == "bgr":
+            some[:, [0, 2]] = some[:, [2, 0]]
+        if not inputs.as_decoded:
+            some -= mean
+            some /= std
     return tensor
+
+
+def _parts(values: int, images: int) -> Iterator[slice]:
+    """Parts of a batch that stay in a core's cache from one step to the next."""
+    together = max(1, _CACHED // (4 * values))
+    return (slice(first, first + together) for first in range(0, images, together))
