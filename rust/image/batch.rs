@@ -141,13 +141,8 @@ pub fn decode_planes(
     out: &mut [f32],
     interrupt: &Interrupt,
 ) -> Result<Vec<Failure>> {
-    each(source, size, out, interrupt, Default::default, |row, planes, (buffer, pixels): &mut Scratch| {
-        if pixels.is_empty() {
-            *pixels = zeros(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
-        }
-        decode_one(source, row, size, buffer, pixels)?;
+    each_decoded(source, size, out, interrupt, |_, pixels, planes| {
         split(isa, pixels, size.width, &Pixelwise::default(), planes);
-        Ok(())
     })
 }
 
@@ -167,13 +162,8 @@ pub fn decode_by_table<T: Copy + Send + Sync>(
             "{count} images are to be mirrored or not, but there are {images}"
         )));
     }
-    each(source, size, out, interrupt, Default::default, |row, planes, (buffer, pixels): &mut Scratch| {
-        if pixels.is_empty() {
-            *pixels = zeros(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
-        }
-        decode_one(source, row, size, buffer, pixels)?;
+    each_decoded(source, size, out, interrupt, |row, pixels, planes| {
         look_up(pixels, size.width, mirrored.is_some_and(|mirrored| mirrored[row]), table, planes);
-        Ok(())
     })
 }
 
@@ -227,6 +217,24 @@ fn in_pool() -> bool {
 
 /// Memory of a thread: for an encoded image, and for the pixels of one.
 type Scratch = (Vec<u8>, Vec<u8>);
+
+/// Decodes each image, and calls `write` with its row, its pixels and its part of `out`.
+fn each_decoded<T: Send>(
+    source: &impl Source,
+    size: Size,
+    out: &mut [T],
+    interrupt: &Interrupt,
+    write: impl Fn(usize, &[u8], &mut [T]) + Sync,
+) -> Result<Vec<Failure>> {
+    each(source, size, out, interrupt, Default::default, |row, part, (buffer, pixels): &mut Scratch| {
+        if pixels.is_empty() {
+            *pixels = zeros(size.bytes()).map_err(|fault| explain(source, row, &fault))?;
+        }
+        decode_one(source, row, size, buffer, pixels)?;
+        write(row, pixels, part);
+        Ok(())
+    })
+}
 
 /// Calls `work` for each image, with its part of `out` and the scratch of the thread.
 fn each<T: Send, S>(

@@ -76,6 +76,9 @@ def test_wrong_rows_are_named(paths: list[Path], rows: Any, message: str) -> Non
 def test_no_file_and_a_file_twice(paths: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^rec must be .* not an empty list"):
         ft.Dataset([])
+    for wrong in (None, 5, [3.5]):
+        with pytest.raises(ValueError, match=r"^rec must be the path of a \.rec file or several, not"):
+            ft.Dataset(wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is given twice"):
         ft.Dataset([paths[0], tmp_path / "." / "a.rec"])
     with pytest.raises(FileNotFoundError):

@@ -99,6 +99,11 @@ def test_half_a_network_is_named(prefix: Path, missing: str) -> None:
             read(prefix)
 
 
+def test_no_prefix_at_all() -> None:
+    with pytest.raises(ValueError, match="the prefix is empty"):
+        load_network("")
+
+
 @pytest.mark.parametrize("ending", [".json", ".safetensors"])
 def test_one_of_the_two_files_is_not_the_name(prefix: Path, ending: str) -> None:
     with pytest.raises(

@@ -226,7 +226,10 @@ def paths_of(rec: Paths, argument: str = "rec") -> tuple[list[Path], bool]:
     """The ``.rec`` files that a user gives as this argument, and whether as a sequence."""
     if isinstance(rec, (str, os.PathLike)):
         return [Path(rec)], False
-    paths = [Path(one) for one in rec]
+    try:
+        paths = [Path(one) for one in rec]
+    except TypeError:
+        raise OptionError(argument, f"must be the path of a .rec file or several, not {rec!r:.100}") from None
     if not paths:
         raise OptionError(argument, "must be a .rec file or several, not an empty list")
     seen: dict[object, Path] = {}

@@ -60,7 +60,8 @@ def alike(module: torch.nn.Module, group: Group) -> Iterator[None]:
 
 def _checksum(values: torch.Tensor) -> int:
     """The sum of the bits as whole numbers, which is the same in any order of summation."""
-    return int(values.detach().view(_INTEGERS[values.element_size()]).sum(dtype=torch.int64))
+    plain = torch.view_as_real(values.detach()) if values.is_complex() else values.detach()
+    return int(plain.view(_INTEGERS[plain.element_size()]).sum(dtype=torch.int64))
 
 
 def _bytes(values: torch.Tensor) -> NDArray[np.uint8]:

@@ -46,6 +46,8 @@ def exists(prefix: str) -> bool:
 
 def read_network(prefix: str | os.PathLike[str]) -> tuple[Architecture, nn.Module]:
     """Read a trained network from its two files; the module is in evaluation mode, on the CPU."""
+    if not os.fspath(prefix):
+        raise ValueError("a network is read from PREFIX.json and PREFIX.safetensors, and the prefix is empty")
     described, weights = _files_of(prefix)
     for path in (described, weights):
         if not path.is_file():
