@@ -220,6 +220,7 @@ def soak(
     return soaked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [MINE_RECS, FEED], ids=["mine_rec", "feed"])
 def test_sixty_bags(faces: Path, tmp_path: Path, body: str) -> None:
     soaked = soak(body, faces, tmp_path)
@@ -232,6 +233,7 @@ def test_sixty_bags(faces: Path, tmp_path: Path, body: str) -> None:
         assert max(s[what] for s in late) <= max(s[what] for s in early) + more
 
 
+@pytest.mark.slow
 def test_forks(faces: Path, tmp_path: Path) -> None:
     soaked = soak(FORK, faces, tmp_path, bags=FORKS, forks=FORKS)
     assert soaked.more(FORKS // 2 + WARM) < MOST_MORE  # the threads of the second half take some

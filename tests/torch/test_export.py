@@ -45,7 +45,7 @@ def trained(data: Path, out: Path, export: list[Any], **options: Any) -> Any:
 
 
 @pytest.mark.mxnet
-@pytest.mark.parametrize("network", ["small", "mobilefacenet"])
+@pytest.mark.parametrize("network", ["small", pytest.param("mobilefacenet", marks=pytest.mark.slow)])
 def test_mxnet_runs_what_was_exported_for_it(mx: Any, data: Path, tmp_path: Path, network: str) -> None:
     options = {"batch_size": 6, "bag_size": 24} if network == "mobilefacenet" else {}
     done = trained(data, tmp_path / "a", ["mxnet"], network=network, **options)
