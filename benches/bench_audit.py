@@ -3,13 +3,13 @@
 Two datasets: 2,375 faces of LFW with the embeddings of InsightFace's MobileFaceNet (model-y1), and the 106
 characters of Omniglot that its network was not trained on (`--model`, or one that is trained first, as
 `bench_training.py` does it last). Into a copy of each, for several seeds: 5 % of the images are moved to
-another identity; 5 identities are split under two labels; 5 pairs of identities are put together; 20 pictures
-are copied to another identity, shifted by a pixel and encoded again at quality 70; 5 uniform and 5 undecodable
-pictures are added. All kinds of noise are there at once.
+another identity; 5 identities are split under two labels; 5 pairs of identities are put together; 20
+pictures are copied to another identity, shifted by a pixel and encoded again at quality 70; 5 uniform and 5
+undecodable pictures are added. All kinds of noise are there at once.
 
-What an audit finds in a dataset as it is was looked at, and counts as neither right nor wrong: see `LOOKED_AT`
-for the faces. A finding about them that is not in that list is false. Characters that the network cannot tell
-apart are listed by each run.
+What an audit finds in a dataset as it is was looked at, and counts as neither right nor wrong: see
+`LOOKED_AT` for the faces. A finding about them that is not in that list is false. Characters that the network
+cannot tell apart are listed by each run.
 
 cleanlab gets the same embeddings of all images but the added ones, and probabilities as it recommends: of a
 classifier that has not seen the image, by cross-validation. Six setups are tried, three classifiers and two

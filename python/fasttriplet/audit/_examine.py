@@ -153,7 +153,7 @@ def _why_nothing(known: Thresholds) -> str | None:
         return (
             "images fit their own identity hardly better than another one (median cosine "
             f"{known.own:.2f}, and {known.chance:.2f} +- {known.chance_spread:.2f} with others), so the "
-            "embeddings say nothing about labels: does row i belong to image i, and is the network trained for "
-            "such images?"
+            "embeddings say nothing about labels: does row i belong to image i, and is the network trained "
+            "for such images?"
         )
     return None
