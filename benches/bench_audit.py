@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from fasttriplet.audit._audit import audit
 
 import fasttriplet as ft
 from data import FACES, SHARED, identities, separated_rows
@@ -45,7 +45,7 @@ from fasttriplet.audit._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench
 from omniglot import write_plain, write_varied
-from planted import Planted, Score, plant, scores
+from planted import Planted, Remembering, Score, plant, scores
 from process import Way
 from tables import Cell, Table
 
@@ -80,30 +80,6 @@ bench.option("--sizes", [20_000, 50_000, 100_000], "images that are drawn", quic
 STEPS = ("dividing identities", "comparing identities", "comparing images", "gathering evidence")
 
 
-class Remembering:
-    """An embedder that knows the original images: the network sees only those that were added."""
-
-    def __init__(self, network: Embedder, known: dict[int, NDArray[np.float32]]) -> None:
-        self._network, self._known = network, known
-        self.description, self.needs_images = network.description, True
-
-    def prepare(self, index: pl.DataFrame) -> None:
-        """Nothing to prepare."""
-
-    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Look up what is known and embed the rest."""
-        assert images is not None
-        keys = rows["key"].to_list()
-        found = np.zeros((len(keys), len(next(iter(self._known.values())))), np.float32)
-        for at, key in enumerate(keys):
-            if key in self._known:
-                found[at] = self._known[key]
-        new = np.flatnonzero([key not in self._known for key in keys])
-        if len(new):
-            found[new] = self._network.embed(rows[new], images[new])
-        return found
-
-
 @dataclass
 class Trial:
     """One seed: what was found of the noise, by the audit and by each setup of cleanlab."""
@@ -123,7 +99,7 @@ def trials(
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         noisy = plant(source, folder / f"{seed}.rec", seed, spare=spare)
         began = time.perf_counter()
-        found = ft.audit(noisy.rec, model=embedder, out=folder / str(seed))
+        found = audit(noisy.rec, model=embedder, out=folder / str(seed))
         seconds = time.perf_counter() - began
         score = scores(noisy, found.suspects, known)
         peers = {}
@@ -134,8 +110,7 @@ def trials(
 
 def as_it_is(source: Path, embedder: Embedder, folder: Path) -> pl.DataFrame:
     """What an audit finds without noise."""
-    found: pl.DataFrame = ft.audit(source, model=embedder, out=folder / "as-it-is").suspects
-    return found
+    return audit(source, model=embedder, out=folder / "as-it-is").suspects
 
 
 def table(title: str, done: list[Trial]) -> Table:

@@ -186,29 +186,42 @@ def _people(rows: Rows, usual: float, below: float, smallest: int) -> list[NDArr
 
 
 def halves(rows: Rows) -> NDArray[np.bool_] | None:
-    """Two groups by spherical k-means, beginning on both sides of the direction in which rows differ most.
+    """Two groups that differ most, by spherical k-means; None if all rows are alike.
 
-    None if there is none: all rows are alike. All sums are of whole numbers, and exact.
+    It begins twice: with the sides of the direction in which rows differ most, which shows two groups of
+    similar size, and with the row that is farthest from all others, which is in a group that is much smaller.
+    All sums are of whole numbers, and exact.
     """
-    middle = unit(total(rows)[None])[0]
-    farthest = rows[cosines(rows, middle[None])[:, 0].argmin()]
-    direction = unit((farthest.astype(np.float64) - middle)[None])
+    middle = Sum(rows).centre
+    fit = cosines(rows, middle)[:, 0]
+    farthest = rows[fit.argmin()][None]
+    starts = [_sides(rows, farthest.astype(np.float64) - middle), cosines(rows, farthest)[:, 0] > fit]
+    found = [side for side in (_settled(rows, start) for start in starts) if side is not None]
+    return max(found, key=lambda side: Sum(rows[side]).length + Sum(rows[~side]).length, default=None)
+
+
+def _sides(rows: Rows, direction: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Both sides of the first principal component, by power iteration from a direction (1, D)."""
     side = np.zeros(len(rows), bool)
     for _ in range(_ITERATIONS):
-        heights = np.rint(cosines(rows, direction)[:, 0] * _HEIGHTS)
+        heights = np.rint(cosines(rows, unit(direction))[:, 0] * _HEIGHTS)
         heights -= np.rint(heights.mean())
-        if not heights.any():
-            return None
         side = heights > 0
-        direction = unit(_weighted(rows, np.rint(heights / np.abs(heights).max() * _WEIGHTS))[None])
+        weights = np.rint(heights / max(np.abs(heights).max(), 1) * _WEIGHTS)
+        direction = _weighted(rows, weights)[None]
+    return side
+
+
+def _settled(rows: Rows, side: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Move rows to the group whose centre is nearer, until all are there; None if a group is empty."""
     for _ in range(_ROUNDS):
         if side.all() or not side.any():
             return None
-        near = cosines(rows, unit(np.stack([total(rows[~side]), total(rows[side])])))
+        near = cosines(rows, np.concatenate([Sum(rows[~side]).centre, Sum(rows[side]).centre]))
         before, side = side, near[:, 1] > near[:, 0]
         if (side == before).all():
-            return side
-    return side if side.any() and not side.all() else None
+            break
+    return None if side.all() or not side.any() else side
 
 
 def _weighted(rows: Rows, weights: NDArray[np.float64]) -> NDArray[np.float64]:
