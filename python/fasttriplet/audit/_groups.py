@@ -13,9 +13,10 @@ from fasttriplet.audit._neighbors import SCALE, Images, Rows, blocks, cosines, l
 
 _ITERATIONS = 12  # of the power iteration that begins a division; k-means goes on from there
 _ROUNDS = 50  # of k-means, at most
-_WORK = (
-    2**22
-)  # images times divisions of an identity: an end for one of thousands that have nothing in common
+# Images of an identity whose pairs are all compared first: up to here that takes less time than a division.
+_COMPARED = 500
+# Images times divisions of an identity, at most: an end for thousands of images that have nothing in common.
+_WORK = 2**22
 _HEIGHTS, _WEIGHTS = 2.0**20, 2.0**10  # steps of numbers whose sums are exact for up to 2**19 images
 _PRIOR = 3  # pairs of images of the usual cosine that are added to those of a group, which may have none
 _CANCELLED = 1e-3  # the norm of a sum of unit rows below which it has no direction
@@ -162,6 +163,9 @@ def divide(
 
 def _people(rows: Rows, usual: float, below: float, smallest: int) -> list[NDArray[np.int64]]:
     """Positions of the images of each group, the largest group first."""
+    # The likeness of two groups is no less than the least cosine of two images across them.
+    if len(rows) <= _COMPARED and cosines(rows, rows).min() >= max(below, 0):
+        return [np.arange(len(rows))]
     work, leaves = [np.arange(len(rows))], list[NDArray[np.int64]]()
     divisions = max(16, _WORK // len(rows))
     while work:
