@@ -190,6 +190,7 @@ def test_thresholds_can_be_given() -> None:
     assert keys_of(strict, "outlier") > noise["alone"]
     assert strict.thresholds.own_below == 0.5
     assert str(strict.thresholds).splitlines()[2] == "outlier: cosine with the own identity below 0.500"
+    assert keys_of(examined(drawn, options=LabelOptions(lead=1.0)), "mislabelled") < noise["moved"]
     large = examined(drawn, options=LabelOptions(smallest_group=13))
     assert of_kind(large, "two-people").is_empty()
 

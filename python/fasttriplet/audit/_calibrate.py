@@ -22,7 +22,7 @@ _DIGITS = 6
 # How often chance may pass a threshold: an image that fits another identity; two people who are taken for one
 # where one identity is divided; two people who are taken for one among all pairs of identities of a dataset.
 _OWN, _DIVIDED, _PAIRS = 1e-2, 1e-4, 1e-2
-_LOW = 0.05  # of the images, or of the identities, are below what is called low
+_LOW = 0.05  # of the identities have halves that are less alike than `alike_low`
 _FALSE = 0.01  # share of the images called mislabelled that chance alone may make
 # How many standard deviations from the median: an image fits another identity as most fit their own; an image
 # does not fit its own; another identity fits it better. The tails are long.
@@ -103,14 +103,15 @@ def of_images(known: Thresholds, own: NDArray[np.float64], other: NDArray[np.flo
         return {}
     own, other = own[both], other[both]
     found = {}
-    usual, spread = found["own"], found["own_spread"] = _lower(own)
+    usual, usual_spread = found["own"], found["own_spread"] = _lower(own)
     by_chance = _above(known.chance, known.chance_spread, _OWN)
-    found["own_below"] = min(by_chance, usual - _NOT_OWN * spread)
+    found["own_below"] = min(by_chance, usual - _NOT_OWN * usual_spread)
     behind, behind_spread = _lower(own - other)
-    found["lead"] = lead = max(known.chance_spread, _LEAD * behind_spread - behind, _LEAST_LEAD * usual)
+    found["lead"] = max(known.chance_spread, _LEAD * behind_spread - behind, _LEAST_LEAD * usual)
+    lead = found["lead"] if known.lead is None else known.lead
     middle, scale = found["nearest"], found["nearest_spread"] = _gumbel(other)
     leading = other[other - own >= lead]
-    found["other_above"] = min(usual - _FITS * spread, _unlikely(leading, middle, scale))
+    found["other_above"] = min(usual - _FITS * usual_spread, _unlikely(leading, middle, scale))
     return _rounded(found)
 
 
@@ -122,7 +123,7 @@ def _unlikely(values: NDArray[np.float64], middle: float, scale: float) -> float
     """
     falling = np.sort(values)[::-1]
     by_chance = min(len(falling), 2 * (1 + np.count_nonzero(falling < middle)))
-    # The median of a Gumbel distribution lies log(log 2) scales below its mode.
+    # Of a Gumbel distribution with the median m, 1 - exp(-log 2 exp((m - x) / scale)) exceed x.
     exceed = -np.expm1(-_LN2 * np.exp(np.minimum((middle - falling) / scale, _MOST)))
     explained = np.flatnonzero(by_chance * exceed <= _FALSE * np.arange(1, len(falling) + 1))
     if len(explained):
@@ -151,9 +152,9 @@ def _lower(values: NDArray[np.float64]) -> tuple[float, float]:
     return middle, (middle - low) / _QUARTER
 
 
-def _above(middle: float, spread: float, rarity: float) -> float:
+def _above(middle: float, deviation: float, rarity: float) -> float:
     """The value that this share of a normal distribution exceeds."""
-    return middle + spread * NormalDist().inv_cdf(1 - rarity)
+    return middle + deviation * NormalDist().inv_cdf(1 - rarity)
 
 
 def _rounded(values: dict[str, float]) -> dict[str, float]:
