@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from fasttriplet.verify._run import verify_pairs, verify_rec
 
 __all__ = [
-    "Audit", "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs", "Embedder",
-    "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError", "OptionError",
-    "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning",
-    "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification", "__version__",
+    "Audit", "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs",
+    "Embedder", "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError",
+    "OptionError", "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile",
+    "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification",
+    "__version__",
     "assemble", "audit", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
     "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
     "verify_pairs", "verify_rec", "write_pairs",

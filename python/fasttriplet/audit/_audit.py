@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,9 +20,8 @@ from fasttriplet._checks import one_of, thread_count
 from fasttriplet._files import check_can_be_written, naming, opened, publish
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
-from fasttriplet._words import counted
 from fasttriplet.audit import _embeddings
-from fasttriplet.audit._duplicates import duplicates, find_copies
+from fasttriplet.audit._duplicates import Search, duplicates
 from fasttriplet.audit._examine import Examined, examine
 from fasttriplet.audit._findings import KINDS, Kind, no_findings, numbered
 from fasttriplet.audit._frames import with_findings, without_images
@@ -30,7 +29,7 @@ from fasttriplet.audit._options import AuditKeywords, AuditOptions
 from fasttriplet.audit._pictures import Looks, PictureThresholds, bad_pictures, keep_looks, kept_looks
 from fasttriplet.audit._survey import Progress, Survey
 from fasttriplet.audit._thresholds import LabelOptions, Thresholds
-from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
+from fasttriplet.dataset._dataset import Rec, open_dataset
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import OptionError
 
@@ -84,12 +83,14 @@ class Audit:
     seconds: dict[str, float]
     folder: Path
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """For each kind how many findings there are, how many images they are about, and what happens to these."""
+    def counts(self) -> dict[Kind, dict[str, int]]:
+        """For each kind: its findings, the images that they are about, and what is to happen to these."""
         found = {}
         for kind in self.kinds:
             rows = self.suspects.filter(pl.col("kind") == kind)
-            actions = {action: int((rows["action"] == action).sum()) for action in ("relabel", "drop", "keep")}
+            actions = {
+                action: int((rows["action"] == action).sum()) for action in ("relabel", "drop", "keep")
+            }
             found[kind] = {"findings": rows["finding"].n_unique(), "images": rows.height} | actions
         return found
 
@@ -134,8 +135,8 @@ def audit(
         What turns images into embeddings: an embedder, or a spec for :func:`fasttriplet.load_embedder`. The
         better it tells identities apart, the fewer findings are wrong or missing.
     out : path
-        A folder for ``suspects.parquet``, ``identities.parquet``, ``embeddings.npy`` with ``embeddings.json``,
-        and ``pictures.parquet``. It is made if it is missing.
+        A folder for ``suspects.parquet``, ``identities.parquet``, ``embeddings.npy`` with
+        ``embeddings.json``, and ``pictures.parquet``. It is made if it is missing.
     overwrite : bool, default False
         Whether the results of an earlier audit may be replaced, and embeddings of another dataset or model.
     kinds : sequence of str, optional
@@ -200,7 +201,15 @@ def audit(
     folder = Path(out)
     for name in (SUSPECTS, IDENTITIES):
         check_can_be_written(folder / name, overwrite=overwrite)
-    run = _Run(folder, embedder, chosen, looked_for, overwrite, threads, progress or (lambda *_: None))
+    run = _Run(
+        folder=folder,
+        embedder=embedder,
+        options=chosen,
+        kinds=looked_for,
+        overwrite=overwrite,
+        threads=threads,
+        progress=progress or (lambda *_: None),
+    )
     with opened(folder / SUSPECTS, folder / IDENTITIES, overwrite=overwrite) as outputs:
         found = run.through(rec)
         with run.clock("write"):
@@ -222,25 +231,20 @@ def _kinds(name: str, kinds: Sequence[Kind] | None) -> tuple[Kind, ...]:
     return tuple(kind for kind in KINDS if kind in kinds)
 
 
+@dataclass(kw_only=True)
 class _Run:
     """The steps of an audit."""
 
-    def __init__(
-        self,
-        folder: Path,
-        embedder: Embedder,
-        options: AuditOptions,
-        kinds: tuple[Kind, ...],
-        overwrite: bool,
-        threads: int | None,
-        progress: Progress,
-    ) -> None:
-        self._folder, self._embedder, self._options, self._kinds = folder, embedder, options, kinds
-        self._overwrite, self._threads, self._progress = overwrite, threads, progress
-        self._notes: list[str] = []
-        self._started = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-        self._dataset: Dataset
+    folder: Path
+    embedder: Embedder
+    options: AuditOptions
+    kinds: tuple[Kind, ...]
+    overwrite: bool
+    threads: int | None
+    progress: Progress
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
 
     @contextmanager
     def clock(self, step: str) -> Iterator[None]:
@@ -250,18 +254,18 @@ class _Run:
             yield
         finally:
             ended = time.perf_counter()
-            self._seconds[step] = ended - started
-            self._seconds["total"] = ended - self._started
+            self.seconds[step] = ended - started
+            self.seconds["total"] = ended - self.started
 
     def through(self, rec: Rec) -> Audit:
         """Take all steps but the last, which writes the results."""
         ensure_polars_threads()
-        options, kinds = self._options, self._kinds
+        options, kinds = self.options, self.kinds
         with self.clock("index"):
-            self._dataset = dataset = open_dataset(rec, options, threads=self._threads)
+            self.dataset = dataset = open_dataset(rec, options, threads=self.threads)
             if len(dataset) == 0:
                 raise ValueError(f"{self._files()} has no images")
-            self._embedder.prepare(dataset.index)
+            self.embedder.prepare(dataset.index)
         embeddings, looks = self._see()
         bad, pictures, leave_out = no_findings(), None, np.zeros(len(dataset), bool)
         if looks is not None:
@@ -281,20 +285,20 @@ class _Run:
             suspects = without_images(suspects, dropped["file"].to_numpy(), dropped["key"].to_numpy())
         suspects = suspects.filter(pl.col("kind").is_in(kinds))
         suspects = numbered([suspects, copies, bad])
-        self._notes += examined.notes
+        self.notes += examined.notes
         return Audit(
             suspects=suspects,
             identities=with_findings(examined.identities, suspects),
             thresholds=self._thresholds(examined.thresholds, pictures),
             decided_by=self._in_words(examined.thresholds, pictures),
-            notes=self._notes,
+            notes=self.notes,
             kinds=kinds,
             files=[str(path) for path in dataset.paths],
-            embedder=self._embedder.description,
+            embedder=self.embedder.description,
             images=len(dataset),
             undecodable=0 if looks is None else int((~looks.decoded).sum()),
-            seconds=self._seconds,
-            folder=self._folder,
+            seconds=self.seconds,
+            folder=self.folder,
         )
 
     def about(self, found: Audit) -> dict[str, Any]:
@@ -302,40 +306,40 @@ class _Run:
         return {
             "kind": "suspects",
             "version": _VERSION,
-            "dataset": self._dataset.fingerprint,
+            "dataset": self.dataset.fingerprint,
             "files": found.files,
             "model": found.embedder,
             "kinds": found.kinds,
-            "options": {name: value for name, value in asdict(self._options).items() if name != "cache"},
+            "options": {name: value for name, value in asdict(self.options).items() if name != "cache"},
             "thresholds": found.thresholds,
         }
 
     def _files(self) -> str:
-        return ", ".join(map(str, self._dataset.paths))
+        return ", ".join(map(str, self.dataset.paths))
 
     def _see(self) -> tuple[NDArray[np.float32], Looks | None]:
         """Embed all images, and look at them, unless that was done before."""
-        folder, dataset, embedder = self._folder, self._dataset, self._embedder
-        wanted = embedder.needs_images or any(kind in self._kinds for kind in _OF_PIXELS)
+        folder, dataset, embedder = self.folder, self.dataset, self.embedder
+        wanted = embedder.needs_images or any(kind in self.kinds for kind in _OF_PIXELS)
         looks = kept_looks(folder, dataset) if wanted else None
         looking = wanted and looks is None
         with self.clock("embed"):
-            survey = Survey(dataset, embedder, looking=looking, threads=self._threads)
+            survey = Survey(dataset, embedder, looking=looking, threads=self.threads)
             kept = _embeddings.Kept(folder, dataset, survey)
             path = folder / _embeddings.NAME
             if kept.vectors is not None:
-                self._notes.append(f"{path} is of this dataset and model, and was used again")
+                self.notes.append(f"{path} is of this dataset and model, and was used again")
                 if looking:
-                    looks = Survey(dataset, None, looking=True, threads=self._threads).run(None, self._progress)
+                    looks = Survey(dataset, None, looking=True, threads=self.threads).run(None, self.progress)
                 vectors = kept.vectors
             else:
                 if kept.why_not is not None:
-                    if not self._overwrite:
+                    if not self.overwrite:
                         reason = f"{kept.why_not}; overwrite=True replaces it, or give another folder"
                         raise FileExistsError(errno.EEXIST, reason, str(path))
-                    self._notes.append(f"{path} was computed again: {kept.why_not}")
+                    self.notes.append(f"{path} was computed again: {kept.why_not}")
                 vectors, seen = _embeddings.embed(
-                    folder, dataset, embedder, survey, overwrite=self._overwrite, progress=self._progress
+                    folder, dataset, embedder, survey, overwrite=self.overwrite, progress=self.progress
                 )
                 looks = seen or looks
             if looking and looks is not None:
@@ -344,18 +348,18 @@ class _Run:
 
     def _among(self, found: pl.DataFrame) -> NDArray[np.bool_]:
         """Whether each image of the dataset is in these rows."""
-        marked = np.zeros(len(self._dataset), bool)
+        marked = np.zeros(len(self.dataset), bool)
         marked[self._positions(found["key"], found["file"])] = True
         return marked
 
     def _positions(self, keys: pl.Series, files: pl.Series) -> NDArray[np.int64]:
         wanted = pl.DataFrame({"key": keys, "file": files}, {"key": pl.Int64, "file": pl.UInt32})
-        known = pl.DataFrame({"key": self._dataset.keys, "file": self._dataset.files}).with_row_index("at")
+        known = pl.DataFrame({"key": self.dataset.keys, "file": self.dataset.files}).with_row_index("at")
         return wanted.join(known, on=["key", "file"], maintain_order="left")["at"].to_numpy().astype(np.int64)
 
     def _examine(self, embeddings: NDArray[np.float32], leave_out: NDArray[np.bool_]) -> Examined:
-        dataset = self._dataset
-        options = LabelOptions(**{name: getattr(self._options, name) for name in LabelOptions.names()})
+        dataset = self.dataset
+        options = LabelOptions(**{name: getattr(self.options, name) for name in LabelOptions.names()})
         return examine(
             embeddings,
             dataset.labels,
@@ -363,42 +367,44 @@ class _Run:
             dataset.files,
             options,
             leave_out=leave_out,
-            threads=self._threads,
-            progress=self._progress,
+            threads=self.threads,
+            progress=self.progress,
         )
 
     def _copies(self, looks: Looks, usable: NDArray[np.bool_], examined: Examined) -> pl.DataFrame:
         """Find duplicates; an image that looks mislabelled may be a copy of the images beside it."""
-        wrong = examined.suspects.filter(pl.col("kind") == "mislabelled").explode("evidence_keys", "evidence_files")
+        wrong = examined.suspects.filter(pl.col("kind") == "mislabelled").explode(
+            "evidence_keys", "evidence_files"
+        )
         wrong = wrong.drop_nulls("evidence_keys")
         one = self._positions(wrong["key"], wrong["file"])
         other = self._positions(wrong["evidence_keys"], wrong["evidence_files"])
-        copies = find_copies(
-            self._dataset,
-            looks,
-            usable,
-            (one, other),
-            above=self._options.copies_above,
-            threads=self._threads,
-            progress=self._progress,
+        search = Search(
+            dataset=self.dataset,
+            looks=looks,
+            above=self.options.copies_above,
+            threads=self.threads,
+            progress=self.progress,
         )
-        return duplicates(self._dataset, copies, examined.own)
+        return duplicates(self.dataset, search.copies(usable, (one, other)), examined.own)
 
-    def _thresholds(self, labels: Thresholds, pictures: PictureThresholds | None) -> dict[str, float | int | None]:
+    def _thresholds(
+        self, labels: Thresholds, pictures: PictureThresholds | None
+    ) -> dict[str, float | int | None]:
         found: dict[str, float | int | None] = asdict(labels)
         if pictures is not None:
             found |= asdict(pictures)
-        if "duplicate" in self._kinds:
-            found["copies_above"] = self._options.copies_above
+        if "duplicate" in self.kinds:
+            found["copies_above"] = self.options.copies_above
         return found
 
     def _in_words(self, labels: Thresholds, pictures: PictureThresholds | None) -> list[tuple[str, str]]:
         lines = str(labels).splitlines()
-        lines.append(f"duplicate: correlation of details at least {self._options.copies_above:.2f}")
+        lines.append(f"duplicate: correlation of details at least {self.options.copies_above:.2f}")
         found, kind = [], ""
         for name, _, text in (line.partition(": ") for line in lines):
             kind = kind if name.startswith(" ") else name.replace(" ", "-")
-            if kind in self._kinds:
+            if kind in self.kinds:
                 found.append((name, text))
         for line in str(pictures).splitlines() if pictures is not None else ():
             name, _, text = line.partition(": ")

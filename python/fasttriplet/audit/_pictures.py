@@ -23,8 +23,8 @@ _KIND, _VERSION = "pictures", 1
 _SKETCH = 63  # numbers, see rust/image/looks.rs
 EVEN = 31  # of which a mirrored picture has these first ones, too
 
-# A value is unusual from six standard deviations below the median on, on a logarithmic scale, and if it is less
-# than a quarter of the median: of 2,375 real faces none is, and the most extreme have 5.6 and a half.
+# A value is unusual if it is six standard deviations below the median, on a logarithmic scale, and less than
+# a quarter of the median. Of 2,375 real faces the most extreme are 5.6 below, and a third of the median.
 _DEVIATIONS = 6.0
 _SHARE = 0.25
 _TO_DEVIATION = 1.4826  # the standard deviation of a normal distribution by its median absolute deviation
@@ -55,8 +55,8 @@ class Looks:
     @classmethod
     def unseen(cls, count: int) -> Looks:
         """Those of images that nothing is known about yet."""
-        nothing = np.full((3, count), np.nan, np.float32)
-        return cls(*nothing, np.zeros((count, _SKETCH), np.float32), [None] * count)
+        brightness, contrast, detail = np.full((3, count), np.nan, np.float32)
+        return cls(brightness, contrast, detail, np.zeros((count, _SKETCH), np.float32), [None] * count)
 
     def add(
         self,
@@ -117,8 +117,13 @@ def kept_looks(folder: Path, dataset: Dataset) -> Looks | None:
         return None
     if frame.height != len(dataset) or frame.width != len(Looks.__slots__) + 2:
         return None
-    columns = (frame[name].to_numpy(writable=True) for name in ("brightness", "contrast", "detail"))
-    return Looks(*columns, frame["sketch"].to_numpy(), frame["problem"].to_list())
+    return Looks(
+        frame["brightness"].to_numpy(),
+        frame["contrast"].to_numpy(),
+        frame["detail"].to_numpy(),
+        frame["sketch"].to_numpy(),
+        frame["problem"].to_list(),
+    )
 
 
 def _about(dataset: Dataset) -> dict[str, object]:

@@ -20,10 +20,10 @@ from fasttriplet.errors import RecordError
 from fasttriplet.run._stages import NICE, PART
 from fasttriplet.run._worker import Ahead, Worker
 
-Progress = Callable[[str, int, int], object]
+Progress = Callable[[str, int, int], None]
 
-# Of decoded images that are held at a time, in bytes: those in use, and as many ahead. 1,024 images of 112 x 112
-# have 39 MB.
+# Of decoded images that are held at a time, in bytes: those in use, and as many ahead. 1,024 images of
+# 112 x 112 have 39 MB.
 _BYTES = 2**28
 _SAMPLE = 1024  # images whose headers say which size is usual
 
@@ -80,7 +80,9 @@ class Survey:
         try:
             dataset.decode([0], threads=1)
         except RecordError as error:
-            raise ValueError(f"none of {counted(count, 'image')} can be decoded; the first: {error}") from error
+            raise ValueError(
+                f"none of {counted(count, 'image')} can be decoded; the first: {error}"
+            ) from error
         raise ValueError(f"none of {counted(count, 'image')} can be decoded")
 
     def run(self, sink: Sink | None, progress: Progress) -> Looks | None:
@@ -121,12 +123,12 @@ class Survey:
         self, parts: Iterable[tuple[_Part, NDArray[np.uint8] | None]]
     ) -> Iterator[tuple[_Part, Started | None]]:
         for part, pixels in parts:
-            if self._embedder is None or not len(part.kept):
-                yield part, None
-                continue
-            pixels = pixels if self._embedder.needs_images else None
-            with advising("lower the batch_size of the model"):
-                pending = started(self._embedder, part.rows[part.kept], pixels)
+            pending = None
+            if self._embedder is not None and len(part.kept):
+                with advising("lower the batch_size of the model"):
+                    needed = pixels if self._embedder.needs_images else None
+                    pending = started(self._embedder, part.rows[part.kept], needed)
+                del needed
             del pixels  # not to be held while waiting for the next
             yield part, pending
 

@@ -48,7 +48,7 @@ class LabelOptions(Options):
     smallest_group: int = 3
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(LabelOptions):
             value = getattr(self, field.name)
             if field.name != "smallest_group" and value is not None:
                 number(field.name, value, -2, 2)
@@ -108,7 +108,7 @@ class Thresholds:
 
     def overridden(self, options: LabelOptions) -> "Thresholds":
         """The same with the thresholds that the options give."""
-        given = {field.name: getattr(options, field.name) for field in fields(options)}
+        given = {field.name: getattr(options, field.name) for field in fields(LabelOptions)}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def __str__(self) -> str:

@@ -37,7 +37,9 @@ _TEXTS = {
 
 def _thresholds(command: F) -> F:
     names = (*LabelOptions.names(), *PictureOptions.names())
-    made = (options.option(name, _TEXTS[name][0], getattr(AuditOptions, name), _TEXTS[name][1]) for name in names)
+    made = (
+        options.option(name, _TEXTS[name][0], getattr(AuditOptions, name), _TEXTS[name][1]) for name in names
+    )
     return options.together(*made)(command)
 
 
@@ -130,7 +132,7 @@ def _print(found: Audit) -> None:
         }
     )
     headings = ["kind", "findings", "images", "relabel", "drop", "keep"]
-    rows = {
+    rows: dict[str, list[str]] = {
         kind: [f"{number:,}" if number else "-" for number in counts.values()]
         for kind, counts in found.counts().items()
     }

@@ -92,8 +92,8 @@ def started(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | 
 def one_ahead(begun: Iterable[tuple[T, Started | None]]) -> Iterator[tuple[T, Started | None]]:
     """Take items whose embedding has begun, and give each when it is done, or when the next has begun, too.
 
-    So a device that works beside this thread gets its next images before it is done with some. An item without
-    an embedding is done.
+    So a device that works beside this thread gets its next images before it is done with some. An item that
+    has no embedding is done.
     """
     waiting: deque[tuple[T, Started | None]] = deque()
     for item in begun:
