@@ -23,9 +23,9 @@ from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.mining._mine import mine_rows
 from fasttriplet.mining._options import MiningOptions
 
-# Squared distances of sketches that a copy has at most. Of 2,375 faces of 112 x 112 that were mirrored, shifted
-# by up to two pixels both ways and encoded again at quality 70, the largest are 0.17 and 0.22; half have 0.014
-# and 0.03. A pixel is more of a smaller picture: distances grow with the square of that.
+# Squared distances of sketches that a copy has at most. Of 2,375 faces of 112 x 112 that were mirrored,
+# shifted by up to two pixels both ways and encoded again at quality 70, the largest are 0.17 and 0.22; half
+# have 0.014 and 0.03. A pixel is more of a smaller picture: distances grow with the square of that.
 _EVEN_WITHIN = 0.2
 _WITHIN = 0.3
 _SIDE = 112

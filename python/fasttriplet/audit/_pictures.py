@@ -72,7 +72,7 @@ class Looks:
             column[at] = values
         self.sketches[at] = sketches
         for position, error in failed:
-            self.problems[start + position] = str(error)
+            self.problems[start + position] = error.reason  # where it is, the row says
 
     @property
     def decoded(self) -> NDArray[np.bool_]:
