@@ -1,79 +1,62 @@
-"""Pictures that look different from one another, and datasets of them with known faults."""
+"""Embeddings of people that were drawn, with known noise in their labels."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
-from PIL import Image
 
-import fasttriplet as ft
-
-SIDE = 48
-Pixels = NDArray[np.uint8]
+DIM = 48
 
 
-def scene(seed: int, side: int = SIDE) -> Pixels:
-    """Coloured noise of all frequencies, as photographs have: (side, side, 3)."""
+@dataclass
+class Drawn:
+    """Rows around the centres of people.
+
+    Attributes
+    ----------
+    embeddings : (N, D) float32
+    person, labels, keys : (N,) int64
+        Who each image shows, the label it has, and its key.
+    """
+
+    embeddings: NDArray[np.float32]
+    person: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    keys: NDArray[np.int64]
+
+    def at(self, order: NDArray[np.int64]) -> Drawn:
+        """Some of the images, in another order."""
+        return Drawn(self.embeddings[order], self.person[order], self.labels[order], self.keys[order])
+
+
+def draw(identities: int, images: int, seed: int = 0, *, noise: float = 1.0, dim: int = DIM) -> Drawn:
+    """People who have `images` images each; noise of 1 is as long as the centres."""
     rng = np.random.default_rng(seed)
-    found = np.zeros((side, side, 3))
-    for cells, weight in ((4, 60), (8, 40), (16, 25), (side, 10)):
-        small = rng.normal(0, weight, (cells, cells, 3))
-        at = np.arange(side) * cells // side
-        found += small[at][:, at]
-    return (found + 120).clip(0, 255).astype(np.uint8)
+    person = np.repeat(np.arange(identities), images)
+    rows = rng.standard_normal((identities, dim))[person] + noise * rng.standard_normal((len(person), dim))
+    # Networks give vectors of any length, and keys have gaps.
+    rows *= rng.uniform(0.1, 10, (len(rows), 1))
+    return Drawn(rows.astype(np.float32), person, person.copy(), 3 * np.arange(len(person)) + 7)
 
 
-def shifted(pixels: Pixels, down: int, right: int) -> Pixels:
-    """Moved, with the border repeated."""
-    rows = np.clip(np.arange(len(pixels)) - down, 0, len(pixels) - 1)
-    columns = np.clip(np.arange(pixels.shape[1]) - right, 0, pixels.shape[1] - 1)
-    return pixels[rows][:, columns]
-
-
-def jpeg(pixels: Pixels, quality: int = 95) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "JPEG", quality=quality)
-    return encoded.getvalue()
-
-
-def write(path: Path, images: Mapping[int, tuple[int, bytes]]) -> Path:
-    """A `.rec` of encoded images: label and content by key."""
-    with ft.RecordWriter(path) as writer:
-        for key, (label, content) in images.items():
-            writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
-    return path
-
-
-def plain(identities: int, images: int) -> dict[int, tuple[int, bytes]]:
-    """Different pictures: keys from 0, `images` for each label."""
-    return {key: (key // images, jpeg(scene(key))) for key in range(identities * images)}
-
-
-class People:
-    """An embedder that knows who is on the picture of a key: a direction each, with some noise."""
-
-    description = "people"
-
-    def __init__(
-        self, who: Mapping[int, int], *, size: int = 32, needs_images: bool = True, seed: int = 0
-    ) -> None:
-        self.who, self.size, self.needs_images, self.seed = dict(who), size, needs_images, seed
-        self.asked: list[int] = []
-
-    def prepare(self, index: pl.DataFrame) -> None:
-        """Nothing to prepare."""
-
-    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        assert (images is not None) == self.needs_images
-        keys = rows["key"].to_list()
-        self.asked += keys
-        found = np.empty((len(keys), self.size), np.float32)
-        for at, key in enumerate(keys):
-            person = np.random.default_rng(10_000 + self.who[key] + self.seed).normal(size=self.size)
-            found[at] = person + np.random.default_rng(key).normal(0, 0.3, self.size)
-        return found
+def noisy(seed: int = 0, *, identities: int = 40, images: int = 12) -> tuple[Drawn, dict[str, set[int]]]:
+    """Noise of all kinds; and for each the keys or labels that it is about."""
+    rng = np.random.default_rng(1000 + seed)
+    drawn = draw(identities, images, seed, noise=0.8)
+    labels, person = drawn.labels, drawn.person
+    split, one, two = rng.permutation(identities)[:3].tolist()
+    labels[rng.permutation(np.flatnonzero(person == split))[: images // 3]] = identities
+    labels[person == two] = one
+    still = np.flatnonzero(~np.isin(person, (split, one, two)))
+    moved, alone = np.split(rng.permutation(still)[: identities // 2 + 2], [-2])
+    for image in moved:
+        labels[image] = rng.choice(np.setdiff1d(np.arange(identities), (person[image], two, split)))
+    drawn.embeddings[alone] = rng.standard_normal((2, DIM))
+    return drawn, {
+        "moved": set(drawn.keys[moved].tolist()),
+        "alone": set(drawn.keys[alone].tolist()),
+        "split": {split, identities},
+        "together": {one},
+    }

@@ -13,7 +13,7 @@ import fasttriplet as ft
 from fasttriplet.audit._audit import Audit, audit
 from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA
 from fasttriplet.errors import OptionError
-from tests.audit.drawn import SIDE, People, jpeg, plain, scene, shifted, write
+from tests.audit.pictures import SIDE, People, jpeg, plain, scene, shifted, write
 from tests.small_rec import Table
 
 PEOPLE, IMAGES = 12, 6

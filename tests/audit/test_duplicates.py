@@ -14,7 +14,7 @@ import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet.audit._duplicates import Copies, Search, duplicates, groups_of
 from fasttriplet.audit._pictures import Looks
-from tests.audit.drawn import SIDE, Pixels, jpeg, plain, scene, shifted, write
+from tests.audit.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
 
 NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 

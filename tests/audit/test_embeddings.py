@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.audit._audit import Audit, audit
-from tests.audit.drawn import SIDE, People, jpeg, plain, scene, write
+from tests.audit.pictures import SIDE, People, jpeg, plain, scene, write
 
 WHO = {key: key // 4 for key in range(200)}
 

@@ -20,7 +20,7 @@ from fasttriplet.audit._pictures import (
     kept_looks,
 )
 from fasttriplet.errors import OptionError
-from tests.audit.drawn import SIDE, Pixels, jpeg, plain, scene, write
+from tests.audit.pictures import SIDE, Pixels, jpeg, plain, scene, write
 
 
 def look(dataset: ft.Dataset, size: tuple[int, int] = (SIDE, SIDE)) -> Looks:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Sum, strengths
+from fasttriplet.audit._groups import Sum, strengths, without
 from fasttriplet.audit._neighbors import Images, Rows, cosines, spread
 from fasttriplet.audit._thresholds import Thresholds
 
@@ -40,10 +40,12 @@ def of_chance(images: Images) -> dict[str, float]:
     The sample is evenly spread over the sorted images and identities. What the dataset is too small for is
     missing.
     """
-    sums, alike = list[Sum](), list[tuple[Sum, Sum]]()
+    sums, alike, own = list[Sum](), list[tuple[Sum, Sum]](), list[NDArray[np.float64]]()
     numbers = spread(images.identities, _IDENTITIES)
     for number in numbers.tolist():
-        rows = _core(images.unit(images.of_identity(number)))
+        rows = images.unit(images.of_identity(number))
+        own.append(_fit(rows))
+        rows = _core(rows)
         sums.append(Sum(rows))
         if len(rows) >= 2:
             alike.append((Sum(rows[::2]), Sum(rows[1::2])))
@@ -51,6 +53,7 @@ def of_chance(images: Images) -> dict[str, float]:
     if alike:
         within = [one.within for one in sums if one.size > 1]
         found["usual"] = usual = max(_LEAST_USUAL, float(np.median(within)))
+        found["own"] = float(np.nanmedian(np.concatenate(own)))
         found["alike_low"] = float(np.quantile([one.likeness(two, usual) for one, two in alike], _LOW))
     if len(sums) > 1:
         centres = np.concatenate([one.centre for one in sums])
@@ -63,6 +66,13 @@ def of_chance(images: Images) -> dict[str, float]:
         likeness = (cosines(centres, centres) * strong * strong[:, None])[np.triu_indices(len(sums), 1)]
         found["likeness"], found["likeness_spread"] = _both(likeness)
     return _rounded(found)
+
+
+def _fit(rows: Rows) -> NDArray[np.float64]:
+    """The cosine of each image with the mean of all others of its identity; NaN where there is none."""
+    of_all = Sum(rows)
+    cosine = cosines(rows, of_all.centre)[:, 0]
+    return without(cosine, np.full(len(rows), of_all.length), np.full(len(rows), of_all.size))
 
 
 def _core(rows: Rows) -> Rows:

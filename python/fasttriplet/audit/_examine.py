@@ -145,15 +145,15 @@ def _what_is_missing(known: Thresholds) -> Iterator[str]:
 
 def _why_nothing(known: Thresholds) -> str | None:
     """Say why these embeddings show nothing about labels; None if they may."""
-    if known.chance is None or known.likeness is None or known.likeness_spread is None:
+    if known.chance is None or known.chance_spread is None:
         return None
     if 2 - 2 * known.chance <= COLLAPSED:
         return COLLAPSE
-    if known.usual is not None and known.likeness + known.likeness_spread >= 1:
+    if known.own is not None and known.own <= known.chance + known.chance_spread:
         return (
-            "two images of one identity are hardly more alike than two of different identities (mean cosine "
-            f"{known.usual:.2f}; that of other identities is {known.likeness:.2f} +- "
-            f"{known.likeness_spread:.2f} times as much), so the embeddings say nothing about labels: does "
-            "row i belong to image i, and is the network trained for such images?"
+            "images fit their own identity hardly better than another one (median cosine "
+            f"{known.own:.2f}, and {known.chance:.2f} +- {known.chance_spread:.2f} with others), so the "
+            "embeddings say nothing about labels: does row i belong to image i, and is the network trained "
+            "for such images?"
         )
     return None

@@ -18,6 +18,7 @@ _WORK = (
 )  # images times divisions of an identity: an end for one of thousands that have nothing in common
 _HEIGHTS, _WEIGHTS = 2.0**20, 2.0**10  # steps of numbers whose sums are exact for up to 2**19 images
 _PRIOR = 3  # pairs of images of the usual cosine that are added to those of a group, which may have none
+_CANCELLED = 1e-3  # the norm of a sum of unit rows below which it has no direction
 _LEAST = 0.5  # of the usual cosine, which no group is taken to be below
 
 
@@ -61,6 +62,20 @@ def strengths(length: NDArray[np.float64], size: NDArray[np.int64], usual: float
     pairs = size * (size - 1) / 2
     cosine = ((length**2 - size) / 2 + _PRIOR * usual) / (pairs + _PRIOR)
     found: NDArray[np.float64] = length / size / np.sqrt(np.maximum(cosine, _LEAST * usual))
+    return found
+
+
+def without(
+    cosine: NDArray[np.float64], length: NDArray[np.float64], size: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Give the cosine of x with s - x from that with s, the sum of unit rows of which x is one.
+
+    x (s - x) = |s| cos(x, s) - 1, and |s - x|^2 = |s|^2 - 2 |s| cos(x, s) + 1. NaN where x is alone.
+    """
+    rest = np.sqrt(np.maximum(length**2 - 2 * length * cosine + 1, 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: NDArray[np.float64] = np.clip((length * cosine - 1) / rest, -1, 1)
+    found[(size == 1) | (rest < _CANCELLED)] = np.nan
     return found
 
 

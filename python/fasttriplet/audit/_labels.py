@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Groups
+from fasttriplet.audit._groups import Groups, without
 from fasttriplet.audit._neighbors import Images, cosines, cosines_with, nearest_other, parts
-
-_CANCELLED = 1e-3  # the norm of a sum of unit rows below which it has no direction
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +55,7 @@ def own_fit(images: Images, groups: Groups) -> Own:
         inside = np.flatnonzero(group >= 0)
         group = group[inside]
         cosine = cosines_with(rows[inside], groups.centres[group])
-        fit[some][inside] = _without(cosine, groups.lengths[group], groups.sizes[group])
+        fit[some][inside] = without(cosine, groups.lengths[group], groups.sizes[group])
     for number in np.flatnonzero(np.bincount(groups.identity) > 1):
         here = images.of_identity(number)
         of_identity = np.arange(*np.searchsorted(groups.identity, (number, number + 1)))
@@ -86,17 +84,3 @@ def other_fit(
         fit[some.start + at], group[some.start + at] = cosine, nearest
         progress(some.stop)
     return Other(fit, group)
-
-
-def _without(
-    cosine: NDArray[np.float64], length: NDArray[np.float64], size: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Give the cosine of x with s - x from that with s, the sum of unit rows of which x is one.
-
-    x (s - x) = |s| cos(x, s) - 1, and |s - x|^2 = |s|^2 - 2 |s| cos(x, s) + 1. NaN where x is alone.
-    """
-    rest = np.sqrt(np.maximum(length**2 - 2 * length * cosine + 1, 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: NDArray[np.float64] = np.clip((length * cosine - 1) / rest, -1, 1)
-    found[(size == 1) | (rest < _CANCELLED)] = np.nan
-    return found
