@@ -32,7 +32,7 @@ def look(dataset: ft.Dataset, size: tuple[int, int] = (SIDE, SIDE)) -> Looks:
 
 def gray(pixels: Pixels) -> NDArray[np.int64]:
     r, g, b = pixels.astype(np.int64).transpose(2, 0, 1)
-    return (77 * r + 150 * g + 29 * b + 128) >> 8
+    return np.asarray((77 * r + 150 * g + 29 * b + 128) >> 8)
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 48), (33, 70), (16, 5), (1, 1), (2, 9)])
@@ -77,7 +77,7 @@ def faulty(path: Path) -> ft.Dataset:
     images |= {
         100: (0, b"no image at all"),
         101: (1, jpeg(np.full((SIDE, SIDE, 3), 200, np.uint8))),
-        102: (2, jpeg((picture * 0.05).astype(np.uint8) + 1)),
+        102: (2, jpeg((picture * 0.05 + 1).astype(np.uint8))),
         103: (3, jpeg(smooth.clip(0, 255).astype(np.uint8))),
         104: (4, jpeg(scene(3, SIDE + 8))),
         105: (5, jpeg(scene(8))[:300]),
@@ -120,7 +120,7 @@ def test_thresholds_can_be_given(tmp_path: Path) -> None:
     for name in ("contrast_below", "brightness_below", "sharpness_below"):
         for value in (-1, np.nan, "3"):
             with pytest.raises(OptionError, match=name):
-                PictureOptions(**{name: value})
+                PictureOptions(**{name: value})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="copies_above"):
         PictureOptions(copies_above=1.5)
 
