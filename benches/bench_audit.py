@@ -16,6 +16,9 @@ classifier that has not seen the image, by cross-validation. Six setups are trie
 scores, and all are shown. First its images in the order of its scores are taken until as many moved ones are
 found as the audit found, which needs the truth; then what it decides by itself (`find_label_issues`). To
 compare: `pip install cleanlab`. Without it only the audit runs.
+
+Last, time and memory of what embeddings say, for rows of 512 numbers that were drawn and are mapped from a
+file: 10 images of each identity, 5 % of them with the label of another. Memory is without the mapped file.
 """
 
 from __future__ import annotations
@@ -37,15 +40,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from data import FACES, SHARED
+from data import FACES, SHARED, identities, separated_rows
+from fasttriplet.audit._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench
 from omniglot import write_plain, write_varied
 from planted import Planted, Score, plant, scores
+from process import Way
 from tables import Cell, Table
 
 Y1 = f"torch:mxnet:{SHARED / 'model-y1' / 'model'},0"
 SIDE = 64
+EACH = 10  # drawn images of an identity
 # What the audit finds in the faces as they are, by key, and what one sees.
 LOOKED_AT = {
     1716: "mislabelled: the face of identity 90",
@@ -69,6 +75,9 @@ bench.option("--model", None, "spec of a network for the characters, such as tor
 bench.option("--batches", 4400, "of its training, if no model is given", quick=20)
 bench.option("--variants", 8, "of each image that it is trained on", quick=1)
 bench.option("--cleanlab", True, "compare with cleanlab, if it is installed", quick=False)
+bench.option("--sizes", [20_000, 50_000, 100_000], "images that are drawn", quick=[1000])
+
+STEPS = ("dividing identities", "comparing identities", "comparing images", "gathering evidence")
 
 
 class Remembering:
@@ -278,6 +287,51 @@ def seconds(done: list[Trial]) -> Table:
     )
 
 
+def ways_of_size(images: int, rows: str) -> dict[str, Way]:
+    """Examine drawn embeddings, and say how long each step took."""
+    embeddings = np.load(rows, mmap_mode="r")[:images]
+    labels = identities(images, EACH)
+    wrong = np.random.default_rng(0).permutation(images)[: images // 20]
+    labels[wrong] = labels[np.roll(wrong, 1)]
+    ends = dict.fromkeys(STEPS, 0.0)
+
+    def call() -> float:
+        began = time.perf_counter()
+        examine(
+            embeddings,
+            labels,
+            np.arange(images),
+            progress=lambda step, *_: ends.__setitem__(step, time.perf_counter() - began),
+        )
+        return began
+
+    def facts(_: float) -> dict[str, float]:
+        starts = [0.0, *ends.values()]
+        return {step: end - start for (step, end), start in zip(ends.items(), starts, strict=False)}
+
+    return {"examine": Way(call, facts=facts)}
+
+
+def sizes(options: Namespace, folder: Path) -> Iterator[Table]:
+    found = Table("What embeddings of 512 numbers say: seconds, and megabytes")
+    path = folder / "rows.npy"
+    np.save(path, separated_rows(max(options.sizes), 512, EACH))
+    for images in options.sizes:
+        title = f"{images:,} images"
+        took = bench.measure(
+            ways_of_size,
+            title,
+            rounds=1,
+            warm_up=False,
+            fresh=True,
+            anonymous=True,
+            images=images,
+            rows=str(path),
+        )["examine"]
+        found.rows[title] = {"seconds": took.best, "MB": took.added} | took.facts
+    yield found
+
+
 def trained(options: Namespace, folder: Path) -> str:
     """A network trained by the command, with the better settings of `bench_training.py`."""
     rec, out = write_varied(folder, SIDE, options.variants), folder / "network"
@@ -289,7 +343,11 @@ def trained(options: Namespace, folder: Path) -> str:
 
 def tables(options: Namespace) -> Iterator[Table]:
     sys.path.insert(0, str(Path(__file__).parent))  # where the characters' network is
-    for wanted, of in ((options.faces, faces), (options.characters, characters)):
+    for wanted, of in (
+        (options.faces, faces),
+        (options.characters, characters),
+        (options.sizes, sizes),
+    ):
         if wanted:
             with tempfile.TemporaryDirectory() as folder:
                 yield from of(options, Path(folder))

@@ -329,12 +329,18 @@ def test_progress_and_mapped_embeddings(tmp_path: Path) -> None:
     found = examine(mapped, drawn.labels, drawn.keys, progress=lambda *call: calls.append(call))
     assert same(found, examined(drawn))
     steps = list(dict.fromkeys(step for step, _, _ in calls))
-    assert steps == ["dividing identities", "comparing identities", "comparing images"]
+    assert steps == [
+        "dividing identities",
+        "comparing identities",
+        "comparing images",
+        "gathering evidence",
+    ]
     for step in steps:
+        total = found.suspects["finding"].n_unique() if step == steps[-1] else len(drawn.keys)
         done = [call[1] for call in calls if call[0] == step]
         assert done == sorted(done)
-        assert done[-1] == len(drawn.keys)
-    assert {total for _, _, total in calls} == {len(drawn.keys)}
+        assert done[-1] == total
+        assert {call[2] for call in calls if call[0] == step} == {total}
 
 
 @pytest.mark.parametrize(

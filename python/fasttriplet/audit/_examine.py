@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -82,7 +83,7 @@ def examine(
     threads : int, optional
         By default one for each core.
     progress : callable, optional
-        Called with what is being done in words, the number of images done and that of all.
+        Called with what is being done in words, how many images or findings are done, and how many there are.
 
     Raises
     ------
@@ -90,10 +91,10 @@ def examine(
         For arrays that do not fit together, and where no image has an embedding.
     """
     images = Images.of(embeddings, labels, keys, files, leave_out)
-    options = options or LabelOptions()
+    options, report = options or LabelOptions(), progress or _silent
 
     def step(words: str) -> Callable[[int], None]:
-        return lambda done: progress(words, done, len(images)) if progress else None
+        return lambda done: report(words, done, len(images))
 
     known = Thresholds(
         images=len(images), identities=images.identities, smallest_group=options.smallest_group
@@ -120,8 +121,12 @@ def examine(
     measured = Measured(images, groups, alike.person, own.fit, other, known)
     fit = np.full(len(embeddings), np.nan)
     fit[images.rows] = own.fit
-    table = identities(images, alike, own.centre)
-    return Examined(suspects(measured, int(labels.max())), table, known, fit, notes)
+    found = suspects(measured, int(labels.max()), partial(report, "gathering evidence"))
+    return Examined(found, identities(images, alike, own.centre), known, fit, notes)
+
+
+def _silent(_: str, __: int, ___: int) -> None:
+    """Show no progress."""
 
 
 def _what_is_missing(known: Thresholds) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,9 @@ class Measured:
     known: Thresholds
 
 
-def suspects(measured: Measured, largest_label: int) -> pl.DataFrame:
-    """All findings; people who are divided from an identity get labels above the largest."""
-    return _Writer(measured, largest_label).frame()
+def suspects(measured: Measured, largest_label: int, progress: Callable[[int, int], None]) -> pl.DataFrame:
+    """Give all findings; people who are divided from an identity get labels above the largest."""
+    return _Writer(measured, largest_label).frame(progress)
 
 
 class _Writer:
@@ -69,15 +70,21 @@ class _Writer:
         self._labels = of.images.labels[of.images.starts[of.person[groups.identity]]]
         self._labels[self._new] = largest_label + 1 + np.arange(len(self._new))
 
-    def frame(self) -> pl.DataFrame:
-        for image in np.flatnonzero(self._wrong).tolist():
-            self._mislabelled(image)
-        for image in np.flatnonzero(self._outlier).tolist():
-            self._fits_nowhere(image)
-        for number in np.flatnonzero(self._of.person != np.arange(len(self._of.person))).tolist():
-            self._same_person(number)
-        for group in self._new.tolist():
-            self._two_people(group)
+    def frame(self, progress: Callable[[int, int], None]) -> pl.DataFrame:
+        """All findings, one after another."""
+        merged = np.flatnonzero(self._of.person != np.arange(len(self._of.person)))
+        work = [
+            (self._mislabelled, np.flatnonzero(self._wrong)),
+            (self._fits_nowhere, np.flatnonzero(self._outlier)),
+            (self._same_person, merged),
+            (self._two_people, self._new),
+        ]
+        done, total = 0, sum(len(numbers) for _, numbers in work)
+        for report, numbers in work:
+            for number in numbers.tolist():
+                report(number)
+                done += 1
+                progress(done, total)
         return self._found.frame()
 
     def _mislabelled(self, image: int) -> None:
