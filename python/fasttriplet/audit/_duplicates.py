@@ -192,10 +192,11 @@ def duplicates(dataset: Dataset, copies: Copies, fit: NDArray[np.float64]) -> pl
     pairs = _pairs_of(copies)
     rows = []
     for finding, (stays, *others) in enumerate(np.split(members, ends[:-1])):
-        for image in sorted(others):
+        others.sort()
+        for image in others:
             # The image that stays and this one were compared, or else this one and another copy.
             at = min(pairs[image], key=lambda at: (stays not in {copies.first[at], copies.second[at]}, at))
-            beside = [stays, *(other for other in sorted(others) if other != image)][:_EVIDENCE]
+            beside = [stays, *(other for other in others[:_EVIDENCE] if other != image)][:_EVIDENCE]
             rows.append((
                 finding, "duplicate", dataset.keys[image], dataset.files[image], dataset.labels[image], None,
                 "keep" if dataset.labels[image] == dataset.labels[stays] else "drop",
