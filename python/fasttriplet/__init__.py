@@ -16,6 +16,7 @@ from fasttriplet.errors import (
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
+    from fasttriplet.audit._audit import Audit, audit
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
     from fasttriplet.verify._run import verify_pairs, verify_rec
 
 __all__ = [
-    "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs", "Embedder",
-    "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError", "OptionError",
-    "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning",
-    "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification", "__version__",
-    "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
+    "Audit", "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs",
+    "Embedder", "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError",
+    "OptionError", "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile",
+    "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification",
+    "__version__",
+    "assemble", "audit", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
     "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
     "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
@@ -48,6 +50,7 @@ __all__ = [
 # NumPy nor Polars (0.3 s), and reading a record not for Polars.
 _HOMES = {
     "_core": ("__version__",),
+    "audit._audit": ("Audit", "audit"),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),

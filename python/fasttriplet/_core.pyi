@@ -116,6 +116,12 @@ def image_size(
 def read_row(
     files: list[RecordFile], rows: _Rows
 ) -> tuple[int, float | NDArray[np.float32], int, int, bytes]: ...
+def looks_of(
+    pixels: NDArray[np.uint8], *, threads: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+def compare_pictures(
+    pixels: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64], *, threads: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]: ...
 def assemble(
     pixels: NDArray[np.uint8],
     rows: NDArray[np.int64],

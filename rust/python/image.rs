@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use numpy::{
-    Element, PyArray1, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4, PyReadwriteArray4,
-    PyUntypedArrayMethods,
+    Element, PyArray1, PyArray2, PyArray4, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray4,
+    PyReadwriteArray4, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
@@ -17,7 +17,9 @@ use crate::Isa;
 use crate::image::Size;
 use crate::image::augment::{self, Augment, Chosen, Jitter};
 use crate::image::batch::{self, Encoded, Failure, Source};
+use crate::image::looks::{self, MEASURES, SKETCH};
 use crate::image::records::{RecordRows, Records};
+use crate::image::twins;
 use crate::recordio::RecordFile;
 use crate::{Error, Interrupt, Result, memory};
 
@@ -351,6 +353,52 @@ fn assemble<'py>(
         .map_err(|e| call::to_python(py, e))
 }
 
+/// What decoded images look like: brightness, contrast and detail (B, 3), and sketches (B, 63), float32.
+#[pyfunction]
+#[pyo3(signature = (pixels, *, threads))]
+#[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // the signature is Python's
+fn looks_of<'py>(
+    py: Python<'py>,
+    pixels: PyReadonlyArray4<'py, u8>,
+    threads: Option<usize>,
+) -> PyResult<(Bound<'py, PyArray2<f32>>, Bound<'py, PyArray2<f32>>)> {
+    let (count, height, width, _) = pixels.as_array().dim();
+    let rgb = pixels.as_slice()?;
+    let measures = PyArray2::<f32>::zeros(py, [count, MEASURES], false);
+    let sketches = PyArray2::<f32>::zeros(py, [count, SKETCH], false);
+    if count > 0 {
+        let (mut measures, mut sketches) = (measures.readwrite(), sketches.readwrite());
+        let (measures, sketches) = (measures.as_slice_mut()?, sketches.as_slice_mut()?);
+        call::run(py, threads, |interrupt| {
+            looks::look(rgb, Size { height, width }, measures, sketches, interrupt)
+        })?;
+    }
+    Ok((measures, sketches))
+}
+
+/// How alike pairs of decoded images are: correlations (P,) float32, and (P, 3) int8 of how far the second is
+/// shifted down and to the right, and whether it is mirrored.
+#[pyfunction]
+#[pyo3(signature = (pixels, first, second, *, threads))]
+#[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // the signature is Python's
+fn compare_pictures<'py>(
+    py: Python<'py>,
+    pixels: PyReadonlyArray4<'py, u8>,
+    first: PyReadonlyArray1<'py, i64>,
+    second: PyReadonlyArray1<'py, i64>,
+    threads: Option<usize>,
+) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray2<i8>>)> {
+    let (_, height, width, _) = pixels.as_array().dim();
+    let rgb = pixels.as_slice()?;
+    let pairs: Vec<_> = first.as_slice()?.iter().copied().zip(second.as_slice()?.iter().copied()).collect();
+    let found =
+        call::run(py, threads, |interrupt| twins::compare(rgb, Size { height, width }, &pairs, interrupt))?;
+    let correlations = found.iter().map(|one| one.correlation);
+    let places: Vec<_> = found.iter().flat_map(|one| [one.down, one.right, i8::from(one.mirrored)]).collect();
+    let places = PyArray1::from_vec(py, places).reshape([found.len(), 3])?;
+    Ok((PyArray1::from_iter(py, correlations), places))
+}
+
 pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_images, m)?)?;
     m.add_function(wrap_pyfunction!(decode_rows, m)?)?;
@@ -358,5 +406,7 @@ pub fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(decode_each, m)?)?;
     m.add_function(wrap_pyfunction!(image_size, m)?)?;
     m.add_function(wrap_pyfunction!(read_row, m)?)?;
+    m.add_function(wrap_pyfunction!(looks_of, m)?)?;
+    m.add_function(wrap_pyfunction!(compare_pictures, m)?)?;
     m.add_function(wrap_pyfunction!(assemble, m)?)
 }

@@ -33,7 +33,9 @@ class Case:
         Endings of files without which a run may end well: caches.
     follow : tuple of str
         Endings of files that belong to another one. They may be gone after a kill, but are never of another
-        version than the rest.
+        version than the rest of their set.
+    sets : tuple of tuples of str
+        Endings of the files of each set; by default all files are one.
     prints : bool
         Whether the same is printed each time.
     """
@@ -44,6 +46,7 @@ class Case:
     read: Mapping[str, Callable[[Path], Any]] = field(default_factory=dict)
     optional: Words = ()
     follow: Words = ()
+    sets: tuple[Words, ...] = (("",),)
     prints: bool = False
 
 
@@ -81,7 +84,9 @@ class Campaign(Disturbed):
         assert not gone, f"{gone} is gone"
         if self._case.follow:
             versions = self._old.items(), self.whole.items()
-            assert any(found.items() <= version for version in versions), "versions are mixed"
+            for endings in self._case.sets:
+                files = {name: content for name, content in found.items() if name.endswith(endings)}
+                assert any(files.items() <= version for version in versions), "versions are mixed"
         if not (call and fault.action.startswith("kill")):
             left = [name for name in listing(self.folder) if unfinished(name)]
             assert ended.code in (0, 1, 2), "it dies"

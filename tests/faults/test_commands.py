@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import fasttriplet as ft
+from fasttriplet.audit._audit import audit
 from fasttriplet.dataset._index_cache import SUFFIX as KEPT
 from tests.dataset.pictures import people
 from tests.faults import CHANGES, Fault, Faults, Kind
@@ -26,6 +27,7 @@ MINE = ("mine", *REC, "--bag-size", "9", "--band", "violating", "--json")
 PAIRS = ("pack-pairs", "new/small.bin", *REC, "--pairs-per-kind", "3")
 VERIFY: Words = ("verify", *REC, "--model", "pixels", "--roc", "new/roc.png", "--folds", "3")
 VERIFY += ("--pairs-per-kind", "9")
+AUDIT = ("audit", *REC, "--model", "pixels", "--out", "new")
 
 
 def _rec(folder: Path) -> None:
@@ -60,6 +62,13 @@ def _index(path: Path) -> str:
     return index.write_json()
 
 
+def _audited_before(folder: Path) -> None:
+    """Of another dataset."""
+    write_rec(folder / "train.rec", identities(5, 3), damaged=frozenset({2}))
+    audit(folder / "train.rec", model="pixels", out=folder / "new", cache=False, threads=1)
+    _rec(folder)
+
+
 INDEXED = Case(_rec, INDEX, again=(), read={KEPT: _index}, prints=True)
 PACK = Case(
     lambda folder: people(folder / "faces"),
@@ -72,7 +81,21 @@ def _errors(campaign: Campaign, *, number: int) -> Iterable[Fault]:
     return campaign.errors(number)
 
 
+# Embeddings and what was seen are of use without the results.
+AUDITED = Case(
+    _rec,
+    AUDIT,
+    follow=("embeddings.json", "identities.parquet"),
+    sets=(
+        ("embeddings.npy", "embeddings.json"),
+        ("pictures.parquet",),
+        ("suspects.parquet", "identities.parquet"),
+    ),
+    prints=True,
+)
 CASES = {
+    "audit": AUDITED,
+    "audit again": replace(AUDITED, make=_audited_before, words=(*AUDIT, "--overwrite")),
     "index": replace(INDEXED, optional=(KEPT,)),
     "index into a folder": replace(INDEXED, words=(*INDEX, "--cache-dir", "kept")),
     "mine": Case(_rec, (*MINE, "--out", "new/t.parquet")),
@@ -86,6 +109,8 @@ EACH = (errno.EIO, errno.ENOSPC, errno.EINTR)
 # What the quick tests let fail.
 QUICK: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(("index", "mine", "pack-pairs"), DISTURBED),
+    "audit": ("write",),
+    "audit again": (),
     **dict.fromkeys(("index into a folder", "mine again, csv"), CHANGES),
     "pack": ("create", "write"),
     "pack again": (),  # tests/dataset/test_pack_interrupted.py is about its errors

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 _Float = TypeVar("_Float", np.float32, np.float64)
 
 
@@ -85,6 +87,22 @@ def started(embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | 
     """Begin to embed the images of some rows; embedders that cannot do so embed them now."""
     begin: Callable[..., Started] | None = getattr(embedder, "start_embedding", None)
     return _Here(embedder.embed(rows, images)) if begin is None else begin(rows, images)
+
+
+def one_ahead(begun: Iterable[tuple[T, Started | None]]) -> Iterator[tuple[T, Started | None]]:
+    """Take items whose embedding has begun, and give each when it is done, or when the next has begun, too.
+
+    So a device that works beside this thread gets its next images before it is done with some. An item that
+    has no embedding is done.
+    """
+    waiting: deque[tuple[T, Started | None]] = deque()
+    for item in begun:
+        waiting.append(item)
+        del item  # not to be held with the one that is given
+        while waiting and (len(waiting) > 1 or waiting[0][1] is None or waiting[0][1].done()):
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
 
 
 def is_embedding(shape: Sequence[int], images: int) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index_cache import IndexCache, cache_beside
 from fasttriplet.dataset._options import Cache
 from fasttriplet.embedders import Embedder
-from fasttriplet.embedders._base import Started
+from fasttriplet.embedders._base import Started, one_ahead
 from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
@@ -226,24 +225,19 @@ class _Run:
     def _embedded(
         self, parts: Iterable[tuple[Part, Images]]
     ) -> Generator[tuple[Part, NDArray[np.float32] | None], None, None]:
-        """Embed parts, except those of which no image is left.
+        """Embed parts, except those of which no image is left."""
+        for part, started in one_ahead(self._begun(parts)):
+            yield part, None if started is None else self.stages.embedded(part, part.rows, started)
 
-        A device that works beside this thread gets the next part before it is done with one.
-        """
-        started: deque[tuple[Part, Started | None]] = deque()
+    def _begun(self, parts: Iterable[tuple[Part, Images]]) -> Iterator[tuple[Part, Started | None]]:
+        first = True
         for part, images in parts:
-            if not (self.embedded or started):  # opening the dataset is over
+            if first:  # opening the dataset is over
                 self._report(part)
-            some = part.rows.height > 0
-            started.append((part, self.stages.embed(part, part.rows, images) if some else None))
+            first = False
+            started = self.stages.embed(part, part.rows, images) if part.rows.height else None
             del images  # not to be held while waiting for the next
-            while started and (len(started) > 1 or started[0][1] is None or started[0][1].done()):
-                yield self._embeddings(*started.popleft())
-        while started:
-            yield self._embeddings(*started.popleft())
-
-    def _embeddings(self, part: Part, started: Started | None) -> tuple[Part, NDArray[np.float32] | None]:
-        return part, None if started is None else self.stages.embedded(part, part.rows, started)
+            yield part, started
 
     def _mine(
         self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]
