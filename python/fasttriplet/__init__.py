@@ -16,6 +16,7 @@ from fasttriplet.errors import (
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
+    from fasttriplet._metadata import read_metadata
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -40,14 +41,15 @@ __all__ = [
     "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning",
     "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification", "__version__",
     "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
-    "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
-    "verify_pairs", "verify_rec", "write_pairs",
+    "load_embedder", "mine", "mine_rec", "pack", "read_metadata", "read_pairs", "triplet_seq",
+    "verify_distances", "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
 # NumPy nor Polars (0.3 s), and reading a record not for Polars.
 _HOMES = {
     "_core": ("__version__",),
+    "_metadata": ("read_metadata",),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 
 import polars as pl
 
-Kind = Literal["mislabelled", "outlier", "same-person", "two-people", "duplicate", "bad-picture"]
+from fasttriplet.dataset._options import KINDS
+
 Action = Literal["relabel", "drop", "keep"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 # The columns of suspects.parquet. Rows with one number in `finding` are kept or rejected together.

@@ -79,6 +79,7 @@ def mine_rec(
         A file for the triplets, in the format that its ending says: ``.parquet``, ``.csv``, ``.ndjson`` or
         ``.jsonl``, ``.arrow`` or ``.feather``. It is written bag by bag under another name, and appears when
         it is complete. Its folder is made if it is missing. Without `out` the triplets are kept in memory.
+        Parquet and Arrow files say where they are from; see :func:`fasttriplet.read_metadata`.
     overwrite : bool, default False
         Whether a file that is there may be replaced.
     epochs : int, default 1
@@ -93,6 +94,16 @@ def mine_rec(
         shifted ones. A :class:`fasttriplet.Dataset` is made with options of its own.
     max_pixels : int, default 89,478,485
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
+    exclude : path, (K,) int or DataFrame, optional
+        Images to leave out, as if the files did not have them: a Parquet file, keys, or a Polars frame. Of a
+        table, the column `key` is taken and, with several ``.rec`` files, `file`, the number of each image's
+        file from 0. Of a table of suspects, which says in the column `kind` what was found, the images of
+        `exclude_kinds` are left out, except those whose `action` is ``"keep"``. A file that says in its
+        metadata that it is of another dataset is an error.
+    exclude_kinds : sequence of str, optional
+        The kinds of findings whose images are left out. By default those about single images:
+        ``"mislabelled"``, ``"outlier"``, ``"duplicate"`` and ``"bad-picture"``. The others are
+        ``"same-person"`` and ``"two-people"``.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail
@@ -161,7 +172,8 @@ def mine_rec(
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
-            with sink.join() as joined:  # before others can replace the file
+            about = stages.about() | {"epochs": epochs, "max_triplets": max_triplets}
+            with sink.join(about) as joined:  # before others can replace the file
                 summary.measure(joined)
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
