@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.audit._findings import SCHEMA
 from fasttriplet.cli import main
+from tests.audit.findings import suspects
 from tests.cli.command import Capture
 from tests.run.plain_feed import Rows
 from tests.run.test_feed_state import same
@@ -19,11 +19,6 @@ from tests.small_rec import identities, random_table, write_rec
 
 GONE = [1, 8, 9, 31, 32, 33, 34, 35, 36, 72]  # of the 12 identities of 6 images, one as a whole
 OPTIONS: dict[str, Any] = {"bag_size": 24, "images_per_identity": 4, "epochs": 2, "band": "violating"}
-
-
-def suspects(*rows: dict[str, Any]) -> pl.DataFrame:
-    common = {"finding": 0, "file": 0, "label": 0, "score": 1.0, "action": "drop", "reason": "a test"}
-    return pl.DataFrame([common | row for row in rows], schema=SCHEMA)
 
 
 def without(path: Path, labels: dict[int, int], gone: list[int]) -> Path:

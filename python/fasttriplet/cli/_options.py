@@ -392,6 +392,20 @@ threads = _of_run("threads")
 max_pixels = _of_run("max_pixels")
 resources = _of_run(*ResourceOptions.names())
 
+# Findings
+
+
+def suspects(*, required: bool) -> Callable[[F], F]:
+    """Make the option ``--suspects``."""
+    return click.option(
+        "--suspects",
+        required=required,
+        type=PATH,
+        metavar="FILE",
+        help="The findings of an audit of this dataset: its suspects.parquet.",
+    )
+
+
 # Results
 
 as_json = click.option(

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._forks import ensure_polars_threads, importing
-from fasttriplet._metadata import metadata_of
 from fasttriplet._words import counted, prefixing
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._ids import ids_of, integers
 from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, Exclude, Kind
+from fasttriplet.dataset._tables import read_table
 from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _keys_of(
     ensure_polars_threads()
     where, frame = "", exclude
     if isinstance(exclude, (str, os.PathLike)):
-        where, frame = f" of {os.fspath(exclude)}", _read(dataset, os.fspath(exclude))
+        where, frame = f" of {os.fspath(exclude)}", read_table("exclude", os.fspath(exclude), dataset)
     assert isinstance(frame, pl.DataFrame)
     if "key" not in frame.columns:
         raise OptionError("exclude", f"must have a column 'key'{where}, and has {', '.join(frame.columns)}")
@@ -95,28 +95,6 @@ def _keys_of(
     if files is not None and not ((files >= 0) & (files < 1 << 32)).all():
         raise OptionError("exclude", f"must number files from 0 in the column 'file'{where}")
     return keys, None if files is None else files.astype(np.uint32), where
-
-
-def _read(dataset: Dataset, path: str) -> pl.DataFrame:
-    """Read a table of keys; one that says that it is of another dataset is refused."""
-    import polars as pl  # noqa: PLC0415
-
-    with open(path, "rb") as file:  # noqa: PTH123  Polars opens names in UTF-8 only
-        try:
-            about = metadata_of(file, path) or {}
-            frame = pl.read_parquet(file)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            raise OptionError(
-                "exclude", f"must be a Parquet file, and {path} cannot be read: {error}"
-            ) from None
-    of = about.get("dataset", dataset.fingerprint)
-    if of != dataset.fingerprint:
-        raise OptionError(
-            "exclude",
-            f"must be of this dataset, and {path} is of another one (fingerprint {of}, this one is "
-            f"{dataset.fingerprint}): its keys, labels or sizes differ, or `labels` does",
-        )
-    return frame
 
 
 def _to_leave_out(frame: pl.DataFrame, kinds: Sequence[Kind], where: str) -> pl.DataFrame:

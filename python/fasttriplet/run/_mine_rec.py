@@ -19,11 +19,9 @@ from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
-from fasttriplet.dataset._index_cache import IndexCache, cache_beside
-from fasttriplet.dataset._options import Cache
+from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started
-from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
@@ -164,7 +162,7 @@ def mine_rec(
     if target is not None:
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
-        _refuse_to_replace(files_of(rec), cache, target)
+        check_not_read(target, files_read(files_of(rec), cache))
     with open_sink(target, overwrite=overwrite) as sink, summary.in_errors():
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
@@ -178,19 +176,6 @@ def mine_rec(
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
     return MineResult(triplets, summary)
-
-
-def _refuse_to_replace(files: list[Path], cache: Cache, target: Path) -> None:
-    for path in filter(Path.is_file, files):
-        # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
-        caches = [cache_beside(path)]
-        if place := IndexCache.of(path, cache):
-            caches.append(place.path)
-        for part in (path, path.with_suffix(".idx"), *caches):
-            same = part.exists() and target.exists() and part.samefile(target)
-            if same or os.path.realpath(part) == os.path.realpath(target):
-                what = "the dataset's index" if part in caches else "the dataset"
-                raise OptionError("out", f"must be another file than {what}, not {str(target)!r}")
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ class _Format(NamedTuple):
     """How a file is written, and read again with all numbers and types as they were."""
 
     write: Callable[[pl.LazyFrame, str, Mapping[str, Any]], Any]
-    scan: Callable[[str, pl.Schema], pl.LazyFrame]
+    scan: Callable[[str, pl.Schema | None], pl.LazyFrame]
 
 
 def _write_arrow(frame: pl.LazyFrame, path: str, about: Mapping[str, Any]) -> None:
@@ -78,11 +78,18 @@ _FORMATS = {
 }
 
 
-def check_ending(path: Path) -> None:
+def check_ending(path: Path, option: str = "out") -> None:
     """Raise an OptionError if the ending of a name is not that of a format."""
     if path.suffix.lower() not in _FORMATS:
-        raise OptionError("out", f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}")
-    _utf8(path)
+        raise OptionError(
+            option, f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}"
+        )
+    _utf8(path, option)
+
+
+def scan(path: Path) -> pl.LazyFrame:
+    """Read a file of triplets lazily, whose ending was checked."""
+    return _FORMATS[path.suffix.lower()].scan(_utf8(path), None)
 
 
 @contextmanager
@@ -100,12 +107,12 @@ def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
         yield _File(output)
 
 
-def _utf8(path: Path) -> str:
+def _utf8(path: Path, option: str = "out") -> str:
     """Return the path in UTF-8, which Polars takes whatever the locale is."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise OptionError("out", f"must be a name in UTF-8, not {str(path)!r}") from None
+        raise OptionError(option, f"must be a name in UTF-8, not {str(path)!r}") from None
 
 
 class _File(Sink):
