@@ -29,7 +29,7 @@ from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, Kind, 
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.dataset._packing._layout import Layout
 from fasttriplet.dataset._packing._property import opened_property, property_of, write_property
-from fasttriplet.dataset._packing._sources import read_sources, sources_beside
+from fasttriplet.dataset._packing._sources import read_sources
 from fasttriplet.errors import OptionError
 
 _TELL_EVERY = 256  # images
@@ -153,14 +153,13 @@ def clean(
         raise OptionError("out", f"must end in .rec, not {str(out)!r}")
     if not isinstance(rec, (str, os.PathLike, Dataset)):
         rec = list(rec)
-    changes = out.with_suffix(".changes.parquet")
+    problems, changes = Layout.reports_of(out)
     finals = (*Layout.files_of(out), changes)
-    cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
-    _check_places(finals, files_of(rec), files_read(files_of(rec), cache), suspects, decisions)
-    for path in finals:
+    read = files_read(files_of(rec), rec.options.cache if isinstance(rec, Dataset) else chosen.cache)
+    _check_places(finals, read, suspects, decisions)
+    for path in (*finals, *filter(None, [property_of([out])[0]])):  # the last is looked at again at the end
         check_can_be_written(path, overwrite=overwrite)
-    if (described := property_of([out])[0]) is not None:  # looked at again at the end
-        check_can_be_written(described, overwrite=overwrite)
+    check_can_be_written(problems)
 
     dataset = open_dataset(rec, chosen, threads=None)
     table = read_suspects(suspects, dataset)
@@ -171,6 +170,8 @@ def clean(
     order, new_labels = _numbered(resolved)
     with ExitStack() as resources:
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
+        (stale,) = resources.enter_context(opened(problems, overwrite=True))
+        stale.drop()  # of a `pack` that wrote a file of this name
         resources.enter_context(naming(*outputs))
         by_name = {output.path: output for output in outputs}
         part = by_name[out].unfinished.with_name("parts") / out.name
@@ -186,14 +187,14 @@ def clean(
         by_name[changes].unfinished.write_bytes(content.getbuffer())
         size = dataset.image_size(order[:_TELL_THE_SIZE], on_error="skip")
         told, why_not = resources.enter_context(opened_property([out], overwrite=overwrite))
-        if told is not None and size is None:
-            told, why_not = None, "`property` was not written, since the first images cannot be decoded"
         if told is not None and size is not None:
             write_property(told, by_name[out].unfinished, len(layout.identities), size)
-        publish(*outputs, *filter(None, [told]))
+        elif told is not None:
+            told.drop()
+            why_not = "`property` was not written, since the first images cannot be decoded"
+        publish(*outputs, stale, *filter(None, [told]))
     before, after = np.unique(dataset.labels), np.unique(resolved.labels[order])
-    actions = listed["action"].value_counts()
-    counts = dict(actions.iter_rows())
+    counts = dict(listed["action"].value_counts().iter_rows())
     return Cleaned(
         path=out,
         changes=changes,
@@ -203,7 +204,7 @@ def clean(
         relabelled=counts.get("relabel", 0),
         identities_gone=len(np.setdiff1d(before, after)),
         identities_new=len(np.setdiff1d(after, before)),
-        property=None if told is None else told.path,
+        property=told.path if told is not None and why_not is None else None,
         notes=() if why_not is None else (why_not,),
         bytes=out.stat().st_size,
         seconds=time.perf_counter() - started,
@@ -212,17 +213,12 @@ def clean(
 
 def _check_places(
     finals: Sequence[Path],
-    recs: Sequence[Path],
     read: Mapping[Path, str],
     suspects: str | os.PathLike[str] | pl.DataFrame,
     decisions: str | os.PathLike[str] | None,
 ) -> None:
     """Refuse to write over what is read."""
-    read = dict(read)
-    for rec in recs:
-        read |= dict.fromkeys(
-            (sources_beside(rec), rec.with_suffix(".identities.csv")), "a table of the dataset"
-        )
+    read = {**read}
     if not isinstance(suspects, pl.DataFrame):
         read[Path(suspects)] = "the suspects"
     if decisions is not None:

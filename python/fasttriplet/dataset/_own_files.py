@@ -17,6 +17,8 @@ def files_read(recs: Iterable[Path], cache: Cache) -> dict[Path, str]:
     for rec in filter(Path.is_file, recs):
         # By name, too: the index is cached during a run, and a new .idx would be believed in the next.
         read |= dict.fromkeys((rec, rec.with_suffix(".idx")), "the dataset")
+        tables = (rec.with_suffix(".identities.csv"), rec.with_suffix(".sources.parquet"))
+        read |= dict.fromkeys(tables, "a table of the dataset")
         places = [cache_beside(rec)]
         if place := IndexCache.of(rec, cache):
             places.append(place.path)

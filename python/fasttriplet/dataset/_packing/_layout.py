@@ -57,6 +57,11 @@ class Layout:
         """A ``.rec`` and what belongs to it: ``.idx``, names of its identities, sources of its images."""
         return rec, rec.with_suffix(".idx"), rec.with_suffix(".identities.csv"), sources_beside(rec)
 
+    @staticmethod
+    def reports_of(rec: Path) -> tuple[Path, Path]:
+        """What else may be beside a ``.rec``: what `pack` left out of it, and what was changed by `clean`."""
+        return rec.with_suffix(".problems.csv"), rec.with_suffix(".changes.parquet")
+
     def finish(self, outputs: Mapping[Path, Output]) -> None:
         """Complete the files, and hand them over to the outputs of their final names."""
         self._finish()

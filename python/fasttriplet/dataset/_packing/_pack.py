@@ -195,16 +195,19 @@ def pack(
     recs = [out] if chosen.split is None else [out, val]
     notes = _of_an_earlier_split(out, val) if chosen.split is None else []
     finals = [path for rec in recs for path in Layout.files_of(rec)]
-    listed = out.with_suffix(".problems.csv")
+    listed, *stale = [path for rec in recs for path in Layout.reports_of(rec)]
     for path in finals:
         check_can_be_written(path, overwrite=overwrite)
-    check_can_be_written(listed)
+    for path in (listed, *stale):
+        check_can_be_written(path)
     if (described := property_of(recs)[0]) is not None:  # looked at again at the end
         check_can_be_written(described, overwrite=overwrite)
 
     with ExitStack() as resources:
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
-        (table,) = resources.enter_context(opened(listed, overwrite=True))
+        table, *others = resources.enter_context(opened(listed, *stale, overwrite=True))
+        for other in others:
+            other.drop()
         resources.enter_context(naming(*outputs, table))
         by_name = {output.path: output for output in outputs}
         parts = {rec: by_name[rec].unfinished.with_name("parts") / rec.name for rec in recs}
@@ -231,7 +234,7 @@ def pack(
             write_property(about, by_name[out].unfinished, len(layouts[0].identities), size)
         if why_not is not None:
             notes.insert(0, why_not)
-        publish(*outputs, table, *filter(None, [about]))
+        publish(*outputs, table, *others, *filter(None, [about]))
     files = tuple(
         PackedFile(rec, layout.images, len(layout.identities), rec.stat().st_size)
         for rec, layout in zip(recs, layouts, strict=True)
