@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from fasttriplet import _arrow_footer
+from fasttriplet._contents import check_regular
 from fasttriplet._forks import ensure_polars_threads, importing
 
 KEY = "fasttriplet"
@@ -48,7 +50,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If it is not of these formats, is damaged, or was not written by this package.
     """
-    with open(path, "rb") as file:  # noqa: PTH123  it may be a path of bytes
+    check_regular(Path(path), "a Parquet or an Arrow file")
+    with Path(path).open("rb") as file:
         magic = file.read(6)
         if magic == _arrow_footer.MAGIC:
             try:

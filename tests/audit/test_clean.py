@@ -362,6 +362,20 @@ def test_names_and_sources_go_along(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_tables_of_a_file_that_is_replaced_do_not_stay(tmp_path: Path) -> None:
+    folder, out = people(tmp_path / "people"), tmp_path / "new" / "b.rec"
+    (folder / "p1" / "bad.jpg").write_bytes(b"bad")
+    reports = [out.with_suffix(".problems.csv"), out.with_suffix(".changes.parquet")]
+    ft.pack(folder, out, on_error="skip")
+    assert [path.exists() for path in reports] == [True, False]
+    rec = write_rec(tmp_path / "a.rec", identities(2, 2))
+    ft.clean(rec, suspects=write_suspects(tmp_path / "s.parquet", rec), out=out, overwrite=True)
+    assert [path.exists() for path in reports] == [False, True]
+    (folder / "p1" / "bad.jpg").unlink()
+    ft.pack(folder, out, overwrite=True)
+    assert [path.exists() for path in reports] == [False, False]
+
+
 def test_a_name_is_that_of_one_identity(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save(tmp_path / name / "ann" / "1.jpg")

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from fasttriplet._checks import one_of, whole_number
+from fasttriplet._contents import read_file
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import first_names
 from fasttriplet.audit._findings import ACTIONS, SCHEMA, digest
@@ -96,7 +97,7 @@ def decided(suspects: pl.DataFrame, decisions: Path | None, dataset: Dataset) ->
 def _read(path: Path, suspects: pl.DataFrame, dataset: Dataset) -> dict[int, str]:
     """The decisions of a file: the action of each finding that it names."""
     try:
-        plain: Any = json.loads(path.read_bytes())
+        plain: Any = json.loads(read_file(path, "a file of decisions"))
     except ValueError as error:
         raise OptionError("decisions", f"must be JSON, and {path} is not: {error}") from None
     if not isinstance(plain, dict) or plain.get("fasttriplet") != "decisions":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fasttriplet._contents import check_regular
 from fasttriplet._forks import ensure_polars_threads, importing
 from fasttriplet._metadata import metadata_of
 from fasttriplet.dataset._dataset import Dataset
@@ -20,6 +22,7 @@ def read_table(option: str, path: str, dataset: Dataset) -> pl.DataFrame:
         import polars as pl  # noqa: PLC0415  the index of a dataset is read without it
 
     ensure_polars_threads()
+    check_regular(Path(path), "a Parquet file")
     with open(path, "rb") as file:  # noqa: PTH123  Polars opens names in UTF-8 only
         try:
             about = metadata_of(file, path) or {}
