@@ -71,7 +71,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def metadata_of(file: IO[bytes], path: str) -> dict[str, Any] | None:
-    """Read it from an open Parquet file; None if there is none; a ValueError if it is damaged."""
+    """Read it from an open Parquet file; None if there is none. A damaged file is a ValueError."""
     text = _in_parquet(file, path)
     return None if text is None else _object(text, path)
 

@@ -372,6 +372,10 @@ def test_tables_of_a_file_that_is_replaced_do_not_stay(tmp_path: Path) -> None:
     ft.clean(rec, suspects=write_suspects(tmp_path / "s.parquet", rec), out=out, overwrite=True)
     assert [path.exists() for path in reports] == [False, True]
     (folder / "p1" / "bad.jpg").unlink()
+    for name in ("b.rec", "b.idx", "property"):
+        (out.parent / name).unlink()
+    with pytest.raises(FileExistsError, match=r"b\.changes\.parquet"):
+        ft.pack(folder, out)
     ft.pack(folder, out, overwrite=True)
     assert [path.exists() for path in reports] == [False, False]
 

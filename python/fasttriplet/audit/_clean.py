@@ -27,7 +27,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, files_of, open_dataset
 from fasttriplet.dataset._names import known_names
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, Kind, kinds_of
 from fasttriplet.dataset._own_files import check_not_read, files_read
-from fasttriplet.dataset._packing._layout import Layout
+from fasttriplet.dataset._packing._layout import Layout, changes_beside
 from fasttriplet.dataset._packing._property import opened_property, property_of, write_property
 from fasttriplet.dataset._packing._sources import read_sources
 from fasttriplet.errors import OptionError
@@ -153,13 +153,12 @@ def clean(
         raise OptionError("out", f"must end in .rec, not {str(out)!r}")
     if not isinstance(rec, (str, os.PathLike, Dataset)):
         rec = list(rec)
-    problems, changes = Layout.reports_of(out)
-    finals = (*Layout.files_of(out), changes)
+    changes, problems = changes_beside(out), out.with_suffix(".problems.csv")
+    finals = (*Layout.files_of(out), changes, problems)
     read = files_read(files_of(rec), rec.options.cache if isinstance(rec, Dataset) else chosen.cache)
     _check_places(finals, read, suspects, decisions)
     for path in (*finals, *filter(None, [property_of([out])[0]])):  # the last is looked at again at the end
         check_can_be_written(path, overwrite=overwrite)
-    check_can_be_written(problems)
 
     dataset = open_dataset(rec, chosen, threads=None)
     table = read_suspects(suspects, dataset)
@@ -170,8 +169,6 @@ def clean(
     order, new_labels = _numbered(resolved)
     with ExitStack() as resources:
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
-        (stale,) = resources.enter_context(opened(problems, overwrite=True))
-        stale.drop()  # of a `pack` that wrote a file of this name
         resources.enter_context(naming(*outputs))
         by_name = {output.path: output for output in outputs}
         part = by_name[out].unfinished.with_name("parts") / out.name
@@ -180,6 +177,7 @@ def clean(
         layout = resources.enter_context(Layout(part, out, named=bool(names)))
         _fill(layout, dataset, order, _named(resolved.labels[order], names), progress)
         layout.finish(by_name)
+        by_name[problems].drop()  # of a file of this name that `pack` wrote
         listed = _changes(dataset, found, resolved, order, new_labels)
         about = {"kind": "changes", "version": _core.__version__, "dataset": dataset.fingerprint}
         content = io.BytesIO()  # Polars opens names in UTF-8 only
@@ -192,7 +190,7 @@ def clean(
         elif told is not None:
             told.drop()
             why_not = "`property` was not written, since the first images cannot be decoded"
-        publish(*outputs, stale, *filter(None, [told]))
+        publish(*outputs, *filter(None, [told]))
     before, after = np.unique(dataset.labels), np.unique(resolved.labels[order])
     counts = dict(listed["action"].value_counts().iter_rows())
     return Cleaned(

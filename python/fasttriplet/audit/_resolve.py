@@ -58,9 +58,8 @@ def _images(dataset: Dataset, rows: pl.DataFrame) -> tuple[NDArray[np.int64], pl
 
 def _join(same: pl.DataFrame, labels: NDArray[np.int64], cause: NDArray[np.int64]) -> None:
     """Give all images of identities that are one the label that is left of them."""
-    into: dict[
-        int, tuple[int, int]
-    ] = {}  # the label that takes the place of another, and the row that says so
+    # The label that takes the place of another, and the row that says so.
+    into: dict[int, tuple[int, int]] = {}
 
     def left_of(label: int) -> int:
         while label in into:

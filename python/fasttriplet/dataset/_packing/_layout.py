@@ -57,11 +57,6 @@ class Layout:
         """A ``.rec`` and what belongs to it: ``.idx``, names of its identities, sources of its images."""
         return rec, rec.with_suffix(".idx"), rec.with_suffix(".identities.csv"), sources_beside(rec)
 
-    @staticmethod
-    def reports_of(rec: Path) -> tuple[Path, Path]:
-        """What else may be beside a ``.rec``: what `pack` left out of it, and what was changed by `clean`."""
-        return rec.with_suffix(".problems.csv"), rec.with_suffix(".changes.parquet")
-
     def finish(self, outputs: Mapping[Path, Output]) -> None:
         """Complete the files, and hand them over to the outputs of their final names."""
         self._finish()
@@ -110,6 +105,11 @@ class Layout:
 
     def _write(self, key: int, label: float | NDArray[np.float32], content: bytes) -> None:
         self._writer.write(key, IRHeader(0, label, key, 0), content)
+
+
+def changes_beside(rec: Path) -> Path:
+    """The table of what `clean` changed, beside the ``.rec`` that it wrote."""
+    return rec.with_suffix(".changes.parquet")
 
 
 def _range(first: int, end: int) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import Unpack
 from fasttriplet._files import Output, check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._options import shows
 from fasttriplet._words import counted
-from fasttriplet.dataset._packing._layout import Layout
+from fasttriplet.dataset._packing._layout import Layout, changes_beside
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
 from fasttriplet.dataset._packing._problems import Problems
@@ -194,20 +194,17 @@ def pack(
     val = out.with_name(f"{out.stem}-val.rec")
     recs = [out] if chosen.split is None else [out, val]
     notes = _of_an_earlier_split(out, val) if chosen.split is None else []
-    finals = [path for rec in recs for path in Layout.files_of(rec)]
-    listed, *stale = [path for rec in recs for path in Layout.reports_of(rec)]
+    finals = [path for rec in recs for path in (*Layout.files_of(rec), changes_beside(rec))]
+    listed = out.with_suffix(".problems.csv")
     for path in finals:
         check_can_be_written(path, overwrite=overwrite)
-    for path in (listed, *stale):
-        check_can_be_written(path)
+    check_can_be_written(listed)
     if (described := property_of(recs)[0]) is not None:  # looked at again at the end
         check_can_be_written(described, overwrite=overwrite)
 
     with ExitStack() as resources:
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
-        table, *others = resources.enter_context(opened(listed, *stale, overwrite=True))
-        for other in others:
-            other.drop()
+        (table,) = resources.enter_context(opened(listed, overwrite=True))
         resources.enter_context(naming(*outputs, table))
         by_name = {output.path: output for output in outputs}
         parts = {rec: by_name[rec].unfinished.with_name("parts") / rec.name for rec in recs}
@@ -225,6 +222,7 @@ def pack(
             if not layout.identities:
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", table))
             layout.finish(by_name)
+            by_name[changes_beside(rec)].drop()  # of a file of this name that `clean` wrote
         assert size is not None  # there are images
         problems.finish()
         if not problems:
@@ -234,7 +232,7 @@ def pack(
             write_property(about, by_name[out].unfinished, len(layouts[0].identities), size)
         if why_not is not None:
             notes.insert(0, why_not)
-        publish(*outputs, table, *others, *filter(None, [about]))
+        publish(*outputs, table, *filter(None, [about]))
     files = tuple(
         PackedFile(rec, layout.images, len(layout.identities), rec.stat().st_size)
         for rec, layout in zip(recs, layouts, strict=True)
