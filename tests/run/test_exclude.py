@@ -124,6 +124,23 @@ def test_what_cannot_be_excluded(rec: Path, tmp_path: Path) -> None:
         ft.mine_rec(rec, model=random_table(), exclude=range(1, 67))
 
 
+def test_a_damaged_table_is_an_error_or_a_table(rec: Path, tmp_path: Path) -> None:
+    path = tmp_path / "suspects.parquet"
+    suspects(*({"key": key, "kind": "outlier"} for key in GONE)).write_parquet(path)
+    whole, model = path.read_bytes(), random_table()
+    damaged = [whole[:length] for length in range(0, len(whole), len(whole) // 20)]
+    damaged += [whole[:at] + b"\xff" * 4 + whole[at + 4 :] for at in range(0, len(whole), len(whole) // 60)]
+    refused = 0
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            ft.mine_rec(rec, model=model, exclude=path, bag_size=24)
+        except ft.OptionError as error:
+            refused += 1
+            assert str(error).startswith("exclude ")
+    assert refused > 20
+
+
 def test_a_feed_resumes_only_without_the_same_images(rec: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"model": random_table(), "batch_size": 12, **OPTIONS}
     with ft.Feed(rec, exclude=GONE, **options) as feed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,31 @@ def read_table(option: str, path: str, dataset: Dataset) -> pl.DataFrame:
 
     ensure_polars_threads()
     check_regular(Path(path), "a Parquet file")
-    with open(path, "rb") as file:  # noqa: PTH123  Polars opens names in UTF-8 only
-        try:
-            about = metadata_of(file, path) or {}
-            frame = pl.read_parquet(file)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            raise OptionError(option, f"must be a Parquet file, and {path} cannot be read: {error}") from None
+    with (
+        open(path, "rb") as file,  # noqa: PTH123  Polars opens names in UTF-8 only
+        reading(option, f"must be a Parquet file, and {path} cannot be read"),
+    ):
+        about = metadata_of(file, path) or {}
+        frame = pl.read_parquet(file)
     check_dataset(option, path, about, dataset)
     return frame
+
+
+@contextmanager
+def reading(option: str, what: str) -> Iterator[None]:
+    """Let what Polars says of a damaged table be an OptionError that begins with `what`."""
+    import polars as pl  # noqa: PLC0415  as above
+
+    try:
+        yield
+    except OptionError:
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of some damage in the middle of a file
+        if not panic and not isinstance(error, (pl.exceptions.PolarsError, ValueError)):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OptionError(option, f"{what}: {reason}") from None
 
 
 def check_dataset(option: str, path: str, about: Mapping[str, Any], dataset: Dataset) -> None:

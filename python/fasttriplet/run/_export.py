@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import one_of, whole_number
+from fasttriplet._contents import check_regular
 from fasttriplet._files import check_new_folder, filling
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._metadata import read_metadata
@@ -22,9 +23,9 @@ from fasttriplet._words import first_names
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._ids import Integers, ids_of, integers
 from fasttriplet.dataset._options import KINDS, DatasetKeywords, DatasetOptions
-from fasttriplet.dataset._tables import check_dataset, read_table
+from fasttriplet.dataset._tables import check_dataset, read_table, reading
 from fasttriplet.errors import OptionError
-from fasttriplet.run._sink import check_ending, scan
+from fasttriplet.run._sink import check_ending, scan_triplets
 
 # How formats begin. Pictures that are none of these are not shown by many programs.
 _ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
@@ -103,12 +104,14 @@ def export(
         raise OptionError("keys", "must be given, or triplets, or suspects: one of the three")
     if first is not None:
         whole_number("first", first, 1)
+    if isinstance(triplets, (str, os.PathLike)):
+        check_ending(Path(triplets), "triplets")
     folder = Path(out)
     check_new_folder(folder)
     ensure_polars_threads()
     dataset = open_dataset(rec, chosen, threads=None)
     option = next(name for name, value in given.items() if value is not None)
-    try:
+    with reading(option, "cannot be read"):
         if keys is not None:
             places = _of_keys(integers("keys", keys), dataset, first)
         elif triplets is not None:
@@ -116,8 +119,6 @@ def export(
         else:
             places = _of_suspects(suspects, dataset, first)
         at = _positions(option, places, dataset)
-    except pl.exceptions.PolarsError as error:
-        raise OptionError(option, f"cannot be read: {error}") from None
     with filling(folder) as unfinished:
         _write(unfinished, dataset, at, places["place"].to_list(), progress)
     return Exported(folder, places.height)
@@ -140,12 +141,12 @@ def _of_triplets(triplets: Any, dataset: Dataset, first: int | None) -> pl.DataF
         table = triplets.lazy()
     else:
         path = Path(triplets)
-        check_ending(path, "triplets")
+        check_regular(path, "a table of triplets")
+        table = scan_triplets(path)
         about: dict[str, Any] = {}
         with suppress(ValueError):  # it does not say where it is from
             about = read_metadata(path)
         check_dataset("triplets", str(path), about, dataset)
-        table = scan(path)
     frame = (table if first is None else table.head(first)).collect()
     columns = [f"{role}_key" for role in _ROLES]
     if len(dataset.paths) > 1:

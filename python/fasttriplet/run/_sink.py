@@ -78,17 +78,18 @@ _FORMATS = {
 }
 
 
-def check_ending(path: Path, option: str = "out") -> None:
+def check_ending(path: Path, argument: str = "out") -> None:
     """Raise an OptionError if the ending of a name is not that of a format."""
     if path.suffix.lower() not in _FORMATS:
         raise OptionError(
-            option, f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}"
+            argument, f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}"
         )
-    _utf8(path, option)
+    _utf8(path, argument)
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """Read a file of triplets lazily, whose ending was checked."""
+def scan_triplets(path: Path) -> pl.LazyFrame:
+    """Read a table that was written by :func:`open_sink`, in the format that its ending says."""
+    check_ending(path, "triplets")
     return _FORMATS[path.suffix.lower()].scan(_utf8(path), None)
 
 
@@ -107,12 +108,12 @@ def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
         yield _File(output)
 
 
-def _utf8(path: Path, option: str = "out") -> str:
-    """Return the path in UTF-8, which Polars takes whatever the locale is."""
+def _utf8(path: Path, argument: str = "out") -> str:
+    """Return the path in UTF-8, which Polars takes whatever the locale is; `argument` is what named it."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise OptionError(option, f"must be a name in UTF-8, not {str(path)!r}") from None
+        raise OptionError(argument, f"must be a name in UTF-8, not {str(path)!r}") from None
 
 
 class _File(Sink):
