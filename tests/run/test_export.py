@@ -82,6 +82,8 @@ def test_pictures_of_several_files_say_which(rec: Path, tmp_path: Path) -> None:
         ft.export(shards, tmp_path / "none", keys=[1])
     with pytest.raises(ft.OptionError, match=r"does not have the keys 7 of file 1$"):
         ft.export(shards, tmp_path / "none", triplets=table.with_columns(anchor_key=7))
+    with pytest.raises(ft.OptionError, match=r"does not have the keys 1 of file 1, 2 of file 1$"):
+        ft.export(rec, tmp_path / "none", triplets=table)
     with pytest.raises(ft.OptionError, match="lacks anchor_file, positive_file, negative_file"):
         ft.export(shards, tmp_path / "none", triplets=table.drop("^.*_file$"))
 

@@ -14,7 +14,7 @@ from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
 
-_MOST = 2**31  # keys
+_MOST = 10_000_000  # keys of a range
 
 
 def _keys(ctx: click.Context, param: click.Parameter, value: str | None) -> list[int] | None:
@@ -28,7 +28,7 @@ def _keys(ctx: click.Context, param: click.Parameter, value: str | None) -> list
             raise click.BadParameter(f"expected keys as 1,2,5-9, got {part!r}", ctx, param)
         first, last = int(found[1]), int(found[2] or found[1])
         if last - first >= _MOST:
-            raise click.BadParameter(f"{part} are more keys than a dataset has", ctx, param)
+            raise click.BadParameter(f"{part} are more than {_MOST:,} keys", ctx, param)
         keys += range(first, last + 1)
     return keys
 

@@ -131,9 +131,10 @@ def _of_keys(keys: Any, dataset: Dataset, first: int | None) -> pl.DataFrame:
             f"must be of one file: the dataset has {len(dataset.paths)}, and a key alone does not say in "
             "which of them an image is",
         )
-    return pl.DataFrame({"place": "", "key": keys}, schema={"place": pl.String, "key": pl.Int64}).unique(
-        maintain_order=True
-    )[:first]
+    schema = {"place": pl.String, "key": pl.Int64, "file": pl.UInt32}
+    return pl.DataFrame({"place": "", "key": keys, "file": 0}, schema=schema).unique(maintain_order=True)[
+        :first
+    ]
 
 
 def _of_triplets(triplets: Any, dataset: Dataset, first: int | None) -> pl.DataFrame:
@@ -149,7 +150,7 @@ def _of_triplets(triplets: Any, dataset: Dataset, first: int | None) -> pl.DataF
         check_dataset("triplets", str(path), about, dataset)
     frame = (table if first is None else table.head(first)).collect()
     columns = [f"{role}_key" for role in _ROLES]
-    if len(dataset.paths) > 1:
+    if len(dataset.paths) > 1 or "anchor_file" in frame.columns:
         columns += [f"{role}_file" for role in _ROLES]
     _check_columns("triplets", frame, columns)
     rows = frame.with_row_index("row")
@@ -201,12 +202,12 @@ def _check_columns(option: str, frame: pl.DataFrame, names: list[str]) -> None:
 
 def _positions(option: str, places: pl.DataFrame, dataset: Dataset) -> NDArray[np.int64]:
     """Where the images are in the dataset."""
-    keys = places["key"].to_numpy()
-    files = places["file"].to_numpy() if len(dataset.paths) > 1 else None
+    keys, files = places["key"].to_numpy(), places["file"].to_numpy()
     ids = ids_of(keys, files)
     at = np.minimum(np.searchsorted(dataset.ids, ids), len(dataset) - 1)
     if (unknown := np.flatnonzero(dataset.ids[at] != ids)).size:
-        names = [f"{keys[n]}" if files is None else f"{keys[n]} of file {files[n]}" for n in unknown.tolist()]
+        several = len(dataset.paths) > 1 or files[unknown].any()
+        names = [f"{keys[n]} of file {files[n]}" if several else f"{keys[n]}" for n in unknown.tolist()]
         them = first_names([*dict.fromkeys(names)])
         raise OptionError(option, f"must name images of the dataset, which does not have the keys {them}")
     return at
