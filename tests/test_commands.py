@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
+from tests.audit.findings import write_decisions, write_suspects
 from tests.cli.command import commands
 from tests.small_rec import identities, picture, write_rec
 
@@ -146,7 +148,20 @@ def make_model(spec: str) -> None:
                 exec(compile(saving, target, "exec"), {})
 
 
+def make_suspects(path: Path) -> None:
+    """Of the file that pages call train.rec."""
+    label = IDENTITIES - 1
+    moved = {"kind": "mislabelled", "key": 1, "action": "relabel", "suggested_label": label}
+    write_suspects(path, Path("train.rec"), moved, {"kind": "outlier", "key": 5}, cache=False)
+
+
+def make_decisions(path: Path) -> None:
+    write_decisions(path, Path("train.rec"), pl.read_parquet("suspects.parquet"), {0: "keep"})
+
+
 MAKERS = {
+    "suspects.parquet": make_suspects,
+    "decisions.json": make_decisions,
     ".rec": make_rec,
     ".bin": make_pairs,
     ".txt": make_list,
@@ -173,7 +188,7 @@ def make_what_it_reads(words: list[str], made: set[Path]) -> None:
             if path in made:
                 made.remove(path)
                 path.unlink()
-        elif (maker := MAKERS.get(path.suffix or word)) and not path.exists():
+        elif (maker := MAKERS.get(path.name) or MAKERS.get(path.suffix)) and not path.exists():
             maker(path)
             made.add(path)
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fasttriplet as ft
+from tests.audit.findings import write_suspects
 from tests.small_rec import identities, write_rec
-from tests.test_commands import MODELS, code_of, make_network, make_own_module, own_module
+from tests.test_commands import MODELS, code_of, make_folder, make_network, make_own_module, own_module
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -135,6 +136,24 @@ def test_the_faq_prints_what_it_says(
     assert f"# {anew}: numbered anew" in text_of(page)
     assert 1.8 < float(distance) < 2.2
     assert names["good"].shape == (60, 16)
+
+
+def test_the_page_on_what_an_audit_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rec(tmp_path / "train.rec", identities(12, 6))
+    write_suspects(tmp_path / "suspects.parquet", tmp_path / "train.rec", {"kind": "outlier", "key": 7})
+    ft.clean("train.rec", suspects="suspects.parquet", out="clean.rec")
+    make_folder(tmp_path / "pictures")
+    names = run(ROOT / "docs" / "clean.md", [0, 1, 2], tmp_path, monkeypatch)
+    assert names["changed"].select("key", "kind", "action").rows() == [(7, "outlier", "drop")]
+    triplets = names["triplets"]
+    for role in ("anchor", "positive", "negative"):
+        for key, path in triplets.select(f"{role}_key", f"{role}_path").head(20).iter_rows():
+            assert ft.RecordFile("packed.rec").read(key)[1] == (tmp_path / "pictures" / path).read_bytes()
+    assert names["about"]["dataset"] == ft.Dataset("packed.rec").fingerprint
+    assert capsys.readouterr().out.splitlines()[-1] == f"0 {names['about']['model']} any"
 
 
 @pytest.mark.parametrize(

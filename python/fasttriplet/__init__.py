@@ -16,7 +16,9 @@ from fasttriplet.errors import (
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
+    from fasttriplet._metadata import read_metadata
     from fasttriplet.audit._audit import Audit, audit
+    from fasttriplet.audit._clean import Cleaned, clean
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
+    from fasttriplet.run._export import Exported, export
     from fasttriplet.run._feed import Feed, TripletBatch
     from fasttriplet.run._group import Group
     from fasttriplet.run._mine_rec import MineResult, mine_rec
@@ -36,23 +39,26 @@ if TYPE_CHECKING:
     from fasttriplet.verify._run import verify_pairs, verify_rec
 
 __all__ = [
-    "Audit", "Augment", "Bag", "CollapseWarning", "CollapsedError", "Dataset", "Decoded", "DrawnPairs",
-    "Embedder", "Feed", "Group", "IRHeader", "Inspection", "MineResult", "MiningStats", "NoTripletsError",
-    "OptionError", "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile",
-    "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification",
-    "__version__",
-    "assemble", "audit", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
-    "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
-    "verify_pairs", "verify_rec", "write_pairs",
+    "Audit", "Augment", "Bag", "Cleaned", "CollapseWarning", "CollapsedError", "Dataset", "Decoded",
+    "DrawnPairs", "Embedder", "Exported", "Feed", "Group", "IRHeader", "Inspection", "MineResult",
+    "MiningStats", "NoTripletsError", "OptionError", "Packed", "PackedFile", "PeerError", "Progress",
+    "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
+    "Triplets", "Verification", "__version__", "assemble", "audit", "bags", "clean", "decode_images",
+    "draw_pairs", "epoch_seed", "export", "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec",
+    "pack", "read_metadata", "read_pairs", "triplet_seq", "verify_distances", "verify_pairs", "verify_rec",
+    "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
 # NumPy nor Polars (0.3 s), and reading a record not for Polars.
 _HOMES = {
     "_core": ("__version__",),
+    "_metadata": ("read_metadata",),
     "audit._audit": ("Audit", "audit"),
+    "audit._clean": ("Cleaned", "clean"),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
+    "run._export": ("Exported", "export"),
     "run._feed": ("Feed", "TripletBatch"),
     "run._group": ("Group",),
     "dataset._dataset": ("Dataset",),

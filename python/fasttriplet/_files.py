@@ -52,6 +52,13 @@ def check_can_be_written(path: Path, *, overwrite: bool = True) -> None:
         )
 
 
+def check_new_folder(path: Path) -> None:
+    """Raise an OSError if no new folder can have this path."""
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "exists already; give the name of a new folder", str(path))
+    check_can_be_written(path)
+
+
 def _exists(path: Path) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "exists already; overwrite=True replaces it", str(path))
 
@@ -266,6 +273,22 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         with naming(output):
             yield output.unfinished
         publish(output)
+
+
+@contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """Make a folder to be filled, which gets the name `path` at the end. After an exception it is removed."""
+    check_new_folder(path)
+    with opened(path, overwrite=False) as (output,), naming(output):
+        folder = output.unfinished
+        folder.unlink()
+        folder.mkdir()
+        yield folder
+        for entry in (*folder.rglob("*"), folder):
+            with _opened(entry) as descriptor:
+                os.fsync(descriptor)
+        folder.rename(path)
+        _sync_folders([output])
 
 
 @contextmanager

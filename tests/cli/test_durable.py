@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fasttriplet.cli import main
+from tests.audit.findings import write_suspects
 from tests.dataset.pictures import people, save
 
 COMMANDS = {
@@ -18,8 +19,13 @@ COMMANDS = {
         for ending in ("parquet", "csv", "ndjson", "jsonl", "arrow", "feather")
     },
     "pack people new/a.rec --size 20 --split 0.4 --on-error skip": {
-        f"new/{part}.{ending}" for part in ("a", "a-val") for ending in ("rec", "idx", "identities.csv")
+        f"new/{part}.{ending}"
+        for part in ("a", "a-val")
+        for ending in ("rec", "idx", "identities.csv", "sources.parquet")
     } | {"new/property", "new/a.problems.csv"},
+    "clean --rec train.rec --suspects s.parquet --out new/c.rec --no-cache": {
+        *("new/c.rec", "new/c.idx", "new/c.changes.parquet", "new/property"),
+    },
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 9 --no-cache": {"a.bin"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
     "completion bash": set[str](),
@@ -60,6 +66,7 @@ class Disk:
 def test_files_are_on_the_disk(rec: Path, command: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(rec.parent)
     save(people(Path("people")) / "p1" / "damaged.jpg").write_bytes(b"\xff\xd8\xff")
+    write_suspects(Path("s.parquet"), rec, {"kind": "outlier", "key": 1}, cache=False)
     if "verify" in command:
         pytest.importorskip("matplotlib")
     if again:

@@ -72,6 +72,8 @@ def test_a_wrong_command_line_ends_with_2(
 
 # What a command needs besides the option that is wrong.
 NEEDS = {
+    "clean": ["--rec", "REC", "--suspects", "s.parquet", "--out", "a.rec"],
+    "export": ["--rec", "REC", "--keys", "1", "--out", "new"],
     "completion": ["bash"], "demo": [], "index": ["--rec", "REC"], "mine": ["--rec", "REC"],
     "pack": ["folder", "a.rec"], "pack-pairs": ["a.bin", "--rec", "REC"],
     "train": ["--rec", "REC", "--network", "small", "--out", "a"],

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fasttriplet.cli import main
+from tests.audit.findings import write_suspects
 from tests.cli.command import Capture
 from tests.dataset.pictures import people
 from tests.interrupted import content
@@ -24,6 +25,7 @@ COMMANDS = {
         for ending in ("parquet", "csv", "ndjson", "arrow")
     },
     "pack people a.rec --size 30": "a.rec",
+    "clean --rec train.rec --suspects suspects.parquet --out a.rec --no-cache": "a.rec",
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 50 --no-cache": "a.bin",
     "verify --rec train.rec --model pixels --pairs-per-kind 50 --roc a.png --no-cache": "a.png",
     "demo --out demo --identities 2 --images 2 --batches 1": r"demo/[a-z.]+",
@@ -53,6 +55,7 @@ def test_the_file_is_named_and_what_to_do(
     monkeypatch.chdir(rec.parent)
     monkeypatch.setattr(os, "fsync", lambda _: None)
     people(Path("people"))
+    write_suspects(Path("suspects.parquet"), rec, {"kind": "outlier", "key": 1}, cache=False)
     before = set(Path().iterdir())
     with largest_file(size):
         code = main(command.split())
@@ -63,6 +66,15 @@ def test_the_file_is_named_and_what_to_do(
     )
     assert "a limit of this process (ulimit -f)" in said
     assert {path for path in Path().iterdir() if path.name != "demo"} == before
+
+
+def test_a_folder_of_pictures_is_named(rec: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    monkeypatch.chdir(rec.parent)
+    before = set(Path().iterdir())
+    with largest_file(100):
+        assert main(["export", "--rec", "train.rec", "--keys", "1,2", "--out", "new/out", "--no-cache"]) == 1
+    assert capsys.readouterr().err.startswith("fasttriplet: new/out: File too large")
+    assert set(Path().iterdir()) == before
 
 
 @pytest.mark.parametrize("size", [0, 200, 2000])

@@ -66,7 +66,7 @@ def test_flags_have_the_defaults_of_mine_rec() -> None:
     assert arguments["max_ap"].default is None
 
 
-NAMES = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+NAMES = ("clean", "completion", "demo", "export", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,7 +123,7 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
     return {str(flag.name): flag for flag in commands()[name].params}
 
 
-@pytest.mark.parametrize("name", ["index", "mine", "pack-pairs", "train", "verify"])
+@pytest.mark.parametrize("name", ["clean", "export", "index", "mine", "pack-pairs", "train", "verify"])
 def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
     flags, group = flags_of(name), IndexOptions if name == "index" else DatasetOptions
     assert flags.keys() >= {"rec", "cache_dir", *group.names()}

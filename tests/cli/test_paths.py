@@ -15,14 +15,17 @@ import pytest
 
 from fasttriplet.cli import cli, main
 from fasttriplet.cli._options import NameOfFile
+from tests.audit.findings import write_suspects
 from tests.cli.command import Capture
 from tests.dataset.pictures import people
 from tests.run.leftovers import alarm
 
 # What each command needs besides the option, by the names of the options, and what some need instead.
 NEEDS: dict[str, dict[str, str]] = {
+    "clean": {"rec": "train.rec", "suspects": "suspects.parquet", "out": "a.rec"},
     "completion": {"shell": "bash"},
     "demo": {"identities": "2", "images": "2", "batches": "1"},
+    "export": {"rec": "train.rec", "keys": "1", "out": "new"},
     "index": {"rec": "train.rec"},
     "mine": {"rec": "train.rec", "band": "any"},
     "pack": {"folder": "people", "out": "a.rec"},
@@ -31,12 +34,16 @@ NEEDS: dict[str, dict[str, str]] = {
     "verify": {"rec": "train.rec", "model": "pixels", "pairs_per_kind": "9"},
 }
 INSTEAD: dict[tuple[str, str], dict[str, str | None]] = {
+    ("export", "suspects"): {"keys": None},
+    ("export", "triplets"): {"keys": None},
     ("pack-pairs", "listing"): {"rec": None, "pairs_per_kind": None},
     ("pack-pairs", "folder"): {"rec": None, "pairs_per_kind": None, "listing": "list.txt"},
     ("train", "symbol"): {"network": None},
     ("verify", "pairs"): {"rec": None, "pairs_per_kind": None},
 }
 ENDINGS = {
+    ("clean", "out"): ".rec",
+    ("export", "out"): "",
     ("mine", "out"): ".csv",
     ("pack", "out"): ".rec",
     ("pack-pairs", "out"): ".bin",
@@ -74,9 +81,10 @@ def places(rec: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(rec.parent)
     people(Path("people"))
     Path("list.txt").write_text("a.jpg b.jpg 1\n")
+    write_suspects(Path("suspects.parquet"), rec, {"kind": "outlier", "key": 1}, cache=False)
     Path("closed").mkdir(mode=0)
     with socket.socket(socket.AF_UNIX) as listener:
-        for ending in ("", *ENDINGS.values()):
+        for ending in {"", *ENDINGS.values()}:
             Path(f"folder{ending}").mkdir()
             Path(f"file{ending}").write_text("x")
             os.mkfifo(f"fifo{ending}")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import fasttriplet as ft
+from tests.audit.findings import write_suspects
 from tests.cli.command import COMMAND, run
 
 
@@ -44,3 +46,21 @@ def test_a_stopped_run_leaves_nothing_under_the_final_name(
     assert len(list(out.parent.iterdir())) == left  # hidden; a killed process cannot clean up
     assert run("mine", "--rec", rec, "--out", out).returncode == 0
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_stopped_clean_leaves_nothing(tmp_path: Path, sent: str) -> None:
+    rec, table = tmp_path / "a.rec", tmp_path / "s.parquet"
+    with ft.RecordWriter(rec) as writer:
+        for key in range(100_000):  # which takes seconds to copy
+            writer.write(key, ft.IRHeader(0, float(key // 10), key, 0), b"no image")
+    write_suspects(table, rec, {"kind": "outlier", "key": 1})
+    out = tmp_path / "new" / "b.rec"
+    words = ["clean", "--rec", str(rec), "--suspects", str(table), "--out", str(out)]
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: any(path.stat().st_size for path in out.parent.glob(".b.rec*/*/parts/.*/*/b.rec")))
+        process.send_signal(getattr(signal, sent))
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[sent]
+    assert "Traceback" not in err
+    assert not out.parent.exists()

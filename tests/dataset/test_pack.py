@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -58,6 +59,9 @@ def test_layout_and_order(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "property").read_text() == "3,12,10\n"
     names = (tmp_path / "train.identities.csv").read_text()
     assert names == "label,folder,images\n0,p1,2\n1,p2,1\n2,p10,3\n"
+    sources = pl.read_parquet(tmp_path / "train.sources.parquet")
+    assert dict(sources.schema) == {"key": pl.Int64, "label": pl.Int64, "path": pl.String}
+    assert sources.rows() == [*zip(range(1, 7), (0, 0, 1, 2, 2, 2), order, strict=True)]
     index = ft.index_rec(out, cache=False)
     assert index["label"].to_list() == [0, 0, 1, 2, 2, 2]
     assert ft.inspect_rec(out, cache=False).layout == "insightface"
@@ -67,6 +71,7 @@ def test_layout_and_order(folder: Path, tmp_path: Path) -> None:
         "train.idx",
         "property",
         "train.identities.csv",
+        "train.sources.parquet",
     }
 
 
@@ -104,7 +109,7 @@ def test_same_folder_same_bytes(folder: Path, tmp_path: Path, format: Any) -> No
         how: dict[str, Any] = {"size": (8, 8), "split": 0.3, "on_error": "skip"}
         pack(folder, out, threads=threads, format=format, **how)
         outputs.append(contents(out.parent))
-    assert len(outputs[0]) == 8
+    assert len(outputs[0]) == 10
     assert outputs[0] == outputs[1]
 
 
@@ -140,10 +145,13 @@ class TestSplit:
             assert index["label"].to_list() == [label for label in range(len(names(rec))) for _ in range(2)]
             file = ft.RecordFile(rec)
             assert not file.problems
+            table = pl.read_parquet(rec.with_suffix(".sources.parquet"))
+            sources = dict(table.select("key", "path").iter_rows())
             for key, label in index.select("key", "label").iter_rows():
                 path = twenty / names(rec)[label] / f"{(key - 1) % 2}.png"
                 assert file.read(key)[1] == path.read_bytes()
-        assert len(contents(tmp_path)) == 7  # three for each, and property
+                assert sources[key] == path.relative_to(twenty).as_posix()
+        assert len(contents(tmp_path)) == 9  # four for each, and property
 
     def test_the_seed_chooses(self, twenty: Path, tmp_path: Path) -> None:
         chosen: dict[int, list[str]] = {}
@@ -232,7 +240,7 @@ def test_ranges_that_float32_rounds(folder: Path, tmp_path: Path, monkeypatch: p
 
 def test_the_files_appear_together(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        assert not contents(tmp_path).keys() & {"a.rec", "a.idx", "a.identities.csv"}
+        assert not contents(tmp_path).keys() & {"a.rec", "a.idx", "a.identities.csv", "a.sources.parquet"}
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fasttriplet.dataset._packing._pack.write_property", fail)

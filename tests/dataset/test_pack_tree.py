@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -305,5 +306,6 @@ def test_names(folder: Path, out: Path) -> None:
     assert done.skipped == 1
     assert list(identities(out)) == ["P1", 'a "b", c', "p1", "p2", "p10", odd, "ü"]
     assert b"p\xff" in out.with_suffix(".identities.csv").read_bytes()
+    assert "p\\xff/0.jpg" in pl.read_parquet(out.with_suffix(".sources.parquet"))["path"]
     assert b"p\xff/bad.jpg" in out.with_suffix(".problems.csv").read_bytes()
     assert "p\\udcff/bad.jpg" in refused(folder, out.with_name("other.rec"))

@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import fasttriplet as ft
 from fasttriplet.audit._audit import audit
 from fasttriplet.dataset._index_cache import SUFFIX as KEPT
+from tests.audit.findings import write_suspects
 from tests.dataset.pictures import people
 from tests.faults import CHANGES, Fault, Faults, Kind
 from tests.faults.campaign import Campaign, Case, Words
@@ -73,8 +75,26 @@ INDEXED = Case(_rec, INDEX, again=(), read={KEPT: _index}, prints=True)
 PACK = Case(
     lambda folder: people(folder / "faces"),
     ("pack", "faces", "new/small.rec", "--split", "0.4", "--threads", "1"),
-    follow=(".idx", ".csv", "property", "-val.rec"),
+    follow=(".idx", ".csv", ".parquet", "property", "-val.rec"),
 )
+
+
+CLEAN: Words = ("clean", *REC[:3], "--suspects", "s.parquet", "--out", "new/c.rec")
+
+
+def _audited(folder: Path) -> None:
+    _rec(folder)
+    moved = {"kind": "mislabelled", "key": 1, "action": "relabel", "suggested_label": 3}
+    write_suspects(
+        folder / "s.parquet", folder / "train.rec", moved, {"kind": "outlier", "key": 5}, cache=False
+    )
+
+
+def _cleaned_before(folder: Path) -> None:
+    """Another version, in which other images are left."""
+    _audited(folder)
+    suspects = pl.read_parquet(folder / "s.parquet").head(1)
+    ft.clean(folder / "train.rec", suspects=suspects, out=folder / "new/c.rec", cache=False)
 
 
 def _errors(campaign: Campaign, *, number: int) -> Iterable[Fault]:
@@ -103,6 +123,8 @@ CASES = {
     "pack": PACK,
     "pack again": replace(PACK, make=_packed_before, words=(*PACK.words, "--overwrite")),
     "pack-pairs": Case(_rec, PAIRS, prints=True),
+    "clean": Case(_audited, CLEAN, follow=(".idx", ".parquet", "property")),
+    "clean again": Case(_cleaned_before, (*CLEAN, "--overwrite"), follow=(".idx", ".parquet", "property")),
     "verify": Case(_rec, VERIFY, prints=True),
 }
 EACH = (errno.EIO, errno.ENOSPC, errno.EINTR)
@@ -112,7 +134,8 @@ QUICK: dict[str, tuple[Kind, ...]] = {
     "audit": ("write",),
     "audit again": (),
     **dict.fromkeys(("index into a folder", "mine again, csv"), CHANGES),
-    "pack": ("create", "write"),
+    **dict.fromkeys(("pack", "clean"), ("create", "write")),
+    "clean again": (),
     "pack again": (),  # tests/dataset/test_pack_interrupted.py is about its errors
 }
 THOROUGH: dict[str, Callable[[Campaign], Iterable[Fault]]] = {

@@ -76,6 +76,13 @@ def test_batches_are_those_of_a_feed_with_the_modules_embeddings(make: Make, rec
     assert module.data_names == ["data"]
 
 
+def test_images_are_excluded(make: Make) -> None:
+    batches, _ = make(exclude=[1, 2, 3, *range(7, 13)])
+    summary = batches.feed.summary
+    assert (summary.images_excluded, summary.images_indexed, summary.identities) == (9, 87, 15)
+    assert 1 not in {int(label) for batch in batches for label in batch.label[0].asnumpy()}
+
+
 def test_an_epoch_ends_and_reset_begins_the_next(make: Make) -> None:
     batches, _ = make()
     counts = []

@@ -32,7 +32,7 @@ def test_a_parquet_file_is_synced_before_it_gets_its_name(
     with open_sink(path, overwrite=False) as sink:
         for start in (0, 3):
             sink.append(pl.DataFrame({"anchor": range(start, start + 3)}))
-        with sink.join() as joined:
+        with sink.join({}) as joined:
             assert joined.collect()["anchor"].to_list() == list(range(6))
         assert not path.exists()
         assert sink.publish().collect()["anchor"].to_list() == list(range(6))
@@ -196,7 +196,7 @@ def test_every_format_keeps_all_numbers_to_the_last_bit(tmp_path: Path, ending: 
     with open_sink(path, overwrite=False) as sink:
         sink.append(frame[:400])
         sink.append(frame[400:])
-        with sink.join() as frames:
+        with sink.join({}) as frames:
             joined = frames.collect()
         published = sink.publish()
     for read in (joined, published.collect()):

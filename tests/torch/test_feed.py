@@ -345,3 +345,19 @@ def test_batches_for_a_gpu_are_pinned(rec: Path) -> None:
             assert labels.is_pinned()
             assert ids.is_pinned()
             assert triplet_loss(net(images.cuda(non_blocking=True)), 0.5).isfinite()
+
+
+def test_images_are_excluded(rec: Path, tmp_path: Path) -> None:
+    gone = [1, 8, 9, *range(31, 37)]
+    removed = write_rec(
+        tmp_path / "removed.rec",
+        {key: label for key, label in identities(12, 6).items() if key not in gone},
+    )
+    model = module()
+    with (
+        TripletFeed(removed, model, **OPTIONS) as expected,
+        TripletFeed(rec, model, exclude=gone, **OPTIONS) as found,
+    ):
+        pairs = list(zip(expected, found, strict=True))
+    assert pairs
+    assert all(torch.equal(one.ids, other.ids) for one, other in pairs)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import polars as pl
 
-Kind = Literal["mislabelled", "outlier", "same-person", "two-people", "duplicate", "bad-picture"]
+from fasttriplet.dataset import _options
+
+Kind: TypeAlias = _options.Kind  # named there, because images are excluded by them
 Action = Literal["relabel", "drop", "keep"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS = _options.KINDS
 ACTIONS: tuple[Action, ...] = get_args(Action)
 
 # The columns of suspects.parquet. Rows with one number in `finding` are kept or rejected together.

@@ -25,7 +25,19 @@ from fasttriplet.cli._completion import VARIABLE, complete
 from fasttriplet.cli._words import in_flags, usage
 from fasttriplet.errors import OptionError
 
-_COMMANDS = ("audit", "completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+_COMMANDS = (
+    "audit",
+    "clean",
+    "completion",
+    "demo",
+    "export",
+    "index",
+    "mine",
+    "pack",
+    "pack-pairs",
+    "train",
+    "verify",
+)
 
 
 class _Commands(click.Group):

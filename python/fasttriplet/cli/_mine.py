@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @options.rec(required=True)
+@options.exclude
 @options.model(default="pixels")
 @click.option(
     "--out",

@@ -20,7 +20,7 @@ from click.core import ParameterSource
 from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._options import Options
 from fasttriplet.cli._words import in_flags
-from fasttriplet.dataset._options import DatasetOptions
+from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, DatasetOptions, Kind, kinds_of
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder
 
     _Choice = click.Choice[str]
+    _Type = click.ParamType[tuple[Kind, ...]]
 else:
-    _Choice = click.Choice  # before click 8.2 it takes no type
+    _Choice, _Type = click.Choice, click.ParamType  # before click 8.2 they take no type
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -299,7 +300,30 @@ def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedd
 
 # The options of a run
 
+
+class Kinds(_Type):
+    """Kinds of findings, between commas."""
+
+    name = "kinds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Kind, ...]:
+        """Read them, and refuse names that are not of kinds."""
+        if not isinstance(value, str):
+            return cast("tuple[Kind, ...]", value)
+        names = [name.strip() for name in value.split(",")]
+        for name in names:
+            if name not in KINDS:
+                self.fail(f"{name!r} is not one of {', '.join(KINDS)}.", param, ctx)
+        return kinds_of(str(param and param.name), cast("list[Kind]", names))
+
+
 _TEXTS = {
+    "exclude": "Leave out the images of this Parquet file, by its columns key and, with several --rec, file. "
+    "Of a table of suspects, those that --exclude-kinds names.",
+    "exclude_kinds": "Kinds of findings, between commas, whose images --exclude leaves out, except those "
+    f"with the action keep. By default kinds about single images: {','.join(EXCLUDED_KINDS)}.",
     "labels": "What the labels of several --rec mean. shared: a label is the same identity in all of them; "
     "separate: no identity is in two files, and labels are shifted. By default shared, with a warning where "
     "the files seem to be numbered independently.",
@@ -331,6 +355,8 @@ _TEXTS = {
 }
 _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
     "cache": bool,
+    "exclude": PATH,
+    "exclude_kinds": Kinds(),
     "max_pixels": Whole(1, MOST_PIXELS),
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
@@ -341,6 +367,8 @@ _MORE: dict[str, dict[str, Any]] = {
     "metric": {"callback": _go_together},
     "normalize": {"callback": _go_together},
     "memory": {"metavar": "MB", "callback": _bytes},
+    "exclude": {"metavar": "FILE"},
+    "exclude_kinds": {"metavar": "KIND,..."},
 }
 
 
@@ -354,6 +382,7 @@ def _of_run(*names: str) -> Callable[[F], F]:
     )
 
 
+exclude = _of_run("exclude", "exclude_kinds")
 mining = _of_run(*MiningOptions.names())
 bags = _of_run("images_per_identity", "bag_size", "boundary")
 tail = _of_run("tail")
@@ -362,6 +391,20 @@ seed = _of_run("seed")
 threads = _of_run("threads")
 max_pixels = _of_run("max_pixels")
 resources = _of_run(*ResourceOptions.names())
+
+# Findings
+
+
+def suspects(*, required: bool) -> Callable[[F], F]:
+    """Make the option ``--suspects``."""
+    return click.option(
+        "--suspects",
+        required=required,
+        type=PATH,
+        metavar="FILE",
+        help="The findings of an audit of this dataset: its suspects.parquet.",
+    )
+
 
 # Results
 

@@ -90,7 +90,8 @@ def pack(*, folder: Path, out: Path, as_json: bool, **how: Any) -> None:
     """Pack FOLDER/identity/picture into OUT.rec.
 
     Writes OUT.rec and OUT.idx in the InsightFace layout, OUT.identities.csv with the folder of each label,
-    and `property` for InsightFace's scripts, unless that describes another .rec of the folder.
+    OUT.sources.parquet with the path of each image, and `property` for InsightFace's scripts, unless that
+    describes another .rec of the folder.
 
     Pictures may be JPEG, PNG, WebP, AVIF, BMP, TIFF, GIF (the first frame), JPEG 2000, PPM, PGM or PBM. Those
     of the right size and format are stored as they are; others are resized (Lanczos) and encoded. Hidden and

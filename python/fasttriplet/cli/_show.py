@@ -73,8 +73,10 @@ def facts(rows: Mapping[str, str]) -> None:
 def summary(found: Summary) -> None:
     """Print what was mined, how fast, and where it is."""
     epochs = f" in {counted(found.epochs, 'epoch')}" if found.epochs > 1 else ""
+    excluded = f", {found.images_excluded:,} excluded" if found.images_excluded else ""
     rows = {
-        "dataset": f"{counted(found.images_indexed, 'image')} of {counted(found.identities, 'identity')}",
+        "dataset": f"{counted(found.images_indexed, 'image')} of {counted(found.identities, 'identity')}"
+        + excluded,
         "embeddings": found.embedder,
         "bags": f"{counted(found.bags, 'bag')} with {counted(found.images, 'image')}{epochs}",
         "triplets": f"{found.triplets:,}" + (" (stopped there)" if found.stopped_at_max_triplets else ""),

@@ -36,6 +36,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 
 @click.command()
 @options.rec(required=False)
+@options.exclude
 @click.option(
     "--out",
     required=True,

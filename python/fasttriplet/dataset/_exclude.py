@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +14,28 @@ from numpy.typing import NDArray
 from fasttriplet._forks import ensure_polars_threads, importing
 from fasttriplet._words import counted, prefixing
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._ids import Integers, ids_of, integers
+from fasttriplet.dataset._ids import ids_of, integers
+from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, Exclude, Kind
+from fasttriplet.dataset._tables import read_table
 from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
     import polars as pl
 
-Exclude: TypeAlias = "Integers | str | os.PathLike[str] | pl.DataFrame"
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """The images of a dataset that are not excluded."""
+
+    rows: NDArray[np.int64]  # positions in the dataset, ascending; at least one
+    digest: str | None  # tells one choice of images from another; None if all are kept
 
 
-def rows_without(dataset: Dataset, exclude: Exclude) -> NDArray[np.int64]:
-    """Positions of the images that are not excluded: (M,) int64, ascending; at least one."""
-    keys, files, where = _keys_of(exclude)
+def kept_of(dataset: Dataset, exclude: Exclude | None, kinds: Sequence[Kind] | None = None) -> Kept:
+    """Find the images that are not excluded."""
+    if exclude is None:
+        return Kept(np.arange(len(dataset)), None)
+    keys, files, where = _keys_of(dataset, exclude, kinds)
     if files is None and len(dataset.paths) > 1:
         raise OptionError(
             "exclude",
@@ -45,34 +58,55 @@ def rows_without(dataset: Dataset, exclude: Exclude) -> NDArray[np.int64]:
     rows = np.flatnonzero(kept)
     if not rows.size:
         raise OptionError("exclude", f"names all {len(dataset):,} images of the dataset: none is left")
-    return rows
+    left_out = dataset.ids[~kept]
+    digest = hashlib.blake2b(left_out.tobytes(), digest_size=8).hexdigest() if left_out.size else None
+    return Kept(rows, digest)
 
 
-def _keys_of(exclude: Exclude) -> tuple[NDArray[np.int64], NDArray[np.uint32] | None, str]:
+def _keys_of(
+    dataset: Dataset, exclude: Exclude, kinds: Sequence[Kind] | None
+) -> tuple[NDArray[np.int64], NDArray[np.uint32] | None, str]:
     """Keys, numbers of files if they are given, and words that name the file that holds them."""
     if not isinstance(exclude, (str, os.PathLike)) and not hasattr(exclude, "columns"):
-        return integers("exclude", exclude), None, ""
+        if kinds is not None:
+            raise OptionError("exclude_kinds", "goes with exclude=FILE, a table of suspects, not with keys")
+        keys: Any = exclude
+        return integers("exclude", keys), None, ""
     with importing():
         import polars as pl  # noqa: PLC0415  for those who exclude keys alone, nothing waits for it
 
     ensure_polars_threads()
     where, frame = "", exclude
     if isinstance(exclude, (str, os.PathLike)):
-        path = os.fspath(exclude)
-        where = f" of {path}"
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123  Polars opens names in UTF-8 only
-                frame = pl.read_parquet(file)
-        except pl.exceptions.PolarsError as error:
-            raise OptionError(
-                "exclude", f"must be a Parquet file, and {path} cannot be read: {error}"
-            ) from None
+        where, frame = f" of {os.fspath(exclude)}", read_table("exclude", os.fspath(exclude), dataset)
     assert isinstance(frame, pl.DataFrame)
     if "key" not in frame.columns:
         raise OptionError("exclude", f"must have a column 'key'{where}, and has {', '.join(frame.columns)}")
+    if kinds is not None and "kind" not in frame.columns:
+        raise OptionError(
+            "exclude_kinds",
+            f"goes with exclude=FILE, a table of suspects, and there is no column 'kind'{where}",
+        )
+    if "kind" in frame.columns:
+        frame = _to_leave_out(frame, EXCLUDED_KINDS if kinds is None else kinds, where)
     with prefixing("exclude"):
         keys = integers("key", frame["key"].to_numpy())
         files = integers("file", frame["file"].to_numpy()) if "file" in frame.columns else None
     if files is not None and not ((files >= 0) & (files < 1 << 32)).all():
         raise OptionError("exclude", f"must number files from 0 in the column 'file'{where}")
     return keys, None if files is None else files.astype(np.uint32), where
+
+
+def _to_leave_out(frame: pl.DataFrame, kinds: Sequence[Kind], where: str) -> pl.DataFrame:
+    """The rows of these kinds, except those whose action says to keep the image."""
+    import polars as pl  # noqa: PLC0415
+
+    unknown = set(frame["kind"].unique().to_list()) - set(KINDS)
+    if unknown:
+        raise OptionError(
+            "exclude",
+            f"must have kinds of findings in the column 'kind'{where}, {', '.join(KINDS)}, and has "
+            f"{min(map(repr, unknown))}",
+        )
+    chosen = frame.filter(pl.col("kind").is_in(list(kinds)))
+    return chosen.filter(pl.col("action") != "keep") if "action" in frame.columns else chosen

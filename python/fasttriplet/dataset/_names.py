@@ -12,7 +12,13 @@ from fasttriplet.dataset._numbering import names_beside
 
 
 def class_names(dataset: Dataset, labels: Iterable[int]) -> list[str]:
-    """The folder of each label in the ``.identities.csv`` beside its file, or the label itself.
+    """The folder of each label in the ``.identities.csv`` beside its file, or the label itself."""
+    names = known_names(dataset)
+    return [names.get(label, str(label)) for label in labels]
+
+
+def known_names(dataset: Dataset) -> dict[int, str]:
+    """The folder of each label that has one in the ``.identities.csv`` beside its file.
 
     A table that does not have the labels of its file is another file's.
     """
@@ -25,4 +31,4 @@ def class_names(dataset: Dataset, labels: Iterable[int]) -> list[str]:
         of_file = dataset.labels[dataset.files == number]
         if np.array_equal(np.sort(table["label"].to_numpy()) + shift, np.unique(of_file)):
             names |= dict(zip((table["label"] + shift).to_list(), table["folder"].to_list(), strict=True))
-    return [names.get(label, str(label)) for label in labels]
+    return names

@@ -2,8 +2,9 @@
 
 # Annotations are evaluated at once: as texts, each would be compiled by TypedDict while `--help` waits.
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, Protocol, TypeAlias, TypedDict, get_args
 
 from fasttriplet._checks import one_of, pixel_limit, whole_number
 from fasttriplet._options import Options
@@ -14,6 +15,20 @@ Cache: TypeAlias = bool | str | os.PathLike[str]
 Boundary = Literal["keep", "split"]
 Tail = Literal["keep", "drop"]
 OnError = Literal["raise", "skip"]
+
+# What may be wrong about images, in the order of a table of suspects.
+Kind = Literal["mislabelled", "outlier", "same-person", "two-people", "duplicate", "bad-picture"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+# Findings about single images; the rest are about identities, whose images are as good as any.
+EXCLUDED_KINDS: tuple[Kind, ...] = ("mislabelled", "outlier", "duplicate", "bad-picture")
+
+
+class _ArrayOrFrame(Protocol):
+    def __array__(self, *args: Any, **options: Any) -> Any: ...
+
+
+# A Parquet file, keys, or a Polars frame.
+Exclude: TypeAlias = str | os.PathLike[str] | Sequence[int] | _ArrayOrFrame
 
 # The most pixels of an image that is decoded, unless a user says otherwise: 256 MiB of RGB, 7,000 times what
 # a face of 112 x 112 has. It is the size that Pillow warns from.
@@ -59,6 +74,39 @@ class DatasetOptions(IndexOptions):
     def __post_init__(self) -> None:
         pixel_limit(self.max_pixels)
         super().__post_init__()
+
+
+class ExcludeKeywords(DatasetKeywords, total=False):
+    """The fields of :class:`ExcludeOptions` as keyword arguments."""
+
+    exclude: Exclude | None
+    exclude_kinds: Sequence[Kind] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcludeOptions(DatasetOptions):
+    """Which images of a dataset are left out: options that :func:`fasttriplet.mine_rec` explains."""
+
+    exclude: Exclude | None = None
+    exclude_kinds: Sequence[Kind] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.exclude, os.PathLike):
+            object.__setattr__(self, "exclude", os.fspath(self.exclude))
+        if self.exclude_kinds is not None:
+            object.__setattr__(self, "exclude_kinds", kinds_of("exclude_kinds", self.exclude_kinds))
+            if self.exclude is None:
+                raise OptionError("exclude_kinds", "goes with exclude=FILE, a table of suspects")
+        super().__post_init__()
+
+
+def kinds_of(name: str, kinds: Sequence[Kind]) -> tuple[Kind, ...]:
+    """Return the option `name`, one kind of finding or more, in the order of a table of suspects."""
+    if isinstance(kinds, str) or not isinstance(kinds, Sequence) or not kinds:
+        raise OptionError(name, f"must be a list of one or more of {', '.join(KINDS)}, not {kinds!r}")
+    for kind in kinds:
+        one_of(f"each of {name}", kind, KINDS)
+    return tuple(kind for kind in KINDS if kind in kinds)
 
 
 class BagKeywords(TypedDict, total=False):

@@ -71,10 +71,10 @@ class FaceImageIter(TripletIter):
         identities; the margin of mining, above 0, at most 1; the distance above which pairs are skipped, 0
         for no limit. Both are squared L2, unless `metric` says otherwise.
     **kwargs
-        `augment`, `band`, `boundary`, `cache`, `first_epoch`, `labels`, `max_pixels`, `memory`, `metric`,
-        `negatives_per_pair`, `normalize`, `on_error`, `pairs`, `pick`, `prefetch`, `seed`, `threads`: see
-        :class:`fasttriplet.Feed`. `augment` replaces `rand_mirror` and `cutoff`. `mean` must be None: the
-        network normalises.
+        `augment`, `band`, `boundary`, `cache`, `exclude`, `exclude_kinds`, `first_epoch`, `labels`,
+        `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `normalize`, `on_error`, `pairs`, `pick`,
+        `prefetch`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment` replaces `rand_mirror` and
+        `cutoff`. `mean` must be None: the network normalises.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment, assemble
 from fasttriplet.dataset._dataset import Dataset, Rec
 from fasttriplet.dataset._ids import positions_of
-from fasttriplet.dataset._options import DatasetOptions
+from fasttriplet.dataset._options import ExcludeOptions
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import NoTripletsError, OptionError
@@ -33,8 +33,8 @@ from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 
-# Options that a feed's batches do not depend on, or only by the dataset's fingerprint.
-_WITHOUT_EFFECT = {*ResourceOptions.names(), *DatasetOptions.names(), "on_error"}
+# Options that a feed's batches do not depend on, or only by the dataset's fingerprint and what is excluded.
+_WITHOUT_EFFECT = {*ResourceOptions.names(), *ExcludeOptions.names(), "on_error"}
 
 _STAGES_OF_BAG = ("decode", "embed", "mine")
 
@@ -117,6 +117,8 @@ class Feed:
         See :func:`fasttriplet.index_rec`. A :class:`fasttriplet.Dataset` is made with options of its own.
     max_pixels : int, default 89,478,485
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
+    exclude, exclude_kinds
+        Images to leave out; see :func:`fasttriplet.mine_rec`. A `state` is of a feed without the same images.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary
@@ -200,6 +202,7 @@ class Feed:
             # What decides the batches.
             self._arguments = {
                 "dataset": self._stages.dataset.fingerprint,
+                "exclude": self._stages.exclusion,
                 "batch_size": batch_size,
                 "devices": devices,
                 "augment": None if augment is None else asdict(augment),

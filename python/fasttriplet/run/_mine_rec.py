@@ -18,11 +18,9 @@ from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
-from fasttriplet.dataset._index_cache import IndexCache, cache_beside
-from fasttriplet.dataset._options import Cache
+from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started, one_ahead
-from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
@@ -78,6 +76,7 @@ def mine_rec(
         A file for the triplets, in the format that its ending says: ``.parquet``, ``.csv``, ``.ndjson`` or
         ``.jsonl``, ``.arrow`` or ``.feather``. It is written bag by bag under another name, and appears when
         it is complete. Its folder is made if it is missing. Without `out` the triplets are kept in memory.
+        Parquet and Arrow files say where they are from; see :func:`fasttriplet.read_metadata`.
     overwrite : bool, default False
         Whether a file that is there may be replaced.
     epochs : int, default 1
@@ -92,6 +91,16 @@ def mine_rec(
         shifted ones. A :class:`fasttriplet.Dataset` is made with options of its own.
     max_pixels : int, default 89,478,485
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
+    exclude : path, (K,) int or DataFrame, optional
+        Images to leave out, as if the files did not have them: a Parquet file, keys, or a Polars frame. Of a
+        table, the column `key` is taken and, with several ``.rec`` files, `file`, the number of each image's
+        file from 0. Of a table of suspects, which says in the column `kind` what was found, the images of
+        `exclude_kinds` are left out, except those whose `action` is ``"keep"``. A file that says in its
+        metadata that it is of another dataset is an error.
+    exclude_kinds : sequence of str, optional
+        The kinds of findings whose images are left out. By default those about single images:
+        ``"mislabelled"``, ``"outlier"``, ``"duplicate"`` and ``"bad-picture"``. The others are
+        ``"same-person"`` and ``"two-people"``.
     margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail
@@ -152,7 +161,7 @@ def mine_rec(
     if target is not None:
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
-        _refuse_to_replace(files_of(rec), cache, target)
+        check_not_read(target, files_read(files_of(rec), cache))
     with open_sink(target, overwrite=overwrite) as sink, summary.in_errors():
         stages.open(rec)
         _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
@@ -160,24 +169,12 @@ def mine_rec(
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
-            with sink.join() as joined:  # before others can replace the file
+            about = stages.about() | {"epochs": epochs, "max_triplets": max_triplets}
+            with sink.join(about) as joined:  # before others can replace the file
                 summary.measure(joined)
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
     return MineResult(triplets, summary)
-
-
-def _refuse_to_replace(files: list[Path], cache: Cache, target: Path) -> None:
-    for path in filter(Path.is_file, files):
-        # By name, too: the index is cached during this run, and a new .idx would be believed in the next.
-        caches = [cache_beside(path)]
-        if place := IndexCache.of(path, cache):
-            caches.append(place.path)
-        for part in (path, path.with_suffix(".idx"), *caches):
-            same = part.exists() and target.exists() and part.samefile(target)
-            if same or os.path.realpath(part) == os.path.realpath(target):
-                what = "the dataset's index" if part in caches else "the dataset"
-                raise OptionError("out", f"must be another file than {what}, not {str(target)!r}")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from typing import TypedDict, get_args
 
 from fasttriplet._checks import one_of, seed_number, thread_count, whole_number
 from fasttriplet._options import Options
-from fasttriplet.dataset._options import BagKeywords, BagOptions, DatasetKeywords, DatasetOptions, OnError
+from fasttriplet.dataset._options import BagKeywords, BagOptions, ExcludeKeywords, ExcludeOptions, OnError
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 
@@ -34,7 +34,7 @@ class ResourceOptions(Options):
         super().__post_init__()
 
 
-class RunKeywords(DatasetKeywords, MiningKeywords, BagKeywords, ResourceKeywords, total=False):
+class RunKeywords(ExcludeKeywords, MiningKeywords, BagKeywords, ResourceKeywords, total=False):
     """The fields of :class:`RunOptions` as keyword arguments."""
 
     on_error: OnError
@@ -42,7 +42,7 @@ class RunKeywords(DatasetKeywords, MiningKeywords, BagKeywords, ResourceKeywords
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(DatasetOptions, MiningOptions, BagOptions, ResourceOptions):
+class RunOptions(ExcludeOptions, MiningOptions, BagOptions, ResourceOptions):
     """The options that :func:`fasttriplet.mine_rec` and :class:`fasttriplet.Feed` share."""
 
     on_error: OnError = "raise"

@@ -58,11 +58,15 @@ class Place:
         ):
             raise ValueError("state must be what state_dict() of a Feed gave")
         # A state of 0.1 may be older than these.
-        earlier = {"metric": "sqeuclidean", "processes": 1, **state["arguments"]}
+        earlier = {"metric": "sqeuclidean", "processes": 1, "exclude": None, **state["arguments"]}
         for name, value in arguments.items():
             before = earlier.get(name)
             if before != value and name == "dataset":
                 raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
+            if before != value and name == "exclude":
+                must = "be None" if before is None else "name the same images as before"
+                found = "no image" if before is None else "other images"
+                raise OptionError("exclude", f"must {must}: the run that wrote the state excluded {found}")
             if before != value and name == "processes":
                 raise OptionError(
                     "state", f"is of a training in {before!r:.100} processes, and this one has {value}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from fasttriplet import _arrow_footer
 from fasttriplet._files import Output, naming, opened, publish
+from fasttriplet._metadata import KEY, as_parquet, as_text
 from fasttriplet.errors import OptionError
 
 
@@ -27,8 +29,11 @@ class Sink:
         self._frames.append(frame)
 
     @contextmanager
-    def join(self) -> Iterator[pl.LazyFrame]:
-        """Give all frames as one, to be examined before :meth:`publish`. Use this once, at the end."""
+    def join(self, about: Mapping[str, Any]) -> Iterator[pl.LazyFrame]:  # noqa: ARG002  for files
+        """Give all frames as one, to be examined before :meth:`publish`. Use this once, at the end.
+
+        A file says where it is from, `about` itself, if its format has a place for that.
+        """
         self._joined = pl.concat(self._frames).lazy()
         yield self._joined
 
@@ -40,17 +45,29 @@ class Sink:
 class _Format(NamedTuple):
     """How a file is written, and read again with all numbers and types as they were."""
 
-    write: Callable[[pl.LazyFrame, str], Any]
-    scan: Callable[[str, pl.Schema], pl.LazyFrame]
+    write: Callable[[pl.LazyFrame, str, Mapping[str, Any]], Any]
+    scan: Callable[[str, pl.Schema | None], pl.LazyFrame]
+
+
+def _write_arrow(frame: pl.LazyFrame, path: str, about: Mapping[str, Any]) -> None:
+    frame.sink_ipc(path)
+    _arrow_footer.add(Path(path), KEY, as_text(about))
 
 
 # A folder may be called runs[1], so no pattern is matched; not all functions have `glob`.
-_PARQUET = _Format(pl.LazyFrame.sink_parquet, lambda path, _: pl.scan_parquet(path, glob=False))
-_CSV = _Format(pl.LazyFrame.sink_csv, lambda path, schema: pl.scan_csv(path, schema=schema, glob=False))
-_LINES = _Format(
-    pl.LazyFrame.sink_ndjson, lambda path, schema: pl.scan_ndjson(glob.escape(path), schema=schema)
+_PARQUET = _Format(
+    lambda frame, path, about: frame.sink_parquet(path, metadata=as_parquet(about)),
+    lambda path, _: pl.scan_parquet(path, glob=False),
 )
-_ARROW = _Format(pl.LazyFrame.sink_ipc, lambda path, _: pl.scan_ipc(glob.escape(path)))
+_CSV = _Format(
+    lambda frame, path, _: frame.sink_csv(path),
+    lambda path, schema: pl.scan_csv(path, schema=schema, glob=False),
+)
+_LINES = _Format(
+    lambda frame, path, _: frame.sink_ndjson(path),
+    lambda path, schema: pl.scan_ndjson(glob.escape(path), schema=schema),
+)
+_ARROW = _Format(_write_arrow, lambda path, _: pl.scan_ipc(glob.escape(path)))
 _FORMATS = {
     ".parquet": _PARQUET,
     ".csv": _CSV,
@@ -61,11 +78,19 @@ _FORMATS = {
 }
 
 
-def check_ending(path: Path) -> None:
+def check_ending(path: Path, argument: str = "out") -> None:
     """Raise an OptionError if the ending of a name is not that of a format."""
     if path.suffix.lower() not in _FORMATS:
-        raise OptionError("out", f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}")
-    _utf8(path)
+        raise OptionError(
+            argument, f"must end in {', '.join(_FORMATS)}, which is the format, not {str(path)!r}"
+        )
+    _utf8(path, argument)
+
+
+def scan_triplets(path: Path) -> pl.LazyFrame:
+    """Read a table that was written by :func:`open_sink`, in the format that its ending says."""
+    check_ending(path, "triplets")
+    return _FORMATS[path.suffix.lower()].scan(_utf8(path), None)
 
 
 @contextmanager
@@ -83,12 +108,12 @@ def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
         yield _File(output)
 
 
-def _utf8(path: Path) -> str:
-    """Return the path in UTF-8, which Polars takes whatever the locale is."""
+def _utf8(path: Path, argument: str = "out") -> str:
+    """Return the path in UTF-8, which Polars takes whatever the locale is; `argument` is what named it."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise OptionError("out", f"must be a name in UTF-8, not {str(path)!r}") from None
+        raise OptionError(argument, f"must be a name in UTF-8, not {str(path)!r}") from None
 
 
 class _File(Sink):
@@ -108,10 +133,10 @@ class _File(Sink):
         self._schema = frame.schema
 
     @contextmanager
-    def join(self) -> Iterator[pl.LazyFrame]:
+    def join(self, about: Mapping[str, Any]) -> Iterator[pl.LazyFrame]:
         complete = _utf8(self._output.unfinished)
         with naming(self._output):
-            self._format.write(pl.scan_parquet(self._parts, glob=False), complete)
+            self._format.write(pl.scan_parquet(self._parts, glob=False), complete, about)
             yield self._format.scan(complete, self._schema)
 
     def publish(self) -> pl.LazyFrame:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet import _core
 from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import advising, counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
+from fasttriplet.dataset._exclude import kept_of
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
@@ -22,7 +25,7 @@ from fasttriplet.embedders._base import Started, check_embeddings, started
 from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import Triplets, mine_rows
-from fasttriplet.run._options import RunOptions
+from fasttriplet.run._options import ResourceOptions, RunOptions
 from fasttriplet.run._shares import share_of
 from fasttriplet.run._summary import Summary
 
@@ -85,6 +88,7 @@ class Stages:
 
     # Known once it is open.
     dataset: Dataset
+    exclusion: str | None  # tells which images are excluded; None if none is
     largest_bag: int  # most images of a bag; at least 1
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
@@ -105,12 +109,16 @@ class Stages:
         with self.summary.clock("index"):
             self.dataset = open_dataset(rec, options, threads=options.threads)
             self.summary.files = [str(path) for path in self.dataset.paths]
-            self.summary.images_indexed = len(self.dataset)
-            images_each = np.unique(self.dataset.labels, return_counts=True)[1]
+            kept = kept_of(self.dataset, options.exclude, options.exclude_kinds)
+            self.exclusion = kept.digest
+            self._index = self.dataset.index if kept.digest is None else self.dataset.index[kept.rows]
+            self.summary.images_indexed = self._index.height
+            self.summary.images_excluded = len(self.dataset) - self._index.height
+            images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)[1]
             self.summary.identities = len(images_each)
             if why := why_never_triplets(images_each, options):
                 raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
-            self.embedder.prepare(self.dataset.index)
+            self.embedder.prepare(self.dataset.index)  # all: embeddings of a file are those of all images
             in_epoch = self._bags(0)
             # Every epoch takes the same number of images of an identity: what fits a bag now fits one later.
             self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
@@ -131,6 +139,21 @@ class Stages:
             raise NoTripletsError(
                 f"none of {counted(count, 'image')} can be decoded; the first: {error}"
             ) from error
+
+    def about(self) -> dict[str, Any]:
+        """What the triplets depend on, as plain data that is the same wherever the files are."""
+        options = asdict(self._options)
+        without_effect = {*ResourceOptions.names(), "cache", "exclude", "exclude_kinds"}
+        return {
+            "kind": "triplets",
+            "version": _core.__version__,
+            "dataset": self.dataset.fingerprint,
+            "files": [path.name for path in self.dataset.paths],
+            "exclude": self.exclusion,
+            "model": self.summary.embedder,
+            "seed": options.pop("seed"),
+            "options": {name: value for name, value in options.items() if name not in without_effect},
+        }
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -167,7 +190,7 @@ class Stages:
 
     def _bags(self, epoch: int) -> list[Bag]:
         options = self._options
-        seq = triplet_seq(self.dataset.index, options.images_per_identity, options.seed, epoch)
+        seq = triplet_seq(self._index, options.images_per_identity, options.seed, epoch)
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(

@@ -59,7 +59,9 @@ class Summary:
     files : list of str
         The ``.rec`` files, as they were given.
     images_indexed, identities : int
-        How many the dataset has.
+        How many the dataset has, without the images that are excluded.
+    images_excluded : int
+        How many those are.
     epochs, bags, images : int
         How many were mined; in a group, by all processes together.
     batches : int
@@ -97,6 +99,7 @@ class Summary:
     files: list[str] = field(default_factory=list)
     images_indexed: int = 0
     identities: int = 0
+    images_excluded: int = 0
     epochs: int = 0
     bags: int = 0
     images: int = 0

@@ -19,9 +19,9 @@ from fasttriplet._checks import one_of, seed_number, thread_count, truth_value, 
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
-from fasttriplet.dataset._exclude import Exclude, rows_without
+from fasttriplet.dataset._exclude import kept_of
 from fasttriplet.dataset._names import class_names
-from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
+from fasttriplet.dataset._options import ExcludeKeywords, ExcludeOptions, OnError
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.dataset._planes import Failed, decode_each, decode_planes, mirrored_at_random
 from fasttriplet.errors import OptionError, RecordWarning
@@ -58,9 +58,8 @@ class RecordDataset(torch.utils.data.Dataset):
     mirror : bool, default False
         Swap left and right in half of the images, at random, before `transform`. By default PyTorch's random
         numbers decide anew each time, as in torchvision's ``RandomHorizontalFlip``; see :meth:`set_epoch`.
-    exclude : (K,) int, DataFrame or path, optional
-        Keys of images to leave out: a list or an array, or the column `key` of a Polars frame or of a Parquet
-        file; with several ``.rec`` files, its column `file` has the number of each image's file, from 0.
+    exclude, exclude_kinds
+        Images to leave out; see :func:`fasttriplet.mine_rec`.
     renumber : bool, default False
         Number the labels of the images that are left from 0, without gaps, in their order.
     on_error : {"raise", "skip"}, default "raise"
@@ -105,7 +104,7 @@ class RecordDataset(torch.utils.data.Dataset):
     >>> loader = torch.utils.data.DataLoader(dataset, 128, shuffle=True, drop_last=True)  # doctest: +SKIP
     """
 
-    @shows(DatasetOptions)
+    @shows(ExcludeOptions)
     def __init__(
         self,
         rec: Rec,
@@ -113,14 +112,13 @@ class RecordDataset(torch.utils.data.Dataset):
         transform: Callable[[Any], Any] | None = None,
         image: ImageKind | None = None,
         mirror: bool = False,
-        exclude: Exclude | None = None,
         renumber: bool = False,
         on_error: OnError = "raise",
         seed: int = 0,
         threads: int | None = None,
-        **options: Unpack[DatasetKeywords],
+        **options: Unpack[ExcludeKeywords],
     ) -> None:
-        chosen = DatasetOptions.of(RecordDataset, options)
+        chosen = ExcludeOptions.of(RecordDataset, options)
         if transform is not None and not callable(transform):
             raise OptionError("transform", f"must be a callable that takes an image, not {transform!r}")
         if image is not None:
@@ -129,7 +127,8 @@ class RecordDataset(torch.utils.data.Dataset):
         self.transform, self.image, self.mirror = transform, image, truth_value("mirror", mirror)
         self.on_error, self.seed, self.threads = on_error, seed_number(seed), thread_count(threads)
         self._opened: Dataset | None = open_dataset(rec, chosen, threads=self.threads)
-        rows = None if exclude is None else rows_without(self._opened, exclude)
+        kept = kept_of(self._opened, chosen.exclude, chosen.exclude_kinds)
+        rows = None if kept.digest is None else kept.rows
         targets = self._opened.labels if rows is None else self._opened.labels[rows]
         self._rows = None if rows is None else torch.from_numpy(rows)
         self._numbers: torch.Tensor | None = None  # the labels before they were renumbered

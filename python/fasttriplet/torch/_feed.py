@@ -86,7 +86,7 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     tail, threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
-    on_error, seed
+    exclude, exclude_kinds, on_error, seed
         See :func:`fasttriplet.mine_rec`.
 
     Attributes

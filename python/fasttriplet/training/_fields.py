@@ -129,6 +129,8 @@ def _settings(name: str, value: Any) -> None:
             _path(f"rec[{position}]", path)
         if not isinstance(settings.cache, bool):
             _path("cache", settings.cache)
+        if isinstance(settings.exclude, str):
+            _path("exclude", settings.exclude)
 
 
 def _options(name: str, value: Any) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
-from fasttriplet.dataset._options import BagOptions, DatasetOptions, OnError, Tail
+from fasttriplet.dataset._ids import integers
+from fasttriplet.dataset._options import BagOptions, ExcludeOptions, OnError, Tail
 from fasttriplet.embedders._precision import Precision, precision_named
 from fasttriplet.errors import OptionError
 from fasttriplet.mining._options import MiningOptions
@@ -23,7 +24,7 @@ LrSchedule = Literal["steps", "linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
+class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
     """The settings that decide the outcome of a training; defaults are InsightFace's `triplet` configuration.
 
     Attributes
@@ -37,6 +38,9 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         Where the index of each file is kept; see :func:`fasttriplet.index_rec`.
     max_pixels : int, default 89,478,485
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
+    exclude, exclude_kinds
+        Images that are left out; see :func:`fasttriplet.mine_rec`. A training takes a file or keys, not a
+        frame, because its state names them. It can only be resumed without the same images.
     framework : {"mxnet", "torch"}, optional
         What trains the network: MXNet or PyTorch. By default this is decided when a training begins: PyTorch
         where MXNet is not installed, `network` begins with ``torch:`` or torchrun started several processes,
@@ -205,7 +209,16 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         for name, kind in (("network", str), ("symbol", _PATH), ("pretrained", str)):
             if not isinstance(value := getattr(self, name), (kind, type(None))):
                 raise OptionError(name, f"must be a text, not {value!r}")
+        if hasattr(self.exclude, "columns"):
+            raise OptionError(
+                "exclude",
+                "must be a Parquet file or keys, not a frame: the state of a training names it; write the "
+                "frame to a file",
+            )
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        if self.exclude is not None and not isinstance(self.exclude, _PATH):
+            keys: Any = self.exclude
+            plain["exclude"] = tuple(integers("exclude", keys).tolist())
         plain["precision"] = precision_named(plain["precision"])
         plain["rec"] = tuple(map(os.fspath, self.rec))
         plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
@@ -262,7 +275,7 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
 
     def feed(self) -> dict[str, Any]:
         """The options of a :class:`fasttriplet.Feed` on one device."""
-        groups = (DatasetOptions, MiningOptions, BagOptions)
+        groups = (ExcludeOptions, MiningOptions, BagOptions)
         names = [name for group in groups for name in group.names()] + ["batch_size", "on_error", "seed"]
         return {name: getattr(self, name) for name in names} | {"augment": self.augment()}
 
@@ -270,14 +283,16 @@ class TrainSettings(DatasetOptions, MiningOptions, BagOptions):
         """The settings that `other` has otherwise, in words.
 
         Paths of the dataset and its cache, the limit of pixels, and what is done about images that cannot be
-        used do not count, and neither does what `other` leaves to be decided.
+        used do not count, and neither does what `other` leaves to be decided. Which images are excluded is
+        for the feed to compare.
         """
         undecided = [name for name in ("framework", "lr_end") if getattr(other, name) is None]
+        elsewhere = ("rec", "cache", "max_pixels", "exclude", "exclude_kinds", "on_error")
         before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"
             for name, value in before.items()
-            if value != now[name] and name not in ("rec", "cache", "max_pixels", "on_error", *undecided)
+            if value != now[name] and name not in (*elsewhere, *undecided)
         ]
 
 

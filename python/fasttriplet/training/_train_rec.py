@@ -136,7 +136,8 @@ def train_rec(
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
     paths = tuple(map(_absolute, files))
     cache = settings.cache if isinstance(settings.cache, bool) else _absolute(settings.cache)
-    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache)
+    exclude = _absolute(settings.exclude) if isinstance(settings.exclude, str) else settings.exclude
+    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, exclude=exclude)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
     names = Names.of(out)
     if resume and overwrite:
@@ -150,7 +151,8 @@ def train_rec(
         settings = _as_before(names, state, settings)
     assert settings.framework is not None
     _check_end(settings, schedule, resume=resume)
-    _check_files({"rec": settings.rec, "verify_on": paths}, resume=resume)
+    tables = [exclude] if isinstance(exclude, str) else []
+    _check_files({"rec": settings.rec, "verify_on": paths, "exclude": tables}, resume=resume)
     with _naming_the_other(settings) if undecided else nullcontext():
         kind = backend_of(settings.framework)
         names = replace(names, endings=kind.endings, exports=_exports(schedule, settings.framework, kind))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Unpack
 from fasttriplet._files import Output, check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._options import shows
 from fasttriplet._words import counted
-from fasttriplet.dataset._packing._layout import Layout
+from fasttriplet.dataset._packing._layout import Layout, changes_beside
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.dataset._packing._pictures import Ready, Unusable, prepare, quietly
 from fasttriplet.dataset._packing._problems import Problems
@@ -35,7 +34,7 @@ class PackedFile:
     Attributes
     ----------
     path : Path
-        The file; its ``.idx`` and ``.identities.csv`` are beside it.
+        The file; its ``.idx``, ``.identities.csv`` and ``.sources.parquet`` are beside it.
     images, identities : int
         How many it holds.
     bytes : int
@@ -114,6 +113,7 @@ def pack(
 
     * ``OUT.idx``, the offsets of the records;
     * ``OUT.identities.csv``, the folder of each label;
+    * ``OUT.sources.parquet``, the key, the label and the path in `folder` of each image;
     * ``property``, which has ``identities,height,width`` for InsightFace's training scripts. A folder has one
       such file for one ``.rec``, so it is left alone if it describes another one, or would be read with it.
 
@@ -153,8 +153,8 @@ def pack(
         ``group/identity`` then. Pictures may lie at any depth below. By default 1, and pictures must lie in
         the identity's folder itself.
     split : float, optional
-        Share of the identities, above 0 and below 1, that go into ``OUT-val.rec`` instead, with an ``.idx``
-        and an ``.identities.csv`` of its own. At least one identity goes into each file, and each file has
+        Share of the identities, above 0 and below 1, that go into ``OUT-val.rec`` instead, with tables and an
+        ``.idx`` of its own. At least one identity goes into each file, and each file has
         labels from 0. The identities are chosen by `seed` and their names.
     max_pixels : int, default 89,478,485
         The most pixels of a picture, before it is brought to `size`, of any format; see
@@ -194,7 +194,7 @@ def pack(
     val = out.with_name(f"{out.stem}-val.rec")
     recs = [out] if chosen.split is None else [out, val]
     notes = _of_an_earlier_split(out, val) if chosen.split is None else []
-    finals = [path for rec in recs for path in Layout.files_of(rec)]
+    finals = [path for rec in recs for path in (*Layout.files_of(rec), changes_beside(rec))]
     listed = out.with_suffix(".problems.csv")
     for path in finals:
         check_can_be_written(path, overwrite=overwrite)
@@ -206,8 +206,8 @@ def pack(
         outputs = resources.enter_context(opened(*finals, overwrite=overwrite))
         (table,) = resources.enter_context(opened(listed, overwrite=True))
         resources.enter_context(naming(*outputs, table))
-        unfinished = {output.path: output.unfinished for output in outputs}
-        parts = {rec: unfinished[rec].with_name("parts") / rec.name for rec in recs}
+        by_name = {output.path: output for output in outputs}
+        parts = {rec: by_name[rec].unfinished.with_name("parts") / rec.name for rec in recs}
         for part in parts.values():
             part.parent.mkdir()
         problems = resources.enter_context(Problems(table))
@@ -221,16 +221,15 @@ def pack(
         for layout, rec in zip(layouts, recs, strict=True):
             if not layout.identities:
                 raise ValueError(_refusal(problems, f"no picture is left for {rec.name}", table))
-            layout.finish()
-            for part, path in zip(Layout.files_of(parts[rec]), Layout.files_of(rec), strict=True):
-                shutil.move(part, unfinished[path])
+            layout.finish(by_name)
+            by_name[changes_beside(rec)].drop()  # of a file of this name that `clean` wrote
         assert size is not None  # there are images
         problems.finish()
         if not problems:
             table.drop()  # and the one of an earlier run
         about, why_not = resources.enter_context(opened_property(recs, overwrite=overwrite))
         if about is not None:
-            write_property(about, unfinished[out], len(layouts[0].identities), size)
+            write_property(about, by_name[out].unfinished, len(layouts[0].identities), size)
         if why_not is not None:
             notes.insert(0, why_not)
         publish(*outputs, table, *filter(None, [about]))
@@ -304,7 +303,7 @@ def _fill(  # noqa: PLR0917
             elif picture.size != (size := size or picture.size):
                 problems.add(path, "size", "is {} x {}, most are {} x {}".format(*picture.size, *size))
             elif not problems or options.on_error == "skip":  # else they are only looked at, to name them all
-                layouts[name in validation].add(name, picture.content)
+                layouts[name in validation].add(name, picture.content, str(path.relative_to(folder)))
                 kept += picture.kept
             if progress is not None:
                 progress(done, count)
