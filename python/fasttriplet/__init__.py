@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
+    from fasttriplet.reporting._report import report
     from fasttriplet.run._feed import Feed, TripletBatch
     from fasttriplet.run._group import Group
     from fasttriplet.run._mine_rec import MineResult, mine_rec
@@ -40,7 +41,7 @@ __all__ = [
     "Packed", "PackedFile", "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning",
     "RecordWriter", "SpecError", "Summary", "TripletBatch", "Triplets", "Verification", "__version__",
     "assemble", "bags", "decode_images", "draw_pairs", "epoch_seed", "index_rec", "inspect_rec",
-    "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "triplet_seq", "verify_distances",
+    "load_embedder", "mine", "mine_rec", "pack", "read_pairs", "report", "triplet_seq", "verify_distances",
     "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
@@ -61,6 +62,7 @@ _HOMES = {
     "dataset._packing._pack": ("Packed", "PackedFile", "pack"),
     "verify._draw": ("DrawnPairs", "draw_pairs"),
     "verify._bin_file": ("read_pairs", "write_pairs"),
+    "reporting._report": ("report",),
     "run._mine_rec": ("MineResult", "mine_rec"),
     "dataset._recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "run._summary": ("Progress", "Summary"),

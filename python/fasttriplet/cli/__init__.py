@@ -25,7 +25,7 @@ from fasttriplet.cli._completion import VARIABLE, complete
 from fasttriplet.cli._words import in_flags, usage
 from fasttriplet.errors import OptionError
 
-_COMMANDS = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+_COMMANDS = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "report", "train", "verify")
 
 
 class _Commands(click.Group):

@@ -365,6 +365,12 @@ resources = _of_run(*ResourceOptions.names())
 
 # Results
 
+pictures = option(
+    "pictures",
+    "Most pictures in the page. 400 keep it below 5 MB.",
+    400,
+    Whole(0),
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )

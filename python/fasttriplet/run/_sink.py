@@ -41,7 +41,7 @@ class _Format(NamedTuple):
     """How a file is written, and read again with all numbers and types as they were."""
 
     write: Callable[[pl.LazyFrame, str], Any]
-    scan: Callable[[str, pl.Schema], pl.LazyFrame]
+    scan: Callable[[str, pl.Schema | None], pl.LazyFrame]
 
 
 # A folder may be called runs[1], so no pattern is matched; not all functions have `glob`.
@@ -68,6 +68,13 @@ def check_ending(path: Path) -> None:
     _utf8(path)
 
 
+def scan_triplets(path: Path) -> pl.LazyFrame:
+    """Read a table that was written by :func:`open_sink`, in the format that its ending says."""
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path}: the name of a table of triplets ends in {', '.join(_FORMATS)}")
+    return _FORMATS[path.suffix.lower()].scan(_utf8(path, "triplets"), None)
+
+
 @contextmanager
 def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
     """Collect frames in a file whose format its ending says, or in memory if `path` is None.
@@ -83,12 +90,12 @@ def open_sink(path: Path | None, *, overwrite: bool) -> Iterator[Sink]:
         yield _File(output)
 
 
-def _utf8(path: Path) -> str:
-    """Return the path in UTF-8, which Polars takes whatever the locale is."""
+def _utf8(path: Path, argument: str = "out") -> str:
+    """Return the path in UTF-8, which Polars takes whatever the locale is; `argument` is what named it."""
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise OptionError("out", f"must be a name in UTF-8, not {str(path)!r}") from None
+        raise OptionError(argument, f"must be a name in UTF-8, not {str(path)!r}") from None
 
 
 class _File(Sink):
