@@ -158,6 +158,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
         (ft.index_rec, IndexOptions),
         (ft.Dataset, DatasetOptions),
         (ft.verify_rec, DatasetOptions),
+        (ft.report, DatasetOptions),
         (ft.mine, MiningOptions),
         (ft.mine_rec, RunOptions),
         (ft.Feed, RunOptions),

@@ -21,6 +21,7 @@ COMMANDS = {
         f"new/{part}.{ending}" for part in ("a", "a-val") for ending in ("rec", "idx", "identities.csv")
     } | {"new/property", "new/a.problems.csv"},
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 9 --no-cache": {"a.bin"},
+    "report --rec train.rec --out new/a.html --no-cache": {"new/a.html"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
     "completion bash": set[str](),
 }  # fmt: skip

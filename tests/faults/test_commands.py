@@ -80,6 +80,7 @@ CASES = {
     "pack": PACK,
     "pack again": replace(PACK, make=_packed_before, words=(*PACK.words, "--overwrite")),
     "pack-pairs": Case(_rec, PAIRS, prints=True),
+    "report": Case(_rec, ("report", *REC[:3], "--out", "new/a.html"), prints=True),
     "verify": Case(_rec, VERIFY, prints=True),
 }
 EACH = (errno.EIO, errno.ENOSPC, errno.EINTR)

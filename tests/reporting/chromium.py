@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
-_PATIENCE = 60.0  # seconds for an answer: two processes test at once, on two cores
+_PATIENCE = 30.0  # seconds for an answer: two processes test at once, on two cores
 _FLAGS = [
     "--headless=new",
     "--remote-debugging-pipe",
@@ -55,20 +55,28 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
+    def forget(self) -> None:
+        """Forget what has happened so far."""
+        self.requests, self.problems, self.done = [], [], {}
+
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and wait for its answer."""
+        number = self._send(method, **parameters)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            answer = self._next(until)
+            if answer.get("id") == number:
+                assert "error" not in answer, answer["error"]
+                found: dict[str, Any] = answer["result"]
+                return found
+
+    def _send(self, method: str, **parameters: Any) -> int:
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        until = time.monotonic() + _PATIENCE
-        while True:
-            answer = self._next(until)
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer["error"]
-                found: dict[str, Any] = answer["result"]
-                return found
+        return self._number
 
     def _next(self, until: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -91,6 +99,8 @@ class Page:
             self.problems.append(what["entry"]["text"])
         elif event == "Runtime.exceptionThrown":
             self.problems.append(json.dumps(what["exceptionDetails"]))
+        elif event == "Page.javascriptDialogOpening":  # whether to leave what is not saved
+            self._send("Page.handleJavaScriptDialog", accept=True)
         elif event == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
             self.problems.append(json.dumps(what["args"]))
 

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from fasttriplet._words import counted
 from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA, digest
-from fasttriplet.reporting._html import Markup, code, element, facts, joined, sentences, table, titled
+from fasttriplet.reporting._html import (
+    Markup,
+    code,
+    element,
+    escaped,
+    facts,
+    joined,
+    sentences,
+    table,
+    titled,
+)
 from fasttriplet.reporting._page import Section
 from fasttriplet.reporting._pictures import Album
 from fasttriplet.reporting._tables import check_dataset, metadata, reading, typed
@@ -179,7 +189,7 @@ def _evidence(finding: pl.DataFrame) -> tuple[list[int], list[int]]:
 
 
 def _gallery(kind: str, suspects: pl.DataFrame, shown: list[int], in_all: int, album: Album | None) -> Markup:
-    title, says = _TITLES[kind]
+    title, says = map(escaped, _TITLES[kind])
     rows = suspects.filter(pl.col("finding").is_in(shown)).sort("file", "key")
     of_finding = {finding: some for (finding,), some in rows.group_by("finding", maintain_order=True)}
     if album is not None and shown:
@@ -187,7 +197,8 @@ def _gallery(kind: str, suspects: pl.DataFrame, shown: list[int], in_all: int, a
     cards = [_card(kind, of_finding[finding], album) for finding in shown]
     count = f"{in_all:,}"
     if len(shown) < in_all:
-        count = f"{len(shown):,} of {in_all:,}, the surest; for more raise --pictures"
+        count = f"{len(shown):,} of {in_all:,}"
+        says = sentences(says, "The surest are shown;", code("--pictures"), "has room for more.")
     buttons = element(
         "p",
         element("button", "Tick all", type="button", data_all=kind),
@@ -324,25 +335,20 @@ def _saving(audited: Audited, album: Album | None) -> Markup:
         if album
         else [str(path) for path in audited.said.get("files") or []]
     )
-    recs = [word for path in files or ["FILE.rec"] for word in ("--rec", path)]
     out = Path(files[0]).with_suffix("").name + "-clean.rec" if files else "clean.rec"
-    words = [
-        "fasttriplet",
-        "clean",
-        *recs,
-        "--suspects",
-        str(audited.path),
-        "--decisions",
-        "decisions.json",
-        "--out",
-        out,
+    lines = [
+        "fasttriplet clean",
+        *(shlex.join(["--rec", path]) for path in files or ["FILE.rec"]),
+        shlex.join(["--suspects", str(audited.path)]),
+        "--decisions decisions.json",
+        shlex.join(["--out", out]),
     ]
     return element(
         "div",
         element("p", element("output", "", id="changed", aria_live="polite")),
         element("p", element("button", "Save decisions", type="button", id="save"), class_="buttons"),
         element("p", "The file decisions.json goes to your downloads. Move it beside the data, and run:"),
-        element("pre", code(shlex.join(words)), tabindex="0"),
+        element("pre", element("code", Markup(" \\\n    ".join(map(escaped, lines)))), tabindex="0"),
         id="decisions",
         class_="saving",
         data_decisions=json.dumps(decided),

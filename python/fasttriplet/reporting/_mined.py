@@ -79,23 +79,14 @@ class Mined:
     def hubs(self, most: int) -> pl.DataFrame:
         """Negatives that occur most often: how often, and with anchors of how many identities."""
         image = ["negative_file", "negative_key", "negative_label"]
-        counts = self.rows.group_by(image).agg(
-            triplets=pl.len(), identities=pl.col("anchor_label").n_unique()
-        )
-        return (
-            counts.top_k(most, by="triplets")
-            .collect()
-            .sort("triplets", "negative_file", "negative_key", descending=[True, False, False])
-        )
+        people = pl.col("anchor_label").n_unique()
+        return _most_often(self.rows.group_by(image).agg(triplets=pl.len(), identities=people), image, most)
 
     def confused(self, most: int) -> pl.DataFrame:
         """Pairs of identities with most triplets, in both directions, and the mean distance of negatives."""
-        pairs = self._with_pairs().group_by("low", "high").agg(triplets=pl.len(), d_an=pl.col("d_an").mean())
-        return (
-            pairs.top_k(most, by="triplets")
-            .collect()
-            .sort("triplets", "low", "high", descending=[True, False, False])
-        )
+        both = ["low", "high"]
+        pairs = self._with_pairs().group_by(both).agg(triplets=pl.len(), d_an=pl.col("d_an").mean())
+        return _most_often(pairs, both, most)
 
     def examples(self, low: int, high: int, most: int) -> pl.DataFrame:
         """The nearest different anchors and negatives of a pair of identities."""
@@ -133,6 +124,12 @@ class Mined:
             f"{self.path} was mined from another dataset than {names}: {why}; give the .rec files that it "
             "was mined from, in the same order and with the same labels"
         )
+
+
+def _most_often(counts: pl.LazyFrame, of: list[str], most: int) -> pl.DataFrame:
+    """The rows with most triplets; of equal ones the first in the order of these columns."""
+    order = pl.col("triplets").cast(pl.Int64).neg()
+    return counts.with_columns(order=order).bottom_k(most, by=["order", *of]).sort("order", *of).collect()
 
 
 def read(path: Path, how: Mapping[str, Any] | None = None) -> Mined:

@@ -145,7 +145,7 @@ def _rule(how: Mapping[str, Any]) -> Markup:
         "div", charts.rule(band, at, f"Negatives on a line of distances. {words}"), class_="rule-box"
     )
     scale = f"Distances are {_scale(how)} between the embeddings of two images."
-    return titled("The rule", drawn, says=sentences(element("strong", band), f"{_RULES[band]}.", scale))
+    return titled("The rule", drawn, says=sentences(element("strong", f"{band}:"), f"{_RULES[band]}.", scale))
 
 
 def _histograms(how: Mapping[str, Any], d_ap: NDArray[np.float64], d_an: NDArray[np.float64]) -> list[Markup]:
@@ -193,8 +193,8 @@ def _lists(mined: Mined, album: Album | None, most: int) -> Markup:
         ),
         (
             "The largest d_ap",
-            "Anchors and positives that are farthest apart, one pair of each identity. If they are two people, "
-            "a label is wrong.",
+            "Anchors and positives that are farthest apart, one pair of each identity. If they are two "
+            "people, a label is wrong.",
             mined.far_positives(many),
         ),
     )
