@@ -79,7 +79,7 @@ def places(rec: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Path("list.txt").write_text("a.jpg b.jpg 1\n")
     Path("closed").mkdir(mode=0)
     with socket.socket(socket.AF_UNIX) as listener:
-        for ending in ("", *ENDINGS.values()):
+        for ending in {"", *ENDINGS.values()}:
             Path(f"folder{ending}").mkdir()
             Path(f"file{ending}").write_text("x")
             os.mkfifo(f"fifo{ending}")

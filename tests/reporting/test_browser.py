@@ -77,9 +77,8 @@ def test_no_request_leaves_it_and_no_error_is_logged(page: chromium.Page, folder
 
 def test_the_policy_stops_what_would_leave(page: chromium.Page) -> None:
     """What the test above relies on is noticed: the browser refuses it, and logs that."""
-    page.run(
-        "new Promise(done => { const i = new Image(); i.onerror = done; i.src = 'http://127.0.0.1:9/x.png'; })"
-    )
+    load = "const image = new Image(); image.onerror = () => done(1); image.src = 'http://127.0.0.1:9/x.png';"
+    page.run(f"new Promise(done => {{ {load} }})")
     assert any("Content Security Policy" in problem for problem in page.problems)
 
 

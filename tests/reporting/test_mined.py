@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def table(seed: int, count: int, people: int) -> pl.DataFrame:
-    """Triplets of few images at few distances, so that ties are frequent; the label of an image is key // 3."""
+    """Triplets of few images at few distances, so that ties are frequent; labels are key // 3."""
     rng = np.random.default_rng(seed)
     anchor, positive, negative = rng.integers(0, 3 * people, (3, count))
     negative = np.where(negative // 3 == anchor // 3, (anchor + 3) % (3 * people), negative)

@@ -308,7 +308,7 @@ def test_files_of_another_dataset_are_refused(made: Made, tmp_path: Path) -> Non
 def test_what_a_table_says_about_itself_is_shown(made: Made, tmp_path: Path) -> None:
     said = {
         "dataset": made.dataset.fingerprint, "seed": 7, "model": "torch:net.pt2",
-        "options": {"band": "semihard", "margin": 0.2, "metric": "cosine", "pick": "random", "pairs": "ordered"},
+        "options": {"band": "semihard", "margin": 0.2, "metric": "cosine", "pairs": "ordered"},
     }  # fmt: skip
     metadata = {"fasttriplet": json.dumps(said)}
     pl.read_parquet(made.given["triplets"]).write_parquet(tmp_path / "t.parquet", metadata=metadata)

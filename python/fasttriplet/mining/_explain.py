@@ -124,13 +124,15 @@ def why_without_negative(
     some = np.unique(np.linspace(0, len(ids) - 1, min(_ANCHORS, len(ids))).astype(int))
     nearest = mine_rows(
         replace(options, band="any", pick="hardest", negatives_per_pair=1),
-        (embeddings[some], labels[some], ids[some]),
-        (embeddings, labels, ids),
+        (embeddings[some], labels[some], some),
+        (embeddings, labels, np.arange(len(ids))),
         seed=0,
         threads=threads,
     ).to_frame()
     if options.pairs == "unordered":  # among references each pair is there both ways round
         nearest = nearest.filter(pl.col("anchor") < pl.col("positive"))
+    roles = ("anchor", "positive", "negative")
+    nearest = nearest.with_columns(pl.Series(role, ids[nearest[role].to_numpy()]) for role in roles)
     reach = 0.0 if options.band == "hard" else options.margin
     found = triplets.to_frame().select("anchor", "positive").unique()
     without = nearest.join(found, on=["anchor", "positive"], how="anti").with_columns(
