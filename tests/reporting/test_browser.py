@@ -121,7 +121,7 @@ def test_the_keyboard_is_enough(page: chromium.Page, folder: Path, made: Made) -
 
     page.press(*TAB)
     assert at() == "Skip to the content"
-    visited = []
+    visited: list[str] = []
     while (here := at()) != "save":
         assert len(visited) < 100
         visited.append(here)

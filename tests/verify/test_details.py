@@ -54,9 +54,8 @@ def test_the_worst_pairs_name_their_images(tmp_path: Path) -> None:
         for one in found["worst"][name]:
             first, second = one["ids"]
             assert (label[first] == label[second]) == same
-    of_ids = {
-        tuple(ids): distance for ids, distance in zip(verified.ids.tolist(), verified.distances, strict=True)
-    }  # type: ignore[union-attr]
+    assert verified.ids is not None
+    of_ids = dict(zip(map(tuple, verified.ids.tolist()), verified.distances, strict=True))
     assert all(of_ids[tuple(one["ids"])] == one["distance"] for of in found["worst"].values() for one in of)
 
     ft.write_pairs(tmp_path / "a.bin", [picture(i) for i in range(20)], [True, False] * 5)
