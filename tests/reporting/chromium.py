@@ -11,7 +11,7 @@ import json
 import os
 import select
 import shutil
-import subprocess
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,32 +164,37 @@ def page(folder: Path) -> Iterator[Page]:
             os.close(end)
     read_by_it, to_it, from_it, written_by_it = ends
 
-    def descriptors() -> None:
-        os.dup2(read_by_it, 3)
-        os.dup2(written_by_it, 4)
-
-    process = subprocess.Popen(
+    # Not by `subprocess`, which would have to fork for this: a process with threads must not.
+    process = os.posix_spawn(
+        PROGRAM,
         [PROGRAM, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
-        preexec_fn=descriptors,  # noqa: PLW1509  no thread of a test runs here
-        pass_fds=(3, 4),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        os.environ,
+        file_actions=[
+            *((os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in range(3)),
+            (os.POSIX_SPAWN_DUP2, read_by_it, 3),
+            (os.POSIX_SPAWN_DUP2, written_by_it, 4),
+        ],
+        setpgroup=0,
     )
     os.close(read_by_it)
     os.close(written_by_it)
     try:
         opened = Page(to_it, from_it)
-        opened.call(
-            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder), eventsEnabled=True
-        )
+        saving = {"behavior": "allow", "downloadPath": str(folder)}
+        opened.call("Browser.setDownloadBehavior", **saving)
         yield opened
     finally:
         os.close(to_it)  # it ends where its pipe does
         os.close(from_it)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(20)
+        _end(process)
+
+
+def _end(process: int) -> None:
+    """Wait for the end of a process, and end it if it takes too long."""
+    until = time.monotonic() + _PATIENCE
+    while os.waitpid(process, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.killpg(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            return
+        time.sleep(0.02)

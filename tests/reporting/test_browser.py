@@ -13,6 +13,8 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.audit._findings import digest
+from fasttriplet.cli import main
+from tests.cli.command import commands
 from tests.reporting import chromium
 from tests.reporting.conftest import Made
 from tests.reporting.test_page import HOSTILE
@@ -102,6 +104,18 @@ def test_decisions_are_saved(page: chromium.Page, folder: Path, made: Made) -> N
     page.open(folder / "page.html")
     assert page.done["Page.javascriptDialogOpening"] == 1
     assert page.problems == []
+
+
+@pytest.mark.skipif("clean" not in commands(), reason="there is no command that cleans")
+def test_a_dataset_is_cleaned_by_what_was_saved(page: chromium.Page, folder: Path, made: Made) -> None:
+    page.run("document.querySelector('#finding-1').click()")  # an outlier that is kept
+    page.run("document.querySelector('#finding-4').click()")  # a duplicate that is dropped
+    page.run("document.querySelector('#save').click()")
+    (folder / "saved.json").write_text(json.dumps(saved(folder)))
+    words = ["clean", "--rec", made.rec, "--suspects", made.given["audit"] / "suspects.parquet"]
+    words += ["--decisions", folder / "saved.json", "--out", folder / "clean.rec"]
+    assert main(list(map(str, words))) == 0
+    assert len(ft.Dataset(folder / "clean.rec")) == 72 - 2  # with it, the bad picture
 
 
 def check_decisions(decisions: dict[str, Any], made: Made, expected: dict[int, str]) -> None:

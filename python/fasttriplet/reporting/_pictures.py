@@ -79,8 +79,10 @@ class Album:
         return dict(zip(labels, class_names(self.dataset, labels), strict=True))
 
     def person(self, label: int) -> str:
-        """Name an identity: its label, and the name of its folder if that is known."""
-        name = self._names.get(label, str(label))
+        """Name an identity: its label, and the name of its folder if that is known and says more."""
+        if label not in self._names:
+            return f"a new identity ({label})"
+        name = self._names[label]
         same = name.isascii() and name.isdigit() and int(name) == label
         return f"identity {label}" if same else f"identity {label} ({name})"
 
