@@ -378,6 +378,7 @@ DAMAGED = [
     ("verify", "v.json", lines({"results": [{}], "model": ""}), "v.json is not what .* is missing"),
     ("verify", "v.json", lines({"results": 3, "model": ""}), "v.json is not what"),
     ("run", "r.json", b"\x80", "r.json is not what `fasttriplet mine --json` printed"),
+    ("run", "r.json", lines({"seconds": {"total": "soon"}}), "r.json is not what .*could not convert"),
     ("run", "r.json", lines({"seconds": {}}), "r.json is not what .*'total' is missing"),
 ]
 

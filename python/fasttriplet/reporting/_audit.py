@@ -192,8 +192,6 @@ def _gallery(kind: str, suspects: pl.DataFrame, shown: list[int], in_all: int, a
     title, says = map(escaped, _TITLES[kind])
     rows = suspects.filter(pl.col("finding").is_in(shown)).sort("file", "key")
     of_finding = {finding: some for (finding,), some in rows.group_by("finding", maintain_order=True)}
-    if album is not None and shown:
-        album.look_up(_places(album, rows["key"].to_list(), rows["file"].to_list()))
     cards = [_card(kind, of_finding[finding], album) for finding in shown]
     count = f"{in_all:,}"
     if len(shown) < in_all:
@@ -231,15 +229,16 @@ def _card(kind: str, finding: pl.DataFrame, album: Album | None) -> Markup:
     parts: list[object] = [label]
     if album is not None:
         suspects = _places(album, finding["key"].to_list()[:_SIDE], finding["file"].to_list()[:_SIDE])
-        parts.append(element("div", *_side("suspects", suspects, finding.height, album), class_="beside"))
-        keys, files = _evidence(finding)
-        if keys:
-            parts[-1] = element(
+        evidence = _places(album, *_evidence(finding))
+        album.look_up(np.concatenate([suspects, evidence]))
+        parts.append(
+            element(
                 "div",
-                *_side("suspects", suspects, finding.height, album),
-                *_side("evidence", _places(album, keys, files), len(keys), album),
+                _side("suspects", suspects, finding.height, album),
+                _side("evidence", evidence, len(evidence), album) if len(evidence) else None,
                 class_="beside",
             )
+        )
     where = ", ".join(f"key {key}" for key in finding["key"].to_list()[:_SIDE])
     if finding.height > _SIDE:
         where += f" and {finding.height - _SIDE:,} more"
@@ -258,7 +257,7 @@ def _card(kind: str, finding: pl.DataFrame, album: Album | None) -> Markup:
     )
 
 
-def _side(kind: str, places: NDArray[np.int64], of: int, album: Album) -> list[Markup]:
+def _side(kind: str, places: NDArray[np.int64], of: int, album: Album) -> Markup:
     """Pictures of one side of a card, with a heading."""
     pictures = [
         album.show(place, kind) if place >= 0 else element("span", "not in the dataset", class_="broken")
@@ -267,16 +266,13 @@ def _side(kind: str, places: NDArray[np.int64], of: int, album: Album) -> list[M
     people = list(dict.fromkeys(int(album.dataset.labels[place]) for place in places.tolist() if place >= 0))
     names = album.person(people[0]) if len(people) == 1 else counted(len(people), "identity")
     more = f", {len(places)} of {of:,} images" if of > len(places) else ""
-    return [
-        element(
-            "div",
-            element(
-                "span", f"{'found' if kind == 'suspects' else 'beside it'}: {names}{more}", class_="side-name"
-            ),
-            element("div", *pictures, class_="strip"),
-            class_=f"side {kind}",
-        )
-    ]
+    heading = f"{'found' if kind == 'suspects' else 'beside it'}: {names}{more}"
+    return element(
+        "div",
+        element("span", heading, class_="side-name"),
+        element("div", *pictures, class_="strip"),
+        class_=f"side {kind}",
+    )
 
 
 def _proposal(finding: pl.DataFrame, action: str, album: Album | None) -> str:
@@ -330,15 +326,12 @@ def _saving(audited: Audited, album: Album | None) -> Markup:
         "suspects": digest(audited.suspects),
         "decisions": [],
     }
-    files = (
-        [str(path) for path in album.dataset.paths]
-        if album
-        else [str(path) for path in audited.said.get("files") or []]
-    )
+    files = [str(path) for path in (album.dataset.paths if album else audited.said.get("files") or [])]
     out = Path(files[0]).with_suffix("").name + "-clean.rec" if files else "clean.rec"
     lines = [
         "fasttriplet clean",
         *(shlex.join(["--rec", path]) for path in files or ["FILE.rec"]),
+        *(["--labels separate"] if album and any(album.dataset.label_shifts) else []),
         shlex.join(["--suspects", str(audited.path)]),
         "--decisions decisions.json",
         shlex.join(["--out", out]),

@@ -37,8 +37,9 @@ def picture(
     """Show an encoded image, or in its place the reason why it cannot be decoded."""
     try:
         pixels = decode_images([content], max_pixels=most_pixels, threads=1)[0]
-    except RecordError as error:
-        return broken(alt, error.reason.removeprefix("image [0]: "), role=role)
+    except (RecordError, MemoryError) as error:
+        reason = getattr(error, "reason", str(error))
+        return broken(alt, reason.removeprefix("image [0]: "), role=role)
     height, width = pixels.shape[:2]
     kind = next((kind for magic, kind in _KINDS.items() if content.startswith(magic)), None)
     if kind is None or len(content) > MOST_BYTES:

@@ -51,7 +51,11 @@ def understanding(path: str, expected: str) -> Iterator[None]:
     """Let JSON that lacks what is read here, or has something else there, be a ValueError that says so."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if (
+            isinstance(error, ValueError) and type(error) is not ValueError
+        ):  # one of ours: it says what is wrong
+            raise
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} is not {expected}: {what}") from None
 

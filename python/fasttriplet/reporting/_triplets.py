@@ -39,11 +39,9 @@ _RULES = {
 def section(mined: Mined, run: Mapping[str, Any] | None, album: Album | None, most: int) -> Section:
     """Draw the section, with at most this many pictures; `run` is the summary of the run, if it is known."""
     if mined.count == 0:
-        says, todo = (
-            Markup("The table has no triplets."),
-            [Markup("Mine with a larger margin, or larger bags.")],
-        )
-        return Section("triplets", "Triplets", says, todo, joined(_rule(mined.how), _without(run, None)))
+        todo = [Markup("Mine with a larger margin, or larger bags.")]
+        body = joined(_rule(mined.how), _without(run, None))
+        return Section("triplets", "Triplets", Markup("The table has no triplets."), todo, body)
     d_ap, d_an = mined.distances()
     hubs, confused = mined.hubs(_HUBS), mined.confused(_CONFUSED)
     # The lists of triplets come first; the rest is tables where there is no room for all its pictures.
@@ -83,7 +81,10 @@ def _says(  # noqa: PLR0917
     negatives = mined.rows.select(pl.struct("negative_file", "negative_key").n_unique()).collect().item()
     times = hubs["triplets"][0] / (mined.count / negatives)
     if times >= _OFTEN and hubs["triplets"][0] >= _NOT_BY_CHANCE:
-        said.append(f"Key {hubs['negative_key'][0]} is a negative {times:.0f} times as often as the mean.")
+        where = f"key {hubs['negative_key'][0]}"
+        if album is not None:
+            where = album.key(int(mined.rows_of(album, hubs.head(1), "negative")[0]))
+        said.append(f"One image ({where}) is a negative {times:.0f} times as often as the mean.")
         todo.append(Markup("Look at the negatives that occur most often, which may be blurred or badly cut."))
     pair = confused.row(0, named=True)
     if pair["triplets"] >= max(_NOT_BY_CHANCE, _MUCH * mined.count):
@@ -157,10 +158,9 @@ def _histograms(how: Mapping[str, Any], d_ap: NDArray[np.float64], d_an: NDArray
     }
     text = f"d_ap has the median {np.median(d_ap):.3g}, d_an {np.median(d_an):.3g} ({scale})"
     drawn = [charts.histogram("Distances (how many triplets)", scale, edges.tolist(), both, description=text)]
-    low, high = (
-        min(0.0, float(gap.min())),
-        max(float(gap.max()), margin if how.get("band") == "semihard" and margin else 0.0),
-    )
+    low, high = min(0.0, float(gap.min())), max(0.0, float(gap.max()))
+    if how.get("band") == "semihard":
+        high = max(high, margin or 0.0)
     edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
     counts = np.histogram(gap, edges)[0].tolist()
     text = (
@@ -267,7 +267,7 @@ def _hubs(mined: Mined, hubs: pl.DataFrame, album: Album | None) -> Markup:
         ]
         headings = ["negative", "identity", "triplets", "with anchors of identities"]
         return titled("Negatives that occur most often", table("Hubs", headings, rows), says=says)
-    places = album.rows(hubs["negative_key"].to_numpy(), hubs["negative_file"].to_numpy())
+    places = mined.rows_of(album, hubs, "negative")
     album.look_up(places)
     cards = []
     for place, one in zip(places.tolist(), hubs.iter_rows(named=True), strict=True):
