@@ -180,6 +180,19 @@ def test_no_text_can_become_code(tmp_path: Path) -> None:
     assert any("alert(1)" in str(image["title"]) for image in page.all("img"))  # the source
 
 
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    rec = write_rec(folder / "caf\udce9.rec", identities(4, 4))
+    pl.DataFrame({"key": [1], "path": ["a.jpg"]}).write_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(rec.with_suffix(".sources.parquet"))
+    made = write_audit(tmp_path / "audit", ft.Dataset(rec), one_of_each(ft.Dataset(rec)))
+    (folder / "audit").mkdir()
+    (made / "suspects.parquet").rename(folder / "audit" / "suspects.parquet")
+    path = ft.report(folder / "page.html", rec=rec, audit=folder / "audit")
+    assert "caf\\udce9.rec" in path.read_text(encoding="utf-8")
+
+
 # Pictures
 
 

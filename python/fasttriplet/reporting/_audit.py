@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -89,17 +90,19 @@ class Audited:
 def read(folder: Path) -> Audited:
     """Read the tables of an audit; `folder` may also be that of suspects itself."""
     path = folder / "suspects.parquet" if folder.is_dir() else folder
-    suspects = _table(path, SCHEMA, "a table of suspects")
+    suspects, said = _table(path, SCHEMA, "a table of suspects")
     if unknown := set(suspects["kind"].unique()) - set(KINDS):
         raise ValueError(f"{path}: {unknown.pop()!r} is not a kind of finding; it has {', '.join(KINDS)}")
     beside = path.with_name("identities.parquet")
-    identities = _table(beside, IDENTITIES, "a table of identities") if beside.exists() else None
-    return Audited(path, suspects, identities, metadata(path))
+    identities = _table(beside, IDENTITIES, "a table of identities")[0] if beside.exists() else None
+    return Audited(path, suspects, identities, said)
 
 
-def _table(path: Path, schema: pl.Schema, what: str) -> pl.DataFrame:
+def _table(path: Path, schema: pl.Schema, what: str) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Read a table, and what it says about itself."""
     with reading(path, what):
-        return typed(pl.scan_parquet(path, glob=False), schema, path, what).collect()
+        content = io.BytesIO(path.read_bytes())  # Polars opens names in UTF-8 only
+        return typed(pl.read_parquet(content).lazy(), schema, path, what).collect(), metadata(content)
 
 
 def section(audited: Audited, album: Album | None, most: int) -> Section:

@@ -146,6 +146,6 @@ def _paths(table: Path, keys: NDArray[np.int64]) -> dict[int, str]:
             .filter(pl.col("key").is_in(wanted), pl.col("path").is_not_null())
             .collect()
         )
-    except (OSError, pl.exceptions.PolarsError):
+    except (OSError, TypeError, pl.exceptions.PolarsError):  # a TypeError of a name that is not UTF-8
         return {}  # the pictures say enough without it
     return dict(found.iter_rows())

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -30,10 +30,10 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise ValueError(f"{describe_wrong_file(path, expected)}: {reason}") from None
 
 
-def metadata(path: Path) -> dict[str, Any]:
+def metadata(file: Path | IO[bytes]) -> dict[str, Any]:
     """What a parquet file says about itself: the options, the dataset and the model that it was made with."""
     try:
-        found = json.loads(pl.read_parquet_metadata(path).get(_KEY, "{}"))
+        found = json.loads(pl.read_parquet_metadata(file).get(_KEY, "{}"))
     except ValueError:  # written by another program
         return {}
     return found if isinstance(found, dict) else {}
