@@ -57,8 +57,9 @@ $(NUMPY2)/.built: pyproject.toml constraints.txt $(VENV)/.torch
 demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
 	$(BIN)/fasttriplet demo --overwrite
 
-picture: demo ## docs/triplets.png, the picture of the README, from what the demo mined
+picture: demo ## the pictures of the README, from what the demo mined (docs/report.png needs Chromium)
 	$(BIN)/python docs/triplets.py
+	$(BIN)/python docs/report.py
 
 wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 1 or 2
 	rm -f dist/fasttriplet-*.whl

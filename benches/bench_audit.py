@@ -37,10 +37,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from fasttriplet.audit._audit import audit
 
 import fasttriplet as ft
 from data import FACES, SHARED, identities, separated_rows
+from fasttriplet.audit._audit import audit
 from fasttriplet.audit._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench

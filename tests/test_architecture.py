@@ -34,7 +34,7 @@ PACKAGE = ROOT / "python" / "fasttriplet"
 # A room may import from those before it, and from itself. What a framework's room implements is looked up by
 # name (of a model's spec, of a training's framework), so no import goes up.
 ROOMS = [
-    "", "checkpoint", "dataset", "mining", "embedders", "run", "verify", "audit", "report", "training",
+    "", "checkpoint", "dataset", "mining", "embedders", "run", "verify", "audit", "reporting", "training",
     "mxnet", "torch", "onnx", "demo", "cli",
 ]  # fmt: skip
 # The package's own names, and the entry points that start the command line.
@@ -158,6 +158,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
         (ft.index_rec, IndexOptions),
         (ft.Dataset, DatasetOptions),
         (ft.verify_rec, DatasetOptions),
+        (ft.report, DatasetOptions),
         (ft.mine, MiningOptions),
         (ft.mine_rec, RunOptions),
         (ft.Feed, RunOptions),

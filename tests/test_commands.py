@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import io
 import re
 import shlex
 import sys
@@ -26,6 +27,7 @@ import fasttriplet as ft
 from fasttriplet.cli import main
 from tests.audit.findings import write_decisions, write_suspects
 from tests.cli.command import commands
+from tests.reporting.made import log_lines, one_of_each, write_audit, write_log
 from tests.small_rec import identities, picture, write_rec
 
 ROOT = Path(__file__).parents[1]
@@ -159,9 +161,23 @@ def make_decisions(path: Path) -> None:
     write_decisions(path, Path("train.rec"), pl.read_parquet("suspects.parquet"), {0: "keep"})
 
 
+def make_audit(path: Path) -> None:
+    if not Path("train.rec").exists():
+        make_rec(Path("train.rec"))
+    dataset = ft.Dataset("train.rec")
+    write_audit(path, dataset, one_of_each(dataset))
+
+
+def make_log(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_log(path, log_lines())
+
+
 MAKERS = {
     "suspects.parquet": make_suspects,
     "decisions.json": make_decisions,
+    "audit": make_audit,
+    ".jsonl": make_log,
     ".rec": make_rec,
     ".bin": make_pairs,
     ".txt": make_list,
@@ -173,7 +189,7 @@ MAKERS = {
     "lfw": make_folder,
     "FILE": make_rec,
 }
-OUTPUTS = {"--out", "--roc", "--tensorboard"}
+OUTPUTS = {"--out", "--report", "--roc", "--tensorboard"}
 
 
 def make_what_it_reads(words: list[str], made: set[Path]) -> None:
@@ -198,8 +214,12 @@ def run(words: list[str], made: set[Path]) -> None:
     _, *words = words
     make_what_it_reads(words, made)
     more = SHORT_TRAINING[: 2 if "--resume" in words else None] if words[0] == "train" else []
-    with own_module():
+    words, stdout = (words[:-2], Path(words[-1])) if words[-2:-1] == [">"] else (words, None)
+    printed = io.StringIO()
+    with own_module(), contextlib.redirect_stdout(printed) if stdout else contextlib.nullcontext():
         assert main([*words, *more]) == 0, shlex.join(words)
+    if stdout:
+        stdout.write_text(printed.getvalue(), encoding="utf-8")
 
 
 # Pages

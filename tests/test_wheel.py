@@ -53,7 +53,7 @@ def test_it_fits_every_python_from_3_11_on_and_holds_types_and_license(wheel: Pa
     with zipfile.ZipFile(wheel) as opened:
         names = {name.partition("/")[2] for name in opened.namelist() if name.startswith("fasttriplet/")}
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in opened.namelist())
-    assert {"py.typed", "_core.pyi", "_core.abi3.so"} <= names
+    assert {"py.typed", "_core.pyi", "_core.abi3.so", "reporting/style.css", "reporting/script.js"} <= names
     package = CHECKOUT / "python" / "fasttriplet"
     sources = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
+    from fasttriplet.reporting._report import report
     from fasttriplet.run._export import Exported, export
     from fasttriplet.run._feed import Feed, TripletBatch
     from fasttriplet.run._group import Group
@@ -45,8 +46,8 @@ __all__ = [
     "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
     "Triplets", "Verification", "__version__", "assemble", "audit", "bags", "clean", "decode_images",
     "draw_pairs", "epoch_seed", "export", "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec",
-    "pack", "read_metadata", "read_pairs", "triplet_seq", "verify_distances", "verify_pairs", "verify_rec",
-    "write_pairs",
+    "pack", "read_metadata", "read_pairs", "report", "triplet_seq", "verify_distances", "verify_pairs",
+    "verify_rec", "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
@@ -70,6 +71,7 @@ _HOMES = {
     "dataset._packing._pack": ("Packed", "PackedFile", "pack"),
     "verify._draw": ("DrawnPairs", "draw_pairs"),
     "verify._bin_file": ("read_pairs", "write_pairs"),
+    "reporting._report": ("report",),
     "run._mine_rec": ("MineResult", "mine_rec"),
     "dataset._recordio": ("IRHeader", "RecordFile", "RecordWriter"),
     "run._summary": ("Progress", "Summary"),

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from fasttriplet.audit._audit import audit
 
 import fasttriplet as ft
+from fasttriplet.audit._audit import audit
 from fasttriplet.audit._examine import examine
 
 ROOT = Path(__file__).parents[2]

@@ -27,6 +27,7 @@ COMMANDS = {
         *("new/c.rec", "new/c.idx", "new/c.changes.parquet", "new/property"),
     },
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 9 --no-cache": {"a.bin"},
+    "report --rec train.rec --out new/a.html --no-cache": {"new/a.html"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
     "completion bash": set[str](),
 }  # fmt: skip

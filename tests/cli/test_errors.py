@@ -76,6 +76,7 @@ NEEDS = {
     "export": ["--rec", "REC", "--keys", "1", "--out", "new"],
     "completion": ["bash"], "demo": [], "index": ["--rec", "REC"], "mine": ["--rec", "REC"],
     "pack": ["folder", "a.rec"], "pack-pairs": ["a.bin", "--rec", "REC"],
+    "report": ["--rec", "REC"],
     "train": ["--rec", "REC", "--network", "small", "--out", "a"],
     "verify": ["--rec", "REC", "--model", "pixels"],
 }  # fmt: skip
@@ -187,6 +188,11 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
             "the first is none/a.jpg. Give the folder",
         ),
         (["pack-pairs", "old.bin", "--rec", "REC"], "old.bin: exists already; --overwrite replaces it"),
+        (["report", "--rec", "REC", "--out", "old.html"], "old.html: exists already; --overwrite rep"),
+        (["report", "--rec", "REC", "--triplets", "old.csv"], "old.csv"),
+        (["report", "--rec", "REC", "--audit", "none"], "none.*No such file"),
+        (["report", "--log", "old.csv"], "old.csv is .*not the log of a training"),
+        (["report", "--verify", "REC"], "is a .rec file; give it as --rec, not what `fasttriplet verify"),
         (["demo", "--out", "old.csv"], "old.csv is a file"),
         (["demo", "--out", "."], "holds files that are not the demo's"),
     ],
@@ -220,7 +226,7 @@ def ends_with_1(
 ) -> None:
     tmp_path = rec.parent
     monkeypatch.chdir(tmp_path)
-    for name in ("old.csv", "fixed.csv", "old.png", "old.bin"):
+    for name in ("old.csv", "fixed.csv", "old.png", "old.bin", "old.html"):
         Path(name).write_text("old")
     Path("fixed.csv").chmod(0o444)
     Path("folder.csv").mkdir()
@@ -236,7 +242,9 @@ def ends_with_1(
     assert last.startswith("fasttriplet: ")
     assert "Traceback" not in shown.err
     assert set(tmp_path.iterdir()) <= before
-    assert all(Path(name).read_text() == "old" for name in ("old.csv", "fixed.csv", "old.png", "old.bin"))
+    assert all(
+        Path(name).read_text() == "old" for name in ("old.csv", "fixed.csv", "old.png", "old.bin", "old.html")
+    )
 
 
 def test_what_is_no_rec_is_named(real_data: Path, capsys: Capture) -> None:

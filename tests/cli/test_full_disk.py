@@ -27,6 +27,7 @@ COMMANDS = {
     "pack people a.rec --size 30": "a.rec",
     "clean --rec train.rec --suspects suspects.parquet --out a.rec --no-cache": "a.rec",
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 50 --no-cache": "a.bin",
+    "report --rec train.rec --out a.html --no-cache": "a.html",
     "verify --rec train.rec --model pixels --pairs-per-kind 50 --roc a.png --no-cache": "a.png",
     "demo --out demo --identities 2 --images 2 --batches 1": r"demo/[a-z.]+",
 }

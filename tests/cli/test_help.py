@@ -66,7 +66,19 @@ def test_flags_have_the_defaults_of_mine_rec() -> None:
     assert arguments["max_ap"].default is None
 
 
-NAMES = ("clean", "completion", "demo", "export", "index", "mine", "pack", "pack-pairs", "train", "verify")
+NAMES = (
+    "clean",
+    "completion",
+    "demo",
+    "export",
+    "index",
+    "mine",
+    "pack",
+    "pack-pairs",
+    "report",
+    "train",
+    "verify",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,7 +118,7 @@ def test_an_option_of_two_commands_is_the_same_in_both() -> None:
         "--rec", "--labels", "--cache", "--cache-dir", "--model", "--devices", "--batch-size", "--margin",
         "--band", "--pick", "--pairs", "--metric", "--negatives-per-pair", "--max-ap", "--normalize",
         "--images-per-identity", "--bag-size", "--boundary", "--on-error", "--seed", "--threads",
-        "--prefetch", "--memory", "--json", "--overwrite", "--pairs-per-kind",
+        "--prefetch", "--memory", "--json", "--overwrite", "--pairs-per-kind", "--pictures",
     }  # fmt: skip
     for flag, options in shared.items():
         described = [option.to_info_dict() for option in options]
@@ -123,7 +135,9 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
     return {str(flag.name): flag for flag in commands()[name].params}
 
 
-@pytest.mark.parametrize("name", ["clean", "export", "index", "mine", "pack-pairs", "train", "verify"])
+@pytest.mark.parametrize(
+    "name", ["clean", "export", "index", "mine", "pack-pairs", "report", "train", "verify"]
+)
 def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
     flags, group = flags_of(name), IndexOptions if name == "index" else DatasetOptions
     assert flags.keys() >= {"rec", "cache_dir", *group.names()}

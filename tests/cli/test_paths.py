@@ -30,6 +30,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "mine": {"rec": "train.rec", "band": "any"},
     "pack": {"folder": "people", "out": "a.rec"},
     "pack-pairs": {"out": "a.bin", "rec": "train.rec", "pairs_per_kind": "9"},
+    "report": {"rec": "train.rec", "out": "new/a.html"},
     "train": {"rec": "train.rec", "out": "new/net", "network": "small", "batches": "1", "batch_size": "6"},
     "verify": {"rec": "train.rec", "model": "pixels", "pairs_per_kind": "9"},
 }
@@ -45,8 +46,10 @@ ENDINGS = {
     ("clean", "out"): ".rec",
     ("export", "out"): "",
     ("mine", "out"): ".csv",
+    ("mine", "report"): ".html",
     ("pack", "out"): ".rec",
     ("pack-pairs", "out"): ".bin",
+    ("report", "out"): ".html",
     ("verify", "roc"): ".png",
 }
 SPECS = {"model": ("npy:{}", "mxnet:{},0"), "pretrained": ("{},0",)}  # options with a path inside

@@ -61,6 +61,7 @@ def test_one_of_a_thing_is_not_several(tmp_path: Path, capsys: Capture) -> None:
 class Demo:
     rec, pairs, triplets = Path("demo/train.rec"), Path("demo/unseen.bin"), Path("demo/triplets.parquet")
     contact_sheet, triplet_sheet = Path("demo/faces.png"), Path("demo/triplets.png")
+    report = Path("demo/report.html")
     model, no_network, seconds = "mxnet:demo/network,0", None, 12.3
     verifications = (
         {"batch": 0, "accuracy": 0.7, "auc": 0.8, "tar": {"0.01": 0.3}},

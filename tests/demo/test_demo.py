@@ -178,6 +178,9 @@ class TestRun:
         assert len(triplets) == made.summary.triplets > 0
         assert (triplets["anchor_label"] != triplets["negative_label"]).all()
         assert triplets.select((pl.col("d_ap") < pl.col("d_an")).all()).item()
+        page = made.report.read_text(encoding="utf-8")
+        for said in ("d_ap + 0.3", "Pairs without a negative", "waited for", "pixels"):
+            assert said in page
         for sheet in (made.contact_sheet, made.triplet_sheet):
             with Image.open(sheet) as picture:
                 picture.load()
@@ -198,8 +201,9 @@ class TestRun:
 
         run_demo(out, identities=4, progress=second, **small)
         complete = {path.name for path in out.iterdir()}
+        derived = {"unseen.bin", "triplets.parquet", "faces.png", "triplets.png", "report.html"}
         (out / ".pictures.unfinished" / "random").mkdir(parents=True)  # of a demo that was killed
-        assert {"unseen.bin", "triplets.parquet", "faces.png", "triplets.png"} < complete
+        assert derived < complete
 
         def stopped(step: str, *_: int) -> None:
             if step == "packing":
@@ -208,7 +212,7 @@ class TestRun:
         with pytest.raises(KeyboardInterrupt):
             run_demo(out, identities=5, progress=stopped, **small)
         left = {path.name for path in out.iterdir()}
-        assert complete - left == {"unseen.bin", "triplets.parquet", "faces.png", "triplets.png"}
+        assert complete - left == derived
         assert left < complete
 
     def test_a_demo_that_was_killed_at_once_can_be_run_again(self, tmp_path: Path) -> None:
@@ -263,14 +267,14 @@ class TestRun:
         assert main(["demo", "--identities", "4", "--images", "3", "--threads", "1"]) == 0
         printed = capsys.readouterr()
         assert "12 images of 4 identities" in printed.out
-        for name in ("train.rec", "triplets.parquet", "faces.png", "triplets.png"):
+        for name in ("train.rec", "triplets.parquet", "faces.png", "triplets.png", "report.html"):
             assert f"{Path('demo') / name}" in printed.out
             assert (tmp_path / "demo" / name).exists()
         assert "without a network: no MXNet here" in printed.out
         announced = [line for line in printed.err.splitlines() if " of " not in line]
         assert announced == [  # others on a slow machine
             *("drawing: 72 images", "packing: 12 images", "packing: 60 images"),
-            *("mining: 12 images", "drawing sheets: 2 sheets"),
+            *("mining: 12 images", "drawing sheets: 2 sheets", "writing the page"),
         ]
         assert main(["demo"]) == 1
         assert "demo holds an earlier demo; --overwrite replaces it" in capsys.readouterr().err
@@ -304,7 +308,7 @@ class TestRun:
             assert [found["batch"] for found in made.verifications] == [0, 2]
             assert made.summary.triplets > 0
         steps = [step for step, _ in groupby(told)]
-        assert steps[-7:-1] == ["packing", "loading MXNet", "verifying", "training", "verifying", "mining"]
+        assert steps[-8:-2] == ["packing", "loading MXNet", "verifying", "training", "verifying", "mining"]
         commands = next_commands(made)
         assert main(commands["train for 2 more batches"]) == 0
 

@@ -125,6 +125,7 @@ CASES = {
     "pack-pairs": Case(_rec, PAIRS, prints=True),
     "clean": Case(_audited, CLEAN, follow=(".idx", ".parquet", "property")),
     "clean again": Case(_cleaned_before, (*CLEAN, "--overwrite"), follow=(".idx", ".parquet", "property")),
+    "report": Case(_rec, ("report", *REC[:3], "--out", "new/a.html"), prints=True),
     "verify": Case(_rec, VERIFY, prints=True),
 }
 EACH = (errno.EIO, errno.ENOSPC, errno.EINTR)

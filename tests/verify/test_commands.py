@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_pairs, verify_rec, write_pairs
 from fasttriplet.cli import _pack_pairs, _verify
+from fasttriplet.verify._details import details
 from fasttriplet.verify._protocol import FOLDS
 from tests.small_rec import identities, picture, write_rec
 
@@ -72,7 +73,9 @@ def test_verify_several_files_as_json(tmp_path: Path, pairs: Any) -> None:
     assert "baseline" in result["model"]
     assert [one["file"] for one in result["results"]] == list(map(str, paths))
     for one, path in zip(result["results"], paths, strict=True):
-        assert one == {"file": str(path)} | verify_pairs(path, "pixels").to_dict()
+        measured = verify_pairs(path, "pixels")
+        named = {"file": str(path), "files": [str(path)]}
+        assert one == named | measured.to_dict() | details(measured)
     assert (result["results"][1]["auc"], result["results"][1]["accuracy"]) == (None, None)
     table = verify(*arguments).output
     assert table.count("accuracy") == 2

@@ -35,6 +35,7 @@ _COMMANDS = (
     "mine",
     "pack",
     "pack-pairs",
+    "report",
     "train",
     "verify",
 )
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open(os.devnull, "wb") as devnull:  # noqa: PTH123  for the flush at the interpreter's end
             os.dup2(devnull.fileno(), sys.stdout.fileno())
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        return _report(error, _command(context))
+        return _failed(error, _command(context))
     return 0
 
 
@@ -139,7 +140,7 @@ class _StandardOutput:
             self._stream.flush()
 
 
-def _report(error: BaseException, context: click.Context) -> int:
+def _failed(error: BaseException, context: click.Context) -> int:
     """Say what is wrong in one message; returns the exit code."""
     if isinstance(error, OptionError):
         misunderstood = click.UsageError(usage(error, context.command), context)

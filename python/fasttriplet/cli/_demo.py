@@ -35,7 +35,7 @@ def demo(*, out: Path, **how: Any) -> None:
     """Draw a small dataset, train on it, and mine it.
 
     A first run: an MXNet network is trained and verified on other characters, then it mines the dataset.
-    Without MXNet, the pixels are mined.
+    Without MXNet, the pixels are mined. A page, report.html, shows all of it.
     """
     from fasttriplet.demo import run_demo  # noqa: PLC0415  polars takes 0.2 s: not for --help
 
@@ -72,6 +72,7 @@ def _print_files(made: Demo) -> None:
         "triplets": str(made.triplets),
         "pictures of the dataset": str(made.contact_sheet),
         "pictures of triplets": str(made.triplet_sheet),
+        "a page on all of it": str(made.report),
     }
     show.facts(rows)
     if made.no_network is not None:

@@ -14,7 +14,9 @@ from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import Display, display
 
 if TYPE_CHECKING:
-    from fasttriplet.run._summary import Progress
+    from collections.abc import Mapping
+
+    from fasttriplet.run._summary import Progress, Summary
 
 
 @click.command()
@@ -28,6 +30,14 @@ if TYPE_CHECKING:
     help="File for the triplets. Its ending is the format: .parquet, .csv, .ndjson or .jsonl, .arrow or "
     ".feather.",
 )
+@options.option(
+    "report",
+    "Page to write about the dataset, the triplets and the run; see `fasttriplet report`.",
+    kind=options.PATH,
+    metavar="OUT.html",
+    callback=options.ends_in(".html", ".htm"),
+)
+@options.pictures
 @options.overwrite
 @options.bags
 @options.tail
@@ -45,6 +55,8 @@ def mine(
     devices: str | None,
     batch_size: int | None,
     out: Path,
+    report: Path | None,
+    pictures: int,
     overwrite: bool,
     as_json: bool,
     **how: Any,
@@ -60,7 +72,8 @@ def mine(
     from fasttriplet.run._sink import check_ending  # noqa: PLC0415
 
     check_ending(out)  # before minutes of embedding
-    check_can_be_written(out, overwrite=overwrite)
+    for path in filter(None, (out, report)):
+        check_can_be_written(path, overwrite=overwrite)
     with display() as shown:
         shown.update("loading the model")
         embedder = options.load_model(model, devices, batch_size)
@@ -73,10 +86,41 @@ def mine(
             progress=partial(_show_progress, shown),
             **how,
         )
+        if report is not None:
+            shown.update("writing the page")
+            _write(
+                report, rec, result.summary, how | {"model": model}, pictures=pictures, overwrite=overwrite
+            )
     if as_json:
         show.as_json(result.summary.to_dict())
     else:
         show.summary(result.summary)
+    if report is not None:
+        click.echo(f"The page is in {report}", err=as_json)
+
+
+def _write(
+    page: Path,
+    rec: tuple[Path, ...],
+    summary: Summary,
+    how: Mapping[str, Any],
+    *,
+    pictures: int,
+    overwrite: bool,
+) -> None:
+    from fasttriplet.dataset._options import DatasetOptions  # noqa: PLC0415
+    from fasttriplet.reporting._report import write_report  # noqa: PLC0415
+
+    write_report(
+        page,
+        rec=options.one_or_several(rec),
+        triplets=summary.out,
+        run=summary,
+        how=how,
+        pictures=pictures,
+        overwrite=overwrite,
+        options=DatasetOptions(**{name: how[name] for name in DatasetOptions.names()}),
+    )
 
 
 def _show_progress(shown: Display, now: Progress) -> None:

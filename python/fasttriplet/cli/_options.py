@@ -408,6 +408,12 @@ def suspects(*, required: bool) -> Callable[[F], F]:
 
 # Results
 
+pictures = option(
+    "pictures",
+    "Most pictures in the page. 400 keep it below 5 MB.",
+    400,
+    Whole(0),
+)
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON on stdout instead of tables, one object per line."
 )

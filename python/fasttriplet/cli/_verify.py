@@ -106,7 +106,7 @@ def verify(
                 dataset, embedder, folds=folds, flip=flip, threads=threads, progress=progress, **of_rec
             )
     if as_json:
-        results: list[dict[str, Any]] = [{"file": _named(of)} | one.to_dict() for of, one in found.items()]
+        results = [_plain(of, one) for of, one in found.items()]
         show.as_json({"model": embedder.description, "results": results})
     else:
         for of, one in found.items():
@@ -115,6 +115,13 @@ def verify(
     if roc is not None:
         _draw(found, roc, overwrite=overwrite)
         click.echo(f"The ROC curve is in {roc}", err=True)
+
+
+def _plain(paths: tuple[Path, ...], found: Verification) -> dict[str, Any]:
+    """One result for ``--json``."""
+    from fasttriplet.verify._details import details  # noqa: PLC0415
+
+    return {"file": _named(paths), "files": list(map(str, paths))} | found.to_dict() | details(found)
 
 
 def _check(path: Path, folds: int, *, for_roc: bool) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from fasttriplet._checks import whole_number
 from fasttriplet._core import __version__
 from fasttriplet._files import naming, opened, publish, remove_unfinished, scratch
 from fasttriplet.dataset._dataset import Dataset
+from fasttriplet.dataset._options import DatasetOptions
 from fasttriplet.dataset._packing._pack import pack
 from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
 from fasttriplet.errors import CollapsedError, NoTripletsError, OptionError
+from fasttriplet.mining._options import MiningOptions
+from fasttriplet.reporting._report import write_report
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
@@ -34,7 +37,8 @@ from fasttriplet.verify._run import verify_pairs
 Progress = Callable[[str, int, int], object]
 
 _MARK = "demo.json"  # says that a folder is the demo's
-_DERIVED = ("unseen.bin", "triplets.parquet", "faces.png", "triplets.png")  # from its datasets
+# From its datasets:
+_DERIVED = ("unseen.bin", "triplets.parquet", "faces.png", "triplets.png", "report.html")
 _MARGIN = 0.3
 _UNSEEN = 20  # identities that the network is verified on, and not trained
 _PAIRS = 1000  # of them, of each kind
@@ -62,6 +66,8 @@ class Demo:
         Parquet.
     contact_sheet, triplet_sheet : Path
         PNG.
+    report : Path
+        The page of :func:`fasttriplet.report` on all of this.
     summary : Summary
         Of the mining.
     seconds : float
@@ -76,6 +82,7 @@ class Demo:
     triplets: Path
     contact_sheet: Path
     triplet_sheet: Path
+    report: Path
     summary: Summary
     seconds: float
 
@@ -181,6 +188,17 @@ def run_demo(
         progress("drawing sheets", 1, 2)
         triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed, overwrite=True)
         progress("drawing sheets", 2, 2)
+        progress("writing the page", 0, 0)
+        page = write_report(
+            folder / "report.html",
+            rec=rec,
+            triplets=folder / "triplets.parquet",
+            run=result.summary,
+            log=None if no_network else folder / "network-log.jsonl",
+            how=asdict(MiningOptions(margin=_MARGIN)) | {"seed": seed, "model": model},
+            overwrite=True,
+            options=DatasetOptions(),
+        )
         return Demo(
             rec=rec,
             pairs=pairs,
@@ -190,6 +208,7 @@ def run_demo(
             triplets=folder / "triplets.parquet",
             contact_sheet=contact,
             triplet_sheet=triplets,
+            report=page,
             summary=result.summary,
             seconds=time.perf_counter() - started,
         )

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
 from fasttriplet.dataset._options import BagOptions
-from fasttriplet.mining._mine import COLLAPSED, MiningStats, mine_rows
+from fasttriplet.mining._mine import COLLAPSED, MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
+
+_ANCHORS = 256  # whose pairs are explained: a fifth of the time that a bag of 7,200 x 512 is mined in
+_EXAMPLES = 4  # of each reason
 
 
 def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> str | None:
@@ -96,6 +101,63 @@ def why_no_triplets(  # noqa: PLR0911
         f"no negative lies strictly between d_ap and d_ap + margin ({margin}): the nearest negatives are at "
         f"d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Raise the margin, or mine band='violating'"
     )
+
+
+def why_without_negative(
+    embeddings: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    triplets: Triplets,
+    options: MiningOptions,
+    *,
+    threads: int | None = None,
+) -> dict[str, Any] | None:
+    """Find out why pairs of a bag have no negative, by the nearest negative of each, for up to 256 anchors.
+
+    Returns plain data: how many `pairs` of these anchors have none; how many of them are `separated`, whose
+    nearest negative is beyond the band, and how many have `nearer` negatives alone, which the band leaves
+    out; and `examples` of both, each with the `ids` of anchor, positive and nearest negative, `d_ap` and
+    `d_an`. None if all these pairs have a negative.
+    """
+    if triplets.stats.pairs_without_negative == 0:
+        return None
+    some = np.unique(np.linspace(0, len(ids) - 1, min(_ANCHORS, len(ids))).astype(int))
+    nearest = mine_rows(
+        replace(options, band="any", pick="hardest", negatives_per_pair=1),
+        (embeddings[some], labels[some], some),
+        (embeddings, labels, np.arange(len(ids))),
+        seed=0,
+        threads=threads,
+    ).to_frame()
+    if options.pairs == "unordered":  # among references each pair is there both ways round
+        nearest = nearest.filter(pl.col("anchor") < pl.col("positive"))
+    roles = ("anchor", "positive", "negative")
+    nearest = nearest.with_columns(pl.Series(role, ids[nearest[role].to_numpy()]) for role in roles)
+    reach = 0.0 if options.band == "hard" else options.margin
+    found = triplets.to_frame().select("anchor", "positive").unique()
+    without = nearest.join(found, on=["anchor", "positive"], how="anti").with_columns(
+        separated=pl.col("d_an") >= pl.col("d_ap") + reach
+    )
+    if without.is_empty():
+        return None
+    examples = {}
+    for name, order, of in (
+        ("separated", "d_an", without.filter("separated")),
+        ("nearer", "d_ap", without.filter(~pl.col("separated"))),
+    ):
+        farthest = of.sort(order, "anchor", "positive", descending=[True, False, False])
+        most = farthest.unique("anchor", keep="first", maintain_order=True).head(_EXAMPLES)
+        examples[name] = [
+            {"ids": [anchor, positive, negative], "d_ap": d_ap, "d_an": d_an}
+            for anchor, positive, negative, d_ap, d_an, _ in most.iter_rows()
+        ]
+    separated = int(without["separated"].sum())
+    return {
+        "pairs": without.height,
+        "separated": separated,
+        "nearer": without.height - separated,
+        "examples": examples,
+    }
 
 
 def why_collapsed(stats: MiningStats) -> str:

@@ -242,7 +242,9 @@ class _Run:
         """Mine a bag, and make the rows of the output here, where no network waits for it."""
         whole = replace(part, rows=pl.concat([part.bag.rows.clear(), *(rows for rows, _ in of_bag)]))
         explain = self.stages.summary.why_no_triplets is None
-        mined = self.stages.mine(whole, [some for _, some in of_bag], explain=explain, overlapped=True)
+        embedded = [some for _, some in of_bag]
+        mined = self.stages.mine(whole, embedded, explain=explain, overlapped=True)
+        self.stages.explain_pairs(mined, embedded)
         return mined, _frame(mined)
 
     def _take(self, miner: Worker, mining: Future[tuple[Mined, pl.DataFrame]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +23,12 @@ from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import Started, check_embeddings, started
 from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
-from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
+from fasttriplet.mining._explain import (
+    why_collapsed,
+    why_never_triplets,
+    why_no_triplets,
+    why_without_negative,
+)
 from fasttriplet.mining._mine import Triplets, mine_rows
 from fasttriplet.run._options import ResourceOptions, RunOptions
 from fasttriplet.run._shares import share_of
@@ -279,6 +284,17 @@ class Stages:
             why = why_no_triplets(embeddings, labels, triplets.stats, options, threads=options.threads)
             why = f"epoch {part.epoch}, bag {part.bag.number}: {why}"
         return Mined(part.epoch, part.bag, rows, ids, triplets, part.bag.number + 1 == part.bags, why)
+
+    def explain_pairs(self, mined: Mined, embedded: list[NDArray[np.float32]]) -> None:
+        """Note in the summary why pairs of this bag have no negative, if no earlier bag says so."""
+        if self.summary.without_negative is None and len(mined.triplets):
+            rows = np.concatenate(embedded), mined.rows["label"].to_numpy(), mined.ids
+            with suppress(MemoryError):  # the run goes on without it
+                why = why_without_negative(
+                    *rows, mined.triplets, self._options, threads=self._options.threads
+                )
+                if why is not None:
+                    self.summary.without_negative = {"epoch": mined.epoch, "bag": mined.bag.number, **why}
 
     def record(self, mined: Mined) -> None:
         """Add a bag to the summary, except how many of its triplets are used.

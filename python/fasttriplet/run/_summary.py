@@ -68,6 +68,11 @@ class Summary:
         How many a feed handed out.
     triplets, pairs, pairs_without_negative, pairs_over_max_ap : int
         Counts over all bags.
+    without_negative : dict or None
+        Why pairs of the first bag in which some have no negative have none, for up to 256 anchors: its
+        ``epoch`` and ``bag``, how many such ``pairs`` there are, how many of them are ``separated`` (the
+        nearest negative is beyond the band), how many have ``nearer`` negatives alone, and ``examples`` of
+        both. :func:`fasttriplet.mine_rec` gives it.
     bags_without_triplets : int
         Bags that gave no triplet.
     why_no_triplets : str or None
@@ -108,6 +113,7 @@ class Summary:
     pairs: int = 0
     pairs_without_negative: int = 0
     pairs_over_max_ap: int = 0
+    without_negative: dict[str, Any] | None = None
     bags_without_triplets: int = 0
     why_no_triplets: str | None = None
     bags_collapsed: int = 0

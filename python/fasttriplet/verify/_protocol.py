@@ -69,6 +69,11 @@ class Verification:
         Squared L2 of each pair.
     same : (pairs,) bool
         Whether the pair is genuine.
+    ids : (pairs, 2) int64 or None
+        The two images of each pair: their :attr:`Dataset.ids <fasttriplet.Dataset>`, or their positions in a
+        ``.bin`` file. None for distances alone.
+    dataset : str or None
+        ``Dataset.fingerprint`` of the dataset that the pairs were drawn from. None for other pairs.
     """
 
     pairs: int
@@ -90,6 +95,8 @@ class Verification:
     warning: str | None = None
     distances: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
     same: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_), repr=False, compare=False)
+    ids: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    dataset: str | None = field(default=None, repr=False, compare=False)
 
     def roc(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the exact ROC curve: one point for each distance that occurs, and (1, 1).
@@ -114,7 +121,8 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pairs themselves as plain data, for JSON."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("distances", "same")]
+        of_pairs = {"distances", "same", "ids", "dataset"}
+        names = [name for name in self.__dataclass_fields__ if name not in of_pairs]
         return {name: getattr(self, name) for name in names} | {
             "fold_accuracies": list(self.fold_accuracies),
             "fold_thresholds": list(self.fold_thresholds),

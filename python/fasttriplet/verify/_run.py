@@ -114,7 +114,8 @@ def verify_pairs(
     even = np.arange(0, len(images), 2)
     with prefixing(str(path)):
         found = _judged(_squared(embeddings, even, even + 1), same, folds, embedder)
-    return replace(found, images=len(images), flip=flip, xnorm=xnorm)
+    ids = np.stack([even, even + 1], axis=1)
+    return replace(found, images=len(images), flip=flip, xnorm=xnorm, ids=ids)
 
 
 @shows(DatasetOptions)
@@ -189,7 +190,9 @@ def verify_rec(
     embeddings, xnorm = _embed(embedder, parts, rows.height, flip=flip, progress=progress, name=name)
     first, second = (np.searchsorted(wanted, side) for side in drawn[:2])
     found = _judged(_squared(embeddings, first, second), drawn.same, folds, embedder)
+    ids = np.stack([dataset.ids[side] for side in drawn[:2]], axis=1)
     found = replace(found, images=rows.height, flip=flip, xnorm=xnorm)
+    found = replace(found, ids=ids, dataset=dataset.fingerprint)
     if not recall:
         return found
     share, count = _recall_at_1(embeddings, rows["label"].to_numpy(), threads)

@@ -1,0 +1,76 @@
+"""Why pairs have no negative, compared with all distances of a small bag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fasttriplet as ft
+from fasttriplet.mining._explain import why_without_negative
+from fasttriplet.mining._options import MiningOptions
+
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"margin": 0.05}, {"pairs": "ordered"}, {"pairs": "hardest"}, {"pairs": "easiest"}, {"band": "hard"},
+    {"band": "violating", "margin": 0.1}, {"max_ap": 1.2}, {"metric": "euclidean"}, {"pick": "all"},
+    {"normalize": False}, {"band": "any"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_reasons(options: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(20), 5)
+    rows = (rng.standard_normal((20, 8))[labels] + 0.8 * rng.standard_normal((100, 8))).astype(np.float32)
+    ids = rng.permutation(1000)[:100]
+    chosen = MiningOptions(**options)
+    triplets = ft.mine(rows, labels, ids=ids, **options)
+    found = why_without_negative(rows, labels, ids, triplets, chosen)
+    missing = triplets.stats.pairs_without_negative
+    if missing == 0:
+        assert found is None
+        return
+    assert found is not None
+    assert found["pairs"] == missing == found["separated"] + found["nearer"]
+    unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) if chosen.normalize else 1)
+    distance = np.square(unit[:, None].astype(float) - unit[None]).sum(axis=2)
+    if chosen.metric == "euclidean":
+        distance = np.sqrt(distance)
+    at = {int(one): place for place, one in enumerate(ids)}
+    reach = 0 if chosen.band == "hard" else chosen.margin
+    assert found["examples"]["separated"] or found["examples"]["nearer"]
+    with_one = set(zip(triplets.anchor.tolist(), triplets.positive.tolist(), strict=True))
+    for reason, examples in found["examples"].items():
+        assert len({one["ids"][0] for one in examples}) == len(examples) <= 4
+        for one in examples:
+            anchor, positive, negative = (at[image] for image in one["ids"])
+            assert tuple(one["ids"][:2]) not in with_one
+            assert labels[anchor] == labels[positive] != labels[negative]
+            assert np.isclose(one["d_ap"], distance[anchor, positive], rtol=1e-5)
+            assert np.isclose(one["d_an"], distance[anchor][labels != labels[anchor]].min(), rtol=1e-5)
+            assert (one["d_an"] >= one["d_ap"] + reach) == (reason == "separated")
+
+
+def test_a_sample_of_the_anchors_of_a_large_bag() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(300), 3)
+    rows = rng.standard_normal((900, 16)).astype(np.float32)
+    triplets = ft.mine(rows, labels, margin=1e-4)
+    found = why_without_negative(rows, labels, np.arange(900), triplets, MiningOptions(margin=1e-4))
+    assert found is not None
+    # A pair is that of its earlier row, so an anchor has 2, 1 or 0 of them.
+    assert 200 < found["pairs"] < 300 < triplets.stats.pairs_without_negative
+    assert found["pairs"] == found["separated"] + found["nearer"]
+    assert found["nearer"] > 0
+
+
+def test_a_run_keeps_those_of_the_first_bag(tmp_path: Any) -> None:
+    from tests.small_rec import identities, write_rec  # noqa: PLC0415
+
+    rec = write_rec(tmp_path / "a.rec", identities(12, 6))
+    summary = ft.mine_rec(rec, margin=0.01, bag_size=30).summary
+    assert summary.without_negative is not None
+    assert (summary.without_negative["epoch"], summary.without_negative["bag"]) == (0, 0)
+    assert summary.to_dict()["without_negative"] == summary.without_negative
+    assert ft.mine_rec(rec, band="any").summary.without_negative is None
