@@ -1,4 +1,4 @@
-"""Tables say where they are from, in Parquet and Arrow files, and damaged ones are told."""
+"""Tables say where they are from, in Parquet files, and damaged ones are told."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import fasttriplet as ft
-from fasttriplet import _arrow_footer
 from tests.small_rec import identities, random_table, write_rec
 
 FRAME = pl.DataFrame({"key": [1, 2, 3], "name": ["a", None, "c"], "more": [[1], [], [2, 3]]})
@@ -22,9 +19,8 @@ def rec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rec(tmp_path_factory.mktemp("data") / "train.rec", identities(12, 6))
 
 
-@pytest.mark.parametrize("ending", ["parquet", "arrow", "feather"])
-def test_triplets_say_where_they_are_from(rec: Path, tmp_path: Path, ending: str) -> None:
-    out, model = tmp_path / f"t.{ending}", random_table()
+def test_triplets_say_where_they_are_from(rec: Path, tmp_path: Path) -> None:
+    out, model = tmp_path / "t.parquet", random_table()
     options: dict[str, Any] = {"seed": 5, "margin": 0.5, "band": "violating", "bag_size": 24}
     options |= {"exclude": [1, 2], "on_error": "skip", "epochs": 2}
     found = ft.mine_rec(rec, model=model, out=out, threads=1, **options)
@@ -44,32 +40,28 @@ def test_triplets_say_where_they_are_from(rec: Path, tmp_path: Path, ending: str
     assert len(about["exclude"]) == 16
     expected = ft.mine_rec(rec, model=model, **options).triplets.collect()
     assert found.triplets.collect().equals(expected), "the table is as it was"
-    read: Any = {"parquet": pl.read_parquet}.get(ending, pl.read_ipc)
-    assert read(out).equals(expected)
-    if ending == "parquet":
-        assert "fasttriplet" in pl.read_parquet_metadata(out)
-    again = tmp_path / "elsewhere" / f"t.{ending}"
+    assert pl.read_parquet(out).equals(expected)
+    assert "fasttriplet" in pl.read_parquet_metadata(out)
+    again = tmp_path / "elsewhere" / "t.parquet"
     ft.mine_rec(rec, model=model, out=again, threads=2, prefetch=0, **options)
     assert again.read_bytes() == out.read_bytes()
-    other = tmp_path / f"other.{ending}"
+    other = tmp_path / "other.parquet"
     ft.mine_rec(rec, model=model, out=other, **options | {"exclude": [1]})
     assert ft.read_metadata(other)["exclude"] != about["exclude"]
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl"])
-def test_text_has_no_place_for_it(rec: Path, tmp_path: Path, ending: str) -> None:
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "arrow"])
+def test_other_formats_have_no_place_for_it(rec: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"t.{ending}"
     ft.mine_rec(rec, out=out)
-    with pytest.raises(ValueError, match="is not a Parquet or an Arrow file; other formats do not say"):
+    with pytest.raises(ValueError, match="is not a Parquet file; other formats do not say"):
         ft.read_metadata(out)
 
 
 def test_tables_of_others(tmp_path: Path) -> None:
     FRAME.write_parquet(tmp_path / "a.parquet")
-    FRAME.write_ipc(tmp_path / "a.arrow")
-    for name in ("a.parquet", "a.arrow"):
-        with pytest.raises(ValueError, match=rf"{name} does not say where it is from: fasttriplet did not"):
-            ft.read_metadata(tmp_path / name)
+    with pytest.raises(ValueError, match=r"a\.parquet does not say where it is from: fasttriplet did not"):
+        ft.read_metadata(tmp_path / "a.parquet")
     FRAME.write_parquet(tmp_path / "b.parquet", metadata={"fasttriplet": "[1]"})
     with pytest.raises(ValueError, match="has under 'fasttriplet' is not a JSON object"):
         ft.read_metadata(tmp_path / "b.parquet")
@@ -78,31 +70,3 @@ def test_tables_of_others(tmp_path: Path) -> None:
     (tmp_path / "d.parquet").write_bytes(b"PAR1" + bytes(20))
     with pytest.raises(ValueError, match="is a damaged Parquet file"):
         ft.read_metadata(tmp_path / "d.parquet")
-
-
-@given(key=st.text(max_size=9), value=st.text(max_size=200))
-def test_any_text_is_kept_in_an_arrow_file(
-    tmp_path_factory: pytest.TempPathFactory, key: str, value: str
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "texts.arrow"
-    FRAME.write_ipc(path)
-    _arrow_footer.add(path, key, value)
-    with path.open("rb") as file:
-        assert _arrow_footer.read(file, key) == value
-    assert pl.read_ipc(path).equals(FRAME)
-
-
-def test_a_damaged_arrow_file_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "a.arrow"
-    FRAME.write_ipc(path)
-    _arrow_footer.add(path, "fasttriplet", '{"seed": 0}')
-    whole = path.read_bytes()
-    damaged = [whole[:length] for length in range(6, len(whole), 7)]
-    start = len(whole) - 10 - int.from_bytes(whole[-10:-6], "little")
-    damaged += [whole[:at] + b"\xff" + whole[at + 1 :] for at in range(start, len(whole))]
-    for content in damaged:
-        path.write_bytes(content)
-        try:
-            assert ft.read_metadata(path) == {"seed": 0}  # where the byte does not matter
-        except ValueError as error:
-            assert str(path) in str(error)

@@ -1,4 +1,4 @@
-"""What a table says about its origin: JSON under the key ``fasttriplet`` of a Parquet or an Arrow file."""
+"""What a table says about its origin: JSON under the key ``fasttriplet`` of a Parquet file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from fasttriplet import _arrow_footer
 from fasttriplet._contents import check_regular
 from fasttriplet._forks import ensure_polars_threads, importing
 
@@ -28,14 +27,14 @@ def as_parquet(about: Mapping[str, Any]) -> dict[str, str]:
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read what a table of triplets or suspects says about its origin.
 
-    :func:`fasttriplet.mine_rec` writes it into Parquet and Arrow files: the version of this package, the
-    dataset and its fingerprint, the model, the seed and all options that the triplets depend on. CSV and JSON
-    lines have no place for it.
+    :func:`fasttriplet.mine_rec` writes it into Parquet files: the version of this package, the
+    dataset and its fingerprint, the model, the seed and all options that the triplets depend on. Other
+    formats have no place for it.
 
     Parameters
     ----------
     path : path
-        A ``.parquet``, ``.arrow`` or ``.feather`` file.
+        A ``.parquet`` file.
 
     Returns
     -------
@@ -48,49 +47,35 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not of these formats, is damaged, or was not written by this package.
+        If it is not a Parquet file, is damaged, or was not written by this package.
     """
-    check_regular(Path(path), "a Parquet or an Arrow file")
+    check_regular(Path(path), "a Parquet file")
     with Path(path).open("rb") as file:
-        magic = file.read(6)
-        if magic == _arrow_footer.MAGIC:
-            try:
-                text = _arrow_footer.read(file, KEY)
-            except ValueError as error:
-                raise ValueError(f"{os.fspath(path)}: {error}") from None
-        elif magic[:4] == b"PAR1":
-            text = _in_parquet(file, os.fspath(path))
-        else:
+        if file.read(4) != b"PAR1":
             raise ValueError(
-                f"{os.fspath(path)} is not a Parquet or an Arrow file; other formats do not say where a "
-                "table is from"
+                f"{os.fspath(path)} is not a Parquet file; other formats do not say where a table is from"
             )
-    if text is None:
+        found = metadata_of(file, os.fspath(path))
+    if found is None:
         raise ValueError(f"{os.fspath(path)} does not say where it is from: fasttriplet did not write it")
-    return _object(text, os.fspath(path))
+    return found
 
 
 def metadata_of(file: IO[bytes], path: str) -> dict[str, Any] | None:
     """Read it from an open Parquet file; None if there is none. A damaged file is a ValueError."""
-    text = _in_parquet(file, path)
-    return None if text is None else _object(text, path)
-
-
-def _in_parquet(file: IO[bytes], path: str) -> str | None:
     with importing():
-        import polars as pl  # noqa: PLC0415  Arrow's is read without it
+        import polars as pl  # noqa: PLC0415  what only writes files does without
 
     ensure_polars_threads()
     file.seek(0)
     try:
-        return pl.read_parquet_metadata(file).get(KEY)
+        text = pl.read_parquet_metadata(file).get(KEY)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path} is a damaged Parquet file: {error}") from None
     finally:
         file.seek(0)
-
-
-def _object(text: str, path: str) -> dict[str, Any]:
+    if text is None:
+        return None
     try:
         found = json.loads(text)
     except ValueError:

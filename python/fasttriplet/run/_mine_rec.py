@@ -76,7 +76,7 @@ def mine_rec(
         A file for the triplets, in the format that its ending says: ``.parquet``, ``.csv``, ``.ndjson`` or
         ``.jsonl``, ``.arrow`` or ``.feather``. It is written bag by bag under another name, and appears when
         it is complete. Its folder is made if it is missing. Without `out` the triplets are kept in memory.
-        Parquet and Arrow files say where they are from; see :func:`fasttriplet.read_metadata`.
+        Parquet files say where they are from; see :func:`fasttriplet.read_metadata`.
     overwrite : bool, default False
         Whether a file that is there may be replaced.
     epochs : int, default 1

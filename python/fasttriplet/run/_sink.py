@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from fasttriplet import _arrow_footer
 from fasttriplet._files import Output, naming, opened, publish
-from fasttriplet._metadata import KEY, as_parquet, as_text
+from fasttriplet._metadata import as_parquet
 from fasttriplet.errors import OptionError
 
 
@@ -49,11 +48,6 @@ class _Format(NamedTuple):
     scan: Callable[[str, pl.Schema | None], pl.LazyFrame]
 
 
-def _write_arrow(frame: pl.LazyFrame, path: str, about: Mapping[str, Any]) -> None:
-    frame.sink_ipc(path)
-    _arrow_footer.add(Path(path), KEY, as_text(about))
-
-
 # A folder may be called runs[1], so no pattern is matched; not all functions have `glob`.
 _PARQUET = _Format(
     lambda frame, path, about: frame.sink_parquet(path, metadata=as_parquet(about)),
@@ -67,7 +61,7 @@ _LINES = _Format(
     lambda frame, path, _: frame.sink_ndjson(path),
     lambda path, schema: pl.scan_ndjson(glob.escape(path), schema=schema),
 )
-_ARROW = _Format(_write_arrow, lambda path, _: pl.scan_ipc(glob.escape(path)))
+_ARROW = _Format(lambda frame, path, _: frame.sink_ipc(path), lambda path, _: pl.scan_ipc(glob.escape(path)))
 _FORMATS = {
     ".parquet": _PARQUET,
     ".csv": _CSV,
