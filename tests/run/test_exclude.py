@@ -166,7 +166,7 @@ def test_a_feed_resumes_only_without_the_same_images(rec: Path, tmp_path: Path) 
     del everything["arguments"]["exclude"]  # a state of an earlier version
     ft.Feed(rec, state=everything, **options).close()
     with pytest.raises(
-        ft.OptionError, match="exclude must be None: the run that wrote the state excluded no image"
+        ft.OptionError, match="exclude must not be given: the run that wrote the state excluded no image"
     ):
         ft.Feed(rec, exclude=[1], state=everything, **options)
 

@@ -92,7 +92,7 @@ def test_a_state_from_before_images_could_be_excluded(data: Path, tmp_path: Path
         patch.setattr(_state, "_FORMAT", 4)
         _state.save_state(Path(f"{out}-state.npz"), old)
     with pytest.raises(
-        ft.OptionError, match="exclude must be None: the run that wrote the state excluded no image"
+        ft.OptionError, match="exclude must not be given: the run that wrote the state excluded no image"
     ):
         train(replace(chosen, exclude=table), out, batches=6, resume=True)
     assert train(chosen, out, batches=6, resume=True).batches == 6

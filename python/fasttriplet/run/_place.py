@@ -64,7 +64,7 @@ class Place:
             if before != value and name == "dataset":
                 raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
             if before != value and name == "exclude":
-                must = "be None" if before is None else "name the same images as before"
+                must = "not be given" if before is None else "name the same images as before"
                 found = "no image" if before is None else "other images"
                 raise OptionError("exclude", f"must {must}: the run that wrote the state excluded {found}")
             if before != value and name == "processes":
