@@ -61,7 +61,7 @@ def write_audit(folder: Path, dataset: ft.Dataset, rows: Sequence[dict[str, Any]
         "version": 1,
         "dataset": dataset.fingerprint,
         "files": [str(path) for path in dataset.paths],
-        "thresholds": {"different": 0.312},
+        "decided_by": [["mislabelled", "cosine with another identity at least 0.312"]],
         "model": "a table",
     }
     path = folder / "suspects.parquet"

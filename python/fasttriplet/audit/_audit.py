@@ -310,6 +310,7 @@ class _Run:
             "kinds": found.kinds,
             "options": {name: value for name, value in asdict(self.options).items() if name != "cache"},
             "thresholds": found.thresholds,
+            "decided_by": found.decided_by,
         }
 
     def _files(self) -> str:

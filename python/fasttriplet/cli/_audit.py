@@ -14,10 +14,12 @@ from fasttriplet.audit._thresholds import LabelOptions
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
+from fasttriplet.dataset._options import DatasetOptions
 
 if TYPE_CHECKING:
     from fasttriplet.audit._audit import Audit
 
+PAGE = "audit.html"
 F = TypeVar("F", bound=Callable[..., Any])
 
 _COSINE = options.Number(min=-1, max=1)
@@ -60,8 +62,8 @@ def _kinds(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     required=True,
     type=options.PATH,
     metavar="FOLDER",
-    help="Folder for the results: suspects.parquet, identities.parquet, and the embeddings, which a later "
-    "audit of the same dataset with the same model uses again.",
+    help="Folder for the results: audit.html to look at, suspects.parquet, identities.parquet, and the "
+    "embeddings, which a later audit of the same dataset with the same model uses again.",
 )
 @options.overwrite
 @click.option(
@@ -95,15 +97,19 @@ def audit(
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
     from fasttriplet.audit._audit import IDENTITIES, SUSPECTS  # noqa: PLC0415
     from fasttriplet.audit._audit import audit as run  # noqa: PLC0415
+    from fasttriplet.dataset._dataset import Dataset  # noqa: PLC0415
+    from fasttriplet.reporting._report import report  # noqa: PLC0415
 
-    for name in (SUSPECTS, IDENTITIES):  # before a model is loaded
+    for name in (SUSPECTS, IDENTITIES, PAGE):  # before a model is loaded
         check_can_be_written(out / name, overwrite=overwrite)
     with display() as shown:
         shown.update("loading the model")
         embedder = options.load_model(model, devices, batch_size)
         shown.update("indexing")
+        opened = {name: how.pop(name) for name in DatasetOptions.names()}
+        dataset = Dataset(options.one_or_several(rec), threads=how["threads"], **opened)
         found = run(
-            options.one_or_several(rec),
+            dataset,
             model=embedder,
             out=out,
             overwrite=overwrite,
@@ -111,7 +117,8 @@ def audit(
             progress=shown.update,
             **how,
         )
-        # The page of the audit is made here, from `out`.
+        shown.update("writing the page")
+        report(out / PAGE, rec=dataset, audit=out, overwrite=overwrite)
     for note in found.notes:
         click.echo(f"fasttriplet: {note}", err=True)
     if as_json:
@@ -138,4 +145,7 @@ def _print(found: Audit) -> None:
     }
     show.table(show.columns("Findings", headings, rows), show.columns("Findings", headings, rows, padding=0))
     show.facts(dict(found.decided_by))
-    click.echo(f"Suspects are in {found.folder / SUSPECTS}, identities in {found.folder / IDENTITIES}")
+    click.echo(
+        f"Suspects are in {found.folder / SUSPECTS}, identities in {found.folder / IDENTITIES}. To look at "
+        f"them, open {found.folder / PAGE} in a browser"
+    )

@@ -14,8 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._metadata import metadata_of
 from fasttriplet._words import counted
 from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA, digest
+from fasttriplet.dataset._tables import check_dataset
 from fasttriplet.reporting._html import (
     Markup,
     code,
@@ -29,7 +31,7 @@ from fasttriplet.reporting._html import (
 )
 from fasttriplet.reporting._page import Section
 from fasttriplet.reporting._pictures import Album
-from fasttriplet.reporting._tables import check_dataset, metadata, reading, typed
+from fasttriplet.reporting._tables import reading, typed
 
 _SIDE = 4  # pictures of a finding, and as many of its evidence
 _UNSEEN = 100  # findings of a kind that are listed where there are no pictures
@@ -78,7 +80,7 @@ class Audited:
 
     def check(self, album: Album) -> None:
         """Raise a ValueError if this is an audit of another dataset than the album's."""
-        check_dataset(self.path, self.said, album.dataset)
+        check_dataset("audit", str(self.path), self.said, album.dataset)
         rows = album.rows(self.suspects["key"].to_numpy(), self.suspects["file"].to_numpy())
         for at in np.flatnonzero(rows < 0)[:1]:
             raise ValueError(
@@ -102,7 +104,9 @@ def _table(path: Path, schema: pl.Schema, what: str) -> tuple[pl.DataFrame, dict
     """Read a table, and what it says about itself."""
     with reading(path, what):
         content = io.BytesIO(path.read_bytes())  # Polars opens names in UTF-8 only
-        return typed(pl.read_parquet(content).lazy(), schema, path, what).collect(), metadata(content)
+        return typed(pl.read_parquet(content).lazy(), schema, path, what).collect(), (
+            metadata_of(content, str(path)) or {}
+        )
 
 
 def section(audited: Audited, album: Album | None, most: int) -> Section:
@@ -130,9 +134,8 @@ def section(audited: Audited, album: Album | None, most: int) -> Section:
         _TITLES[kind][0]: f"{counted(of.height, 'finding')}, {counted(int(of['images'].sum()), 'image')}"
         for kind, of in by_kind.items()
     }
-    rows |= {"model": audited.said.get("model"), "thresholds": _thresholds(audited.said)}
     saving = _saving(audited, album) if by_kind else None
-    body = joined(facts(rows), *parts, _widest(audited, album), saving)
+    body = joined(facts(rows), *parts, _widest(audited, album), _how(audited.said), saving)
     return Section("audit", "Audit", *_says(findings), body)
 
 
@@ -149,14 +152,14 @@ def _says(findings: pl.DataFrame) -> tuple[Markup, list[Markup]]:
     return sentences(said, f"{proposed:,} of them propose a change."), [todo]
 
 
-def _thresholds(said: Mapping[str, Any]) -> str | None:
-    found = said.get("thresholds")
-    if not isinstance(found, dict) or not found:
+def _how(said: Mapping[str, Any]) -> Markup | None:
+    """What embedded the images, and from where on something is a finding."""
+    decided = said.get("decided_by")
+    if not isinstance(decided, list) or not decided:
         return None
-    return ", ".join(
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in found.items()
-    )
+    says = sentences(f"The embeddings are from {said['model']}.") if said.get("model") else None
+    rows: list[list[object]] = [[what, threshold] for what, threshold in decided]
+    return titled("What decided", table("Thresholds", ["finding", "threshold"], rows), says=says)
 
 
 def _shares(pictures: Mapping[str, list[int]], room: int | None) -> dict[str, int]:

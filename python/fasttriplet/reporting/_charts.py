@@ -217,7 +217,7 @@ _REACH = {  # of each band: from where to where on the line, with d_ap at 1 and 
 
 def rule(band: str, margin: str, description: str) -> Markup:
     """Draw which negatives qualify for a pair: the band on a line of distances from the anchor."""
-    left, unit, line = 40, 190, 74
+    left, unit, line = 16, 130, 60
     start, end = _REACH[band]
     wide = 3 * unit + 2 * left
 
@@ -247,7 +247,7 @@ def rule(band: str, margin: str, description: str) -> Markup:
         kind = "negative" if start < at < end else "faint"
         parts.append(element("circle", cx=x(at), cy=line, r=7, class_=f"dot {kind}"))
     return element(
-        "svg", *parts, viewBox=f"0 0 {wide} 136", class_="chart rule", role="img", aria_label=description
+        "svg", *parts, viewBox=f"0 0 {wide} 116", class_="chart rule", role="img", aria_label=description
     )
 
 

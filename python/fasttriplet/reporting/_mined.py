@@ -11,8 +11,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._metadata import metadata_of
+from fasttriplet.dataset._tables import check_dataset
 from fasttriplet.reporting._pictures import Album
-from fasttriplet.reporting._tables import check_dataset, metadata, reading, typed
+from fasttriplet.reporting._tables import reading, typed
 from fasttriplet.run._sink import scan_triplets
 
 ROLES = ("anchor", "positive", "negative")
@@ -104,7 +106,7 @@ class Mined:
 
     def check(self, album: Album) -> None:
         """Raise a ValueError if these are triplets of another dataset than the album's."""
-        check_dataset(self.path, self.how, album.dataset)
+        check_dataset("triplets", str(self.path), self.how, album.dataset)
         for role in ROLES:
             label = "negative_label" if role == "negative" else "anchor_label"
             some = self.rows.select(f"{role}_key", f"{role}_file", label).unique().collect()
@@ -156,6 +158,9 @@ def read(path: Path, how: Mapping[str, Any] | None = None) -> Mined:
         finite = rows.select(pl.col("d_ap", "d_an").is_finite().all()).collect()
     if facts["bad"][0] or not all(finite.row(0)):
         raise ValueError(f"{path}: not all keys, labels and distances are numbers; was it written by mining?")
-    said = metadata(path) if parquet else {}
+    said: Mapping[str, Any] = {}
+    if parquet:
+        with path.open("rb") as file:
+            said = metadata_of(file, str(path)) or {}
     options = said.get("options") if isinstance(said.get("options"), dict) else {}
     return Mined(path, rows, facts["count"][0], {**said, **(options or {}), **(how or {})})
