@@ -182,6 +182,18 @@ def test_thresholds_hardly_move_with_the_noise() -> None:
         )
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.4])
+def test_many_and_few_images_are_found(share: float) -> None:
+    drawn = draw(60, 12, noise=0.8)
+    rng = np.random.default_rng(1)
+    moved = rng.permutation(len(drawn.keys))[: round(share * len(drawn.keys))]
+    drawn.labels[moved] = (drawn.labels[moved] + rng.integers(1, 60, len(moved))) % 60
+    found = keys_of(examined(drawn), "mislabelled")
+    wrong = set(drawn.keys[moved].tolist())
+    assert len(found & wrong) >= 0.99 * len(wrong)
+    assert len(found - wrong) <= 0.01 * len(wrong)
+
+
 def test_thresholds_can_be_given() -> None:
     drawn, noise = noisy()
     none = LabelOptions(lead=2, own_below=-1, same_person_above=2, two_people_below=-2)
