@@ -37,8 +37,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from fasttriplet.audit._audit import audit
+from numpy.typing import NDArray
 
 import fasttriplet as ft
 from data import FACES, SHARED, identities, separated_rows

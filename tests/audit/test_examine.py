@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from fasttriplet import _core
 from fasttriplet.audit._examine import Examined, examine
 from fasttriplet.audit._findings import IDENTITIES, SCHEMA, digest, numbered
 from fasttriplet.audit._frames import with_findings, without_images
-from fasttriplet.audit._thresholds import LabelOptions
+from fasttriplet.audit._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.errors import OptionError
 from tests.audit.drawn import DIM, Drawn, draw, noisy
 
@@ -220,6 +220,10 @@ def test_thresholds_can_be_given() -> None:
 def test_options_check_themselves(option: str, value: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         LabelOptions(**{option: value})
+
+
+def test_keywords_are_the_options() -> None:
+    assert get_type_hints(LabelKeywords) == get_type_hints(LabelOptions)
 
 
 def test_images_without_embeddings_say_nothing() -> None:
