@@ -311,9 +311,7 @@ def test_files_of_another_dataset_are_refused(made: Made, tmp_path: Path) -> Non
         with pytest.raises(ValueError, match=rf"t\.csv was mined from another dataset than .*{why}"):
             ft.report(tmp_path / "page.html", rec=rec, triplets=tmp_path / "t.csv")
         for part in ("triplets", "audit"):
-            with pytest.raises(
-                ValueError, match=rf"^{part} must be of this dataset, and .* of another one"
-            ):
+            with pytest.raises(ValueError, match=rf"^{part} must be of this dataset, and .* of another one"):
                 ft.report(tmp_path / "page.html", rec=rec, **{part: made.given[part]})
     assert not (tmp_path / "page.html").exists()
 

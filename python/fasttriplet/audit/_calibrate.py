@@ -97,19 +97,26 @@ def of_identities(known: Thresholds) -> dict[str, float]:
 
 
 def of_images(known: Thresholds, own: NDArray[np.float64], other: NDArray[np.float64]) -> dict[str, float]:
-    """The thresholds of single images, from how well all of them fit their own identity and another one."""
-    both = np.isfinite(own) & (other > -1)
-    if known.chance is None or known.chance_spread is None or not both.any():
+    """The thresholds of single images, from how well images fit their own identity and the nearest other one.
+
+    What is usual is measured on images that no other identity fits better than chance would have it, so a
+    large part of all images may be mislabelled.
+    """
+    if known.chance is None or known.chance_spread is None:
         return {}
+    both = np.isfinite(own) & (other > -1)
     own, other = own[both], other[both]
+    fine = other - own < known.chance_spread
+    if not fine.any():
+        return {}
     found = {}
-    usual, usual_spread = found["own"], found["own_spread"] = _lower(own)
+    usual, usual_spread = found["own"], found["own_spread"] = _lower(own[fine])
     by_chance = _above(known.chance, known.chance_spread, _OWN)
     found["own_below"] = min(by_chance, usual - _NOT_OWN * usual_spread)
-    behind, behind_spread = _lower(own - other)
+    behind, behind_spread = _lower((own - other)[fine])
     found["lead"] = max(known.chance_spread, _LEAD * behind_spread - behind, _LEAST_LEAD * usual)
     lead = found["lead"] if known.lead is None else known.lead
-    middle, scale = found["nearest"], found["nearest_spread"] = _gumbel(other)
+    middle, scale = found["nearest"], found["nearest_spread"] = _gumbel(other[fine])
     leading = other[other - own >= lead]
     found["other_above"] = min(usual - _FITS * usual_spread, _unlikely(leading, middle, scale))
     return _rounded(found)
@@ -134,7 +141,7 @@ def _unlikely(values: NDArray[np.float64], middle: float, scale: float) -> float
 def _gumbel(values: NDArray[np.float64]) -> tuple[float, float]:
     """Median and scale of the distribution of the largest of many numbers, from lower quartile and median.
 
-    The upper half holds the images that are in a wrong identity.
+    The upper half may hold images that are in a wrong identity.
     """
     low, middle = np.quantile(values, (0.25, 0.5)).tolist()
     return middle, max((middle - low) / _LN2, np.finfo(np.float64).eps)
