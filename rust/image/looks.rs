@@ -145,6 +145,7 @@ impl Waves {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // the numbers are exact
 mod tests {
     use proptest::prelude::*;
 

@@ -161,6 +161,7 @@ fn dot(a: &[i16], b: &[i16]) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // the numbers are exact
 mod tests {
     use super::*;
 

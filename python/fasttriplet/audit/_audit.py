@@ -17,10 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import thread_count
-from fasttriplet._files import check_can_be_written, naming, opened, publish
+from fasttriplet._files import check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
-from fasttriplet.audit import _embeddings
+from fasttriplet.audit import _embeddings, _pictures
 from fasttriplet.audit._duplicates import Search, duplicates
 from fasttriplet.audit._examine import Examined, examine
 from fasttriplet.audit._findings import KINDS, Kind, no_findings, numbered
@@ -197,10 +197,10 @@ def audit(
     chosen = AuditOptions.of(audit, options)
     looked_for = _kinds("kinds", kinds)
     threads = thread_count(threads)
-    embedder = load_embedder(model) if isinstance(model, str) else model
     folder = Path(out)
     for name in (SUSPECTS, IDENTITIES):
         check_can_be_written(folder / name, overwrite=overwrite)
+    embedder = load_embedder(model) if isinstance(model, str) else model
     run = _Run(
         folder=folder,
         embedder=embedder,
@@ -262,7 +262,7 @@ class _Run:
         with self.clock("index"):
             self.dataset = dataset = open_dataset(rec, options, threads=self.threads)
             if len(dataset) == 0:
-                raise ValueError(f"{self._files()} has no images")
+                raise ValueError(f"{', '.join(map(str, dataset.paths))} has no images")
             self.embedder.prepare(dataset.index)
         embeddings, looks = self._see()
         bad, pictures, leave_out = no_findings(), None, np.zeros(len(dataset), bool)
@@ -281,8 +281,7 @@ class _Run:
                 copies = self._copies(looks, ~leave_out, examined)
             dropped = copies.filter(pl.col("action") == "drop")
             suspects = without_images(suspects, dropped["file"].to_numpy(), dropped["key"].to_numpy())
-        suspects = suspects.filter(pl.col("kind").is_in(kinds))
-        suspects = numbered([suspects, copies, bad])
+        suspects = numbered([suspects.filter(pl.col("kind").is_in(kinds)), copies, bad])
         self.notes += examined.notes
         return Audit(
             suspects=suspects,
@@ -313,15 +312,14 @@ class _Run:
             "decided_by": found.decided_by,
         }
 
-    def _files(self) -> str:
-        return ", ".join(map(str, self.dataset.paths))
-
     def _see(self) -> tuple[NDArray[np.float32], Looks | None]:
         """Embed all images, and look at them, unless that was done before."""
         folder, dataset, embedder = self.folder, self.dataset, self.embedder
         wanted = embedder.needs_images or any(kind in self.kinds for kind in _OF_PIXELS)
         looks = kept_looks(folder, dataset) if wanted else None
         looking = wanted and looks is None
+        for name in (_embeddings.NAME, _embeddings.ABOUT, _pictures.NAME):  # which may be used as they are
+            remove_unfinished(folder / name)
         with self.clock("embed"):
             survey = Survey(dataset, embedder, looking=looking, threads=self.threads)
             kept = _embeddings.Kept(folder, dataset, survey)
@@ -372,10 +370,8 @@ class _Run:
 
     def _copies(self, looks: Looks, usable: NDArray[np.bool_], examined: Examined) -> pl.DataFrame:
         """Find duplicates; an image that looks mislabelled may be a copy of the images beside it."""
-        wrong = examined.suspects.filter(pl.col("kind") == "mislabelled").explode(
-            "evidence_keys", "evidence_files"
-        )
-        wrong = wrong.drop_nulls("evidence_keys")
+        wrong = examined.suspects.filter(pl.col("kind") == "mislabelled")
+        wrong = wrong.explode("evidence_keys", "evidence_files").drop_nulls("evidence_keys")
         one = self._positions(wrong["key"], wrong["file"])
         other = self._positions(wrong["evidence_keys"], wrong["evidence_files"])
         search = Search(
@@ -405,7 +401,5 @@ class _Run:
             kind = kind if name.startswith(" ") else name.replace(" ", "-")
             if kind in self.kinds:
                 found.append((name, text))
-        for line in str(pictures).splitlines() if pictures is not None else ():
-            name, _, text = line.partition(": ")
-            found.append((name, text))
-        return found
+        of_pictures = [] if pictures is None else str(pictures).splitlines()
+        return found + [(name, text) for name, _, text in (line.partition(": ") for line in of_pictures)]

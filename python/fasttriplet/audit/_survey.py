@@ -113,7 +113,7 @@ class Survey:
                 none = np.empty((0, 0), np.float32)
                 yield _Part(rows, start, np.arange(rows.height), [], none, none), None
                 continue
-            with advising("close other programs: some images are decoded at a time"):
+            with advising(f"free some memory: {counted(rows.height, 'image')} are decoded at a time"):
                 decoded = self._dataset.decode(rows, size=self._size, threads=self._threads, on_error="skip")
                 measures, sketches = _core.looks_of(decoded.pixels, threads=self._threads)
             yield _Part(rows, start, decoded.kept, decoded.failed, measures, sketches), decoded.pixels
