@@ -34,7 +34,7 @@ PACKAGE = ROOT / "python" / "fasttriplet"
 # A room may import from those before it, and from itself. What a framework's room implements is looked up by
 # name (of a model's spec, of a training's framework), so no import goes up.
 ROOMS = [
-    "", "checkpoint", "dataset", "mining", "embedders", "run", "verify", "audit", "reporting", "training",
+    "", "checkpoint", "dataset", "mining", "embedders", "run", "verify", "auditing", "reporting", "training",
     "mxnet", "torch", "onnx", "demo", "cli",
 ]  # fmt: skip
 # The package's own names, and the entry points that start the command line.

@@ -25,7 +25,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from tests.audit.findings import write_decisions, write_suspects
+from tests.auditing.findings import write_decisions, write_suspects
 from tests.cli.command import commands
 from tests.reporting.made import log_lines, one_of_each, write_audit, write_log
 from tests.small_rec import identities, picture, write_rec

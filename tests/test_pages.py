@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fasttriplet as ft
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.small_rec import identities, write_rec
 from tests.test_commands import MODELS, code_of, make_folder, make_network, make_own_module, own_module
 

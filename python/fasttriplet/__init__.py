@@ -17,8 +17,8 @@ from fasttriplet.errors import (
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
     from fasttriplet._metadata import read_metadata
-    from fasttriplet.audit._audit import Audit, audit
-    from fasttriplet.audit._clean import Cleaned, clean
+    from fasttriplet.auditing._audit import Audit, audit
+    from fasttriplet.auditing._clean import Cleaned, clean
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -55,8 +55,8 @@ __all__ = [
 _HOMES = {
     "_core": ("__version__",),
     "_metadata": ("read_metadata",),
-    "audit._audit": ("Audit", "audit"),
-    "audit._clean": ("Cleaned", "clean"),
+    "auditing._audit": ("Audit", "audit"),
+    "auditing._clean": ("Cleaned", "clean"),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._export": ("Exported", "export"),

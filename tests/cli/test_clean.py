@@ -10,7 +10,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from tests.audit.findings import write_decisions, write_suspects
+from tests.auditing.findings import write_decisions, write_suspects
 from tests.cli.command import Capture
 from tests.small_rec import identities, write_rec
 

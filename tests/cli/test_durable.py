@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fasttriplet.cli import main
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.dataset.pictures import people, save
 
 COMMANDS = {

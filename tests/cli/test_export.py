@@ -9,7 +9,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.cli.command import Capture
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fasttriplet.cli import main
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.cli.command import Capture
 from tests.dataset.pictures import people
 from tests.interrupted import content

@@ -15,7 +15,7 @@ import pytest
 
 from fasttriplet.cli import cli, main
 from fasttriplet.cli._options import NameOfFile
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.cli.command import Capture
 from tests.dataset.pictures import people
 from tests.run.leftovers import alarm

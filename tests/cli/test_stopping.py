@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import fasttriplet as ft
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.cli.command import COMMAND, run
 
 

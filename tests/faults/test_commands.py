@@ -14,9 +14,9 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.audit._audit import audit
+from fasttriplet.auditing._audit import audit
 from fasttriplet.dataset._index_cache import SUFFIX as KEPT
-from tests.audit.findings import write_suspects
+from tests.auditing.findings import write_suspects
 from tests.dataset.pictures import people
 from tests.faults import CHANGES, Fault, Faults, Kind
 from tests.faults.campaign import Campaign, Case, Words

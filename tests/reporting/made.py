@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 import fasttriplet as ft
-from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA, numbered
+from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA, numbered
 
 
 def finding(number: int, kind: str, key: int, label: int, **more: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.audit._findings import digest
+from fasttriplet.auditing._findings import digest
 from fasttriplet.cli import main
 from tests.cli.command import commands
 from tests.reporting import chromium

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
-from fasttriplet.audit._findings import SCHEMA, digest
+from fasttriplet.auditing._findings import SCHEMA, digest
 from fasttriplet.errors import OptionError
 from fasttriplet.reporting._pictures import MOST_BYTES
 from tests.reporting.conftest import Made

@@ -11,7 +11,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.cli import main
-from tests.audit.findings import suspects
+from tests.auditing.findings import suspects
 from tests.cli.command import Capture
 from tests.run.plain_feed import Rows
 from tests.run.test_feed_state import same

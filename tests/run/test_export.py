@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
-from tests.audit.findings import suspects, write_suspects
+from tests.auditing.findings import suspects, write_suspects
 from tests.small_rec import identities, picture, random_table, write_rec
 
 

@@ -15,7 +15,7 @@ from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
-    from fasttriplet.audit._clean import Cleaned
+    from fasttriplet.auditing._clean import Cleaned
 
 
 @click.command()
@@ -46,7 +46,7 @@ def clean(*, rec: tuple[Path, ...], as_json: bool, **how: Any) -> None:
     An image that several findings are about is dropped if one of them drops it; else the finding with the
     lowest number decides.
     """
-    from fasttriplet.audit._clean import clean as run  # noqa: PLC0415  not for --help
+    from fasttriplet.auditing._clean import clean as run  # noqa: PLC0415  not for --help
 
     with display() as shown:
         shown.update("indexing")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._metadata import metadata_of
 from fasttriplet._words import counted
-from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA, digest
+from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA, digest
 from fasttriplet.dataset._tables import check_dataset
 from fasttriplet.reporting._html import (
     Markup,

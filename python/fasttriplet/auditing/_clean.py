@@ -20,9 +20,9 @@ from fasttriplet._files import check_can_be_written, naming, opened, publish
 from fasttriplet._metadata import as_parquet
 from fasttriplet._options import shows
 from fasttriplet._words import counted
-from fasttriplet.audit._decisions import decided, read_suspects
-from fasttriplet.audit._findings import digest
-from fasttriplet.audit._resolve import Resolved, resolve
+from fasttriplet.auditing._decisions import decided, read_suspects
+from fasttriplet.auditing._findings import digest
+from fasttriplet.auditing._resolve import Resolved, resolve
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of, open_dataset
 from fasttriplet.dataset._names import known_names
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, Kind, kinds_of

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 import fasttriplet as ft
-from fasttriplet.audit._findings import SCHEMA, digest
+from fasttriplet.auditing._findings import SCHEMA, digest
 
 
 def suspects(*rows: dict[str, Any]) -> pl.DataFrame:

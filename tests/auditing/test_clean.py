@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
-from tests.audit.findings import suspects, write_decisions, write_suspects
+from tests.auditing.findings import suspects, write_decisions, write_suspects
 from tests.dataset.pictures import people, save
 from tests.small_rec import identities, picture, write_rec
 

@@ -10,10 +10,10 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.audit._audit import Audit, audit
-from fasttriplet.audit._findings import IDENTITIES, KINDS, SCHEMA
+from fasttriplet.auditing._audit import Audit, audit
+from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
 from fasttriplet.errors import OptionError
-from tests.audit.pictures import SIDE, People, jpeg, plain, scene, shifted, write
+from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
 from tests.small_rec import Table
 
 PEOPLE, IMAGES = 12, 6

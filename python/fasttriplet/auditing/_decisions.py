@@ -14,7 +14,7 @@ from fasttriplet._checks import one_of, whole_number
 from fasttriplet._contents import read_file
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import first_names
-from fasttriplet.audit._findings import ACTIONS, SCHEMA, digest
+from fasttriplet.auditing._findings import ACTIONS, SCHEMA, digest
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.dataset._ids import ids_of
 from fasttriplet.dataset._options import KINDS

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from fasttriplet._checks import number
 from fasttriplet._options import Options
-from fasttriplet.audit._thresholds import LabelKeywords, LabelOptions
+from fasttriplet.auditing._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
 
 
@@ -54,4 +54,4 @@ class AuditKeywords(DatasetKeywords, LabelKeywords, PictureKeywords, total=False
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(DatasetOptions, LabelOptions, PictureOptions):
-    """The options of :func:`fasttriplet.audit`."""
+    """The options of :func:`fasttriplet.auditing`."""
