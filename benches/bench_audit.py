@@ -12,7 +12,7 @@ What an audit finds in a dataset as it is was looked at, and counts as neither r
 cannot tell apart are listed by each run.
 
 cleanlab gets the same embeddings of all images but the added ones, and probabilities as it recommends: of a
-classifier that has not seen the image, by cross-validation. Six setups are tried, three classifiers and two
+classifier that has not seen the image, by cross-validation. Four setups are tried, two classifiers and two
 scores, and all are shown. First its images in the order of its scores are taken until as many moved ones are
 found as the audit found, which needs the truth; then what it decides by itself (`find_label_issues`). To
 compare: `pip install cleanlab`. Without it only the audit runs.
@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from fasttriplet.audit._audit import audit
 from numpy.typing import NDArray
 
 import fasttriplet as ft
@@ -45,7 +46,7 @@ from fasttriplet.audit._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench
 from omniglot import write_plain, write_varied
-from planted import Planted, Score, plant, scores
+from planted import Planted, Remembering, Score, plant, scores
 from process import Way
 from tables import Cell, Table
 
@@ -70,6 +71,9 @@ bench = Bench(__file__, __doc__, packages=["torch", "cleanlab", "scikit-learn"])
 bench.option("--seeds", 5, "of the noise, each in both datasets", quick=1)
 bench.option("--first-seed", 100, "the first of them; thresholds were chosen on seeds below 100")
 bench.option("--faces", True, "the faces")
+bench.option(
+    "--shares", [0.01, 0.1, 0.2, 0.4], "of the faces that are moved, without other noise", quick=[0.1]
+)
 bench.option("--characters", True, "the characters, too", quick=False)
 bench.option("--model", None, "spec of a network for the characters, such as torch:PREFIX", kind=str)
 bench.option("--batches", 4400, "of its training, if no model is given", quick=20)
@@ -78,30 +82,6 @@ bench.option("--cleanlab", True, "compare with cleanlab, if it is installed", qu
 bench.option("--sizes", [20_000, 50_000, 100_000], "images that are drawn", quick=[1000])
 
 STEPS = ("dividing identities", "comparing identities", "comparing images", "gathering evidence")
-
-
-class Remembering:
-    """An embedder that knows the original images: the network sees only those that were added."""
-
-    def __init__(self, network: Embedder, known: dict[int, NDArray[np.float32]]) -> None:
-        self._network, self._known = network, known
-        self.description, self.needs_images = network.description, True
-
-    def prepare(self, index: pl.DataFrame) -> None:
-        """Nothing to prepare."""
-
-    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
-        """Look up what is known and embed the rest."""
-        assert images is not None
-        keys = rows["key"].to_list()
-        found = np.zeros((len(keys), len(next(iter(self._known.values())))), np.float32)
-        for at, key in enumerate(keys):
-            if key in self._known:
-                found[at] = self._known[key]
-        new = np.flatnonzero([key not in self._known for key in keys])
-        if len(new):
-            found[new] = self._network.embed(rows[new], images[new])
-        return found
 
 
 @dataclass
@@ -123,19 +103,18 @@ def trials(
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         noisy = plant(source, folder / f"{seed}.rec", seed, spare=spare)
         began = time.perf_counter()
-        found = ft.audit(noisy.rec, model=embedder, out=folder / str(seed))
+        found = audit(noisy.rec, model=embedder, out=folder / str(seed))
         seconds = time.perf_counter() - began
         score = scores(noisy, found.suspects, known)
         peers = {}
         if options.cleanlab and find_spec("cleanlab"):
-            peers = beside_cleanlab(noisy, folder / str(seed), spare, score["moved"].found)
+            peers = of_trial(noisy, folder / str(seed), spare, score["moved"].found)
         yield Trial(score, peers, seconds)
 
 
 def as_it_is(source: Path, embedder: Embedder, folder: Path) -> pl.DataFrame:
     """What an audit finds without noise."""
-    found: pl.DataFrame = ft.audit(source, model=embedder, out=folder / "as-it-is").suspects
-    return found
+    return audit(source, model=embedder, out=folder / "as-it-is").suspects
 
 
 def table(title: str, done: list[Trial]) -> Table:
@@ -197,37 +176,47 @@ def row_of(of_seeds: list[tuple[float, Score]]) -> dict[str, Cell]:
     }
 
 
+def of_trial(noisy: Planted, out: Path, spare: set[int], enough: int) -> dict[str, tuple[float, Score]]:
+    """What cleanlab finds in a dataset with noise, without the images that were added."""
+    index = ft.index_rec(noisy.rec, cache=False).sort("key")
+    keys = index["key"].to_numpy()
+    given = ~np.isin(keys, [*noisy.copied, *noisy.bad])
+    rows, labels, keys = np.load(out / "embeddings.npy")[given], index["label"].to_numpy()[given], keys[given]
+    counts = ~np.isin(keys, [*spare, *noisy.copied.values()])
+    return beside_cleanlab(rows, labels, np.isin(keys, [*noisy.moved]), counts, enough)
+
+
 def beside_cleanlab(
-    noisy: Planted, out: Path, spare: set[int], enough: int
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    moved: NDArray[np.bool_],
+    counts: NDArray[np.bool_],
+    enough: int,
 ) -> dict[str, tuple[float, Score]]:
-    """For each setup its precision where it has found as many moved images, and what it decides by itself."""
+    """For each setup its precision where it has found `enough` moved images, and what it decides by itself.
+
+    `counts` has the images that are either right or wrong.
+    """
     from cleanlab.filter import find_label_issues  # type: ignore[import-not-found]  # noqa: PLC0415
     from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found]  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # noqa: PLC0415
     from sklearn.model_selection import StratifiedKFold, cross_val_predict  # type: ignore[import-untyped]  # noqa: PLC0415
     from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    index = ft.index_rec(noisy.rec, cache=False).sort("key")
-    keys = index["key"].to_numpy()
-    given = ~np.isin(keys, [*noisy.copied, *noisy.bad])
-    keys, rows = keys[given], np.load(out / "embeddings.npy")[given]
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    _, labels = np.unique(index["label"].to_numpy()[given], return_inverse=True)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    _, labels = np.unique(labels, return_inverse=True)
     classifiers: dict[str, Any] = {
-        "logistic regression, C = 10": LogisticRegression(C=10, max_iter=300),
-        "logistic regression, C = 100": LogisticRegression(C=100, max_iter=300),
+        "logistic regression": LogisticRegression(C=10, max_iter=300),
         "10 nearest neighbours": KNeighborsClassifier(10, metric="cosine", weights="distance"),
     }
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    counts = ~np.isin(keys, [*spare, *noisy.copied.values()])
-    moved = np.isin(keys, [*noisy.moved])
     found = {}
     for name, classifier in classifiers.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of labels with fewer images than folds, and of iterations
             probabilities = cross_val_predict(classifier, rows, labels, cv=folds, method="predict_proba")
             issues = find_label_issues(labels, probabilities, n_jobs=1) & counts
-        decided = Score(len(noisy.moved), int((issues & moved).sum()), int((issues & ~moved).sum()))
+        decided = Score(int(moved.sum()), int((issues & moved).sum()), int((issues & ~moved).sum()))
         for method in ("self_confidence", "normalized_margin"):
             score = get_label_quality_scores(labels, probabilities, method=method)
             order = np.argsort(score, kind="stable")
@@ -235,6 +224,38 @@ def beside_cleanlab(
             taken = np.flatnonzero(np.cumsum(hits) >= enough)[0] + 1
             found[f"{name}, {method.replace('_', ' ')}"] = (enough / float(taken), decided)
     return found
+
+
+def shares(options: Namespace) -> Iterator[Table]:
+    """More and fewer of the faces moved, and no other noise: what embeddings say, beside cleanlab."""
+    index = ft.index_rec(FACES, cache=False).sort("key")
+    keys, true, rows = (
+        index["key"].to_numpy(),
+        index["label"].to_numpy(),
+        np.load(FACES.with_name("emb_a.npy")),
+    )
+    free = np.flatnonzero(~np.isin(keys, [*LOOKED_AT]))
+    found = Table("Faces, of which other shares are moved")
+    for share in options.shares:
+        rng = np.random.default_rng(options.first_seed)
+        moved = np.zeros(len(keys), bool)
+        moved[rng.permutation(free)[: round(share * len(keys))]] = True
+        labels = np.where(moved, (true + rng.integers(1, true.max() + 1, len(true))) % (true.max() + 1), true)
+        suspects = examine(rows, labels, keys).suspects.filter(pl.col("kind") == "mislabelled")
+        wrong = np.isin(keys, suspects["key"].to_numpy()) & ~np.isin(keys, [*LOOKED_AT])
+        ours = Score(int(moved.sum()), int((wrong & moved).sum()), int((wrong & ~moved).sum()))
+        cells = found.rows.setdefault(f"{share:.0%}", {"recall": ours.recall, "precision": ours.precision})
+        if options.cleanlab and find_spec("cleanlab"):
+            counts = np.isin(np.arange(len(keys)), free)
+            peers = beside_cleanlab(rows, labels, moved, counts, ours.found)
+            best = max(peers.values(), key=lambda peer: peer[0])
+            decided = max((peer for _, peer in peers.values()), key=lambda one: one.recall + one.precision)
+            cells |= {
+                "cleanlab's best precision at that recall": best[0],
+                "cleanlab's own recall": decided.recall,
+                "own precision": decided.precision,
+            }
+    yield found
 
 
 def findings(title: str, known: pl.DataFrame, seen: Callable[[dict[str, Any]], str]) -> Table:
@@ -262,6 +283,7 @@ def faces(options: Namespace, folder: Path) -> Iterator[Table]:
     done = list(trials(FACES, embedder, looked_at, options, folder))
     yield table(f"Faces, {options.seeds} seeds", done)
     yield peer_table(done)
+    yield from shares(options)
     yield seconds(done)
 
 

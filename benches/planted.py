@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fasttriplet as ft
+from fasttriplet.embedders import Embedder
 
 MOVED = 0.05  # of all images
 SPLIT, TOGETHER = 5, 5  # identities, pairs of identities
@@ -153,7 +154,7 @@ class Score:
     Attributes
     ----------
     planted, found, false : int
-        What was planted, how much of that was found, and what was found besides.
+        How much was planted, how much of that was found, and how much besides.
     """
 
     planted: int
@@ -273,3 +274,27 @@ def _bad(planted: Planted, suspects: pl.DataFrame, known: pl.DataFrame) -> Score
         _of(known, "bad-picture")["key"].to_list()
     )
     return Score(len(planted.bad), len(found & planted.bad), len(found - planted.bad))
+
+
+class Remembering:
+    """An embedder that knows the original images: the network sees only those that were added."""
+
+    def __init__(self, network: Embedder, known: dict[int, NDArray[np.float32]]) -> None:
+        self._network, self._known = network, known
+        self.description, self.needs_images = network.description, True
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        """Nothing to prepare."""
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        """Look up what is known and embed the rest."""
+        assert images is not None
+        keys = rows["key"].to_list()
+        found = np.zeros((len(keys), len(next(iter(self._known.values())))), np.float32)
+        for at, key in enumerate(keys):
+            if key in self._known:
+                found[at] = self._known[key]
+        new = np.flatnonzero([key not in self._known for key in keys])
+        if len(new):
+            found[new] = self._network.embed(rows[new], images[new])
+        return found

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import polars as pl
@@ -17,7 +17,7 @@ from fasttriplet import _core
 from fasttriplet.audit._examine import Examined, examine
 from fasttriplet.audit._findings import IDENTITIES, SCHEMA, digest, numbered
 from fasttriplet.audit._frames import with_findings, without_images
-from fasttriplet.audit._thresholds import LabelOptions
+from fasttriplet.audit._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.errors import OptionError
 from tests.audit.drawn import DIM, Drawn, draw, noisy
 
@@ -182,6 +182,18 @@ def test_thresholds_hardly_move_with_the_noise() -> None:
         )
 
 
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.4])
+def test_many_and_few_images_are_found(share: float) -> None:
+    drawn = draw(60, 12, noise=0.8)
+    rng = np.random.default_rng(1)
+    moved = rng.permutation(len(drawn.keys))[: round(share * len(drawn.keys))]
+    drawn.labels[moved] = (drawn.labels[moved] + rng.integers(1, 60, len(moved))) % 60
+    found = keys_of(examined(drawn), "mislabelled")
+    wrong = set(drawn.keys[moved].tolist())
+    assert len(found & wrong) >= 0.99 * len(wrong)
+    assert len(found - wrong) <= 0.01 * len(wrong)
+
+
 def test_thresholds_can_be_given() -> None:
     drawn, noise = noisy()
     none = LabelOptions(lead=2, own_below=-1, same_person_above=2, two_people_below=-2)
@@ -190,6 +202,7 @@ def test_thresholds_can_be_given() -> None:
     assert keys_of(strict, "outlier") > noise["alone"]
     assert strict.thresholds.own_below == 0.5
     assert str(strict.thresholds).splitlines()[2] == "outlier: cosine with the own identity below 0.500"
+    assert keys_of(examined(drawn, options=LabelOptions(lead=1.0)), "mislabelled") < noise["moved"]
     large = examined(drawn, options=LabelOptions(smallest_group=13))
     assert of_kind(large, "two-people").is_empty()
 
@@ -207,6 +220,10 @@ def test_thresholds_can_be_given() -> None:
 def test_options_check_themselves(option: str, value: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         LabelOptions(**{option: value})
+
+
+def test_keywords_are_the_options() -> None:
+    assert get_type_hints(LabelKeywords) == get_type_hints(LabelOptions)
 
 
 def test_images_without_embeddings_say_nothing() -> None:

@@ -81,7 +81,8 @@ def examine(
     leave_out : (N,) bool, optional
         Images that are known to be bad: they say nothing about others, and are in no finding.
     threads : int, optional
-        By default one for each core.
+        That look for the nearest identities; by default one for each core. Those of NumPy's matrix products
+        are not counted.
     progress : callable, optional
         Called with what is being done in words, how many images or findings are done, and how many there are.
 

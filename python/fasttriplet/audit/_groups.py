@@ -13,9 +13,10 @@ from fasttriplet.audit._neighbors import SCALE, Images, Rows, blocks, cosines, l
 
 _ITERATIONS = 12  # of the power iteration that begins a division; k-means goes on from there
 _ROUNDS = 50  # of k-means, at most
-_WORK = (
-    2**22
-)  # images times divisions of an identity: an end for one of thousands that have nothing in common
+# Images of an identity whose pairs are all compared first: up to here that takes less time than a division.
+_COMPARED = 500
+# Images times divisions of an identity, at most: an end for thousands of images that have nothing in common.
+_WORK = 2**22
 _HEIGHTS, _WEIGHTS = 2.0**20, 2.0**10  # steps of numbers whose sums are exact for up to 2**19 images
 _PRIOR = 3  # pairs of images of the usual cosine that are added to those of a group, which may have none
 _CANCELLED = 1e-3  # the norm of a sum of unit rows below which it has no direction
@@ -162,6 +163,9 @@ def divide(
 
 def _people(rows: Rows, usual: float, below: float, smallest: int) -> list[NDArray[np.int64]]:
     """Positions of the images of each group, the largest group first."""
+    # The likeness of two groups is no less than the least cosine of two images across them.
+    if len(rows) <= _COMPARED and cosines(rows, rows).min() >= max(below, 0):
+        return [np.arange(len(rows))]
     work, leaves = [np.arange(len(rows))], list[NDArray[np.int64]]()
     divisions = max(16, _WORK // len(rows))
     while work:
@@ -186,29 +190,42 @@ def _people(rows: Rows, usual: float, below: float, smallest: int) -> list[NDArr
 
 
 def halves(rows: Rows) -> NDArray[np.bool_] | None:
-    """Two groups by spherical k-means, beginning on both sides of the direction in which rows differ most.
+    """Two groups that differ most, by spherical k-means; None if all rows are alike.
 
-    None if there is none: all rows are alike. All sums are of whole numbers, and exact.
+    It begins twice: with the sides of the direction in which rows differ most, which shows two groups of
+    similar size, and with the row that is farthest from all others, which is in a group that is much smaller.
+    All sums are of whole numbers, and exact.
     """
-    middle = unit(total(rows)[None])[0]
-    farthest = rows[cosines(rows, middle[None])[:, 0].argmin()]
-    direction = unit((farthest.astype(np.float64) - middle)[None])
+    middle = Sum(rows).centre
+    fit = cosines(rows, middle)[:, 0]
+    farthest = rows[fit.argmin()][None]
+    starts = [_sides(rows, farthest.astype(np.float64) - middle), cosines(rows, farthest)[:, 0] > fit]
+    found = [side for side in (_settled(rows, start) for start in starts) if side is not None]
+    return max(found, key=lambda side: Sum(rows[side]).length + Sum(rows[~side]).length, default=None)
+
+
+def _sides(rows: Rows, direction: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Both sides of the first principal component, by power iteration from a direction (1, D)."""
     side = np.zeros(len(rows), bool)
     for _ in range(_ITERATIONS):
-        heights = np.rint(cosines(rows, direction)[:, 0] * _HEIGHTS)
+        heights = np.rint(cosines(rows, unit(direction))[:, 0] * _HEIGHTS)
         heights -= np.rint(heights.mean())
-        if not heights.any():
-            return None
         side = heights > 0
-        direction = unit(_weighted(rows, np.rint(heights / np.abs(heights).max() * _WEIGHTS))[None])
+        weights = np.rint(heights / max(np.abs(heights).max(), 1) * _WEIGHTS)
+        direction = _weighted(rows, weights)[None]
+    return side
+
+
+def _settled(rows: Rows, side: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Move rows to the group whose centre is nearer, until all are there; None if a group is empty."""
     for _ in range(_ROUNDS):
         if side.all() or not side.any():
             return None
-        near = cosines(rows, unit(np.stack([total(rows[~side]), total(rows[side])])))
+        near = cosines(rows, np.concatenate([Sum(rows[~side]).centre, Sum(rows[side]).centre]))
         before, side = side, near[:, 1] > near[:, 0]
         if (side == before).all():
-            return side
-    return side if side.any() and not side.all() else None
+            break
+    return None if side.all() or not side.any() else side
 
 
 def _weighted(rows: Rows, weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,6 +37,7 @@ class Images:
         Where each image's embedding is.
     labels, keys : (N,) int64
     files : (N,) uint32
+        Of each image.
     starts : (K + 1,) int64
         Where each identity begins, and N.
     """
