@@ -37,12 +37,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from fasttriplet.audit._audit import audit
 from numpy.typing import NDArray
 
 import fasttriplet as ft
 from data import FACES, SHARED, identities, separated_rows
-from fasttriplet.audit._examine import examine
+from fasttriplet.auditing._audit import audit
+from fasttriplet.auditing._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench
 from omniglot import write_plain, write_varied

@@ -16,7 +16,7 @@ from fasttriplet.errors import (
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__
-    from fasttriplet.audit._audit import Audit, audit
+    from fasttriplet.auditing._audit import Audit, audit
     from fasttriplet.dataset._augment import Augment, assemble
     from fasttriplet.dataset._dataset import Dataset
     from fasttriplet.dataset._images import Decoded, decode_images
@@ -50,7 +50,7 @@ __all__ = [
 # NumPy nor Polars (0.3 s), and reading a record not for Polars.
 _HOMES = {
     "_core": ("__version__",),
-    "audit._audit": ("Audit", "audit"),
+    "auditing._audit": ("Audit", "audit"),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
     "run._feed": ("Feed", "TripletBatch"),

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.audit._audit import audit
 from fasttriplet.dataset._index_cache import SUFFIX as KEPT
 from tests.dataset.pictures import people
 from tests.faults import CHANGES, Fault, Faults, Kind
@@ -65,7 +64,7 @@ def _index(path: Path) -> str:
 def _audited_before(folder: Path) -> None:
     """Of another dataset."""
     write_rec(folder / "train.rec", identities(5, 3), damaged=frozenset({2}))
-    audit(folder / "train.rec", model="pixels", out=folder / "new", cache=False, threads=1)
+    ft.audit(folder / "train.rec", model="pixels", out=folder / "new", cache=False, threads=1)
     _rec(folder)
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from fasttriplet._words import counted
-from fasttriplet.audit._options import AuditOptions, PictureOptions
-from fasttriplet.audit._thresholds import LabelOptions
+from fasttriplet.auditing._options import AuditOptions, PictureOptions
+from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
-    from fasttriplet.audit._audit import Audit
+    from fasttriplet.auditing._audit import Audit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,8 +93,8 @@ def audit(
     pictures that cannot be decoded or show nothing (bad-picture). Nothing in the dataset is changed.
     """
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
-    from fasttriplet.audit._audit import IDENTITIES, SUSPECTS  # noqa: PLC0415
-    from fasttriplet.audit._audit import audit as run  # noqa: PLC0415
+    from fasttriplet.auditing._audit import IDENTITIES, SUSPECTS  # noqa: PLC0415
+    from fasttriplet.auditing._audit import audit as run  # noqa: PLC0415
 
     for name in (SUSPECTS, IDENTITIES):  # before a model is loaded
         check_can_be_written(out / name, overwrite=overwrite)
@@ -121,7 +121,7 @@ def audit(
 
 
 def _print(found: Audit) -> None:
-    from fasttriplet.audit._audit import IDENTITIES, SUSPECTS  # noqa: PLC0415
+    from fasttriplet.auditing._audit import IDENTITIES, SUSPECTS  # noqa: PLC0415
 
     undecodable = f", of which {found.undecodable:,} cannot be decoded" if found.undecodable else ""
     people = counted(found.identities.height, "identity")

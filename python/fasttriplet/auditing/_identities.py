@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Groups
-from fasttriplet.audit._neighbors import Images, nearest_other, parts
+from fasttriplet.auditing._groups import Groups
+from fasttriplet.auditing._neighbors import Images, nearest_other, parts
 
 _TWINS = 8  # nearest identities that each one is compared with
 

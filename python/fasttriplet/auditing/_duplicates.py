@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fasttriplet import _core
 from fasttriplet._forks import cached_property
 from fasttriplet._words import counted
-from fasttriplet.audit._findings import SCHEMA, no_findings
-from fasttriplet.audit._pictures import EVEN, Looks
-from fasttriplet.audit._survey import Progress
+from fasttriplet.auditing._findings import SCHEMA, no_findings
+from fasttriplet.auditing._pictures import EVEN, Looks
+from fasttriplet.auditing._survey import Progress
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.mining._mine import mine_rows
 from fasttriplet.mining._options import MiningOptions

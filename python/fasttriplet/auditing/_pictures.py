@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._files import naming, opened, publish
-from fasttriplet.audit._findings import SCHEMA, no_findings
-from fasttriplet.audit._options import PictureOptions
+from fasttriplet.auditing._findings import SCHEMA, no_findings
+from fasttriplet.auditing._options import PictureOptions
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.errors import RecordError
 

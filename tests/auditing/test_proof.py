@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from fasttriplet.audit._audit import audit
 
 import fasttriplet as ft
-from fasttriplet.audit._examine import examine
+from fasttriplet.auditing._audit import audit
+from fasttriplet.auditing._examine import examine
 
 ROOT = Path(__file__).parents[2]
 # Keys of images that are findings without any noise: two of another person, a crop between two faces, a man

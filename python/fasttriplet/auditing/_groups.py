@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._neighbors import SCALE, Images, Rows, blocks, cosines, lengths, total, unit
+from fasttriplet.auditing._neighbors import SCALE, Images, Rows, blocks, cosines, lengths, total, unit
 
 _ITERATIONS = 12  # of the power iteration that begins a division; k-means goes on from there
 _ROUNDS = 50  # of k-means, at most

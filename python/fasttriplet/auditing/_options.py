@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from fasttriplet._checks import number
 from fasttriplet._options import Options
-from fasttriplet.audit._thresholds import LabelKeywords, LabelOptions
+from fasttriplet.auditing._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions
 
 

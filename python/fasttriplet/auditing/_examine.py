@@ -11,14 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.audit import _calibrate
-from fasttriplet.audit._frames import identities
-from fasttriplet.audit._groups import divide
-from fasttriplet.audit._identities import elsewhere, people
-from fasttriplet.audit._labels import other_fit, own_fit
-from fasttriplet.audit._neighbors import Images
-from fasttriplet.audit._suspects import Measured, suspects
-from fasttriplet.audit._thresholds import LabelOptions, Thresholds
+from fasttriplet.auditing import _calibrate
+from fasttriplet.auditing._frames import identities
+from fasttriplet.auditing._groups import divide
+from fasttriplet.auditing._identities import elsewhere, people
+from fasttriplet.auditing._labels import other_fit, own_fit
+from fasttriplet.auditing._neighbors import Images
+from fasttriplet.auditing._suspects import Measured, suspects
+from fasttriplet.auditing._thresholds import LabelOptions, Thresholds
 from fasttriplet.mining._mine import COLLAPSE, COLLAPSED
 
 Progress = Callable[[str, int, int], None]

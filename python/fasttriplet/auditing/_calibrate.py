@@ -8,9 +8,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Sum, strengths, without
-from fasttriplet.audit._neighbors import Images, Rows, cosines, spread
-from fasttriplet.audit._thresholds import Thresholds
+from fasttriplet.auditing._groups import Sum, strengths, without
+from fasttriplet.auditing._neighbors import Images, Rows, cosines, spread
+from fasttriplet.auditing._thresholds import Thresholds
 
 _IMAGES, _IDENTITIES = 4096, 2048  # that are compared to see what chance does, at most
 _QUARTER = NormalDist().inv_cdf(0.75)  # from the median to a quartile, in standard deviations

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
-from fasttriplet.audit._duplicates import Copies, Search, duplicates, groups_of
-from fasttriplet.audit._pictures import Looks
-from tests.audit.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
+from fasttriplet.auditing._duplicates import Copies, Search, duplicates, groups_of
+from fasttriplet.auditing._pictures import Looks
+from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
 
 NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 

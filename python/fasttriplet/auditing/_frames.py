@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet.audit._findings import IDENTITIES, SCHEMA, Action, Kind
-from fasttriplet.audit._identities import People
-from fasttriplet.audit._neighbors import Images
+from fasttriplet.auditing._findings import IDENTITIES, SCHEMA, Action, Kind
+from fasttriplet.auditing._identities import People
+from fasttriplet.auditing._neighbors import Images
 
 _DIGITS = 6  # of cosines in files
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from fasttriplet._files import naming, opened, publish
 from fasttriplet._words import counted
-from fasttriplet.audit._pictures import Looks
-from fasttriplet.audit._survey import Progress, Survey
+from fasttriplet.auditing._pictures import Looks
+from fasttriplet.auditing._survey import Progress, Survey
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.embedders import Embedder
 
@@ -110,7 +110,7 @@ class _Writer:
         self.size = 0
 
     def append(self, vectors: NDArray[np.float32] | None, at: NDArray[np.int64], count: int) -> None:
-        """Write the next rows; see :class:`fasttriplet.audit._survey.Sink`."""
+        """Write the next rows; see :class:`fasttriplet.auditing._survey.Sink`."""
         if vectors is None and not self.size:
             self._blank += count
             return

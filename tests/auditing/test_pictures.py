@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
-from fasttriplet.audit._options import PictureOptions
-from fasttriplet.audit._pictures import (
+from fasttriplet.auditing._options import PictureOptions
+from fasttriplet.auditing._pictures import (
     NAME,
     Looks,
     PictureThresholds,
@@ -20,7 +20,7 @@ from fasttriplet.audit._pictures import (
     kept_looks,
 )
 from fasttriplet.errors import OptionError
-from tests.audit.pictures import SIDE, Pixels, jpeg, plain, scene, write
+from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, write
 
 
 def look(dataset: ft.Dataset, size: tuple[int, int] = (SIDE, SIDE)) -> Looks:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._words import advising, counted
-from fasttriplet.audit._pictures import Looks
+from fasttriplet.auditing._pictures import Looks
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started, check_embeddings, one_ahead, started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from fasttriplet.audit._findings import SCHEMA, digest, no_findings, numbered
+from fasttriplet.auditing._findings import SCHEMA, digest, no_findings, numbered
 
 
 def rows(*of: tuple[int, str, int, float]) -> pl.DataFrame:

@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 
 from fasttriplet import _core
-from fasttriplet.audit._examine import Examined, examine
-from fasttriplet.audit._findings import IDENTITIES, SCHEMA, digest, numbered
-from fasttriplet.audit._frames import with_findings, without_images
-from fasttriplet.audit._thresholds import LabelKeywords, LabelOptions
+from fasttriplet.auditing._examine import Examined, examine
+from fasttriplet.auditing._findings import IDENTITIES, SCHEMA, digest, numbered
+from fasttriplet.auditing._frames import with_findings, without_images
+from fasttriplet.auditing._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.errors import OptionError
-from tests.audit.drawn import DIM, Drawn, draw, noisy
+from tests.auditing.drawn import DIM, Drawn, draw, noisy
 
 
 def examined(drawn: Drawn, **options: Any) -> Examined:
@@ -134,7 +134,7 @@ def test_threads_and_instruction_sets_do_not_matter(monkeypatch: pytest.MonkeyPa
 
 def test_what_numpy_and_blas_compute_with_does_not_matter() -> None:
     code = (
-        "from tests.audit.test_examine import answer; from tests.audit.drawn import noisy; "
+        "from tests.auditing.test_examine import answer; from tests.auditing.drawn import noisy; "
         "print(answer(noisy()[0]))"
     )
     older = {

@@ -10,11 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.audit._frames import Findings
-from fasttriplet.audit._groups import Groups
-from fasttriplet.audit._labels import Other
-from fasttriplet.audit._neighbors import Images, cosines, nearest_in, spread
-from fasttriplet.audit._thresholds import Thresholds
+from fasttriplet.auditing._frames import Findings
+from fasttriplet.auditing._groups import Groups
+from fasttriplet.auditing._labels import Other
+from fasttriplet.auditing._neighbors import Images, cosines, nearest_in, spread
+from fasttriplet.auditing._thresholds import Thresholds
 
 _EVIDENCE = 5  # images beside each suspect
 _HALF = 0.5  # of the usual cosine of two images of an identity

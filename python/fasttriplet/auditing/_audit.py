@@ -20,15 +20,15 @@ from fasttriplet._checks import thread_count
 from fasttriplet._files import check_can_be_written, naming, opened, publish, remove_unfinished
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
-from fasttriplet.audit import _embeddings, _pictures
-from fasttriplet.audit._duplicates import Search, duplicates
-from fasttriplet.audit._examine import Examined, examine
-from fasttriplet.audit._findings import KINDS, Kind, no_findings, numbered
-from fasttriplet.audit._frames import with_findings, without_images
-from fasttriplet.audit._options import AuditKeywords, AuditOptions
-from fasttriplet.audit._pictures import Looks, PictureThresholds, bad_pictures, keep_looks, kept_looks
-from fasttriplet.audit._survey import Progress, Survey
-from fasttriplet.audit._thresholds import LabelOptions, Thresholds
+from fasttriplet.auditing import _embeddings, _pictures
+from fasttriplet.auditing._duplicates import Search, duplicates
+from fasttriplet.auditing._examine import Examined, examine
+from fasttriplet.auditing._findings import KINDS, Kind, no_findings, numbered
+from fasttriplet.auditing._frames import with_findings, without_images
+from fasttriplet.auditing._options import AuditKeywords, AuditOptions
+from fasttriplet.auditing._pictures import Looks, PictureThresholds, bad_pictures, keep_looks, kept_looks
+from fasttriplet.auditing._survey import Progress, Survey
+from fasttriplet.auditing._thresholds import LabelOptions, Thresholds
 from fasttriplet.dataset._dataset import Rec, open_dataset
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.errors import OptionError

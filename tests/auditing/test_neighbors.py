@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Sum, divide, halves
-from fasttriplet.audit._neighbors import (
+from fasttriplet.auditing._groups import Sum, divide, halves
+from fasttriplet.auditing._neighbors import (
     SCALE,
     Images,
     cosines,
@@ -20,7 +20,7 @@ from fasttriplet.audit._neighbors import (
     spread,
     unit,
 )
-from tests.audit.drawn import draw
+from tests.auditing.drawn import draw
 from tests.strategies import wild_values
 
 rows_of_any_kind = hnp.arrays(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet.audit._groups import Groups, without
-from fasttriplet.audit._neighbors import Images, cosines, cosines_with, nearest_other, parts
+from fasttriplet.auditing._groups import Groups, without
+from fasttriplet.auditing._neighbors import Images, cosines, cosines_with, nearest_other, parts
 
 
 @dataclass(frozen=True, eq=False)
