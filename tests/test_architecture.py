@@ -16,6 +16,8 @@ from typing import Any, get_type_hints
 import pytest
 
 import fasttriplet as ft
+from fasttriplet.auditing._options import AuditKeywords, AuditOptions, PictureKeywords, PictureOptions
+from fasttriplet.auditing._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.dataset._options import (
     BagKeywords,
     BagOptions,
@@ -98,6 +100,11 @@ def test_only_its_own_room_imports_a_framework(framework: str, its_room: str) ->
             assert not re.search(rf"^\s*(import|from) {framework}\b", text, re.MULTILINE), module
 
 
+def test_no_room_hides_a_public_name() -> None:
+    """Importing a room makes it an attribute of the package, in the place of a function of the same name."""
+    assert not set(ft.__all__) & set(ROOMS)
+
+
 def test_public_modules_say_what_is_public() -> None:
     """Below the package, only rooms have names without an underscore; ``errors`` is the one exception."""
     for info in pkgutil.walk_packages([str(PACKAGE)], "fasttriplet."):
@@ -146,6 +153,9 @@ GROUPS = [
     (ResourceOptions, ResourceKeywords),
     (RunOptions, RunKeywords),
     (PackOptions, PackKeywords),
+    (LabelOptions, LabelKeywords),
+    (PictureOptions, PictureKeywords),
+    (AuditOptions, AuditKeywords),
 ]
 
 
@@ -168,6 +178,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
         (ft.mine_rec, RunOptions),
         (ft.Feed, RunOptions),
         (ft.pack, PackOptions),
+        (ft.audit, AuditOptions),
     ],
 )
 def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:
@@ -188,11 +199,13 @@ def test_help_shows_each_option_with_its_default(function: Any, options: Any) ->
         (ft.Feed, "batchsize", "did you mean 'batch_size'?"),
         (ft.mine, "reference", "did you mean 'references'?"),
         (ft.pack, "sizes", "did you mean 'size'?"),
+        (ft.audit, "copy_above", "did you mean 'copies_above'?"),
         (ft.mine, "x", "it has embeddings, labels, references, "),
     ],
 )
 def test_an_unknown_option_is_named(function: Any, option: str, hint: str) -> None:
-    arguments: dict[str, Any] = {option: 1} | ({"model": "pixels"} if function is ft.Feed else {})
+    arguments: dict[str, Any] = {option: 1} | ({"model": "pixels"} if function in (ft.Feed, ft.audit) else {})
+    arguments |= {"out": "audit"} if function is ft.audit else {}
     with pytest.raises(TypeError, match=re.escape(f"{function.__name__}() has no option {option!r}; {hint}")):
         function(*[[]] * (2 if function in (ft.mine, ft.pack) else 1), **arguments)
 
@@ -200,7 +213,7 @@ def test_an_unknown_option_is_named(function: Any, option: str, hint: str) -> No
 def test_options_import_nothing_heavy() -> None:
     """The command line shows their defaults; ``--help`` must not wait for NumPy."""
     code = (
-        "import sys, fasttriplet.run._options; "
+        "import sys, fasttriplet.run._options, fasttriplet.auditing._options; "
         "assert not {'numpy', 'polars', 'click'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

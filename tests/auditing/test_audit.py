@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.auditing._audit import Audit, audit
 from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
@@ -37,13 +36,13 @@ def rec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("rec") / "a.rec", faulty()[0])
 
 
-def run(rec: Any, out: Path, **options: Any) -> Audit:
+def run(rec: Any, out: Path, **options: Any) -> ft.Audit:
     given: dict[str, Any] = {"model": People(faulty()[1]), "out": out, "cache": False, "threads": 2} | options
-    return audit(rec, **given)
+    return ft.audit(rec, **given)
 
 
 @pytest.fixture(scope="module")
-def found(rec: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+def found(rec: Path, tmp_path_factory: pytest.TempPathFactory) -> ft.Audit:
     return run(rec, tmp_path_factory.mktemp("out"))
 
 
@@ -51,7 +50,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def of(found: Audit, kind: str) -> list[int]:
+def of(found: ft.Audit, kind: str) -> list[int]:
     return found.suspects.filter(pl.col("kind") == kind)["key"].to_list()
 
 
@@ -155,11 +154,6 @@ def test_wrong_options(rec: Path, tmp_path: Path, options: dict[str, Any], messa
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unknown_option(rec: Path, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"audit\(\) has no option 'copy_above'; did you mean 'copies_above'"):
-        run(rec, tmp_path / "out", copy_above=0.5)
-
-
 # Bad input
 
 
@@ -261,7 +255,7 @@ STEPS = ("embedding", "dividing identities", "comparing images", "looking for co
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interruption_leaves_nothing_half_written(
-    rec: Path, found: Audit, tmp_path: Path, step: str, error: BaseException | type[BaseException]
+    rec: Path, found: ft.Audit, tmp_path: Path, step: str, error: BaseException | type[BaseException]
 ) -> None:
     def stop(now: str, done: int, _: int) -> None:
         if now == step and done:

@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from fasttriplet.auditing._audit import Audit, audit
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, write
 
 WHO = {key: key // 4 for key in range(200)}
@@ -25,8 +24,8 @@ def rec(tmp_path: Path) -> Path:
     return write(tmp_path / "a.rec", images)
 
 
-def run(rec: Path, out: Path, model: Any = None, **options: Any) -> Audit:
-    return audit(rec, model=model or People(WHO), out=out, cache=False, threads=2, **options)
+def run(rec: Path, out: Path, model: Any = None, **options: Any) -> ft.Audit:
+    return ft.audit(rec, model=model or People(WHO), out=out, cache=False, threads=2, **options)
 
 
 def test_they_are_those_of_the_model_in_key_order(rec: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from fasttriplet.auditing._audit import audit
+import fasttriplet as ft
 from fasttriplet.auditing._options import PictureOptions
 from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.cli import main
@@ -75,7 +75,7 @@ def test_what_is_printed(rec: Path, vectors: Path, tmp_path: Path, capsys: Captu
     assert (
         lines[-1] == f"Suspects are in {out / 'suspects.parquet'}, identities in {out / 'identities.parquet'}"
     )
-    expected = audit(rec, model=f"npy:{vectors}", out=tmp_path / "other", cache=False)
+    expected = ft.audit(rec, model=f"npy:{vectors}", out=tmp_path / "other", cache=False)
     assert pl.read_parquet(out / "suspects.parquet").equals(expected.suspects)
 
 
@@ -98,7 +98,7 @@ def test_every_flag_arrives(
         asked.update(options, rec=rec)
         raise ValueError("enough")
 
-    monkeypatch.setattr(sys.modules["fasttriplet.auditing._audit"], "audit", remember)
+    monkeypatch.setattr("fasttriplet.auditing._audit.audit", remember)
     options: dict[str, Any] = {
         "other_above": -0.5, "lead": 0.2, "own_below": 0.1, "same_person_above": 0.8, "two_people_below": 0.3,
         "smallest_group": 4, "contrast_below": 3.0, "brightness_below": 4.0, "sharpness_below": 0.01,

@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.auditing._audit import audit
 from fasttriplet.dataset._index_cache import SUFFIX as KEPT
 from tests.auditing.findings import write_suspects
 from tests.dataset.pictures import people
@@ -67,7 +66,7 @@ def _index(path: Path) -> str:
 def _audited_before(folder: Path) -> None:
     """Of another dataset."""
     write_rec(folder / "train.rec", identities(5, 3), damaged=frozenset({2}))
-    audit(folder / "train.rec", model="pixels", out=folder / "new", cache=False, threads=1)
+    ft.audit(folder / "train.rec", model="pixels", out=folder / "new", cache=False, threads=1)
     _rec(folder)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._files import naming, opened, publish
-from fasttriplet._words import counted
+from fasttriplet._words import counted, naming_file
 from fasttriplet.auditing._pictures import Looks
 from fasttriplet.auditing._survey import Progress, Survey
 from fasttriplet.dataset._dataset import Dataset
@@ -44,13 +44,14 @@ class Kept:
 
     def _read(self, folder: Path, dataset: Dataset, survey: Survey) -> str | None:
         try:
-            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            vectors = np.load(folder / NAME, mmap_mode="r", allow_pickle=False)
+            with naming_file(folder / ABOUT):
+                about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            vectors = _mapped(folder)
             known = about["fasttriplet"] == _KIND and about["version"] == _VERSION
             known = (
                 known and vectors.shape == (about["images"], about["size"]) and vectors.dtype == np.float32
             )
-        except (OSError, ValueError, EOFError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, EOFError, KeyError, TypeError):
             known = False
         if not known:
             return "an audit did not write it, or did not complete it"
@@ -98,7 +99,13 @@ def embed(
             }
             outputs[1].unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         publish(*outputs)
-    return np.load(folder / NAME, mmap_mode="r", allow_pickle=False), looks
+    return _mapped(folder), looks
+
+
+def _mapped(folder: Path) -> NDArray[np.float32]:
+    with naming_file(folder / NAME):
+        found: NDArray[np.float32] = np.load(folder / NAME, mmap_mode="r", allow_pickle=False)
+    return found
 
 
 class _Writer:
