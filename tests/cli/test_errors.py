@@ -72,6 +72,7 @@ def test_a_wrong_command_line_ends_with_2(
 
 # What a command needs besides the option that is wrong.
 NEEDS = {
+    "audit": ["--rec", "REC", "--model", "pixels", "--out", "a"],
     "completion": ["bash"], "demo": [], "index": ["--rec", "REC"], "mine": ["--rec", "REC"],
     "pack": ["folder", "a.rec"], "pack-pairs": ["a.bin", "--rec", "REC"],
     "train": ["--rec", "REC", "--network", "small", "--out", "a"],
@@ -92,7 +93,7 @@ def wrong_values() -> list[tuple[str, str, str]]:
             if isinstance(option.type, click.Choice):
                 words = ["nonsense", ""]
             elif isinstance(option.type, (click.IntRange, click.FloatRange)):
-                words = ["x", "-1"]
+                words = ["x", "-7"]
             found += [(name, option.opts[0], word) for word in words]
     return found
 

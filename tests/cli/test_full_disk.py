@@ -26,6 +26,7 @@ COMMANDS = {
     "pack people a.rec --size 30": "a.rec",
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 50 --no-cache": "a.bin",
     "verify --rec train.rec --model pixels --pairs-per-kind 50 --roc a.png --no-cache": "a.png",
+    "audit --rec train.rec --model pixels --out audit --no-cache": r"audit/[a-z.]+",
     "demo --out demo --identities 2 --images 2 --batches 1": r"demo/[a-z.]+",
 }
 

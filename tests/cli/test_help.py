@@ -66,7 +66,7 @@ def test_flags_have_the_defaults_of_mine_rec() -> None:
     assert arguments["max_ap"].default is None
 
 
-NAMES = ("completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
+NAMES = ("audit", "completion", "demo", "index", "mine", "pack", "pack-pairs", "train", "verify")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,6 +21,7 @@ from tests.run.leftovers import alarm
 
 # What each command needs besides the option, by the names of the options, and what some need instead.
 NEEDS: dict[str, dict[str, str]] = {
+    "audit": {"rec": "train.rec", "model": "pixels", "out": "audit"},
     "completion": {"shell": "bash"},
     "demo": {"identities": "2", "images": "2", "batches": "1"},
     "index": {"rec": "train.rec"},
@@ -112,7 +113,7 @@ def arguments(name: str, option: str, value: str) -> list[str]:
 
 def may_succeed(name: str, option: str, path: str) -> bool:
     """Whether it can be the path of what a command writes."""
-    folder = option in FOLDERS or name == "demo"
+    folder = option in FOLDERS or name == "demo" or (name, option) == ("audit", "out")
     prefix = (name, option) == ("train", "out")
     if folder or prefix or (name, option) in ENDINGS:
         return path in NEW or (path == "folder" and (folder or prefix)) or (prefix and not path.endswith("x"))
