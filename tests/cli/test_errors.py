@@ -72,6 +72,7 @@ def test_a_wrong_command_line_ends_with_2(
 
 # What a command needs besides the option that is wrong.
 NEEDS = {
+    "audit": ["--rec", "REC", "--model", "pixels", "--out", "a"],
     "clean": ["--rec", "REC", "--suspects", "s.parquet", "--out", "a.rec"],
     "export": ["--rec", "REC", "--keys", "1", "--out", "new"],
     "completion": ["bash"], "demo": [], "index": ["--rec", "REC"], "mine": ["--rec", "REC"],
@@ -95,7 +96,7 @@ def wrong_values() -> list[tuple[str, str, str]]:
             if isinstance(option.type, click.Choice):
                 words = ["nonsense", ""]
             elif isinstance(option.type, (click.IntRange, click.FloatRange)):
-                words = ["x", "-1"]
+                words = ["x", "-7"]
             found += [(name, option.opts[0], word) for word in words]
     return found
 

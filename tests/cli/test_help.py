@@ -67,6 +67,7 @@ def test_flags_have_the_defaults_of_mine_rec() -> None:
 
 
 NAMES = (
+    "audit",
     "clean",
     "completion",
     "demo",

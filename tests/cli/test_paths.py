@@ -22,6 +22,7 @@ from tests.run.leftovers import alarm
 
 # What each command needs besides the option, by the names of the options, and what some need instead.
 NEEDS: dict[str, dict[str, str]] = {
+    "audit": {"rec": "train.rec", "model": "pixels", "out": "audit"},
     "clean": {"rec": "train.rec", "suspects": "suspects.parquet", "out": "a.rec"},
     "completion": {"shell": "bash"},
     "demo": {"identities": "2", "images": "2", "batches": "1"},
@@ -123,7 +124,7 @@ def arguments(name: str, option: str, value: str) -> list[str]:
 
 def may_succeed(name: str, option: str, path: str) -> bool:
     """Whether it can be the path of what a command writes."""
-    folder = option in FOLDERS or name == "demo"
+    folder = option in FOLDERS or name == "demo" or (name, option) == ("audit", "out")
     prefix = (name, option) == ("train", "out")
     if folder or prefix or (name, option) in ENDINGS:
         return path in NEW or (path == "folder" and (folder or prefix)) or (prefix and not path.endswith("x"))

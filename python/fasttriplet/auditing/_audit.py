@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._checks import thread_count
-from fasttriplet._files import check_can_be_written, naming, opened, publish, remove_unfinished
+from fasttriplet._files import check_can_be_written, opened, publish, remove_unfinished
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
 from fasttriplet.auditing import _embeddings, _pictures
 from fasttriplet.auditing._duplicates import Search, duplicates
 from fasttriplet.auditing._examine import Examined, examine
-from fasttriplet.auditing._findings import KINDS, Kind, no_findings, numbered
+from fasttriplet.auditing._findings import KINDS, Kind, no_findings, numbered, write_table
 from fasttriplet.auditing._frames import with_findings, without_images
 from fasttriplet.auditing._options import AuditKeywords, AuditOptions
 from fasttriplet.auditing._pictures import Looks, PictureThresholds, bad_pictures, keep_looks, kept_looks
@@ -213,10 +212,8 @@ def audit(
     with opened(folder / SUSPECTS, folder / IDENTITIES, overwrite=overwrite) as outputs:
         found = run.through(rec)
         with run.clock("write"):
-            about = json.dumps(run.about(found))
-            with naming(*outputs):
-                for output, frame in zip(outputs, (found.suspects, found.identities), strict=True):
-                    frame.write_parquet(output.unfinished, metadata={"fasttriplet": about})
+            for output, frame in zip(outputs, (found.suspects, found.identities), strict=True):
+                write_table(frame, output, run.about(found))
             publish(*outputs)
     return found
 

@@ -82,23 +82,23 @@ def embed(
 
     The file gets its name when it is complete. Vectors go into it as they come, so memory holds none.
     """
-    with opened(folder / NAME, folder / ABOUT, overwrite=overwrite) as outputs:
-        with naming(*outputs):
-            with outputs[0].unfinished.open("wb") as file:
-                writer = _Writer(file, len(dataset), embedder.description)
-                looks = survey.run(writer, progress)
-            about = {
-                "fasttriplet": _KIND,
-                "version": _VERSION,
-                "dataset": dataset.fingerprint,
-                "files": [str(path) for path in dataset.paths],
-                "max_pixels": dataset.options.max_pixels,
-                "model": embedder.description,
-                "images": len(dataset),
-                "size": writer.size,
-            }
-            outputs[1].unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-        publish(*outputs)
+    with opened(folder / NAME, folder / ABOUT, overwrite=overwrite) as (vectors, beside):
+        with naming(vectors), vectors.unfinished.open("wb") as file:
+            writer = _Writer(file, len(dataset), embedder.description)
+            looks = survey.run(writer, progress)
+        about = {
+            "fasttriplet": _KIND,
+            "version": _VERSION,
+            "dataset": dataset.fingerprint,
+            "files": [str(path) for path in dataset.paths],
+            "max_pixels": dataset.options.max_pixels,
+            "model": embedder.description,
+            "images": len(dataset),
+            "size": writer.size,
+        }
+        with naming(beside):
+            beside.unfinished.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        publish(vectors, beside)
     return _mapped(folder), looks
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, TypeAlias, get_args
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
+from fasttriplet._files import Output, naming
 from fasttriplet.dataset import _options
 
 Kind: TypeAlias = _options.Kind  # named there, because images are excluded by them
@@ -71,6 +74,13 @@ def numbered(parts: list[pl.DataFrame]) -> pl.DataFrame:
         .sort("finding", "file", "key")
         .select(SCHEMA.names())
     )
+
+
+def write_table(frame: pl.DataFrame, output: Output, about: Mapping[str, Any]) -> None:
+    """Write a Parquet file that says, as JSON in its metadata, what it is about."""
+    # Polars opens names in UTF-8 only.
+    with naming(output), output.unfinished.open("wb") as file:
+        frame.write_parquet(file, metadata={"fasttriplet": json.dumps(about)})
 
 
 def digest(suspects: pl.DataFrame) -> str:

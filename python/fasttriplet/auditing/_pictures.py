@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._files import naming, opened, publish
-from fasttriplet.auditing._findings import SCHEMA, no_findings
+from fasttriplet._files import opened, publish
+from fasttriplet.auditing._findings import SCHEMA, no_findings, write_table
 from fasttriplet.auditing._options import PictureOptions
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.errors import RecordError
@@ -100,8 +100,7 @@ def keep_looks(folder: Path, dataset: Dataset, looks: Looks) -> None:
         }
     )
     with opened(folder / NAME, overwrite=True) as (output,):
-        with naming(output):
-            frame.write_parquet(output.unfinished, metadata={"fasttriplet": json.dumps(_about(dataset))})
+        write_table(frame, output, _about(dataset))
         publish(output)
 
 
