@@ -196,7 +196,7 @@ def scores(planted: Planted, suspects: pl.DataFrame, known: pl.DataFrame) -> dic
     suggestions = _of(suspects, "mislabelled").filter(pl.col("key").is_in(list(right)))
     labels_of = dict(_new_people(planted, suspects))
     suggested = sum(
-        labels_of.get(label, planted.person.get(label)) == planted.true_person[key]
+        planted.person.get(label, labels_of.get(label)) == planted.true_person[key]
         for key, label in suggestions.select("key", "suggested_label").iter_rows()
     )
     return {

@@ -256,6 +256,17 @@ def test_groups_that_are_moved_are_mislabelled_images() -> None:
     assert set(found.suspects["kind"]) == {"mislabelled"}
 
 
+def test_a_large_part_that_is_another_identity_is_one_finding() -> None:
+    """A third of an identity: not as many mislabelled images, but two people, of whom one is known."""
+    drawn = draw(30, 24, noise=0.8)
+    drawn.labels[np.flatnonzero(drawn.person == 5)[:12]] = 9
+    found = examined(drawn)
+    assert set(found.suspects["kind"]) == {"two-people"}
+    assert set(found.suspects["suggested_label"].to_list()) == {5}
+    assert keys_of(found, "two-people") == set(drawn.keys[drawn.person == 5][:12].tolist())
+    assert "with the rest and is identity 5; " in found.suspects["reason"][0]
+
+
 def test_three_people_in_one_and_three_labels_of_one() -> None:
     drawn = draw(40, 12, noise=0.8)
     drawn.labels[np.isin(drawn.person, (3, 4, 5))] = 3

@@ -23,6 +23,7 @@ from fasttriplet.mining._mine import COLLAPSE, COLLAPSED
 
 Progress = Callable[[str, int, int], None]
 
+_STRAY = 0.25  # of an identity: up to here a group that is another identity is some mislabelled images
 _FEW = 10  # identities, below which a distribution of cosines between them is rough
 
 
@@ -113,13 +114,17 @@ def examine(
         images, usual, known.two_people_below, options.smallest_group, step("dividing identities")
     )
     alike = people(images, groups, known.same_person_above, threads, step("comparing identities"))
+    known_as = np.full(len(groups.sizes), -1)
     if known.same_person_above is not None:
-        groups = groups.kept(~elsewhere(groups, known.same_person_above, threads))
+        known_as = elsewhere(groups, known.same_person_above, threads)
+        few = groups.sizes <= _STRAY * np.diff(images.starts)[groups.identity]
+        kept = ~few | (known_as < 0)
+        groups, known_as = groups.kept(kept), known_as[kept]
     own = own_fit(images, groups)
     other = other_fit(images, groups, alike.person, threads, step("comparing images"))
     known = known.with_values(_calibrate.of_images(known, own.fit, other.fit)).overridden(options)
 
-    measured = Measured(images, groups, alike.person, own.fit, other, known)
+    measured = Measured(images, groups, known_as, alike.person, own.fit, other, known)
     fit = np.full(len(embeddings), np.nan)
     fit[images.rows] = own.fit
     found = suspects(measured, int(labels.max()), partial(report, "gathering evidence"))

@@ -76,14 +76,15 @@ def people(
     return People(person, nearest, cosine)
 
 
-def elsewhere(groups: Groups, above: float, threads: int | None) -> NDArray[np.bool_]:
-    """Tell which groups are the person of another identity: images in the wrong one, not new people."""
-    found = np.zeros(len(groups.identity), bool)
+def elsewhere(groups: Groups, above: float, threads: int | None) -> NDArray[np.int64]:
+    """Find the other identity whose person each smaller group is; -1 where it is a person of its own."""
+    found = np.full(len(groups.identity), -1)
     minor = np.flatnonzero(~groups.first)
     firsts = groups.kept(groups.first)
     if len(minor):
         at, other, near = nearest_other(
             (groups.centres[minor], groups.identity[minor]), (firsts.centres, firsts.identity), 1, threads
         )
-        found[minor[at]] = near * groups.strengths[minor[at]] * firsts.strengths[other] >= above
+        same = near * groups.strengths[minor[at]] * firsts.strengths[other] >= above
+        found[minor[at[same]]] = other[same]
     return found

@@ -29,6 +29,8 @@ class Measured:
     ----------
     images, groups, other, known
         See their classes.
+    known_as : (G,) int64
+        For each group the other identity that it is, or -1.
     person : (K,) int64
         The person of each identity: its own number, or that of a larger identity.
     own : (N,) float64
@@ -37,6 +39,7 @@ class Measured:
 
     images: Images
     groups: Groups
+    known_as: NDArray[np.int64]
     person: NDArray[np.int64]
     own: NDArray[np.float64]
     other: Other
@@ -44,7 +47,7 @@ class Measured:
 
 
 def suspects(measured: Measured, largest_label: int, progress: Callable[[int, int], None]) -> pl.DataFrame:
-    """Give all findings; people who are divided from an identity get labels above the largest."""
+    """Give all findings; new people who are divided from an identity get labels above the largest."""
     return _Writer(measured, largest_label).frame(progress)
 
 
@@ -68,7 +71,11 @@ class _Writer:
         self._firsts, self._identity = np.flatnonzero(groups.first), of.images.identity
         # The label of each group when all findings are followed.
         self._labels = of.images.labels[of.images.starts[of.person[groups.identity]]]
-        self._labels[self._new] = largest_label + 1 + np.arange(len(self._new))
+        known_as = of.known_as[self._new]
+        nobody = self._new[known_as < 0]
+        self._labels[nobody] = largest_label + 1 + np.arange(len(nobody))
+        somebody = self._new[known_as >= 0]
+        self._labels[somebody] = of.images.labels[of.images.starts[of.person[known_as[known_as >= 0]]]]
 
     def frame(self, progress: Callable[[int, int], None]) -> pl.DataFrame:
         """All findings, one after another."""
@@ -150,6 +157,8 @@ class _Writer:
         here = of.images.of_identity(number)
         inside = (of.groups.of_image[here] == group) & ~(self._wrong | self._outlier)[here]
         members, theirs = here.start + np.flatnonzero(inside), self._members(first)
+        known_as = int(of.known_as[group])
+        who = f" and is identity {self._label(known_as)}" if known_as >= 0 else ""
         self._found.add(
             "two-people",
             members.tolist(),
@@ -160,7 +169,7 @@ class _Writer:
             reason=(
                 f"{len(members)} of {counted(here.stop - here.start, 'image')} of identity "
                 f"{self._label(number)} are a group that has a likeness of "
-                f"{self._likeness(group, first):.2f} with the rest{self._pairs(members, theirs)}"
+                f"{self._likeness(group, first):.2f} with the rest{who}{self._pairs(members, theirs)}"
             ),
         )
 
