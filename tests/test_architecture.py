@@ -114,11 +114,6 @@ def test_public_modules_say_what_is_public() -> None:
         assert getattr(ft, name).__doc__ or name == "__version__"
 
 
-def test_no_module_takes_the_place_of_a_function() -> None:
-    """Python sets a module as an attribute of its package, over what has that name."""
-    assert not {name.partition(".")[0] for name in MODULES} & set(ft.__all__)
-
-
 def test_pages_import_nothing_private() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for line in page.read_text(encoding="utf-8").splitlines():

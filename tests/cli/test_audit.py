@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,11 @@ def test_what_is_printed(rec: Path, vectors: Path, tmp_path: Path, capsys: Captu
         "contrast below",
     ):
         assert said in printed.out
-    assert (
-        lines[-1] == f"Suspects are in {out / 'suspects.parquet'}, identities in {out / 'identities.parquet'}"
-    )
+    where = f"Suspects are in {out / 'suspects.parquet'}, identities in {out / 'identities.parquet'}. "
+    assert lines[-1] == f"{where}To look at them, open {out / 'audit.html'} in a browser"
+    page = (out / "audit.html").read_text(encoding="utf-8")
+    assert "Mislabelled images (1)" in page
+    assert "What decided" in page
     expected = ft.audit(rec, model=f"npy:{vectors}", out=tmp_path / "other", cache=False)
     assert pl.read_parquet(out / "suspects.parquet").equals(expected.suspects)
 
@@ -108,9 +111,11 @@ def test_every_flag_arrives(
     flags = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     more = ("--kinds", "duplicate, outlier", "--overwrite")
     assert main(words(rec, vectors, tmp_path / "out", *more, *flags)) == 1
-    assert {name: asked[name] for name in options} == options
-    assert (asked["kinds"], asked["overwrite"], asked["cache"]) == (["duplicate", "outlier"], True, False)
-    assert asked["rec"] == rec
+    dataset = asked.pop("rec")
+    arrived = asked | asdict(dataset.options)
+    assert {name: arrived[name] for name in options} == options
+    assert (asked["kinds"], asked["overwrite"], arrived["cache"]) == (("outlier", "duplicate"), True, False)
+    assert dataset.paths == [rec]
 
 
 @pytest.mark.parametrize(
@@ -144,8 +149,8 @@ def test_results_that_are_there(rec: Path, vectors: Path, tmp_path: Path, capsys
     assert capsys.readouterr().err.endswith("suspects.parquet: exists already; --overwrite replaces it\n")
     assert main(words(rec, vectors, tmp_path / "out", "--overwrite")) == 0
     assert "is of this dataset and model, and was used again" in capsys.readouterr().err
-    for name in ("suspects", "identities"):
-        (tmp_path / f"out/{name}.parquet").unlink()
+    for name in ("suspects.parquet", "identities.parquet", "audit.html"):
+        (tmp_path / "out" / name).unlink()
     np.save(tmp_path / "other.npy", np.load(vectors) + 1)
     assert main(words(rec, tmp_path / "other.npy", tmp_path / "out")) == 1
     error = capsys.readouterr().err

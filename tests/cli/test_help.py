@@ -98,6 +98,8 @@ def test_no_help_waits_for_anything_heavy(name: str) -> None:
 # Flags that mean something else in each command that has them.
 OWN_MEANING = {
     "--out",
+    "--kinds",  # that an audit looks for, or that a clean dataset heeds
+    "--triplets",  # to be shown, or exported
     ("verify", "--pairs"),  # files of pairs
     ("train", "--batch-size"),  # images that the loss sees, not images per forward pass
     ("demo", "--batches"),

@@ -29,8 +29,8 @@ from fasttriplet.auditing._pictures import Looks, PictureThresholds, bad_picture
 from fasttriplet.auditing._survey import Progress, Survey
 from fasttriplet.auditing._thresholds import LabelOptions, Thresholds
 from fasttriplet.dataset._dataset import Rec, open_dataset
+from fasttriplet.dataset._options import kinds_of
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.errors import OptionError
 
 SUSPECTS, IDENTITIES = "suspects.parquet", "identities.parquet"
 _VERSION = 1
@@ -194,7 +194,7 @@ def audit(
         If the model's package is not installed, or the embeddings do not fit the memory.
     """
     chosen = AuditOptions.of(audit, options)
-    looked_for = _kinds("kinds", kinds)
+    looked_for = KINDS if kinds is None else kinds_of("kinds", kinds)
     threads = thread_count(threads)
     folder = Path(out)
     for name in (SUSPECTS, IDENTITIES):
@@ -216,14 +216,6 @@ def audit(
                 write_table(frame, output, run.about(found))
             publish(*outputs)
     return found
-
-
-def _kinds(name: str, kinds: Sequence[Kind] | None) -> tuple[Kind, ...]:
-    if kinds is None:
-        return KINDS
-    if isinstance(kinds, str) or not kinds or not set(kinds) <= set(KINDS):
-        raise OptionError(name, f"must be a list of one or more of {', '.join(KINDS)}, not {kinds!r}")
-    return tuple(kind for kind in KINDS if kind in kinds)
 
 
 @dataclass(kw_only=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
 from fasttriplet._files import Output, naming
+from fasttriplet._metadata import as_parquet
 from fasttriplet.dataset import _options
 
 Kind: TypeAlias = _options.Kind  # named there, because images are excluded by them
@@ -80,7 +80,7 @@ def write_table(frame: pl.DataFrame, output: Output, about: Mapping[str, Any]) -
     """Write a Parquet file that says, as JSON in its metadata, what it is about."""
     # Polars opens names in UTF-8 only.
     with naming(output), output.unfinished.open("wb") as file:
-        frame.write_parquet(file, metadata={"fasttriplet": json.dumps(about)})
+        frame.write_parquet(file, metadata=as_parquet(about))
 
 
 def digest(suspects: pl.DataFrame) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,7 +14,7 @@ from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
 from fasttriplet.cli._progress import display
-from fasttriplet.dataset._options import DatasetOptions
+from fasttriplet.dataset._options import DatasetOptions, Kind
 
 if TYPE_CHECKING:
     from fasttriplet.auditing._audit import Audit
@@ -45,12 +45,6 @@ def _thresholds(command: F) -> F:
     return options.together(*made)(command)
 
 
-def _kinds(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
-    """Kinds between commas; ``audit`` checks them."""
-    del ctx, param
-    return None if value is None else [kind.strip() for kind in value.split(",")]
-
-
 @click.command(
     epilog="The thresholds of mislabelled images, outliers, identities and bad pictures are calibrated from "
     "the dataset, unless they are given."
@@ -69,7 +63,7 @@ def _kinds(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @click.option(
     "--kinds",
     metavar="KIND,...",
-    callback=_kinds,
+    type=options.Kinds(),
     help="Kinds of findings to look for, between commas: mislabelled, outlier, same-person, two-people, "
     "duplicate, bad-picture. By default all.",
 )
@@ -84,7 +78,7 @@ def audit(
     batch_size: int | None,
     out: Path,
     overwrite: bool,
-    kinds: list[str] | None,
+    kinds: tuple[Kind, ...] | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -113,7 +107,7 @@ def audit(
             model=embedder,
             out=out,
             overwrite=overwrite,
-            kinds=cast("Any", kinds),
+            kinds=kinds,
             progress=shown.update,
             **how,
         )
