@@ -142,7 +142,7 @@ def test_thresholds_can_be_given(rec: Path, tmp_path: Path) -> None:
     [
         ({"kinds": []}, "kinds must be a list of one or more of mislabelled"),
         ({"kinds": "outlier"}, "kinds must be a list"),
-        ({"kinds": ["twins"]}, "kinds must be a list of one or more of mislabelled"),
+        ({"kinds": ["twins"]}, "each of kinds must be one of 'mislabelled', .*, not 'twins'"),
         ({"copies_above": 2}, "copies_above must be a number from 0 to 1"),
         ({"threads": 0}, "threads must be a whole number"),
         ({"lead": "x"}, "lead must be a number"),

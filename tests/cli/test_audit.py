@@ -121,8 +121,8 @@ def test_every_flag_arrives(
 @pytest.mark.parametrize(
     ("flag", "value", "code", "message"),
     [
-        ("--kinds", "twins", 2, "--kinds must be a list of one or more of mislabelled, outlier, "),
-        ("--kinds", "", 2, "--kinds must be a list"),
+        ("--kinds", "twins", 2, "Invalid value for '--kinds': 'twins' is not one of mislabelled, outlier, "),
+        ("--kinds", "", 2, "Invalid value for '--kinds': '' is not one of mislabelled"),
         ("--copies-above", "1.2", 2, "--copies-above"),
         ("--own-below", "nan", 2, "--own-below"),
         ("--smallest-group", "1", 2, "--smallest-group"),

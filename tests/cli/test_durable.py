@@ -31,7 +31,7 @@ COMMANDS = {
     "report --rec train.rec --out new/a.html --no-cache": {"new/a.html"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
     "audit --rec train.rec --model pixels --out new --no-cache": {
-        f"new/{name}" for name in ("suspects.parquet", "identities.parquet", *SEEN)
+        f"new/{name}" for name in ("suspects.parquet", "identities.parquet", "audit.html", *SEEN)
     },
     "completion bash": set[str](),
 }  # fmt: skip
