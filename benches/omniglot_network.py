@@ -7,9 +7,9 @@ import math
 import torch
 from torch import nn
 
-_FILTERS = (32, 64, 96, 128)
+_FILTERS = (16, 64, 64, 128)
 _WINDOW, _STRIDE = 7, 4  # of the first convolution
-_EMBEDDING = 128
+_EMBEDDING = 256
 
 
 class _Strided(nn.Module):

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 # A CPU's cache holds the maps of few images, see docs/decisions.md.
-_CPU_BATCH = 16
+CPU_BATCH = 16
 
 
 class BatchEmbedder:
@@ -66,7 +66,7 @@ class BatchEmbedder:
             check_precision(self._precision, device)
         self._name, self.inputs, self._output = name, inputs, output
         self._devices = tuple(devices)
-        usual = _CPU_BATCH if self._devices[0].type == "cpu" else GPU_BATCH
+        usual = CPU_BATCH if self._devices[0].type == "cpu" else GPU_BATCH
         least, most = batch_sizes
         self.batch_size = images_each(batch_size, usual, who=name, least=least, most=most)
         self._lanes: list[Lane] = []
