@@ -173,7 +173,7 @@ mod tests {
         for y in 0..SIZE.height {
             for x in 0..SIZE.width {
                 let x = if mirrored { SIZE.width - 1 - x } else { x };
-                let at = ((y + 10 - down) * 1000 + x + 10 - right) as u64;
+                let at = ((y + 20 - down) * 1000 + x + 20 - right) as u64;
                 rgb.extend([(crate::mix::mix64(at ^ (seed << 32)) >> 56) as u8; 3]);
             }
         }
