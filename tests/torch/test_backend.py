@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import fasttriplet as ft
 import torch
 from fasttriplet.embedders._inputs import Inputs
 from fasttriplet.torch._backend import TrainingBackend
@@ -100,10 +101,15 @@ def test_images_are_laid_out_as_they_are_embedded(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(str(tmp_path))
     backend = TrainingBackend(settings(network="torch:laid:square,color=bgr,mean=104/117/123,std=57"), "cpu")
     backend.begin((24, 24))
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), np.uint8)
-    inputs = Inputs("bgr", (104, 117, 123), (57, 57, 57))
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 24, 24, 3), np.uint8)
+    rows, inputs = np.arange(400)[::-1], Inputs("bgr", (104, 117, 123), (57, 57, 57))
     lane = Lane(None, torch.device("cpu"), inputs, torch.float32, len(pixels))
-    assert torch.equal(backend.layout(pixels, np.arange(5), ids=np.arange(5)), lane.input(pixels))
+    laid_out = backend.layout(pixels, rows, ids=rows)  # in three parts
+    assert torch.equal(laid_out, lane.input(pixels[rows]))
+    mirrored = backend.layout(pixels, rows, ids=rows, augment=ft.Augment(mirror=True), seed=3)
+    alone = backend.layout(pixels, rows[350:], ids=rows[350:], augment=ft.Augment(mirror=True), seed=3)
+    assert torch.equal(mirrored[350:], alone)
+    assert not torch.equal(mirrored, laid_out)
 
 
 def momenta(backend: TrainingBackend) -> dict[str, float]:
