@@ -197,11 +197,11 @@ def beside_cleanlab(
 
     `counts` has the images that are either right or wrong.
     """
-    from cleanlab.filter import find_label_issues  # type: ignore[import-not-found]  # noqa: PLC0415
-    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found]  # noqa: PLC0415
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # noqa: PLC0415
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # type: ignore[import-untyped]  # noqa: PLC0415
-    from sklearn.neighbors import KNeighborsClassifier  # type: ignore[import-untyped]  # noqa: PLC0415
+    from cleanlab.filter import find_label_issues  # noqa: PLC0415
+    from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # noqa: PLC0415
+    from sklearn.neighbors import KNeighborsClassifier  # noqa: PLC0415
 
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     _, labels = np.unique(labels, return_inverse=True)
