@@ -84,7 +84,7 @@ class Search:
     above : float
         The correlation of the details of copies.
     threads, progress
-        See :func:`fasttriplet.auditing`.
+        See :func:`fasttriplet.audit`.
     """
 
     dataset: Dataset

@@ -54,4 +54,4 @@ class AuditKeywords(DatasetKeywords, LabelKeywords, PictureKeywords, total=False
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions(DatasetOptions, LabelOptions, PictureOptions):
-    """The options of :func:`fasttriplet.auditing`."""
+    """The options of :func:`fasttriplet.audit`."""
