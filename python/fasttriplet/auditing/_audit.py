@@ -29,6 +29,7 @@ from fasttriplet.auditing._pictures import Looks, PictureThresholds, bad_picture
 from fasttriplet.auditing._survey import Progress, Survey
 from fasttriplet.auditing._thresholds import LabelOptions, Thresholds
 from fasttriplet.dataset._dataset import Rec, open_dataset
+from fasttriplet.dataset._ids import ids_of, places_among
 from fasttriplet.dataset._options import kinds_of
 from fasttriplet.embedders import Embedder, load_embedder
 
@@ -339,9 +340,7 @@ class _Run:
         return marked
 
     def _positions(self, keys: pl.Series, files: pl.Series) -> NDArray[np.int64]:
-        wanted = pl.DataFrame({"key": keys, "file": files}, {"key": pl.Int64, "file": pl.UInt32})
-        known = pl.DataFrame({"key": self.dataset.keys, "file": self.dataset.files}).with_row_index("at")
-        return wanted.join(known, on=["key", "file"], maintain_order="left")["at"].to_numpy().astype(np.int64)
+        return places_among(self.dataset.ids, ids_of(keys.to_numpy(), files.to_numpy()))
 
     def _examine(self, embeddings: NDArray[np.float32], leave_out: NDArray[np.bool_]) -> Examined:
         dataset = self.dataset

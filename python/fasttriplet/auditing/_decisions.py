@@ -16,7 +16,7 @@ from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import first_names
 from fasttriplet.auditing._findings import ACTIONS, SCHEMA, digest
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._ids import ids_of
+from fasttriplet.dataset._ids import ids_of, places_among
 from fasttriplet.dataset._options import KINDS
 from fasttriplet.dataset._tables import read_table
 from fasttriplet.errors import OptionError
@@ -53,10 +53,9 @@ def _checked(frame: pl.DataFrame, dataset: Dataset) -> pl.DataFrame:
 
 
 def _check_images(frame: pl.DataFrame, dataset: Dataset) -> None:
-    ids = ids_of(frame["key"].to_numpy(), frame["file"].to_numpy())
-    at = np.minimum(np.searchsorted(dataset.ids, ids), len(dataset) - 1)
+    at = places_among(dataset.ids, ids_of(frame["key"].to_numpy(), frame["file"].to_numpy()))
     for wrong, what in (
-        (dataset.ids[at] != ids, "which is not in the dataset"),
+        (at < 0, "which is not in the dataset"),
         (dataset.labels[at] != frame["label"].to_numpy(), "which has another label in the dataset"),
     ):
         if wrong.any():

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._ids import ids_of
+from fasttriplet.dataset._ids import ids_of, places_among
 from fasttriplet.errors import OptionError
 
 
@@ -53,7 +53,7 @@ def resolve(suspects: pl.DataFrame, dataset: Dataset) -> Resolved:
 def _images(dataset: Dataset, rows: pl.DataFrame) -> tuple[NDArray[np.int64], pl.DataFrame]:
     """Positions of the images of some rows, each once, and the first row of each."""
     first = rows.unique(["file", "key"], keep="first", maintain_order=True)
-    return np.searchsorted(dataset.ids, ids_of(first["key"].to_numpy(), first["file"].to_numpy())), first
+    return places_among(dataset.ids, ids_of(first["key"].to_numpy(), first["file"].to_numpy())), first
 
 
 def _join(same: pl.DataFrame, labels: NDArray[np.int64], cause: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from fasttriplet._checks import thread_count
 from fasttriplet._forks import cached_property, ensure_polars_threads, importing
 from fasttriplet._options import shows
 from fasttriplet._words import counted
-from fasttriplet.dataset._ids import Integers, ids_of, integers
+from fasttriplet.dataset._ids import Integers, ids_of, integers, places_among
 from fasttriplet.dataset._images import Decoded, Places, decode_records, size_of_records
 from fasttriplet.dataset._index import Paths, index_files, paths_of
 from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions, OnError
@@ -223,9 +223,8 @@ class Dataset:
                 "a row lies"
             )
         # The labels of a frame may be a user's own, those of the index are the file's.
-        ids = ids_of(places.keys, places.files)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self) - 1)
-        unknown = np.flatnonzero(self.ids[at] != ids)
+        at = places_among(self.ids, ids_of(places.keys, places.files))
+        unknown = np.flatnonzero(at < 0)
         if unknown.size:
             first = unknown[0]
             where = "" if places.files is None else f" of file {places.files[first]}"

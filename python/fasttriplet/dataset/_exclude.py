@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fasttriplet._forks import ensure_polars_threads, importing
 from fasttriplet._words import counted, prefixing
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._ids import ids_of, integers
+from fasttriplet.dataset._ids import ids_of, integers, places_among
 from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, Exclude, Kind
 from fasttriplet.dataset._tables import read_table
 from fasttriplet.errors import OptionError
@@ -42,9 +42,8 @@ def kept_of(dataset: Dataset, exclude: Exclude | None, kinds: Sequence[Kind] | N
             f"must be a frame or a Parquet file with the columns 'key' and 'file': the dataset has "
             f"{len(dataset.paths)} files, and a key alone does not say in which of them an image is",
         )
-    ids = ids_of(keys, files)
-    at = np.minimum(np.searchsorted(dataset.ids, ids), len(dataset) - 1)
-    unknown = np.flatnonzero(dataset.ids[at] != ids)
+    at = places_among(dataset.ids, ids_of(keys, files))
+    unknown = np.flatnonzero(at < 0)
     if unknown.size:
         first = unknown[0]
         of_file = "" if files is None else f" of file {files[first]}"

@@ -42,6 +42,14 @@ def ids_of(keys: NDArray[np.int64], files: NDArray[np.uint32] | None) -> NDArray
     return np.asarray(keys + (files.astype(np.int64) << _KEY_BITS))
 
 
+def places_among(known: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each id stands among those that are known, which ascend; -1 where it is not among them."""
+    if not known.size:
+        return np.full(len(ids), -1)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[at] == ids, at, -1)
+
+
 def positions_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each of the `wanted` ids stands among `ids`, which holds all of them."""
     order = np.argsort(ids)

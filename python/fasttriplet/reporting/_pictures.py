@@ -13,7 +13,7 @@ import polars as pl
 from PIL import Image
 
 from fasttriplet.dataset._dataset import Dataset
-from fasttriplet.dataset._ids import ids_of
+from fasttriplet.dataset._ids import ids_of, places_among
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._names import class_names
 from fasttriplet.errors import RecordError
@@ -89,7 +89,6 @@ class Album:
 
     def rows(self, keys: NDArray[np.int64], files: NDArray[np.uint32] | None) -> NDArray[np.int64]:
         """Where images are in the index; -1 for those that are not there."""
-        known = self.dataset.ids
         if files is not None and len(self.dataset.paths) == 1:
             outside, files = files != 0, None
         else:
@@ -98,8 +97,7 @@ class Album:
             ids = ids_of(keys, files)
         except ValueError:  # keys that no index of several files has
             return np.full(len(keys), -1)
-        at = np.searchsorted(known, ids).clip(max=len(known) - 1)
-        return np.where((known[at] == ids) & ~outside, at, -1)
+        return np.where(outside, -1, places_among(self.dataset.ids, ids))
 
     def look_up(self, rows: NDArray[np.int64]) -> None:
         """Find out which files the images of these rows came from, where a table beside the .rec says so."""

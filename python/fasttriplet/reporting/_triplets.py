@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
+from fasttriplet.dataset._ids import places_among
 from fasttriplet.mining._options import Band, Metric, scale_of
 from fasttriplet.reporting import _charts as charts
 from fasttriplet.reporting._html import Markup, code, element, facts, joined, sentences, table, titled
@@ -357,12 +358,11 @@ def _without(run: Mapping[str, Any] | None, album: Album | None) -> Markup:
 
 
 def _examples(examples: list[dict[str, Any]], album: Album) -> Markup:
-    known = album.dataset.ids
     longest = max(max(float(one["d_ap"]), float(one["d_an"])) for one in examples)
     cards = []
     for one in examples:
-        places = np.searchsorted(known, one["ids"]).clip(max=len(known) - 1).tolist()
-        if [int(known[place]) for place in places] != one["ids"]:
+        places = places_among(album.dataset.ids, np.array(one["ids"], np.int64)).tolist()
+        if min(places) < 0:
             raise IndexError(f"the images {one['ids']} are not in the dataset")
         cards.append(_card(album, places, float(one["d_ap"]), float(one["d_an"]), None, longest))
     return element("div", *cards, class_="cards")

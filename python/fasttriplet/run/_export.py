@@ -21,7 +21,7 @@ from fasttriplet._metadata import read_metadata
 from fasttriplet._options import shows
 from fasttriplet._words import first_names
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
-from fasttriplet.dataset._ids import Integers, ids_of, integers
+from fasttriplet.dataset._ids import Integers, ids_of, integers, places_among
 from fasttriplet.dataset._options import KINDS, DatasetKeywords, DatasetOptions
 from fasttriplet.dataset._tables import check_dataset, read_table, reading
 from fasttriplet.errors import OptionError
@@ -203,9 +203,8 @@ def _check_columns(option: str, frame: pl.DataFrame, names: list[str]) -> None:
 def _positions(option: str, places: pl.DataFrame, dataset: Dataset) -> NDArray[np.int64]:
     """Where the images are in the dataset."""
     keys, files = places["key"].to_numpy(), places["file"].to_numpy()
-    ids = ids_of(keys, files)
-    at = np.minimum(np.searchsorted(dataset.ids, ids), len(dataset) - 1)
-    if (unknown := np.flatnonzero(dataset.ids[at] != ids)).size:
+    at = places_among(dataset.ids, ids_of(keys, files))
+    if (unknown := np.flatnonzero(at < 0)).size:
         several = len(dataset.paths) > 1 or files[unknown].any()
         names = [f"{keys[n]} of file {files[n]}" if several else f"{keys[n]}" for n in unknown.tolist()]
         them = first_names([*dict.fromkeys(names)])
