@@ -47,8 +47,8 @@ SETTINGS: dict[str, Any] = {"batch_size": 120, "bag_size": 1200, "images_per_ide
 RATE = 0.05
 BETTER = """
     --framework torch --network torch:omniglot_network:strided,mean=255,std=255
-    --batch-size 360 --bag-size 4800 --images-per-identity 5 --pairs hardest --margin 0.15
-    --learning-rate 0.2 --lr-schedule linear --no-mirror
+    --batch-size 360 --bag-size 4800 --images-per-identity 5 --pairs hardest --margin 0.1
+    --learning-rate 0.25 --lr-schedule linear --no-mirror
 """
 SIDE = 64
 EVERY = 100  # batches
@@ -62,7 +62,7 @@ bench.option("--seed", 0, "of weights and order")
 bench.option("--same", True, "the part with the same settings, too")
 bench.option("--better", True, "the last part, too")
 bench.option("--variants", 8, "of each image in the last part", quick=1)
-bench.option("--batches", 2950, "of each training in the last part", quick=20)
+bench.option("--batches", 3400, "of each training in the last part", quick=20)
 bench.option("--seeds", 3, "trainings in the last part", quick=1)
 
 

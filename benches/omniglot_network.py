@@ -7,13 +7,13 @@ import math
 import torch
 from torch import nn
 
-_FILTERS = (16, 64, 64, 128)
+_FILTERS = (16, 32, 128)
 _WINDOW, _STRIDE = 7, 4  # of the first convolution
 _EMBEDDING = 256
 
 
 class _Strided(nn.Module):
-    """Four convolution blocks for images of 64 x 64, the first with a stride of 4: to maps of 2 x 2."""
+    """Three convolution blocks for images of 64 x 64, the first with a stride of 4: to maps of 4 x 4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _Strided(nn.Module):
             ]
             channels = filters
         self.blocks = nn.Sequential(*blocks)
-        self.dense = nn.Linear(4 * channels, _EMBEDDING)
+        self.dense = nn.Linear(16 * channels, _EMBEDDING)
         self.norm = nn.BatchNorm1d(_EMBEDDING)
         nn.init.ones_(self.norm.weight)
         self.norm.weight.requires_grad_(False)

@@ -129,6 +129,7 @@ def assemble(
     rows: NDArray[np.int64],
     out: NDArray[np.float32],
     *,
+    channels_last: bool,
     augment: tuple[tuple[bool, int, float, float, float], int, NDArray[np.int64]] | None = None,
 ) -> None: ...
 

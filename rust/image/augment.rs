@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::Size;
-use super::planes::{Affine, Pixelwise, split};
+use super::planes::{Affine, Pixelwise, interleave, split};
 use crate::mix::{mix64, split_mix};
 use crate::{Error, Isa, Result};
 
@@ -74,23 +74,50 @@ impl Draws {
     }
 }
 
+/// The order of an image's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All of red, then all of green, then all of blue.
+    Planes,
+    /// The three channels of a pixel, then those of the next.
+    Pixels,
+}
+
+impl Order {
+    fn write(self, isa: Isa, rgb: &[u8], size: Size, how: &Pixelwise, values: &mut [f32]) {
+        match self {
+            Self::Planes => split(isa, rgb, size.width, how, values),
+            Self::Pixels => interleave(isa, rgb, size.width, how, values),
+        }
+    }
+
+    /// How many channels take turns in a row of values.
+    const fn channels_of_row(self) -> usize {
+        match self {
+            Self::Planes => 1,
+            Self::Pixels => 3,
+        }
+    }
+}
+
 impl Augment {
-    /// Writes the augmented image as three planes.
-    fn write(&self, isa: Isa, draws: Draws, rgb: &[u8], size: Size, planes: &mut [f32]) {
+    /// Writes the augmented image.
+    fn write(&self, isa: Isa, draws: Draws, rgb: &[u8], size: Size, order: Order, values: &mut [f32]) {
         let how = Pixelwise {
             mirror: self.mirror && draws.number(Choice::Mirror) >> 63 == 1,
             color: self.jitter.draw(draws, rgb),
         };
-        split(isa, rgb, size.width, &how, planes);
+        order.write(isa, rgb, size, &how, values);
         if self.cutoff > 0 {
             let span = |choice, length| -> Range<usize> {
                 let (centre, half) = (draws.below(choice, length), self.cutoff / 2);
                 centre.saturating_sub(half)..centre.saturating_add(half).min(length)
             };
             let (rows, columns) = (span(Choice::CutY, size.height), span(Choice::CutX, size.width));
-            for plane in planes.chunks_exact_mut(size.height * size.width) {
-                for row in plane.chunks_exact_mut(size.width).take(rows.end).skip(rows.start) {
-                    row[columns.clone()].fill(CUT);
+            let together = order.channels_of_row();
+            for plane in values.chunks_exact_mut(together * size.height * size.width) {
+                for row in plane.chunks_exact_mut(together * size.width).take(rows.end).skip(rows.start) {
+                    row[together * columns.start..together * columns.end].fill(CUT);
                 }
             }
         }
@@ -145,8 +172,8 @@ pub struct Chosen<'a> {
     pub rows: &'a [i64],
 }
 
-/// Writes the chosen images into `planes`, each as three planes. `augment` is how to change them, the seed,
-/// and an id for each of the rows.
+/// Writes the chosen images into `values`, in this order. `augment` is how to change them, the seed, and an id
+/// for each of the rows.
 ///
 /// Runs on the calling thread: 60 images take a fraction of a millisecond, and a batch is assembled while the
 /// network trains on the batch before it.
@@ -154,12 +181,13 @@ pub fn assemble(
     chosen: &Chosen<'_>,
     augment: Option<(&Augment, u64, &[i64])>,
     isa: Isa,
-    planes: &mut [f32],
+    order: Order,
+    values: &mut [f32],
 ) -> Result<()> {
     let Chosen { pixels, size, rows } = *chosen;
     let (frame, count) = (size.bytes(), rows.len());
-    if frame == 0 || !pixels.len().is_multiple_of(frame) || Some(planes.len()) != frame.checked_mul(count) {
-        let (given, room) = (pixels.len(), planes.len());
+    if frame == 0 || !pixels.len().is_multiple_of(frame) || Some(values.len()) != frame.checked_mul(count) {
+        let (given, room) = (pixels.len(), values.len());
         return Err(Error::Value(format!(
             "{given} bytes of {size} images, of which {count} are chosen, do not fill {room} floats"
         )));
@@ -167,15 +195,17 @@ pub fn assemble(
     if let Some(ids) = augment.map(|(_, _, ids)| ids.len()).filter(|ids| *ids != count) {
         return Err(Error::Value(format!("{count} rows are chosen, but there are {ids} ids")));
     }
-    for (at, (row, planes)) in rows.iter().zip(planes.chunks_exact_mut(frame)).enumerate() {
+    for (at, (row, values)) in rows.iter().zip(values.chunks_exact_mut(frame)).enumerate() {
         let image = usize::try_from(*row).ok().and_then(|row| pixels.chunks_exact(frame).nth(row));
         let Some(rgb) = image else {
             let images = pixels.len() / frame;
             return Err(Error::Value(format!("row {row} is chosen, but there are {images} images")));
         };
         match augment {
-            None => split(isa, rgb, size.width, &Pixelwise::default(), planes),
-            Some((augment, seed, ids)) => augment.write(isa, Draws::new(seed, ids[at]), rgb, size, planes),
+            None => order.write(isa, rgb, size, &Pixelwise::default(), values),
+            Some((augment, seed, ids)) => {
+                augment.write(isa, Draws::new(seed, ids[at]), rgb, size, order, values);
+            }
         }
     }
     Ok(())
@@ -193,8 +223,15 @@ mod tests {
 
     fn batch(rows: &[i64], augment: Option<(&Augment, u64, &[i64])>) -> Result<Vec<f32>> {
         let pixels = images(4);
-        let mut planes = vec![f32::NAN; rows.len() * SIZE.bytes()];
-        assemble(&Chosen { pixels: &pixels, size: SIZE, rows }, augment, Isa::PORTABLE, &mut planes)?;
+        let chosen = Chosen { pixels: &pixels, size: SIZE, rows };
+        let in_order = |order| {
+            let mut values = vec![f32::NAN; rows.len() * SIZE.bytes()];
+            assemble(&chosen, augment, Isa::PORTABLE, order, &mut values).map(|()| values)
+        };
+        let (planes, pixels) = (in_order(Order::Planes)?, in_order(Order::Pixels)?);
+        let (frame, plane) = (SIZE.bytes(), SIZE.bytes() / 3);
+        let at = |at: usize| at / frame * frame + at % 3 * plane + at % frame / 3;
+        assert_eq!(pixels, (0..planes.len()).map(|value| planes[at(value)]).collect::<Vec<_>>());
         Ok(planes)
     }
 
@@ -240,6 +277,6 @@ mod tests {
         let few = batch(&[0, 1], Some((&Augment::default(), 0, &[1])));
         assert!(few.unwrap_err().to_string().contains("there are 1 ids"));
         let chosen = Chosen { pixels: &[0; 10], size: SIZE, rows: &[0] };
-        assert!(assemble(&chosen, None, Isa::PORTABLE, &mut [0.0; 105]).is_err());
+        assert!(assemble(&chosen, None, Isa::PORTABLE, Order::Planes, &mut [0.0; 105]).is_err());
     }
 }

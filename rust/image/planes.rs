@@ -1,4 +1,4 @@
-//! From the pixels of decoders to the planes that networks take: `H x W x 3` bytes to `3 x H x W` floats.
+//! From the pixels of decoders to what networks take: `H x W x 3` bytes to floats, `3 x H x W` or `H x W x 3`.
 
 use crate::simd::{Simd, per_isa};
 
@@ -41,6 +41,33 @@ fn split_body(_: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, planes: &
             }
         }
     });
+}
+
+per_isa! {
+    /// Writes the image `rgb`, whose rows are `width` pixels, as pixels of three channels.
+    pub fn interleave(rgb: &[u8], width: usize, how: &Pixelwise, pixels: &mut [f32]) => interleave_body
+}
+
+#[inline(always)]
+fn interleave_body(simd: impl Simd, rgb: &[u8], width: usize, how: &Pixelwise, pixels: &mut [f32]) {
+    if *how == Pixelwise::default() {
+        return widen(rgb, pixels);
+    }
+    let mut planes = [0.0; 3 * STAGE];
+    for (rgb, pixels) in rgb.chunks_exact(3 * width).zip(pixels.chunks_exact_mut(3 * width)) {
+        for from in (0..width).step_by(STAGE) {
+            let count = STAGE.min(width - from);
+            let to = if how.mirror { width - from - count } else { from };
+            let planes = &mut planes[..3 * count];
+            split_body(simd, &rgb[3 * from..3 * (from + count)], count, how, planes);
+            let (red, rest) = planes.split_at(count);
+            let (green, blue) = rest.split_at(count);
+            let pixels = pixels[3 * to..3 * (to + count)].chunks_exact_mut(3);
+            for (((pixel, red), green), blue) in pixels.zip(red).zip(green).zip(blue) {
+                pixel.copy_from_slice(&[*red, *green, *blue]);
+            }
+        }
+    }
 }
 
 /// Calls `write` with the separated channels of some neighbouring pixels and their places in the planes, until the
@@ -152,6 +179,12 @@ mod tests {
                         };
                         prop_assert_eq!(found.to_bits(), expected.to_bits(), "{} {} {}", channel, y, x);
                     }
+                }
+                let mut pixels = vec![f32::NAN; rgb.len()];
+                interleave(isa, &rgb, width, &how, &mut pixels);
+                for (at, found) in pixels.iter().enumerate() {
+                    let expected = planes[at % 3 * height * width + at / 3];
+                    prop_assert_eq!(found.to_bits(), expected.to_bits(), "{} of the pixels", at);
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::call;
 use super::recordio::{PyRecord, PyRecordFile, as_tuple};
 use crate::Isa;
 use crate::image::Size;
-use crate::image::augment::{self, Augment, Chosen, Jitter};
+use crate::image::augment::{self, Augment, Chosen, Jitter, Order};
 use crate::image::batch::{self, Encoded, Failure, Source};
 use crate::image::looks::{self, MEASURES, SKETCH};
 use crate::image::records::{RecordRows, Records};
@@ -325,16 +325,17 @@ fn fill<'py, T: Element + Copy + Send>(
     Ok((pixels.into_any(), kept, failures))
 }
 
-/// `fasttriplet.assemble` after validation. `augment` is (mirror, cutoff, brightness, contrast, saturation),
-/// the seed and the ids.
+/// `fasttriplet.assemble` after validation: into `out`, (B, 3, H, W) or with `channels_last` (B, H, W, 3).
+/// `augment` is (mirror, cutoff, brightness, contrast, saturation), the seed and the ids.
 #[pyfunction]
-#[pyo3(signature = (pixels, rows, out, *, augment=None))]
+#[pyo3(signature = (pixels, rows, out, *, channels_last, augment=None))]
 #[allow(clippy::needless_pass_by_value, clippy::type_complexity)] // the signature is Python's
 fn assemble<'py>(
     py: Python<'py>,
     pixels: PyReadonlyArray4<'py, u8>,
     rows: PyReadonlyArray1<'py, i64>,
     mut out: PyReadwriteArray4<'py, f32>,
+    channels_last: bool,
     augment: Option<((bool, usize, f64, f64, f64), u64, PyReadonlyArray1<'py, i64>)>,
 ) -> PyResult<()> {
     let shape = pixels.as_array().dim();
@@ -348,8 +349,9 @@ fn assemble<'py>(
         (Some(changes), Some((_, seed, ids))) => Some((changes, *seed, ids.as_slice()?)),
         _ => None,
     };
-    let planes = out.as_slice_mut()?;
-    py.detach(|| augment::assemble(&chosen, augment, Isa::choose()?, planes))
+    let order = if channels_last { Order::Pixels } else { Order::Planes };
+    let values = out.as_slice_mut()?;
+    py.detach(|| augment::assemble(&chosen, augment, Isa::choose()?, order, values))
         .map_err(|e| call::to_python(py, e))
 }
 

@@ -46,6 +46,19 @@ def test_out_is_filled_and_returned() -> None:
         assert np.isnan(larger[6:]).all()
 
 
+@pytest.mark.parametrize("size", [(5, 7), (3, 1), (1, 1), (4, 300)])
+def test_out_may_have_its_channels_last(size: tuple[int, int]) -> None:
+    pixels, rows = noise(3, *size), [2, 0, 2, 1]
+    for augment in (None, ft.Augment(mirror=True), EVERYTHING):
+        expected = ft.assemble(pixels, rows, augment=augment, seed=1)
+        larger = np.full((8, *size, 3), np.nan, np.float32)
+        part = larger[2:6].transpose(0, 3, 1, 2)
+        assert ft.assemble(pixels, rows, augment=augment, seed=1, out=part) is part
+        assert same_bits(np.ascontiguousarray(part), expected)
+        assert np.isnan(larger[:2]).all()
+        assert np.isnan(larger[6:]).all()
+
+
 def read_only() -> Batch:
     out = np.empty((2, 3, 4, 5), np.float32)
     out.flags.writeable = False
@@ -62,9 +75,10 @@ def read_only() -> Batch:
         (np.empty((3, 3, 4, 5), np.float32), "out must be (2, 3, 4, 5) float32"),
         (np.empty((2, 60), np.float32), "out must be (2, 3, 4, 5) float32"),
         ([[0.0]], "out must be (2, 3, 4, 5) float32, not list"),
-        (np.empty((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2), "out must be C-contiguous"),
+        (np.empty((2, 3, 5, 4), np.float32).transpose(0, 1, 3, 2), "out must be C-contiguous"),
+        (np.empty((4, 4, 5, 3), np.float32)[::2].transpose(0, 3, 1, 2), "out must be C-contiguous"),
         (np.empty((4, 3, 4, 5), np.float32)[::2], "out must be C-contiguous"),
-        (read_only(), "out must be C-contiguous, aligned and writeable"),
+        (read_only(), "and transposed; aligned and writeable"),
     ],
 )
 @pytest.mark.parametrize("augment", [None, EVERYTHING])

@@ -105,6 +105,7 @@ def test_images_are_laid_out_as_they_are_embedded(tmp_path: Path, monkeypatch: p
     rows, inputs = np.arange(400)[::-1], Inputs("bgr", (104, 117, 123), (57, 57, 57))
     lane = Lane(None, torch.device("cpu"), inputs, torch.float32, len(pixels))
     laid_out = backend.layout(pixels, rows, ids=rows)  # in three parts
+    assert laid_out.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(laid_out, lane.input(pixels[rows]))
     mirrored = backend.layout(pixels, rows, ids=rows, augment=ft.Augment(mirror=True), seed=3)
     alone = backend.layout(pixels, rows[350:], ids=rows[350:], augment=ft.Augment(mirror=True), seed=3)

@@ -85,7 +85,8 @@ def assemble(
     seed : int, default 0
         Seed of the changes. Take another one for each epoch: ``epoch_seed(seed, epoch)``.
     out : (B, 3, H, W) float32, optional
-        Where to write the batch: C-contiguous. By default a new array.
+        Where to write the batch: C-contiguous, or (B, H, W, 3) C-contiguous and transposed, which PyTorch
+        calls channels last. By default a new array, C-contiguous.
 
     Returns
     -------
@@ -110,9 +111,14 @@ def assemble(
         out = np.empty(shape, dtype=np.float32)
     elif not isinstance(out, np.ndarray) or out.dtype != np.float32 or out.shape != shape:
         raise ValueError(f"out must be {shape} float32, not {_shown(out)}")
-    elif not out.flags.carray:
-        raise ValueError("out must be C-contiguous, aligned and writeable")
-    elif np.may_share_memory(out, pixels) or np.may_share_memory(out, chosen):
+    pixelwise = out.transpose(0, 2, 3, 1)
+    channels_last = not out.flags.c_contiguous and pixelwise.flags.c_contiguous
+    written = pixelwise if channels_last else out
+    if not written.flags.carray:
+        raise ValueError(
+            "out must be C-contiguous, or (B, H, W, 3) C-contiguous and transposed; aligned and writeable"
+        )
+    if np.may_share_memory(out, pixels) or np.may_share_memory(out, chosen):
         raise ValueError("out must not share memory with what it is made of")
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(pixels):
         raise ValueError(f"rows must be below {len(pixels)}, the number of images, and not negative")
@@ -123,11 +129,11 @@ def assemble(
     if out.size == 0:
         return out
     if augment is None or augment == Augment():
-        _core.assemble(pixels, chosen, out)
+        _core.assemble(pixels, chosen, written, channels_last=channels_last)
     else:
         colours = float(augment.brightness), float(augment.contrast), float(augment.saturation)
         changes = bool(augment.mirror), int(augment.cutoff), *colours
-        _core.assemble(pixels, chosen, out, augment=(changes, seed, numbers))
+        _core.assemble(pixels, chosen, written, channels_last=channels_last, augment=(changes, seed, numbers))
     return out
 
 

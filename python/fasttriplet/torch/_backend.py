@@ -86,6 +86,7 @@ class TrainingBackend(Backend):
                 "the network is on the device meta, which holds no weights: move it with to_empty()"
             )
         self._architecture, self._network = architecture, network.to(self._device)
+        self._memory_format = torch.contiguous_format
         self._memory_format = self._format_that_it_takes()
         for name, values in network.state_dict().items():
             if values.is_complex():  # which a state could not hold
@@ -145,9 +146,15 @@ class TrainingBackend(Backend):
         return {name: _array(values) for name, values in self._tensors()}
 
     def layout(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64], **options: Any) -> Any:
-        """Lay images out as the network takes them, in pinned memory for a GPU."""
-        inputs = self._architecture.inputs
-        return laid_out(pixels, rows, inputs=inputs, device=self._device, **options)
+        """Lay images out as the network takes them fastest, in pinned memory for a GPU."""
+        return laid_out(
+            pixels,
+            rows,
+            inputs=self._architecture.inputs,
+            device=self._device,
+            memory_format=self._memory_format,
+            **options,
+        )
 
     def step(self, batch: TripletBatch, learning_rate: float, seed: int) -> None:
         """Train on one batch."""
