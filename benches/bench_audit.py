@@ -23,7 +23,6 @@ file: 10 images of each identity, 5 % of them with the label of another. Memory 
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -45,7 +44,7 @@ from fasttriplet.auditing._audit import audit
 from fasttriplet.auditing._examine import examine
 from fasttriplet.embedders import Embedder
 from harness import Bench
-from omniglot import write_plain, write_varied
+from omniglot import BATCHES, trained, write_plain, write_varied
 from planted import Planted, Remembering, Score, plant, scores
 from process import Way
 from tables import Cell, Table
@@ -61,12 +60,6 @@ LOOKED_AT = {
     1657: "outlier: another man, in a headdress",
     2220: "outlier: a profile, turned away",
 }
-FLAGS = """
-    --framework torch --network torch:omniglot_network:strided,mean=255,std=255
-    --batch-size 360 --bag-size 2400 --images-per-identity 5 --margin 0.2
-    --learning-rate 0.2 --lr-schedule linear --no-mirror
-"""
-
 bench = Bench(__file__, __doc__, packages=["torch", "cleanlab", "scikit-learn"])
 bench.option("--seeds", 5, "of the noise, each in both datasets", quick=1)
 bench.option("--first-seed", 100, "the first of them; thresholds were chosen on seeds below 100")
@@ -76,7 +69,7 @@ bench.option(
 )
 bench.option("--characters", True, "the characters, too", quick=False)
 bench.option("--model", None, "spec of a network for the characters, such as torch:PREFIX", kind=str)
-bench.option("--batches", 4400, "of its training, if no model is given", quick=20)
+bench.option("--batches", BATCHES, "of its training, if no model is given", quick=20)
 bench.option("--variants", 8, "of each image that it is trained on", quick=1)
 bench.option("--cleanlab", True, "compare with cleanlab, if it is installed", quick=False)
 bench.option("--sizes", [20_000, 50_000, 100_000], "images that are drawn", quick=[1000])
@@ -289,7 +282,11 @@ def faces(options: Namespace, folder: Path) -> Iterator[Table]:
 
 def characters(options: Namespace, folder: Path) -> Iterator[Table]:
     _, unseen = write_plain(folder, SIDE)
-    network = ft.load_embedder(options.model or trained(options, folder), devices="cpu")
+    spec = options.model
+    if spec is None:
+        rec = write_varied(folder, SIDE, options.variants)
+        spec, _ = trained(rec, folder / "network", options.batches, seed=0)
+    network = ft.load_embedder(spec, devices="cpu")
     index = ft.index_rec(unseen, cache=False).sort("key")
     vectors = network.embed(index, ft.RecordFile(unseen).decode(index["key"].to_numpy()))
     embedder = Remembering(network, dict(zip(index["key"].to_list(), vectors, strict=True)))
@@ -352,15 +349,6 @@ def sizes(options: Namespace, folder: Path) -> Iterator[Table]:
         )["examine"]
         found.rows[title] = {"seconds": took.best, "MB": took.added} | took.facts
     yield found
-
-
-def trained(options: Namespace, folder: Path) -> str:
-    """A network trained by the command, with the better settings of `bench_training.py`."""
-    rec, out = write_varied(folder, SIDE, options.variants), folder / "network"
-    words = [sys.executable, "-m", "fasttriplet", "train", "--rec", rec, "--out", out, *FLAGS.split()]
-    words += ["--batches", options.batches, "--seed", 0]
-    subprocess.run(list(map(str, words)), check=True, cwd=Path(__file__).parent, capture_output=True)
-    return f"torch:{out}"
 
 
 def tables(options: Namespace) -> Iterator[Table]:

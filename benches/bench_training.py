@@ -9,7 +9,7 @@ MXNet. Every 100 batches the network is verified on 106 characters that are not 
 The original is `triplet_image_iter.py` of a checkout of InsightFace (`--insightface`, or INSIGHTFACE),
 repaired only so far that it runs (`original.REPAIRS`). Without one only this package's sides run.
 
-Last, better settings: the command `fasttriplet train` with PyTorch and the flags of `BETTER`, from three
+Last, better settings: the command `fasttriplet train` with PyTorch and the flags of `omniglot.py`, from three
 seeds, verified on the same unchanged images. The seconds are those of the whole command.
 """
 
@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from argparse import Namespace
@@ -40,16 +38,11 @@ from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.mxnet._quiet import quiet
 from fasttriplet.training import TrainSettings
 from harness import Bench
-from omniglot import write_plain, write_varied
+from omniglot import BATCHES, trained, write_plain, write_varied
 from tables import Cell, Table
 
 SETTINGS: dict[str, Any] = {"batch_size": 120, "bag_size": 1200, "images_per_identity": 10, "margin": 0.3}
 RATE = 0.05
-BETTER = """
-    --framework torch --network torch:omniglot_network:strided,mean=255,std=255
-    --batch-size 360 --bag-size 4800 --images-per-identity 5 --pairs hardest --margin 0.1
-    --learning-rate 0.25 --lr-schedule linear --no-mirror
-"""
 SIDE = 64
 EVERY = 100  # batches
 GOALS = (0.9, 0.91, 0.92)  # AUC
@@ -62,7 +55,7 @@ bench.option("--seed", 0, "of weights and order")
 bench.option("--same", True, "the part with the same settings, too")
 bench.option("--better", True, "the last part, too")
 bench.option("--variants", 8, "of each image in the last part", quick=1)
-bench.option("--batches", 3400, "of each training in the last part", quick=20)
+bench.option("--batches", BATCHES, "of each training in the last part", quick=20)
 bench.option("--seeds", 3, "trainings in the last part", quick=1)
 
 
@@ -206,13 +199,8 @@ def better(folder: Path, options: Namespace) -> Table:
     rec, (_, unseen) = write_varied(folder, SIDE, options.variants), write_plain(folder / "plain", SIDE)
     found = Table("Better settings")
     for seed in range(options.seeds):
-        out = folder / f"better-{seed}"
-        words = [sys.executable, "-m", "fasttriplet", "train", "--rec", rec, "--out", out, *BETTER.split()]
-        words += ["--batches", options.batches, "--seed", seed]
-        began = time.perf_counter()
-        subprocess.run(list(map(str, words)), check=True, cwd=Path(__file__).parent, capture_output=True)
-        seconds = time.perf_counter() - began
-        judged = verifier(unseen, ft.load_embedder(f"torch:{out}").embed)()
+        network, seconds = trained(rec, folder / f"better-{seed}", options.batches, seed)
+        judged = verifier(unseen, ft.load_embedder(network).embed)()
         found.rows[f"seed {seed}"] = cells(Point(options.batches, seconds, *judged))
     columns = {name: [float(row[name]) for row in found.rows.values()] for name in COLUMNS}  # type: ignore[arg-type]
     found.rows["mean"] = {name: float(np.mean(values)) for name, values in columns.items()}

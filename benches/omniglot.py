@@ -1,14 +1,17 @@
-"""Omniglot's two small background sets as `.rec` files: drawn characters, 20 images each.
+"""Omniglot's two small background sets as `.rec` files, and a network that learns from one of them.
 
-The training set has 136 characters of five alphabets, the test set the 106 of Japanese, Sanskrit and Tagalog,
-which are in no other alphabet.
+Drawn characters, 20 images each. The training set has 136 characters of five alphabets, the test set the 106
+of Japanese, Sanskrit and Tagalog, which are in no other alphabet.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import subprocess
+import sys
 import tempfile
+import time
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -20,6 +23,12 @@ from PIL import Image
 import fasttriplet as ft
 
 FOLDER = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
+BATCHES = 3400  # of a training
+_TRAINING = """
+    --framework torch --network torch:omniglot_network:strided,mean=255,std=255
+    --batch-size 360 --bag-size 4800 --images-per-identity 5 --pairs hardest --margin 0.1
+    --learning-rate 0.25 --lr-schedule linear --no-mirror
+"""
 _UNSEEN = ("Japanese", "Sanskrit", "Tagalog")
 _MIRRORED = Image.Transpose.FLIP_LEFT_RIGHT
 _TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)
@@ -76,6 +85,15 @@ def write_varied(folder: Path, side: int, variants: int) -> Path:
                 writer.write(key, ft.IRHeader(0, float(label), key, 0), content)
                 key += 1
     return path
+
+
+def trained(rec: Path, out: Path, batches: int, seed: int) -> tuple[str, float]:
+    """Train a network by the command, on what :func:`write_varied` writes; its spec and the seconds."""
+    words = [sys.executable, "-m", "fasttriplet", "train", "--rec", rec, "--out", out, *_TRAINING.split()]
+    words += ["--batches", batches, "--seed", seed]
+    began = time.perf_counter()
+    subprocess.run(list(map(str, words)), check=True, cwd=Path(__file__).parent, capture_output=True)
+    return f"torch:{out}", time.perf_counter() - began
 
 
 def _variants(of: tuple[int, list[Image.Image], bool, Image.Transpose | None, int, int]) -> list[bytes]:

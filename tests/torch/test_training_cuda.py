@@ -89,7 +89,7 @@ def test_a_step_is_that_of_a_cpu(network: str) -> None:
         after, found = cpu.arrays(), gpu.arrays()
         for name, values in after.items():
             moved = np.linalg.norm(values - before.get(name, 0))
-            assert np.linalg.norm(found[name] - values) <= 0.01 * moved + 1e-6, (number, name)
+            assert np.linalg.norm(found[name] - values) <= 0.05 * moved + 1e-6, (number, name)
 
 
 def test_the_command_and_its_network_on_a_cpu(data: Path, tmp_path: Path) -> None:
