@@ -15,6 +15,15 @@ per_isa! {
     pub fn distance(x: &[f32], y: &[f32]) -> f64 => distance_body
 }
 
+/// Rows whose distances are evaluated together. The additions of one distance wait for each other, and so do its
+/// loads: four distances take little longer than one.
+pub const TOGETHER: usize = 4;
+
+per_isa! {
+    /// Squared L2 distances of a row and some others.
+    pub fn distances(x: &[f32], others: [&[f32]; TOGETHER]) -> [f64; TOGETHER] => distances_body
+}
+
 per_isa! {
     /// Squared L2 norm of a row, padded to a multiple of [`LANES`].
     pub fn squared_norm(x: &[f32]) -> f64 => squared_norm_body
@@ -34,6 +43,20 @@ fn distance_body<S: Simd>(simd: S, x: &[f32], y: &[f32]) -> f64 {
         sums = simd.add(sums, simd.multiply(difference, difference));
     }
     fold(simd.to_array(sums))
+}
+
+#[inline(always)]
+fn distances_body<S: Simd>(simd: S, x: &[f32], others: [&[f32]; TOGETHER]) -> [f64; TOGETHER] {
+    let mut sums = [simd.widen(&[0.0; LANES]); TOGETHER];
+    let (x, others) = (x.as_chunks().0, others.map(|y| &y.as_chunks().0[..x.len() / LANES]));
+    for (k, x) in x.iter().enumerate() {
+        let x = simd.widen(x);
+        for (sum, y) in sums.iter_mut().zip(others) {
+            let difference = simd.subtract(x, simd.widen(&y[k]));
+            *sum = simd.add(*sum, simd.multiply(difference, difference));
+        }
+    }
+    sums.map(|sums| fold(simd.to_array(sums)))
 }
 
 #[inline(always)]

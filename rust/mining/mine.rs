@@ -9,6 +9,7 @@ use super::scatter::scatter;
 use super::screen::{Precision, Screen};
 use super::search::Search;
 use super::shortage::{PAIRS, Progress};
+use super::sieve::sieve;
 use super::sweep::sweep;
 use super::{Input, Options, Pairs, Pick, Triplets};
 use crate::{Interrupt, Isa, Result, memory};
@@ -33,26 +34,33 @@ fn mine_counted(
 ) -> Result<Triplets> {
     let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
-    let screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
+    let mut screen = Screen::new(&sets, precision(options.pick), isa, interrupt)?;
+    if options.pick == Pick::Hardest {
+        let few_pass = Search::new(&sets, &screen, options, isa, progress).few_pass(interrupt)?;
+        if !few_pass {
+            screen = Screen::new(&sets, Precision::Fine, isa, interrupt)?;
+        }
+    }
     let search = Search::new(&sets, &screen, options, isa, progress);
     progress.begin(sets.anchors.len());
     let mut found = Found::default();
     for anchors in rounds(&sets, options.pairs)? {
-        let mut round = probe(&search, anchors, interrupt)?;
+        let mut round = probe(&search, anchors.clone(), interrupt)?;
         let open = std::mem::take(&mut round.open);
-        found = found.join(round)?.join(sweep(&search, open, interrupt)?)?;
+        let (sieved, open) = sieve(&search, anchors, open, interrupt)?;
+        found = found.join(round)?.join(sieved)?.join(sweep(&search, open, interrupt)?)?;
     }
     found.sort();
     interrupt.check()?;
     found.with_ids(&sets, scatter(sets.candidates(), isa)?)
 }
 
-/// A random pick looks at few of the rows that may qualify, those with the smallest draws. The other picks
-/// look at all of them.
+/// A random pick looks at few of the rows that may qualify, those with the smallest draws, and the hardest pick
+/// at few where distances are far apart. To find all, all of them are looked at.
 pub fn precision(pick: Pick) -> Precision {
     match pick {
-        Pick::Random => Precision::Coarse,
-        Pick::Hardest | Pick::All => Precision::Fine,
+        Pick::Random | Pick::Hardest => Precision::Coarse,
+        Pick::All => Precision::Fine,
     }
 }
 

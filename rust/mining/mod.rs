@@ -22,7 +22,8 @@
 //! ([`probe`]) takes them in *units* of 16, draws for each pair, and *tests* the few candidates with the
 //! smallest draws: evaluates their exact distances. A pair is *settled* when its picks can no longer change,
 //! else it is *open*. The second step ([`sweep`]) takes the anchors with open pairs in *blocks* of 24,
-//! estimates their distances to all candidates by the [`screen`], and tests only those that may qualify.
+//! estimates their distances to all candidates by the [`screen`], and tests only those that may qualify. Where
+//! that pays, a [`sieve`] between both takes most anchors at half the price.
 //!
 //! *The screen.* A pair looks for distances in its *window*, the interval that its band and metric give.
 //! Candidates are coded (a *step* and whole numbers, the *codes*) and packed in *panels* of 32; a *lane* is
@@ -33,8 +34,9 @@
 //! # Files
 //!
 //! Read them in this order: [`points`] and [`pairs`], [`hash`] and [`exact`] (these two are the definition),
-//! [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`], [`sweep`] with [`screen`],
-//! [`found`], and [`mine`](mod@mine), which joins them. [`scatter`] tells whether the rows are all but equal.
+//! [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`], [`sweep`] with [`screen`], [`nearest`],
+//! [`sieve`], [`found`], and [`mine`](mod@mine), which joins them. [`scatter`] tells whether the rows are all but
+//! equal.
 #![doc = include_str!("example.md")]
 
 use crate::{Error, Result};
@@ -47,6 +49,7 @@ mod hash;
 #[cfg(feature = "kernels")]
 pub mod kernels;
 mod mine;
+mod nearest;
 mod pairs;
 mod picked;
 mod points;
@@ -56,6 +59,7 @@ mod scatter;
 mod screen;
 mod search;
 mod shortage;
+mod sieve;
 mod sweep;
 
 pub use mine::mine;

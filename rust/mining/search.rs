@@ -8,7 +8,7 @@ use super::hash;
 use super::pairs::Pair;
 use super::picked::{Negative, Order, Picked};
 use super::points::{Place, Sets};
-use super::screen::{Bounds, Screen, Window};
+use super::screen::{Bounds, Nearest, Screen, Window};
 use super::shortage::{PAIRS, Progress, THREADS};
 use super::{Options, Pick, Stats, exact, scan};
 use crate::{Isa, Result, memory};
@@ -62,6 +62,7 @@ pub struct Scratch {
     /// Rows to test for the current pair.
     pub hits: Vec<Hit>,
     pub distances: Distances,
+    pub nearest: Nearest,
 }
 
 /// The exact distances from one anchor that were evaluated already: its pairs share them.
@@ -81,12 +82,23 @@ impl Distances {
         Ok(())
     }
 
+    /// The distance to a candidate, if it was evaluated.
+    pub fn known(&self, place: Place) -> Option<f64> {
+        let (distance, anchor) = self.known[place as usize];
+        (anchor == self.anchor).then_some(distance)
+    }
+
+    /// Keeps the distance to a candidate.
+    pub fn keep(&mut self, place: Place, distance: f64) {
+        self.known[place as usize] = (distance, self.anchor);
+    }
+
     fn get_or_insert_with(&mut self, place: Place, evaluate: impl FnOnce() -> f64) -> f64 {
-        let known = &mut self.known[place as usize];
-        if known.1 != self.anchor {
-            *known = (evaluate(), self.anchor);
-        }
-        known.0
+        self.known(place).unwrap_or_else(|| {
+            let distance = evaluate();
+            self.keep(place, distance);
+            distance
+        })
     }
 }
 
@@ -179,6 +191,15 @@ impl<'a> Search<'a> {
         Order { distance: 0, draw: pair.key.draw(self.sets.candidates().hashes[place as usize]) }
     }
 
+    /// Hits a row, unless it was tested before or would not be picked.
+    pub fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) -> Result<()> {
+        let order = self.order(&pair.pair, place);
+        if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
+            memory::push(hits, Hit { draw: order.draw.high, place }, THREADS)?;
+        }
+        Ok(())
+    }
+
     /// Tests the hits in the order of their draws. A random pick ends with the first row that cannot change
     /// it.
     pub fn test(
@@ -224,6 +245,19 @@ impl<'a> Search<'a> {
         stats.exact_distances += 1;
         let (x, y) = (self.sets.anchors.values(anchor), self.sets.candidates().values(negative));
         self.options.metric.of_squared(exact::distance(self.isa, x, y))
+    }
+
+    /// Some exact distances, on the metric's scale.
+    pub fn distances(
+        &self,
+        anchor: Place,
+        negatives: [Place; exact::TOGETHER],
+        stats: &mut Stats,
+    ) -> [f64; exact::TOGETHER] {
+        stats.exact_distances += exact::TOGETHER as u64;
+        let others = negatives.map(|place| self.sets.candidates().values(place));
+        let squared = exact::distances(self.isa, self.sets.anchors.values(anchor), others);
+        squared.map(|squared| self.options.metric.of_squared(squared))
     }
 
     /// Adds a negative to those picked for a pair if it qualifies.

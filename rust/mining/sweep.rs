@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::found::Found;
 use super::points::Place;
-use super::screen::{self, AnchorEstimates, Block, Edges, Estimates};
-use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::screen::{self, AnchorEstimates, Block, Bounds, Edges, Estimates};
+use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::THREADS;
 use super::{Pick, Stats};
 use crate::{Interrupt, Result, memory};
@@ -20,7 +20,7 @@ const MORE_TRIES: usize = 10;
 
 /// Up to this many negatives that may be in the window of some pair of an anchor, each of its pairs goes
 /// through all of them. With more, it draws first.
-const MOST_LISTED: usize = 128;
+pub const MOST_LISTED: usize = 128;
 
 /// Goes through the anchors that the first step left open.
 pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interrupt) -> Result<Found> {
@@ -44,9 +44,13 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                             )?;
                         }
                     }
-                    Pick::Hardest | Pick::All => {
-                        search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?;
+                    Pick::Hardest => {
+                        for (i, open) in open.iter_mut().enumerate() {
+                            let estimates = block.of_anchor(i);
+                            search.sweep_nearest(open, &estimates, scratch, interrupt, &mut found.stats)?;
+                        }
                     }
+                    Pick::All => search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?,
                 }
             }
             for open in open {
@@ -59,7 +63,7 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
         .try_reduce(Found::default, Found::join)
 }
 
-/// Picks for which every row in the window counts.
+/// All negatives that qualify.
 impl Search<'_> {
     /// Goes through a stretch panel by panel: the rows of a panel are tested for many anchors, and are then
     /// still in L2.
@@ -71,21 +75,16 @@ impl Search<'_> {
         stats: &mut Stats,
     ) -> Result<()> {
         let edges = open.iter().enumerate().map(|(i, open)| block.of_anchor(i).edges(open.window()));
-        let mut edges: Vec<Edges> = memory::collect(edges, THREADS)?;
+        let edges: Vec<Edges> = memory::collect(edges, THREADS)?;
         let pairs: usize = open.iter().map(|open| open.pairs.len()).sum();
         let (mut done, before) = (0, picked(open));
         let swept = block.panels().try_for_each(|panel| {
             interrupt.check()?;
-            for (i, (open, edges)) in open.iter_mut().zip(&mut edges).enumerate() {
+            for (i, (open, edges)) in open.iter_mut().zip(&edges).enumerate() {
                 let estimates = block.of_anchor(i);
-                let mut narrower = false;
                 estimates.visit_panel(panel, edges, |place| {
-                    narrower |= self.test_for_all(open, &estimates, place, stats)?;
-                    Ok(())
+                    self.test_for_all(open, estimates.bounds(place), place, stats)
                 })?;
-                if narrower {
-                    *edges = estimates.edges(open.window());
-                }
             }
             done += pairs;
             Ok(())
@@ -94,32 +93,23 @@ impl Search<'_> {
         swept
     }
 
-    /// Tests one row for all pairs of an anchor. Returns whether the window of one became narrower.
+    /// Tests one row for all pairs of an anchor.
     fn test_for_all(
         &self,
         open: &mut OpenAnchor,
-        estimates: &AnchorEstimates<'_>,
+        bounds: Bounds,
         place: Place,
         stats: &mut Stats,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         if self.sets.identity_run(open.anchor).contains(&place) {
-            return Ok(false);
+            return Ok(());
         }
-        let bounds = estimates.bounds(place);
         let mut distance = None;
-        let mut narrower = false;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
             let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
             self.offer(&pair.pair, &mut pair.picked, place, d_an)?;
-            if self.options.pick == Pick::Hardest
-                && let Some(last) = pair.picked.last()
-            {
-                let window = self.window(&pair.pair, last.d_an);
-                narrower |= window.is_narrower_than(pair.window);
-                pair.window = window;
-            }
         }
-        Ok(narrower)
+        Ok(())
     }
 }
 
@@ -258,14 +248,5 @@ impl Search<'_> {
         estimates.visit(panel_marks, |place| {
             if identity.contains(&place) { Ok(()) } else { self.hit(pair, place, hits) }
         })
-    }
-
-    /// Hits a row, unless it was tested before or would not be picked.
-    fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) -> Result<()> {
-        let order = self.order(&pair.pair, place);
-        if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
-            memory::push(hits, Hit { draw: order.draw.high, place }, THREADS)?;
-        }
-        Ok(())
     }
 }

@@ -106,6 +106,8 @@ pub(crate) trait Simd: Copy {
 
     /// A bit for each of the first [`Self::F32_LANES`] numbers that is strictly between the two.
     fn between_f32(self, from: &[f32], low: f32, high: f32) -> u32;
+    /// The same for the sums of these numbers and one more, and a low and a high number for each.
+    fn sums_between_f32(self, from: &[f32], more: f32, low: &[f32], high: &[f32]) -> u32;
 }
 
 /// Defines a function that takes the [`Isa`] to run on as its first argument, from a body that takes the
@@ -162,11 +164,14 @@ mod tests {
             let mixed = simd.multiply_u16(mixed, simd.splat_u16(words[1]));
             below |= simd.below_u16(mixed, simd.splat_u16(words[2])) << first;
         }
-        let mut between = 0;
+        let (mut between, mut sums) = (0, 0);
+        let edges = |by: f32| floats.map(|float| by - 0.5 * float);
         for first in (0..floats.len()).step_by(S::F32_LANES) {
             between |= simd.between_f32(&floats[first..], x[0], y[0]) << first;
+            let (low, high) = (edges(x[2]), edges(y[2]));
+            sums |= simd.sums_between_f32(&floats[first..], x[1], &low[first..], &high[first..]) << first;
         }
-        bits.extend([below, between].map(u64::from));
+        bits.extend([below, between, sums].map(u64::from));
         bits
     }
 

@@ -69,4 +69,10 @@ impl Simd for Portable {
         let x: &[f32; 8] = from.first_chunk().expect("8 lanes");
         (0..8).map(|lane| u32::from(low < x[lane] && x[lane] < high) << lane).sum()
     }
+
+    #[inline(always)]
+    fn sums_between_f32(self, from: &[f32], more: f32, low: &[f32], high: &[f32]) -> u32 {
+        let [x, low, high] = [from, low, high].map(|x| x.first_chunk::<8>().expect("8 lanes"));
+        (0..8).map(|lane| u32::from(low[lane] < x[lane] + more && x[lane] + more < high[lane]) << lane).sum()
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::mark::{Edges, mark};
+use super::mark::{Edges, least, mark};
 use super::{BLOCK, BoundTerms, Bounds, COLUMNS, EstimatePanel, STRETCH, Screen, Window};
 use crate::mining::points::Place;
 use crate::mining::shortage::THREADS;
@@ -59,6 +59,14 @@ impl Block<'_> {
     }
 }
 
+/// Buffers of [`AnchorEstimates::nearest`].
+#[derive(Default)]
+pub struct Nearest {
+    /// The smallest estimate of each panel.
+    least: Vec<f32>,
+    sorted: Vec<f32>,
+}
+
 /// The estimated distances from one anchor to the candidates of a stretch.
 pub struct AnchorEstimates<'a> {
     block: &'a Block<'a>,
@@ -71,6 +79,11 @@ impl AnchorEstimates<'_> {
         &self.block.estimates[(panel - self.block.stretch.start) * BLOCK + self.i]
     }
 
+    /// How many candidates the stretch has, or up to a panel more.
+    pub fn candidates(&self) -> usize {
+        self.block.stretch.len() * COLUMNS
+    }
+
     /// What is known of the distance to a candidate of the stretch.
     pub fn bounds(&self, candidate: Place) -> Bounds {
         let (screen, place) = (self.block.screen, candidate as usize);
@@ -80,7 +93,7 @@ impl AnchorEstimates<'_> {
 
     /// The edges of a window around the anchor.
     pub fn edges(&self, window: Window) -> Edges {
-        Edges::new(window, self.block.terms[self.i], self.block.screen.error)
+        self.block.screen.edges(window, self.block.terms[self.i])
     }
 
     /// Whether a candidate of the stretch may be between the edges.
@@ -99,6 +112,45 @@ impl AnchorEstimates<'_> {
         let panels = &block.screen.panels[block.stretch.clone()];
         mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
         Ok(marks.iter().map(|marks| marks.count_ones() as usize).sum())
+    }
+
+    /// The part of a window that holds the `most` nearest candidates of the stretch that are in it, those as far
+    /// away as the last of them included; it may hold more. Candidates of `identity` are none of them.
+    pub fn nearest(
+        &self,
+        window: Window,
+        most: usize,
+        identity: &Range<Place>,
+        scratch: &mut Nearest,
+    ) -> Result<Window> {
+        let (screen, stretch) = (self.block.screen, self.block.stretch.clone());
+        let (panels, Nearest { least: of_panels, sorted }) = (&screen.panels[stretch.clone()], scratch);
+        if most > panels.len() {
+            return Ok(window);
+        }
+        memory::resize(of_panels, panels.len(), 0.0, THREADS)?;
+        least(screen.isa, &self.block.estimates[self.i..], panels, &self.edges(window), of_panels);
+        let of_identity = identity.start as usize / COLUMNS..(identity.end as usize).div_ceil(COLUMNS);
+        let (first, end) = (of_identity.start.max(stretch.start), of_identity.end.min(stretch.end));
+        for panel in first..end {
+            of_panels[panel - stretch.start] = f32::INFINITY; // it may be that of the identity
+        }
+        // One candidate of each panel is enough: as many as are asked for are that near, or nearer.
+        sorted.clear();
+        memory::reserve(sorted, panels.len(), THREADS)?;
+        sorted.extend_from_slice(of_panels);
+        let (_, &mut last, _) = sorted.select_nth_unstable_by(most - 1, f32::total_cmp);
+        if last == f32::INFINITY {
+            return Ok(window);
+        }
+        let farthest = of_panels.iter().zip(panels).filter(|(v, _)| **v <= last).map(|(&v, panel)| {
+            let terms = BoundTerms {
+                squared_norm: f64::from(panel.squared_norm),
+                residual: f64::from(panel.residual),
+            };
+            screen.bounds_of(v, self.block.terms[self.i], terms).high
+        });
+        Ok(screen.up_to(window, farthest.fold(0.0, f64::max)))
     }
 
     /// Calls `visit` for every candidate that is marked.

@@ -7,7 +7,7 @@
 //! Candidates are multiplied in *panels* of 32, anchors in *blocks* of 24. The estimates of a block are kept
 //! for a *stretch* of at most 320 panels, so that all pairs of an anchor can look at them. No matrix of all
 //! distances is kept. `float` and `integer` are the two products, [`block`] holds the estimates, and [`mark`]
-//! compares them with a window.
+//! compares them with a window; [`sieve`] compares each with the windows of both rows, and keeps none.
 //!
 //! # The bound
 //!
@@ -44,11 +44,13 @@
 //! (sqrt(above) - |r| - |t|)^2 - E  <  v + |X|^2  <  (sqrt(below) + |r| + |t|)^2 + E
 //! ```
 //!
-//! All candidates of a panel are compared with its largest `|t|` and `|Y|`. Square roots of edges and
+//! All candidates of a panel are compared with its largest `|t|` and `|Y|`, and where it is the other way round, a
+//! candidate's window with the largest `|r|` and `|X|` of a block. Square roots of edges and
 //! residuals are moved outwards by `2^-20`, many times the rounding error of their evaluation.
 //!
 //! The definition's float64 distance is `d` times `1 + (K + 8) 2^-53` at most, and a metric's scale adds a
-//! few roundings: windows are widened by `(K + 16) 2^-50`. As everywhere in the miner, the floating-point
+//! few roundings: windows are widened by `(K + 16) 2^-50`. What must be above a window's lower edge for certain
+//! is compared with one that was moved inwards by as much. As everywhere in the miner, the floating-point
 //! mode is the default one of IEEE 754: subnormal numbers are not flushed to zero.
 //!
 //! For unit rows of 512 Gaussian numbers `|r| + |t|` is 0.019 in 8 bits, 0.037 in 7 and 0.0004 in 16, so a
@@ -65,8 +67,9 @@ mod float;
 #[cfg(target_arch = "x86_64")]
 mod integer;
 mod mark;
+mod sieve;
 
-pub use block::{AnchorEstimates, Block, Estimates};
+pub use block::{AnchorEstimates, Block, Estimates, Nearest};
 use float::Float;
 #[cfg(target_arch = "x86_64")]
 use integer::{Bits, Integer};
@@ -107,9 +110,9 @@ impl Window {
         Self { above: self.above.min(other.above), below: self.below.max(other.below) }
     }
 
-    /// Whether it ends at a smaller distance.
-    pub fn is_narrower_than(self, other: Self) -> bool {
-        self.below < other.below
+    /// The part of it that another one, which begins where it begins, holds, too.
+    pub fn up_to_end_of(self, other: Self) -> Self {
+        Self { below: self.below.min(other.below), ..self }
     }
 
     /// Whether it holds no distance.
@@ -121,6 +124,14 @@ impl Window {
     pub fn may_hold(self, bounds: Bounds) -> bool {
         bounds.high > self.above && bounds.low < self.below
     }
+}
+
+/// Covers edges that are subnormal, here or in the scale.
+const SUBNORMAL: f64 = 1e-300;
+
+/// An edge, moved upwards by a fraction of it.
+fn moved(edge: f64, fraction: f64) -> f64 {
+    edge + edge.abs() * fraction + fraction.signum() * SUBNORMAL
 }
 
 /// What the screen knows about one squared distance: it is neither below `low` nor above `high`.
@@ -227,12 +238,27 @@ impl<'a> Screen<'a> {
 
     /// The squared distances between `above` and `below`, without these two.
     pub fn window(&self, above: f64, below: f64) -> Window {
-        // The constant covers edges that are subnormal, here or in the scale.
-        let outwards = |edge: f64, sign: f64| {
-            let scaled = edge * self.squared_scale;
-            scaled + sign * (scaled.abs() * self.widening + 1e-300)
-        };
+        let outwards = |edge: f64, sign: f64| moved(edge * self.squared_scale, sign * self.widening);
         Window { above: outwards(above, -1.0), below: outwards(below, 1.0) }
+    }
+
+    /// The part of a window that is not above a candidate whose distance is at most this. A candidate that is as
+    /// far away, up to a rounding, stays in it.
+    fn up_to(&self, window: Window, farthest: f64) -> Window {
+        window.up_to_end_of(Window { below: moved(farthest, 2.0 * self.widening), ..window })
+    }
+
+    /// The distances from here on are above the edge that was moved outwards to the window's lower one.
+    fn certainly_above(&self, window: Window) -> f64 {
+        if window.above == f64::NEG_INFINITY {
+            return window.above;
+        }
+        moved(window.above, 3.0 * self.widening) + 2.0 * SUBNORMAL
+    }
+
+    /// The edges of a window around an anchor.
+    fn edges(&self, window: Window, anchor: BoundTerms) -> Edges {
+        Edges::new(window, self.certainly_above(window), anchor, self.error)
     }
 
     /// What a single product says about the squared distance of an anchor and a candidate.
@@ -406,6 +432,72 @@ mod tests {
                             prop_assert!(seen, "{} dropped row {target}", isa.name());
                             prop_assert!(window.may_hold(screen.bounds(anchor, target)), "{}", isa.name());
                         }
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Both rows of each product find each other, once, whatever part of the rows are anchors.
+        #[test]
+        fn the_sieve_keeps_what_is_inside((dim, embeddings) in rows(), cut in 0_usize..40, by in 1_usize..40) {
+            let (count, interrupt) = (embeddings.len() / dim, Interrupt::new());
+            let first = cut % count;
+            for (isa, precision) in paths() {
+                let sets = sets(&embeddings, dim, &OPTIONS, isa);
+                let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
+                let distance = |x, y| exact::distance(isa, sets.anchors.values(x), sets.anchors.values(y));
+                let anchors = first as Place..(count - cut / 7 % (count - first)) as Place;
+                // Without `above`: up to the distance of a row. Every fifth anchor looks for nothing.
+                let of_anchor = |anchor: Place| {
+                    let target = (anchor as usize + by) % count;
+                    (anchor % 5 != 4).then(|| distance(anchor, target as Place).next_up())
+                };
+                let windows: Vec<_> = anchors.clone().map(|anchor| {
+                    of_anchor(anchor).map_or(Window::EMPTY, |below| screen.window(f64::NEG_INFINITY, below))
+                }).collect();
+                let skip = |anchor: Place, candidate: Place| anchor / 2 == candidate / 2;
+                let all = screen.sieve(anchors.clone(), &windows, count, skip, &interrupt).unwrap();
+                let few = screen.sieve(anchors.clone(), &windows, 2, skip, &interrupt).unwrap();
+                for anchor in anchors {
+                    let near = all.of(anchor).unwrap();
+                    prop_assert!(near.is_sorted_by(|a, b| a < b), "{} {near:?}", isa.name());
+                    for candidate in 0..count as Place {
+                        let found = near.contains(&candidate);
+                        let inside = of_anchor(anchor).is_some_and(|below| distance(anchor, candidate) < below);
+                        prop_assert!(!found || !skip(anchor, candidate));
+                        prop_assert!(found || !inside || skip(anchor, candidate), "{} {anchor} {candidate}", isa.name());
+                    }
+                    prop_assert_eq!(few.of(anchor), (near.len() <= 2).then_some(near));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// What is left of a window holds the nearest rows that are in it.
+        #[test]
+        fn the_nearest_stay_in_the_window((dim, embeddings) in rows(), most in 1_usize..3, from in 0_u32..45) {
+            let (count, interrupt) = ((embeddings.len() / dim) as Place, Interrupt::new());
+            for (isa, precision) in paths() {
+                let sets = sets(&embeddings, dim, &OPTIONS, isa);
+                let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
+                let (mut estimates, mut buffers) = (Vec::new(), Nearest::default());
+                for anchor in 0..count {
+                    let distance = |place| exact::distance(isa, sets.anchors.values(anchor), sets.anchors.values(place));
+                    let above = if from < count { distance(from) } else { f64::NEG_INFINITY };
+                    let identity = anchor..anchor + 1;
+                    let mut block = screen.block(&[anchor], &mut estimates).unwrap();
+                    block.measure(screen.stretches().next().unwrap(), &interrupt).unwrap();
+                    let window = screen.window(above, f64::INFINITY);
+                    let near = block.of_anchor(0).nearest(window, most, &identity, &mut buffers).unwrap();
+                    let mut inside: Vec<f64> =
+                        (0..count).filter(|place| !identity.contains(place)).map(distance).filter(|&d| d > above).collect();
+                    inside.sort_by(f64::total_cmp);
+                    for d in inside.into_iter().take(most) {
+                        let there = screen.window(d.next_down(), d.next_up());
+                        prop_assert!(there.above < near.below && near.above < there.below, "{} {d}", isa.name());
                     }
                 }
             }

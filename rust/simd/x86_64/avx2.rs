@@ -2,11 +2,11 @@
 
 use std::arch::x86_64::{
     __m256d, __m256i, _CMP_LT_OQ, _mm_loadu_ps, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_pd,
-    _mm256_and_ps, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_pd, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_epi8, _mm256_movemask_ps,
-    _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_packs_epi16, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_pd, _mm256_storeu_ps,
-    _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256,
+    _mm256_add_ps, _mm256_and_ps, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_pd,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_epi8,
+    _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_packs_epi16,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_pd,
+    _mm256_storeu_ps, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 use super::Products;
@@ -112,6 +112,18 @@ impl Simd for Avx2 {
             let x = _mm256_loadu_ps(from.as_ptr());
             let above = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_set1_ps(low), x);
             let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_set1_ps(high));
+            _mm256_movemask_ps(_mm256_and_ps(above, below)).cast_unsigned()
+        }
+    }
+
+    #[inline(always)]
+    fn sums_between_f32(self, from: &[f32], more: f32, low: &[f32], high: &[f32]) -> u32 {
+        let [from, low, high] = [from, low, high].map(|x| &x[..Self::F32_LANES]);
+        // SAFETY: `self` is proof of AVX2; the slices hold all lanes.
+        unsafe {
+            let x = _mm256_add_ps(_mm256_loadu_ps(from.as_ptr()), _mm256_set1_ps(more));
+            let above = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_loadu_ps(low.as_ptr()), x);
+            let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, _mm256_loadu_ps(high.as_ptr()));
             _mm256_movemask_ps(_mm256_and_ps(above, below)).cast_unsigned()
         }
     }

@@ -2,11 +2,11 @@
 
 use std::arch::x86_64::{
     __m512d, __m512i, _CMP_LT_OQ, _mm256_loadu_ps, _mm512_add_epi16, _mm512_add_epi32, _mm512_add_pd,
-    _mm512_cmp_ps_mask, _mm512_cmplt_epu16_mask, _mm512_cvtepi32_ps, _mm512_cvtps_pd, _mm512_dpbusd_epi32,
-    _mm512_dpwssd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16,
-    _mm512_mask_cmp_ps_mask, _mm512_mul_pd, _mm512_mul_ps, _mm512_mullo_epi16, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd, _mm512_sub_ps,
-    _mm512_xor_si512,
+    _mm512_add_ps, _mm512_cmp_ps_mask, _mm512_cmplt_epu16_mask, _mm512_cvtepi32_ps, _mm512_cvtps_pd,
+    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_maddubs_epi16, _mm512_mask_cmp_ps_mask, _mm512_mul_pd, _mm512_mul_ps, _mm512_mullo_epi16,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_pd, _mm512_storeu_ps, _mm512_sub_pd,
+    _mm512_sub_ps, _mm512_xor_si512,
 };
 
 use super::{Avx2, Products};
@@ -123,6 +123,18 @@ impl Simd for Avx512 {
             let x = _mm512_loadu_ps(from.as_ptr());
             let above = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_set1_ps(low), x);
             u32::from(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, x, _mm512_set1_ps(high)))
+        }
+    }
+
+    #[inline(always)]
+    fn sums_between_f32(self, from: &[f32], more: f32, low: &[f32], high: &[f32]) -> u32 {
+        let [from, low, high] = [from, low, high].map(|x| &x[..Self::F32_LANES]);
+        // SAFETY: `self` is proof of AVX-512; the slices hold all lanes.
+        unsafe {
+            let x = _mm512_add_ps(_mm512_loadu_ps(from.as_ptr()), _mm512_set1_ps(more));
+            let above = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_loadu_ps(low.as_ptr()), x);
+            let high = _mm512_loadu_ps(high.as_ptr());
+            u32::from(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, x, high))
         }
     }
 }

@@ -1,0 +1,104 @@
+//! Between the two steps: where the candidates are the anchors and few of them are in the windows, half of the
+//! products settle nearly all pairs.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Pick;
+use super::found::Found;
+use super::points::Place;
+use super::screen::{BLOCK, Window};
+use super::search::{OpenAnchor, Scratch, Search};
+use super::shortage::{PAIRS, THREADS};
+use super::sweep::MOST_LISTED;
+use crate::{Interrupt, Result, memory};
+
+/// What it costs to compare an estimate with two windows and not with one, as a share of the product.
+const COMPARED: f64 = 0.1;
+
+/// Settles the pairs of open anchors that have few candidates in their windows. Returns the other anchors; all of
+/// them where that would not pay. `anchors` are those of the round.
+pub fn sieve(
+    search: &Search<'_>,
+    anchors: Range<Place>,
+    open: Vec<OpenAnchor>,
+    interrupt: &Interrupt,
+) -> Result<(Found, Vec<OpenAnchor>)> {
+    if search.sets.are_two()
+        || search.options.pick == Pick::All
+        || !search.sieve_pays(&anchors, &open, interrupt)?
+    {
+        return Ok((Found::default(), open));
+    }
+    let mut windows = Vec::new();
+    memory::resize(&mut windows, anchors.len(), Window::EMPTY, PAIRS)?;
+    for open in &open {
+        windows[(open.anchor - anchors.start) as usize] = open.window();
+    }
+    let of_identity = |anchor, candidate| search.sets.identity_run(anchor).contains(&candidate);
+    let near = search.screen.sieve(anchors, &windows, MOST_LISTED, of_identity, interrupt)?;
+    drop(windows);
+    open.into_par_iter()
+        .map_init(Scratch::default, |scratch, open| {
+            let mut found = Found::default();
+            match near.of(open.anchor) {
+                Some(near) => search.settle_listed(open, near, scratch, &mut found, interrupt)?,
+                None => memory::push(&mut found.open, open, PAIRS)?,
+            }
+            Ok(found)
+        })
+        .try_reduce(Found::default, Found::join)
+        .map(|mut found| {
+            let rest = std::mem::take(&mut found.open);
+            (found, rest)
+        })
+}
+
+impl Search<'_> {
+    /// Whether half of the products of the round's anchors, and all of those that then are still open, are fewer
+    /// than all of the open ones; tried with a few of these.
+    fn sieve_pays(&self, anchors: &Range<Place>, open: &[OpenAnchor], interrupt: &Interrupt) -> Result<bool> {
+        let Some(stretch) = self.screen.stretches().next() else { return Ok(false) };
+        let (all, candidates) = (anchors.len() as f64, self.sets.candidates().len() as f64);
+        let products = (1.0 - 0.5 * all / candidates) * all * (1.0 + COMPARED);
+        if products >= open.len() as f64 {
+            return Ok(false);
+        }
+        let tried = open.len().min(BLOCK);
+        let some: Vec<&OpenAnchor> = (0..tried).map(|i| &open[i * open.len() / tried]).collect();
+        let places = memory::collect(some.iter().map(|open| open.anchor), THREADS)?;
+        let (mut estimates, mut marks) = (Vec::new(), Vec::new());
+        let of_all = self.screen.panels() as f64 / stretch.len() as f64;
+        let mut block = self.screen.block(&places, &mut estimates)?;
+        block.measure(stretch, interrupt)?;
+        let mut too_many = 0;
+        for (i, open) in some.iter().enumerate() {
+            let marked = block.of_anchor(i).mark(open.window(), &mut marks)? as f64 * of_all;
+            let identity = self.sets.identity_run(open.anchor).len();
+            too_many += usize::from(marked > (MOST_LISTED + identity) as f64);
+        }
+        Ok(products + too_many as f64 / tried as f64 * (open.len() as f64) < open.len() as f64)
+    }
+
+    /// Settles the pairs of an anchor with all candidates that may be in the window of one of them.
+    fn settle_listed(
+        &self,
+        mut open: OpenAnchor,
+        near: &[Place],
+        scratch: &mut Scratch,
+        found: &mut Found,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        interrupt.check()?;
+        scratch.distances.restart(self.sets.candidates().len())?;
+        for pair in &mut open.pairs {
+            scratch.hits.clear();
+            near.iter().try_for_each(|&place| self.hit(pair, place, &mut scratch.hits))?;
+            let bounds = |place| self.screen.bounds(open.anchor, place);
+            self.test(open.anchor, pair, bounds, scratch, &mut found.stats)?;
+            found.settle(open.anchor, pair, self)?;
+        }
+        Ok(())
+    }
+}
