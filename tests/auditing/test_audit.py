@@ -94,6 +94,20 @@ def test_the_files_say_what_was_found(rec: Path, tmp_path: Path) -> None:
     assert (plain_data["images"], plain_data["undecodable"]) == (76, 1)
 
 
+def test_identities_without_a_usable_image_are_listed(tmp_path: Path) -> None:
+    images, who = faulty()
+    images[200] = images[201] = (99, b"no image")
+    who[200] = who[201] = 9
+    rec = write(tmp_path / "a.rec", images)
+    found = run(rec, tmp_path / "out", model=People(who))
+    labels, counts = np.unique([label for label, _ in images.values()], return_counts=True)
+    assert found.identities["label"].to_list() == labels.tolist()
+    assert found.identities["images"].to_list() == counts.tolist()
+    last = found.identities.row(-1, named=True)
+    nothing = dict.fromkeys(("spread", "nearest_label", "nearest_distance"))
+    assert last == {"label": 99, "images": 2, **nothing, "findings": 2}
+
+
 def test_the_result_depends_on_neither_threads_nor_the_order_of_records(rec: Path, tmp_path: Path) -> None:
     images = list(faulty()[0].items())
     np.random.default_rng(0).shuffle(images)

@@ -23,7 +23,7 @@ from fasttriplet.auditing import _embeddings, _pictures
 from fasttriplet.auditing._duplicates import Search, duplicates
 from fasttriplet.auditing._examine import Examined, examine
 from fasttriplet.auditing._findings import KINDS, Kind, no_findings, numbered, write_table
-from fasttriplet.auditing._frames import with_findings, without_images
+from fasttriplet.auditing._frames import of_dataset, without_images
 from fasttriplet.auditing._options import AuditKeywords, AuditOptions
 from fasttriplet.auditing._pictures import Looks, PictureThresholds, bad_pictures, keep_looks, kept_looks
 from fasttriplet.auditing._survey import Progress, Survey
@@ -275,7 +275,7 @@ class _Run:
         self.notes += examined.notes
         return Audit(
             suspects=suspects,
-            identities=with_findings(examined.identities, suspects),
+            identities=of_dataset(examined.identities, suspects, dataset.labels),
             thresholds=self._thresholds(examined.thresholds, pictures),
             decided_by=self._in_words(examined.thresholds, pictures),
             notes=self.notes,

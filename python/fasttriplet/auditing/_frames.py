@@ -69,13 +69,19 @@ def identities(images: Images, found: People, centre: NDArray[np.float64]) -> pl
     ).cast(dict(IDENTITIES))  # type: ignore[arg-type]
 
 
-def with_findings(identities: pl.DataFrame, suspects: pl.DataFrame) -> pl.DataFrame:
-    """Count the findings, of all kinds, that images of each identity are in."""
-    counts = suspects.group_by("label").agg(counted=pl.col("finding").n_unique().cast(pl.UInt32))
+def of_dataset(identities: pl.DataFrame, suspects: pl.DataFrame, labels: NDArray[np.int64]) -> pl.DataFrame:
+    """All identities of a dataset, with the findings, of all kinds, that images of each are in.
+
+    `labels` are those of its images (N,). Identities of which no image could be compared have only numbers of
+    images and of findings.
+    """
+    found, counts = np.unique(labels, return_counts=True)
+    every = pl.DataFrame({"label": found, "images": counts}).cast({"label": pl.Int64, "images": pl.UInt32})
+    findings = suspects.group_by("label").agg(findings=pl.col("finding").n_unique().cast(pl.UInt32))
     return (
-        identities.join(counts, on="label", how="left", maintain_order="left")
-        .with_columns(findings=pl.col("counted").fill_null(0))
-        .drop("counted")
+        every.join(identities.drop("images", "findings"), on="label", how="left", maintain_order="left")
+        .join(findings, on="label", how="left", maintain_order="left")
+        .with_columns(pl.col("findings").fill_null(0))
     )
 
 

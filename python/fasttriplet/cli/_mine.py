@@ -109,14 +109,11 @@ def _write(
     overwrite: bool,
 ) -> None:
     from fasttriplet.dataset._options import DatasetOptions  # noqa: PLC0415
-    from fasttriplet.reporting._report import write_report  # noqa: PLC0415
+    from fasttriplet.reporting._report import Sources, write_report  # noqa: PLC0415
 
     write_report(
         page,
-        rec=options.one_or_several(rec),
-        triplets=summary.out,
-        run=summary,
-        how=how,
+        Sources(rec=options.one_or_several(rec), triplets=summary.out, run=summary, how=how),
         pictures=pictures,
         overwrite=overwrite,
         options=DatasetOptions(**{name: how[name] for name in DatasetOptions.names()}),

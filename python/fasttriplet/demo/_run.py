@@ -27,7 +27,7 @@ from fasttriplet.demo._pictures import draw_identities
 from fasttriplet.demo._sheets import contact_sheet, triplet_sheet
 from fasttriplet.errors import CollapsedError, NoTripletsError, OptionError
 from fasttriplet.mining._options import MiningOptions
-from fasttriplet.reporting._report import write_report
+from fasttriplet.reporting._report import Sources, write_report
 from fasttriplet.run._mine_rec import mine_rec
 from fasttriplet.run._summary import Summary
 from fasttriplet.verify._bin_file import write_pairs
@@ -189,13 +189,16 @@ def run_demo(
         triplet_sheet([rec], result.triplets.collect(), triplets, margin=_MARGIN, seed=seed, overwrite=True)
         progress("drawing sheets", 2, 2)
         progress("writing the page", 0, 0)
-        page = write_report(
-            folder / "report.html",
+        sources = Sources(
             rec=rec,
             triplets=folder / "triplets.parquet",
             run=result.summary,
             log=None if no_network else folder / "network-log.jsonl",
             how=asdict(MiningOptions(margin=_MARGIN)) | {"seed": seed, "model": model},
+        )
+        page = write_report(
+            folder / "report.html",
+            sources,
             overwrite=True,
             options=DatasetOptions(),
         )

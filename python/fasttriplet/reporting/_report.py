@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
@@ -34,6 +35,25 @@ _ENDINGS = (".html", ".htm")
 _SHARES = {"dataset": 3, "triplets": 4, "verification": 1, "audit": 5}
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What a page shows, see :func:`report`; `how` has the options of mining, for tables that keep none."""
+
+    rec: Rec | None = None
+    triplets: PathLike | None = None
+    run: PathLike | Summary | None = None
+    audit: PathLike | None = None
+    log: PathLike | None = None
+    verify: PathLike | None = None
+    how: Mapping[str, Any] | None = None
+
+    @property
+    def files(self) -> list[PathLike]:
+        """Those beside the dataset, by their names."""
+        run = None if isinstance(self.run, Summary) else self.run
+        return [one for one in (self.triplets, self.audit, self.log, self.verify, run) if one is not None]
 
 
 @shows(DatasetOptions)
@@ -102,12 +122,7 @@ def report(
     """
     return write_report(
         out,
-        rec=rec,
-        triplets=triplets,
-        run=run,
-        audit=audit,
-        log=log,
-        verify=verify,
+        Sources(rec=rec, triplets=triplets, run=run, audit=audit, log=log, verify=verify),
         pictures=pictures,
         overwrite=overwrite,
         options=DatasetOptions.of(report, options),
@@ -123,37 +138,31 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 def write_report(
     out: PathLike,
+    given: Sources,
     *,
-    rec: Rec | None = None,
-    triplets: PathLike | None = None,
-    run: PathLike | Summary | None = None,
-    audit: PathLike | None = None,
-    log: PathLike | None = None,
-    verify: PathLike | None = None,
-    how: Mapping[str, Any] | None = None,
     pictures: int = PICTURES,
     overwrite: bool = False,
     options: DatasetOptions,
 ) -> Path:
-    """Do what :func:`report` does. `how` has the options of mining, for formats that do not keep them."""
-    path = Path(out)
+    """Do what :func:`report` does."""
+    path, verify = Path(out), given.verify
     check_out(path, overwrite=overwrite)
     pictures = whole_number("pictures", pictures, 0)
-    if all(one is None for one in (rec, triplets, run, audit, log, verify)):
+    if given.rec is None and given.run is None and not given.files:
         raise OptionError("rec", "must be given, or another part: triplets, run, audit, log or verify")
     # All files are read before anything long is done.
-    mined = None if triplets is None else _mined.read(Path(triplets), how)
-    audited = None if audit is None else _audit.read(Path(audit))
-    records = None if log is None else _records.read_lines(Path(log), _training.WHAT)
+    mined = None if given.triplets is None else _mined.read(Path(given.triplets), given.how)
+    audited = None if given.audit is None else _audit.read(Path(given.audit))
+    records = None if given.log is None else _records.read_lines(Path(given.log), _training.WHAT)
     found = None if verify is None else _records.read_object(Path(verify), _verification.WHAT)
-    summary = _summary(run)
-    album = None if rec is None else Album(open_dataset(rec, options, threads=None))
+    summary = _summary(given.run)
+    album = None if given.rec is None else Album(open_dataset(given.rec, options, threads=None))
     if album is not None:
         for table in (mined, audited):
             if table is not None:
                 table.check(album)
-    given = {"dataset": album, "triplets": mined, "verification": found, "audit": audited}
-    present = sum(_SHARES[name] for name, one in given.items() if one is not None)
+    parts = {"dataset": album, "triplets": mined, "verification": found, "audit": audited}
+    present = sum(_SHARES[name] for name, part in parts.items() if part is not None)
     most = {name: pictures * share // max(1, present) for name, share in _SHARES.items()}
     seen = album if pictures else None
     sections: list[Section] = []
@@ -165,11 +174,11 @@ def write_report(
     if album is not None:
         sections.append(_dataset.section(album, most["dataset"]))
     if mined is not None:
-        add(run, _run.WHAT, lambda: _triplets.section(mined, summary, seen, most["triplets"]))
+        add(given.run, _run.WHAT, lambda: _triplets.section(mined, summary, seen, most["triplets"]))
     if summary is not None:
-        add(run, _run.WHAT, lambda: _run.section(summary))
+        add(given.run, _run.WHAT, lambda: _run.section(summary))
     if records is not None:
-        add(log, _training.WHAT, lambda: _training.section(records))
+        add(given.log, _training.WHAT, lambda: _training.section(records))
     if found is not None:
         beside = Path(verify or "").parent
         add(
@@ -179,12 +188,7 @@ def write_report(
         )
     if audited is not None:
         sections.append(_audit.section(audited, seen, most["audit"]))
-    sources = [
-        *(album.dataset.paths if album else ()),
-        *(one for one in (triplets, audit, log, verify) if one),
-    ]
-    if isinstance(run, (str, os.PathLike)):
-        sources.append(run)
+    sources = [*(album.dataset.paths if album else ()), *given.files]
     page = document(
         _title(album, sources), _lead(album, mined, audited), sections, [str(one) for one in sources]
     )
