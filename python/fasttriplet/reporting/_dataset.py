@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset
@@ -112,16 +112,23 @@ def _sizes(dataset: Dataset) -> tuple[str, list[str]]:
                     sizes[f"{opened.width:,} x {opened.height:,}"] += 1
         except RecordError as error:
             wrong.append(str(error))
-        except UnidentifiedImageError:
-            wrong.append(f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}: not an image")
         except (OSError, ValueError, Image.DecompressionBombError) as error:
-            wrong.append(f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}: {error}")
+            wrong.append(_in_words(dataset, row, error))
     shown = ", ".join(
         f"{size} ({count:,})" if len(sizes) > 1 else size for size, count in sizes.most_common(4)
     )
     more = f" and {len(sizes) - 4:,} other sizes" if len(sizes) > 4 else ""
     of = "" if len(rows) == len(dataset) else f", in a sample of {len(rows):,}"
     return (shown or "unknown") + more + of, wrong
+
+
+def _in_words(dataset: Dataset, row: int, error: Exception) -> str:
+    """What the decoder says about an image that Pillow cannot open; its messages are for programmers."""
+    try:
+        dataset.decode(np.array([row]), threads=1)
+    except RecordError as reason:
+        return str(reason)
+    return f"{dataset.paths[dataset.files[row]]}, key {dataset.keys[row]}: {error}"
 
 
 def _histograms(dataset: Dataset, counts: NDArray[np.int64]) -> list[Markup]:
