@@ -2,10 +2,10 @@
 
 `RecordDataset` and `MXFaceDataset` of `recognition/arcface_torch/dataset.py` read the same `.rec` (the images
 of `--rec` again and again, by default 2,375 real faces: JPEGs of 112 x 112, quality 95) in the same random
-order, in batches of 128, mirrored at random, through the same DataLoader with the same workers. The peer is that file
-of a checkout of InsightFace (`--insightface`, or INSIGHTFACE), as it is, and needs MXNet and torchvision;
-without a checkout it is left out. (With this PyTorch it cannot read records with several labels, such as
-InsightFace's own.)
+order, in batches of 128, mirrored at random, through the same DataLoader with the same workers. The peer is
+that file of a checkout of InsightFace (`--insightface`, or INSIGHTFACE), as it is, and needs MXNet and
+torchvision; without a checkout it is left out. (With this PyTorch it cannot read records with several labels,
+such as InsightFace's own.)
 
 Without workers, `RecordDataset` decodes with a thread on each core; in a worker with one. Workers are started
 before, and persist. Their memory is what they have for themselves, and with their share of what several

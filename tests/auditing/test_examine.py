@@ -16,7 +16,7 @@ import pytest
 from fasttriplet import _core
 from fasttriplet.auditing._examine import Examined, examine
 from fasttriplet.auditing._findings import IDENTITIES, SCHEMA, digest, numbered
-from fasttriplet.auditing._frames import with_findings, without_images
+from fasttriplet.auditing._frames import of_dataset, without_images
 from fasttriplet.auditing._thresholds import LabelKeywords, LabelOptions
 from fasttriplet.errors import OptionError
 from tests.auditing.drawn import DIM, Drawn, draw, noisy
@@ -88,7 +88,7 @@ def test_evidence_is_what_the_findings_are_about() -> None:
 def test_identities_are_described() -> None:
     drawn, noise = noisy()
     found = examined(drawn)
-    table = with_findings(found.identities, found.suspects)
+    table = of_dataset(found.identities, found.suspects, drawn.labels)
     assert table.schema == IDENTITIES
     assert table["label"].to_list() == np.unique(drawn.labels).tolist()
     assert table["images"].to_list() == np.unique(drawn.labels, return_counts=True)[1].tolist()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttriplet.reporting._mined import Mined, read
@@ -49,6 +49,7 @@ def first(rows: list[Row], order: Any, of_each: Any, most: int) -> list[tuple[in
     return [keys(row) for row in sorted(chosen, key=lambda row: (order(row), keys(row)))]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(2, 8), st.integers(1, 9))
 def test_what_is_shown(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int, people: int, most: int

@@ -174,3 +174,28 @@ def test_errors_of_workers(tmp_path: Path) -> None:
     block = {"LD_PRELOAD": str(library), "BAD_BLOCK": f"{place}:{place}:{bad}"}
     out = run_script(tmp_path, _ERRORS, good, damaged, bad, **block)
     assert out == "damaged\nunreadable\nkilled\ngone\n"
+
+
+_NO_MEMORY = """
+import os, sys
+from torch.utils.data import DataLoader
+from fasttriplet.torch import RecordDataset, _shared
+
+def full(descriptor, start, size):
+    raise OSError(28, "No space left on device")
+
+if __name__ == "__main__":
+    os.posix_fallocate = full
+    try:
+        dataset = RecordDataset(sys.argv[1])
+        list(DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context="fork"))
+    except OSError as error:
+        print(str(error).replace(chr(10), " "))
+"""
+
+
+def test_shared_memory_that_is_full(tmp_path: Path) -> None:
+    """By default a process that writes there gets a SIGBUS."""
+    printed = run_script(tmp_path, _NO_MEMORY, write_rec(tmp_path / "a.rec", identities(4, 3)))
+    assert "no shared memory is left for a batch, 4 images of 24 x 24 (H x W), 27,648 bytes" in printed
+    assert "docker run --shm-size" in printed

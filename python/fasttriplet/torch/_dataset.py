@@ -25,6 +25,7 @@ from fasttriplet.dataset._options import ExcludeKeywords, ExcludeOptions, OnErro
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.dataset._planes import Failed, decode_each, decode_planes, mirrored_at_random
 from fasttriplet.errors import OptionError, RecordWarning
+from fasttriplet.torch._shared import shared_memory
 from fasttriplet.torch._whole_batch import WholeBatch
 
 ImageKind = Literal["float32", "uint8", "pil"]
@@ -290,12 +291,11 @@ def _converted(picture: NDArray[np.uint8], kind: ImageKind, flip: bool) -> Any:
 def _empty(shape: tuple[int, ...], dtype: torch.dtype, *, shared: bool) -> torch.Tensor:
     """A new tensor, in memory that a worker shares with the process of its DataLoader if it is `shared`."""
     size = torch.Size(shape).numel() * dtype.itemsize
-    _core.probe_memory(size, f"a batch, {counted(shape[0], 'image')} of {shape[2]} x {shape[3]} (H x W)")
+    what = f"a batch, {counted(shape[0], 'image')} of {shape[2]} x {shape[3]} (H x W)"
+    _core.probe_memory(size, what)
     if not shared:
         return torch.empty(shape, dtype=dtype, device="cpu")
-    # As in PyTorch's own collation; `share_memory_` would copy.
-    storage = torch.UntypedStorage._new_shared(size, device="cpu")
-    return torch.empty(0, dtype=dtype, device="cpu").set_(storage, 0, shape)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(shared_memory(size, what), 0, shape)
 
 
 def _without(count: int, failed: Failed) -> NDArray[np.int64]:
