@@ -38,6 +38,7 @@ fn mine_counted(
     if options.pick == Pick::Hardest {
         let few_pass = Search::new(&sets, &screen, options, isa, progress).few_pass(interrupt)?;
         if !few_pass {
+            drop(screen); // before there is memory for the next one
             screen = Screen::new(&sets, Precision::Fine, isa, interrupt)?;
         }
     }
