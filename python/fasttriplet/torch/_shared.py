@@ -16,9 +16,9 @@ _MAPPED = 2**16
 def shared_memory(size: int, what: str) -> torch.UntypedStorage:
     """Take `size` bytes for `what`, as PyTorch's own collation does; `share_memory_` would copy.
 
-    PyTorch takes pages as they are written, one fault each: 2 us, so that a batch of 128 images of 112 x 112
-    (19 MB) takes longer than a quarter of their decoding. And where there is no page left, the process gets a
-    SIGBUS. Here all are taken by one call, which can fail, and mapped by a few reads.
+    PyTorch takes pages when they are written, each by a fault, and where none is left the process gets a
+    SIGBUS. Here one call takes them all, and can fail, and a few reads map them. A batch of 128 images of
+    112 x 112 in float32 (19 MB) is filled in 10.9 ms instead of 12.8 ms (2 cores of a virtual machine).
 
     Raises
     ------
@@ -26,19 +26,21 @@ def shared_memory(size: int, what: str) -> torch.UntypedStorage:
         If there is not as much shared memory.
     """
     storage: Any = torch.UntypedStorage._new_shared(size, device="cpu")
-    if size == 0 or torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
-        return storage  # type: ignore[no-any-return]
-    descriptor, _ = storage._share_fd_cpu_()
+    if size and torch.multiprocessing.get_sharing_strategy() == "file_descriptor":
+        _take_pages(storage._share_fd_cpu_()[0], size, what)
+        torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy()[::_MAPPED].max()
+    return storage  # type: ignore[no-any-return]
+
+
+def _take_pages(descriptor: int, size: int, what: str) -> None:
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:
         if error.errno != errno.ENOSPC:
-            raise
+            return  # they are taken one by one, as ever
         reason = (
             f"no shared memory is left for {what}, {counted(size, 'byte')}: give the container more of it "
             "(docker run --shm-size=8g), or use fewer workers, smaller batches, a smaller prefetch_factor or "
             "image='uint8'"
         )
         raise OSError(errno.ENOSPC, reason, "/dev/shm") from None
-    torch.empty(0, dtype=torch.uint8, device="cpu").set_(storage).numpy()[::_MAPPED].max()
-    return storage  # type: ignore[no-any-return]
