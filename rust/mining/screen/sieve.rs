@@ -30,15 +30,6 @@ pub struct Near {
     places: Vec<Place>,
 }
 
-impl Near {
-    /// The candidates that may be in the window of an anchor; None if there are too many.
-    pub fn of(&self, anchor: Place) -> Option<&[Place]> {
-        let at = (anchor - self.first) as usize;
-        let few = self.counts[at].load(Ordering::Relaxed) <= self.most;
-        few.then(|| &self.places[self.starts[at]..self.starts[at + 1]])
-    }
-}
-
 /// A candidate of a panel that may be in an anchor's window.
 type Pass = (Place, Place);
 
@@ -62,6 +53,20 @@ struct Rows<'a> {
     residual: f32,
 }
 
+/// What all threads share: the windows of the anchors, and how many candidates each has.
+struct Sieve<'a, F> {
+    screen: &'a Screen<'a>,
+    anchors: Range<Place>,
+    /// Of the anchors.
+    windows: &'a [Window],
+    /// Of the panels that have anchors.
+    columns: Vec<Columns>,
+    /// Whether an anchor and a candidate are of one identity.
+    skip: F,
+    most: u32,
+    counts: Vec<AtomicU32>,
+}
+
 impl Screen<'_> {
     /// Looks for the candidates that may be in the window of each of some consecutive anchors. Candidates of which
     /// `skip` says that they are of the same identity are left out. At most `most` are kept of an anchor.
@@ -73,100 +78,24 @@ impl Screen<'_> {
         skip: impl Fn(Place, Place) -> bool + Sync,
         interrupt: &Interrupt,
     ) -> Result<Near> {
-        let most = most as u32;
-        let mut counts = Vec::new();
-        memory::reserve(&mut counts, windows.len(), ROWS)?;
+        let mut counts = memory::empty(windows.len(), ROWS)?;
         counts.extend(windows.iter().map(|_| AtomicU32::new(0)));
-        let columns = memory::collect(
-            (anchors.start as usize / COLUMNS..(anchors.end as usize).div_ceil(COLUMNS))
-                .map(|panel| self.columns(panel, &anchors, windows)),
-            ROWS,
-        )?;
-        let share = windows.len().div_ceil(BLOCK * 8 * rayon::current_num_threads()).clamp(1, BLOCKS);
-        let firsts = memory::collect(anchors.clone().step_by(share * BLOCK), ROWS)?;
-        let keep = |passes: &mut Vec<Pass>, anchor: Place, candidate: Place| {
-            if skip(anchor, candidate) {
-                return Ok(());
-            }
-            let count = counts[(anchor - anchors.start) as usize].fetch_add(1, Ordering::Relaxed);
-            if count < most { memory::push(passes, (anchor, candidate), THREADS) } else { Ok(()) }
-        };
-        let passes = firsts
+        let panels = anchors.start as usize / COLUMNS..(anchors.end as usize).div_ceil(COLUMNS);
+        let columns = memory::collect(panels.map(|panel| self.columns(panel, &anchors, windows)), ROWS)?;
+        let sieve = Sieve { screen: self, anchors, windows, columns, skip, most: most as u32, counts };
+        // Fewer blocks together where there are few for each thread: the first ones have the most panels.
+        let together = windows.len().div_ceil(BLOCK * 8 * rayon::current_num_threads()).clamp(1, BLOCKS);
+        let groups = memory::collect(sieve.anchors.clone().step_by(together * BLOCK), ROWS)?;
+        let passes = groups
             .par_iter()
             .map(|&first| {
-                let end = anchors.end.min(first + (share * BLOCK) as Place);
-                let blocks = (first..end).step_by(BLOCK).map(|from| {
-                    self.rows(
-                        from..end.min(from + BLOCK as Place),
-                        &windows[(from - anchors.start) as usize..],
-                    )
-                });
-                let mut passes = Vec::new();
-                let mut estimates = [[0.0; COLUMNS]; BLOCK];
-                let blocks = blocks.collect::<Result<Vec<_>>>()?;
-                for panel in 0..self.panels.len() {
-                    interrupt.check()?;
-                    let places = (panel * COLUMNS) as Place..((panel + 1) * COLUMNS) as Place;
-                    // Those before the block are its candidates where they are the anchors of an earlier one.
-                    if places.start >= anchors.start && places.end <= first {
-                        continue;
-                    }
-                    let columns = (places.end > anchors.start && places.start < anchors.end)
-                        .then(|| &columns[panel - anchors.start as usize / COLUMNS]);
-                    for rows in &blocks {
-                        self.pass(rows, panel, columns, &anchors, &mut estimates, |anchor, candidate| {
-                            keep(&mut passes, anchor, candidate)
-                        })?;
-                    }
-                }
-                Ok(passes)
+                sieve.group(first..sieve.anchors.end.min(first + (together * BLOCK) as Place), interrupt)
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut near = Near { first: anchors.start, counts, most, starts: Vec::new(), places: Vec::new() };
-        near.fill(&passes)?;
-        Ok(near)
+        Near::new(sieve.anchors.start, sieve.counts, sieve.most, &passes)
     }
 
-    /// Compares the estimates of a block and a panel with the windows of both.
-    fn pass(
-        &self,
-        rows: &Rows<'_>,
-        panel: usize,
-        columns: Option<&Columns>,
-        anchors: &Range<Place>,
-        estimates: &mut [[f32; COLUMNS]; BLOCK],
-        mut keep: impl FnMut(Place, Place) -> Result<()>,
-    ) -> Result<()> {
-        let first = (panel * COLUMNS) as Place;
-        if first >= anchors.start && first + COLUMNS as Place <= rows.anchors.start {
-            return Ok(());
-        }
-        let of_panel = &self.panels[panel];
-        (rows.estimate)(panel, &of_panel.squared_norms, estimates);
-        let mut marks = [[0; 2]; BLOCK];
-        if !pass_both(self.isa, estimates, of_panel, rows, columns, self.error as f32, &mut marks) {
-            return Ok(());
-        }
-        for (anchor, [of_row, of_column]) in rows.anchors.clone().zip(marks) {
-            let mut any = of_row | of_column;
-            while any != 0 {
-                let lane = any.trailing_zeros();
-                any &= any - 1;
-                let candidate = first + lane;
-                if anchors.contains(&candidate) && candidate <= anchor {
-                    continue; // which meets the anchor as a candidate of its own
-                }
-                if of_row >> lane & 1 == 1 {
-                    keep(anchor, candidate)?;
-                }
-                if of_column >> lane & 1 == 1 {
-                    keep(candidate, anchor)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
+    /// The edges of the windows of a panel's candidates, those that are anchors.
     fn columns(&self, panel: usize, anchors: &Range<Place>, windows: &[Window]) -> Columns {
         let mut columns = Columns {
             above: [f32::INFINITY; COLUMNS],
@@ -174,9 +103,9 @@ impl Screen<'_> {
             squared_norms: [0.0; COLUMNS],
             residuals: [0.0; COLUMNS],
         };
-        for (column, place) in (panel * COLUMNS..(panel + 1) * COLUMNS).enumerate() {
-            if anchors.contains(&(place as Place)) {
-                let edges = self.edges_of(place as Place, windows[place - anchors.start as usize]);
+        for (column, place) in ((panel * COLUMNS) as Place..).take(COLUMNS).enumerate() {
+            if anchors.contains(&place) {
+                let edges = self.edges_of(place, windows[(place - anchors.start) as usize]);
                 columns.above[column] = edges.above;
                 columns.below[column] = edges.below;
                 columns.squared_norms[column] = edges.squared_norm;
@@ -189,10 +118,29 @@ impl Screen<'_> {
     fn edges_of(&self, anchor: Place, window: Window) -> Edges {
         self.edges(window, self.product.anchors()[anchor as usize])
     }
+}
 
-    fn rows(&self, anchors: Range<Place>, windows: &[Window]) -> Result<Rows<'_>> {
+impl<F: Fn(Place, Place) -> bool + Sync> Sieve<'_, F> {
+    /// What passes of the panels and some blocks of anchors, which stay in the cache from panel to panel.
+    fn group(&self, group: Range<Place>, interrupt: &Interrupt) -> Result<Vec<Pass>> {
+        let blocks =
+            group.clone().step_by(BLOCK).map(|first| self.rows(first..group.end.min(first + BLOCK as Place)));
+        let blocks = blocks.collect::<Result<Vec<_>>>()?;
+        let (mut passes, mut estimates) = (Vec::new(), [[0.0; COLUMNS]; BLOCK]);
+        for panel in 0..self.screen.panels.len() {
+            interrupt.check()?;
+            for rows in &blocks {
+                self.pass(rows, panel, &mut estimates, &mut passes)?;
+            }
+        }
+        Ok(passes)
+    }
+
+    fn rows(&self, anchors: Range<Place>) -> Result<Rows<'_>> {
         let places = memory::collect(anchors.clone(), THREADS)?;
-        let edges = anchors.clone().zip(windows).map(|(anchor, &window)| self.edges_of(anchor, window));
+        let windows = &self.windows[(anchors.start - self.anchors.start) as usize..];
+        let edges =
+            anchors.clone().zip(windows).map(|(anchor, &window)| self.screen.edges_of(anchor, window));
         let edges = memory::collect(edges, THREADS)?;
         let mut squared_norms = [0.0; BLOCK];
         for (to, edges) in squared_norms.iter_mut().zip(&edges) {
@@ -202,34 +150,91 @@ impl Screen<'_> {
             squared_norm: squared_norms.iter().fold(0.0_f32, |a, &b| a.max(b)) * RAISE as f32,
             residual: edges.iter().fold(0.0_f32, |a, edges| a.max(edges.residual)),
             squared_norms,
-            estimate: self.product.block(&places)?,
+            estimate: self.screen.product.block(&places)?,
             edges,
             anchors,
         })
+    }
+
+    /// Compares the estimates of a block and a panel with the windows of both.
+    fn pass(
+        &self,
+        rows: &Rows<'_>,
+        panel: usize,
+        estimates: &mut [[f32; COLUMNS]; BLOCK],
+        passes: &mut Vec<Pass>,
+    ) -> Result<()> {
+        let (screen, anchors) = (self.screen, &self.anchors);
+        let first = (panel * COLUMNS) as Place;
+        let end = first + COLUMNS as Place;
+        if first >= anchors.start && end <= rows.anchors.start {
+            return Ok(()); // all are anchors, and meet these as their candidates
+        }
+        let columns = (first < anchors.end && end > anchors.start)
+            .then(|| &self.columns[panel - anchors.start as usize / COLUMNS]);
+        let of_panel = &screen.panels[panel];
+        (rows.estimate)(panel, &of_panel.squared_norms, estimates);
+        let mut marks = [[0; 2]; BLOCK];
+        if !pass_both(screen.isa, estimates, of_panel, rows, columns, screen.error as f32, &mut marks) {
+            return Ok(());
+        }
+        for (anchor, [of_row, of_column]) in rows.anchors.clone().zip(marks) {
+            let mut any = of_row | of_column;
+            while any != 0 {
+                let lane = any.trailing_zeros();
+                any &= any - 1;
+                let candidate = first + lane;
+                if anchors.contains(&candidate) && candidate <= anchor {
+                    continue; // as above
+                }
+                if of_row >> lane & 1 == 1 {
+                    self.keep(passes, anchor, candidate)?;
+                }
+                if of_column >> lane & 1 == 1 {
+                    self.keep(passes, candidate, anchor)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, passes: &mut Vec<Pass>, anchor: Place, candidate: Place) -> Result<()> {
+        if (self.skip)(anchor, candidate) {
+            return Ok(());
+        }
+        let count = self.counts[(anchor - self.anchors.start) as usize].fetch_add(1, Ordering::Relaxed);
+        if count < self.most { memory::push(passes, (anchor, candidate), THREADS) } else { Ok(()) }
     }
 }
 
 impl Near {
     /// Sorts what passed by anchor and candidate.
-    fn fill(&mut self, passes: &[Vec<Pass>]) -> Result<()> {
-        memory::reserve(&mut self.starts, self.counts.len() + 1, ROWS)?;
+    fn new(first: Place, counts: Vec<AtomicU32>, most: u32, passes: &[Vec<Pass>]) -> Result<Self> {
+        let mut starts = memory::empty(counts.len() + 1, ROWS)?;
         let mut end = 0;
-        for count in &self.counts {
-            self.starts.push(end);
-            end += count.load(Ordering::Relaxed).min(self.most) as usize;
+        for count in &counts {
+            starts.push(end);
+            end += count.load(Ordering::Relaxed).min(most) as usize;
         }
-        self.starts.push(end);
-        memory::resize(&mut self.places, end, 0, ROWS)?;
-        let mut next = memory::collect(self.starts.iter().copied(), ROWS)?;
+        starts.push(end);
+        let mut places = memory::zeroed::<Place>(end, ROWS)?;
+        let mut next = memory::collect(starts.iter().copied(), ROWS)?;
         for &(anchor, candidate) in passes.iter().flatten() {
-            let at = &mut next[(anchor - self.first) as usize];
-            self.places[*at] = candidate;
+            let at = &mut next[(anchor - first) as usize];
+            places[*at] = candidate;
             *at += 1;
         }
-        for range in self.starts.windows(2) {
-            self.places[range[0]..range[1]].sort_unstable();
+        for ends in starts.windows(2) {
+            places[ends[0]..ends[1]].sort_unstable();
         }
-        Ok(())
+        Ok(Self { first, counts, most, starts, places })
+    }
+
+    /// The candidates that may be in the window of an anchor; None if there are too many.
+    pub fn of(&self, anchor: Place) -> Option<&[Place]> {
+        let at = (anchor - self.first) as usize;
+        let few = self.counts[at].load(Ordering::Relaxed) <= self.most;
+        few.then(|| &self.places[self.starts[at]..self.starts[at + 1]])
     }
 }
 
