@@ -14,9 +14,9 @@ use super::sweep::sweep;
 use super::{Input, Options, Pairs, Pick, Triplets};
 use crate::{Interrupt, Isa, Result, memory};
 
-/// Pairs of one round, or more by those of one identity. A round keeps 25 MB between its steps, and its
-/// picks.
-const ROUND: usize = 1 << 18;
+/// Pairs of one round, or more by those of one identity. A round keeps 100 MB between its steps, and its
+/// picks; anchors of one round share their products.
+const ROUND: usize = 1 << 20;
 
 /// Mines on the current rayon pool. Triplets come in ascending order of their ids.
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
@@ -73,6 +73,7 @@ fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
     for place in 0..all {
         count += match pairs {
             Pairs::Hardest | Pairs::Easiest => 1,
+            Pairs::Unordered if !sets.are_two() => sets.identity_run(place).len().div_ceil(2),
             Pairs::Unordered | Pairs::Ordered => sets.identity_run(place).len(),
         };
         if count > ROUND || place + 1 == all {

@@ -18,7 +18,7 @@
 //! *The draw* ([`hash`]). A row has a *hash*. For one anchor it has a *spread*, 16 bits. A pair has a *key*,
 //! which maps each spread to a *draw*. A random pick is the qualifying negative with the smallest draw.
 //!
-//! *The work.* A *round* is the anchors of about 262,144 pairs ([`mine`](mod@mine)). Its first step
+//! *The work.* A *round* is the anchors of about 1,048,576 pairs ([`mine`](mod@mine)). Its first step
 //! ([`probe`]) takes them in *units* of 16, draws for each pair, and *tests* the few candidates with the
 //! smallest draws: evaluates their exact distances. A pair is *settled* when its picks can no longer change,
 //! else it is *open*. The second step ([`sweep`]) takes the anchors with open pairs in *blocks* of 24,
