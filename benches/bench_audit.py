@@ -72,7 +72,7 @@ bench.option("--model", None, "spec of a network for the characters, such as tor
 bench.option("--batches", BATCHES, "of its training, if no model is given", quick=20)
 bench.option("--variants", 8, "of each image that it is trained on", quick=1)
 bench.option("--cleanlab", True, "compare with cleanlab, if it is installed", quick=False)
-bench.option("--sizes", [20_000, 50_000, 100_000], "images that are drawn", quick=[1000])
+bench.option("--sizes", [20_000, 100_000, 300_000], "images that are drawn", quick=[1000])
 
 STEPS = ("dividing identities", "comparing identities", "comparing images", "gathering evidence")
 

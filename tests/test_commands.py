@@ -314,6 +314,7 @@ FOREIGN = {
     "--locked",
     "--example",
     "--nproc-per-node",
+    "--shm-size",
 }
 
 
