@@ -41,7 +41,10 @@ def check_regular(path: Path, expected: str) -> None:
 def read_file(path: Path, expected: str) -> bytes:
     """Read a whole file; see :func:`check_regular`."""
     check_regular(path, expected)
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as error:  # that of a call after the opening one names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def why_unreadable(error: OSError) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fasttriplet._contents import check_regular
+from fasttriplet._contents import read_file
 from fasttriplet._forks import ensure_polars_threads, importing
 from fasttriplet._metadata import metadata_of
 from fasttriplet.dataset._dataset import Dataset
@@ -23,11 +24,8 @@ def read_table(option: str, path: str, dataset: Dataset) -> pl.DataFrame:
         import polars as pl  # noqa: PLC0415  the index of a dataset is read without it
 
     ensure_polars_threads()
-    check_regular(Path(path), "a Parquet file")
-    with (
-        open(path, "rb") as file,  # noqa: PTH123  Polars opens names in UTF-8 only
-        reading(option, f"must be a Parquet file, and {path} cannot be read"),
-    ):
+    file = io.BytesIO(read_file(Path(path), "a Parquet file"))  # Polars opens names in UTF-8 only
+    with reading(option, f"must be a Parquet file, and {path} cannot be read"):
         about = metadata_of(file, path) or {}
         frame = pl.read_parquet(file)
     check_dataset(option, path, about, dataset)

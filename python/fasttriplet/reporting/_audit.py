@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._contents import read_file
 from fasttriplet._metadata import metadata_of
 from fasttriplet._words import counted
 from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA, digest
@@ -103,7 +104,7 @@ def read(folder: Path) -> Audited:
 def _table(path: Path, schema: pl.Schema, what: str) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Read a table, and what it says about itself."""
     with reading(path, what):
-        content = io.BytesIO(path.read_bytes())  # Polars opens names in UTF-8 only
+        content = io.BytesIO(read_file(path, what))  # Polars opens names in UTF-8 only
         return typed(pl.read_parquet(content).lazy(), schema, path, what).collect(), (
             metadata_of(content, str(path)) or {}
         )
