@@ -43,7 +43,7 @@ def laid_out(
     mean, std = (np.array(values, np.float32) for values in (inputs.mean, inputs.std))
     values: NDArray[np.float32] = images
     if memory_format is torch.channels_last:  # NumPy is slow with three values at a time
-        values = images.transpose(0, 2, 3, 1).reshape(len(rows), -1)
+        values = images.transpose(0, 2, 3, 1).reshape(len(rows), height * width * 3)
         mean, std = np.tile(mean, height * width), np.tile(std, height * width)
     else:
         mean, std = mean[:, None, None], std[:, None, None]
