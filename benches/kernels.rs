@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fasttriplet::Isa;
-use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Rows, kernels};
+use fasttriplet::mining::{Input, Options, Rows, kernels};
 
 const DIM: usize = 512;
 const ROWS: usize = 7200;
@@ -57,25 +57,14 @@ fn screen(c: &mut Criterion) {
     let embeddings = numbers(ROWS * DIM);
     let labels: Vec<i64> = (0..ROWS as i64).collect();
     let anchors = Rows { embeddings: &embeddings, labels: &labels, ids: None };
-    let input = Input { dim: DIM, anchors, references: None };
-    let options = Options {
-        band: Band::Semihard,
-        pick: Pick::Random,
-        negatives_per_pair: 1,
-        pairs: Pairs::Unordered,
-        metric: Metric::SquaredEuclidean,
-        margin: 0.3,
-        max_ap: None,
-        normalize: true,
-        seed: 0,
-    };
+    let input = Input::new(DIM, anchors, None);
     let mut group = c.benchmark_group("screen: estimated distances of a block of anchors");
     for isa in Isa::available() {
         let bench = |estimate: &mut dyn FnMut(), count| {
             group.throughput(Throughput::Elements(count as u64));
             group.bench_function(BenchmarkId::from_parameter(isa.name()), |b| b.iter(&mut *estimate));
         };
-        kernels::estimates(&input, &options, isa, bench).expect("rows that can be mined");
+        kernels::estimates(&input, &Options::DEFAULT, isa, bench).expect("rows that can be mined");
     }
 }
 

@@ -69,6 +69,11 @@ def code(seed: Whole, identifier: Whole) -> Whole:
     return mix64(mix64((identifier + GOLDEN) & MASK64) ^ mix64((seed + (2 * GOLDEN & MASK64)) & MASK64))
 
 
+def pair_lot(anchor: int, positive: int) -> int:
+    """What decides which pairs of an anchor are used: the smallest."""
+    return int(mix64((mix64((mix64(anchor ^ GOLDEN) + positive) & MASK64) + GOLDEN) & MASK64))
+
+
 def draws(anchor: Whole, positive: Whole, negatives: Whole) -> tuple[Whole, Whole]:
     """Keyed hash of triplets, from the codes of their rows: a pair picks its smallest draw.
 
@@ -80,12 +85,47 @@ def draws(anchor: Whole, positive: Whole, negatives: Whole) -> tuple[Whole, Whol
     return draw, mix64(negatives ^ pair)
 
 
+BANDS = {
+    "semihard": "d_ap < d_an and d_an < d_ap + margin",
+    "violating": "d_an < d_ap + margin",
+    "hard": "d_an <= d_ap",
+    "easy": "d_an >= d_ap + margin",
+    "any": "d_an >= 0",
+}
+
+
 def qualify(band: str, d_ap: float, d_an: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
-    if band == "semihard":
-        return (d_ap < d_an) & (d_an < d_ap + margin)
-    if band == "violating":
-        return d_an < d_ap + margin
-    return d_an <= d_ap if band == "hard" else np.ones(len(d_an), dtype=bool)
+    """Evaluate each comparison as it is written."""
+    held = np.ones(len(d_an), dtype=bool)
+    for comparison in BANDS.get(band, band).split(" and "):
+        held &= eval(comparison, {"d_ap": d_ap, "d_an": d_an, "margin": margin})
+    return held
+
+
+def ln(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Natural logarithm of positive numbers, in a fixed order: ln(m 2^e) = e ln(2) + 2 artanh(t)."""
+    m, e = np.frexp(x)
+    low = m < np.sqrt(0.5)
+    m, e = np.where(low, 2 * m, m), np.where(low, e - 1, e)
+    t = (m - 1) / (m + 1)
+    series = np.zeros_like(t)
+    for k in range(10, -1, -1):
+        series = series * (t * t) + 1 / (2 * k + 1)
+    logarithm: NDArray[np.float64] = e * np.log(2) + 2 * t * series
+    return logarithm
+
+
+def weighted(draw: Whole, tie: Whole, d: NDArray[np.float64], dim: int, metric: str) -> NDArray[np.float64]:
+    """ln(-ln(1 - u) / w): the smallest is picked with a probability in proportion to w.
+
+    w is the inverse of the density of squared distances s on the unit sphere (Wu et al. 2017, section 4),
+    with s between 0.25 and 2.
+    """
+    u = ((draw.astype(np.uint64) << np.uint64(36) | tie >> np.uint64(28)).astype(np.float64) + 0.5) / 2.0**52
+    s = np.clip({"sqeuclidean": d, "euclidean": d * d, "cosine": 2 * d}[metric], 0.25, 2)
+    ln_w = -(max(0, dim - 2) / 2 * ln(s) + max(0, dim - 3) / 2 * ln(1 - s / 4))
+    key: NDArray[np.float64] = ln(-ln(1 - u)) - ln_w
+    return key
 
 
 def mine(
@@ -94,9 +134,13 @@ def mine(
     *,
     margin: float = 0.3,
     band: str = "semihard",
+    ranks: tuple[int, int | None] | None = None,
     pick: str = "random",
     negatives_per_pair: int = 1,
+    fallback: str | None = None,
     pairs: str = "unordered",
+    positives_per_anchor: int | None = None,
+    triplets_per_anchor: int | None = None,
     max_ap: float | None = None,
     metric: str = "sqeuclidean",
     normalize: bool = True,
@@ -133,20 +177,36 @@ def mine(
         if max_ap is not None:
             positive &= d <= max_ap
         positives = np.flatnonzero(positive)
-        if pairs == "hardest":
-            positives = positives[np.lexsort((other_ids[positives], -d[positives]))[:1]]
-        if pairs == "easiest":
-            positives = positives[np.lexsort((other_ids[positives], d[positives]))[:1]]
+        if pairs in ("hardest", "easiest"):
+            farther_first = -d[positives] if pairs == "hardest" else d[positives]
+            positives = positives[np.lexsort((other_ids[positives], farther_first))]
+            positives = positives[: positives_per_anchor or 1]
+        elif positives_per_anchor is not None:
+            lots = np.array([pair_lot(int(anchor_codes[a]), int(other_codes[p])) for p in positives])
+            positives = positives[np.argsort(lots)[:positives_per_anchor]]
+        of_anchor = []
         for p in positives:
-            found = np.flatnonzero(~same_label & qualify(band, d[p], d, margin))
-            if pick != "all" and len(found) > negatives_per_pair:
-                draw, tie = draws(int(anchor_codes[a]), int(other_codes[p]), other_codes[found])
-                order = (tie, draw) if pick == "random" else (tie, draw, d[found])
-                found = found[np.lexsort(order)[:negatives_per_pair]]
-            triplets += [
-                (int(anchor_ids[a]), int(other_ids[p]), int(other_ids[n]), float(d[p]), float(d[n]))
-                for n in found
+            negatives = np.flatnonzero(~same_label)
+            found = negatives[qualify(band, d[p], d[negatives], margin)]
+            draw, tie = draws(int(anchor_codes[a]), int(other_codes[p]), other_codes[found])
+            if ranks is not None:
+                ranked = np.lexsort((tie, draw, d[found]))[slice(*ranks)]
+                found, draw, tie = found[ranked], draw[ranked], tie[ranked]
+            if pick != "all":
+                key = {"random": np.zeros(len(found)), "hardest": d[found]}.get(pick)
+                if key is None:
+                    key = weighted(draw, tie, d[found], rows.shape[1], metric)
+                picked = np.lexsort((tie, draw, key))[:negatives_per_pair]
+                found, tie = found[picked], tie[picked]
+            if fallback == "farthest" and len(found) == 0 and len(negatives):
+                found = negatives[np.lexsort((other_ids[negatives], -d[negatives]))[:1]]
+                tie = draws(int(anchor_codes[a]), int(other_codes[p]), other_codes[found])[1]
+            lots = mix64((tie.astype(np.uint64) + np.uint64(GOLDEN)) & np.uint64(MASK64))
+            of_anchor += [
+                (lot, (int(anchor_ids[a]), int(other_ids[p]), int(other_ids[n]), float(d[p]), float(d[n])))
+                for lot, n in zip(lots, found, strict=True)
             ]
+        triplets += [triplet for _, triplet in sorted(of_anchor)[:triplets_per_anchor]]
     return sorted(triplets)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-BANDS = ("semihard", "violating", "hard", "any")
-PICKS = ("random", "hardest", "all")
+BANDS = ("semihard", "violating", "hard", "easy", "any")
+PICKS = ("random", "hardest", "distance", "all")
 PAIRS = ("unordered", "ordered", "hardest", "easiest")
 METRICS = ("sqeuclidean", "euclidean", "cosine")
 
@@ -80,13 +80,35 @@ def datasets_with_references(
     }
 
 
+@st.composite
+def written_bands(draw: st.DrawFn) -> str:
+    """Bands as an inequality, in the form in which they are evaluated."""
+    edges = st.sampled_from(["d_ap", "d_ap + margin", "2.0", "1.0 * d_ap + -0.5", "0.5 * d_ap + 0.25", "0.9"])
+    comparisons = draw(
+        st.lists(st.tuples(st.sampled_from(["<", "<=", ">", ">="]), edges), min_size=1, max_size=4)
+    )
+    return " and ".join(f"d_an {compared} {edge}" for compared, edge in comparisons)
+
+
+@st.composite
+def ranks(draw: st.DrawFn) -> tuple[int, int | None]:
+    """The first rank, and the end."""
+    first = draw(st.integers(0, 5))
+    return first, draw(st.none() | st.integers(first + 1, first + 6))
+
+
 def options() -> st.SearchStrategy[dict[str, Any]]:
     """Every option of `mine` that changes what is mined."""
+    few = st.none() | st.integers(1, 4)
     distances = st.sampled_from([0.0, 1.0, 2.0, 0.3, 0.5, 2**0.5]) | st.floats(0, 8)
     return st.fixed_dictionaries(
         {
             "margin": distances | st.just(float("inf")),
-            "band": st.sampled_from(BANDS),
+            "band": st.sampled_from(BANDS) | written_bands(),
+            "ranks": st.none() | ranks(),
+            "fallback": st.none() | st.just("farthest"),
+            "positives_per_anchor": few,
+            "triplets_per_anchor": few,
             "pick": st.sampled_from(PICKS),
             "pairs": st.sampled_from(PAIRS),
             "negatives_per_pair": st.integers(1, 3),

@@ -32,8 +32,9 @@ def test_triplets_say_where_they_are_from(rec: Path, tmp_path: Path) -> None:
     assert about["model"] == "a table"
     assert (about["seed"], about["epochs"], about["max_triplets"]) == (5, 2, None)
     assert about["options"] == {
-        "labels": None, "max_pixels": 89_478_485, "margin": 0.5, "band": "violating", "pick": "random",
-        "negatives_per_pair": 1, "pairs": "unordered", "max_ap": None, "metric": "sqeuclidean",
+        "labels": None, "max_pixels": 89_478_485, "margin": 0.5, "band": "violating", "ranks": None,
+        "pick": "random", "negatives_per_pair": 1, "fallback": None, "pairs": "unordered",
+        "positives_per_anchor": None, "triplets_per_anchor": None, "max_ap": None, "metric": "sqeuclidean",
         "normalize": True, "images_per_identity": 5, "bag_size": 24, "boundary": "keep", "tail": "keep",
         "on_error": "skip",
     }  # fmt: skip

@@ -4,7 +4,10 @@
 use std::sync::LazyLock;
 
 use arbitrary::{Result, Unstructured};
-use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Rows, mine};
+use fasttriplet::mining::{
+    Band, Input, Limit, Metric, Options, Pairs, Pick, Ranks, Rows, Side, Triplets, collect, finish, merge,
+    mine,
+};
 use fasttriplet::{Interrupt, Isa, simd};
 
 use crate::naive::mining as naive;
@@ -17,7 +20,7 @@ static THREE: LazyLock<rayon::ThreadPool> =
 pub fn check(data: &[u8]) {
     let Ok(case) = Case::from(&mut Unstructured::new(data)) else { return };
     let references = case.references.as_ref().map(|set| set.rows(case.ids_given));
-    let input = Input { dim: case.dim, anchors: case.anchors.rows(case.ids_given), references };
+    let input = Input::new(case.dim, case.anchors.rows(case.ids_given), references);
     let expected = naive::mine(&input, &case.options);
     for isa in Isa::available() {
         // SAFETY: no code of another language runs in this process that reads the environment at the same time;
@@ -25,18 +28,26 @@ pub fn check(data: &[u8]) {
         unsafe { std::env::set_var(simd::FORCE, isa.name()) };
         let run = || mine(&input, &case.options, &Interrupt::new()).expect("valid input");
         let found = if case.three_threads { THREE.install(run) } else { run() };
-        let mined = naive::Mined {
-            triplets: (0..found.anchor.len())
-                .map(|i| {
-                    let distances = [found.d_ap[i], found.d_an[i]].map(f64::to_bits);
-                    (found.anchor[i], found.positive[i], found.negative[i], distances[0], distances[1])
-                })
-                .collect(),
-            pairs: found.stats.pairs,
-            over_max_ap: found.stats.pairs_over_max_ap,
-            without_negative: found.stats.pairs_without_negative,
-        };
+        let mined = mined(&found);
         assert!(mined == expected, "{}: {mined:?}\nexpected {expected:?}\nof {case:?}", isa.name());
+    }
+    if case.ids_given && !case.blocks.is_empty() {
+        let mined = case.mined_in_blocks();
+        assert!(mined == expected, "in blocks: {mined:?}\nexpected {expected:?}\nof {case:?}");
+    }
+}
+
+fn mined(found: &Triplets) -> naive::Mined {
+    naive::Mined {
+        triplets: (0..found.anchor.len())
+            .map(|i| {
+                let distances = [found.d_ap[i], found.d_an[i]].map(f64::to_bits);
+                (found.anchor[i], found.positive[i], found.negative[i], distances[0], distances[1])
+            })
+            .collect(),
+        pairs: found.stats.pairs,
+        over_max_ap: found.stats.pairs_over_max_ap,
+        without_negative: found.stats.pairs_without_negative,
     }
 }
 
@@ -49,6 +60,9 @@ struct Case {
     ids_given: bool,
     options: Options,
     three_threads: bool,
+    /// Each negative goes to one of some blocks by these numbers in turn, each anchor to one of two groups, and the
+    /// order of merging follows them, too. Empty: no blocks.
+    blocks: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -61,6 +75,60 @@ struct Set {
 impl Set {
     fn rows(&self, ids_given: bool) -> Rows<'_> {
         Rows { embeddings: &self.embeddings, labels: &self.labels, ids: ids_given.then_some(&self.ids) }
+    }
+}
+
+impl Case {
+    /// The same by blocks of negatives and groups of anchors: collected, merged and finished.
+    fn mined_in_blocks(&self) -> naive::Mined {
+        let of = |row: usize| usize::from(self.blocks[row % self.blocks.len()]);
+        let candidates = self.references.as_ref().unwrap_or(&self.anchors);
+        let blocks: Vec<Set> =
+            (0..4).map(|block| candidates.part(self.dim, |row| of(row) % 4 == block)).collect();
+        let mut all = naive::Mined::default();
+        for group in 0..2 {
+            let only: Vec<bool> =
+                (0..self.anchors.labels.len()).map(|row| of(row) / 4 % 2 == group).collect();
+            let mut parts: Vec<Triplets> = blocks
+                .iter()
+                .map(|block| {
+                    let input = Input {
+                        dim: self.dim,
+                        anchors: self.anchors.rows(true),
+                        only: Some(&only),
+                        references: self.references.as_ref().map(|set| set.rows(true)),
+                        block: Some(block.rows(true)),
+                    };
+                    collect(&input, &self.options, &Interrupt::new()).expect("valid input")
+                })
+                .collect();
+            for step in 0..3 {
+                let first = parts.swap_remove(of(step) % parts.len());
+                let second = parts.swap_remove(of(step + 1) % parts.len());
+                parts.push(
+                    merge(&[first, second], &self.options, self.dim).expect("parts of the same anchors"),
+                );
+            }
+            let mut mined = mined(&finish(&parts[0], &self.options, self.dim).expect("a part"));
+            all.triplets.append(&mut mined.triplets);
+            all.pairs += mined.pairs;
+            all.over_max_ap += mined.over_max_ap;
+            all.without_negative += mined.without_negative;
+        }
+        all.triplets.sort_unstable();
+        all
+    }
+}
+
+impl Set {
+    /// Some of its rows.
+    fn part(&self, dim: usize, holds: impl Fn(usize) -> bool) -> Self {
+        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| holds(row)).collect();
+        Self {
+            embeddings: rows.iter().flat_map(|row| &self.embeddings[row * dim..][..dim]).copied().collect(),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            ids: rows.iter().map(|&row| self.ids[row]).collect(),
+        }
     }
 }
 
@@ -86,12 +154,15 @@ impl Case {
         // By its exponent a screen with whole numbers or a bound can lose what a float64 distance sees.
         let scale = 2_f32.powi(if bytes.ratio(1, 4)? { bytes.int_in_range(-140..=120)? } else { 0 });
         let options = Options {
-            band: *bytes.choose(&[Band::Semihard, Band::Violating, Band::Hard, Band::Any])?,
-            pick: *bytes.choose(&[Pick::Random, Pick::Hardest, Pick::All])?,
+            band: band(bytes, scale)?,
+            ranks: if bytes.ratio(1, 3)? { ranks(bytes)? } else { Ranks::ALL },
+            pick: *bytes.choose(&[Pick::Random, Pick::Hardest, Pick::Distance, Pick::All])?,
             negatives_per_pair: *bytes.choose(&[1, 2, 3, 10, 70, usize::MAX])?,
+            fallback: bytes.ratio(1, 4)?,
             pairs: *bytes.choose(&[Pairs::Unordered, Pairs::Ordered, Pairs::Hardest, Pairs::Easiest])?,
+            positives_per_anchor: some(bytes)?,
+            triplets_per_anchor: some(bytes)?,
             metric: *bytes.choose(&[Metric::SquaredEuclidean, Metric::Euclidean, Metric::Cosine])?,
-            margin: distance(bytes, scale)?,
             max_ap: if bytes.ratio(1, 4)? { Some(distance(bytes, scale)?) } else { None },
             normalize: bytes.arbitrary()?,
             seed: bytes.arbitrary()?,
@@ -100,7 +171,8 @@ impl Case {
         let (key, two_sets) = (bytes.arbitrary()?, bytes.ratio(1, 3)?);
         let anchors = Set::from(bytes, dim, scale, key)?;
         let references = if two_sets { Some(Set::from(bytes, dim, scale, key)?) } else { None };
-        let mut case = Self { dim, anchors, references, ids_given, options, three_threads };
+        let blocks = if bytes.ratio(1, 3)? { bytes.arbitrary()? } else { Vec::new() };
+        let mut case = Self { dim, anchors, references, ids_given, options, three_threads, blocks };
         if let Some(references) = &mut case.references {
             // A reference with the id of an anchor is that anchor.
             for (id, label) in references.ids.iter().zip(&mut references.labels) {
@@ -111,6 +183,41 @@ impl Case {
         }
         Ok(case)
     }
+}
+
+/// One of those with names, or any limits.
+fn band(bytes: &mut Unstructured, scale: f32) -> Result<Band> {
+    Ok(match bytes.int_in_range(0..=6)? {
+        0 => Band::semihard(distance(bytes, scale)?),
+        1 => Band::violating(distance(bytes, scale)?),
+        2 => Band::easy(distance(bytes, scale)?),
+        3 => Band::HARD,
+        4 => Band::ANY,
+        _ => {
+            let count = bytes.int_in_range(0..=4)?;
+            let mut limits = Vec::new();
+            for _ in 0..count {
+                let (offset, negative) = (distance(bytes, scale)?, bytes.arbitrary()?);
+                limits.push(Limit {
+                    side: *bytes.choose(&[Side::Above, Side::Below])?,
+                    inclusive: bytes.arbitrary()?,
+                    slope: *bytes.choose(&[0.0, 0.5, 1.0, -1.0, 1.25])?,
+                    offset: if negative { -offset } else { offset },
+                });
+            }
+            Band::of(&limits).unwrap_or_default()
+        }
+    })
+}
+
+fn ranks(bytes: &mut Unstructured) -> Result<Ranks> {
+    let first = bytes.int_in_range(0..=12)?;
+    let end = if bytes.arbitrary()? { first + bytes.int_in_range(1..=30)? } else { usize::MAX };
+    Ok(Ranks { first, end })
+}
+
+fn some(bytes: &mut Unstructured) -> Result<Option<usize>> {
+    Ok(if bytes.ratio(1, 4)? { Some(bytes.int_in_range(1..=5)?) } else { None })
 }
 
 /// A distance on the scale of the rows, where ties are likely, or any.

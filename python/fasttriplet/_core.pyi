@@ -9,21 +9,25 @@ from fasttriplet.errors import RecordError
 
 __all__ = [
     "KeyTable",
+    "Options",
     "RecordFile",
     "RecordWriter",
     "Scan",
     "Stop",
     "__version__",
     "assemble",
+    "collect",
     "compare_pictures",
     "decode_each",
     "decode_images",
     "decode_into",
     "decode_rows",
+    "finish",
     "image_size",
     "instruction_set",
     "instruction_sets",
     "looks_of",
+    "merge",
     "mine",
     "probe_memory",
     "read_row",
@@ -36,29 +40,57 @@ __version__: str
 def warm_up() -> None: ...
 def instruction_set() -> str: ...
 def instruction_sets() -> list[str]: ...
-def mine(
-    anchors: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None],
-    references: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None] | None,
-    *,
-    band: Literal["semihard", "violating", "hard", "any"],
-    pick: Literal["random", "hardest", "all"],
-    negatives_per_pair: int,
-    pairs: Literal["unordered", "ordered", "hardest", "easiest"],
-    metric: Literal["sqeuclidean", "euclidean", "cosine"],
-    margin: float,
-    max_ap: float | None,
-    normalize: bool,
-    seed: int,
-    threads: int | None,
-) -> tuple[
+
+@final
+class Options:
+    """The options of mining, checked; `limits` are the side, inclusiveness, slope and offset of each."""
+
+    def __new__(
+        cls,
+        *,
+        limits: list[tuple[Literal["above", "below"], bool, float, float]],
+        ranks: tuple[int, int | None],
+        pick: Literal["random", "hardest", "distance", "all"],
+        negatives_per_pair: int,
+        fallback: bool,
+        pairs: Literal["unordered", "ordered", "hardest", "easiest"],
+        positives_per_anchor: int | None,
+        triplets_per_anchor: int | None,
+        metric: Literal["sqeuclidean", "euclidean", "cosine"],
+        max_ap: float | None,
+        normalize: bool,
+        seed: int,
+    ) -> Options: ...
+
+_Set: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]
+
+# anchors, positives, negatives, d_ap, d_an, and counts
+_Columns: TypeAlias = tuple[
     NDArray[np.int64],
     NDArray[np.int64],
     NDArray[np.int64],
     NDArray[np.float64],
     NDArray[np.float64],
     tuple[int, int, int, int, int],
-    float | None,
-]: ...
+]
+
+def mine(
+    anchors: _Set,
+    only: NDArray[np.bool_] | None,
+    references: _Set | None,
+    options: Options,
+    threads: int | None,
+) -> tuple[_Columns, float | None]: ...
+def collect(
+    anchors: _Set,
+    only: NDArray[np.bool_] | None,
+    references: _Set | None,
+    block: _Set,
+    options: Options,
+    threads: int | None,
+) -> _Columns: ...
+def merge(parts: list[_Columns], options: Options, dim: int, threads: int | None) -> _Columns: ...
+def finish(part: _Columns, options: Options, dim: int, threads: int | None) -> _Columns: ...
 def probe_memory(bytes: int, what: str) -> None: ...
 def decode_images(
     encoded: list[bytes], *, size: tuple[int, int] | None, max_pixels: int, skip: bool, threads: int | None

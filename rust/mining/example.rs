@@ -2,7 +2,7 @@
 
 use super::points::{Place, Sets};
 use super::screen::{Precision, Screen};
-use super::{Band, Input, Metric, Options, Pairs, Pick, Rows, exact, hash, mine, pairs};
+use super::{Band, Input, Options, Rows, exact, hash, mine, pairs};
 use crate::{Interrupt, Isa};
 
 const TEXT: &str = include_str!("example.md");
@@ -12,17 +12,8 @@ const LABELS: [i64; 7] = [7, 3, 9, 7, 3, 9, 9];
 const EMBEDDINGS: [[f32; 2]; 7] =
     [[0.0, 0.0], [2.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [-1.0, 1.0], [0.0, -2.0]];
 
-const OPTIONS: Options = Options {
-    band: Band::Semihard,
-    pick: Pick::Random,
-    negatives_per_pair: 1,
-    pairs: Pairs::Unordered,
-    metric: Metric::SquaredEuclidean,
-    margin: 3.0,
-    max_ap: None,
-    normalize: false,
-    seed: 10,
-};
+const OPTIONS: Options =
+    Options { band: Band::semihard(3.0), normalize: false, seed: 10, ..Options::DEFAULT };
 
 /// The example has these words, apart from line breaks.
 fn says(words: &str) {
@@ -34,7 +25,7 @@ fn says(words: &str) {
 fn the_documented_example_is_what_the_miner_does() {
     let embeddings = EMBEDDINGS.as_flattened();
     let rows = Rows { embeddings, labels: &LABELS, ids: Some(&IDS) };
-    let input = Input { dim: 2, anchors: rows, references: None };
+    let input = Input::new(2, rows, None);
     let interrupt = Interrupt::new();
     let sets = Sets::new(&input, &OPTIONS, Isa::PORTABLE, &interrupt).unwrap();
     let points = &sets.anchors;
@@ -51,8 +42,8 @@ fn the_documented_example_is_what_the_miner_does() {
     let mut stats = super::Stats::default();
     let pairs = pairs::pairs_of(anchor, &sets, &OPTIONS, Isa::PORTABLE, &mut stats).unwrap();
     let [pair] = pairs.as_slice() else { panic!("one pair") };
-    says(&format!("the positive has the place {} and `d_ap` is {}", pair.positive, pair.d_ap));
-    let (above, below) = OPTIONS.band.interval(pair.d_ap, OPTIONS.margin);
+    says(&format!("the positive has the rank {} and `d_ap` is {}", pair.positive, pair.d_ap));
+    let (above, below) = OPTIONS.band.interval(pair.d_ap);
     says(&format!("between {above} and {below}"));
 
     let (xor, factor) = pair.key.map();

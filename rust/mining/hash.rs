@@ -72,6 +72,11 @@ impl Key {
         Self { spread: spread_key(anchor), pair: mix64(mix64(anchor ^ GOLDEN).wrapping_add(positive)) }
     }
 
+    /// The *lot* of the pair: decides which pairs of an anchor are used.
+    pub const fn lot(self) -> u64 {
+        mix64(self.pair.wrapping_add(GOLDEN))
+    }
+
     /// `xor` and `factor`, which map spreads to draws.
     pub const fn map(self) -> (u16, u16) {
         (self.pair as u16, (self.pair >> 16) as u16 | 1)
@@ -96,4 +101,26 @@ pub struct Draw {
     pub high: u16,
     /// Decides between equal ones. Unique within a pair.
     tie: u64,
+}
+
+impl Draw {
+    /// The smallest number that a draw stands for.
+    pub const LEAST_UNIFORM: f64 = 1.0 / (1_u64 << 53) as f64;
+
+    /// The number in (0, 1) that it stands for: an odd multiple of `2^-53`.
+    pub const fn uniform(self) -> f64 {
+        let bits = (self.high as u64) << 36 | self.tie >> 28;
+        (bits as f64 + 0.5) / (1_u64 << 52) as f64
+    }
+
+    /// The *lot* of the triplet: decides which triplets of an anchor are kept. Mixed again, because a draw that
+    /// was picked is smaller than others, the smaller the more there were.
+    pub const fn lot(self) -> u64 {
+        mix64(self.tie.wrapping_add(GOLDEN))
+    }
+
+    #[cfg(test)]
+    pub const fn new(high: u16, tie: u64) -> Self {
+        Self { high, tie }
+    }
 }

@@ -1,6 +1,7 @@
 //! The inner kernels one by one, for `cargo bench`. Not a part of the interface.
 
 use super::mine::precision;
+use super::picked::Choice;
 use super::points::Sets;
 use super::screen::{BLOCK, Screen};
 use super::{Input, Options, exact, hash, scan};
@@ -41,7 +42,8 @@ pub fn estimates(
 ) -> Result<()> {
     let interrupt = Interrupt::new();
     let sets = Sets::new(input, options, isa, &interrupt)?;
-    let screen = Screen::new(&sets, precision(options.pick), isa, &interrupt)?;
+    let (stage, _) = Choice::new(options, input.dim).stages();
+    let screen = Screen::new(&sets, precision(stage.by), isa, &interrupt)?;
     let anchors: Vec<_> = (0..sets.anchors.len().min(BLOCK) as u32).collect();
     let mut estimates = Vec::new();
     let mut block = screen.block(&anchors, &mut estimates)?;

@@ -8,12 +8,16 @@
 //! [`exact`] defines the distance: squared L2 in float64. Distances are compared and returned on the scale of
 //! the [`Metric`].
 //!
+//! What is too much for one call is mined in blocks: [`collect`] finds what may be picked from one block of the
+//! negatives, and [`merge()`] makes of several such parts the part of them all. [`finish`] makes of the part of
+//! all blocks what [`mine()`] returns. The three agree on [`picks`], which says what is kept of the negatives of a
+//! pair.
+//!
 //! # Words
 //!
 //! *The data.* A *row* is an index into the caller's arrays. Inside, rows are sorted by label and id, so that
 //! an identity is a range ([`points`]): a *place* is an index into that order. A *rank* is an index among all
-//! ids in ascending order; triplets are sorted by ranks. The *candidates* are the rows that positives and
-//! negatives come from.
+//! ids in ascending order. The *candidates* are the rows that negatives come from.
 //!
 //! *The draw* ([`hash`]). A row has a *hash*. For one anchor it has a *spread*, 16 bits. A pair has a *key*,
 //! which maps each spread to a *draw*. A random pick is the qualifying negative with the smallest draw.
@@ -41,16 +45,21 @@
 
 use crate::{Error, Result};
 
+mod band;
 mod exact;
 #[cfg(test)]
 mod example;
+mod farthest;
 mod found;
 mod hash;
 #[cfg(feature = "kernels")]
 pub mod kernels;
 mod mine;
+mod narrow;
 mod nearest;
+mod options;
 mod pairs;
+mod partial;
 mod picked;
 mod points;
 mod probe;
@@ -61,8 +70,13 @@ mod search;
 mod shortage;
 mod sieve;
 mod sweep;
+mod weight;
+mod weighted;
 
-pub use mine::mine;
+pub use band::{Band, Limit, MOST_LIMITS, Side};
+pub use mine::{collect, mine};
+pub use options::{Metric, Options, Pairs, Pick, Ranks};
+pub use partial::{finish, merge};
 
 /// What to mine.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +85,13 @@ pub struct Input<'a> {
     pub dim: usize,
     /// Where anchors come from, and without references positives and negatives, too.
     pub anchors: Rows<'a>,
+    /// Which of these are anchors, by row; without it all are. The others are positives and negatives only.
+    pub only: Option<&'a [bool]>,
     /// Where positives and negatives come from. Both sets have ids, or neither. A reference with the id of an
     /// anchor is that anchor, and has its label.
     pub references: Option<Rows<'a>>,
+    /// Where negatives come from, if not from all rows that positives come from.
+    pub block: Option<Rows<'a>>,
 }
 
 /// One set of rows.
@@ -88,111 +106,8 @@ pub struct Rows<'a> {
     pub ids: Option<&'a [i64]>,
 }
 
-/// Which negatives qualify for a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Band {
-    /// `d_ap < d_an < d_ap + margin`.
-    Semihard,
-    /// `d_an < d_ap + margin`.
-    Violating,
-    /// `d_an <= d_ap`.
-    Hard,
-    /// Every negative.
-    Any,
-}
-
-/// Which of the qualifying negatives are returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    /// Those with the smallest draws: a uniform choice without replacement.
-    Random,
-    /// Those nearest to the anchor; the draw decides ties.
-    Hardest,
-    /// All.
-    All,
-}
-
-/// Which pairs of one identity are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pairs {
-    /// Each pair once: the anchor's row comes before the positive's.
-    Unordered,
-    /// Each pair both ways round.
-    Ordered,
-    /// Each anchor with its farthest positive, of equally far ones with the smallest id.
-    Hardest,
-    /// Each anchor with its nearest positive, of equally near ones with the smallest id.
-    Easiest,
-}
-
-/// The scale on which distances are compared and returned: a function of the squared L2 distance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Metric {
-    /// Squared L2 itself.
-    SquaredEuclidean,
-    /// Its square root, rounded once.
-    Euclidean,
-    /// Half of squared L2, which is exact: for unit rows, one minus the cosine.
-    Cosine,
-}
-
-/// How to mine.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Which negatives qualify.
-    pub band: Band,
-    /// Which of these are returned.
-    pub pick: Pick,
-    /// The most that are returned for a pair ([`Pick::Random`] and [`Pick::Hardest`]).
-    pub negatives_per_pair: usize,
-    /// Which pairs are used.
-    pub pairs: Pairs,
-    /// The scale of distances, margin and `max_ap`.
-    pub metric: Metric,
-    /// Margin of the band: not negative, may be infinite.
-    pub margin: f64,
-    /// Pairs with a larger `d_ap` are skipped.
-    pub max_ap: Option<f64>,
-    /// Divide the rows by their L2 norm first.
-    pub normalize: bool,
-    /// Seed of the draws.
-    pub seed: u64,
-}
-
-impl Band {
-    /// The open interval of distances that qualify.
-    fn interval(self, d_ap: f64, margin: f64) -> (f64, f64) {
-        match self {
-            Self::Semihard => (d_ap, d_ap + margin),
-            Self::Violating => (f64::NEG_INFINITY, d_ap + margin),
-            Self::Hard => (f64::NEG_INFINITY, d_ap.next_up()),
-            Self::Any => (f64::NEG_INFINITY, f64::INFINITY),
-        }
-    }
-}
-
-impl Metric {
-    /// The distance on this scale.
-    fn of_squared(self, squared: f64) -> f64 {
-        match self {
-            Self::SquaredEuclidean => squared,
-            Self::Euclidean => squared.sqrt(),
-            Self::Cosine => 0.5 * squared,
-        }
-    }
-
-    /// The squared L2 distance, up to a rounding, of a distance on this scale. Infinities stay.
-    fn squared(self, distance: f64) -> f64 {
-        match self {
-            Self::SquaredEuclidean => distance,
-            Self::Euclidean => distance * distance.abs(),
-            Self::Cosine => 2.0 * distance,
-        }
-    }
-}
-
 /// Triplets in ascending order of (anchor id, positive id, negative id), and counts of the work.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Triplets {
     /// Ids of the anchors, or their rows if no ids were given.
     pub anchor: Vec<i64>,
@@ -239,21 +154,12 @@ impl Stats {
 /// The screen's bound is proven up to this number of columns.
 const MOST_DIMENSIONS: usize = 1 << 20;
 
-impl Options {
-    fn check(&self) -> Result<()> {
-        if self.negatives_per_pair == 0 {
-            return Err(Error::Value("negatives_per_pair is 0: no negative would be picked".into()));
-        }
-        for (name, value) in [("margin", self.margin), ("max_ap", self.max_ap.unwrap_or(0.0))] {
-            if value.is_nan() || value < 0.0 {
-                return Err(Error::Value(format!("{name} is {value}, but must not be negative")));
-            }
-        }
-        Ok(())
+impl<'a> Input<'a> {
+    /// All of these are anchors, and negatives come from where positives come from.
+    pub const fn new(dim: usize, anchors: Rows<'a>, references: Option<Rows<'a>>) -> Self {
+        Self { dim, anchors, only: None, references, block: None }
     }
-}
 
-impl Input<'_> {
     fn check(&self) -> Result<()> {
         if self.dim == 0 {
             return Err(Error::Value("embeddings have no columns".into()));
@@ -265,10 +171,15 @@ impl Input<'_> {
             )));
         }
         self.anchors.check("embeddings", self.dim)?;
-        if let Some(references) = self.references {
-            references.check("references", self.dim)?;
-            if self.anchors.ids.is_some() != references.ids.is_some() {
-                return Err(Error::Value("ids are needed for both sets, or for neither".into()));
+        if let Some(only) = self.only.filter(|only| only.len() != self.anchors.labels.len()) {
+            let rows = self.anchors.labels.len();
+            return Err(Error::Value(format!("{} rows are called anchors or not, of {rows}", only.len())));
+        }
+        for (name, rows) in [("references", self.references), ("rows of a block", self.block)] {
+            let Some(rows) = rows else { continue };
+            rows.check(name, self.dim)?;
+            if self.anchors.ids.is_some() != rows.ids.is_some() {
+                return Err(Error::Value("ids are needed for all sets, or for none".into()));
             }
         }
         Ok(())

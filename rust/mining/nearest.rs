@@ -1,10 +1,10 @@
 //! The hardest negatives: the nearest ones that qualify.
 
 use super::Stats;
-use super::exact::TOGETHER;
+use super::narrow::Narrow;
 use super::pairs::pairs_of;
 use super::points::Place;
-use super::screen::{AnchorEstimates, BLOCK};
+use super::screen::{AnchorEstimates, BLOCK, Bounds, Window};
 use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::THREADS;
 use crate::{Interrupt, Result, memory};
@@ -16,24 +16,22 @@ const TEST: usize = 24;
 /// Pairs of an anchor by which the screen is chosen.
 const TRIED: usize = 8;
 
-/// Rows that wait until as many are there as are tested together.
-#[derive(Default)]
-struct Waiting {
-    places: [Place; TOGETHER],
-    count: usize,
+/// Up to the last negative that was picked.
+struct UpTo<'a> {
+    search: &'a Search<'a>,
+    window: Window,
 }
 
-impl Waiting {
-    /// Adds a row; all of them, if they are as many.
-    fn push(&mut self, place: Place) -> Option<[Place; TOGETHER]> {
-        self.places[self.count] = place;
-        self.count = (self.count + 1) % TOGETHER;
-        (self.count == 0).then_some(self.places)
+impl Narrow for UpTo<'_> {
+    fn may_be_picked(&self, _: &OpenPair, _: Place, bounds: impl FnOnce() -> Bounds) -> bool {
+        self.window.may_hold(bounds())
     }
 
-    /// Those that are left.
-    fn rest(&self) -> &[Place] {
-        &self.places[..self.count]
+    fn narrow(&mut self, open: &OpenPair) {
+        if let Some(last) = open.picked.last() {
+            let up_to_last = self.search.window(&open.pair, f64::NEG_INFINITY, last.d_an);
+            self.window = self.window.up_to_end_of(up_to_last);
+        }
     }
 }
 
@@ -53,38 +51,11 @@ impl Search<'_> {
         distances.restart(self.sets.candidates().len())?;
         for open in &mut open.pairs {
             interrupt.check()?;
-            open.window =
-                estimates.nearest(open.window, self.options.negatives_per_pair, &identity, nearest)?;
-            estimates.mark(open.window, panel_marks)?;
-            let mut waiting = Waiting::default();
-            estimates.visit(panel_marks, |place| {
-                if identity.contains(&place) || !open.window.may_hold(estimates.bounds(place)) {
-                    return Ok(());
-                }
-                if let Some(d_an) = distances.known(place) {
-                    return self.offer_and_narrow(open, place, d_an);
-                }
-                let Some(places) = waiting.push(place) else { return Ok(()) };
-                let found = self.distances(anchor, places, stats);
-                for (place, d_an) in places.into_iter().zip(found) {
-                    distances.keep(place, d_an);
-                    self.offer_and_narrow(open, place, d_an)?;
-                }
-                Ok(())
-            })?;
-            for &place in waiting.rest() {
-                let d_an = self.distance(anchor, place, stats);
-                distances.keep(place, d_an);
-                self.offer_and_narrow(open, place, d_an)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn offer_and_narrow(&self, open: &mut OpenPair, place: Place, d_an: f64) -> Result<()> {
-        self.offer(&open.pair, &mut open.picked, place, d_an)?;
-        if let Some(last) = open.picked.last() {
-            open.window = open.window.up_to_end_of(self.window(&open.pair, last.d_an));
+            let window = estimates.nearest(open.window, self.stage.most, &identity, nearest)?;
+            estimates.mark(window, panel_marks)?;
+            let mut up_to = UpTo { search: self, window };
+            self.test_marked(anchor, open, &mut up_to, estimates, panel_marks, distances, stats)?;
+            open.window = up_to.window;
         }
         Ok(())
     }
@@ -103,9 +74,9 @@ impl Search<'_> {
             let (from_anchor, identity) = (block.of_anchor(i), self.sets.identity_run(anchor));
             let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut stats)?;
             seen += from_anchor.candidates();
-            for open in self.open_all(pairs)?.iter().take(TRIED) {
-                let most = self.options.negatives_per_pair;
-                let window = from_anchor.nearest(open.window, most, &identity, &mut scratch.nearest)?;
+            for pair in pairs.iter().take(TRIED) {
+                let window = self.window(pair, f64::NEG_INFINITY, f64::INFINITY);
+                let window = from_anchor.nearest(window, self.stage.most, &identity, &mut scratch.nearest)?;
                 passed += from_anchor.mark(window, &mut scratch.panel_marks)?;
             }
         }

@@ -9,15 +9,15 @@ use crate::{Isa, Result, memory};
 /// An anchor and one of its positives.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    /// Place of the positive among the candidates.
-    pub positive: Place,
+    /// Rank of the positive among the rows that positives come from.
+    pub positive: u32,
     /// Distance of the two, on the metric's scale.
     pub d_ap: f64,
     /// What orders the negatives.
     pub key: Key,
 }
 
-/// The pairs of the anchor, in ascending order of the positives' ids.
+/// The pairs of the anchor.
 pub fn pairs_of(
     anchor: Place,
     sets: &Sets,
@@ -25,23 +25,23 @@ pub fn pairs_of(
     isa: Isa,
     stats: &mut Stats,
 ) -> Result<Vec<Pair>> {
-    let (anchors, candidates) = (&sets.anchors, sets.candidates());
+    let (anchors, positives) = (&sets.anchors, sets.positives());
     // With references, a pair has its anchor in the first set: there is no other way round.
-    let each_once = options.pairs == Pairs::Unordered && !sets.are_two();
+    let each_once = options.pairs == Pairs::Unordered && !sets.has_references();
     let all = sets
-        .identity_run(anchor)
+        .positive_run(anchor)
         .filter(|&positive| {
             !sets.is_itself(anchor, positive)
-                && (!each_once || anchors.rows[anchor as usize] < candidates.rows[positive as usize])
+                && (!each_once || anchors.rows[anchor as usize] < positives.rows[positive as usize])
         })
         .map(|positive| Pair {
-            positive,
+            positive: positives.ranks[positive as usize],
             d_ap: options.metric.of_squared(exact::distance(
                 isa,
                 anchors.values(anchor),
-                candidates.values(positive),
+                positives.values(positive),
             )),
-            key: Key::new(anchors.hashes[anchor as usize], candidates.hashes[positive as usize]),
+            key: Key::new(anchors.hashes[anchor as usize], positives.hashes[positive as usize]),
         });
     let mut pairs = memory::collect(all, PAIRS)?;
     if let Some(max_ap) = options.max_ap {
@@ -49,19 +49,16 @@ pub fn pairs_of(
         pairs.retain(|pair| pair.d_ap <= max_ap);
         stats.pairs_over_max_ap += (before - pairs.len()) as u64;
     }
-    // Places ascend with ids within an identity, so the first of equal distances has the smallest id.
-    let chosen = match options.pairs {
-        Pairs::Hardest => {
-            pairs.iter().copied().reduce(|best, pair| if pair.d_ap > best.d_ap { pair } else { best })
-        }
-        Pairs::Easiest => {
-            pairs.iter().copied().reduce(|best, pair| if pair.d_ap < best.d_ap { pair } else { best })
-        }
-        Pairs::Unordered | Pairs::Ordered => None,
-    };
-    if let Some(pair) = chosen {
-        pairs.clear();
-        pairs.push(pair);
+    let most = options.pairs.most(options.positives_per_anchor);
+    if most < pairs.len() {
+        // Ranks ascend with ids, so the first of equal distances has the smallest id.
+        let comes_first = |x: &Pair, y: &Pair| match options.pairs {
+            Pairs::Hardest => y.d_ap.total_cmp(&x.d_ap).then(x.positive.cmp(&y.positive)),
+            Pairs::Easiest => x.d_ap.total_cmp(&y.d_ap).then(x.positive.cmp(&y.positive)),
+            Pairs::Unordered | Pairs::Ordered => x.key.lot().cmp(&y.key.lot()),
+        };
+        pairs.select_nth_unstable_by(most, comes_first);
+        pairs.truncate(most);
     }
     stats.pairs += pairs.len() as u64;
     Ok(pairs)

@@ -1,23 +1,176 @@
-//! The negatives picked so far for one pair.
+//! What is kept of the negatives that qualify for a pair.
+//!
+//! A search has one or two *stages*. A stage keeps the first of the negatives in some order, as many as it is
+//! told. What is kept of two parts of the negatives is enough to tell what is kept of both: for the part with the
+//! nearest `ranks.first`, these, and the first of all others.
 
 use super::hash::Draw;
+use super::options::{Metric, Options, Pick, Ranks};
 use super::points::Place;
 use super::shortage::TRIPLETS;
+use super::weight::{Weights, ordered_bits};
 use crate::{Result, memory};
 
-/// What a pick orders by: the smallest come first. Unique within a pair.
+/// What negatives of a pair are ordered by: the smallest come first. Unique within a pair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
-    /// Bits of the distance for the hardest pick, else 0.
-    pub distance: u64,
+    /// Of a distance or a weight; above 0. 0 if the draw alone decides, and for what comes before all others.
+    pub key: u64,
     /// Decides between equal ones.
     pub draw: Draw,
 }
 
-/// A qualifying negative.
+/// By what negatives are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// By their draws.
+    Draw,
+    /// The nearest first; the draw decides ties.
+    Distance,
+    /// By [`Weights::key`].
+    Weight,
+    /// All are kept, in any order.
+    Nothing,
+}
+
+/// What a search keeps of the negatives of each pair.
+#[derive(Debug, Clone, Copy)]
+pub struct Stage {
+    pub by: By,
+    /// As many of the first ones.
+    pub most: usize,
+}
+
+/// How negatives are ordered and chosen.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    pick: Pick,
+    most: usize,
+    ranks: Ranks,
+    metric: Metric,
+    weights: Weights,
+}
+
+/// A negative that qualifies for a pair.
+pub trait Qualified {
+    /// Its draw.
+    fn draw(&self) -> Draw;
+
+    /// Its distance from the anchor.
+    fn d_an(&self) -> f64;
+}
+
+impl Choice {
+    /// Of rows of `dim` columns.
+    pub fn new(options: &Options, dim: usize) -> Self {
+        Self {
+            pick: options.pick,
+            most: options.negatives_per_pair,
+            ranks: options.ranks,
+            metric: options.metric,
+            weights: Weights::new(dim),
+        }
+    }
+
+    /// The order of a negative.
+    pub fn order(&self, by: By, draw: Draw, d_an: f64) -> Order {
+        match by {
+            By::Draw | By::Nothing => Order { key: 0, draw },
+            // Bits are in the order of the distances, which are not negative.
+            By::Distance => Order { key: d_an.to_bits() + 1, draw },
+            By::Weight => {
+                Order { key: ordered_bits(self.weights.key(draw, self.metric.squared(d_an))), draw }
+            }
+        }
+    }
+
+    /// The weights of distances.
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// By what the pick orders.
+    const fn by(&self) -> By {
+        match self.pick {
+            Pick::Random => By::Draw,
+            Pick::Hardest => By::Distance,
+            Pick::Distance => By::Weight,
+            Pick::All => By::Nothing,
+        }
+    }
+
+    /// How many are returned at most.
+    fn returned(&self) -> usize {
+        if self.pick == Pick::All { usize::MAX } else { self.most }
+    }
+
+    /// The stages of the search for what is kept. Of two, the second one looks behind what the first one keeps.
+    pub fn stages(&self) -> (Stage, Option<Stage>) {
+        let Ranks { first, end } = self.ranks;
+        let last = Stage { by: self.by(), most: self.returned() };
+        let nearest = |most| Stage { by: By::Distance, most };
+        if self.ranks == Ranks::ALL {
+            return (last, None);
+        }
+        match self.pick {
+            Pick::Hardest => (nearest(end.min(first.saturating_add(self.most))), None),
+            Pick::All if end == usize::MAX => (last, None),
+            Pick::Random | Pick::Distance if end == usize::MAX => (nearest(first), Some(last)),
+            Pick::Random | Pick::Distance | Pick::All => (nearest(end), None),
+        }
+    }
+
+    /// Keeps of some negatives what may be chosen when others are added: as many as [`Self::stages`] keep.
+    pub fn keep(&self, negatives: &mut Vec<impl Qualified>) {
+        match self.stages() {
+            (first, Some(then)) => {
+                self.sort(first.by, negatives);
+                if negatives.len() > first.most {
+                    self.sort(then.by, &mut negatives[first.most..]);
+                }
+                negatives.truncate(first.most.saturating_add(then.most));
+            }
+            (stage, None) if stage.by != By::Nothing => {
+                self.sort(stage.by, negatives);
+                negatives.truncate(stage.most);
+            }
+            _ => {}
+        }
+    }
+
+    /// Chooses among what was kept of all negatives of a pair.
+    pub fn choose(&self, kept: &mut Vec<impl Qualified>) {
+        let Ranks { first, end } = self.ranks;
+        if self.ranks != Ranks::ALL {
+            self.sort(By::Distance, kept);
+            kept.truncate(end);
+            kept.drain(..first.min(kept.len()));
+        }
+        if self.pick != Pick::All {
+            self.sort(self.by(), kept);
+            kept.truncate(self.most);
+        }
+    }
+
+    fn sort(&self, by: By, negatives: &mut [impl Qualified]) {
+        negatives.sort_unstable_by_key(|negative| self.order(by, negative.draw(), negative.d_an()));
+    }
+}
+
+impl Qualified for Negative {
+    fn draw(&self) -> Draw {
+        self.order.draw
+    }
+
+    fn d_an(&self) -> f64 {
+        self.d_an
+    }
+}
+
+/// A negative that was found for a pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Negative {
-    /// Where it comes among the negatives of its pair.
+    /// Where it comes among the negatives of its pair in the order of the stage.
     pub order: Order,
     /// Its place among the candidates.
     pub place: Place,
@@ -34,12 +187,9 @@ pub struct Picked {
 }
 
 impl Picked {
-    /// Capacity that keeps all negatives, in the order in which they are offered.
-    pub const ALL: usize = usize::MAX;
-
-    /// No negatives yet.
-    pub const fn new(capacity: usize) -> Self {
-        Self { best: Vec::new(), capacity }
+    /// No negatives yet. Of a stage that orders by nothing, all are kept, in the order in which they are offered.
+    pub fn new(stage: Stage) -> Self {
+        Self { best: Vec::new(), capacity: if stage.by == By::Nothing { usize::MAX } else { stage.most } }
     }
 
     /// Whether it holds as many as it can: a further negative must then come before the last one.
@@ -65,7 +215,7 @@ impl Picked {
         if self.is_full() {
             self.best.pop();
         }
-        let at = if self.capacity == Self::ALL {
+        let at = if self.capacity == usize::MAX {
             self.best.len()
         } else {
             self.best.partition_point(|other| other.order < negative.order)

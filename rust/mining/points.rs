@@ -13,15 +13,24 @@ use crate::{Error, Interrupt, Isa, Result, memory};
 /// Index of a row in [`Points`], where rows are sorted by (label, id).
 pub type Place = u32;
 
-/// The set of anchors, and the set of candidates that their positives and negatives come from.
+/// The rows that anchors, positives and negatives come from: one, two or three sets.
 pub struct Sets {
     /// Where anchors come from.
     pub anchors: Points,
     references: Option<Points>,
-    /// The candidates with the label of each of the anchors' identities.
-    runs: Vec<Range<Place>>,
+    block: Option<Points>,
+    /// By place, which rows of the first set are anchors; without it all are.
+    only: Option<Vec<bool>>,
+    /// The candidates with the label of each of the anchors' identities, and the rows that positives come from.
+    runs: Vec<Runs>,
     /// Whether ids say which reference is the anchor itself.
     ids_given: bool,
+}
+
+/// The rows of one identity.
+struct Runs {
+    candidates: Range<Place>,
+    positives: Range<Place>,
 }
 
 impl Sets {
@@ -30,32 +39,66 @@ impl Sets {
         let points = |rows, name| Points::new(rows, name, input.dim, options, isa, interrupt);
         let anchors = points(&input.anchors, "ids")?;
         let references = input.references.as_ref().map(|rows| points(rows, "reference_ids")).transpose()?;
-        let candidates = references.as_ref().unwrap_or(&anchors);
-        let runs = memory::collect(anchors.labels.iter().map(|&label| candidates.run_of_label(label)), ROWS)?;
-        Ok(Self { runs, ids_given: input.anchors.ids.is_some(), anchors, references })
+        let block = input.block.as_ref().map(|rows| points(rows, "the ids of a block")).transpose()?;
+        let positives = references.as_ref().unwrap_or(&anchors);
+        let candidates = block.as_ref().unwrap_or(positives);
+        let of_label = |&label| Runs {
+            candidates: candidates.run_of_label(label),
+            positives: positives.run_of_label(label),
+        };
+        let runs = memory::collect(anchors.labels.iter().map(of_label), ROWS)?;
+        let only = input
+            .only
+            .map(|only| memory::collect(anchors.rows.iter().map(|&row| only[row as usize]), ROWS))
+            .transpose()?;
+        Ok(Self { runs, only, ids_given: input.anchors.ids.is_some(), anchors, references, block })
     }
 
-    /// Where positives and negatives come from.
-    pub fn candidates(&self) -> &Points {
+    /// Where positives come from.
+    pub fn positives(&self) -> &Points {
         self.references.as_ref().unwrap_or(&self.anchors)
     }
 
-    /// Whether the candidates are references.
-    pub fn are_two(&self) -> bool {
+    /// Where negatives come from.
+    pub fn candidates(&self) -> &Points {
+        self.block.as_ref().unwrap_or_else(|| self.positives())
+    }
+
+    /// Whether positives come from references.
+    pub fn has_references(&self) -> bool {
         self.references.is_some()
     }
 
-    /// The candidates with the anchor's label: its positives, and the anchor itself if it is a candidate.
-    pub fn identity_run(&self, anchor: Place) -> Range<Place> {
-        self.runs[self.anchors.identity[anchor as usize] as usize].clone()
+    /// Whether anchors and candidates are the same rows.
+    pub fn are_one(&self) -> bool {
+        self.references.is_none() && self.block.is_none()
     }
 
-    /// Whether a candidate is the anchor itself.
-    pub fn is_itself(&self, anchor: Place, candidate: Place) -> bool {
+    /// Whether a row is an anchor.
+    pub fn is_anchor(&self, place: Place) -> bool {
+        self.only.as_ref().is_none_or(|only| only[place as usize])
+    }
+
+    /// The candidates with the anchor's label: none of them is a negative.
+    pub fn identity_run(&self, anchor: Place) -> Range<Place> {
+        self.runs_of(anchor).candidates.clone()
+    }
+
+    /// The rows with the anchor's label that positives come from, the anchor itself perhaps included.
+    pub fn positive_run(&self, anchor: Place) -> Range<Place> {
+        self.runs_of(anchor).positives.clone()
+    }
+
+    fn runs_of(&self, anchor: Place) -> &Runs {
+        &self.runs[self.anchors.identity[anchor as usize] as usize]
+    }
+
+    /// Whether a row that positives come from is the anchor itself.
+    pub fn is_itself(&self, anchor: Place, positive: Place) -> bool {
         match &self.references {
-            None => anchor == candidate,
+            None => anchor == positive,
             Some(references) => {
-                self.ids_given && self.anchors.ids[anchor as usize] == references.ids[candidate as usize]
+                self.ids_given && self.anchors.ids[anchor as usize] == references.ids[positive as usize]
             }
         }
     }

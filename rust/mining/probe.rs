@@ -1,15 +1,13 @@
-//! The first step: lists the pairs of each anchor, and settles those for which a few exact tests are enough.
-
-use std::ops::Range;
+//! The first step: settles the pairs for which a few exact tests are enough.
 
 use rayon::prelude::*;
 
+use super::Stats;
 use super::found::Found;
-use super::pairs::pairs_of;
+use super::picked::By;
 use super::points::Place;
 use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::{PAIRS, THREADS};
-use super::{Pick, Stats};
 use crate::{Interrupt, Result, memory};
 
 /// Anchors in a unit of work.
@@ -23,26 +21,25 @@ const FEWEST_IN_UNITS: usize = 64 * UNIT;
 const GIVE_UP_AFTER: usize = 2;
 
 /// Goes through the anchors. What is not settled is in [`Found::open`].
-pub fn probe(search: &Search<'_>, anchors: Range<Place>, interrupt: &Interrupt) -> Result<Found> {
-    let unit = if anchors.len() < FEWEST_IN_UNITS { 1 } else { UNIT };
-    (0..anchors.len().div_ceil(unit))
-        .into_par_iter()
-        .map_init(Scratch::default, |scratch, number| {
-            let first = anchors.start + (number * unit) as Place;
-            search.probe_unit(first..anchors.end.min(first + unit as Place), scratch, interrupt)
-        })
+pub fn probe(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interrupt) -> Result<Found> {
+    let unit = if open.len() < FEWEST_IN_UNITS { 1 } else { UNIT };
+    open.par_chunks_mut(unit)
+        .map_init(Scratch::default, |scratch, open| search.probe_unit(open, scratch, interrupt))
         .try_reduce(Found::default, Found::join)
 }
 
 impl Search<'_> {
-    fn probe_unit(&self, unit: Range<Place>, scratch: &mut Scratch, interrupt: &Interrupt) -> Result<Found> {
+    fn probe_unit(
+        &self,
+        unit: &mut [OpenAnchor],
+        scratch: &mut Scratch,
+        interrupt: &Interrupt,
+    ) -> Result<Found> {
         let mut found = Found::default();
         let mut in_vain = 0;
-        let anchors = unit.len();
-        for anchor in unit {
+        for OpenAnchor { anchor, pairs } in unit {
             interrupt.check()?;
-            let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats)?;
-            let mut open = self.open_all(pairs)?;
+            let (anchor, mut open) = (*anchor, std::mem::take(pairs));
             // No distance at all is in an empty window.
             for pair in open.extract_if(.., |pair| pair.window.is_empty()) {
                 found.settle(anchor, &pair, self)?;
@@ -61,7 +58,7 @@ impl Search<'_> {
             }
         }
         let pairs: usize = found.open.iter().map(|open| open.pairs.len()).sum();
-        self.progress.plan(anchors, pairs * self.screen.panels(), found.triplets());
+        self.progress.plan(pairs * self.screen.panels(), found.triplets());
         Ok(found)
     }
 
@@ -78,7 +75,7 @@ impl Search<'_> {
         let identity = self.sets.identity_run(anchor);
         let candidates = self.sets.candidates().len();
         let exhaustive = candidates - identity.len() <= self.tries;
-        if pairs.is_empty() || !exhaustive && self.options.pick != Pick::Random {
+        if pairs.is_empty() || !exhaustive && self.stage.by != By::Draw {
             return Ok(0);
         }
         if !exhaustive {
@@ -90,7 +87,7 @@ impl Search<'_> {
             let open = &mut pairs[i];
             if exhaustive {
                 let negatives = (0..identity.start).chain(identity.end..candidates as Place);
-                let hit = |place| Hit { draw: self.order(&open.pair, place).draw.high, place };
+                let hit = |place| Hit { draw: self.order_at_best(&open.pair, place).draw.high, place };
                 scratch.hits.clear();
                 memory::reserve(&mut scratch.hits, candidates - identity.len(), THREADS)?;
                 scratch.hits.extend(negatives.map(hit));

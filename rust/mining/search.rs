@@ -4,14 +4,19 @@
 //! A row may be looked at three times, each more expensive than the one before: its draw, the screen's
 //! bounds, and the float64 distance of [`exact`]. Only the last decides.
 
-use super::hash;
-use super::pairs::Pair;
-use super::picked::{Negative, Order, Picked};
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::found::Found;
+use super::hash::{self, Draw};
+use super::pairs::{Pair, pairs_of};
+use super::picked::{By, Choice, Negative, Order, Picked, Stage};
 use super::points::{Place, Sets};
 use super::screen::{Bounds, Nearest, Screen, Window};
 use super::shortage::{PAIRS, Progress, THREADS};
-use super::{Options, Pick, Stats, exact, scan};
-use crate::{Isa, Result, memory};
+use super::{Options, Ranks, Stats, exact, scan};
+use crate::{Interrupt, Isa, Result, memory};
 
 /// Rows that are tested for a random pick before the pair goes to the screen. A test costs some 150 cycles,
 /// and the screen 50,000 per anchor (7,200 x 512). If one row in ten qualifies, 24 tests leave 8 % of the
@@ -22,14 +27,32 @@ const TRIES: usize = 24;
 const MOST_UNSORTED: usize = 64;
 
 /// What the search depends on.
+#[derive(Clone, Copy)]
 pub struct Search<'a> {
     pub sets: &'a Sets,
     pub screen: &'a Screen<'a>,
     pub options: &'a Options,
+    pub choice: &'a Choice,
+    /// What it keeps.
+    pub stage: Stage,
+    pub part: Part,
+    /// Whether the candidates are a part of the negatives, so that what is kept is all that may be chosen.
+    pub in_part: bool,
     pub isa: Isa,
     /// Rows that are tested for a pair before its anchor goes to the screen.
     pub tries: usize,
     pub progress: &'a Progress,
+}
+
+/// Which stage of the search for a pair's negatives it is.
+#[derive(Clone, Copy)]
+pub enum Part {
+    Only,
+    /// The first of two.
+    First {
+        then: Stage,
+    },
+    Second,
 }
 
 /// An anchor with its pairs that are not settled yet.
@@ -46,13 +69,15 @@ pub struct OpenPair {
     pub window: Window,
     /// All rows with a draw below this were tested. 0: the pair has not drawn yet.
     pub tested_below: u16,
+    /// Only negatives behind this are left, in the order of [`By::Distance`].
+    pub after: Order,
 }
 
 /// Buffers that are reused from anchor to anchor.
 #[derive(Default)]
 pub struct Scratch {
     /// The spreads of all candidates for the current anchor.
-    spreads: Vec<u16>,
+    pub spreads: Vec<u16>,
     /// A bit for each candidate, 64 per word.
     draw_marks: Vec<u64>,
     /// A bit for each candidate, 32 per panel.
@@ -116,41 +141,78 @@ impl OpenAnchor {
     }
 }
 
+/// Anchors whose pairs a thread lists at once.
+const UNIT: usize = 16;
+
 impl<'a> Search<'a> {
-    /// For these sets.
+    /// The first stage, for these sets.
     pub fn new(
         sets: &'a Sets,
         screen: &'a Screen<'a>,
-        options: &'a Options,
+        (options, choice): (&'a Options, &'a Choice),
+        in_part: bool,
         isa: Isa,
         progress: &'a Progress,
     ) -> Self {
-        let most = options.negatives_per_pair.min(sets.candidates().len());
-        Self { sets, screen, options, isa, tries: TRIES + 2 * most, progress }
+        let (stage, then) = choice.stages();
+        let part = then.map_or(Part::Only, |then| Part::First { then });
+        let tries = tries(stage, sets);
+        Self { sets, screen, options, choice, stage, part, in_part, isa, tries, progress }
     }
 
-    /// The pairs, for which nothing was found yet.
-    pub fn open_all(&self, pairs: Vec<Pair>) -> Result<Vec<OpenPair>> {
-        memory::collect(pairs.into_iter().map(|pair| self.open(pair)), PAIRS)
+    /// The second stage, if there is one.
+    pub fn second(&self) -> Option<Self> {
+        match self.part {
+            Part::First { then: stage } => {
+                Some(Self { stage, part: Part::Second, tries: tries(stage, self.sets), ..*self })
+            }
+            Part::Only | Part::Second => None,
+        }
     }
 
-    fn open(&self, pair: Pair) -> OpenPair {
-        let capacity = match self.options.pick {
-            Pick::Random | Pick::Hardest => self.options.negatives_per_pair,
-            Pick::All => Picked::ALL,
+    /// The anchors among some rows that have pairs, with these.
+    pub fn open(&self, rows: &Range<Place>, interrupt: &Interrupt) -> Result<Found> {
+        self.progress.anchors(rows.len());
+        let units = rows.len().div_ceil(UNIT);
+        let unit = |number| {
+            let mut found = Found::default();
+            let first = rows.start + (number * UNIT) as Place;
+            for anchor in (first..rows.end.min(first + UNIT as Place)).filter(|&row| self.sets.is_anchor(row))
+            {
+                interrupt.check()?;
+                let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut found.stats)?;
+                if !pairs.is_empty() {
+                    let pairs = memory::collect(pairs.into_iter().map(|pair| self.open_pair(pair)), PAIRS)?;
+                    memory::push(&mut found.open, OpenAnchor { anchor, pairs }, PAIRS)?;
+                }
+            }
+            Ok(found)
         };
-        let window = self.window(&pair, f64::INFINITY);
-        OpenPair { pair, picked: Picked::new(capacity), window, tested_below: 0 }
+        (0..units).into_par_iter().map(unit).try_reduce(Found::default, Found::join)
     }
 
-    /// The window of a pair, up to a distance.
-    pub fn window(&self, pair: &Pair, at_most: f64) -> Window {
+    /// A pair for which nothing was found yet.
+    fn open_pair(&self, pair: Pair) -> OpenPair {
+        let (picked, after) = (Picked::new(self.stage), Order::default());
+        let window = self.window(&pair, f64::NEG_INFINITY, f64::INFINITY);
+        OpenPair { pair, picked, window, tested_below: 0, after }
+    }
+
+    /// A pair for the second stage, behind the last negative that the first one kept.
+    pub fn open_behind(&self, pair: Pair, last: &Negative, then: Stage) -> OpenPair {
+        let window = self.window(&pair, last.d_an, f64::INFINITY);
+        OpenPair { pair, picked: Picked::new(then), window, tested_below: 0, after: last.order }
+    }
+
+    /// The window of a pair, between two distances, these included.
+    pub fn window(&self, pair: &Pair, at_least: f64, at_most: f64) -> Window {
         let metric = self.options.metric;
-        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+        let (above, below) = self.options.band.interval(pair.d_ap);
         if above.next_up() >= below {
             return Window::EMPTY; // without a margin, or one that is lost in rounding
         }
-        self.screen.window(metric.squared(above), metric.squared(below.min(at_most.next_up())))
+        let (above, below) = (above.max(at_least.next_down()), below.min(at_most.next_up()));
+        self.screen.window(metric.squared(above), metric.squared(below))
     }
 
     /// Computes the spreads of all candidates for an anchor.
@@ -186,14 +248,19 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Where a row comes among the negatives of a pair, unless the pick is the hardest.
-    pub fn order(&self, pair: &Pair, place: Place) -> Order {
-        Order { distance: 0, draw: pair.key.draw(self.sets.candidates().hashes[place as usize]) }
+    /// The draw of a row.
+    fn draw(&self, pair: &Pair, place: Place) -> Draw {
+        pair.key.draw(self.sets.candidates().hashes[place as usize])
+    }
+
+    /// Where a row may come among the negatives of a pair, whatever its distance is: not before this.
+    pub fn order_at_best(&self, pair: &Pair, place: Place) -> Order {
+        Order { key: 0, draw: self.draw(pair, place) }
     }
 
     /// Hits a row, unless it was tested before or would not be picked.
     pub fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) -> Result<()> {
-        let order = self.order(&pair.pair, place);
+        let order = self.order_at_best(&pair.pair, place);
         if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
             memory::push(hits, Hit { draw: order.draw.high, place }, THREADS)?;
         }
@@ -211,8 +278,9 @@ impl<'a> Search<'a> {
         stats: &mut Stats,
     ) -> Result<()> {
         let Scratch { hits, distances, .. } = scratch;
+        let pair = open.pair;
         let by_draw = |x: &Hit, y: &Hit| {
-            let order = |hit: &Hit| self.order(&open.pair, hit.place);
+            let order = |hit: &Hit| self.draw(&pair, hit.place);
             x.draw.cmp(&y.draw).then_with(|| order(x).cmp(&order(y)))
         };
         // Usually the first or the second row is picked: no need to sort them all.
@@ -227,14 +295,13 @@ impl<'a> Search<'a> {
                 (0..hits.len()).min_by(|&i, &j| by_draw(&hits[i], &hits[j])).map(|i| hits.swap_remove(i))
             }
         };
-        let picked = &mut open.picked;
         while let Some(Hit { place, .. }) = next(hits) {
-            if self.options.pick == Pick::Random && !picked.wants(self.order(&open.pair, place)) {
+            if self.stage.by == By::Draw && !open.picked.wants(self.order_at_best(&open.pair, place)) {
                 break;
             }
             if open.window.may_hold(bounds(place)) {
                 let d_an = distances.get_or_insert_with(place, || self.distance(anchor, place, stats));
-                self.offer(&open.pair, picked, place, d_an)?;
+                self.offer(open, place, d_an)?;
             }
         }
         Ok(())
@@ -261,17 +328,28 @@ impl<'a> Search<'a> {
     }
 
     /// Adds a negative to those picked for a pair if it qualifies.
-    pub fn offer(&self, pair: &Pair, picked: &mut Picked, place: Place, d_an: f64) -> Result<()> {
-        let (above, below) = self.options.band.interval(pair.d_ap, self.options.margin);
+    pub fn offer(&self, open: &mut OpenPair, place: Place, d_an: f64) -> Result<()> {
+        let (above, below) = self.options.band.interval(open.pair.d_ap);
         if !(above < d_an && d_an < below) {
             return Ok(());
         }
-        let order = match self.options.pick {
-            Pick::Random => self.order(pair, place),
-            // Bits are in the order of the distances, which are not negative.
-            Pick::Hardest => Order { distance: d_an.to_bits(), ..self.order(pair, place) },
-            Pick::All => Order::default(), // all are kept: to draw takes 5 % of the time
+        let draw = || self.draw(&open.pair, place);
+        if matches!(self.part, Part::Second) && self.choice.order(By::Distance, draw(), d_an) <= open.after {
+            return Ok(());
+        }
+        let order = match self.stage.by {
+            // To draw takes 5 % of the time.
+            By::Nothing if self.options.ranks == Ranks::ALL => Order::default(),
+            by => self.choice.order(by, draw(), d_an),
         };
-        picked.offer(Negative { order, place, d_an })
+        open.picked.offer(Negative { order, place, d_an })
+    }
+}
+
+/// Rows that are tested for a random pick before the pair goes to the screen.
+fn tries(stage: Stage, sets: &Sets) -> usize {
+    match stage.by {
+        By::Nothing => TRIES,
+        By::Draw | By::Distance | By::Weight => TRIES + 2 * stage.most.min(sets.candidates().len()),
     }
 }

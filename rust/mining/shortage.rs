@@ -49,9 +49,13 @@ impl Progress {
         self.all_anchors.store(anchors as u64, Ordering::Relaxed);
     }
 
-    /// Adds what the first step found out about some anchors.
-    pub fn plan(&self, anchors: usize, work: usize, triplets: usize) {
+    /// Adds rows whose pairs are known now.
+    pub fn anchors(&self, anchors: usize) {
         self.anchors.fetch_add(anchors as u64, Ordering::Relaxed);
+    }
+
+    /// Adds what the first step found out about some anchors.
+    pub fn plan(&self, work: usize, triplets: usize) {
         self.planned.fetch_add(work as u64, Ordering::Relaxed);
         self.triplets.fetch_add(triplets as u64, Ordering::Relaxed);
     }
@@ -86,10 +90,10 @@ impl Progress {
                 let mut ways = Vec::new();
                 match options.pick {
                     Pick::All => ways.push("take pick='random' or pick='hardest'"),
-                    Pick::Random | Pick::Hardest if options.negatives_per_pair > 1 => {
+                    Pick::Random | Pick::Hardest | Pick::Distance if options.negatives_per_pair > 1 => {
                         ways.push("lower negatives_per_pair");
                     }
-                    Pick::Random | Pick::Hardest => {}
+                    Pick::Random | Pick::Hardest | Pick::Distance => {}
                 }
                 ways.push(fewer_rows);
                 match options.pairs {

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Pick;
 use super::found::Found;
+use super::picked::By;
 use super::points::Place;
 use super::screen::{BLOCK, Window};
 use super::search::{OpenAnchor, Scratch, Search};
@@ -25,8 +25,11 @@ pub fn sieve(
     open: Vec<OpenAnchor>,
     interrupt: &Interrupt,
 ) -> Result<(Found, Vec<OpenAnchor>)> {
-    if search.sets.are_two()
-        || search.options.pick == Pick::All
+    // Of few candidates all would be listed, while the screen narrows down which of them can be the nearest.
+    let narrows = matches!(search.stage.by, By::Distance | By::Weight);
+    if !search.sets.are_one()
+        || search.stage.by == By::Nothing
+        || narrows && search.sets.candidates().len() <= 2 * MOST_LISTED
         || !search.sieve_pays(&anchors, &open, interrupt)?
     {
         return Ok((Found::default(), open));

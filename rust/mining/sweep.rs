@@ -3,12 +3,13 @@
 
 use rayon::prelude::*;
 
+use super::Stats;
 use super::found::Found;
+use super::picked::By;
 use super::points::Place;
 use super::screen::{self, AnchorEstimates, Block, Bounds, Edges, Estimates};
 use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::THREADS;
-use super::{Pick, Stats};
 use crate::{Interrupt, Result, memory};
 
 /// Fewest anchors in a block, unless there are fewer: the rows of the largest register tile.
@@ -32,8 +33,8 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
             let mut block = search.screen.block(&anchors, buffer)?;
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
-                match search.options.pick {
-                    Pick::Random => {
+                match search.stage.by {
+                    By::Draw => {
                         for (i, open) in open.iter_mut().enumerate() {
                             search.sweep_by_draw(
                                 open,
@@ -44,13 +45,19 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                             )?;
                         }
                     }
-                    Pick::Hardest => {
+                    By::Distance => {
                         for (i, open) in open.iter_mut().enumerate() {
                             let estimates = block.of_anchor(i);
                             search.sweep_nearest(open, &estimates, scratch, interrupt, &mut found.stats)?;
                         }
                     }
-                    Pick::All => search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?,
+                    By::Weight => {
+                        for (i, open) in open.iter_mut().enumerate() {
+                            let estimates = block.of_anchor(i);
+                            search.sweep_by_weight(open, &estimates, scratch, interrupt, &mut found.stats)?;
+                        }
+                    }
+                    By::Nothing => search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?,
                 }
             }
             for open in open {
@@ -107,7 +114,7 @@ impl Search<'_> {
         let mut distance = None;
         for pair in open.pairs.iter_mut().filter(|pair| pair.window.may_hold(bounds)) {
             let d_an = *distance.get_or_insert_with(|| self.distance(open.anchor, place, stats));
-            self.offer(&pair.pair, &mut pair.picked, place, d_an)?;
+            self.offer(pair, place, d_an)?;
         }
         Ok(())
     }

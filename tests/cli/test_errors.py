@@ -20,7 +20,7 @@ from tests.cli.command import Capture
         (["mine"], "Missing option '--rec'"),
         (["mine", "--rec", "REC", "--bag-size", "0"], "'--bag-size'"),
         (["mine", "--rec", "REC", "--margin", "-1"], "'--margin'"),
-        (["mine", "--rec", "REC", "--band", "soft"], "'--band'"),
+        (["mine", "--rec", "REC", "--band", "soft"], "--band 'soft' is no band"),
         (["mine", "--rec", "REC", "--bagsize", "7"], "No such option.*--bagsize"),
         (["mine", "--rec", "REC", "--model", "resnet"], "--model: unknown embedder 'resnet'"),
         (["mine", "--rec", "REC", "--model", "mxnet:model"], "--model: 'mxnet:model' is not of the form"),

@@ -15,7 +15,8 @@ import pytest
 import fasttriplet as ft
 from fasttriplet.cli import cli, main
 from fasttriplet.dataset._options import Boundary, DatasetOptions, IndexOptions, Labels, Tail
-from fasttriplet.mining._options import Band, Metric, Pairs, Pick, scale_of
+from fasttriplet.mining._band import BANDS
+from fasttriplet.mining._options import Fallback, Metric, Pairs, Pick, scale_of
 from fasttriplet.run._options import RunOptions
 from tests.cli.command import Capture, commands
 
@@ -162,8 +163,8 @@ def test_choices_are_those_of_the_types() -> None:
     flags = flags_of("mine")
     kinds = {
         "labels": Labels,
-        "band": Band,
         "pick": Pick,
+        "fallback": Fallback,
         "pairs": Pairs,
         "metric": Metric,
         "boundary": Boundary,
@@ -174,3 +175,4 @@ def test_choices_are_those_of_the_types() -> None:
         assert isinstance(kind, click.Choice)
         assert tuple(kind.choices) == get_args(literal)
     assert flags["metric"].to_info_dict()["help"].count(scale_of("cosine")) == 1
+    assert all(f"{band}: " in flags["band"].to_info_dict()["help"] for band in BANDS)

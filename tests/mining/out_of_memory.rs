@@ -65,29 +65,19 @@ static ALLOCATOR: Failing = Failing;
 const DIM: usize = 8;
 const COUNT: usize = 8240;
 
-const OPTIONS: Options = Options {
-    band: Band::Semihard,
-    pick: Pick::Random,
-    negatives_per_pair: 1,
-    pairs: Pairs::Unordered,
-    metric: Metric::SquaredEuclidean,
-    margin: 0.3,
-    max_ap: None,
-    normalize: true,
-    seed: 1,
-};
+const OPTIONS: Options = Options { seed: 1, ..Options::DEFAULT };
 
 /// Rows, references (may be none), and how they are mined. Of 8,200 candidates a bit for each is large.
 fn cases() -> Vec<(usize, usize, Options)> {
     vec![
         (60, 8200, OPTIONS),
-        (300, 0, Options { margin: 0.01, negatives_per_pair: 200, ..OPTIONS }),
-        (400, 300, Options { band: Band::Violating, metric: Metric::Cosine, ..OPTIONS }),
+        (300, 0, Options { band: Band::semihard(0.01), negatives_per_pair: 200, ..OPTIONS }),
+        (400, 300, Options { band: Band::violating(0.3), metric: Metric::Cosine, ..OPTIONS }),
         (300, 0, Options { pick: Pick::Hardest, negatives_per_pair: 40, ..OPTIONS }),
         (400, 300, Options { pick: Pick::Hardest, pairs: Pairs::Hardest, ..OPTIONS }),
         (300, 0, Options { pick: Pick::All, pairs: Pairs::Ordered, max_ap: Some(1.5), ..OPTIONS }),
-        (400, 300, Options { pick: Pick::All, band: Band::Hard, pairs: Pairs::Easiest, ..OPTIONS }),
-        (300, 0, Options { pick: Pick::All, band: Band::Any, normalize: false, ..OPTIONS }),
+        (400, 300, Options { pick: Pick::All, band: Band::HARD, pairs: Pairs::Easiest, ..OPTIONS }),
+        (300, 0, Options { pick: Pick::All, band: Band::ANY, normalize: false, ..OPTIONS }),
         (300, 0, Options { pick: Pick::All, metric: Metric::Euclidean, negatives_per_pair: 300, ..OPTIONS }),
     ]
 }
@@ -158,7 +148,7 @@ fn any_large_allocation_may_fail() {
         pool.install(|| {
             for (anchors, references, options) in cases() {
                 let references = (references > 0).then(|| rows(40, references));
-                let input = Input { dim: DIM, anchors: rows(0, anchors), references };
+                let input = Input::new(DIM, rows(0, anchors), references);
                 let errors = fail_each(&input, &options, for_good);
                 assert!(errors > 10, "only {errors} errors");
                 println!("{isa}, {threads} threads, {anchors} rows, {for_good}: {errors} errors");

@@ -328,7 +328,7 @@ def test_bad_input_is_named(given: dict[str, Any], message: str) -> None:
     ("options", "message"),
     [
         ({"metric": "l2"}, "metric must be one of"),
-        ({"band": "all"}, "band must be one of"),
+        ({"band": "all"}, "band 'all' is no band"),
         ({"margin": -0.1}, "margin must be a number >= 0"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"threads": 0}, "threads must be a whole number"),

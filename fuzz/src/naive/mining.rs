@@ -1,6 +1,6 @@
 //! Mining by its definition: float64 distances of all pairs of rows, and a keyed draw for each negative.
 
-use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Rows};
+use fasttriplet::mining::{Input, Limit, Metric, Options, Pairs, Pick, Rows, Side};
 
 /// Ids of anchor, positive and negative, and the bits of the distances of anchor and positive, and of anchor and
 /// negative.
@@ -45,34 +45,55 @@ pub fn mine(input: &Input, options: &Options) -> Mined {
         positives.retain(|&p| options.max_ap.is_none_or(|max_ap| d[p] <= max_ap));
         mined.over_max_ap += (all - positives.len()) as u64;
         positives.sort_by_key(|&p| others[p].id);
+        let lot = |p: usize| mix64(pair_key(options.seed, anchor.id, others[p].id).wrapping_add(GOLDEN));
         match options.pairs {
             Pairs::Hardest => positives.sort_by(|&p, &q| d[q].total_cmp(&d[p])),
             Pairs::Easiest => positives.sort_by(|&p, &q| d[p].total_cmp(&d[q])),
+            Pairs::Ordered | Pairs::Unordered if options.positives_per_anchor.is_some() => {
+                positives.sort_by_key(|&p| lot(p));
+            }
             Pairs::Ordered | Pairs::Unordered => {}
         }
-        if matches!(options.pairs, Pairs::Hardest | Pairs::Easiest) {
-            positives.truncate(1);
-        }
+        let one = matches!(options.pairs, Pairs::Hardest | Pairs::Easiest).then_some(1);
+        positives.truncate(options.positives_per_anchor.or(one).unwrap_or(usize::MAX));
+        let mut of_anchor: Vec<(u64, Triplet)> = Vec::new();
         for p in positives {
-            let mut negatives: Vec<usize> = (0..others.len())
-                .filter(|&n| others[n].label != anchor.label && qualifies(d[p], d[n], options))
-                .collect();
-            let draw = |n: &usize| draw(options.seed, anchor.id, others[p].id, others[*n].id);
-            if options.pick != Pick::All {
-                negatives.sort_by_cached_key(draw);
-                if options.pick == Pick::Hardest {
-                    negatives.sort_by(|&n, &m| d[n].total_cmp(&d[m]));
+            let negatives = (0..others.len()).filter(|&n| others[n].label != anchor.label);
+            let mut qualified: Vec<usize> =
+                negatives.clone().filter(|&n| qualifies(d[p], d[n], options.band.limits())).collect();
+            let draw = |n: usize| draw(options.seed, anchor.id, others[p].id, others[n].id);
+            qualified.sort_by_cached_key(|&n| draw(n));
+            // A stable sort keeps equal distances in the order of their draws.
+            qualified.sort_by(|&n, &m| d[n].total_cmp(&d[m]));
+            let mut chosen: Vec<usize> =
+                qualified.into_iter().take(options.ranks.end).skip(options.ranks.first).collect();
+            match options.pick {
+                Pick::Random => chosen.sort_by_cached_key(|&n| draw(n)),
+                Pick::Distance => {
+                    chosen.sort_by_cached_key(|&n| draw(n));
+                    let key = |n: usize| weighted(draw(n), squared(d[n], options.metric), input.dim);
+                    chosen.sort_by(|&n, &m| key(n).total_cmp(&key(m)));
                 }
-                negatives.truncate(options.negatives_per_pair);
+                Pick::Hardest | Pick::All => {}
+            }
+            if options.pick != Pick::All {
+                chosen.truncate(options.negatives_per_pair);
+            }
+            if chosen.is_empty() && options.fallback {
+                chosen.extend(
+                    negatives.max_by(|&n, &m| d[n].total_cmp(&d[m]).then(others[m].id.cmp(&others[n].id))),
+                );
             }
             mined.pairs += 1;
-            mined.without_negative += u64::from(negatives.is_empty());
-            mined.triplets.extend(
-                negatives
-                    .into_iter()
-                    .map(|n| (anchor.id, others[p].id, others[n].id, d[p].to_bits(), d[n].to_bits())),
-            );
+            mined.without_negative += u64::from(chosen.is_empty());
+            of_anchor.extend(chosen.into_iter().map(|n| {
+                let lot = mix64(draw(n).1.wrapping_add(GOLDEN));
+                (lot, (anchor.id, others[p].id, others[n].id, d[p].to_bits(), d[n].to_bits()))
+            }));
         }
+        of_anchor.sort_unstable();
+        of_anchor.truncate(options.triplets_per_anchor.unwrap_or(usize::MAX));
+        mined.triplets.extend(of_anchor.into_iter().map(|(_, triplet)| triplet));
     }
     mined.triplets.sort_unstable();
     mined
@@ -108,13 +129,49 @@ fn sum(numbers: impl Iterator<Item = f64>) -> f64 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
-fn qualifies(d_ap: f64, d_an: f64, options: &Options) -> bool {
-    match options.band {
-        Band::Semihard => d_ap < d_an && d_an < d_ap + options.margin,
-        Band::Violating => d_an < d_ap + options.margin,
-        Band::Hard => d_an <= d_ap,
-        Band::Any => true,
+#[allow(clippy::float_cmp)] // at the edge, to the last bit
+fn qualifies(d_ap: f64, d_an: f64, limits: &[Limit]) -> bool {
+    limits.iter().all(|limit| {
+        let edge = limit.slope * d_ap + limit.offset;
+        match limit.side {
+            Side::Above => d_an > edge || limit.inclusive && d_an == edge,
+            Side::Below => d_an < edge || limit.inclusive && d_an == edge,
+        }
+    })
+}
+
+/// The squared L2 distance of a distance on a metric's scale.
+fn squared(d: f64, metric: Metric) -> f64 {
+    match metric {
+        Metric::SquaredEuclidean => d,
+        Metric::Euclidean => d * d,
+        Metric::Cosine => 2.0 * d,
     }
+}
+
+/// `ln(-ln(1 - u)) - ln(w)` of a distance-weighted pick.
+fn weighted(draw: (u16, u64), squared: f64, dim: usize) -> f64 {
+    let number = u64::from(draw.0) << 36 | draw.1 >> 28;
+    let u = (number as f64 + 0.5) / (1_u64 << 52) as f64;
+    let (s, dim) = (squared.clamp(0.25, 2.0), dim as f64);
+    let ln_weight =
+        -(((dim - 2.0) / 2.0).max(0.0) * ln(s) + ((dim - 3.0) / 2.0).max(0.0) * ln(1.0 - s / 4.0));
+    ln(-ln(1.0 - u)) - ln_weight
+}
+
+/// The logarithm, as it is defined: `ln(2^e m) = e ln(2) + 2 artanh((m - 1) / (m + 1))`, by 11 terms of the series.
+fn ln(x: f64) -> f64 {
+    let mut exponent = 0.0;
+    let mut mantissa = x;
+    while mantissa < std::f64::consts::FRAC_1_SQRT_2 {
+        (mantissa, exponent) = (mantissa * 2.0, exponent - 1.0);
+    }
+    while mantissa >= std::f64::consts::SQRT_2 {
+        (mantissa, exponent) = (mantissa / 2.0, exponent + 1.0);
+    }
+    let t = (mantissa - 1.0) / (mantissa + 1.0);
+    let series = (0..11).rev().fold(0.0, |sum, term| sum * (t * t) + 1.0 / f64::from(2 * term + 1));
+    exponent * std::f64::consts::LN_2 + 2.0 * t * series
 }
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -131,13 +188,19 @@ fn mix32(z: u32) -> u32 {
     z ^ (z >> 15)
 }
 
+fn row_hash(seed: u64, id: i64) -> u64 {
+    let seed = mix64(seed.wrapping_add(GOLDEN.wrapping_mul(2)));
+    mix64(mix64((id as u64).wrapping_add(GOLDEN)) ^ seed)
+}
+
+fn pair_key(seed: u64, anchor: i64, positive: i64) -> u64 {
+    mix64(mix64(row_hash(seed, anchor) ^ GOLDEN).wrapping_add(row_hash(seed, positive)))
+}
+
 /// The smallest is picked. Of equal 16-bit numbers, the second one decides.
 fn draw(seed: u64, anchor: i64, positive: i64, negative: i64) -> (u16, u64) {
-    let seed = mix64(seed.wrapping_add(GOLDEN.wrapping_mul(2)));
-    let [anchor, positive, negative] =
-        [anchor, positive, negative].map(|id| mix64(mix64((id as u64).wrapping_add(GOLDEN)) ^ seed));
-    let anchor = mix64(anchor ^ GOLDEN);
-    let pair = mix64(anchor.wrapping_add(positive));
+    let (pair, negative) = (pair_key(seed, anchor, positive), row_hash(seed, negative));
+    let anchor = mix64(row_hash(seed, anchor) ^ GOLDEN);
     let spread = (mix32((negative ^ anchor) as u32) >> 16) as u16;
     ((spread ^ pair as u16).wrapping_mul((pair >> 16) as u16 | 1), mix64(negative ^ pair))
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
@@ -16,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._options import Options
 from fasttriplet.cli._words import in_flags
 from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, DatasetOptions, Kind, kinds_of
+from fasttriplet.mining._band import BANDS
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import ResourceOptions, RunOptions
 
@@ -29,8 +32,11 @@ if TYPE_CHECKING:
 
     _Choice = click.Choice[str]
     _Type = click.ParamType[tuple[Kind, ...]]
+    _Text = click.ParamType[str]
+    _OfRanks = click.ParamType[tuple[int, int | None]]
 else:
     _Choice, _Type = click.Choice, click.ParamType  # before click 8.2 they take no type
+    _Text = _OfRanks = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,6 +80,41 @@ class _Pairs(_Choice):
         if str(value).endswith(".bin"):
             self.fail(f"the file {value} goes to --verify-on of `fasttriplet train`.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class _Band(_Text):
+    """A band; the options of mining read it, and say what is wrong with it."""
+
+    name = "band"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        return str(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Those that have names."""
+        return [CompletionItem(name) for name in BANDS if name.startswith(incomplete)]
+
+
+class _Ranks(_OfRanks):
+    """Ranks as Python writes slices, such as ``10:100``, ``10:`` or ``:100``."""
+
+    name = "first:end"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None]:
+        """Read them."""
+        if not isinstance(value, str):
+            return cast("tuple[int, int | None]", value)
+        found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", value)
+        if found is None or not (found[1] or found[2]):
+            self.fail(f"{value!r} is not FIRST:END, such as 10:100, 10: or :100.", param, ctx)
+        return int(found[1] or 0), int(found[2]) if found[2] else None
 
 
 class NameOfFile(click.Path):
@@ -331,12 +372,20 @@ _TEXTS = {
     "max_pixels": "Most pixels of an image, height times width. No memory is taken for a larger one.",
     "margin": "How far a band reaches beyond d_ap, on the scale of --metric: by default "
     f"{scale_of(RunOptions.metric)}.",
-    "band": "Negatives that qualify for a pair. semihard: d_ap < d_an < d_ap + margin; violating: d_an < "
-    "d_ap + margin; hard: d_an <= d_ap; any: all of them.",
-    "pick": "Which of the qualifying negatives to take for each pair.",
+    "band": "Negatives that qualify for a pair. "
+    + "; ".join(f"{name}: {rule or 'all of them'}" for name, rule in BANDS.items())
+    + ". Or limits on d_an of your own, such as 'd_ap + 0.1 < d_an < 0.9'.",
+    "ranks": "Choose only from the qualifying negatives of these ranks. The nearest has rank 0: 10: leaves "
+    "out the 10 nearest, 10:100 also all from rank 100 on.",
+    "pick": "Which of these to take for each pair: at random; the nearest to the anchor; at random with "
+    "weights that make near, middling and far ones equally likely; or all.",
     "negatives_per_pair": "Most negatives to take for each pair.",
+    "fallback": "What to take for a pair without any of these: the farthest negative of all.",
     "pairs": "Pairs of anchor and positive: each pair once, each pair both ways round, or each anchor with "
-    "its farthest or nearest positive.",
+    "its farthest or nearest positives.",
+    "positives_per_anchor": "Most pairs of an anchor. By default 1 for --pairs hardest and easiest, and all "
+    "for the others.",
+    "triplets_per_anchor": "Most triplets of an anchor, chosen at random. By default all.",
     "max_ap": "Skip pairs with a larger d_ap, on the scale of --metric.",
     "metric": "Scale of all distances. "
     + "; ".join(f"{metric}: {scale_of(metric)}" for metric in get_args(Metric))
@@ -358,6 +407,8 @@ _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)
     "exclude": PATH,
     "exclude_kinds": Kinds(),
     "max_pixels": Whole(1, MOST_PIXELS),
+    "band": _Band(),
+    "ranks": _Ranks(),
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),

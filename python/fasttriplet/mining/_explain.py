@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fasttriplet._words import counted
 from fasttriplet.dataset._options import BagOptions
+from fasttriplet.mining._band import BANDS
 from fasttriplet.mining._mine import COLLAPSED, MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
 
@@ -75,32 +76,57 @@ def why_no_triplets(  # noqa: PLR0911
         )
     if stats.collapsed:
         return why_collapsed(stats)
-    nearest = mine_rows(
-        replace(options, band="any", pick="hardest", negatives_per_pair=1, max_ap=None),
-        (embeddings, labels, None),
-        seed=0,
-        threads=threads,
-    )
+    anywhere = replace(_nearest(options), band="any", ranks=None, max_ap=None)
+    nearest = mine_rows(anywhere, (embeddings, labels, None), seed=0, threads=threads)
     d_ap, d_an = nearest.d_ap, nearest.d_an
     if stats.pairs == 0 and stats.pairs_over_max_ap:
         return (
             f"max_ap={options.max_ap} skips {counted(stats.pairs_over_max_ap, 'pair')} and leaves none "
             f"(the nearest pair has d_ap={d_ap.min():.4g}): raise max_ap or leave it out"
         )
-    margin = options.margin
-    reach = {"semihard": margin, "violating": margin, "hard": 0.0}.get(options.band, np.inf)
-    gap = d_an - d_ap
-    if gap.min() >= reach:
-        limit = "d_ap" if options.band == "hard" else f"d_ap + margin ({margin})"
+    margin, gap = options.margin, d_an - d_ap
+    if not _near_enough(options, d_ap, d_an).any():
+        rule = f"the band ({options.band}) has a place for"
+        if options.band in BANDS:
+            rule = "d_ap" if options.band == "hard" else f"d_ap + margin ({margin})"
         return (
-            f"no negative is nearer than {limit}: for the closest of {counted(len(gap), 'pair')} "
+            f"no negative is nearer than {rule}: for the closest of {counted(len(gap), 'pair')} "
             f"d_an - d_ap is {gap.min():.4g}, at the median {np.median(gap):.4g}. The embeddings separate "
             "these identities; raise the margin, or mine larger bags"
         )
+    if options.ranks is not None:
+        in_band = replace(_nearest(options), ranks=None)
+        if len(mine_rows(in_band, (embeddings, labels, None), seed=0, threads=threads)):
+            return (
+                f"no pair has more than {counted(options.ranks[0], 'negative')} that qualify, and ranks "
+                "leave these out: lower the first of the ranks, or mine larger bags"
+            )
+    if options.band == "semihard":
+        return (
+            f"no negative lies strictly between d_ap and d_ap + margin ({margin}): the nearest negatives are "
+            f"at d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Raise the margin, or mine band='violating'"
+        )
+    rule = BANDS.get(options.band, options.band).replace("margin", f"margin ({margin})")
     return (
-        f"no negative lies strictly between d_ap and d_ap + margin ({margin}): the nearest negatives are at "
-        f"d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Raise the margin, or mine band='violating'"
+        f"no negative has {rule}: the nearest negatives are at d_an = {d_an.min():.4g} to {d_an.max():.4g}, "
+        f"which is d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Take another band"
     )
+
+
+def _nearest(options: MiningOptions) -> MiningOptions:
+    """The same search for the nearest negative of each pair."""
+    return replace(options, pick="hardest", negatives_per_pair=1, fallback=None, triplets_per_anchor=None)
+
+
+def _near_enough(
+    options: MiningOptions, d_ap: NDArray[np.float64], d_an: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether the band leaves negatives at these distances out for being too far, if at all."""
+    near = np.ones(len(d_ap), dtype=bool)
+    for limit in options.limits():
+        if limit.side == "below":
+            near &= limit.holds(d_ap, d_an)
+    return near
 
 
 def why_without_negative(
@@ -115,47 +141,44 @@ def why_without_negative(
     """Find out why pairs of a bag have no negative, by the nearest negative of each, for up to 256 anchors.
 
     Returns plain data: how many `pairs` of these anchors have none; how many of them are `separated`, whose
-    nearest negative is beyond the band, and how many have `nearer` negatives alone, which the band leaves
-    out; and `examples` of both, each with the `ids` of anchor, positive and nearest negative, `d_ap` and
-    `d_an`. None if all these pairs have a negative.
+    nearest negative is beyond the band, how many have `nearer` negatives alone, which the band leaves out,
+    and how many have `few`, which the ranks leave out; and `examples` of the first two, each with the `ids`
+    of anchor, positive and nearest negative, `d_ap` and `d_an`. None if all these pairs have a negative.
     """
     if triplets.stats.pairs_without_negative == 0:
         return None
-    some = np.unique(np.linspace(0, len(ids) - 1, min(_ANCHORS, len(ids))).astype(int))
-    nearest = mine_rows(
-        replace(options, band="any", pick="hardest", negatives_per_pair=1),
-        (embeddings[some], labels[some], some),
-        (embeddings, labels, np.arange(len(ids))),
-        seed=0,
-        threads=threads,
-    ).to_frame()
-    if options.pairs == "unordered":  # among references each pair is there both ways round
-        nearest = nearest.filter(pl.col("anchor") < pl.col("positive"))
-    roles = ("anchor", "positive", "negative")
-    nearest = nearest.with_columns(pl.Series(role, ids[nearest[role].to_numpy()]) for role in roles)
-    reach = 0.0 if options.band == "hard" else options.margin
-    found = triplets.to_frame().select("anchor", "positive").unique()
-    without = nearest.join(found, on=["anchor", "positive"], how="anti").with_columns(
-        separated=pl.col("d_an") >= pl.col("d_ap") + reach
-    )
+    only = np.zeros(len(ids), dtype=bool)
+    only[np.unique(np.linspace(0, len(ids) - 1, min(_ANCHORS, len(ids))).astype(int))] = True
+
+    def nearest(**changed: Any) -> pl.DataFrame:
+        searched = replace(_nearest(options), **changed)
+        rows = (embeddings, labels, ids)
+        return mine_rows(searched, rows, only=only, seed=0, threads=threads).to_frame()
+
+    pair = ["anchor", "positive"]
+    without = nearest(band="any", ranks=None).join(nearest(), on=pair, how="anti")
     if without.is_empty():
         return None
+    few = nearest(ranks=None) if options.ranks else without.clear()
+    d_ap, d_an = without["d_ap"].to_numpy(), without["d_an"].to_numpy()
+    rest = without.with_columns(separated=~_near_enough(options, d_ap, d_an)).join(few, on=pair, how="anti")
     examples = {}
     for name, order, of in (
-        ("separated", "d_an", without.filter("separated")),
-        ("nearer", "d_ap", without.filter(~pl.col("separated"))),
+        ("separated", "d_an", rest.filter("separated")),
+        ("nearer", "d_ap", rest.filter(~pl.col("separated"))),
     ):
-        farthest = of.sort(order, "anchor", "positive", descending=[True, False, False])
+        farthest = of.sort(order, *pair, descending=[True, False, False])
         most = farthest.unique("anchor", keep="first", maintain_order=True).head(_EXAMPLES)
         examples[name] = [
             {"ids": [anchor, positive, negative], "d_ap": d_ap, "d_an": d_an}
             for anchor, positive, negative, d_ap, d_an, _ in most.iter_rows()
         ]
-    separated = int(without["separated"].sum())
+    separated = int(rest["separated"].sum())
     return {
         "pairs": without.height,
         "separated": separated,
-        "nearer": without.height - separated,
+        "nearer": rest.height - separated,
+        "few": without.height - rest.height,
         "examples": examples,
     }
 

@@ -31,6 +31,7 @@ COLLAPSE = (
 )
 
 _BYTES = 40  # of a triplet
+_MOST = 2**40  # more than there are rows, and less than a machine word holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +159,37 @@ def mine(
     margin : float, default 0.3
         On the scale of `metric`, by default the squared distance (FaceNet's alpha; InsightFace's
         ``triplet_alpha``). ``inf`` for none.
-    band : {"semihard", "violating", "hard", "any"}, default "semihard"
+    band : str, default "semihard"
         Which negatives qualify for a pair: *semihard* ``d_ap < d_an < d_ap + margin`` (FaceNet,
         arXiv:1503.03832, section 3.2; both strict), *violating* ``d_an < d_ap + margin`` (what
-        InsightFace calls the VGG Face rule), *hard* ``d_an <= d_ap``, *any* all of them.
-    pick : {"random", "hardest", "all"}, default "random"
-        Which of the qualifying negatives are returned: a uniform choice, the nearest to the anchor, or all.
+        InsightFace calls the VGG Face rule), *hard* ``d_an <= d_ap``, *easy* ``d_an >= d_ap + margin``, *any*
+        all of them. Or limits on ``d_an``, which may depend on ``d_ap`` and ``margin``:
+        ``"d_ap + 0.1 < d_an < d_ap + margin and d_an < 0.9"``. Each is brought to the form
+        ``d_an < slope * d_ap + offset`` (or another comparison), evaluated in float64.
+    ranks : (int, int or None), optional
+        Choose only from the qualifying negatives of these ranks, ``(first, end)``, ``end`` left out. The
+        nearest to the anchor has rank 0: ``(10, 100)`` leaves out the 10 nearest, which are often wrong
+        labels, and takes the next 90 into account; ``(10, None)`` all others. The draw decides ties.
+    pick : {"random", "hardest", "distance", "all"}, default "random"
+        Which of these are returned: a uniform choice, the nearest to the anchor, all, or a
+        *distance*-weighted choice: with a probability in proportion to the inverse of the density of their
+        distance on the unit sphere, so that near, middling and far ones are picked alike (Wu et al. 2017,
+        arXiv:1706.07567, section 4). L2 distances below 0.5 are weighted as 0.5, those above ``sqrt(2)`` as
+        ``sqrt(2)``.
     negatives_per_pair : int, default 1
         How many at most; without meaning for ``pick="all"``.
+    fallback : {"farthest"}, optional
+        What a pair without any of these gets: the farthest of all negatives (smallest id on ties), as in
+        TensorFlow Addons' semi-hard loss.
     pairs : {"unordered", "ordered", "hardest", "easiest"}, default "unordered"
         *unordered*: each pair once, the earlier row is the anchor (as InsightFace); *ordered*: both ways;
         *hardest*, *easiest*: for each anchor its farthest or nearest positive (smallest id on ties). Among
         references every positive makes a pair, and *unordered* is *ordered*.
+    positives_per_anchor : int, optional
+        At most so many pairs of an anchor: the *hardest* or *easiest* ones (by default 1), or a uniform
+        choice among the others (by default all).
+    triplets_per_anchor : int, optional
+        At most so many triplets of an anchor, a uniform choice among those of all its pairs.
     max_ap : float, optional
         Pairs with a larger ``d_ap`` are skipped, before the hardest or easiest is chosen.
     metric : {"sqeuclidean", "euclidean", "cosine"}, default "sqeuclidean"
@@ -187,7 +207,7 @@ def mine(
         positions, and the triplets hold ids. With references give both or neither: a reference with the
         anchor's id is the anchor itself, and no positive of it. Without ids nothing is taken for the same.
     seed : int, default 0
-        A random pick is a pure function of seed, anchor id, positive id and the ids of the qualifying
+        A random choice is a pure function of seed, anchor id, positive id and the ids of the qualifying
         negatives: the same for any number of threads, machine, and order of the rows.
     threads : int, optional
         By default one for each core.
@@ -247,28 +267,44 @@ def mine_rows(
     rows: tuple[ArrayLike, ArrayLike, ArrayLike | None],
     references: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None] = (None, None, None),
     *,
+    only: NDArray[np.bool_] | None = None,
     seed: int,
     threads: int | None,
 ) -> Triplets:
-    """Do what :func:`mine` does, with the options in one object; each set is (embeddings, labels, ids)."""
+    """Do what :func:`mine` does, with the options in one object; each set is (embeddings, labels, ids).
+
+    Of the rows, those are anchors for which `only` is true.
+    """
     started = time.perf_counter()
     anchors, candidates = _sets(rows, references)
-    anchor, positive, negative, d_ap, d_an, counts, scatter = _core.mine(
-        anchors,
-        candidates,
-        metric=options.metric,
-        band=options.band,
-        pick=options.pick,
-        negatives_per_pair=min(int(options.negatives_per_pair), max(1, len((candidates or anchors)[0]))),
-        pairs=options.pairs,
-        margin=float(options.margin),
-        max_ap=None if options.max_ap is None else float(options.max_ap),
-        normalize=bool(options.normalize),
-        seed=seed_number(seed),
-        threads=thread_count(threads),
+    (anchor, positive, negative, d_ap, d_an, counts), scatter = _core.mine(
+        anchors, only, candidates, core_options(options, seed), thread_count(threads)
     )
     stats = MiningStats(*counts, scatter=scatter, seconds=time.perf_counter() - started)
     return Triplets(anchor, positive, negative, d_ap, d_an, stats)
+
+
+def core_options(options: MiningOptions, seed: int) -> _core.Options:
+    """The options as Rust takes them."""
+
+    def count(given: int | None) -> int | None:
+        return None if given is None else min(int(given), _MOST)
+
+    first, end = options.ranks or (0, None)
+    return _core.Options(
+        limits=[(limit.side, limit.inclusive, limit.slope, limit.offset) for limit in options.limits()],
+        ranks=(min(first, _MOST - 1), count(end)),
+        pick=options.pick,
+        negatives_per_pair=min(int(options.negatives_per_pair), _MOST),
+        fallback=options.fallback is not None,
+        pairs=options.pairs,
+        positives_per_anchor=count(options.positives_per_anchor),
+        triplets_per_anchor=count(options.triplets_per_anchor),
+        metric=options.metric,
+        max_ap=None if options.max_ap is None else float(options.max_ap),
+        normalize=bool(options.normalize),
+        seed=seed_number(seed),
+    )
 
 
 Set = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]

@@ -211,6 +211,7 @@ _REACH = {  # of each band: from where to where on the line, with d_ap at 1 and 
     "semihard": (1.0, 2.0),
     "violating": (0.0, 2.0),
     "hard": (0.0, 1.0),
+    "easy": (2.0, 3.0),
     "any": (0.0, 3.0),
 }
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from fasttriplet._words import counted
 from fasttriplet.dataset._ids import places_among
-from fasttriplet.mining._options import Band, Metric, scale_of
+from fasttriplet.mining._band import BANDS
+from fasttriplet.mining._options import Metric, scale_of
 from fasttriplet.reporting import _charts as charts
 from fasttriplet.reporting._html import Markup, code, element, facts, joined, sentences, table, titled
 from fasttriplet.reporting._mined import ROLES, Mined
@@ -29,10 +30,11 @@ _REST = _HUBS + 2 * _CONFUSED * _EXAMPLES + 2 * 3 * _WITHOUT  # pictures beside 
 _OFTEN = 5  # times as often as the mean: a negative that is worth a look
 _MUCH = 0.01  # of the triplets: a pair of identities that is
 _NOT_BY_CHANCE = 10  # triplets
-_RULES = {
-    "semihard": "d_ap < d_an < d_ap + margin: farther than the positive, by less than the margin",
-    "violating": "d_an < d_ap + margin: nearer than the margin asks for, whether beyond the positive or not",
-    "hard": "d_an <= d_ap: as near as the positive, or nearer",
+_RULES = {  # in words
+    "semihard": "farther than the positive, by less than the margin",
+    "violating": "nearer than the margin asks for, whether beyond the positive or not",
+    "hard": "as near as the positive, or nearer",
+    "easy": "beyond the margin",
     "any": "all images of other identities",
 }
 
@@ -123,8 +125,12 @@ def _facts(mined: Mined, d_ap: NDArray[np.float64], d_an: NDArray[np.float64]) -
         "anchors": f"{used['anchors'][0]:,} images of {counted(used['people'][0], 'identity')}",
         f"d_ap ({_scale(how)})": middle.format(*np.quantile(d_ap, (0.5, 0.05, 0.95))),
         f"d_an ({_scale(how)})": middle.format(*np.quantile(d_an, (0.5, 0.05, 0.95))),
+        "ranks": None if how.get("ranks") is None else "{} to {}".format(*how["ranks"]),
         "pick": _said(how, "pick"),
+        "fallback": _said(how, "fallback"),
         "pairs": _said(how, "pairs"),
+        "positives per anchor": _said(how, "positives_per_anchor"),
+        "triplets per anchor": _said(how, "triplets_per_anchor"),
         "seed": _said(how, "seed"),
         "model": _said(how, "model"),
     }
@@ -136,18 +142,20 @@ def _said(how: Mapping[str, Any], name: str) -> str | None:
 
 def _rule(how: Mapping[str, Any]) -> Markup:
     """A picture of the band."""
-    band: Any = how.get("band")
-    margin = _margin(how)
-    if band not in get_args(Band):
+    band = how.get("band")
+    if not isinstance(band, str):
         says = "The table does not say by which rule it was mined; tables in Parquet do."
         return titled("The rule", says=says)
-    words = f"{band}: {_RULES[band]}"
-    at = "d_ap + margin" if margin is None else f"d_ap + {margin:g}"
-    drawn = element(
-        "div", charts.rule(band, at, f"Negatives on a line of distances. {words}"), class_="rule-box"
-    )
     scale = f"Distances are {_scale(how)} between the embeddings of two images."
-    return titled("The rule", drawn, says=sentences(element("strong", f"{band}:"), f"{_RULES[band]}.", scale))
+    if band not in BANDS:  # limits of one's own
+        return titled("The rule", says=sentences(element("strong", f"{band}."), scale))
+    margin = _margin(how)
+    at = "d_ap + margin" if margin is None else f"d_ap + {margin:g}"
+    rule = ": ".join(filter(None, (BANDS[band], _RULES[band])))
+    drawn = element(
+        "div", charts.rule(band, at, f"Negatives on a line of distances. {band}: {rule}"), class_="rule-box"
+    )
+    return titled("The rule", drawn, says=sentences(element("strong", f"{band}:"), f"{rule}.", scale))
 
 
 def _histograms(how: Mapping[str, Any], d_ap: NDArray[np.float64], d_an: NDArray[np.float64]) -> list[Markup]:
@@ -337,7 +345,7 @@ def _without(run: Mapping[str, Any] | None, album: Album | None) -> Markup:
     if not why:
         return titled(title, says=" ".join(said))
     where = f"Of {counted(why['pairs'], 'such pair')} of bag {why['bag']},"
-    shares = {name: why[name] / max(1, why["pairs"]) for name in ("separated", "nearer")}
+    shares = {name: why[name] / max(1, why["pairs"]) for name in ("separated", "nearer", "few")}
     if why["separated"]:
         said.append(
             f"{where} {shares['separated']:.0%} have no negative near enough: they are learned already."
@@ -348,6 +356,9 @@ def _without(run: Mapping[str, Any] | None, album: Album | None) -> Markup:
             f"{where} {shares['nearer']:.0%} have nearer negatives alone, which the band leaves out: band "
             "violating takes them."
         )
+        where = "Of the same pairs,"
+    if why["few"]:
+        said.append(f"{where} {shares['few']:.0%} have so few that qualify that the ranks leave them out.")
     parts = []
     if album is not None:
         for name, heading in (("separated", "Learned already"), ("nearer", "Nearer negatives alone")):

@@ -119,7 +119,8 @@ class Feed:
         The most pixels of an image that is decoded; see :func:`fasttriplet.decode_images`.
     exclude, exclude_kinds
         Images to leave out; see :func:`fasttriplet.mine_rec`. A `state` is of a feed without the same images.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+    margin, band, ranks, pick, negatives_per_pair, fallback
+    pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.

@@ -101,7 +101,8 @@ def mine_rec(
         The kinds of findings whose images are left out. By default those about single images:
         ``"mislabelled"``, ``"outlier"``, ``"duplicate"`` and ``"bad-picture"``. The others are
         ``"same-person"`` and ``"two-people"``.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+    margin, band, ranks, pick, negatives_per_pair, fallback
+    pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.

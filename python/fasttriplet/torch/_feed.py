@@ -80,7 +80,8 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.index_rec`.
     max_pixels
         See :func:`fasttriplet.decode_images`.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+    margin, band, ranks, pick, negatives_per_pair, fallback
+    pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         See :func:`fasttriplet.mine`.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.

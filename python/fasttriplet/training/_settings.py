@@ -98,7 +98,8 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
     color_jitter : float, default 0
         How much brightness, contrast and saturation are changed, at random; see
         :class:`fasttriplet.Augment`.
-    margin, band, pick, negatives_per_pair, pairs, max_ap, metric, normalize
+    margin, band, ranks, pick, negatives_per_pair, fallback
+    pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         Which triplets are mined; see :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``,
         by default on squared L2.
     images_per_identity, bag_size, boundary

@@ -153,6 +153,20 @@ impl AnchorEstimates<'_> {
         Ok(screen.up_to(window, farthest.fold(0.0, f64::max)))
     }
 
+    /// The candidate of the stretch with the largest estimate, but for those of `identity`.
+    pub fn farthest(&self, identity: &Range<Place>) -> Option<Place> {
+        let mut largest = None;
+        for panel in self.block.stretch.clone() {
+            for (place, &v) in ((panel * COLUMNS) as Place..).zip(self.of_panel(panel)) {
+                let farther = v < f32::INFINITY && largest.is_none_or(|(_, most)| v > most);
+                if farther && !identity.contains(&place) {
+                    largest = Some((place, v));
+                }
+            }
+        }
+        largest.map(|(place, _)| place)
+    }
+
     /// Calls `visit` for every candidate that is marked.
     pub fn visit(&self, marks: &[u32], mut visit: impl FnMut(Place) -> Result<()>) -> Result<()> {
         let mut panels = self.block.stretch.clone().zip(marks);

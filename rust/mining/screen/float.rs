@@ -49,7 +49,7 @@ impl<'a> Float<'a> {
             let terms = |norm| BoundTerms { squared_norm: norm * f64::from(scale).powi(2), residual: 0.0 };
             memory::collect(points.squared_norms.iter().copied().map(terms), ROWS)
         };
-        let references = sets.are_two().then(|| terms_of(candidates)).transpose()?;
+        let references = (!sets.are_one()).then(|| terms_of(candidates)).transpose()?;
         Ok(Self { sets, scale, anchors: terms_of(&sets.anchors)?, references, panels })
     }
 

@@ -54,7 +54,7 @@ impl Integer {
         let frame = Frame::new(sets, scale)?;
         let encode = |points| Codes::new(points, &frame, bits, kernel.levels(), isa, interrupt);
         let anchors = encode(&sets.anchors)?;
-        let references = sets.are_two().then(|| encode(candidates)).transpose()?;
+        let references = (!sets.are_one()).then(|| encode(candidates)).transpose()?;
         let codes = references.as_ref().unwrap_or(&anchors);
 
         let panel_size = codes.lanes() * LANE * COLUMNS;

@@ -336,19 +336,15 @@ fn power_of_two_below(squared: f64) -> f64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Band, Input, Metric, Options, Pairs, Pick, Rows, exact};
+    use super::super::{Band, Input, Options, Pairs, Pick, Rows, exact};
     use super::*;
 
     const OPTIONS: Options = Options {
-        band: Band::Any,
+        band: Band::ANY,
         pick: Pick::All,
-        negatives_per_pair: 1,
         pairs: Pairs::Ordered,
-        metric: Metric::SquaredEuclidean,
-        margin: 0.0,
-        max_ap: None,
         normalize: false,
-        seed: 0,
+        ..Options::DEFAULT
     };
 
     fn paths() -> impl Iterator<Item = (Isa, Precision)> {
@@ -358,7 +354,7 @@ mod tests {
     fn sets(embeddings: &[f32], dim: usize, options: &Options, isa: Isa) -> Sets {
         let labels: Vec<i64> = (0..(embeddings.len() / dim) as i64).collect();
         let anchors = Rows { embeddings, labels: &labels, ids: None };
-        let input = Input { dim, anchors, references: None };
+        let input = Input::new(dim, anchors, None);
         Sets::new(&input, options, isa, &Interrupt::new()).unwrap()
     }
 
