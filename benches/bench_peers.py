@@ -1,11 +1,12 @@
 """Mining beside pytorch-metric-learning (PML) and faiss on the CPU: seconds, memory, and whether they agree.
 
-Three questions on the same rows with the same threads. Memory is what one call adds at its peak in a process
+Four questions on the same rows with the same threads. Memory is what one call adds at its peak in a process
 of its own. A peer that is not installed is left out.
 
 1. All semi-hard triplets of a batch, margin 0.2 on L2 of unit rows, which is PML's default distance.
 2. The batch-hard triplet of each row, by the same distance.
-3. The 10 nearest rows of another label, for each of 7,200. That is `mine(pairs="easiest", band="any",
+3. The same in small batches of P identities with K images each, as trainings have them.
+4. The 10 nearest rows of another label, for each of 7,200. That is `mine(pairs="easiest", band="any",
    pick="hardest", negatives_per_pair=10)`, which looks for the nearest positive besides. faiss knows no
    labels: it is asked for as many more rows as an identity has, and NumPy drops those of the label. Its
    time is that of filling the index, searching and dropping.
@@ -36,11 +37,14 @@ MARGIN = 0.2
 NEAREST = 10
 EDGE = 1e-5
 SEMI_HARD, BATCH_HARD = "All semi-hard triplets", "The batch-hard triplet of each row"
+SMALL = f"{BATCH_HARD} in batches of P identities x K images"
 SEARCH = f"The {NEAREST} nearest rows of another label"
 EACH = {SEMI_HARD: 4, BATCH_HARD: 4, SEARCH: 5}  # rows of an identity
+SMALL_ROUNDS = 20  # for each of other questions: a call takes a millisecond
 
 bench = Bench(__file__, __doc__, rounds=5, packages=["torch", "pytorch-metric-learning", "faiss-cpu"])
 bench.option("--rows", [300, 600, 1200], "of a batch", quick=[60])
+bench.option("--small", ["16x4", "32x4", "32x8", "64x8"], "small batches, P x K", quick=["5x4"])
 bench.option("--dim", 128, "columns of a batch", quick=16)
 bench.option("--search-rows", [BAG], "of a search", quick=[300])
 bench.option("--search-dim", 512, "columns of a search", quick=16)
@@ -52,8 +56,13 @@ Call = Callable[[], Any]
 Prepare = Callable[[Rows, Ints, int], Call]  # imports, so that a call only mines; the number is of threads
 
 
+def asked_for(threads: int) -> int | None:
+    """The option for that number: all cores are the default, with which short calls start no threads."""
+    return None if threads == CORES else threads
+
+
 def with_mine(**options: Any) -> Prepare:
-    return lambda rows, labels, threads: lambda: ft.mine(rows, labels, threads=threads, **options)
+    return lambda rows, labels, threads: lambda: ft.mine(rows, labels, threads=asked_for(threads), **options)
 
 
 def with_tensors(miner: Callable[[int], Any]) -> Prepare:
@@ -73,7 +82,7 @@ def triplet_miner(**options: Any) -> Callable[[int], Any]:
     def make(threads: int) -> Any:
         from fasttriplet.torch import TripletMiner  # noqa: PLC0415
 
-        return TripletMiner(threads=threads, **options)
+        return TripletMiner(threads=asked_for(threads), **options)
 
     return make
 
@@ -129,6 +138,7 @@ CONTENDERS: dict[str, dict[str, Prepare]] = {
         "faiss IndexFlatIP": with_faiss("IndexFlatIP"),
     },
 }
+CONTENDERS[SMALL] = CONTENDERS[BATCH_HARD]
 NEEDS = {
     "mine": (),
     "TripletMiner": ("torch",),
@@ -162,19 +172,19 @@ def compare(question: str, rows: Rows, ours: Ints, theirs: Ints) -> tuple[int, f
         a, p, n = np.setxor1d(ours @ base, theirs @ base) // base[:, None] % len(rows)
         apart = distances(rows, a, n) - distances(rows, a, p)
         return len(a), float(np.minimum(np.abs(apart), np.abs(apart - MARGIN)).max(initial=0))
-    anchors = ours[:, :1] if question == BATCH_HARD else np.arange(len(rows))[:, None]
-    if question == BATCH_HARD and not np.array_equal(anchors, theirs[:, :1]):
+    search = question == SEARCH
+    anchors = np.arange(len(rows))[:, None] if search else ours[:, :1]
+    if not search and not np.array_equal(anchors, theirs[:, :1]):
         raise SystemExit("other anchors have a batch-hard triplet")
-    others = [found[:, 1:] if question == BATCH_HARD else found for found in (ours, theirs)]
+    others = [found if search else found[:, 1:] for found in (ours, theirs)]
     d, e = (distances(rows, np.broadcast_to(anchors, found.shape), found) for found in others)
-    if question == SEARCH:
+    if search:
         d.sort(axis=1)
         e.sort(axis=1)
     return int((ours != theirs).any(axis=1).sum()), float(np.abs(d - e).max())
 
 
-def ways(question: str, rows: int, dim: int, threads: int) -> dict[str, Way]:
-    each = EACH[question]
+def ways(question: str, rows: int, dim: int, each: int, threads: int) -> dict[str, Way]:
     drawn, labels = separated_rows(rows, dim, each, noise=1.2), identities(rows, each)
     ours = columns(question, CONTENDERS[question]["mine"](drawn, labels, threads)())
 
@@ -196,30 +206,45 @@ def ways(question: str, rows: int, dim: int, threads: int) -> dict[str, Way]:
     }
 
 
+def large(question: str, shapes: list[tuple[int, int]], threads: int) -> Table:
+    """Seconds and megabytes."""
+    found = Table(question)
+    for count, dim in shapes:
+        case: dict[str, Any] = {"question": question, "dim": dim, "each": EACH[question], "threads": threads}
+        case["rows"], title = count, f"{count:,} x {dim}"
+        small = {"rows": 20 * EACH[question]}
+        memory = bench.measure(
+            ways, f"{question}, {title}, memory", rounds=1, warm_up=False, fresh=True, small=small, **case
+        )
+        took = bench.measure(ways, f"{question}, {title}", **case)
+        cells: dict[str, Cell] = {"answers": took["mine"].facts["answers"]}
+        cells |= {f"`{name}`, s": one.best for name, one in took.items()}
+        cells |= {f"`{name}`, MB": memory[name].added for name in took}
+        cells["answers that differ"] = max(one.facts["differ"] for one in took.values())
+        found.rows[title] = cells
+    return found
+
+
+def small(batches: list[str], options: Namespace) -> Table:
+    """Milliseconds, by the fastest calls and by the median ones, in which other work on the machine shows."""
+    found = Table(f"{SMALL}, {options.dim} columns")
+    for batch in batches:
+        identities, each = map(int, batch.split("x"))
+        case: dict[str, Any] = {"question": SMALL, "dim": options.dim, "each": each}
+        case |= {"rows": identities * each, "threads": options.threads}
+        took = bench.measure(ways, f"{SMALL}, {batch}", rounds=SMALL_ROUNDS * options.rounds, **case)
+        cells: dict[str, Cell] = {f"`{name}`, ms": 1e3 * one.best for name, one in took.items()}
+        cells |= {f"`{name}`, median ms": 1e3 * one.median for name, one in took.items()}
+        found.rows[f"{identities} x {each}"] = cells
+    return found
+
+
 def tables(options: Namespace) -> Iterator[Table]:
     batches = [(count, options.dim) for count in options.rows]
-    searches = [(count, options.search_dim) for count in options.search_rows]
-    for question, shapes in {SEMI_HARD: batches, BATCH_HARD: batches, SEARCH: searches}.items():
-        found = Table(question)
-        for count, dim in shapes:
-            case: dict[str, Any] = {
-                "question": question,
-                "rows": count,
-                "dim": dim,
-                "threads": options.threads,
-            }
-            title = f"{count:,} x {dim}"
-            small = {"rows": 20 * EACH[question]}
-            memory = bench.measure(
-                ways, f"{question}, {title}, memory", rounds=1, warm_up=False, fresh=True, small=small, **case
-            )
-            took = bench.measure(ways, f"{question}, {title}", **case)
-            cells: dict[str, Cell] = {"answers": took["mine"].facts["answers"]}
-            cells |= {f"`{name}`, s": one.best for name, one in took.items()}
-            cells |= {f"`{name}`, MB": memory[name].added for name in took}
-            cells["answers that differ"] = max(one.facts["differ"] for one in took.values())
-            found.rows[title] = cells
-        yield found
+    yield large(SEMI_HARD, batches, options.threads)
+    yield large(BATCH_HARD, batches, options.threads)
+    yield small(options.small, options)
+    yield large(SEARCH, [(count, options.search_dim) for count in options.search_rows], options.threads)
 
 
 if __name__ == "__main__":

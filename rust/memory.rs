@@ -26,8 +26,8 @@ const UNSEEN: u64 = 16 << 20;
 const KEPT_FREE: u64 = 2 * UNSEEN;
 
 thread_local! {
-    /// Bytes that this thread has allocated since its last look. A call has threads of its own, so it counts from 0,
-    /// and calls beside it change nothing.
+    /// Bytes that this thread has allocated since its last look. A long call has threads of its own, so it counts from
+    /// 0, and calls beside it change nothing.
     static SINCE_LOOK: Cell<u64> = const { Cell::new(0) };
 }
 

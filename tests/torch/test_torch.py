@@ -390,7 +390,7 @@ def test_the_page_about_it_runs(
 
 def test_options_are_shown() -> None:
     shown = repr(TripletMiner(metric="cosine", margin=0.1, seed=5))
-    assert shown.startswith("TripletMiner(metric='cosine', margin=0.1, ")
+    assert "metric='cosine', margin=0.1, " in shown
     assert "seed=5" in shown
 
 

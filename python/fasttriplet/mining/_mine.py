@@ -210,7 +210,7 @@ def mine(
         A random choice is a pure function of seed, anchor id, positive id and the ids of the qualifying
         negatives: the same for any number of threads, machine, and order of the rows.
     threads : int, optional
-        By default one for each core.
+        By default one for each core, or the calling thread alone where that takes less than about 1 ms.
 
     Returns
     -------

@@ -76,6 +76,13 @@ class MiningOptions(Options):
             number("max_ap", self.max_ap, 0, allow_infinity=True)
         super().__post_init__()
 
+    def is_random(self) -> bool:
+        """Whether another seed is meant to give other triplets. (It decides ties of distances, too.)"""
+        limited = self.triplets_per_anchor is not None or (
+            self.positives_per_anchor is not None and self.pairs in ("unordered", "ordered")
+        )
+        return self.pick in ("random", "distance") or limited
+
     def limits(self) -> tuple[Limit, ...]:
         """The band: the limits that `d_an` of a qualifying negative keeps."""
         if not isinstance(self.band, str):

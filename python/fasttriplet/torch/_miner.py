@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +23,32 @@ _AS_PML: dict[str, Any] = {"margin": 0.2, "band": "violating", "pick": "all", "p
 Indices = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-# A Module, though it has no parameters: pytorch-metric-learning's MultipleLosses keeps its miners in a
-# ModuleList. (Where torch is not installed, mypy sees a subclass of Any.)
-class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-    """Mines the triplets of a batch exactly; called like a miner of pytorch-metric-learning (PML).
+def _pml() -> Any:
+    """pytorch-metric-learning, with its distances and miners; None where its import fails."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what it imports, which the user did not ask for
+            import pytorch_metric_learning.distances  # noqa: PLC0415
+            import pytorch_metric_learning.miners  # noqa: PLC0415
+    except Exception:  # who uses it meets the error there
+        return None
+    return pytorch_metric_learning
+
+
+_PML = _pml()
+# A Module, though it has no parameters, without PML, too: MultipleLosses keeps its miners in a ModuleList.
+if TYPE_CHECKING:
+    from torch.nn import Module as _Base
+else:
+    _Base = torch.nn.Module if _PML is None else _PML.miners.BaseMiner
+
+
+# (Where torch is not installed, mypy sees a subclass of Any.)
+class TripletMiner(_Base):  # type: ignore[misc, unused-ignore]
+    """Mines the triplets of a batch exactly, as a miner of pytorch-metric-learning (PML).
+
+    Where PML is installed, this is a subclass of its ``BaseMiner``, and taken wherever PML takes one:
+    ``DistributedMinerWrapper``, trainers, ``CrossBatchMemory``. Elsewhere it is a plain module.
 
     ``TripletMiner(metric="euclidean")`` returns what PML's ``TripletMarginMiner()`` returns: all triplets
     that violate a margin of 0.2, both orders of a pair, on distances of unit rows. It holds no matrix of
@@ -51,10 +74,12 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     seed : int, default 0
         A random pick is a pure function of `seed`, the number of the call, and the ids of the rows.
     threads : int, optional
-        By default one for each core.
+        By default one for each core, or the calling thread alone where that takes less than about 1 ms.
 
     Attributes
     ----------
+    num_triplets : int
+        How many the last call returned, as PML's miners say.
     calls : int
         How many batches were mined. Random picks differ from call to call by it, and a run with the same
         seed repeats them. To continue a run with the picks that it would have had, save this number and
@@ -76,7 +101,7 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     ``all``       ``m <= margin``       ``violating``   ``m < margin``      ``m = margin``: PML only
     ``semihard``  ``0 < m <= margin``   ``semihard``    ``0 < m < margin``  ``m = margin``: PML only
     ``hard``      ``m <= 0``            ``hard``        ``m <= 0``          nothing
-    ``easy``      ``m > margin``        none
+    ``easy``      ``m > margin``        ``easy``        ``m >= margin``     ``m = margin``: ours only
     ============= ===================== =============== =================== ============================
 
     PML compares float32 distances, so a triplet within their rounding of an edge (about 1e-6 here, more
@@ -103,9 +128,12 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         threads: int | None = None,
         **options: Unpack[KeywordsWithoutMetric],
     ) -> None:
-        super().__init__()
-        self.calls = 0
-        self._options = MiningOptions.of(TripletMiner, {**_AS_PML, **options, "metric": metric})
+        checked = MiningOptions.of(TripletMiner, {**_AS_PML, **options, "metric": metric})
+        # What PML reads of a miner; its default would be another scale.
+        described = {} if _PML is None else {"distance": _pml_distance(checked)}
+        super().__init__(**described)
+        self.calls = self.num_triplets = 0
+        self._options = checked
         self._seed, self._threads = seed_number(seed), thread_count(threads)
 
     def extra_repr(self) -> str:
@@ -191,16 +219,36 @@ class TripletMiner(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             (rows, numbers, anchor_ids),
             (references, other_numbers, None if references is None else other_ids),
             # The seed decides between equally near negatives, too: they are to be the same in every call.
-            seed=epoch_seed(self._seed, self.calls if self._options.pick == "random" else 0),
+            seed=epoch_seed(self._seed, self.calls if self._options.is_random() else 0),
             threads=self._threads,
         )
         self.calls += 1
+        self.num_triplets = len(triplets)
         warn_if_collapsed(triplets.stats, stacklevel=5)  # past Module.__call__
         anchor, positive, negative = triplets
         roles = (anchor, anchor_ids), (positive, other_ids), (negative, other_ids)
         found = (role if of is None else positions_of(of, role) for role, of in roles)
         a, p, n = (torch.from_numpy(positions).to(embeddings.device) for positions in found)
         return a, p, n
+
+    def mine(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, ref_emb: torch.Tensor, ref_labels: torch.Tensor
+    ) -> Indices:
+        """Mine one batch, as PML's ``BaseMiner`` does inside of its call.
+
+        There the tensors of the batch themselves, given as `ref_emb` and `ref_labels`, mean no references.
+        """
+        alone = ref_emb is embeddings and ref_labels is labels
+        found: Indices = self.forward(embeddings, labels, *(() if alone else (ref_emb, ref_labels)))
+        return found
+
+
+def _pml_distance(options: MiningOptions) -> Any:
+    """PML's distance on the scale of the options."""
+    if options.metric == "cosine":
+        return _PML.distances.CosineSimilarity()
+    power = 2 if options.metric == "sqeuclidean" else 1
+    return _PML.distances.LpDistance(normalize_embeddings=options.normalize, power=power)
 
 
 def _tensor(name: str, values: object) -> torch.Tensor:
