@@ -66,15 +66,16 @@ impl Weights {
         ln(-ln(1.0 - draw.uniform())) - self.ln_weight(squared)
     }
 
-    /// A squared distance beyond which no draw with a high part of at least `least` has a smaller key.
-    pub fn farthest(&self, key: f64, least: u16) -> f64 {
+    /// A squared distance beyond which no draw with a high part of at least `least` has a smaller key. None if such
+    /// a draw has a larger key at every distance.
+    pub fn farthest(&self, key: f64, least: u16) -> Option<f64> {
         // -ln(1 - u) is at least u.
         let u = if least == 0 { Draw::LEAST_UNIFORM } else { f64::from(least) / 65536.0 };
         let needed = u.ln() - key - ROUNDED;
         match self.table.partition_point(|&ln_weight| ln_weight >= needed) {
-            0 => f64::NEG_INFINITY,
-            STEPS.. => f64::INFINITY,
-            step => at_step(step),
+            0 => None,
+            STEPS.. => Some(f64::INFINITY),
+            step => Some(at_step(step)),
         }
     }
 }
@@ -150,8 +151,8 @@ mod tests {
             dim in 1_usize..2000, key in -500_f64..500.0, beyond in 0.0_f64..1.0, high: u16, tie: u64, least: u16,
         ) {
             let (weights, draw) = (Weights::new(dim), Draw::new(high, tie));
-            let farthest = weights.farthest(key, least);
-            if farthest.is_finite() && high >= least {
+            let farthest = weights.farthest(key, least).unwrap_or(0.0);
+            if high >= least && farthest.is_finite() {
                 prop_assert!(weights.key(draw, farthest + beyond) >= key);
             }
         }

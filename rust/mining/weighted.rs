@@ -10,7 +10,7 @@ use crate::{Interrupt, Result};
 
 /// Candidates with the smallest draws that are tested before the others. Those need a weight that is larger by as
 /// much as their draws are.
-const FIRST: usize = 16;
+const FIRST: usize = 12;
 
 /// The windows of an open pair for rows that have not been tested, by the leading zeros of the high part of a
 /// draw: the more there are, the farther a row may be.
@@ -51,8 +51,9 @@ impl Narrow for Windows<'_> {
         for zeros in 0..=most_zeros {
             let least = (1_u32 << 16 >> (zeros + 1)) as u16;
             let farthest = search.choice.weights().farthest(key, least.max(open.tested_below));
-            let window = search.screen.window(f64::NEG_INFINITY, farthest);
-            self.of_zeros[zeros as usize] = open.window.up_to_end_of(window);
+            self.of_zeros[zeros as usize] = farthest.map_or(Window::EMPTY, |farthest| {
+                open.window.up_to_end_of(search.screen.window(f64::NEG_INFINITY, farthest))
+            });
         }
     }
 }
@@ -75,10 +76,17 @@ impl Search<'_> {
             interrupt.check()?;
             if open.tested_below == 0 {
                 self.hit_lowest(FIRST, anchor, open, scratch, |_| true)?;
-                self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats)?;
+                let bounds = |place| match estimates.covers(place) {
+                    true => estimates.bounds(place),
+                    false => self.screen.bounds(anchor, place),
+                };
+                self.test(anchor, open, bounds, scratch, stats)?;
             }
             let Scratch { spreads, panel_marks, distances, .. } = &mut *scratch;
             let mut windows = Windows::new(self, spreads, open);
+            if windows.widest(open).is_empty() {
+                continue;
+            }
             estimates.mark(windows.widest(open), panel_marks)?;
             self.test_marked(anchor, open, &mut windows, estimates, panel_marks, distances, stats)?;
         }

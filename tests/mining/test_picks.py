@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests import reference
+from tests.mining.defined import rows
 
 
 def chi_square(counts: NDArray[np.int64]) -> float:
@@ -97,3 +100,67 @@ def test_seeds_differ_and_repeat() -> None:
     ]
     assert picks[0] == picks[3]
     assert len(set(picks)) == 3
+
+
+def test_distance_weighted_picks_follow_their_weights() -> None:
+    """Over seeds, a negative is picked as often as its weight says: 1 / q(d) of Wu et al. 2017, section 4."""
+    dim = 8
+    embeddings = np.zeros((12, dim), dtype=np.float32)
+    embeddings[:2, 0] = 1
+    angles = np.linspace(0.2, 3.0, 10)  # from below the cutoff of 0.5 to nearly opposite
+    embeddings[2:, 0], embeddings[2:, 1] = np.cos(angles), np.sin(angles)
+    labels = np.concatenate([[0, 0], np.arange(1, 11)])
+    d = np.clip(2 * np.sin(angles / 2), 0.5, np.sqrt(2))
+    weights = 1 / (d ** (dim - 2) * (1 - d**2 / 4) ** ((dim - 3) / 2))
+    seeds = 4000
+    counts = np.zeros(10)
+    for seed in range(seeds):
+        found = ft.mine(embeddings, labels, band="any", pick="distance", seed=seed, threads=1)
+        counts[found.negative[0] - 2] += 1
+    expected = seeds * weights / weights.sum()
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert expected.min() > 5
+    assert statistic < 9 + 5 * np.sqrt(18), counts  # 9 degrees of freedom
+
+
+def test_pairs_and_triplets_of_an_anchor_are_chosen_uniformly() -> None:
+    labels = np.repeat([0, 1], 8)
+    embeddings = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
+    positives, triplets = np.zeros(8, dtype=int), np.zeros((8, 16), dtype=int)
+    for seed in range(2000):
+        wanted: dict[str, Any] = {"band": "any", "pairs": "ordered", "seed": seed, "threads": 1}
+        one = ft.mine(embeddings, labels, positives_per_anchor=2, **wanted)
+        of_first = one.positive[one.anchor == 0]
+        assert len(of_first) == 2
+        positives[of_first] += 1
+        every = ft.mine(embeddings, labels, pick="all", triplets_per_anchor=3, **wanted)
+        of_first = every.anchor == 0
+        assert of_first.sum() == 3
+        triplets[every.positive[of_first], every.negative[of_first]] += 1
+    assert positives[0] == 0
+    assert abs(chi_square(positives[1:])) < 5
+    assert abs(chi_square(triplets[1:, 8:].ravel())) < 5
+
+
+@pytest.mark.parametrize("band", ["any", "semihard", "d_an > 1.0 * d_ap + 0.05 and d_an < 1.9"])
+@pytest.mark.parametrize("dim", [4, 64, 512])
+def test_distance_weighted_picks_among_many(dim: int, band: str) -> None:
+    """More candidates than a stretch has, near and far, against the definition for some anchors."""
+    rng = np.random.default_rng(dim)
+    n = 11_000
+    labels = rng.integers(0, n // 4, n)
+    centers = rng.normal(size=(n // 4, dim))
+    embeddings = (centers[labels] + rng.normal(size=(n, dim))).astype(np.float32)
+    some = np.flatnonzero(np.isin(labels, labels[:12]))
+    sets: dict[str, Any] = {
+        "embeddings": embeddings[some], "labels": labels[some], "ids": some,
+        "references": embeddings, "reference_labels": labels, "reference_ids": np.arange(n),
+    }  # fmt: skip
+    more: dict[str, Any]
+    for more in ({}, {"ranks": (3, None), "negatives_per_pair": 2}):
+        wanted: dict[str, Any] = {"pick": "distance", "band": band, "seed": 5, **more}
+        expected = reference.mine(**sets, **wanted)
+        assert len(expected) > 0
+        assert rows(ft.mine(**sets, **wanted)) == expected
+        whole = ft.mine(embeddings, labels, **wanted, pairs="ordered")
+        assert [t for t in rows(whole) if t[0] in some] == expected

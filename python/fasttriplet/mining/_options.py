@@ -77,7 +77,7 @@ class MiningOptions(Options):
         super().__post_init__()
 
     def is_random(self) -> bool:
-        """Whether another seed is meant to give other triplets. (It decides ties of distances, too.)"""
+        """Whether another seed gives other triplets; with others it decides ties of distances alone."""
         limited = self.triplets_per_anchor is not None or (
             self.positives_per_anchor is not None and self.pairs in ("unordered", "ordered")
         )

@@ -84,6 +84,11 @@ impl AnchorEstimates<'_> {
         self.block.stretch.len() * COLUMNS
     }
 
+    /// Whether a candidate is in the stretch.
+    pub fn covers(&self, candidate: Place) -> bool {
+        self.block.stretch.contains(&(candidate as usize / COLUMNS))
+    }
+
     /// What is known of the distance to a candidate of the stretch.
     pub fn bounds(&self, candidate: Place) -> Bounds {
         let (screen, place) = (self.block.screen, candidate as usize);

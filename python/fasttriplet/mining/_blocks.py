@@ -1,0 +1,237 @@
+"""Mining what is too much for one call: anchors and negatives in blocks, and parts that are merged.
+
+The result of :func:`fasttriplet.mine` on all rows is, to the last bit, ::
+
+    finish(merge([collect(rows, anchors, block, options, seed=seed) for block in blocks]))
+
+for each block of anchors, whatever the blocks are, in whatever order and nesting they are merged, and on
+however many machines. :func:`fasttriplet.mine` is the same functions of ``rust/mining/`` with a single block.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet import _core
+from fasttriplet._checks import thread_count
+from fasttriplet._files import replacing
+from fasttriplet._metadata import as_parquet, as_text, read_metadata
+from fasttriplet.mining._mine import MiningStats, Triplets, core_options
+from fasttriplet.mining._options import MiningOptions
+
+Rows = tuple[int, int]  # from the first to the one after the last
+Columns = tuple[
+    NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]
+]
+Counts = tuple[int, int, int, int, int]
+_COLUMNS = ("anchor", "positive", "negative", "d_ap", "d_an")
+_KIND = "a part of triplets"
+
+
+@dataclass(frozen=True, eq=False)
+class AllRows:
+    """All rows of a dataset, of which blocks are taken.
+
+    Attributes
+    ----------
+    embeddings : (N, D) float32
+        Perhaps a memory map: a block is read where it is used.
+    labels : (N,) int64
+        Identity of each row.
+    ids : (N,) int64
+        Unique numbers, in the parts and in the result.
+    name : str
+        Which rows they are, such as the fingerprint of a dataset and of a model: parts of rows with different
+        names are not merged.
+    """
+
+    embeddings: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def taken(self, rows: NDArray[np.int64] | slice) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Some rows, as Rust takes them."""
+        return (
+            np.ascontiguousarray(self.embeddings[rows]),
+            np.ascontiguousarray(self.labels[rows]),
+            np.ascontiguousarray(self.ids[rows]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What may be picked for the pairs of some anchors from some blocks of negatives.
+
+    It holds negatives that are picked so far, no candidates: about as much as the result of these anchors.
+    With `ranks` it is as many more as these leave out, or up to their end.
+
+    Attributes
+    ----------
+    of : dict
+        Of what it is a part, as plain data: name and number of the rows, columns, options and seed.
+    anchors : (int, int)
+        Its anchors: the rows from the first to before the second number.
+    blocks : tuple of (int, int)
+        The rows that negatives were looked for among, as ranges in ascending order that do not touch.
+    columns : tuple of arrays
+        Anchors, positives, negatives, ``d_ap`` and ``d_an``, in the order of the ids.
+    counts : tuple of int
+        As in :class:`fasttriplet.MiningStats`.
+    """
+
+    of: dict[str, Any]
+    anchors: Rows
+    blocks: tuple[Rows, ...]
+    columns: Columns
+    counts: Counts
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as a Parquet file, which is there whole or not at all."""
+        about = {
+            "kind": _KIND,
+            "of": self.of,
+            "anchors": self.anchors,
+            "blocks": self.blocks,
+            "counts": self.counts,
+        }
+        frame = pl.DataFrame(dict(zip(_COLUMNS, self.columns, strict=True)))
+        with replacing(Path(path)) as file:
+            frame.write_parquet(file, metadata=as_parquet(about))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Part:
+        """Read what :meth:`save` wrote; a ValueError names a file that is something else."""
+        about = read_metadata(path)
+        if about.get("kind") != _KIND:
+            raise ValueError(f"{os.fspath(path)} is {about.get('kind', 'a table')}, not {_KIND}")
+        try:
+            frame = pl.read_parquet(Path(path))
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"{os.fspath(path)} is a damaged Parquet file: {error}") from None
+        columns: Any = tuple(frame[name].to_numpy() for name in _COLUMNS)
+        first, end = about["anchors"]
+        blocks = tuple((first, end) for first, end in about["blocks"])
+        counts: Any = tuple(about["counts"])
+        return cls(about["of"], (first, end), blocks, columns, counts)
+
+
+def collect(
+    rows: AllRows,
+    anchors: Rows,
+    block: Rows,
+    options: MiningOptions,
+    *,
+    seed: int,
+    threads: int | None = None,
+) -> Part:
+    """Find what may be picked for the pairs of some anchors from one block of negatives.
+
+    The positives of the anchors are taken from all rows. Time is that of the products of anchors and block;
+    memory is that of these two, and of the identities of the anchors.
+    """
+    for name, (first, end) in (("anchors", anchors), ("block", block)):
+        if not 0 <= first < end <= len(rows):
+            raise ValueError(f"{name} from row {first} to {end} are not rows of {len(rows)}")
+    of_identities = np.flatnonzero(np.isin(rows.labels, rows.labels[slice(*anchors)]))
+    only = (of_identities >= anchors[0]) & (of_identities < anchors[1])
+    found = _core.collect(
+        rows.taken(of_identities),
+        only,
+        None,
+        rows.taken(slice(*block)),
+        core_options(options, seed),
+        thread_count(threads),
+    )
+    of = {
+        "rows": rows.name,
+        "count": len(rows),
+        "columns": rows.embeddings.shape[1],
+        "options": {field.name: getattr(options, field.name) for field in fields(MiningOptions)},
+        "seed": seed,
+    }
+    plain = json.loads(as_text(of))  # as it is read from a file
+    return Part(plain, anchors, (block,), found[:5], found[5])
+
+
+def merge(parts: Sequence[Part], *, threads: int | None = None) -> Part:
+    """Merge parts of the same anchors, each of other blocks, into the part of all these blocks.
+
+    Raises
+    ------
+    ValueError
+        If the parts are not of the same rows, options and anchors, or if their blocks overlap.
+    """
+    if not parts:
+        raise ValueError("there are no parts to merge")
+    first, *others = parts
+    for other in others:
+        for name, value in first.of.items():
+            if other.of.get(name) != value:
+                raise ValueError(
+                    f"parts of different {name} cannot be merged: {value} and {other.of.get(name)}"
+                )
+        if other.anchors != first.anchors:
+            raise ValueError(
+                f"parts of the anchors {_range(first.anchors)} and {_range(other.anchors)} cannot be merged: "
+                "finish each, and join the triplets"
+            )
+    blocks = _joined(sorted(block for part in parts for block in part.blocks))
+    given = [(*part.columns, part.counts) for part in parts]
+    merged = _core.merge(given, *_how(first), thread_count(threads))
+    return Part(first.of, first.anchors, blocks, merged[:5], merged[5])
+
+
+def finish(part: Part, *, seconds: float = 0.0, threads: int | None = None) -> Triplets:
+    """Choose among what was collected from all blocks.
+
+    Raises
+    ------
+    ValueError
+        If there are rows that negatives were not looked for among.
+    """
+    every = part.of["count"]
+    if part.blocks != ((0, every),):
+        known = ", ".join(map(_range, part.blocks))
+        raise ValueError(f"the part is of the rows {known} of {every}: collect the others, and merge them")
+    anchor, positive, negative, d_ap, d_an, counts = _core.finish(
+        (*part.columns, part.counts), *_how(part), thread_count(threads)
+    )
+    stats = MiningStats(*counts, scatter=None, seconds=seconds)
+    return Triplets(anchor, positive, negative, d_ap, d_an, stats)
+
+
+def _how(part: Part) -> tuple[_core.Options, int]:
+    return core_options(MiningOptions(**part.of["options"]), part.of["seed"]), part.of["columns"]
+
+
+def _joined(blocks: list[Rows]) -> tuple[Rows, ...]:
+    """Ranges in ascending order; those that touch become one."""
+    joined: list[Rows] = []
+    for first, end in blocks:
+        if joined and first < joined[-1][1]:
+            raise ValueError(f"parts of overlapping blocks cannot be merged: both have the row {first}")
+        if joined and first == joined[-1][1]:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((first, end))
+    return tuple(joined)
+
+
+def _range(rows: Rows) -> str:
+    return f"{rows[0]} to {rows[1] - 1}"

@@ -1,0 +1,136 @@
+"""Mining in blocks gives, to the last bit, what one call gives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fasttriplet as ft
+from fasttriplet.mining._blocks import AllRows, Part, collect, finish, merge
+from fasttriplet.mining._options import MiningOptions
+from tests.mining.defined import each_kind_of_values, rows
+from tests.strategies import datasets, options
+
+
+def ranges(cuts: list[int]) -> list[tuple[int, int]]:
+    return list(pairwise(cuts))
+
+
+def cuts_of(data: st.DataObject, n: int) -> list[int]:
+    inner = data.draw(st.sets(st.integers(1, max(1, n - 1)), max_size=4))
+    return sorted({0, n} | {cut for cut in inner if cut < n})
+
+
+def numbered(labels: Any) -> Any:
+    return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
+
+
+@each_kind_of_values
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_split_gives_what_one_call_gives(values: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    dataset = data.draw(datasets(values, most=40).filter(lambda drawn: len(drawn["labels"]) > 0))
+    wanted = data.draw(options())
+    seed = wanted.pop("seed")
+    n = len(dataset["labels"])
+    ids = np.arange(n) if dataset["ids"] is None else np.array(dataset["ids"], dtype=np.int64)
+    every = AllRows(dataset["embeddings"], numbered(dataset["labels"]), ids, "rows")
+    found, stats = [], []
+    for anchors in ranges(cuts_of(data, n)):
+        blocks = ranges(cuts_of(data, n))
+        parts = [collect(every, anchors, block, MiningOptions(**wanted), seed=seed) for block in blocks]
+        parts = data.draw(st.permutations(parts))
+        while len(parts) > 1:  # in any order, and any nesting
+            taken = data.draw(st.integers(2, len(parts)))
+            parts = data.draw(st.permutations([*parts[taken:], merge(parts[:taken])]))
+        triplets = finish(parts[0])
+        found += rows(triplets)
+        stats.append(triplets.stats)
+    whole = ft.mine(dataset["embeddings"], dataset["labels"], ids=ids, seed=seed, **wanted)
+    assert sorted(found) == rows(whole)
+    for count in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
+        assert sum(getattr(one, count) for one in stats) == getattr(whole.stats, count), count
+
+
+def some(n: int = 600, dim: int = 16) -> tuple[AllRows, dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, n // 5, n)
+    embeddings = rng.normal(size=(n, dim)).astype(np.float32)
+    ids = rng.permutation(n * 7)[:n].astype(np.int64)
+    return AllRows(embeddings, labels, ids, "a"), {"embeddings": embeddings, "labels": labels, "ids": ids}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"pick": "hardest", "negatives_per_pair": 3, "pairs": "ordered"},
+        {"pick": "distance", "band": "any"},
+        {"pick": "all", "margin": 0.02, "triplets_per_anchor": 5},
+        {"ranks": (10, None), "band": "any"},
+        {"ranks": (5, 20), "pick": "all", "band": "violating"},
+        {"margin": 1e-5, "fallback": "farthest"},
+    ],
+)
+def test_parts_go_through_files(tmp_path: Path, wanted: dict[str, Any]) -> None:
+    every, dataset = some()
+    found = []
+    for anchors in ((0, 250), (250, 600)):
+        paths = []
+        for block in ((0, 100), (100, 333), (333, 600)):
+            paths.append(tmp_path / f"{anchors[0]}-{block[0]}.parquet")
+            collect(every, anchors, block, MiningOptions(**wanted), seed=3).save(paths[-1])
+        first, second, third = map(Part.load, paths)
+        merge([merge([third, first]), second]).save(paths[0])
+        triplets = finish(Part.load(paths[0]))
+        found += rows(triplets)
+    assert sorted(found) == rows(ft.mine(**dataset, seed=3, **wanted)) != []
+
+
+def test_a_part_is_small() -> None:
+    every, dataset = some(3000)
+    parts = [collect(every, (0, 3000), block, MiningOptions(), seed=0) for block in ((0, 1500), (1500, 3000))]
+    assert len(merge(parts)) == len(ft.mine(**dataset))
+    assert sum(map(len, parts)) <= 2 * len(ft.mine(**dataset))
+
+
+def test_what_does_not_belong_together_is_not_merged(tmp_path: Path) -> None:
+    every, _ = some()
+
+    def part(
+        anchors: tuple[int, int] = (0, 100),
+        block: tuple[int, int] = (0, 300),
+        of: AllRows = every,
+        **wanted: Any,
+    ) -> Part:
+        seed = wanted.pop("seed", 0)
+        return collect(of, anchors, block, MiningOptions(**wanted), seed=seed)
+
+    rest = part(block=(300, 600))
+    for other, message in (
+        (part(margin=0.2), "parts of different options cannot be merged"),
+        (part(seed=1), "parts of different seed cannot be merged: 0 and 1"),
+        (part(of=replace(every, name="b")), "parts of different rows cannot be merged: a and b"),
+        (part(anchors=(100, 200)), "parts of the anchors 0 to 99 and 100 to 199 cannot be merged"),
+        (part(block=(0, 301)), "parts of overlapping blocks cannot be merged: both have the row 300"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            merge([rest, other])
+    with pytest.raises(ValueError, match="the part is of the rows 300 to 599 of 600: collect the others"):
+        finish(rest)
+    with pytest.raises(ValueError, match="there are no parts"):
+        merge([])
+    for wrong in ((0, 0), (-1, 5), (5, 601)):
+        with pytest.raises(ValueError, match="are not rows of 600"):
+            part(block=wrong)
+    table = tmp_path / "t.parquet"
+    table.write_bytes(b"PAR1 and more")
+    with pytest.raises(ValueError, match="damaged Parquet"):
+        Part.load(table)
