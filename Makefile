@@ -19,8 +19,8 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
-        advisories lint format bench bench-audit bench-feed bench-loader bench-peers bench-training bench-long \
-        bench-kernels bench-tables clean
+        advisories lint format bench bench-audit bench-feed bench-loader bench-peers bench-training bench-prefix \
+        bench-long bench-kernels bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -164,6 +164,9 @@ bench-training: build ## what a network learns beside the original (15 min; INSI
 bench-audit: build $(VENV)/.torch ## what an audit finds of known noise, beside cleanlab, which this installs into .venv
 	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt cleanlab==2.9.0
 	$(BIN)/python benches/bench_audit.py $(BENCH)
+
+bench-prefix: build ## what a first look at some of the columns would rule out (BENCH=options)
+	$(BIN)/python benches/bench_prefix.py $(BENCH)
 
 bench-long: build ## how mining scales (a few minutes, 2 GB)
 	$(BIN)/python benches/bench_scaling.py $(BENCH)
