@@ -18,8 +18,9 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-slow faults fuzz fuzz-smoke advisories lint \
-        format bench bench-audit bench-feed bench-loader bench-peers bench-training bench-long bench-kernels bench-tables clean
+.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
+        advisories lint format bench bench-audit bench-feed bench-loader bench-peers bench-training bench-prefix \
+        bench-long bench-kernels bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -80,6 +81,14 @@ NO_NUMPY := $(addprefix dataset/,test_index_file.py test_limits.py test_pack_int
 test-numpy2: build $(NUMPY2)/.built ## with NumPy 2 and without MXNet, the tests of what reads, mines and embeds
 	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m 'not slow and not mxnet' \
 		$(addprefix --ignore=tests/,$(NO_NUMPY)) $(addprefix tests/,checkpoint dataset mining embedders torch onnx)
+
+AVXVNNI := target/avxvnni
+test-avxvnni: ## the kernels for AVX-VNNI on a CPU without it, whose instructions a handler emulates (3 minutes)
+	mkdir -p $(AVXVNNI)
+	cc -O2 -Wall -Wextra -Werror -shared -fPIC -o $(AVXVNNI)/emulated.so tests/mining/avxvnni.c
+	PROPTEST_CASES=16 RUSTFLAGS='-C target-feature=+avxvnni' \
+		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='env LD_PRELOAD=$(CURDIR)/$(AVXVNNI)/emulated.so' \
+		cargo test --locked --quiet --lib --target x86_64-unknown-linux-gnu --target-dir $(AVXVNNI) -- mining simd
 
 test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -155,6 +164,9 @@ bench-training: build ## what a network learns beside the original (15 min; INSI
 bench-audit: build $(VENV)/.torch ## what an audit finds of known noise, beside cleanlab, which this installs into .venv
 	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt cleanlab==2.9.0
 	$(BIN)/python benches/bench_audit.py $(BENCH)
+
+bench-prefix: build ## what a first look at some of the columns would rule out (BENCH=options)
+	$(BIN)/python benches/bench_prefix.py $(BENCH)
 
 bench-long: build ## how mining scales (a few minutes, 2 GB)
 	$(BIN)/python benches/bench_scaling.py $(BENCH)

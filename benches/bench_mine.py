@@ -7,8 +7,9 @@ memory that is there already, which is what the multiplications alone take. NumP
 set.
 
 Rows are *random* (half of the negatives of a pair qualify), *separated* around the centres of their
-identities (none does), and *real* where a file of embeddings is at hand: 5 of each identity, turned at random
-and called new identities as often as it takes. "100 of each" are the random rows, 100 to an identity.
+identities (none does), and *real* where files of embeddings are at hand: 5 of each identity, turned at random
+and called new identities as often as it takes. *Hardest* and *all* are other picks. "100 of each" are the
+random rows, 100 to an identity.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tables import Table
 
 PRODUCTS = ("E @ F.T", "E @ F.T into ready memory")
 RANDOM, SEPARATED, REAL, LARGE = "random", "separated", "real", "random, 100 of each"
-HARDEST = ", hardest"
+HARDEST, ALL = ", hardest", ", all"
 
 bench = Bench(__file__, __doc__, rounds=5, against=True)
 bench.option("--rows", BAG, "of the bag", quick=600)
@@ -41,10 +42,10 @@ bench.option("--threads", CORES, "of mining and of the product")
 bench.option("--kernels", _core.instruction_sets()[::-1], "instruction sets")
 bench.option(
     "--embeddings",
-    SHARED / "lfw112-a" / "emb_a.npy",
-    "(N, D) float32 of a trained network, left out if absent",
+    [SHARED / "lfw112-a" / "emb_a.npy"],
+    "(N, D) float32 of trained networks, named by their files; left out if absent",
 )
-bench.option("--labels", SHARED / "lfw112-a" / "lab_a.npy", "(N,) of these")
+bench.option("--labels", [SHARED / "lfw112-a" / "lab_a.npy"], "(N,) of each of these")
 bench.option("--loop", True, "the original's loop, too (20 s)", quick=False)
 
 
@@ -73,20 +74,21 @@ def products(data: NDArray[np.float32], of: str) -> dict[str, Way]:
 
 
 def ways(
-    *, rows: int, dim: int, each: int, threads: int, kernels: list[str], embeddings: str | None, labels: str
+    *, rows: int, dim: int, each: int, threads: int, kernels: list[str], real: dict[str, list[str]]
 ) -> dict[str, Way]:
     random, separated, of = random_rows(rows, dim), separated_rows(rows, dim, each), identities(rows, each)
     bags = {RANDOM: (random, of), SEPARATED: (separated, of)}
-    found = products(random, "")
-    if embeddings is not None:
-        bags[REAL] = real_rows(embeddings, labels, rows, each)
-        found |= products(bags[REAL][0], REAL)
-    bags |= {RANDOM + HARDEST: bags[RANDOM], SEPARATED + HARDEST: bags[SEPARATED]}
+    bags |= {name + HARDEST: bag for name, bag in bags.items()}
     bags[LARGE] = (random, identities(rows, 100))
+    found = products(random, "")
+    for name, (embeddings, labels) in real.items():
+        bag = real_rows(embeddings, labels, rows, each)
+        bags |= dict.fromkeys([name, name + HARDEST, name + ALL], bag)
+        found |= products(bag[0], name)
 
     def mining(kernel: str, name: str) -> Way:
         data, of = bags[name]
-        pick: Any = "hardest" if name.endswith(HARDEST) else "random"
+        pick: Any = {HARDEST: "hardest", ALL: "all"}.get(name[name.rfind(", ") :], "random")
 
         def force() -> None:
             os.environ["FASTTRIPLET_ISA"] = kernel
@@ -128,17 +130,16 @@ def tables(options: Namespace) -> Iterator[Table]:
         threads=options.threads,
         **shape,
     )
-    real = options.embeddings.is_file()
-    took = bench.measure(
-        ways,
-        kernels=options.kernels,
-        threads=options.threads,
-        embeddings=str(options.embeddings) if real else None,
-        labels=str(options.labels),
-        **shape,
-    )
-    names = [RANDOM, SEPARATED, *([REAL] if real else []), RANDOM + HARDEST, SEPARATED + HARDEST, LARGE]
-    baseline = {name: REAL if name == REAL else "" for name in names}
+    real = {
+        f"{REAL}, {embeddings.stem}": [str(embeddings), str(labels)]
+        for embeddings, labels in zip(options.embeddings, options.labels, strict=True)
+        if embeddings.is_file()
+    }
+    took = bench.measure(ways, kernels=options.kernels, threads=options.threads, real=real, **shape)
+    # What is mined, and the rows of the product beside it.
+    baseline = dict.fromkeys([RANDOM, SEPARATED, RANDOM + HARDEST, SEPARATED + HARDEST, LARGE], "")
+    baseline |= {name + pick: name for name in real for pick in ("", HARDEST, ALL)}
+    names = list(baseline)
     yield Table(
         "Seconds",
         {product: {name: took[on(product, of)].best for name, of in baseline.items()} for product in PRODUCTS}

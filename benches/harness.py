@@ -161,7 +161,7 @@ class Bench:
             "machine": machine,
             "others": max(0.0, machines - own) / wall,  # cores that other work kept busy
             "options": {
-                name: value.name if isinstance(value, Path) else value
+                name: _without_folder(value)
                 for name, value in vars(options).items()
                 if name not in ("json", "save", "quick", "against")
             },
@@ -317,6 +317,13 @@ def _brief(value: Any) -> Any:
     if isinstance(value, list):
         return [_brief(one) for one in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _without_folder(value: Any) -> Any:
+    """An option's value, of paths only the last part: results are for other machines."""
+    if isinstance(value, list):
+        return [_without_folder(one) for one in value]
+    return value.name if isinstance(value, Path) else value
 
 
 def _slug(machine: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 //! Instruction sets, and the vectors that kernels are written over.
 //!
-//! An instruction set is a token: [`Portable`], or on x86-64 `Avx2`, `Avx512` or `Avx512Vnni`. Only detection
+//! An instruction set is a token: [`Portable`], or on x86-64 `Avx2`, `AvxVnni`, `Avx512` or `Avx512Vnni`. Only detection
 //! makes the latter, so a value is proof that the CPU has the instructions. That is why the methods of
 //! [`Simd`] and `Products`, an instruction or a few each, are safe to call from anywhere. They are fast only
 //! where they are inlined into a function that is compiled for the instruction set: [`per_isa`] makes one for
@@ -15,10 +15,13 @@ mod portable;
 mod x86_64;
 
 pub(crate) use portable::Portable;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use x86_64::Emulated;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::{Avx2, Avx512, Avx512Vnni, Products, X86_64, per_x86_64};
+pub(crate) use x86_64::{Avx2, Avx512, Avx512Vnni, AvxVnni, Products, X86_64, per_x86_64};
 
-/// Environment variable that forces an instruction set: `portable`, `avx2`, `avx512` or `avx512vnni`.
+/// Environment variable that forces an instruction set: `portable`, `avx2`, `avxvnni`, `avx512` or
+/// `avx512vnni`.
 pub const FORCE: &str = "FASTTRIPLET_ISA";
 
 /// An instruction set that this CPU has.

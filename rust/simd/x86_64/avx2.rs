@@ -1,12 +1,12 @@
-//! Registers of 256 bits.
+//! Registers of 256 bits, with and without VNNI.
 
 use std::arch::x86_64::{
     __m256d, __m256i, _CMP_LT_OQ, _mm_loadu_ps, _mm256_add_epi16, _mm256_add_epi32, _mm256_add_pd,
     _mm256_add_ps, _mm256_and_ps, _mm256_cmp_ps, _mm256_cmpgt_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_pd,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_epi8,
-    _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps, _mm256_mullo_epi16, _mm256_packs_epi16,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_pd,
-    _mm256_storeu_ps, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256,
+    _mm256_dpbusd_avx_epi32, _mm256_dpwssd_avx_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_mul_pd, _mm256_mul_ps,
+    _mm256_mullo_epi16, _mm256_packs_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_storeu_pd, _mm256_storeu_ps, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 use super::Products;
@@ -16,9 +16,25 @@ use crate::simd::Simd;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
 
+/// Proof of all that [`Avx2`] proves, and of VNNI in the form that CPUs without AVX-512 have, AVX-VNNI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AvxVnni(Avx2);
+
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+impl AvxVnni {
+    pub(super) fn detect() -> Option<Self> {
+        let avx2 = Avx2::detect()?;
+        is_x86_feature_detected!("avxvnni").then_some(Self(avx2))
+    }
+
+    #[inline(always)]
+    pub(crate) const fn without_vnni(self) -> Avx2 {
+        self.0
     }
 }
 
@@ -174,5 +190,38 @@ impl Products for Avx2 {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), factors);
             _mm256_storeu_ps(to.as_mut_ptr(), _mm256_sub_ps(_mm256_loadu_ps(from.as_ptr()), scaled));
         }
+    }
+}
+
+/// As [`Avx512Vnni`](super::Avx512Vnni) beside AVX-512: one instruction for three.
+impl Products for AvxVnni {
+    type Vector = __m256i;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: i32) -> __m256i {
+        self.0.splat(x)
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[u8]) -> __m256i {
+        self.0.load(from)
+    }
+
+    #[inline(always)]
+    fn add_products_of_bytes(self, sum: __m256i, y: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        // SAFETY: `self` is proof of AVX-VNNI.
+        unsafe { _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(sum, y[0], x[0]), y[1], x[1]) }
+    }
+
+    #[inline(always)]
+    fn add_products_of_words(self, sum: __m256i, y: [__m256i; 2], x: [__m256i; 2]) -> __m256i {
+        // SAFETY: `self` is proof of AVX-VNNI.
+        unsafe { _mm256_dpwssd_avx_epi32(_mm256_dpwssd_avx_epi32(sum, y[0], x[0]), y[1], x[1]) }
+    }
+
+    #[inline(always)]
+    fn subtract_scaled(self, from: &[f32], sums: __m256i, factor: f32, factors: &[f32], to: &mut [f32]) {
+        self.0.subtract_scaled(from, sums, factor, factors, to);
     }
 }

@@ -37,9 +37,8 @@ impl Avx512Vnni {
         is_x86_feature_detected!("avx512vnni").then_some(Self(avx512))
     }
 
-    /// The rest without VNNI.
     #[inline(always)]
-    pub(crate) const fn avx512(self) -> Avx512 {
+    pub(crate) const fn without_vnni(self) -> Avx512 {
         self.0
     }
 }

@@ -46,12 +46,13 @@ impl Kernel {
     }
 
     /// R, which fills the registers: two vectors of sums for each anchor, the vectors of the candidates, the
-    /// broadcast anchors, and products that are not added yet.
+    /// broadcast anchors, and without VNNI products that are not added yet. A block is a multiple of it.
     pub fn tile_anchors(self) -> usize {
         match self.token {
             X86_64::Avx2(_) => AVX2_ANCHORS,
+            X86_64::AvxVnni(_) => AVXVNNI_ANCHORS,
             X86_64::Avx512(_) => AVX512_ANCHORS,
-            X86_64::Avx512Vnni(_) => VNNI_ANCHORS,
+            X86_64::Avx512Vnni(_) => AVX512VNNI_ANCHORS,
         }
     }
 
@@ -59,7 +60,7 @@ impl Kernel {
     pub fn levels(self) -> i16 {
         match (self.bits, self.token) {
             (Bits::Eight, X86_64::Avx2(_) | X86_64::Avx512(_)) => 63,
-            (Bits::Eight, X86_64::Avx512Vnni(_)) => 127,
+            (Bits::Eight, X86_64::AvxVnni(_) | X86_64::Avx512Vnni(_)) => 127,
             (Bits::Sixteen, _) => i16::MAX,
         }
     }
@@ -88,8 +89,9 @@ impl Kernel {
 }
 
 const AVX2_ANCHORS: usize = 4;
+const AVXVNNI_ANCHORS: usize = 6;
 const AVX512_ANCHORS: usize = 8;
-const VNNI_ANCHORS: usize = 12;
+const AVX512VNNI_ANCHORS: usize = 12;
 
 per_x86_64! {
     fn estimate_bytes(
@@ -99,8 +101,9 @@ per_x86_64! {
         estimates: &mut [[f32; COLUMNS]],
     ) {
         avx2 => tile::<_, Bytes, AVX2_ANCHORS>,
+        avxvnni => tile::<_, Bytes, AVXVNNI_ANCHORS>,
         avx512 => tile::<_, Bytes, AVX512_ANCHORS>,
-        avx512vnni => tile::<_, Bytes, VNNI_ANCHORS>,
+        avx512vnni => tile::<_, Bytes, AVX512VNNI_ANCHORS>,
     }
 }
 
@@ -112,8 +115,9 @@ per_x86_64! {
         estimates: &mut [[f32; COLUMNS]],
     ) {
         avx2 => tile::<_, Words, AVX2_ANCHORS>,
+        avxvnni => tile::<_, Words, AVXVNNI_ANCHORS>,
         avx512 => tile::<_, Words, AVX512_ANCHORS>,
-        avx512vnni => tile::<_, Words, VNNI_ANCHORS>,
+        avx512vnni => tile::<_, Words, AVX512VNNI_ANCHORS>,
     }
 }
 
@@ -186,5 +190,121 @@ impl Code for Words {
     #[inline(always)]
     fn add_products<S: Products>(simd: S, sum: S::Vector, y: [S::Vector; 2], x: [S::Vector; 2]) -> S::Vector {
         simd.add_products_of_words(sum, y, x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::simd::Emulated;
+
+    /// Rows of codes, and what else an estimate is made of.
+    #[derive(Debug)]
+    struct Rows {
+        bits: Bits,
+        levels: i16,
+        anchors: Vec<Vec<i16>>,
+        candidates: Vec<Vec<i16>>,
+    }
+
+    /// Rows of random codes, or of nothing but the largest and the smallest.
+    fn rows(anchors: usize, bits: Bits, levels: i16) -> impl Strategy<Value = Rows> {
+        // The sums of 16 bits must fit 32, as those of coded rows do.
+        let levels = if bits == Bits::Sixteen { levels.min(4000) } else { levels };
+        let code = move |extreme| {
+            if extreme {
+                prop_oneof![Just(-levels), Just(levels)].boxed()
+            } else {
+                (-levels..=levels).boxed()
+            }
+        };
+        (1_usize..5, any::<[bool; 2]>()).prop_flat_map(move |(eights, [of_anchors, of_candidates])| {
+            let of = |count, extreme| {
+                prop::collection::vec(prop::collection::vec(code(extreme), 8 * eights), count)
+            };
+            (of(anchors, of_anchors), of(COLUMNS, of_candidates))
+                .prop_map(move |(anchors, candidates)| Rows { bits, levels, anchors, candidates })
+        })
+    }
+
+    impl Rows {
+        /// Asserts that a kernel computes the products of the rows, which it gets as `Integer` packs them.
+        fn assert_estimated(
+            &self,
+            estimate: impl FnOnce(&[[u8; LANE]], &[AnchorTerms], PanelCodes<'_>, &mut [[f32; COLUMNS]]),
+        ) {
+            let bytes = |row: &[i16], offset: u8| -> Vec<u8> {
+                match self.bits {
+                    Bits::Eight => row.iter().map(|&code| (code as u8).wrapping_add(offset)).collect(),
+                    Bits::Sixteen => row.iter().flat_map(|code| code.to_ne_bytes()).collect(),
+                }
+            };
+            let offset = if self.bits == Bits::Eight { self.levels as u8 + 1 } else { 0 };
+            let packed = |rows: &[Vec<i16>], offset| -> Vec<[u8; LANE]> {
+                let rows: Vec<_> = rows.iter().map(|row| bytes(row, offset)).collect();
+                let lanes = 0..rows[0].len() / LANE;
+                lanes.flat_map(|lane| rows.iter().map(move |row| row.as_chunks().0[lane])).collect()
+            };
+            let terms: Vec<_> = self
+                .anchors
+                .iter()
+                .zip(1_u8..)
+                .map(|(row, i)| {
+                    let sum: i32 = row.iter().map(|&code| i32::from(code)).sum();
+                    AnchorTerms { start: -i32::from(offset) * sum, step: 0.1 / f32::from(i) }
+                })
+                .collect();
+            let numbers = |of: fn(f32) -> f32| std::array::from_fn(|column| of(column as f32));
+            let (steps, squared_norms) = (numbers(|column| 0.3 + column), numbers(|column| 1e5 * column));
+            let codes = packed(&self.candidates, offset);
+            let panel = PanelCodes {
+                codes: bytemuck::cast_slice(&codes),
+                steps: &steps,
+                squared_norms: &squared_norms,
+            };
+            let mut estimates = vec![[0.0; COLUMNS]; self.anchors.len()];
+            estimate(&packed(&self.anchors, 0), &terms, panel, &mut estimates);
+            for (i, x) in self.anchors.iter().enumerate() {
+                for (column, y) in self.candidates.iter().enumerate() {
+                    let sum: i32 = x.iter().zip(y).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum();
+                    let expected = squared_norms[column] - sum as f32 * (2.0 * terms[i].step * steps[column]);
+                    assert_eq!(
+                        estimates[i][column].to_bits(),
+                        expected.to_bits(),
+                        "anchor {i}, candidate {column}"
+                    );
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// The tile of the 256 bits of AVX-VNNI, whether the CPU has it or not.
+        #[test]
+        fn a_tile_of_emulated_instructions_computes_products(
+            bytes in rows(AVXVNNI_ANCHORS, Bits::Eight, 127),
+            words in rows(AVXVNNI_ANCHORS, Bits::Sixteen, i16::MAX),
+        ) {
+            bytes.assert_estimated(|anchors, terms, panel, to| {
+                tile::<_, Bytes, AVXVNNI_ANCHORS>(Emulated::<8>, anchors, terms, panel, to);
+            });
+            words.assert_estimated(|anchors, terms, panel, to| {
+                tile::<_, Words, AVXVNNI_ANCHORS>(Emulated::<8>, anchors, terms, panel, to);
+            });
+        }
+    }
+
+    #[test]
+    fn all_sets_compute_products() {
+        let kernels = Isa::available()
+            .into_iter()
+            .flat_map(|isa| [Bits::Eight, Bits::Sixteen].map(|bits| Kernel::choose(isa, bits)));
+        for kernel in kernels.flatten() {
+            proptest!(|(rows in rows(kernel.tile_anchors(), kernel.bits, kernel.levels()))| {
+                rows.assert_estimated(|anchors, terms, panel, to| kernel.estimate(anchors, terms, panel, to));
+            });
+        }
     }
 }
