@@ -10,8 +10,7 @@
 //!
 //! What is too much for one call is mined in blocks: [`collect`] finds what may be picked from one block of the
 //! negatives, and [`merge()`] makes of several such parts the part of them all. [`finish`] makes of the part of
-//! all blocks what [`mine()`] returns. The three agree on [`picks`], which says what is kept of the negatives of a
-//! pair.
+//! all blocks what [`mine()`] returns. They agree on [`picked`], which says what is kept of the negatives of a pair.
 //!
 //! # Words
 //!
@@ -20,9 +19,11 @@
 //! ids in ascending order. The *candidates* are the rows that negatives come from.
 //!
 //! *The draw* ([`hash`]). A row has a *hash*. For one anchor it has a *spread*, 16 bits. A pair has a *key*,
-//! which maps each spread to a *draw*. A random pick is the qualifying negative with the smallest draw.
+//! which maps each spread to a *draw*. A random pick is the qualifying negative with the smallest draw. Pairs and
+//! triplets have *lots*: where an anchor may have only so many, those with the smallest are used.
 //!
-//! *The work.* A *round* is the anchors of about 1,048,576 pairs ([`mine`](mod@mine)). Its first step
+//! *The work.* A search has one *stage*, or two where a random pick leaves out the nearest: the first finds these, and
+//! the second looks behind them ([`picked`]). A *round* is the anchors of about 1,048,576 pairs ([`mine`](mod@mine)). Its first step
 //! ([`probe`]) takes them in *units* of 16, draws for each pair, and *tests* the few candidates with the
 //! smallest draws: evaluates their exact distances. A pair is *settled* when its picks can no longer change,
 //! else it is *open*. The second step ([`sweep`]) takes the anchors with open pairs in *blocks* of 24,
@@ -37,10 +38,11 @@
 //!
 //! # Files
 //!
-//! Read them in this order: [`points`] and [`pairs`], [`hash`] and [`exact`] (these two are the definition),
-//! [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`], [`sweep`] with [`screen`], [`nearest`],
-//! [`sieve`], [`found`], and [`mine`](mod@mine), which joins them. [`scatter`] tells whether the rows are all but
-//! equal.
+//! Read them in this order: [`options`] and [`band`], [`points`] and [`pairs`], [`hash`], [`exact`] and [`weight`]
+//! (these three are the definition), [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`],
+//! [`sweep`] with [`screen`], [`nearest`] and [`weighted`] with [`narrow`], [`sieve`], [`farthest`], [`found`], and
+//! [`mine`](mod@mine), which joins them. [`partial`] merges what was found in blocks. [`scatter`] tells whether the
+//! rows are all but equal.
 #![doc = include_str!("example.md")]
 
 use crate::{Error, Result};

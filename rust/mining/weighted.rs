@@ -76,9 +76,12 @@ impl Search<'_> {
             interrupt.check()?;
             if open.tested_below == 0 {
                 self.hit_lowest(FIRST, anchor, open, scratch, |_| true)?;
-                let bounds = |place| match estimates.covers(place) {
-                    true => estimates.bounds(place),
-                    false => self.screen.bounds(anchor, place),
+                let bounds = |place| {
+                    if estimates.covers(place) {
+                        estimates.bounds(place)
+                    } else {
+                        self.screen.bounds(anchor, place)
+                    }
                 };
                 self.test(anchor, open, bounds, scratch, stats)?;
             }

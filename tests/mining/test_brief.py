@@ -102,12 +102,14 @@ for count in (4, 2000):
 
 
 def test_errors_have_their_words() -> None:
-    options: dict[str, Any] = {
-        "band": "any", "pick": "random", "negatives_per_pair": 1, "pairs": "ordered", "metric": "sqeuclidean",
-        "margin": -1.0, "max_ap": None, "normalize": True, "seed": 0, "threads": None,
+    how: dict[str, Any] = {
+        "limits": [], "ranks": (0, None), "pick": "random", "negatives_per_pair": 1, "fallback": False,
+        "pairs": "ordered", "positives_per_anchor": None, "triplets_per_anchor": None,
+        "metric": "sqeuclidean", "max_ap": -1.0, "normalize": True, "seed": 0,
     }  # fmt: skip
     given = np.eye(3, dtype=np.float32), np.arange(3), None
-    with pytest.raises(ValueError, match=r"^margin is -1, but must not be negative$"):
-        _core.mine(given, None, **options)
+    with pytest.raises(ValueError, match=r"^max_ap is -1, but must not be negative$"):
+        _core.mine(given, None, None, _core.Options(**how), None)
+    options = _core.Options(**how | {"max_ap": None})
     with pytest.raises(ValueError, match=r"^9 numbers are not 2 embeddings of 3 columns$"):
-        _core.mine((given[0], given[1][:2], None), None, **options)
+        _core.mine((given[0], given[1][:2], None), None, None, options, None)

@@ -158,7 +158,7 @@ def test_distance_weighted_picks_among_many(dim: int, band: str) -> None:
     }  # fmt: skip
     more: dict[str, Any]
     for more in ({}, {"ranks": (3, None), "negatives_per_pair": 2}):
-        wanted: dict[str, Any] = {"pick": "distance", "band": band, "seed": 5, **more}
+        wanted: dict[str, Any] = {"pick": "distance", "band": band, "margin": 1.0, "seed": 5, **more}
         expected = reference.mine(**sets, **wanted)
         assert len(expected) > 0
         assert rows(ft.mine(**sets, **wanted)) == expected
