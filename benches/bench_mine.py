@@ -8,8 +8,8 @@ set.
 
 Rows are *random* (half of the negatives of a pair qualify), *separated* around the centres of their
 identities (none does), and *real* where files of embeddings are at hand: 5 of each identity, turned at random
-and called new identities as often as it takes. *Hardest* and *all* are other picks. "100 of each" are the
-random rows, 100 to an identity.
+and called new identities as often as it takes. *Hardest*, *distance* and *all* are other picks. "100 of
+each" are the random rows, 100 to an identity.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tables import Table
 
 PRODUCTS = ("E @ F.T", "E @ F.T into ready memory")
 RANDOM, SEPARATED, REAL, LARGE = "random", "separated", "real", "random, 100 of each"
-HARDEST, ALL = ", hardest", ", all"
+HARDEST, DISTANCE, ALL = ", hardest", ", distance", ", all"
 
 bench = Bench(__file__, __doc__, rounds=5, against=True)
 bench.option("--rows", BAG, "of the bag", quick=600)
@@ -78,17 +78,19 @@ def ways(
 ) -> dict[str, Way]:
     random, separated, of = random_rows(rows, dim), separated_rows(rows, dim, each), identities(rows, each)
     bags = {RANDOM: (random, of), SEPARATED: (separated, of)}
-    bags |= {name + HARDEST: bag for name, bag in bags.items()}
+    bags |= {name + pick: bag for name, bag in bags.items() for pick in (HARDEST, DISTANCE)}
     bags[LARGE] = (random, identities(rows, 100))
     found = products(random, "")
     for name, (embeddings, labels) in real.items():
         bag = real_rows(embeddings, labels, rows, each)
-        bags |= dict.fromkeys([name, name + HARDEST, name + ALL], bag)
+        bags |= dict.fromkeys([name, name + HARDEST, name + DISTANCE, name + ALL], bag)
         found |= products(bag[0], name)
 
     def mining(kernel: str, name: str) -> Way:
         data, of = bags[name]
-        pick: Any = {HARDEST: "hardest", ALL: "all"}.get(name[name.rfind(", ") :], "random")
+        pick: Any = {HARDEST: "hardest", DISTANCE: "distance", ALL: "all"}.get(
+            name[name.rfind(", ") :], "random"
+        )
 
         def force() -> None:
             os.environ["FASTTRIPLET_ISA"] = kernel
@@ -137,8 +139,8 @@ def tables(options: Namespace) -> Iterator[Table]:
     }
     took = bench.measure(ways, kernels=options.kernels, threads=options.threads, real=real, **shape)
     # What is mined, and the rows of the product beside it.
-    baseline = dict.fromkeys([RANDOM, SEPARATED, RANDOM + HARDEST, SEPARATED + HARDEST, LARGE], "")
-    baseline |= {name + pick: name for name in real for pick in ("", HARDEST, ALL)}
+    baseline = {name + pick: "" for pick in ("", HARDEST, DISTANCE) for name in (RANDOM, SEPARATED)}
+    baseline |= {LARGE: ""} | {name + pick: name for name in real for pick in ("", HARDEST, DISTANCE, ALL)}
     names = list(baseline)
     yield Table(
         "Seconds",

@@ -66,57 +66,64 @@ impl Found {
     }
 
     /// Adds the triplets of a pair for which its stage has nothing else to find.
-    pub fn settle(&mut self, anchor: Place, open: &OpenPair, search: &Search<'_>) -> Result<()> {
-        let (kept, ranks) = (open.picked.negatives(), search.options.ranks);
+    pub fn settle(&mut self, anchor: Place, open: &mut OpenPair, search: &Search<'_>) -> Result<()> {
+        let (pair, ranks) = (open.pair, search.options.ranks);
+        let kept = open.picked.negatives();
         let chosen = match search.part {
             Part::First { then } => {
                 if search.in_part {
-                    self.add(anchor, open, kept, search)?;
+                    self.add(anchor, &pair, kept, search)?;
                 }
                 if let Some(last) = open.picked.last() {
-                    return self.go_on(anchor, search.open_behind(open.pair, last, then));
+                    return self.go_on(anchor, search.open_behind(pair, last, then));
                 }
                 0
             }
             Part::Only if search.in_part => {
-                self.add(anchor, open, kept, search)?;
+                self.add(anchor, &pair, kept, search)?;
                 kept.len().saturating_sub(ranks.first)
             }
             Part::Only if ranks != Ranks::ALL => {
                 let mut kept = memory::collect(kept.iter().copied(), TRIPLETS)?;
                 search.choice.choose(&mut kept);
-                self.add(anchor, open, &kept, search)?;
+                self.add(anchor, &pair, &kept, search)?;
                 kept.len()
             }
             Part::Only | Part::Second => {
-                self.add(anchor, open, kept, search)?;
+                self.add(anchor, &pair, kept, search)?;
                 kept.len()
             }
         };
         self.stats.pairs_without_negative += u64::from(chosen == 0);
         if chosen == 0 && search.options.fallback {
-            let Pair { positive, d_ap, .. } = open.pair;
+            let Pair { positive, d_ap, .. } = pair;
             memory::push(&mut self.without, Without { anchor, positive, d_ap }, PAIRS)?;
         }
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        anchor: Place,
-        open: &OpenPair,
-        negatives: &[Negative],
-        search: &Search<'_>,
-    ) -> Result<()> {
+    fn add(&mut self, anchor: Place, pair: &Pair, negatives: &[Negative], search: &Search<'_>) -> Result<()> {
         let candidates = search.sets.candidates();
+        let mut fewer;
+        let negatives = match search.options.triplets_per_anchor {
+            // What is not among the first of its pair is not among the first of its anchor.
+            Some(most) if most < negatives.len() && !search.in_part => {
+                fewer = memory::collect(negatives.iter().copied(), TRIPLETS)?;
+                let lot =
+                    |negative: &Negative| pair.key.draw(candidates.hashes[negative.place as usize]).lot();
+                fewer.select_nth_unstable_by_key(most, lot);
+                &fewer[..most]
+            }
+            _ => negatives,
+        };
         // The work is in vain if the arrays of the triplets will not fit.
         let returned = RETURNED * search.progress.triplets();
         memory::reserve_ahead(&mut self.triplets, negatives.len(), returned, TRIPLETS)?;
         self.triplets.extend(negatives.iter().map(|negative| Triplet {
             anchor: search.sets.anchors.ranks[anchor as usize],
-            positive: open.pair.positive,
+            positive: pair.positive,
             negative: candidates.ids[negative.place as usize],
-            d_ap: open.pair.d_ap,
+            d_ap: pair.d_ap,
             d_an: negative.d_an,
         }));
         Ok(())

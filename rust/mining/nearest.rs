@@ -9,9 +9,9 @@ use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::THREADS;
 use crate::{Interrupt, Result, memory};
 
-/// How many times as long a test takes as what a product in 16 bits takes more than one in 8: 60 ns and 2.5 ns
-/// (512 columns, VNNI). If more rows than one in this many pass the coarse screen, the fine one is faster.
-const TEST: usize = 24;
+/// How many times as long a test takes as a product in 8 bits, or as one in 16 bits takes more than that: 60 ns and
+/// 2.5 ns (512 columns, VNNI). If more rows than one in this many pass the coarse screen, the fine one is faster.
+pub const TEST: usize = 24;
 
 /// Pairs of an anchor by which the screen is chosen.
 const TRIED: usize = 8;

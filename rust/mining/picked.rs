@@ -178,28 +178,36 @@ pub struct Negative {
     pub d_an: f64,
 }
 
+/// Up to this many negatives are kept in their order. Of more, twice as many gather before the first of them are
+/// selected: to insert each of 5,000 would take 30 times as long.
+const MOST_SORTED: usize = 64;
+
 /// At most `capacity` negatives, those that come first in order.
 #[derive(Debug, Clone)]
 pub struct Picked {
-    /// In ascending order, unless all are kept.
+    /// In ascending order if the capacity is at most [`MOST_SORTED`].
     best: Vec<Negative>,
     capacity: usize,
+    /// Whether the last one of the first `capacity` is at its place: all further ones must come before it.
+    is_bounded: bool,
 }
 
 impl Picked {
     /// No negatives yet. Of a stage that orders by nothing, all are kept, in the order in which they are offered.
     pub fn new(stage: Stage) -> Self {
-        Self { best: Vec::new(), capacity: if stage.by == By::Nothing { usize::MAX } else { stage.most } }
+        let capacity = if stage.by == By::Nothing { usize::MAX } else { stage.most };
+        Self { best: Vec::new(), capacity, is_bounded: capacity <= MOST_SORTED }
     }
 
-    /// Whether it holds as many as it can: a further negative must then come before the last one.
+    /// Whether it holds as many as it is to return.
     pub fn is_full(&self) -> bool {
-        self.best.len() == self.capacity
+        self.best.len() >= self.capacity
     }
 
-    /// The last one, once full.
+    /// A negative that all further ones must come before: the last one that is kept, or with more than
+    /// [`MOST_SORTED`] one behind it.
     pub fn last(&self) -> Option<&Negative> {
-        if self.is_full() { self.best.last() } else { None }
+        self.best.get(self.capacity - 1).filter(|_| self.is_bounded)
     }
 
     /// Whether a negative with this order would be kept.
@@ -212,21 +220,70 @@ impl Picked {
         if !self.wants(negative.order) {
             return Ok(());
         }
-        if self.is_full() {
-            self.best.pop();
-        }
-        let at = if self.capacity == usize::MAX {
-            self.best.len()
+        if self.capacity <= MOST_SORTED {
+            if self.is_full() {
+                self.best.pop();
+            }
+            let at = self.best.partition_point(|other| other.order < negative.order);
+            memory::reserve_ahead(&mut self.best, 1, 0, TRIPLETS)?;
+            self.best.insert(at, negative);
         } else {
-            self.best.partition_point(|other| other.order < negative.order)
-        };
-        memory::reserve_ahead(&mut self.best, 1, 0, TRIPLETS)?;
-        self.best.insert(at, negative);
+            memory::reserve_ahead(&mut self.best, 1, 0, TRIPLETS)?;
+            self.best.push(negative);
+            if self.best.len() == self.capacity.saturating_mul(2) {
+                self.select();
+            }
+        }
         Ok(())
     }
 
-    /// The negatives that are kept.
-    pub fn negatives(&self) -> &[Negative] {
+    /// The negatives that are kept, when no further ones come. If they are as many as can be, [`Self::last`] is the
+    /// last of them.
+    pub fn negatives(&mut self) -> &[Negative] {
+        if self.is_full() && self.capacity > MOST_SORTED {
+            self.select();
+        }
         &self.best
+    }
+
+    /// How many there are so far.
+    pub fn len(&self) -> usize {
+        self.best.len()
+    }
+
+    fn select(&mut self) {
+        self.best.select_nth_unstable_by_key(self.capacity - 1, |negative| negative.order);
+        self.best.truncate(self.capacity);
+        self.is_bounded = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever the capacity, and in whatever order they come, the first ones are kept.
+        #[test]
+        fn keeps_the_first(keys in prop::collection::vec(0_u64..2000, 0..600), most in 1_usize..200) {
+            let mut picked = Picked::new(Stage { by: By::Distance, most });
+            let negative = |(place, &key): (usize, &u64)| Negative {
+                order: Order { key, draw: Draw::new(place as u16, 0) },
+                place: place as Place,
+                d_an: key as f64,
+            };
+            let mut all: Vec<Negative> = keys.iter().enumerate().map(negative).collect();
+            for &negative in &all {
+                picked.offer(negative).unwrap();
+            }
+            let mut kept = picked.negatives().to_vec();
+            kept.sort_by_key(|negative| negative.order);
+            all.sort_by_key(|negative| negative.order);
+            all.truncate(most);
+            prop_assert_eq!(picked.last(), if all.len() == most { all.last() } else { None });
+            prop_assert_eq!(kept, all);
+        }
     }
 }

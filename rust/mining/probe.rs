@@ -41,16 +41,16 @@ impl Search<'_> {
             interrupt.check()?;
             let (anchor, mut open) = (*anchor, std::mem::take(pairs));
             // No distance at all is in an empty window.
-            for pair in open.extract_if(.., |pair| pair.window.is_empty()) {
-                found.settle(anchor, &pair, self)?;
+            for mut pair in open.extract_if(.., |pair| pair.window.is_empty()) {
+                found.settle(anchor, &mut pair, self)?;
             }
             let mut settled = 0;
             if in_vain < GIVE_UP_AFTER || !self.screen.is_one_stretch() {
                 settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats)?;
                 in_vain = if settled > 0 { 0 } else { in_vain + usize::from(!open.is_empty()) };
             }
-            for pair in open.drain(..settled) {
-                found.settle(anchor, &pair, self)?;
+            for mut pair in open.drain(..settled) {
+                found.settle(anchor, &mut pair, self)?;
             }
             if !open.is_empty() {
                 found.stats.pairs_screened += open.len() as u64;

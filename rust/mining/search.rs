@@ -118,7 +118,8 @@ impl Distances {
         self.known[place as usize] = (distance, self.anchor);
     }
 
-    fn get_or_insert_with(&mut self, place: Place, evaluate: impl FnOnce() -> f64) -> f64 {
+    /// The distance to a candidate, which is evaluated if it was not.
+    pub fn get_or_insert_with(&mut self, place: Place, evaluate: impl FnOnce() -> f64) -> f64 {
         self.known(place).unwrap_or_else(|| {
             let distance = evaluate();
             self.keep(place, distance);

@@ -6,6 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::found::Found;
+use super::nearest::TEST;
 use super::picked::By;
 use super::points::Place;
 use super::screen::{BLOCK, Window};
@@ -25,11 +26,8 @@ pub fn sieve(
     open: Vec<OpenAnchor>,
     interrupt: &Interrupt,
 ) -> Result<(Found, Vec<OpenAnchor>)> {
-    // Of few candidates all would be listed, while the screen narrows down which of them can be the nearest.
-    let narrows = matches!(search.stage.by, By::Distance | By::Weight);
     if !search.sets.are_one()
         || search.stage.by == By::Nothing
-        || narrows && search.sets.candidates().len() <= 2 * MOST_LISTED
         || !search.sieve_pays(&anchors, &open, interrupt)?
     {
         return Ok((Found::default(), open));
@@ -75,13 +73,21 @@ impl Search<'_> {
         let of_all = self.screen.panels() as f64 / stretch.len() as f64;
         let mut block = self.screen.block(&places, &mut estimates)?;
         block.measure(stretch, interrupt)?;
-        let mut too_many = 0;
+        let (mut too_many, mut listed) = (0.0, 0.0);
         for (i, open) in some.iter().enumerate() {
             let marked = block.of_anchor(i).mark(open.window(), &mut marks)? as f64 * of_all;
             let identity = self.sets.identity_run(open.anchor).len();
-            too_many += usize::from(marked > (MOST_LISTED + identity) as f64);
+            if marked > (MOST_LISTED + identity) as f64 {
+                too_many += 1.0;
+            } else {
+                listed += (marked - identity as f64).max(0.0);
+            }
         }
-        Ok(products + too_many as f64 / tried as f64 * (open.len() as f64) < open.len() as f64)
+        // A draw is mostly decided by the first or the second of the list, a distance by all of it.
+        let tests = if self.stage.by == By::Draw { 0.0 } else { listed * TEST as f64 / candidates };
+        let of_open = (too_many + tests) / tried as f64;
+        let open = open.len() as f64;
+        Ok(products + of_open * open < open)
     }
 
     /// Settles the pairs of an anchor with all candidates that may be in the window of one of them.

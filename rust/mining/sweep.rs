@@ -61,8 +61,8 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
                 }
             }
             for open in open {
-                for pair in open.pairs.drain(..) {
-                    found.settle(open.anchor, &pair, search)?; // what it has picked is freed
+                for mut pair in open.pairs.drain(..) {
+                    found.settle(open.anchor, &mut pair, search)?; // what it has picked is freed
                 }
             }
             Ok(found)
@@ -122,7 +122,7 @@ impl Search<'_> {
 
 /// How many negatives are picked for the pairs of these anchors.
 fn picked(open: &[OpenAnchor]) -> usize {
-    open.iter().flat_map(|open| &open.pairs).map(|pair| pair.picked.negatives().len()).sum()
+    open.iter().flat_map(|open| &open.pairs).map(|pair| pair.picked.len()).sum()
 }
 
 /// How the pairs of an anchor find the rows of a stretch that they test.

@@ -4,7 +4,7 @@ use super::Stats;
 use super::narrow::Narrow;
 use super::points::Place;
 use super::screen::{AnchorEstimates, Bounds, Window};
-use super::search::{OpenAnchor, OpenPair, Scratch, Search};
+use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
 use super::weight::from_ordered_bits;
 use crate::{Interrupt, Result};
 
@@ -47,14 +47,17 @@ impl Narrow for Windows<'_> {
         let Some(last) = open.picked.last().filter(|last| self.key != Some(last.order.key)) else { return };
         self.key = Some(last.order.key);
         let (key, search) = (from_ordered_bits(last.order.key), self.search);
-        let most_zeros = open.tested_below.leading_zeros();
-        for zeros in 0..=most_zeros {
+        let mut windows =
+            self.of_zeros[..=open.tested_below.leading_zeros() as usize].iter_mut().enumerate().rev();
+        for (zeros, window) in windows.by_ref() {
             let least = (1_u32 << 16 >> (zeros + 1)) as u16;
-            let farthest = search.choice.weights().farthest(key, least.max(open.tested_below));
-            self.of_zeros[zeros as usize] = farthest.map_or(Window::EMPTY, |farthest| {
-                open.window.up_to_end_of(search.screen.window(f64::NEG_INFINITY, farthest))
-            });
+            let Some(farthest) = search.choice.weights().farthest(key, least.max(open.tested_below)) else {
+                *window = Window::EMPTY;
+                break; // as are those of larger draws
+            };
+            *window = open.window.up_to_end_of(search.screen.window(f64::NEG_INFINITY, farthest));
         }
+        windows.for_each(|(_, window)| *window = Window::EMPTY);
     }
 }
 
@@ -75,15 +78,16 @@ impl Search<'_> {
         for open in &mut open.pairs {
             interrupt.check()?;
             if open.tested_below == 0 {
-                self.hit_lowest(FIRST, anchor, open, scratch, |_| true)?;
-                let bounds = |place| {
-                    if estimates.covers(place) {
-                        estimates.bounds(place)
-                    } else {
-                        self.screen.bounds(anchor, place)
+                let first = (self.sets.candidates().len() / 64).clamp(2, FIRST);
+                self.hit_lowest(first, anchor, open, scratch, |_| true)?;
+                let Scratch { hits, distances, .. } = &mut *scratch;
+                for Hit { place, .. } in hits.drain(..) {
+                    if !estimates.covers(place) || open.window.may_hold(estimates.bounds(place)) {
+                        let d_an =
+                            distances.get_or_insert_with(place, || self.distance(anchor, place, stats));
+                        self.offer(open, place, d_an)?;
                     }
-                };
-                self.test(anchor, open, bounds, scratch, stats)?;
+                }
             }
             let Scratch { spreads, panel_marks, distances, .. } = &mut *scratch;
             let mut windows = Windows::new(self, spreads, open);

@@ -180,7 +180,8 @@ OTHERS: dict[str, Any] = {
     "loss_margin": 0.4, "margin": 0.2, "batch_size": 15, "learning_rate": 0.01, "lr_steps": (7,),
     "lr_factor": 0.5, "momentum": 0.8, "weight_decay": 0.0, "mirror": False, "cutoff": 3,
     "color_jitter": 0.1, "images_per_identity": 4, "bag_size": 41, "boundary": "split",
-    "band": "semihard", "pick": "all", "negatives_per_pair": 2, "pairs": "ordered", "max_ap": 1.0,
+    "band": "semihard", "ranks": (1, None), "pick": "all", "negatives_per_pair": 2, "fallback": "farthest",
+    "pairs": "ordered", "positives_per_anchor": 2, "triplets_per_anchor": 2, "max_ap": 1.0,
     "metric": "cosine", "normalize": False, "seed": 1, "labels": "separate",
     "framework": "torch", "optimizer": "adamw", "clip_norm": 1.0, "precision": "bfloat16",
     "lr_schedule": "linear", "warmup": 3,
@@ -201,8 +202,9 @@ def test_an_option_that_decides_is_named(data: Path, tmp_path: Path) -> None:
 
 
 def test_its_settings_are_known(data: Path, tmp_path: Path) -> None:
-    chosen = settings(data, max_ap=3.5, lr_steps=(5, 9), margin=1)
+    chosen = settings(data, max_ap=3.5, lr_steps=(5, 9), margin=1, ranks=(1, None))
     train(chosen, tmp_path / "a", 1)
+    train(chosen, tmp_path / "a", 2, resume=True)
     assert options_at(tmp_path / "a")[0] == replace(chosen, framework="mxnet")
     with pytest.raises(FileNotFoundError, match="no training"):
         options_at(tmp_path / "b")
