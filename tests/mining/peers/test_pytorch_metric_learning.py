@@ -193,15 +193,18 @@ def test_the_negatives_of_multi_similarity_miner(miners: Any) -> None:
     """Those that are nearer than the farthest positive plus epsilon. Its positives have no call."""
     import torch  # noqa: PLC0415
 
+    compared = 0
     for rows, labels in batches():
+        options: dict[str, Any] = {"margin": 0.1, "pairs": "hardest", "pick": "all", "metric": "cosine"}
+        every = ft.mine(rows, labels, band="any", **options)
+        if np.abs(every.d_an - every.d_ap - 0.1).min() <= EDGE:
+            continue
+        compared += 1
         _, _, a, n = miners.MultiSimilarityMiner(epsilon=0.1)(
             torch.from_numpy(rows), torch.from_numpy(labels)
         )
-        found = ft.mine(
-            rows, labels, margin=0.1, band="violating", pairs="hardest", pick="all", metric="cosine"
-        )
-        off = np.abs(found.d_an - found.d_ap - 0.1)
-        assert off.min() > EDGE / 10
+        found = ft.mine(rows, labels, band="violating", **options)
         assert set(zip(found.anchor, found.negative, strict=True)) == set(
             zip(a.tolist(), n.tolist(), strict=True)
         )
+    assert compared >= 3

@@ -56,6 +56,10 @@ CASES = {
         {"max_score": 0.6, "min_score": 0.5, "range_min": 4},
         {"band": "0.5 <= 1 - d_an <= 0.6", "ranks": (4, None), **NEAREST},
     ),
+    "min_score, range": Case(
+        {"min_score": 0.55, "range_min": 2, "range_max": 30},
+        {"band": "1 - d_an >= 0.55", "ranks": (2, 30), **NEAREST},
+    ),
     "absolute_margin": Case(
         {"absolute_margin": 0.1}, {"band": "1 - d_an <= 1 - d_ap - margin", "margin": 0.1, **NEAREST}
     ),
@@ -81,7 +85,7 @@ OF_THE_FARTHEST = Case(
     {"absolute_margin": 0.1}, {"band": "easy", "margin": 0.1, "pairs": "hardest", **NEAREST}, positives=2
 )
 # With a margin they look at the nearest documents alone, by default 10 times `num_negatives`.
-OF_THE_NEAREST = Case({"absolute_margin": 0.1, "range_min": 3, "range_max": 40}, {})
+OF_THE_NEAREST = Case({"absolute_margin": 0.1, "range_min": 3, "range_max": 3 + 10 * 5 + 1}, {})
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,8 @@ def texts_for(positives: int) -> Texts:
     rng = np.random.default_rng(positives)
 
     def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
-        short: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return short
+        units: NDArray[np.float32] = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return units
 
     queries = unit(rng.normal(size=(QUERIES, 16)))
     of_query = np.concatenate([np.arange(QUERIES), np.arange(TWICE if positives == 2 else 0)])
@@ -291,6 +295,7 @@ def test_range_max_with_a_margin_is_a_step_on_the_frame(library: Any) -> None:
         .select("anchor", "positive", "negative")
     )
     expected = theirs(library, texts, **settings)
+    assert expected == theirs(library, texts, **{**settings, "range_max": None})  # which is the default
     assert triples(found.get_columns()) == expected
     # Ranks of those that qualify would reach negatives beyond the nearest.
     reached = triples(mine(texts, **{**CASES["absolute_margin"].ours, "ranks": (first, most)}))
