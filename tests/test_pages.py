@@ -138,6 +138,21 @@ def test_the_faq_prints_what_it_says(
     assert names["good"].shape == (60, 16)
 
 
+def test_the_page_on_mining_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = ROOT / "docs" / "mining.md"
+    names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch)
+    made = {name: value for name, value in names.items() if isinstance(value, ft.Triplets)}
+    assert all(len(triplets) for triplets in made.values())
+    assert (made["close"].d_an < 0.9).all()
+    assert len(made["three_nearest"]) == 3 * 300
+    assert len(made["with_fallback"]) == len(made["farthest"]) == 300
+    assert (made["farthest"].d_an >= made["without_the_nearest"].d_an).all()
+    assert len(made["batch_hard"]) == 200
+    assert np.bincount(made["two_nearest"].anchor).max() == 2
+    assert np.bincount(made["few"].anchor).max() == 5
+    assert len(made["negatives"]) == 50 * 3 * 5
+
+
 def test_the_page_on_what_an_audit_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
