@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NUMPY2 := .venv-numpy2
 AUDIT  := .venv-audit
+PEERS  := .venv-peers
 PIP_INSTALL := install --quiet --disable-pip-version-check
 # Words for pip. A build for the CPU alone saves 5 GB: TORCH='torch==2.15.0+cpu --extra-index-url=ADDRESS'
 TORCH ?= torch
@@ -19,8 +20,8 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
-        advisories lint format bench bench-audit bench-feed bench-loader bench-peers bench-training bench-prefix \
-        bench-long bench-kernels bench-tables clean
+        advisories test-peers lint format bench bench-audit bench-feed bench-loader bench-peers bench-training \
+        bench-prefix bench-long bench-kernels bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -143,6 +144,19 @@ $(AUDIT)/.built:
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/pip $(PIP_INSTALL) pip-audit==2.10.1
 	@touch $@
+
+# Of sentence-transformers, pyarrow and pandas need NumPy 2. Of open-metric-learning, only the miners are imported.
+$(PEERS)/.built: $(NUMPY2)/.built
+	rm -rf $(PEERS)
+	$(PYTHON) -m venv --without-pip $(PEERS)
+	cp --archive --link $(NUMPY2)/lib/. $(PEERS)/lib
+	$(PEERS)/bin/python -m pip $(PIP_INSTALL) numpy==2.4.6 sentence-transformers==6.2.0 datasets==5.2.0
+	$(PEERS)/bin/python -m pip $(PIP_INSTALL) --no-deps open-metric-learning==4.0.0 omegaconf==2.4.0 \
+		antlr4-python3-runtime==4.9.3 validators==0.36.0 gdown==6.5.1 beautifulsoup4==4.15.0 soupsieve==4.1.3 pytz
+	@touch $@
+
+test-peers: build $(PEERS)/.built ## mining beside the miners of four other libraries, which this installs (0.4 GB)
+	$(PEERS)/bin/python -m pytest --quiet tests/mining/peers
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
 	for name in mine index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done

@@ -61,6 +61,8 @@ class Place:
         earlier = {"metric": "sqeuclidean", "processes": 1, "exclude": None, **state["arguments"]}
         for name, value in arguments.items():
             before = earlier.get(name)
+            if isinstance(before, list):  # from a file, where JSON has no tuples
+                before = tuple(before)
             if before != value and name == "dataset":
                 raise OptionError("state", "is of another dataset: its keys, labels or sizes differ")
             if before != value and name == "exclude":
