@@ -9,7 +9,8 @@ use super::weight::from_ordered_bits;
 use crate::{Interrupt, Result};
 
 /// Candidates with the smallest draws that are tested before the others. Those need a weight that is larger by as
-/// much as their draws are.
+/// much as their draws are. One in 64, and at most this many: with 8 or 16, rows of 4 to 512 columns took longer in
+/// one case or the other.
 const FIRST: usize = 12;
 
 /// The windows of an open pair for rows that have not been tested, by the leading zeros of the high part of a
