@@ -42,7 +42,7 @@ pub fn estimates(
 ) -> Result<()> {
     let interrupt = Interrupt::new();
     let sets = Sets::new(input, options, isa, &interrupt)?;
-    let (stage, _) = Choice::new(options, input.dim).stages();
+    let (stage, _) = Choice::new(options, input.dim)?.stages();
     let screen = Screen::new(&sets, precision(stage.by), isa, &interrupt)?;
     let anchors: Vec<_> = (0..sets.anchors.len().min(BLOCK) as u32).collect();
     let mut estimates = Vec::new();

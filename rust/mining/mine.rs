@@ -48,7 +48,7 @@ fn run_counted(
 ) -> Result<Triplets> {
     let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
-    let choice = Choice::new(options, input.dim);
+    let choice = Choice::new(options, input.dim)?;
     let (stage, _) = choice.stages();
     let mut screen = Screen::new(&sets, precision(stage.by), isa, interrupt)?;
     if matches!(stage.by, By::Distance | By::Weight) {

@@ -56,7 +56,7 @@ pub fn merge(parts: &[Triplets], options: &Options, dim: usize) -> Result<Triple
             row.negative
         )));
     }
-    let choice = Choice::new(options, dim);
+    let choice = Choice::new(options, dim)?;
     reduce(&rows, options, stats, |mut qualified, farthest| {
         choice.keep(&mut qualified);
         if options.fallback && qualified.len() <= options.ranks.first {
@@ -70,7 +70,7 @@ pub fn merge(parts: &[Triplets], options: &Options, dim: usize) -> Result<Triple
 /// What [`mine`](super::mine()) returns, from the part of all blocks; without the scatter of the candidates.
 pub fn finish(part: &Triplets, options: &Options, dim: usize) -> Result<Triplets> {
     options.check()?;
-    let choice = Choice::new(options, dim);
+    let choice = Choice::new(options, dim)?;
     let mut triplets = reduce(&rows_of(part)?, options, part.stats, |mut qualified, farthest| {
         choice.choose(&mut qualified);
         qualified.extend((options.fallback && qualified.is_empty()).then_some(farthest));

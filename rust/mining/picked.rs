@@ -62,14 +62,14 @@ pub trait Qualified {
 
 impl Choice {
     /// Of rows of `dim` columns.
-    pub fn new(options: &Options, dim: usize) -> Self {
-        Self {
+    pub fn new(options: &Options, dim: usize) -> Result<Self> {
+        Ok(Self {
             pick: options.pick,
             most: options.negatives_per_pair,
             ranks: options.ranks,
             metric: options.metric,
-            weights: Weights::new(dim),
-        }
+            weights: Weights::new(dim)?,
+        })
     }
 
     /// The order of a negative.

@@ -20,6 +20,8 @@
 //! everywhere, and in NumPy (`tests/reference.py`).
 
 use super::hash::Draw;
+use super::shortage::ROWS;
+use crate::{Result, memory};
 
 /// The weights of rows of some number of columns.
 #[derive(Debug, Clone)]
@@ -47,12 +49,12 @@ const ROUNDED: f64 = 1e-6;
 
 impl Weights {
     /// For rows of `dim` columns.
-    pub fn new(dim: usize) -> Self {
+    pub fn new(dim: usize) -> Result<Self> {
         let dim = dim as f64;
         let weights =
             Self { near: ((dim - 2.0) / 2.0).max(0.0), far: ((dim - 3.0) / 2.0).max(0.0), table: Vec::new() };
-        let table = (0..=STEPS).map(|step| weights.ln_weight(at_step(step))).collect();
-        Self { table, ..weights }
+        let table = memory::collect((0..=STEPS).map(|step| weights.ln_weight(at_step(step))), ROWS)?;
+        Ok(Self { table, ..weights })
     }
 
     /// Logarithm of the weight of a squared distance: it never grows with the distance, but for rounding.
@@ -141,7 +143,7 @@ mod tests {
 
         #[test]
         fn weights_fall_with_the_distance(dim in 1_usize..2000, x in 0.0_f64..5.0, y in 0.0_f64..5.0) {
-            let weights = Weights::new(dim);
+            let weights = Weights::new(dim).unwrap();
             let (near, far) = (x.min(y), x.max(y));
             prop_assert!(weights.ln_weight(near) >= weights.ln_weight(far) - 1e-12);
         }
@@ -150,7 +152,7 @@ mod tests {
         fn no_farther_one_has_the_key(
             dim in 1_usize..2000, key in -500_f64..500.0, beyond in 0.0_f64..1.0, high: u16, tie: u64, least: u16,
         ) {
-            let (weights, draw) = (Weights::new(dim), Draw::new(high, tie));
+            let (weights, draw) = (Weights::new(dim).unwrap(), Draw::new(high, tie));
             let farthest = weights.farthest(key, least).unwrap_or(0.0);
             if high >= least && farthest.is_finite() {
                 prop_assert!(weights.key(draw, farthest + beyond) >= key);

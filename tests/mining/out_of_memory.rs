@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Rows, Triplets, mine};
+use fasttriplet::mining::{Band, Input, Metric, Options, Pairs, Pick, Ranks, Rows, Triplets, mine};
 use fasttriplet::{Error, Interrupt, Isa};
 
 /// Smaller allocations succeed. Below this is what does not grow with the input: messages, tasks of rayon.
@@ -75,6 +75,8 @@ fn cases() -> Vec<(usize, usize, Options)> {
         (400, 300, Options { band: Band::violating(0.3), metric: Metric::Cosine, ..OPTIONS }),
         (300, 0, Options { pick: Pick::Hardest, negatives_per_pair: 40, ..OPTIONS }),
         (400, 300, Options { pick: Pick::Hardest, pairs: Pairs::Hardest, ..OPTIONS }),
+        (300, 0, Options { pick: Pick::Distance, fallback: true, triplets_per_anchor: Some(1), ..OPTIONS }),
+        (300, 0, Options { band: Band::ANY, ranks: Ranks { first: 70, end: usize::MAX }, ..OPTIONS }),
         (300, 0, Options { pick: Pick::All, pairs: Pairs::Ordered, max_ap: Some(1.5), ..OPTIONS }),
         (400, 300, Options { pick: Pick::All, band: Band::HARD, pairs: Pairs::Easiest, ..OPTIONS }),
         (300, 0, Options { pick: Pick::All, band: Band::ANY, normalize: false, ..OPTIONS }),
