@@ -106,10 +106,12 @@ impl Case {
                 let first = parts.swap_remove(of(step) % parts.len());
                 let second = parts.swap_remove(of(step + 1) % parts.len());
                 parts.push(
-                    merge(&[first, second], &self.options, self.dim).expect("parts of the same anchors"),
+                    merge(&[first, second], &self.options, self.dim, &Interrupt::new())
+                        .expect("parts of the same anchors"),
                 );
             }
-            let mut mined = mined(&finish(&parts[0], &self.options, self.dim).expect("a part"));
+            let mut mined =
+                mined(&finish(&parts[0], &self.options, self.dim, &Interrupt::new()).expect("a part"));
             all.triplets.append(&mut mined.triplets);
             all.pairs += mined.pairs;
             all.over_max_ap += mined.over_max_ap;

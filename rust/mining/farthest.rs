@@ -20,7 +20,7 @@ pub struct Farthest {
 
 impl Farthest {
     /// Whether another negative of the anchor takes its place.
-    pub fn gives_way_to(&self, negative: i64, d_an: f64) -> bool {
+    fn gives_way_to(&self, negative: i64, d_an: f64) -> bool {
         d_an.total_cmp(&self.d_an).then(self.negative.cmp(&negative)).is_gt()
     }
 }

@@ -15,7 +15,7 @@ use super::sweep::sweep;
 use super::{Input, Options, Pairs, Triplets};
 use crate::{Interrupt, Isa, Result, memory};
 
-/// Pairs of one round, or more by those of one identity. A round keeps 100 MB between its steps, and its
+/// Pairs of one round, or more by those of one anchor. A round keeps 130 MB between its steps, and its
 /// picks; anchors of one round share their products.
 const ROUND: usize = 1 << 20;
 

@@ -9,7 +9,7 @@ use super::hash::{Draw, Key, row_hash};
 use super::picked::{Choice, Qualified};
 use super::shortage::{COLUMNS, TRIPLETS};
 use super::{Options, Stats, Triplets};
-use crate::{Error, Result, memory};
+use crate::{Error, Interrupt, Result, memory};
 
 /// A negative of a part.
 #[derive(Clone, Copy)]
@@ -31,18 +31,17 @@ impl Qualified for Kept {
 
 /// The part of several blocks, of rows with `dim` columns: of the same anchors, with the same options, and of
 /// blocks that have no rows in common.
-pub fn merge(parts: &[Triplets], options: &Options, dim: usize) -> Result<Triplets> {
+pub fn merge(parts: &[Triplets], options: &Options, dim: usize, interrupt: &Interrupt) -> Result<Triplets> {
     options.check()?;
     let Some(first) = parts.first() else { return Ok(Triplets::default()) };
     let mut rows = Vec::new();
-    let mut stats = Stats { pairs_without_negative: 0, ..Stats::default() };
+    let mut stats = Stats::default();
     for part in parts {
         let of = part.stats;
         if (of.pairs, of.pairs_over_max_ap) != (first.stats.pairs, first.stats.pairs_over_max_ap) {
-            let pairs = [first.stats.pairs, of.pairs];
             return Err(Error::Value(format!(
                 "parts of {} and {} pairs are not of the same anchors with the same options",
-                pairs[0], pairs[1]
+                first.stats.pairs, of.pairs
             )));
         }
         stats.add(of);
@@ -57,7 +56,7 @@ pub fn merge(parts: &[Triplets], options: &Options, dim: usize) -> Result<Triple
         )));
     }
     let choice = Choice::new(options, dim)?;
-    reduce(&rows, options, stats, |mut qualified, farthest| {
+    reduce(&rows, options, stats, interrupt, |mut qualified, farthest| {
         choice.keep(&mut qualified);
         if options.fallback && qualified.len() <= options.ranks.first {
             let there = qualified.iter().any(|kept| kept.id == farthest.id);
@@ -68,10 +67,11 @@ pub fn merge(parts: &[Triplets], options: &Options, dim: usize) -> Result<Triple
 }
 
 /// What [`mine`](super::mine()) returns, from the part of all blocks; without the scatter of the candidates.
-pub fn finish(part: &Triplets, options: &Options, dim: usize) -> Result<Triplets> {
+pub fn finish(part: &Triplets, options: &Options, dim: usize, interrupt: &Interrupt) -> Result<Triplets> {
     options.check()?;
     let choice = Choice::new(options, dim)?;
-    let mut triplets = reduce(&rows_of(part)?, options, part.stats, |mut qualified, farthest| {
+    let rows = rows_of(part)?;
+    let mut triplets = reduce(&rows, options, part.stats, interrupt, |mut qualified, farthest| {
         choice.choose(&mut qualified);
         qualified.extend((options.fallback && qualified.is_empty()).then_some(farthest));
         qualified
@@ -112,11 +112,13 @@ fn reduce(
     rows: &[Row],
     options: &Options,
     stats: Stats,
+    interrupt: &Interrupt,
     choose: impl Fn(Vec<Kept>, Kept) -> Vec<Kept>,
 ) -> Result<Triplets> {
     let mut to = Triplets { stats, ..Triplets::default() };
     to.stats.pairs_without_negative = stats.pairs;
     for pair in rows.chunk_by(|x, y| (x.anchor, x.positive) == (y.anchor, y.positive)) {
+        interrupt.check()?;
         let Row { anchor, positive, d_ap, .. } = pair[0];
         let key = Key::new(row_hash(options.seed, anchor), row_hash(options.seed, positive));
         let kept = |row: &Row| Kept {

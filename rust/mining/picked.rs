@@ -179,7 +179,7 @@ pub struct Negative {
 }
 
 /// Up to this many negatives are kept in their order. Of more, twice as many gather before the first of them are
-/// selected: to insert each of 5,000 would take 30 times as long.
+/// selected: of 12,000 rows of 64 columns, to insert each of 5,000 takes 7 times as long.
 const MOST_SORTED: usize = 64;
 
 /// At most `capacity` negatives, those that come first in order.
@@ -204,8 +204,8 @@ impl Picked {
         self.best.len() >= self.capacity
     }
 
-    /// A negative that all further ones must come before: the last one that is kept, or with more than
-    /// [`MOST_SORTED`] one behind it.
+    /// A negative that all further ones must come before, once that is known. It is the last one that is kept; where
+    /// the capacity is above [`MOST_SORTED`], it may come a little later.
     pub fn last(&self) -> Option<&Negative> {
         self.best.get(self.capacity - 1).filter(|_| self.is_bounded)
     }

@@ -33,31 +33,20 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
             let mut block = search.screen.block(&anchors, buffer)?;
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
-                match search.stage.by {
-                    By::Draw => {
-                        for (i, open) in open.iter_mut().enumerate() {
-                            search.sweep_by_draw(
-                                open,
-                                &block.of_anchor(i),
-                                scratch,
-                                interrupt,
-                                &mut found.stats,
-                            )?;
+                let stats = &mut found.stats;
+                if search.stage.by == By::Nothing {
+                    search.sweep_by_panel(open, &block, interrupt, stats)?;
+                    continue;
+                }
+                for (i, open) in open.iter_mut().enumerate() {
+                    let estimates = block.of_anchor(i);
+                    match search.stage.by {
+                        By::Distance => search.sweep_nearest(open, &estimates, scratch, interrupt, stats)?,
+                        By::Weight => search.sweep_by_weight(open, &estimates, scratch, interrupt, stats)?,
+                        By::Draw | By::Nothing => {
+                            search.sweep_by_draw(open, &estimates, scratch, interrupt, stats)?;
                         }
                     }
-                    By::Distance => {
-                        for (i, open) in open.iter_mut().enumerate() {
-                            let estimates = block.of_anchor(i);
-                            search.sweep_nearest(open, &estimates, scratch, interrupt, &mut found.stats)?;
-                        }
-                    }
-                    By::Weight => {
-                        for (i, open) in open.iter_mut().enumerate() {
-                            let estimates = block.of_anchor(i);
-                            search.sweep_by_weight(open, &estimates, scratch, interrupt, &mut found.stats)?;
-                        }
-                    }
-                    By::Nothing => search.sweep_by_panel(open, &block, interrupt, &mut found.stats)?,
                 }
             }
             for open in open {

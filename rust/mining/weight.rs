@@ -37,7 +37,7 @@ pub struct Weights {
 const NEAREST: f64 = 0.25;
 const FARTHEST: f64 = 2.0;
 
-/// A step is 0.002 in squared distance, as close as an estimate of 8 bits is.
+/// A step is 0.002 in squared distance: finer than what an estimate in 8 bits tells.
 const STEPS: usize = 1024;
 
 /// Terms of the series of the logarithm: of numbers between the square roots of 1/2 and 2 the next one is below

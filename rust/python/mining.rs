@@ -192,7 +192,7 @@ fn merge<'py>(
     threads: Option<usize>,
 ) -> PyResult<Columns<'py>> {
     let parts = parts.iter().map(triplets).collect::<PyResult<Vec<_>>>()?;
-    let merged = call::run(py, threads, |_| mining::merge(&parts, &options.0, dim))?;
+    let merged = call::run(py, threads, |interrupt| mining::merge(&parts, &options.0, dim, interrupt))?;
     Ok(columns(py, merged))
 }
 
@@ -207,7 +207,7 @@ fn finish<'py>(
     threads: Option<usize>,
 ) -> PyResult<Columns<'py>> {
     let part = triplets(&part)?;
-    let finished = call::run(py, threads, |_| mining::finish(&part, &options.0, dim))?;
+    let finished = call::run(py, threads, |interrupt| mining::finish(&part, &options.0, dim, interrupt))?;
     Ok(columns(py, finished))
 }
 

@@ -75,6 +75,34 @@ def test_the_metric_arrives_and_is_named(rec: Path, tmp_path: Path, capsys: Capt
     assert pl.read_parquet(out).equals(expected)
 
 
+def test_every_way_to_choose_is_a_flag(rec: Path, tmp_path: Path) -> None:
+    band = "d_ap + 0.01 < d_an < 1.9"
+    wanted: dict[str, Any] = {
+        "band": band, "ranks": (1, 40), "pick": "distance", "negatives_per_pair": 2, "fallback": "farthest",
+        "pairs": "hardest", "positives_per_anchor": 3, "triplets_per_anchor": 4,
+    }  # fmt: skip
+    out = tmp_path / "t.parquet"
+    words = [
+        "mine", "--rec", str(rec), "--out", str(out), "--band", band, "--ranks", "1:40", "--pick", "distance",
+        "--negatives-per-pair", "2", "--fallback", "farthest", "--pairs", "hardest",
+        "--positives-per-anchor", "3", "--triplets-per-anchor", "4",
+    ]  # fmt: skip
+    assert main(words) == 0
+    found = pl.read_parquet(out)
+    assert found.equals(ft.mine_rec(rec, **wanted).triplets.collect())
+    assert ft.read_metadata(out)["options"]["ranks"] == [1, 40]
+    assert found.group_by("anchor_key").len()["len"].max() == 4
+    # The run has one bag, which `mine` takes with the same options.
+    dataset = ft.Dataset(rec)
+    rows = next(iter(ft.bags(ft.triplet_seq(dataset.index, 5, seed=0, epoch=0), 7200))).rows
+    embedder = ft.load_embedder("pixels")
+    embedder.prepare(dataset.index)
+    embeddings = embedder.embed(rows, dataset.decode(rows).pixels)
+    mined = ft.mine(embeddings, rows["label"], ids=rows["key"], seed=ft.epoch_seed(0, 0), **wanted)
+    keys = [sorted(found[name].to_list()) for name in ("anchor_key", "positive_key", "negative_key")]
+    assert [sorted(role.tolist()) for role in mined] == keys
+
+
 def test_json_is_one_object_and_all_of_stdout(rec: Path, tmp_path: Path) -> None:
     done = run("mine", "--rec", rec, "--out", tmp_path / "t.parquet", "--json")
     summary = json.loads(done.stdout)

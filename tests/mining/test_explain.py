@@ -14,7 +14,8 @@ from fasttriplet.mining._options import MiningOptions
 OPTIONS: list[dict[str, Any]] = [
     {}, {"margin": 0.05}, {"pairs": "ordered"}, {"pairs": "hardest"}, {"pairs": "easiest"}, {"band": "hard"},
     {"band": "violating", "margin": 0.1}, {"max_ap": 1.2}, {"metric": "euclidean"}, {"pick": "all"},
-    {"normalize": False}, {"band": "any"},
+    {"normalize": False}, {"band": "any"}, {"band": "d_an < d_ap + 0.1"}, {"ranks": (8, None)},
+    {"margin": 0.1, "ranks": (2, 5), "pick": "all", "triplets_per_anchor": 1},
 ]  # fmt: skip
 
 
@@ -32,20 +33,21 @@ def test_reasons(options: dict[str, Any]) -> None:
         assert found is None
         return
     assert found is not None
-    assert found["pairs"] == missing == found["separated"] + found["nearer"]
+    assert found["pairs"] == missing == found["separated"] + found["nearer"] + found["few"]
+    assert (found["few"] > 0) == (chosen.ranks is not None)
     unit = rows / (np.linalg.norm(rows, axis=1, keepdims=True) if chosen.normalize else 1)
     distance = np.square(unit[:, None].astype(float) - unit[None]).sum(axis=2)
     if chosen.metric == "euclidean":
         distance = np.sqrt(distance)
     at = {int(one): place for place, one in enumerate(ids)}
-    reach = 0 if chosen.band == "hard" else chosen.margin
+    reach = {"hard": 0, "d_an < d_ap + 0.1": 0.1}.get(chosen.band, chosen.margin)
     assert found["examples"]["separated"] or found["examples"]["nearer"]
     with_one = set(zip(triplets.anchor.tolist(), triplets.positive.tolist(), strict=True))
     for reason, examples in found["examples"].items():
         assert len({one["ids"][0] for one in examples}) == len(examples) <= 4
         for one in examples:
             anchor, positive, negative = (at[image] for image in one["ids"])
-            assert tuple(one["ids"][:2]) not in with_one
+            assert tuple(one["ids"][:2]) not in with_one or chosen.triplets_per_anchor
             assert labels[anchor] == labels[positive] != labels[negative]
             assert np.isclose(one["d_ap"], distance[anchor, positive], rtol=1e-5)
             assert np.isclose(one["d_an"], distance[anchor][labels != labels[anchor]].min(), rtol=1e-5)

@@ -180,6 +180,18 @@ def test_no_text_can_become_code(tmp_path: Path) -> None:
     assert any("alert(1)" in str(image["title"]) for image in page.all("img"))  # the source
 
 
+def test_a_band_of_ones_own_and_what_chooses(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(6, 4))
+    out = tmp_path / "t.parquet"
+    ft.mine_rec(rec, out=out, band="d_an < 3", ranks=(1, None), fallback="farthest", triplets_per_anchor=2)
+    text = page_of(tmp_path, rec=rec, triplets=out).text
+    assert "d_an < 3." in text
+    assert "1 to the last" in text
+    assert "farthest" in text
+    ft.mine_rec(rec, out=out, band="easy", margin=0, overwrite=True)
+    assert "d_an >= d_ap + margin: beyond the margin" in page_of(tmp_path, rec=rec, triplets=out).text
+
+
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     folder = tmp_path / "caf\udce9"
     folder.mkdir()

@@ -33,6 +33,24 @@ def one_hot(keys: int) -> NDArray[np.float32]:
         ),
         (identities(3, 2), one_hot(9), {}, "no negative .* strictly between"),
         (identities(3, 2), one_hot(9)[:, :1] + [[1, 0]] * 9, {"band": "hard"}, ""),
+        (
+            identities(3, 2),
+            one_hot(9),
+            {"band": "d_an < 1.5"},
+            r"no negative is nearer than the band \(d_an < 1.5\) has a place for",
+        ),
+        (
+            identities(3, 2),
+            one_hot(9),
+            {"band": "d_an > d_ap + margin"},
+            r"no negative has d_an > d_ap \+ margin \(0.3\): the nearest negatives are at d_an = 2 to 2",
+        ),
+        (
+            identities(3, 2),
+            one_hot(9),
+            {"band": "any", "ranks": (4, None)},
+            "no pair has more than 4 negatives that qualify, and ranks leave these out",
+        ),
         (identities(3, 2), one_hot(9), {"bag_size": 7, "tail": "drop"}, "no bag has 7 images"),
         (
             {1: 0, 2: 0, 3: 1, 4: 2, 5: 3},

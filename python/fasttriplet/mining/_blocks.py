@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -89,7 +90,8 @@ class Part:
     columns : tuple of arrays
         Anchors, positives, negatives, ``d_ap`` and ``d_an``, in the order of the ids.
     counts : tuple of int
-        As in :class:`fasttriplet.MiningStats`.
+        As in :class:`fasttriplet.MiningStats`; pairs without a negative are those that none can be chosen for
+        from the blocks so far.
     """
 
     of: dict[str, Any]
@@ -197,7 +199,7 @@ def merge(parts: Sequence[Part], *, threads: int | None = None) -> Part:
     return Part(first.of, first.anchors, blocks, merged[:5], merged[5])
 
 
-def finish(part: Part, *, seconds: float = 0.0, threads: int | None = None) -> Triplets:
+def finish(part: Part, *, threads: int | None = None) -> Triplets:
     """Choose among what was collected from all blocks.
 
     Raises
@@ -209,10 +211,11 @@ def finish(part: Part, *, seconds: float = 0.0, threads: int | None = None) -> T
     if part.blocks != ((0, every),):
         known = ", ".join(map(_range, part.blocks))
         raise ValueError(f"the part is of the rows {known} of {every}: collect the others, and merge them")
+    started = time.perf_counter()
     anchor, positive, negative, d_ap, d_an, counts = _core.finish(
         (*part.columns, part.counts), *_how(part), thread_count(threads)
     )
-    stats = MiningStats(*counts, scatter=None, seconds=seconds)
+    stats = MiningStats(*counts, scatter=None, seconds=time.perf_counter() - started)
     return Triplets(anchor, positive, negative, d_ap, d_an, stats)
 
 

@@ -125,7 +125,7 @@ def _facts(mined: Mined, d_ap: NDArray[np.float64], d_an: NDArray[np.float64]) -
         "anchors": f"{used['anchors'][0]:,} images of {counted(used['people'][0], 'identity')}",
         f"d_ap ({_scale(how)})": middle.format(*np.quantile(d_ap, (0.5, 0.05, 0.95))),
         f"d_an ({_scale(how)})": middle.format(*np.quantile(d_an, (0.5, 0.05, 0.95))),
-        "ranks": None if how.get("ranks") is None else "{} to {}".format(*how["ranks"]),
+        "ranks": _ranks(how.get("ranks")),
         "pick": _said(how, "pick"),
         "fallback": _said(how, "fallback"),
         "pairs": _said(how, "pairs"),
@@ -138,6 +138,14 @@ def _facts(mined: Mined, d_ap: NDArray[np.float64], d_an: NDArray[np.float64]) -
 
 def _said(how: Mapping[str, Any], name: str) -> str | None:
     return str(how[name]) if how.get(name) is not None else None
+
+
+def _ranks(ranks: list[int | None] | None) -> str | None:
+    """Those of the first and the last negative that could be chosen."""
+    if ranks is None:
+        return None
+    first, end = ranks
+    return f"{first} to {'the last' if end is None else end - 1}"
 
 
 def _rule(how: Mapping[str, Any]) -> Markup:
