@@ -20,7 +20,7 @@ from tables import Table
 USUAL = {"rows": BAG, "dim": 512, "each": PER_IDENTITY}
 MANY = 20_000  # rows, from where one call is enough
 
-bench = Bench(__file__, __doc__, rounds=3)
+bench = Bench(__file__, __doc__, rounds=3, against=True)
 bench.option("--rows", [2_000, 7_200, 20_000, 50_000, 100_000, 200_000], "of the bag", quick=[500, 1000])
 bench.option("--each", [2, 5, 20, 100], "images of an identity", quick=[2])
 bench.option("--dim", [64, 128, 256, 512, 1024], "columns", quick=[64])

@@ -5,7 +5,7 @@
 //! the value is the same to the last bit on every instruction set, and NumPy can compute it, too
 //! (`tests/reference.py`).
 
-use crate::simd::{Simd, per_isa};
+use crate::simd::{Isa, Simd, per_isa};
 
 /// Lanes of the sum. Rows are padded with zeros to a multiple of this, which changes no sum.
 pub const LANES: usize = 8;
@@ -19,9 +19,22 @@ per_isa! {
 /// loads: four distances take little longer than one.
 pub const TOGETHER: usize = 4;
 
+/// Squared L2 distances of a row and a few others, from 1 to [`TOGETHER`]: the first ones of what is returned.
+pub fn some_distances<'y>(
+    isa: Isa,
+    x: &[f32],
+    count: usize,
+    other: impl Fn(usize) -> &'y [f32],
+) -> [f64; TOGETHER] {
+    if count == 1 {
+        return [distance(isa, x, other(0)); TOGETHER];
+    }
+    distances(isa, x, std::array::from_fn(|i| other(if i < count { i } else { 0 })))
+}
+
 per_isa! {
     /// Squared L2 distances of a row and some others.
-    pub fn distances(x: &[f32], others: [&[f32]; TOGETHER]) -> [f64; TOGETHER] => distances_body
+    fn distances(x: &[f32], others: [&[f32]; TOGETHER]) -> [f64; TOGETHER] => distances_body
 }
 
 per_isa! {

@@ -3,6 +3,7 @@
 use super::mine::precision;
 use super::picked::Choice;
 use super::points::Sets;
+pub use super::scan::Word;
 use super::screen::{BLOCK, Screen};
 use super::{Input, Options, exact, hash, scan};
 use crate::{Interrupt, Isa, Result};
@@ -18,7 +19,7 @@ pub fn spreads(isa: Isa, hashes_low: &[u32], spreads: &mut [u16]) {
 }
 
 /// The number of rows with a draw below the threshold that is meant for `count` of them, for one pair.
-pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<u64>) -> Result<usize> {
+pub fn scan(isa: Isa, spreads: &[u16], count: usize, scratch: &mut Vec<Word>) -> Result<usize> {
     let mut found = 0;
     let threshold = scan::threshold(count, spreads.len());
     let count = |_| {

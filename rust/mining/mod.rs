@@ -25,7 +25,7 @@
 //! *The work.* A search has one *stage*, or two where a random pick leaves out the nearest: the first finds these, and
 //! the second looks behind them ([`picked`]). A *round* is the anchors of about 1,048,576 pairs ([`mine`](mod@mine)). Its first step
 //! ([`probe`]) takes them in *units* of 16, draws for each pair, and *tests* the few candidates with the
-//! smallest draws: evaluates their exact distances. A pair is *settled* when its picks can no longer change,
+//! smallest draws: evaluates their exact distances, for several pairs side by side ([`hits`]). A pair is *settled* when its picks can no longer change,
 //! else it is *open*. The second step ([`sweep`]) takes the anchors with open pairs in *blocks* of 24,
 //! estimates their distances to all candidates by the [`screen`], and tests only those that may qualify. Where
 //! that pays, a [`sieve`] between both takes most anchors at half the price.
@@ -39,7 +39,7 @@
 //! # Files
 //!
 //! Read them in this order: [`options`] and [`band`], [`points`] and [`pairs`], [`hash`], [`exact`] and [`weight`]
-//! (these three are the definition), [`search`] and [`picked`] (what both steps share), [`probe`] with [`scan`],
+//! (these three are the definition), [`search`], [`picked`] and [`hits`] (what both steps share), [`probe`] with [`scan`],
 //! [`sweep`] with [`screen`], [`nearest`] and [`weighted`] with [`narrow`], [`sieve`], [`farthest`], [`found`], and
 //! [`mine`](mod@mine), which joins them. [`partial`] merges what was found in blocks. [`scatter`] tells whether the
 //! rows are all but equal.
@@ -54,6 +54,7 @@ mod example;
 mod farthest;
 mod found;
 mod hash;
+mod hits;
 #[cfg(feature = "kernels")]
 pub mod kernels;
 mod mine;

@@ -65,14 +65,17 @@ impl Search<'_> {
                 return offer(open, narrow, place, d_an);
             }
             let Some(places) = waiting.push(place) else { return Ok(()) };
-            for (place, d_an) in places.into_iter().zip(self.distances(anchor, places, stats)) {
+            for (place, d_an) in places.into_iter().zip(self.distances(anchor, &places, stats)) {
                 distances.keep(place, d_an);
                 offer(open, narrow, place, d_an)?;
             }
             Ok(())
         })?;
-        for &place in waiting.rest() {
-            let d_an = self.distance(anchor, place, stats);
+        let rest = waiting.rest();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        for (&place, d_an) in rest.iter().zip(self.distances(anchor, rest, stats)) {
             distances.keep(place, d_an);
             offer(open, narrow, place, d_an)?;
         }

@@ -28,22 +28,21 @@ pub fn pairs_of(
     let (anchors, positives) = (&sets.anchors, sets.positives());
     // With references, a pair has its anchor in the first set: there is no other way round.
     let each_once = options.pairs == Pairs::Unordered && !sets.has_references();
-    let all = sets
-        .positive_run(anchor)
-        .filter(|&positive| {
-            !sets.is_itself(anchor, positive)
-                && (!each_once || anchors.rows[anchor as usize] < positives.rows[positive as usize])
-        })
-        .map(|positive| Pair {
+    let is_positive = |&positive: &Place| {
+        !sets.is_itself(anchor, positive)
+            && (!each_once || anchors.rows[anchor as usize] < positives.rows[positive as usize])
+    };
+    let places = memory::collect(sets.positive_run(anchor).filter(is_positive), PAIRS)?;
+    let mut pairs = memory::empty(places.len(), PAIRS)?;
+    for places in places.chunks(exact::TOGETHER) {
+        let distances =
+            exact::some_distances(isa, anchors.values(anchor), places.len(), |i| positives.values(places[i]));
+        pairs.extend(places.iter().zip(distances).map(|(&positive, squared)| Pair {
             positive: positives.ranks[positive as usize],
-            d_ap: options.metric.of_squared(exact::distance(
-                isa,
-                anchors.values(anchor),
-                positives.values(positive),
-            )),
+            d_ap: options.metric.of_squared(squared),
             key: Key::new(anchors.hashes[anchor as usize], positives.hashes[positive as usize]),
-        });
-    let mut pairs = memory::collect(all, PAIRS)?;
+        }));
+    }
     if let Some(max_ap) = options.max_ap {
         let before = pairs.len();
         pairs.retain(|pair| pair.d_ap <= max_ap);

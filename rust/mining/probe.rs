@@ -4,9 +4,11 @@ use rayon::prelude::*;
 
 use super::Stats;
 use super::found::Found;
+use super::hits::{Hit, Reach, Source, Tried};
 use super::picked::By;
 use super::points::Place;
-use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::screen::Bounds;
+use super::search::{Draws, OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::{PAIRS, THREADS};
 use crate::{Interrupt, Result, memory};
 
@@ -16,9 +18,9 @@ const UNIT: usize = 16;
 /// With fewer anchors than this, each is a unit: one identity of 20,000 images keeps all cores busy.
 const FEWEST_IN_UNITS: usize = 64 * UNIT;
 
-/// After this many anchors in a row without a settled pair, few rows qualify, and the other anchors of the
-/// unit go to the second step untested.
-const GIVE_UP_AFTER: usize = 2;
+/// After this many anchors in a row with pairs that stay open, the other anchors of the unit go to the second step
+/// untested, where tests are cheaper. Those without a settled pair count twice: few rows qualify.
+const GIVE_UP_AFTER: usize = 4;
 
 /// Goes through the anchors. What is not settled is in [`Found::open`].
 pub fn probe(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interrupt) -> Result<Found> {
@@ -45,9 +47,13 @@ impl Search<'_> {
                 found.settle(anchor, &mut pair, self)?;
             }
             let mut settled = 0;
-            if in_vain < GIVE_UP_AFTER || !self.screen.is_one_stretch() {
-                settled = self.probe_anchor(anchor, &mut open, scratch, &mut found.stats)?;
-                in_vain = if settled > 0 { 0 } else { in_vain + usize::from(!open.is_empty()) };
+            if in_vain < GIVE_UP_AFTER {
+                settled = self.probe_anchor(anchor, &mut open, scratch, interrupt, &mut found.stats)?;
+                in_vain = match settled {
+                    _ if settled == open.len() => 0,
+                    0 => in_vain + 2,
+                    _ => in_vain + 1,
+                };
             }
             for mut pair in open.drain(..settled) {
                 found.settle(anchor, &mut pair, self)?;
@@ -70,6 +76,7 @@ impl Search<'_> {
         anchor: Place,
         pairs: &mut [OpenPair],
         scratch: &mut Scratch,
+        interrupt: &Interrupt,
         stats: &mut Stats,
     ) -> Result<usize> {
         let identity = self.sets.identity_run(anchor);
@@ -78,32 +85,60 @@ impl Search<'_> {
         if pairs.is_empty() || !exhaustive && self.stage.by != By::Draw {
             return Ok(0);
         }
+        let Scratch { draws, hits, distances, .. } = scratch;
         if !exhaustive {
-            self.spread(anchor, scratch)?;
+            self.spread(anchor, 0..candidates as Place, draws)?;
         }
-        scratch.distances.restart(candidates)?;
+        let mut few = Few { search: self, anchor, exhaustive, draws, in_vain: false };
+        self.test_hits(anchor, pairs, &mut few, hits, distances, interrupt, stats)?;
         let mut settled = 0;
         for i in 0..pairs.len() {
-            let open = &mut pairs[i];
-            if exhaustive {
-                let negatives = (0..identity.start).chain(identity.end..candidates as Place);
-                let hit = |place| Hit { draw: self.order_at_best(&open.pair, place).draw.high, place };
-                scratch.hits.clear();
-                memory::reserve(&mut scratch.hits, candidates - identity.len(), THREADS)?;
-                scratch.hits.extend(negatives.map(hit));
-            } else {
-                self.hit_lowest(self.tries, anchor, open, scratch, |_| true)?;
-            }
-            self.test(anchor, open, |place| self.screen.bounds(anchor, place), scratch, stats)?;
-            if exhaustive || open.picked.is_full() {
+            if exhaustive || pairs[i].picked.is_full() {
                 pairs.swap(i, settled);
                 settled += 1;
-            } else if self.screen.is_one_stretch() {
-                // This anchor will be screened for all candidates, and that makes tests of its other pairs
-                // cheaper.
-                break;
             }
         }
         Ok(settled)
+    }
+}
+
+/// A few negatives of each pair.
+struct Few<'s> {
+    search: &'s Search<'s>,
+    anchor: Place,
+    /// Whether these are all.
+    exhaustive: bool,
+    draws: &'s mut Draws,
+    /// Whether they did not settle a pair.
+    in_vain: bool,
+}
+
+impl Source for Few<'_> {
+    fn hit(&mut self, open: &mut OpenPair, tried: &mut Tried, hits: &mut Vec<Hit>) -> Result<bool> {
+        let Self { search, anchor, exhaustive, .. } = *self;
+        if tried.reach != Reach::Nothing {
+            self.in_vain = true;
+            return Ok(false);
+        }
+        if exhaustive {
+            tried.reach = Reach::All;
+            let (identity, all) = (search.sets.identity_run(anchor), search.sets.candidates().len() as Place);
+            let negatives = (0..identity.start).chain(identity.end..all);
+            let hit = |place| Hit { draw: search.order_at_best(&open.pair, place).draw.high, place };
+            memory::reserve(hits, all as usize - identity.len(), THREADS)?;
+            hits.extend(negatives.map(hit));
+        } else if self.in_vain && search.screen.is_one_stretch() {
+            // This anchor will be screened for all candidates, and that makes tests of its other pairs cheaper.
+            return Ok(false);
+        } else {
+            tried.reach = Reach::Lowest(search.tries);
+            tried.below = search.hit_lowest(search.tries, open, 0, |_| true, self.draws, hits)?;
+            open.tested_below = tried.below;
+        }
+        Ok(true)
+    }
+
+    fn bounds(&self, place: Place) -> Bounds {
+        self.search.screen.bounds(self.anchor, place)
     }
 }

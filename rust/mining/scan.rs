@@ -22,6 +22,13 @@ pub fn threshold(count: usize, all: usize) -> u16 {
 /// Rows that one word of marks stands for.
 const WORD: usize = u64::BITS as usize;
 
+/// A bit for each of the [`WORD`] rows from `64 * number` on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Word {
+    number: u32,
+    marks: u64,
+}
+
 /// Calls `found` for each row that draws below `threshold` under `key`. `scratch` is memory to
 /// reuse.
 pub fn below(
@@ -29,15 +36,14 @@ pub fn below(
     spreads: &[u16],
     key: Key,
     threshold: u16,
-    scratch: &mut Vec<u64>,
+    scratch: &mut Vec<Word>,
     mut found: impl FnMut(Place) -> Result<()>,
 ) -> Result<()> {
-    memory::resize(scratch, spreads.len().div_ceil(WORD), 0, THREADS)?;
-    mark(isa, spreads, key.map(), threshold, scratch);
-    for (number, &marks) in scratch.iter().enumerate() {
-        let mut marks = marks;
+    memory::resize(scratch, spreads.len().div_ceil(WORD), Word::default(), THREADS)?;
+    let count = mark(isa, spreads, key.map(), threshold, scratch);
+    for &Word { number, mut marks } in &scratch[..count] {
         while marks != 0 {
-            found((number * WORD + marks.trailing_zeros() as usize) as Place)?;
+            found(number * WORD as u32 + marks.trailing_zeros())?;
             marks &= marks - 1;
         }
     }
@@ -45,21 +51,33 @@ pub fn below(
 }
 
 per_isa! {
-    /// Sets a bit for each row below the threshold.
-    fn mark(spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) => mark_body
+    /// Sets a bit for each row below the threshold. Returns how many words have one: they are the first.
+    fn mark(spreads: &[u16], map: (u16, u16), threshold: u16, words: &mut [Word]) -> usize => mark_body
 }
 
 #[inline(always)]
-fn mark_body<S: Simd>(simd: S, spreads: &[u16], map: (u16, u16), threshold: u16, marks: &mut [u64]) {
-    let (words, rest) = spreads.as_chunks::<WORD>();
-    for (spreads, marks) in words.iter().zip(&mut *marks) {
-        *marks = mark_word(simd, spreads, map, threshold);
+fn mark_body<S: Simd>(
+    simd: S,
+    spreads: &[u16],
+    map: (u16, u16),
+    threshold: u16,
+    words: &mut [Word],
+) -> usize {
+    let (all, rest) = spreads.as_chunks::<WORD>();
+    let mut count = 0;
+    let mut add = |number, marks| {
+        words[count] = Word { number, marks };
+        count += usize::from(marks != 0); // few are: a jump would be predicted wrong for most of these
+    };
+    for (number, spreads) in (0..).zip(all) {
+        add(number, mark_word(simd, spreads, map, threshold));
     }
     if !rest.is_empty() {
         let mut padded = [0; WORD];
         padded[..rest.len()].copy_from_slice(rest);
-        marks[words.len()] = mark_word(simd, &padded, map, threshold) & ((1 << rest.len()) - 1);
+        add(all.len() as u32, mark_word(simd, &padded, map, threshold) & ((1 << rest.len()) - 1));
     }
+    count
 }
 
 #[inline(always)] // not a closure, which would be compiled for the portable instructions

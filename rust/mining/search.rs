@@ -10,10 +10,11 @@ use rayon::prelude::*;
 
 use super::found::Found;
 use super::hash::{self, Draw};
+use super::hits::{Hit, Hits};
 use super::pairs::{Pair, pairs_of};
 use super::picked::{By, Choice, Negative, Order, Picked, Stage};
 use super::points::{Place, Sets};
-use super::screen::{Bounds, Nearest, Screen, Window};
+use super::screen::{Nearest, Screen, Window};
 use super::shortage::{PAIRS, Progress, THREADS};
 use super::{Options, Ranks, Stats, exact, scan};
 use crate::{Interrupt, Isa, Result, memory};
@@ -22,9 +23,6 @@ use crate::{Interrupt, Isa, Result, memory};
 /// and the screen 50,000 per anchor (7,200 x 512). If one row in ten qualifies, 24 tests leave 8 % of the
 /// pairs.
 const TRIES: usize = 24;
-
-/// Up to this many hits, looking for the smallest one each time is faster than sorting them.
-const MOST_UNSORTED: usize = 64;
 
 /// What the search depends on.
 #[derive(Clone, Copy)]
@@ -76,18 +74,26 @@ pub struct OpenPair {
 /// Buffers that are reused from anchor to anchor.
 #[derive(Default)]
 pub struct Scratch {
-    /// The spreads of all candidates for the current anchor.
-    pub spreads: Vec<u16>,
-    /// A bit for each candidate, 64 per word.
-    draw_marks: Vec<u64>,
+    pub draws: Draws,
     /// A bit for each candidate, 32 per panel.
     pub panel_marks: Vec<u32>,
     /// Negatives of the current anchor that may be in the window of some pair.
     pub near: Vec<Place>,
-    /// Rows to test for the current pair.
-    pub hits: Vec<Hit>,
+    pub hits: Hits,
     pub distances: Distances,
     pub nearest: Nearest,
+}
+
+/// What some candidates draw, for the pairs of the current anchor.
+#[derive(Default)]
+pub struct Draws {
+    anchor: Place,
+    /// The first of the candidates.
+    first: Place,
+    /// Their spreads.
+    pub spreads: Vec<u16>,
+    /// Those with small draws.
+    marks: Vec<scan::Word>,
 }
 
 /// The exact distances from one anchor that were evaluated already: its pairs share them.
@@ -126,13 +132,6 @@ impl Distances {
             distance
         })
     }
-}
-
-/// A row to test.
-pub struct Hit {
-    /// The high part of its draw: rows with a smaller one come first.
-    pub draw: u16,
-    pub place: Place,
 }
 
 impl OpenAnchor {
@@ -216,37 +215,43 @@ impl<'a> Search<'a> {
         self.screen.window(metric.squared(above), metric.squared(below))
     }
 
-    /// Computes the spreads of all candidates for an anchor.
-    pub fn spread(&self, anchor: Place, scratch: &mut Scratch) -> Result<()> {
-        memory::resize(&mut scratch.spreads, self.sets.candidates().len(), 0, THREADS)?;
+    /// Computes the spreads of some candidates for an anchor.
+    pub fn spread(&self, anchor: Place, among: Range<Place>, draws: &mut Draws) -> Result<()> {
+        memory::resize(&mut draws.spreads, among.len(), 0, THREADS)?;
+        (draws.anchor, draws.first) = (anchor, among.start);
         let hash = self.sets.anchors.hashes[anchor as usize];
-        hash::spreads(self.isa, hash, &self.sets.candidates().hashes_low, &mut scratch.spreads);
+        let others = &self.sets.candidates().hashes_low[among.start as usize..among.end as usize];
+        hash::spreads(self.isa, hash, others, &mut draws.spreads);
         Ok(())
     }
 
-    /// Hits about `tries` negatives: those with the smallest draws that were not tested yet, without the ones
-    /// that `keep` refuses. The anchor's spreads must be there ([`Self::spread`]).
+    /// Hits about `tries` negatives among those that the draws are for, those with the smallest ones: without those
+    /// that are below `tested`, that would not be picked, or that `keep` refuses. All further draws are not below what
+    /// is returned.
     pub fn hit_lowest(
         &self,
         tries: usize,
-        anchor: Place,
-        open: &mut OpenPair,
-        scratch: &mut Scratch,
+        open: &OpenPair,
+        tested: u16,
         keep: impl Fn(Place) -> bool,
-    ) -> Result<()> {
-        let identity = self.sets.identity_run(anchor);
-        let below = scan::threshold(tries, self.sets.candidates().len());
-        let Scratch { spreads, draw_marks, hits, .. } = scratch;
-        hits.clear();
-        scan::below(self.isa, spreads, open.pair.key, below, draw_marks, |place| {
-            let draw = open.pair.key.map_spread(spreads[place as usize]);
-            if draw >= open.tested_below && !identity.contains(&place) && keep(place) {
+        draws: &mut Draws,
+        hits: &mut Vec<Hit>,
+    ) -> Result<u16> {
+        let Draws { anchor, first, spreads, marks } = draws;
+        let identity = self.sets.identity_run(*anchor);
+        let mut below = scan::threshold(tries, spreads.len());
+        if let Some(last) = open.picked.last().filter(|_| self.stage.by == By::Draw) {
+            below = below.min(last.order.draw.high.saturating_add(1));
+        }
+        scan::below(self.isa, spreads, open.pair.key, below, marks, |number| {
+            let draw = open.pair.key.map_spread(spreads[number as usize]);
+            let place = *first + number;
+            if draw >= tested && !identity.contains(&place) && keep(place) {
                 memory::push(hits, Hit { draw, place }, THREADS)?;
             }
             Ok(())
         })?;
-        open.tested_below = below;
-        Ok(())
+        Ok(below)
     }
 
     /// The draw of a row.
@@ -259,55 +264,6 @@ impl<'a> Search<'a> {
         Order { key: 0, draw: self.draw(pair, place) }
     }
 
-    /// Hits a row, unless it was tested before or would not be picked.
-    pub fn hit(&self, pair: &OpenPair, place: Place, hits: &mut Vec<Hit>) -> Result<()> {
-        let order = self.order_at_best(&pair.pair, place);
-        if order.draw.high >= pair.tested_below && pair.picked.wants(order) {
-            memory::push(hits, Hit { draw: order.draw.high, place }, THREADS)?;
-        }
-        Ok(())
-    }
-
-    /// Tests the hits in the order of their draws. A random pick ends with the first row that cannot change
-    /// it.
-    pub fn test(
-        &self,
-        anchor: Place,
-        open: &mut OpenPair,
-        bounds: impl Fn(Place) -> Bounds,
-        scratch: &mut Scratch,
-        stats: &mut Stats,
-    ) -> Result<()> {
-        let Scratch { hits, distances, .. } = scratch;
-        let pair = open.pair;
-        let by_draw = |x: &Hit, y: &Hit| {
-            let order = |hit: &Hit| self.draw(&pair, hit.place);
-            x.draw.cmp(&y.draw).then_with(|| order(x).cmp(&order(y)))
-        };
-        // Usually the first or the second row is picked: no need to sort them all.
-        let sorted = hits.len() > MOST_UNSORTED;
-        if sorted {
-            hits.sort_unstable_by(|x, y| by_draw(y, x));
-        }
-        let next = |hits: &mut Vec<Hit>| {
-            if sorted {
-                hits.pop()
-            } else {
-                (0..hits.len()).min_by(|&i, &j| by_draw(&hits[i], &hits[j])).map(|i| hits.swap_remove(i))
-            }
-        };
-        while let Some(Hit { place, .. }) = next(hits) {
-            if self.stage.by == By::Draw && !open.picked.wants(self.order_at_best(&open.pair, place)) {
-                break;
-            }
-            if open.window.may_hold(bounds(place)) {
-                let d_an = distances.get_or_insert_with(place, || self.distance(anchor, place, stats));
-                self.offer(open, place, d_an)?;
-            }
-        }
-        Ok(())
-    }
-
     /// The exact distance, on the metric's scale.
     pub fn distance(&self, anchor: Place, negative: Place, stats: &mut Stats) -> f64 {
         stats.exact_distances += 1;
@@ -315,17 +271,12 @@ impl<'a> Search<'a> {
         self.options.metric.of_squared(exact::distance(self.isa, x, y))
     }
 
-    /// Some exact distances, on the metric's scale.
-    pub fn distances(
-        &self,
-        anchor: Place,
-        negatives: [Place; exact::TOGETHER],
-        stats: &mut Stats,
-    ) -> [f64; exact::TOGETHER] {
-        stats.exact_distances += exact::TOGETHER as u64;
-        let others = negatives.map(|place| self.sets.candidates().values(place));
-        let squared = exact::distances(self.isa, self.sets.anchors.values(anchor), others);
-        squared.map(|squared| self.options.metric.of_squared(squared))
+    /// Some exact distances, on the metric's scale: the first ones are those of the negatives.
+    pub fn distances(&self, anchor: Place, negatives: &[Place], stats: &mut Stats) -> [f64; exact::TOGETHER] {
+        stats.exact_distances += negatives.len() as u64;
+        let (from, candidates) = (self.sets.anchors.values(anchor), self.sets.candidates());
+        exact::some_distances(self.isa, from, negatives.len(), |i| candidates.values(negatives[i]))
+            .map(|squared| self.options.metric.of_squared(squared))
     }
 
     /// Adds a negative to those picked for a pair if it qualifies.

@@ -6,11 +6,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::found::Found;
+use super::hits::{Hit, Reach, Source, Tried};
 use super::nearest::TEST;
 use super::picked::By;
 use super::points::Place;
-use super::screen::{BLOCK, Window};
-use super::search::{OpenAnchor, Scratch, Search};
+use super::screen::{BLOCK, Bounds, Window};
+use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::{PAIRS, THREADS};
 use super::sweep::MOST_LISTED;
 use crate::{Interrupt, Result, memory};
@@ -99,15 +100,39 @@ impl Search<'_> {
         found: &mut Found,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        interrupt.check()?;
-        scratch.distances.restart(self.sets.candidates().len())?;
-        for pair in &mut open.pairs {
-            scratch.hits.clear();
-            near.iter().try_for_each(|&place| self.hit(pair, place, &mut scratch.hits))?;
-            let bounds = |place| self.screen.bounds(open.anchor, place);
-            self.test(open.anchor, pair, bounds, scratch, &mut found.stats)?;
-            found.settle(open.anchor, pair, self)?;
+        let Scratch { hits, distances, .. } = scratch;
+        let mut listed = Listed { search: self, anchor: open.anchor, near };
+        self.test_hits(
+            open.anchor,
+            &mut open.pairs,
+            &mut listed,
+            hits,
+            distances,
+            interrupt,
+            &mut found.stats,
+        )?;
+        open.pairs.iter_mut().try_for_each(|pair| found.settle(open.anchor, pair, self))
+    }
+}
+
+/// The candidates of a list.
+struct Listed<'s> {
+    search: &'s Search<'s>,
+    anchor: Place,
+    near: &'s [Place],
+}
+
+impl Source for Listed<'_> {
+    fn hit(&mut self, open: &mut OpenPair, tried: &mut Tried, hits: &mut Vec<Hit>) -> Result<bool> {
+        if tried.reach == Reach::All {
+            return Ok(false);
         }
-        Ok(())
+        tried.reach = Reach::All;
+        self.near.iter().try_for_each(|&place| self.search.hit(open, tried.below, place, hits))?;
+        Ok(true)
+    }
+
+    fn bounds(&self, place: Place) -> Bounds {
+        self.search.screen.bounds(self.anchor, place)
     }
 }

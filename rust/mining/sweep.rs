@@ -5,22 +5,26 @@ use rayon::prelude::*;
 
 use super::Stats;
 use super::found::Found;
+use super::hits::{Hit, Reach, Source, Tried};
 use super::picked::By;
 use super::points::Place;
 use super::screen::{self, AnchorEstimates, Block, Bounds, Edges, Estimates};
-use super::search::{OpenAnchor, OpenPair, Scratch, Search};
+use super::search::{Draws, OpenAnchor, OpenPair, Scratch, Search};
 use super::shortage::THREADS;
 use crate::{Interrupt, Result, memory};
 
 /// Fewest anchors in a block, unless there are fewer: the rows of the largest register tile.
 const LEAST_BLOCK: usize = 12;
 
-/// Once an anchor's distances are estimated, a test costs little: a pair that found nothing among the rows
-/// with the smallest draws is tried with this many times as many.
-const MORE_TRIES: usize = 10;
+/// Of the rows with the smallest draws, a pair tries so many that about this many are in the window, and two for each
+/// that is picked.
+const IN_WINDOW: usize = 6;
+
+/// A pair that found too few among these is tried with this many times as many, and once more so.
+const MORE: usize = 6;
 
 /// Up to this many negatives that may be in the window of some pair of an anchor, each of its pairs goes
-/// through all of them. With more, it draws first.
+/// through all of them. With more, it begins with those with the smallest draws.
 pub const MOST_LISTED: usize = 128;
 
 /// Goes through the anchors that the first step left open.
@@ -114,20 +118,9 @@ fn picked(open: &[OpenAnchor]) -> usize {
     open.iter().flat_map(|open| &open.pairs).map(|pair| pair.picked.len()).sum()
 }
 
-/// How the pairs of an anchor find the rows of a stretch that they test.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Find {
-    /// Among the few that are listed in [`Scratch::near`].
-    Listed,
-    /// By marking those in the window, but first among those with the smallest draws.
-    DrawnThenMarked,
-    /// By marking those in the window. Draws are not scanned stretch by stretch.
-    Marked,
-}
-
 /// Random picks.
 impl Search<'_> {
-    /// Goes through a stretch pair by pair, and through the rows of a pair in the order of their draws.
+    /// Goes through a stretch for the pairs of an anchor, and through the rows of a pair in the order of their draws.
     fn sweep_by_draw(
         &self,
         open: &mut OpenAnchor,
@@ -136,113 +129,101 @@ impl Search<'_> {
         interrupt: &Interrupt,
         stats: &mut Stats,
     ) -> Result<()> {
-        let anchor = open.anchor;
-        let find = if self.list_near(open, estimates, scratch)? {
-            Find::Listed
-        } else if self.screen.is_one_stretch() {
-            Find::DrawnThenMarked
-        } else {
-            Find::Marked
-        };
-        if find == Find::Listed && scratch.near.is_empty() {
+        let OpenAnchor { anchor, .. } = *open;
+        let Scratch { draws, panel_marks, near, hits, distances, .. } = scratch;
+        let places = estimates.places();
+        let marked = self.list_near(open, estimates, panel_marks, near)?;
+        let listed = marked <= MOST_LISTED + self.sets.identity_run(anchor).len();
+        if listed && near.is_empty() {
             return Ok(());
         }
-        if find == Find::DrawnThenMarked {
-            self.spread(anchor, scratch)?;
+        if !listed {
+            self.spread(anchor, places.clone(), draws)?;
         }
-        scratch.distances.restart(self.sets.candidates().len())?;
-        for pair in &mut open.pairs {
-            interrupt.check()?;
-            let edges = estimates.edges(pair.window);
-            if find == Find::DrawnThenMarked
-                && pair.tested_below == 0
-                && self.settle_by_lowest(anchor, pair, estimates, &edges, scratch, stats)?
-            {
-                continue;
-            }
-            if find == Find::Listed {
-                self.hit_listed(pair, estimates, &edges, scratch)?;
-            } else {
-                self.hit_marked(anchor, pair, estimates, scratch)?;
-            }
-            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats)?;
-        }
-        Ok(())
+        let in_window = IN_WINDOW + 2 * self.stage.most.min(places.len());
+        let tries = (in_window * places.len() / marked.max(1)).min(self.tries);
+        let mut stretch =
+            Stretch { search: self, anchor, estimates, listed, near, tries, draws, panel_marks };
+        self.test_hits(anchor, &mut open.pairs, &mut stretch, hits, distances, interrupt, stats)
     }
 
-    /// Lists the negatives that may be in the window of some pair, if they are few. Returns whether they are.
+    /// Lists the negatives that may be in the window of some pair, if they are few. Returns how many rows may be, those
+    /// of the anchor's identity included.
     fn list_near(
         &self,
         open: &OpenAnchor,
         estimates: &AnchorEstimates<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<bool> {
-        let Scratch { panel_marks, near, .. } = scratch;
+        marks: &mut Vec<u32>,
+        near: &mut Vec<Place>,
+    ) -> Result<usize> {
         let identity = self.sets.identity_run(open.anchor);
-        // The rows of the identity may be marked, too.
-        let few = estimates.mark(open.window(), panel_marks)? <= MOST_LISTED + identity.len();
+        let marked = estimates.mark(open.window(), marks)?;
         near.clear();
-        if few {
-            estimates.visit(panel_marks, |place| {
+        if marked <= MOST_LISTED + identity.len() {
+            estimates.visit(marks, |place| {
                 if identity.contains(&place) { Ok(()) } else { memory::push(near, place, THREADS) }
             })?;
         }
-        Ok(few)
+        Ok(marked)
     }
+}
 
-    /// Tests the rows with the smallest draws. Returns whether that settles the pair.
-    fn settle_by_lowest(
-        &self,
-        anchor: Place,
-        pair: &mut OpenPair,
-        estimates: &AnchorEstimates<'_>,
-        edges: &Edges,
-        scratch: &mut Scratch,
-        stats: &mut Stats,
-    ) -> Result<bool> {
-        for tries in [self.tries, MORE_TRIES * self.tries] {
-            self.hit_lowest(tries, anchor, pair, scratch, |place| estimates.may_hold(edges, place))?;
-            let none_in_window = scratch.hits.is_empty();
-            self.test(anchor, pair, |place| estimates.bounds(place), scratch, stats)?;
-            if pair.picked.is_full() {
-                return Ok(true);
+/// The candidates of a stretch, for the pairs of an anchor.
+struct Stretch<'s> {
+    search: &'s Search<'s>,
+    anchor: Place,
+    estimates: &'s AnchorEstimates<'s>,
+    /// Whether those are few that may be in the window of some pair.
+    listed: bool,
+    /// These.
+    near: &'s [Place],
+    /// How many of the others are tried first, those with the smallest draws.
+    tries: usize,
+    draws: &'s mut Draws,
+    panel_marks: &'s mut Vec<u32>,
+}
+
+impl Source for Stretch<'_> {
+    fn hit(&mut self, open: &mut OpenPair, tried: &mut Tried, hits: &mut Vec<Hit>) -> Result<bool> {
+        let Self { search, estimates, .. } = *self;
+        let most = MORE * MORE * self.tries;
+        tried.reach = match tried.reach {
+            Reach::Nothing if self.listed => Reach::All,
+            Reach::Nothing => Reach::Lowest(if tried.below == 0 { self.tries } else { most }),
+            // Where few are in the window, it is better to find these at once.
+            Reach::Lowest(tries) if tries < most && (tried.any_near || tries < search.tries) => {
+                Reach::Lowest(MORE * tries)
             }
-            if none_in_window {
-                return Ok(false); // few rows are: it is better to find these at once
+            Reach::Lowest(_) => Reach::All,
+            Reach::All => return Ok(false),
+        };
+        let edges = estimates.edges(open.window);
+        match tried.reach {
+            Reach::Nothing => {}
+            Reach::Lowest(tries) => {
+                let may_hold = |place| estimates.may_hold(&edges, place);
+                tried.below = search.hit_lowest(tries, open, tried.below, may_hold, self.draws, hits)?;
+            }
+            Reach::All if self.listed => {
+                let may_hold = |place: &&Place| estimates.may_hold(&edges, **place);
+                let mut near = self.near.iter().filter(may_hold);
+                near.try_for_each(|&place| search.hit(open, tried.below, place, hits))?;
+            }
+            Reach::All => {
+                let identity = search.sets.identity_run(self.anchor);
+                estimates.mark(open.window, self.panel_marks)?;
+                estimates.visit(self.panel_marks, |place| {
+                    if identity.contains(&place) {
+                        return Ok(());
+                    }
+                    search.hit(open, tried.below, place, hits)
+                })?;
             }
         }
-        Ok(false)
+        Ok(true)
     }
 
-    /// Hits the listed rows that may be in the pair's window.
-    fn hit_listed(
-        &self,
-        pair: &OpenPair,
-        estimates: &AnchorEstimates<'_>,
-        edges: &Edges,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let Scratch { near, hits, .. } = scratch;
-        hits.clear();
-        near.iter()
-            .filter(|&&place| estimates.may_hold(edges, place))
-            .try_for_each(|&place| self.hit(pair, place, hits))
-    }
-
-    /// Hits all negatives of the stretch that may be in the pair's window.
-    fn hit_marked(
-        &self,
-        anchor: Place,
-        pair: &OpenPair,
-        estimates: &AnchorEstimates<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<()> {
-        let Scratch { panel_marks, hits, .. } = scratch;
-        let identity = self.sets.identity_run(anchor);
-        hits.clear();
-        estimates.mark(pair.window, panel_marks)?;
-        estimates.visit(panel_marks, |place| {
-            if identity.contains(&place) { Ok(()) } else { self.hit(pair, place, hits) }
-        })
+    fn bounds(&self, place: Place) -> Bounds {
+        self.estimates.bounds(place)
     }
 }

@@ -1,10 +1,11 @@
 //! Distance-weighted picks: the negatives with the smallest keys, in which a small draw makes up for a small weight.
 
 use super::Stats;
+use super::hits::Hit;
 use super::narrow::Narrow;
 use super::points::Place;
 use super::screen::{AnchorEstimates, Bounds, Window};
-use super::search::{Hit, OpenAnchor, OpenPair, Scratch, Search};
+use super::search::{OpenAnchor, OpenPair, Scratch, Search};
 use super::weight::from_ordered_bits;
 use crate::{Interrupt, Result};
 
@@ -75,13 +76,13 @@ impl Search<'_> {
     ) -> Result<()> {
         let anchor = open.anchor;
         scratch.distances.restart(self.sets.candidates().len())?;
-        self.spread(anchor, scratch)?;
+        self.spread(anchor, 0..self.sets.candidates().len() as Place, &mut scratch.draws)?;
         for open in &mut open.pairs {
             interrupt.check()?;
             if open.tested_below == 0 {
                 let first = (self.sets.candidates().len() / 64).clamp(2, FIRST);
-                self.hit_lowest(first, anchor, open, scratch, |_| true)?;
-                let Scratch { hits, distances, .. } = &mut *scratch;
+                let Scratch { draws, hits: [hits, ..], distances, .. } = &mut *scratch;
+                open.tested_below = self.hit_lowest(first, open, 0, |_| true, draws, hits)?;
                 for Hit { place, .. } in hits.drain(..) {
                     if !estimates.covers(place) || open.window.may_hold(estimates.bounds(place)) {
                         let d_an =
@@ -90,8 +91,8 @@ impl Search<'_> {
                     }
                 }
             }
-            let Scratch { spreads, panel_marks, distances, .. } = &mut *scratch;
-            let mut windows = Windows::new(self, spreads, open);
+            let Scratch { draws, panel_marks, distances, .. } = &mut *scratch;
+            let mut windows = Windows::new(self, &draws.spreads, open);
             if windows.widest(open).is_empty() {
                 continue;
             }

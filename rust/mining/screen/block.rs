@@ -84,6 +84,13 @@ impl AnchorEstimates<'_> {
         self.block.stretch.len() * COLUMNS
     }
 
+    /// The candidates of the stretch.
+    pub fn places(&self) -> Range<Place> {
+        let Range { start, end } = self.block.stretch;
+        let all = self.block.screen.product.candidates().len();
+        (start * COLUMNS) as Place..all.min(end * COLUMNS) as Place
+    }
+
     /// Whether a candidate is in the stretch.
     pub fn covers(&self, candidate: Place) -> bool {
         self.block.stretch.contains(&(candidate as usize / COLUMNS))
