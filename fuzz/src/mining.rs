@@ -98,6 +98,7 @@ impl Case {
                         only: Some(&only),
                         references: self.references.as_ref().map(|set| set.rows(true)),
                         block: Some(block.rows(true)),
+                        between: None,
                     };
                     collect(&input, &self.options, &Interrupt::new()).expect("valid input")
                 })

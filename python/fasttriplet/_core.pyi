@@ -85,7 +85,8 @@ def collect(
     anchors: _Set,
     only: NDArray[np.bool_] | None,
     references: _Set | None,
-    block: _Set,
+    block: _Set | None,
+    between: int | None,
     options: Options,
     threads: int | None,
 ) -> _Columns: ...

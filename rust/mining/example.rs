@@ -37,7 +37,7 @@ fn the_documented_example_is_what_the_miner_does() {
     }
 
     let anchor = points.rows.iter().position(|&row| row == 0).unwrap() as Place;
-    let identity = sets.identity_run(anchor);
+    let identity = sets.own_run(anchor);
     says(&format!("The anchor has the place {anchor}, its identity the places {identity:?}."));
     let mut stats = super::Stats::default();
     let pairs = pairs::pairs_of(anchor, &sets, &OPTIONS, Isa::PORTABLE, &mut stats).unwrap();

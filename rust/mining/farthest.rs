@@ -36,7 +36,7 @@ pub fn farthest(
             let mut stats = Stats::default();
             let mut farthest: Vec<Option<Farthest>> = Vec::new();
             memory::resize(&mut farthest, anchors.len(), None, THREADS)?;
-            let mut block = search.screen.block(anchors, estimates)?;
+            let mut block = search.screen.block(anchors, search.sets.own_run_of_all(anchors), estimates)?;
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
                 for (i, (farthest, &anchor)) in farthest.iter_mut().zip(anchors).enumerate() {
@@ -61,7 +61,7 @@ impl Search<'_> {
         estimates: &AnchorEstimates<'_>,
         stats: &mut Stats,
     ) -> Result<()> {
-        let identity = self.sets.identity_run(anchor);
+        let own = self.sets.own_run(anchor);
         let window = |from: Option<Farthest>| {
             let from = from.map_or(f64::NEG_INFINITY, |from| from.d_an.next_down());
             self.screen.window(self.options.metric.squared(from), f64::INFINITY)
@@ -73,15 +73,12 @@ impl Search<'_> {
                 *farthest = Some(Farthest { anchor, negative, d_an });
             }
         };
-        let Some(first) = estimates.farthest(&identity) else { return Ok(()) };
+        let Some(first) = estimates.farthest(&own) else { return Ok(()) };
         look(first, farthest);
         let mut marks = Vec::new();
-        estimates.mark(window(*farthest), &mut marks)?;
+        estimates.mark(window(*farthest), &own, &mut marks)?;
         estimates.visit(&marks, |place| {
-            if place != first
-                && !identity.contains(&place)
-                && window(*farthest).may_hold(estimates.bounds(place))
-            {
+            if place != first && window(*farthest).may_hold(estimates.bounds(place)) {
                 look(place, farthest);
             }
             Ok(())

@@ -47,7 +47,7 @@ pub fn estimates(
     let screen = Screen::new(&sets, precision(stage.by), isa, &interrupt)?;
     let anchors: Vec<_> = (0..sets.anchors.len().min(BLOCK) as u32).collect();
     let mut estimates = Vec::new();
-    let mut block = screen.block(&anchors, &mut estimates)?;
+    let mut block = screen.block(&anchors, 0..0, &mut estimates)?;
     let mut measure = || {
         for stretch in screen.stretches() {
             block.measure(stretch, &interrupt).expect("nobody interrupts");

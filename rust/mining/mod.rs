@@ -95,6 +95,9 @@ pub struct Input<'a> {
     pub references: Option<Rows<'a>>,
     /// Where negatives come from, if not from all rows that positives come from.
     pub block: Option<Rows<'a>>,
+    /// Parts the identities in two, those with smaller labels and the others. The negatives of a row are then those of
+    /// the other part.
+    pub between: Option<i64>,
 }
 
 /// One set of rows.
@@ -160,7 +163,7 @@ const MOST_DIMENSIONS: usize = 1 << 20;
 impl<'a> Input<'a> {
     /// All of these are anchors, and negatives come from where positives come from.
     pub const fn new(dim: usize, anchors: Rows<'a>, references: Option<Rows<'a>>) -> Self {
-        Self { dim, anchors, only: None, references, block: None }
+        Self { dim, anchors, only: None, references, block: None, between: None }
     }
 
     fn check(&self) -> Result<()> {

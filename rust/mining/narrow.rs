@@ -50,7 +50,6 @@ impl Search<'_> {
         distances: &mut Distances,
         stats: &mut Stats,
     ) -> Result<()> {
-        let identity = self.sets.identity_run(anchor);
         let offer = |open: &mut OpenPair, narrow: &mut _, place, d_an| {
             self.offer(open, place, d_an)?;
             Narrow::narrow(narrow, open);
@@ -58,7 +57,7 @@ impl Search<'_> {
         };
         let mut waiting = Waiting::default();
         estimates.visit(marks, |place| {
-            if identity.contains(&place) || !narrow.may_be_picked(open, place, || estimates.bounds(place)) {
+            if !narrow.may_be_picked(open, place, || estimates.bounds(place)) {
                 return Ok(());
             }
             if let Some(d_an) = distances.known(place) {

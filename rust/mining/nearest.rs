@@ -46,13 +46,13 @@ impl Search<'_> {
         interrupt: &Interrupt,
         stats: &mut Stats,
     ) -> Result<()> {
-        let (anchor, identity) = (open.anchor, self.sets.identity_run(open.anchor));
+        let (anchor, own) = (open.anchor, self.sets.own_run(open.anchor));
         let Scratch { panel_marks, distances, nearest, .. } = scratch;
         distances.restart(self.sets.candidates().len())?;
         for open in &mut open.pairs {
             interrupt.check()?;
-            let window = estimates.nearest(open.window, self.stage.most, &identity, nearest)?;
-            estimates.mark(window, panel_marks)?;
+            let window = estimates.nearest(open.window, self.stage.most, &own, nearest)?;
+            estimates.mark(window, &own, panel_marks)?;
             let mut up_to = UpTo { search: self, window };
             self.test_marked(anchor, open, &mut up_to, estimates, panel_marks, distances, stats)?;
             open.window = up_to.window;
@@ -67,17 +67,17 @@ impl Search<'_> {
         let anchors: Vec<Place> = memory::collect(evenly, THREADS)?;
         let Some(stretch) = self.screen.stretches().next() else { return Ok(true) };
         let (mut estimates, mut scratch) = (Vec::new(), Scratch::default());
-        let mut block = self.screen.block(&anchors, &mut estimates)?;
+        let mut block = self.screen.block(&anchors, 0..0, &mut estimates)?;
         block.measure(stretch, interrupt)?;
         let (mut passed, mut seen) = (0, 0);
         for (i, &anchor) in anchors.iter().enumerate() {
-            let (from_anchor, identity) = (block.of_anchor(i), self.sets.identity_run(anchor));
+            let (from_anchor, own) = (block.of_anchor(i), self.sets.own_run(anchor));
             let pairs = pairs_of(anchor, self.sets, self.options, self.isa, &mut stats)?;
             seen += from_anchor.candidates();
             for pair in pairs.iter().take(TRIED) {
                 let window = self.window(pair, f64::NEG_INFINITY, f64::INFINITY);
-                let window = from_anchor.nearest(window, self.stage.most, &identity, &mut scratch.nearest)?;
-                passed += from_anchor.mark(window, &mut scratch.panel_marks)?;
+                let window = from_anchor.nearest(window, self.stage.most, &own, &mut scratch.nearest)?;
+                passed += from_anchor.mark(window, &own, &mut scratch.panel_marks)?;
             }
         }
         Ok(passed * TEST <= seen)

@@ -116,7 +116,7 @@ fn reduce(
     choose: impl Fn(Vec<Kept>, Kept) -> Vec<Kept>,
 ) -> Result<Triplets> {
     let mut to = Triplets { stats, ..Triplets::default() };
-    to.stats.pairs_without_negative = stats.pairs;
+    let mut with_negative = 0;
     for pair in rows.chunk_by(|x, y| (x.anchor, x.positive) == (y.anchor, y.positive)) {
         interrupt.check()?;
         let Row { anchor, positive, d_ap, .. } = pair[0];
@@ -132,11 +132,13 @@ fn reduce(
         let qualified = pair.iter().filter(|row| above < row.d_an && row.d_an < below).map(kept);
         let mut chosen = choose(memory::collect(qualified, TRIPLETS)?, farthest);
         chosen.sort_unstable_by_key(|kept| kept.id);
-        to.stats.pairs_without_negative -= u64::from(!chosen.is_empty());
+        with_negative += u64::from(!chosen.is_empty());
         for kept in chosen {
             to.push(anchor, positive, kept.id, d_ap, kept.d_an)?;
         }
     }
+    // Parts from between blocks do not know how many pairs there are.
+    to.stats.pairs_without_negative = stats.pairs.saturating_sub(with_negative);
     Ok(to)
 }
 

@@ -21,7 +21,7 @@ pub struct Sets {
     block: Option<Points>,
     /// By place, which rows of the first set are anchors; without it all are.
     only: Option<Vec<bool>>,
-    /// The candidates with the label of each of the anchors' identities, and the rows that positives come from.
+    /// Of each of the anchors' identities.
     runs: Vec<Runs>,
     /// Whether ids say which reference is the anchor itself.
     ids_given: bool,
@@ -29,7 +29,8 @@ pub struct Sets {
 
 /// The rows of one identity.
 struct Runs {
-    candidates: Range<Place>,
+    /// Those of the candidates that are no negatives of it.
+    own: Range<Place>,
     positives: Range<Place>,
 }
 
@@ -42,10 +43,12 @@ impl Sets {
         let block = input.block.as_ref().map(|rows| points(rows, "the ids of a block")).transpose()?;
         let positives = references.as_ref().unwrap_or(&anchors);
         let candidates = block.as_ref().unwrap_or(positives);
-        let of_label = |&label| Runs {
-            candidates: candidates.run_of_label(label),
-            positives: positives.run_of_label(label),
+        let own_of_label = |label| match input.between {
+            None => candidates.run_of_label(label),
+            Some(split) if label < split => 0..candidates.first_from_label(split),
+            Some(split) => candidates.first_from_label(split)..candidates.len() as Place,
         };
+        let of_label = |&label| Runs { own: own_of_label(label), positives: positives.run_of_label(label) };
         let runs = memory::collect(anchors.labels.iter().map(of_label), ROWS)?;
         let only = input
             .only
@@ -79,9 +82,17 @@ impl Sets {
         self.only.as_ref().is_none_or(|only| only[place as usize])
     }
 
-    /// The candidates with the anchor's label: none of them is a negative.
-    pub fn identity_run(&self, anchor: Place) -> Range<Place> {
-        self.runs_of(anchor).candidates.clone()
+    /// The candidates that are no negatives of an anchor: those with its label, or all of its part of the identities
+    /// ([`Input::between`]).
+    pub fn own_run(&self, anchor: Place) -> Range<Place> {
+        self.runs_of(anchor).own.clone()
+    }
+
+    /// The candidates that are no negatives of any of these anchors, where these have the same.
+    pub fn own_run_of_all(&self, anchors: &[Place]) -> Range<Place> {
+        let mut runs = anchors.iter().map(|&anchor| self.own_run(anchor));
+        let first = runs.next().unwrap_or_default();
+        if runs.all(|run| run == first) { first } else { 0..0 }
     }
 
     /// The rows with the anchor's label that positives come from, the anchor itself perhaps included.
@@ -238,6 +249,11 @@ impl Points {
         let others = (self.len() - own.len()) as u64;
         let chosen = self.hashes[place as usize].checked_rem(others)? as Place;
         Some(if chosen < own.start { chosen } else { chosen + own.len() as Place })
+    }
+
+    /// The first place of the rows with this label or a larger one.
+    fn first_from_label(&self, label: i64) -> Place {
+        self.starts[self.labels.partition_point(|&other| other < label)]
     }
 
     /// The places of the rows with this label.

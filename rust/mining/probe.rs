@@ -79,9 +79,9 @@ impl Search<'_> {
         interrupt: &Interrupt,
         stats: &mut Stats,
     ) -> Result<usize> {
-        let identity = self.sets.identity_run(anchor);
+        let own = self.sets.own_run(anchor);
         let candidates = self.sets.candidates().len();
-        let exhaustive = candidates - identity.len() <= self.tries;
+        let exhaustive = candidates - own.len() <= self.tries;
         if pairs.is_empty() || !exhaustive && self.stage.by != By::Draw {
             return Ok(0);
         }
@@ -122,10 +122,10 @@ impl Source for Few<'_> {
         }
         if exhaustive {
             tried.reach = Reach::All;
-            let (identity, all) = (search.sets.identity_run(anchor), search.sets.candidates().len() as Place);
-            let negatives = (0..identity.start).chain(identity.end..all);
+            let (own, all) = (search.sets.own_run(anchor), search.sets.candidates().len() as Place);
+            let negatives = (0..own.start).chain(own.end..all);
             let hit = |place| Hit { draw: search.order_at_best(&open.pair, place).draw.high, place };
-            memory::reserve(hits, all as usize - identity.len(), THREADS)?;
+            memory::reserve(hits, all as usize - own.len(), THREADS)?;
             hits.extend(negatives.map(hit));
         } else if self.in_vain && search.screen.is_one_stretch() {
             // This anchor will be screened for all candidates, and that makes tests of its other pairs cheaper.

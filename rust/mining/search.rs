@@ -238,7 +238,7 @@ impl<'a> Search<'a> {
         hits: &mut Vec<Hit>,
     ) -> Result<u16> {
         let Draws { anchor, first, spreads, marks } = draws;
-        let identity = self.sets.identity_run(*anchor);
+        let own = self.sets.own_run(*anchor);
         let mut below = scan::threshold(tries, spreads.len());
         if let Some(last) = open.picked.last().filter(|_| self.stage.by == By::Draw) {
             below = below.min(last.order.draw.high.saturating_add(1));
@@ -246,7 +246,7 @@ impl<'a> Search<'a> {
         scan::below(self.isa, spreads, open.pair.key, below, marks, |number| {
             let draw = open.pair.key.map_spread(spreads[number as usize]);
             let place = *first + number;
-            if draw >= tested && !identity.contains(&place) && keep(place) {
+            if draw >= tested && !own.contains(&place) && keep(place) {
                 memory::push(hits, Hit { draw, place }, THREADS)?;
             }
             Ok(())

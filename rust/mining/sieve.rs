@@ -38,8 +38,8 @@ pub fn sieve(
     for open in &open {
         windows[(open.anchor - anchors.start) as usize] = open.window();
     }
-    let of_identity = |anchor, candidate| search.sets.identity_run(anchor).contains(&candidate);
-    let near = search.screen.sieve(anchors, &windows, MOST_LISTED, of_identity, interrupt)?;
+    let own = |anchor| search.sets.own_run(anchor);
+    let near = search.screen.sieve(anchors, &windows, MOST_LISTED, own, interrupt)?;
     drop(windows);
     open.into_par_iter()
         .map_init(Scratch::default, |scratch, open| {
@@ -72,16 +72,16 @@ impl Search<'_> {
         let places = memory::collect(some.iter().map(|open| open.anchor), THREADS)?;
         let (mut estimates, mut marks) = (Vec::new(), Vec::new());
         let of_all = self.screen.panels() as f64 / stretch.len() as f64;
-        let mut block = self.screen.block(&places, &mut estimates)?;
+        let mut block = self.screen.block(&places, 0..0, &mut estimates)?;
         block.measure(stretch, interrupt)?;
         let (mut too_many, mut listed) = (0.0, 0.0);
         for (i, open) in some.iter().enumerate() {
-            let marked = block.of_anchor(i).mark(open.window(), &mut marks)? as f64 * of_all;
-            let identity = self.sets.identity_run(open.anchor).len();
-            if marked > (MOST_LISTED + identity) as f64 {
+            let own = self.sets.own_run(open.anchor);
+            let marked = block.of_anchor(i).mark(open.window(), &own, &mut marks)? as f64 * of_all;
+            if marked > MOST_LISTED as f64 {
                 too_many += 1.0;
             } else {
-                listed += (marked - identity as f64).max(0.0);
+                listed += marked;
             }
         }
         // A draw is mostly decided by the first or the second of the list, a distance by all of it.

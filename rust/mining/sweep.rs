@@ -34,7 +34,7 @@ pub fn sweep(search: &Search<'_>, mut open: Vec<OpenAnchor>, interrupt: &Interru
         .map_init(Default::default, |(scratch, buffer): &mut (Scratch, Estimates), open| {
             let mut found = Found::default();
             let anchors = memory::collect::<Place>(open.iter().map(|open| open.anchor), THREADS)?;
-            let mut block = search.screen.block(&anchors, buffer)?;
+            let mut block = search.screen.block(&anchors, search.sets.own_run_of_all(&anchors), buffer)?;
             for stretch in search.screen.stretches() {
                 block.measure(stretch, interrupt)?;
                 let stats = &mut found.stats;
@@ -101,7 +101,7 @@ impl Search<'_> {
         place: Place,
         stats: &mut Stats,
     ) -> Result<()> {
-        if self.sets.identity_run(open.anchor).contains(&place) {
+        if self.sets.own_run(open.anchor).contains(&place) {
             return Ok(());
         }
         let mut distance = None;
@@ -133,7 +133,7 @@ impl Search<'_> {
         let Scratch { draws, panel_marks, near, hits, distances, .. } = scratch;
         let places = estimates.places();
         let marked = self.list_near(open, estimates, panel_marks, near)?;
-        let listed = marked <= MOST_LISTED + self.sets.identity_run(anchor).len();
+        let listed = marked <= MOST_LISTED;
         if listed && near.is_empty() {
             return Ok(());
         }
@@ -147,8 +147,7 @@ impl Search<'_> {
         self.test_hits(anchor, &mut open.pairs, &mut stretch, hits, distances, interrupt, stats)
     }
 
-    /// Lists the negatives that may be in the window of some pair, if they are few. Returns how many rows may be, those
-    /// of the anchor's identity included.
+    /// Lists the negatives that may be in the window of some pair, if they are few. Returns how many may be.
     fn list_near(
         &self,
         open: &OpenAnchor,
@@ -156,13 +155,10 @@ impl Search<'_> {
         marks: &mut Vec<u32>,
         near: &mut Vec<Place>,
     ) -> Result<usize> {
-        let identity = self.sets.identity_run(open.anchor);
-        let marked = estimates.mark(open.window(), marks)?;
+        let marked = estimates.mark(open.window(), &self.sets.own_run(open.anchor), marks)?;
         near.clear();
-        if marked <= MOST_LISTED + identity.len() {
-            estimates.visit(marks, |place| {
-                if identity.contains(&place) { Ok(()) } else { memory::push(near, place, THREADS) }
-            })?;
+        if marked <= MOST_LISTED {
+            estimates.visit(marks, |place| memory::push(near, place, THREADS))?;
         }
         Ok(marked)
     }
@@ -210,14 +206,8 @@ impl Source for Stretch<'_> {
                 near.try_for_each(|&place| search.hit(open, tried.below, place, hits))?;
             }
             Reach::All => {
-                let identity = search.sets.identity_run(self.anchor);
-                estimates.mark(open.window, self.panel_marks)?;
-                estimates.visit(self.panel_marks, |place| {
-                    if identity.contains(&place) {
-                        return Ok(());
-                    }
-                    search.hit(open, tried.below, place, hits)
-                })?;
+                estimates.mark(open.window, &search.sets.own_run(self.anchor), self.panel_marks)?;
+                estimates.visit(self.panel_marks, |place| search.hit(open, tried.below, place, hits))?;
             }
         }
         Ok(true)

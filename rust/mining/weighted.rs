@@ -96,7 +96,7 @@ impl Search<'_> {
             if windows.widest(open).is_empty() {
                 continue;
             }
-            estimates.mark(windows.widest(open), panel_marks)?;
+            estimates.mark(windows.widest(open), &self.sets.own_run(anchor), panel_marks)?;
             self.test_marked(anchor, open, &mut windows, estimates, panel_marks, distances, stats)?;
         }
         Ok(())

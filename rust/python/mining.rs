@@ -158,15 +158,16 @@ fn mine<'py>(
     Ok((columns(py, found), scatter))
 }
 
-/// What may be picked from a block of the negatives.
+/// What may be picked from a block of the negatives, or between two parts of the identities.
 #[pyfunction]
-#[allow(clippy::needless_pass_by_value)] // the signature is Python's
+#[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // the signature is Python's
 fn collect<'py>(
     py: Python<'py>,
     anchors: Set<'py>,
     only: Option<PyReadonlyArray1<'py, bool>>,
     references: Option<Set<'py>>,
-    block: Set<'py>,
+    block: Option<Set<'py>>,
+    between: Option<i64>,
     options: &PyOptions,
     threads: Option<usize>,
 ) -> PyResult<Columns<'py>> {
@@ -175,7 +176,8 @@ fn collect<'py>(
         anchors: rows(&anchors)?,
         only: only.as_ref().map(PyReadonlyArray1::as_slice).transpose()?,
         references: references.as_ref().map(rows).transpose()?,
-        block: Some(rows(&block)?),
+        block: block.as_ref().map(rows).transpose()?,
+        between,
     };
     let found = call::run(py, threads, |interrupt| mining::collect(&input, &options.0, interrupt))?;
     Ok(columns(py, found))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
-from fasttriplet.mining._blocks import AllRows, Part, collect, finish, merge
+from fasttriplet.mining._blocks import AllRows, Part, collect, collect_between, finish, merge
 from fasttriplet.mining._options import MiningOptions
 from tests.mining.defined import each_kind_of_values, rows
 from tests.strategies import datasets, options
@@ -51,6 +51,45 @@ def test_any_split_gives_what_one_call_gives(values: st.SearchStrategy[Any], dat
             taken = data.draw(st.integers(2, len(parts)))
             parts = data.draw(st.permutations([*parts[taken:], merge(parts[:taken])]))
         triplets = finish(parts[0])
+        found += rows(triplets)
+        stats.append(triplets.stats)
+    whole = ft.mine(dataset["embeddings"], dataset["labels"], ids=ids, seed=seed, **wanted)
+    assert sorted(found) == rows(whole)
+    for count in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
+        assert sum(getattr(one, count) for one in stats) == getattr(whole.stats, count), count
+
+
+@each_kind_of_values
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_blocks_of_identities_are_mined_for_each_other(
+    values: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    dataset = data.draw(datasets(values, most=40).filter(lambda drawn: len(drawn["labels"]) > 0))
+    wanted = data.draw(options())
+    seed = wanted.pop("seed")
+    n = len(dataset["labels"])
+    ids = np.arange(n) if dataset["ids"] is None else np.array(dataset["ids"], dtype=np.int64)
+    labels = numbered(dataset["labels"])
+    order = np.argsort(labels, kind="stable")  # pairs depend on the order of the rows of an identity
+    every = AllRows(np.asarray(dataset["embeddings"])[order], labels[order], ids[order], "rows")
+    edges = [0, *(np.flatnonzero(np.diff(labels[order])) + 1).tolist(), n]
+    cuts = data.draw(st.sets(st.sampled_from(edges), max_size=3))
+    blocks = ranges(sorted({0, n} | cuts))
+    parts: dict[Any, list[Part]] = {block: [] for block in blocks}
+    for i, block in enumerate(blocks):
+        parts[block].append(collect(every, block, block, MiningOptions(**wanted), seed=seed))
+        for other in blocks[i + 1 :]:
+            here, there = collect_between(every, block, other, MiningOptions(**wanted), seed=seed)
+            parts[block].append(here)
+            parts[other].append(there)
+    found, stats = [], []
+    for of_block in parts.values():
+        shuffled = data.draw(st.permutations(of_block))
+        while len(shuffled) > 1:
+            taken = data.draw(st.integers(2, len(shuffled)))
+            shuffled = data.draw(st.permutations([*shuffled[taken:], merge(shuffled[:taken])]))
+        triplets = finish(shuffled[0])
         found += rows(triplets)
         stats.append(triplets.stats)
     whole = ft.mine(dataset["embeddings"], dataset["labels"], ids=ids, seed=seed, **wanted)

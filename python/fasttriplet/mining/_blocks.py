@@ -6,6 +6,9 @@ The result of :func:`fasttriplet.mine` on all rows is, to the last bit, ::
 
 for each block of anchors, whatever the blocks are, in whatever order and nesting they are merged, and on
 however many machines. :func:`fasttriplet.mine` is the same functions of ``rust/mining/`` with a single block.
+
+Two blocks of whole identities are each other's anchors and negatives. :func:`collect_between` multiplies
+their rows once for both.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -33,9 +36,20 @@ Rows = tuple[int, int]  # from the first to the one after the last
 Columns = tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]
 ]
-Counts = tuple[int, int, int, int, int]
+Counts = tuple[int | None, int | None, int | None, int, int]
 _COLUMNS = ("anchor", "positive", "negative", "d_ap", "d_an")
 _KIND = "a part of triplets"
+
+
+class Vectors(Protocol):
+    """Rows of numbers: an array, or a file that they are read from."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, D)."""
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice, /) -> NDArray[np.float32]:
+        """Some rows, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +59,7 @@ class AllRows:
     Attributes
     ----------
     embeddings : (N, D) float32
-        Perhaps a memory map: a block is read where it is used.
+        An array, or what else gives rows by their numbers: a block is read where it is used.
     labels : (N,) int64
         Identity of each row.
     ids : (N,) int64
@@ -55,7 +69,7 @@ class AllRows:
         names are not merged.
     """
 
-    embeddings: NDArray[np.float32]
+    embeddings: Vectors
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     name: str
@@ -91,7 +105,8 @@ class Part:
         Anchors, positives, negatives, ``d_ap`` and ``d_an``, in the order of the ids.
     counts : tuple of int
         As in :class:`fasttriplet.MiningStats`; pairs without a negative are those that none can be chosen for
-        from the blocks so far.
+        from the blocks so far. The first three are None in parts of :func:`collect_between`, until they are
+        merged with one of :func:`collect`.
     """
 
     of: dict[str, Any]
@@ -152,14 +167,69 @@ def collect(
             raise ValueError(f"{name} from row {first} to {end} are not rows of {len(rows)}")
     of_identities = np.flatnonzero(np.isin(rows.labels, rows.labels[slice(*anchors)]))
     only = (of_identities >= anchors[0]) & (of_identities < anchors[1])
+    # Anchors that are all the candidates share their products.
+    are_one = anchors == block and bool(only.all())
     found = _core.collect(
-        rows.taken(of_identities),
-        only,
+        rows.taken(slice(*anchors) if are_one else of_identities),
+        None if are_one else only,
         None,
-        rows.taken(slice(*block)),
+        None if are_one else rows.taken(slice(*block)),
+        None,
         core_options(options, seed),
         thread_count(threads),
     )
+    return Part(_of(rows, options, seed), anchors, (block,), found[:5], found[5])
+
+
+def collect_between(
+    rows: AllRows,
+    one: Rows,
+    other: Rows,
+    options: MiningOptions,
+    *,
+    seed: int,
+    threads: int | None = None,
+) -> tuple[Part, Part]:
+    """Find what may be picked for each of two blocks from the other: the parts of both.
+
+    It takes half of the time that two calls of :func:`collect` take, as the distance of two rows is looked at
+    once for both. Time is that of the products of both, memory is that of their rows.
+
+    Raises
+    ------
+    ValueError
+        If the blocks are not of whole identities, in the order of their labels.
+    """
+    labels = rows.labels
+    for first, end in (one, other):
+        if not 0 <= first < end <= len(rows):
+            raise ValueError(f"a block from row {first} to {end} is not of {len(rows)} rows")
+        for edge in (first, end):
+            if 0 < edge < len(rows) and labels[edge - 1] >= labels[edge]:
+                raise ValueError(f"blocks must hold whole identities, and row {edge} is within one")
+    if not labels[one[1] - 1] < labels[other[0]]:
+        raise ValueError(f"the block {_range(one)} must have smaller labels than the block {_range(other)}")
+    both = np.concatenate([np.arange(*one), np.arange(*other)])
+    if (np.diff(labels[both]) < 0).any():
+        raise ValueError("rows must be in the order of their labels")
+    split = int(labels[other[0]])
+    columns: Any
+    *columns, counts = _core.collect(
+        rows.taken(both), None, None, None, split, core_options(options, seed), thread_count(threads)
+    )
+    is_one = np.isin(columns[0], rows.ids[slice(*one)])
+    of, (_, _, _, screened, exact) = _of(rows, options, seed), counts
+    parts = []
+    for taken, anchors, block, work in (
+        (is_one, one, other, (screened, exact)),
+        (~is_one, other, one, (0, 0)),
+    ):
+        some: Any = tuple(column[taken] for column in columns)
+        parts.append(Part(of, anchors, (block,), some, (None, None, None, *work)))
+    return parts[0], parts[1]
+
+
+def _of(rows: AllRows, options: MiningOptions, seed: int) -> dict[str, Any]:
     of = {
         "rows": rows.name,
         "count": len(rows),
@@ -167,8 +237,8 @@ def collect(
         "options": {field.name: getattr(options, field.name) for field in fields(MiningOptions)},
         "seed": seed,
     }
-    plain = json.loads(as_text(of))  # as it is read from a file
-    return Part(plain, anchors, (block,), found[:5], found[5])
+    plain: dict[str, Any] = json.loads(as_text(of))  # as it is read from a file
+    return plain
 
 
 def merge(parts: Sequence[Part], *, threads: int | None = None) -> Part:
@@ -194,9 +264,16 @@ def merge(parts: Sequence[Part], *, threads: int | None = None) -> Part:
                 "finish each, and join the triplets"
             )
     blocks = _joined(sorted(block for part in parts for block in part.blocks))
-    given = [(*part.columns, part.counts) for part in parts]
-    merged = _core.merge(given, *_how(first), thread_count(threads))
-    return Part(first.of, first.anchors, blocks, merged[:5], merged[5])
+    known = next((part.counts[:3] for part in parts if part.counts[0] is not None), None)
+    of_pairs = [(known or (0, 0, 0)) if part.counts[0] is None else part.counts[:3] for part in parts]
+    given: Any = [
+        (*part.columns, (*pairs, *part.counts[3:])) for part, pairs in zip(parts, of_pairs, strict=True)
+    ]
+    *merged, counts = _core.merge(given, *_how(first), thread_count(threads))
+    columns: Any = tuple(merged)
+    if known is None:
+        counts = (None, None, None, *counts[3:])
+    return Part(first.of, first.anchors, blocks, columns, counts)
 
 
 def finish(part: Part, *, threads: int | None = None) -> Triplets:
@@ -211,6 +288,10 @@ def finish(part: Part, *, threads: int | None = None) -> Triplets:
     if part.blocks != ((0, every),):
         known = ", ".join(map(_range, part.blocks))
         raise ValueError(f"the part is of the rows {known} of {every}: collect the others, and merge them")
+    if part.counts[0] is None:
+        raise ValueError(
+            "the part was collected between blocks alone: merge it with that of the anchors' own"
+        )
     started = time.perf_counter()
     anchor, positive, negative, d_ap, d_an, counts = _core.finish(
         (*part.columns, part.counts), *_how(part), thread_count(threads)

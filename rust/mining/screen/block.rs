@@ -19,11 +19,19 @@ pub struct Block<'a> {
     terms: Vec<BoundTerms>,
     estimates: &'a mut Estimates,
     stretch: Range<usize>,
+    /// Candidates that are of no interest to any of the anchors.
+    skipped: Range<Place>,
 }
 
 impl Screen<'_> {
-    /// Packs at most [`BLOCK`] anchors. `estimates` is a buffer to reuse.
-    pub fn block<'b>(&'b self, anchors: &[Place], estimates: &'b mut Estimates) -> Result<Block<'b>> {
+    /// Packs at most [`BLOCK`] anchors. Estimates of `skipped` candidates are infinite, if whole panels are. `estimates`
+    /// is a buffer to reuse.
+    pub fn block<'b>(
+        &'b self,
+        anchors: &[Place],
+        skipped: Range<Place>,
+        estimates: &'b mut Estimates,
+    ) -> Result<Block<'b>> {
         debug_assert!(anchors.len() <= BLOCK);
         memory::resize(estimates, BLOCK * self.panels.len().min(STRETCH), [0.0; COLUMNS], THREADS)?;
         let terms = anchors.iter().map(|&place| self.product.anchors()[place as usize]);
@@ -33,6 +41,7 @@ impl Screen<'_> {
             terms: memory::collect(terms, THREADS)?,
             estimates,
             stretch: 0..0,
+            skipped,
         })
     }
 }
@@ -42,6 +51,10 @@ impl Block<'_> {
     pub fn measure(&mut self, stretch: Range<usize>, interrupt: &Interrupt) -> Result<()> {
         for (panel, estimates) in stretch.clone().zip(self.estimates.chunks_exact_mut(BLOCK)) {
             interrupt.check()?;
+            if is_within(panel, &self.skipped) {
+                estimates.fill([f32::INFINITY; COLUMNS]);
+                continue;
+            }
             (self.estimate)(panel, &self.screen.panels[panel].squared_norms, estimates);
         }
         self.stretch = stretch;
@@ -116,23 +129,30 @@ impl AnchorEstimates<'_> {
         low < v && v < high
     }
 
-    /// Marks the candidates of the stretch that may be in the window, rows of the anchor's own identity
-    /// included. Returns their number.
-    pub fn mark(&self, window: Window, marks: &mut Vec<u32>) -> Result<usize> {
+    /// Marks the candidates of the stretch that may be in the window, but none of the anchor's `own`. Returns their
+    /// number.
+    pub fn mark(&self, window: Window, own: &Range<Place>, marks: &mut Vec<u32>) -> Result<usize> {
         let block = self.block;
         memory::resize(marks, block.stretch.len(), 0, THREADS)?;
         let panels = &block.screen.panels[block.stretch.clone()];
         mark(block.screen.isa, &block.estimates[self.i..], panels, &self.edges(window), marks);
+        let first = block.stretch.start;
+        let of_own = own.start as usize / COLUMNS..(own.end as usize).div_ceil(COLUMNS);
+        for panel in of_own.start.max(first)..of_own.end.min(block.stretch.end) {
+            let start = (panel * COLUMNS) as Place;
+            let (from, to) = (own.start.saturating_sub(start), (own.end - start).min(COLUMNS as Place));
+            marks[panel - first] &= !(((1_u64 << to) - (1_u64 << from)) as u32);
+        }
         Ok(marks.iter().map(|marks| marks.count_ones() as usize).sum())
     }
 
     /// The part of a window that holds the `most` nearest candidates of the stretch that are in it, those as far
-    /// away as the last of them included; it may hold more. Candidates of `identity` are none of them.
+    /// away as the last of them included; it may hold more. The anchor's `own` candidates are none of them.
     pub fn nearest(
         &self,
         window: Window,
         most: usize,
-        identity: &Range<Place>,
+        own: &Range<Place>,
         scratch: &mut Nearest,
     ) -> Result<Window> {
         let (screen, stretch) = (self.block.screen, self.block.stretch.clone());
@@ -142,10 +162,10 @@ impl AnchorEstimates<'_> {
         }
         memory::resize(of_panels, panels.len(), 0.0, THREADS)?;
         least(screen.isa, &self.block.estimates[self.i..], panels, &self.edges(window), of_panels);
-        let of_identity = identity.start as usize / COLUMNS..(identity.end as usize).div_ceil(COLUMNS);
-        let (first, end) = (of_identity.start.max(stretch.start), of_identity.end.min(stretch.end));
+        let of_own = own.start as usize / COLUMNS..(own.end as usize).div_ceil(COLUMNS);
+        let (first, end) = (of_own.start.max(stretch.start), of_own.end.min(stretch.end));
         for panel in first..end {
-            of_panels[panel - stretch.start] = f32::INFINITY; // it may be that of the identity
+            of_panels[panel - stretch.start] = f32::INFINITY; // it may be one of these
         }
         // One candidate of each panel is enough: as many as are asked for are that near, or nearer.
         sorted.clear();
@@ -165,13 +185,13 @@ impl AnchorEstimates<'_> {
         Ok(screen.up_to(window, farthest.fold(0.0, f64::max)))
     }
 
-    /// The candidate of the stretch with the largest estimate, but for those of `identity`.
-    pub fn farthest(&self, identity: &Range<Place>) -> Option<Place> {
+    /// The candidate of the stretch with the largest estimate, but for the anchor's `own`.
+    pub fn farthest(&self, own: &Range<Place>) -> Option<Place> {
         let mut largest = None;
         for panel in self.block.stretch.clone() {
             for (place, &v) in ((panel * COLUMNS) as Place..).zip(self.of_panel(panel)) {
                 let farther = v < f32::INFINITY && largest.is_none_or(|(_, most)| v > most);
-                if farther && !identity.contains(&place) {
+                if farther && !own.contains(&place) {
                     largest = Some((place, v));
                 }
             }
@@ -197,6 +217,12 @@ impl AnchorEstimates<'_> {
         mark(screen.isa, &[*self.of_panel(panel)], &screen.panels[panel..=panel], edges, &mut marks);
         visit_marked(panel, marks[0], visit)
     }
+}
+
+/// Whether all candidates of a panel are among these.
+pub(super) fn is_within(panel: usize, places: &Range<Place>) -> bool {
+    let first = (panel * COLUMNS) as Place;
+    places.start <= first && first + COLUMNS as Place <= places.end
 }
 
 fn visit_marked(panel: usize, mut marks: u32, mut visit: impl FnMut(Place) -> Result<()>) -> Result<()> {

@@ -404,7 +404,7 @@ mod tests {
                 };
                 for anchors in all.chunks(BLOCK) {
                     let mut estimates = Vec::new();
-                    let mut block = screen.block(anchors, &mut estimates).unwrap();
+                    let mut block = screen.block(anchors, 0..0, &mut estimates).unwrap();
                     // By anchor and target.
                     let windows: Vec<Vec<Window>> =
                         anchors.iter().map(|&anchor| all.iter().map(|&target| window(anchor, target)).collect()).collect();
@@ -415,11 +415,19 @@ mod tests {
                             let from_anchor = block.of_anchor(i);
                             for (&target, window) in all.iter().zip(windows) {
                                 let mut marks = Vec::new();
-                                from_anchor.mark(*window, &mut marks).unwrap();
+                                from_anchor.mark(*window, &(0..0), &mut marks).unwrap();
                                 from_anchor.visit(&marks, |place| {
                                     seen[i][target as usize] |= place == target;
                                     Ok(())
                                 }).unwrap();
+                                // All but its own.
+                                let (own, all) = (target / 2..target + 1, marks.clone());
+                                from_anchor.mark(*window, &own, &mut marks).unwrap();
+                                let (mut rest, mut others) = (Vec::new(), Vec::new());
+                                from_anchor.visit(&marks, |place| { rest.push(place); Ok(()) }).unwrap();
+                                from_anchor.visit(&all, |place| { others.push(place); Ok(()) }).unwrap();
+                                others.retain(|place| !own.contains(place));
+                                prop_assert_eq!(rest, others);
                             }
                         }
                     }
@@ -453,17 +461,19 @@ mod tests {
                 let windows: Vec<_> = anchors.clone().map(|anchor| {
                     of_anchor(anchor).map_or(Window::EMPTY, |below| screen.window(f64::NEG_INFINITY, below))
                 }).collect();
-                let skip = |anchor: Place, candidate: Place| anchor / 2 == candidate / 2;
-                let all = screen.sieve(anchors.clone(), &windows, count, skip, &interrupt).unwrap();
-                let few = screen.sieve(anchors.clone(), &windows, 2, skip, &interrupt).unwrap();
+                // Identities of two rows, or parts of so many that whole panels are no negatives.
+                let of_own = if by % 2 == 0 { 2 } else { 32 };
+                let own = |anchor: Place| anchor / of_own * of_own..(anchor / of_own + 1) * of_own;
+                let all = screen.sieve(anchors.clone(), &windows, count, own, &interrupt).unwrap();
+                let few = screen.sieve(anchors.clone(), &windows, 2, own, &interrupt).unwrap();
                 for anchor in anchors {
                     let near = all.of(anchor).unwrap();
                     prop_assert!(near.is_sorted_by(|a, b| a < b), "{} {near:?}", isa.name());
                     for candidate in 0..count as Place {
                         let found = near.contains(&candidate);
                         let inside = of_anchor(anchor).is_some_and(|below| distance(anchor, candidate) < below);
-                        prop_assert!(!found || !skip(anchor, candidate));
-                        prop_assert!(found || !inside || skip(anchor, candidate), "{} {anchor} {candidate}", isa.name());
+                        prop_assert!(!found || !own(anchor).contains(&candidate));
+                        prop_assert!(found || !inside || own(anchor).contains(&candidate), "{} {anchor} {candidate}", isa.name());
                     }
                     prop_assert_eq!(few.of(anchor), (near.len() <= 2).then_some(near));
                 }
@@ -484,7 +494,7 @@ mod tests {
                     let distance = |place| exact::distance(isa, sets.anchors.values(anchor), sets.anchors.values(place));
                     let above = if from < count { distance(from) } else { f64::NEG_INFINITY };
                     let identity = anchor..anchor + 1;
-                    let mut block = screen.block(&[anchor], &mut estimates).unwrap();
+                    let mut block = screen.block(&[anchor], 0..0, &mut estimates).unwrap();
                     block.measure(screen.stretches().next().unwrap(), &interrupt).unwrap();
                     let window = screen.window(above, f64::INFINITY);
                     let near = block.of_anchor(0).nearest(window, most, &identity, &mut buffers).unwrap();
@@ -518,7 +528,7 @@ mod tests {
             let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
             let window = screen.window(1.9, 2.1);
             let mut estimates = Vec::new();
-            let mut block = screen.block(&[0], &mut estimates).unwrap();
+            let mut block = screen.block(&[0], 0..0, &mut estimates).unwrap();
             let portable = isa == Isa::PORTABLE;
             let stray = if precision == Precision::Fine || portable { 0.002 } else { 0.15 };
             let (mut through, mut strays) = (0, 0);
@@ -526,7 +536,7 @@ mod tests {
                 block.measure(stretch, &interrupt).unwrap();
                 let from_first = block.of_anchor(0);
                 let mut marks = Vec::new();
-                from_first.mark(window, &mut marks).unwrap();
+                from_first.mark(window, &(0..0), &mut marks).unwrap();
                 let check = |place| {
                     let d = exact::distance(isa, points.values(0), points.values(place));
                     through += 1;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
+use super::block::is_within;
 use super::mark::Edges;
 use super::{BLOCK, COLUMNS, EstimatePanel, LOWER, Panel, RAISE, Screen, UNDERFLOW, Window};
 use crate::mining::points::Place;
@@ -51,6 +52,8 @@ struct Rows<'a> {
     /// The largest of the block.
     squared_norm: f32,
     residual: f32,
+    /// Candidates that are no negatives of any of them.
+    own: Range<Place>,
 }
 
 /// What all threads share: the windows of the anchors, and how many candidates each has.
@@ -61,28 +64,28 @@ struct Sieve<'a, F> {
     windows: &'a [Window],
     /// Of the panels that have anchors.
     columns: Vec<Columns>,
-    /// Whether an anchor and a candidate are of one identity.
-    skip: F,
+    /// The candidates that are no negatives of an anchor.
+    own: F,
     most: u32,
     counts: Vec<AtomicU32>,
 }
 
 impl Screen<'_> {
-    /// Looks for the candidates that may be in the window of each of some consecutive anchors. Candidates of which
-    /// `skip` says that they are of the same identity are left out. At most `most` are kept of an anchor.
+    /// Looks for the candidates that may be in the window of each of some consecutive anchors, but for its `own`. At
+    /// most `most` are kept of an anchor.
     pub fn sieve(
         &self,
         anchors: Range<Place>,
         windows: &[Window],
         most: usize,
-        skip: impl Fn(Place, Place) -> bool + Sync,
+        own: impl Fn(Place) -> Range<Place> + Sync,
         interrupt: &Interrupt,
     ) -> Result<Near> {
         let mut counts = memory::empty(windows.len(), ROWS)?;
         counts.extend(windows.iter().map(|_| AtomicU32::new(0)));
         let panels = anchors.start as usize / COLUMNS..(anchors.end as usize).div_ceil(COLUMNS);
         let columns = memory::collect(panels.map(|panel| self.columns(panel, &anchors, windows)), ROWS)?;
-        let sieve = Sieve { screen: self, anchors, windows, columns, skip, most: most as u32, counts };
+        let sieve = Sieve { screen: self, anchors, windows, columns, own, most: most as u32, counts };
         // Fewer blocks together where there are few for each thread: the first ones have the most panels.
         let together = windows.len().div_ceil(BLOCK * 8 * rayon::current_num_threads()).clamp(1, BLOCKS);
         let groups = memory::collect(sieve.anchors.clone().step_by(together * BLOCK), ROWS)?;
@@ -120,7 +123,7 @@ impl Screen<'_> {
     }
 }
 
-impl<F: Fn(Place, Place) -> bool + Sync> Sieve<'_, F> {
+impl<F: Fn(Place) -> Range<Place> + Sync> Sieve<'_, F> {
     /// What passes of the panels and some blocks of anchors, which stay in the cache from panel to panel.
     fn group(&self, group: Range<Place>, interrupt: &Interrupt) -> Result<Vec<Pass>> {
         let blocks =
@@ -152,6 +155,7 @@ impl<F: Fn(Place, Place) -> bool + Sync> Sieve<'_, F> {
             squared_norms,
             estimate: self.screen.product.block(&places)?,
             edges,
+            own: self.own_of_all(&anchors),
             anchors,
         })
     }
@@ -169,6 +173,9 @@ impl<F: Fn(Place, Place) -> bool + Sync> Sieve<'_, F> {
         let end = first + COLUMNS as Place;
         if first >= anchors.start && end <= rows.anchors.start {
             return Ok(()); // all are anchors, and meet these as their candidates
+        }
+        if is_within(panel, &rows.own) {
+            return Ok(());
         }
         let columns = (first < anchors.end && end > anchors.start)
             .then(|| &self.columns[panel - anchors.start as usize / COLUMNS]);
@@ -198,8 +205,14 @@ impl<F: Fn(Place, Place) -> bool + Sync> Sieve<'_, F> {
         Ok(())
     }
 
+    /// What is their own of all of these consecutive anchors.
+    fn own_of_all(&self, anchors: &Range<Place>) -> Range<Place> {
+        let (first, last) = ((self.own)(anchors.start), (self.own)(anchors.end - 1));
+        if first == last { first } else { 0..0 }
+    }
+
     fn keep(&self, passes: &mut Vec<Pass>, anchor: Place, candidate: Place) -> Result<()> {
-        if (self.skip)(anchor, candidate) {
+        if (self.own)(anchor).contains(&candidate) {
             return Ok(());
         }
         let count = self.counts[(anchor - self.anchors.start) as usize].fetch_add(1, Ordering::Relaxed);
