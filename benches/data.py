@@ -22,9 +22,11 @@ def random_rows(count: int, dim: int) -> NDArray[np.float32]:
     return _unit(np.random.default_rng(0).standard_normal((count, dim), dtype=np.float32))
 
 
-def separated_rows(count: int, dim: int, each: int, noise: float = 0.7) -> NDArray[np.float32]:
+def separated_rows(
+    count: int, dim: int, each: int, noise: float = 0.7, *, seed: int = 1
+) -> NDArray[np.float32]:
     """Unit rows around the centres of their identities; with the usual noise no negative qualifies."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     centres = rng.standard_normal((-(-count // each), dim), dtype=np.float32)
     rows = rng.standard_normal((count, dim), dtype=np.float32)
     rows *= np.float32(noise)

@@ -73,6 +73,12 @@ def _target(path: Path) -> Path:
     return target
 
 
+def folder_beside(path: Path) -> Path:
+    """The folder ``NAME.unfinished`` beside a file, for what a run that can be resumed has done."""
+    target = _target(path)
+    return target.with_name(f"{target.name}.unfinished")
+
+
 class Output:
     """A file that is being written: `unfinished`, in its hidden folder. It gets its name by :func:`publish`.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
@@ -39,6 +40,17 @@ if TYPE_CHECKING:
 )
 @options.pictures
 @options.overwrite
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Mine the whole dataset at once and not bag by bag: negatives come from all of it. All images are "
+    "embedded first. --memory is then what blocks of embeddings may take.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="With --whole, go on with what an unfinished run has kept beside --out.",
+)
 @options.bags
 @options.tail
 @options.option("epochs", "Passes over the dataset, each in another order and with other picks.", 1)
@@ -58,6 +70,7 @@ def mine(
     report: Path | None,
     pictures: int,
     overwrite: bool,
+    whole: bool,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -71,6 +84,11 @@ def mine(
     from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415
     from fasttriplet.run._sink import check_ending  # noqa: PLC0415
 
+    if whole:
+        given = click.get_current_context().get_parameter_source("bag_size")
+        if given is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--bag-size has no meaning with --whole, which has no bags.")
+        how["bag_size"] = None
     check_ending(out)  # before minutes of embedding
     for path in filter(None, (out, report)):
         check_can_be_written(path, overwrite=overwrite)
@@ -121,6 +139,10 @@ def _write(
 
 
 def _show_progress(shown: Display, now: Progress) -> None:
+    if now.steps_in_all:
+        note = f"{counted(now.triplets, 'triplet')} so far" if now.triplets else ""
+        shown.update("mining", now.steps, now.steps_in_all, unit="step", note=note)
+        return
     where = [f"epoch {now.epoch:,} of {now.epochs:,}"] if now.epochs > 1 else []
     where.append(f"bag {now.bag:,} of {now.bags:,}")
     if now.bags_mined:

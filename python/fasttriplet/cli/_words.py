@@ -38,6 +38,8 @@ def in_flags(text: str, command: click.Command) -> str:
             words = option.secondary_opts[0] if option.secondary_opts else f"no {option.opts[0]}"
         elif value == "True":
             words = option.opts[0]
+        elif value == "None" and name == "bag_size":
+            words = "--whole"
         else:
             option = options.get(f"{name}_dir", option)  # cache='FOLDER' is --cache-dir
             words = f"{option.opts[0]} {value.strip(chr(39))}"

@@ -113,7 +113,7 @@ class BagKeywords(TypedDict, total=False):
     """The fields of :class:`BagOptions` as keyword arguments."""
 
     images_per_identity: int
-    bag_size: int
+    bag_size: int | None
     boundary: Boundary
     tail: Tail
 

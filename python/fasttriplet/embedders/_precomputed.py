@@ -34,18 +34,18 @@ class PrecomputedEmbedder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._table = _Table(self.path)
+        self.table = Table(self.path)
         self._ids: NDArray[np.int64] | None = None  # the id of the image that each row belongs to
 
     @property
     def description(self) -> str:
         """One line for people."""
-        count, size = self._table.shape
-        return f"precomputed embeddings: {self.path}, {counted(count, 'row')} of {size} {self._table.dtype}"
+        count, size = self.table.shape
+        return f"precomputed embeddings: {self.path}, {counted(count, 'row')} of {size} {self.table.dtype}"
 
     def prepare(self, index: pl.DataFrame) -> None:
         """Find out which row of the file belongs to which image; a key twice in the index is a ValueError."""
-        count = len(self._table)
+        count = len(self.table)
         if count != index.height:
             raise ValueError(
                 f"{self.path} has {counted(count, 'row')} but the index has "
@@ -75,7 +75,7 @@ class PrecomputedEmbedder:
                 f"{self.path} has no row for key {key}: the key was not in the index given to prepare"
             )
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is named below
-            embeddings = self._table.rows(positions).astype(np.float32, copy=False)
+            embeddings = self.table.rows(positions).astype(np.float32, copy=False)
         check_finite(embeddings, rows, str(self.path))
         return embeddings
 
@@ -84,10 +84,10 @@ class PrecomputedEmbedder:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self._table = _Table(self.path)
-        if self._ids is not None and len(self._ids) != len(self._table):
+        self.table = Table(self.path)
+        if self._ids is not None and len(self._ids) != len(self.table):
             raise ValueError(
-                f"{self.path} has {counted(len(self._table), 'row')} and had {len(self._ids):,}: it was "
+                f"{self.path} has {counted(len(self.table), 'row')} and had {len(self._ids):,}: it was "
                 "replaced"
             )
 
@@ -97,7 +97,7 @@ def from_spec(path: str) -> PrecomputedEmbedder:
     return PrecomputedEmbedder(path)
 
 
-class _Table:
+class Table:
     """The array of a ``.npy`` file, of which rows are read as they are needed.
 
     They are read and not mapped into memory, where an error of the disk ends the process.
@@ -110,7 +110,7 @@ class _Table:
         with path.open("rb") as file:
             self.shape, self.dtype, fortran = _header(path, file)
             self._start = file.tell()
-            size, needed = os.fstat(file.fileno()).st_size, self._start + len(self) * self._row_size
+            size, needed = os.fstat(file.fileno()).st_size, self._start + len(self) * self.row_size
             if size < needed:
                 raise ValueError(f"{path} has {size:,} bytes and should have {needed:,}: it is cut off")
             self._whole: NDArray[Any] | None = None
@@ -124,7 +124,8 @@ class _Table:
         return self.shape[0]
 
     @property
-    def _row_size(self) -> int:
+    def row_size(self) -> int:
+        """Bytes of a row."""
         return self.shape[1] * self.dtype.itemsize
 
     def rows(self, positions: NDArray[np.int64]) -> NDArray[Any]:
@@ -137,11 +138,11 @@ class _Table:
         # Rows that follow one another, as those of an identity, are read at once.
         starts = np.flatnonzero(np.diff(ascending, prepend=-2) != 1).tolist()
         for start, end in zip(starts, [*starts[1:], len(ascending)], strict=False):  # no start without rows
-            self._read(view[start * self._row_size : end * self._row_size], int(ascending[start]))
+            self._read(view[start * self.row_size : end * self.row_size], int(ascending[start]))
         return found[places]
 
     def _read(self, into: memoryview, row: int) -> None:
-        at = self._start + row * self._row_size
+        at = self._start + row * self.row_size
         while into:
             try:
                 count = os.preadv(self._file, [into], at)
@@ -151,7 +152,7 @@ class _Table:
                 size = os.fstat(self._file).st_size
                 raise OSError(
                     f"{self._path}, offset {at}: the file was cut short while it was open: it has {size:,} "
-                    f"bytes, and its {len(self):,} rows need {self._start + len(self) * self._row_size:,}"
+                    f"bytes, and its {len(self):,} rows need {self._start + len(self) * self.row_size:,}"
                 )
             into, at = into[count:], at + count
 

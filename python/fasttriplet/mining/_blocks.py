@@ -269,10 +269,9 @@ def merge(parts: Sequence[Part], *, threads: int | None = None) -> Part:
     given: Any = [
         (*part.columns, (*pairs, *part.counts[3:])) for part, pairs in zip(parts, of_pairs, strict=True)
     ]
-    *merged, counts = _core.merge(given, *_how(first), thread_count(threads))
+    *merged, of_all = _core.merge(given, *_how(first), thread_count(threads))
     columns: Any = tuple(merged)
-    if known is None:
-        counts = (None, None, None, *counts[3:])
+    counts: Counts = of_all if known is not None else (None, None, None, *of_all[3:])
     return Part(first.of, first.anchors, blocks, columns, counts)
 
 
@@ -293,9 +292,8 @@ def finish(part: Part, *, threads: int | None = None) -> Triplets:
             "the part was collected between blocks alone: merge it with that of the anchors' own"
         )
     started = time.perf_counter()
-    anchor, positive, negative, d_ap, d_an, counts = _core.finish(
-        (*part.columns, part.counts), *_how(part), thread_count(threads)
-    )
+    given: Any = (*part.columns, part.counts)
+    anchor, positive, negative, d_ap, d_an, counts = _core.finish(given, *_how(part), thread_count(threads))
     stats = MiningStats(*counts, scatter=None, seconds=time.perf_counter() - started)
     return Triplets(anchor, positive, negative, d_ap, d_an, stats)
 

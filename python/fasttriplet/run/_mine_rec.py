@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -18,13 +20,16 @@ from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
+from fasttriplet.dataset._options import BagOptions
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started, one_ahead
+from fasttriplet.errors import OptionError
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
+from fasttriplet.run._whole import mine_whole, work_folder
 from fasttriplet.run._worker import Ahead, Worker
 
 # Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
@@ -55,6 +60,7 @@ def mine_rec(
     model: str | Embedder = "pixels",
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     epochs: int = 1,
     max_triplets: int | None = None,
     progress: Callable[[Progress], object] | None = None,
@@ -79,6 +85,8 @@ def mine_rec(
         Parquet files say where they are from; see :func:`fasttriplet.read_metadata`.
     overwrite : bool, default False
         Whether a file that is there may be replaced.
+    resume : bool, default False
+        With ``bag_size=None``, whether to go on with what an unfinished run has kept beside `out`.
     epochs : int, default 1
         Passes over the dataset, each in another order and with other picks.
     max_triplets : int, optional
@@ -105,7 +113,10 @@ def mine_rec(
     pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary, tail
-        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
+        See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`. ``bag_size=None`` mines the whole
+        dataset at once, with all images of each identity: the triplets are those that one call of
+        :func:`fasttriplet.mine` would give for all embeddings. These are computed first, into a file, and
+        mined in blocks, so that they may be larger than the memory.
     on_error : {"raise", "skip"}, default "raise"
         What to do about an image that cannot be read or decoded, or is of another size than the rest:
         end the run, or leave the image out and list it in the summary (and in a note on the error, if the run
@@ -150,12 +161,16 @@ def mine_rec(
     ValueError
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
+    whole = options.get("bag_size", BagOptions.bag_size) is None
+    if whole:
+        options = {**options, "bag_size": BagOptions.bag_size}
     chosen = RunOptions.of(mine_rec, options)
     if not isinstance(rec, (str, os.PathLike, Dataset)):
         rec = list(rec)  # an iterator would be used up by the first look
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
+    _check_whole(chosen, epochs, max_triplets, out, whole=whole, resume=resume)
     stages = Stages(model, chosen)
     summary = stages.summary
     target = None if out is None else Path(out)
@@ -163,10 +178,22 @@ def mine_rec(
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
         check_not_read(target, files_read(files_of(rec), cache))
-    with open_sink(target, overwrite=overwrite) as sink, summary.in_errors():
-        stages.open(rec)
-        _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None)).through()
-        stages.end_epoch()  # which max_triplets may have cut short
+    tell = progress or (lambda _: None)
+    with ExitStack() as stack:
+        sink = stack.enter_context(open_sink(target, overwrite=overwrite))
+        stack.enter_context(summary.in_errors())
+        if whole:
+            folder = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
+            report = partial(_report_whole, stages, tell)
+            mined = mine_whole(stages, rec, folder, keeps=target is not None, resume=resume, report=report)
+            for some in mined:
+                summary.triplets += len(some.triplets)
+                with summary.clock("write"):
+                    sink.append(_frame(some))
+        else:
+            stages.open(rec)
+            _Run(stages, sink, epochs, max_triplets, tell).through()
+            stages.end_epoch()  # which max_triplets may have cut short
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
@@ -176,6 +203,39 @@ def mine_rec(
             triplets = sink.publish()
             summary.out = None if target is None else str(target)
     return MineResult(triplets, summary)
+
+
+def _check_whole(
+    options: RunOptions,
+    epochs: int,
+    max_triplets: int | None,
+    out: str | os.PathLike[str] | None,
+    *,
+    whole: bool,
+    resume: bool,
+) -> None:
+    """Raise an OptionError for what does not go with, or without, mining the whole dataset at once."""
+    if not whole:
+        if resume:
+            raise OptionError("resume", "is for bag_size=None, the whole dataset at once")
+        return
+    if resume and out is None:
+        raise OptionError("resume", "needs out: the work of an unfinished run is kept beside it")
+    without = "has no meaning with bag_size=None, where the whole dataset is mined at once"
+    if epochs != 1:
+        raise OptionError("epochs", f"{without}: take another seed for other picks")
+    if max_triplets is not None:
+        raise OptionError("max_triplets", without)
+    for name in ("images_per_identity", "boundary", "tail"):
+        if getattr(options, name) != getattr(BagOptions, name):
+            raise OptionError(name, without)
+
+
+def _report_whole(
+    stages: Stages, tell: Callable[[Progress], object], steps: int, in_all: int, triplets: int
+) -> None:
+    images = stages.summary.images_indexed
+    tell(Progress(1, 1, 1, 1, images, images, triplets, 0, steps, in_all))
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,10 +94,13 @@ class Stages:
     # Known once it is open.
     dataset: Dataset
     exclusion: str | None  # tells which images are excluded; None if none is
+    index: pl.DataFrame  # of the other images
+    rows_of_index: NDArray[np.int64]  # theirs in the dataset
     largest_bag: int  # most images of a bag; at least 1
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
-        self._options = options
+        self.options = options
+        self.is_whole = False
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
         self.summary = Summary(self.embedder.description, options.metric)
@@ -109,21 +112,9 @@ class Stages:
 
     def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
-        options = self._options
-        ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
+        options = self.options
         with self.summary.clock("index"):
-            self.dataset = open_dataset(rec, options, threads=options.threads)
-            self.summary.files = [str(path) for path in self.dataset.paths]
-            kept = kept_of(self.dataset, options.exclude, options.exclude_kinds)
-            self.exclusion = kept.digest
-            self._index = self.dataset.index if kept.digest is None else self.dataset.index[kept.rows]
-            self.summary.images_indexed = self._index.height
-            self.summary.images_excluded = len(self.dataset) - self._index.height
-            images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)[1]
-            self.summary.identities = len(images_each)
-            if why := why_never_triplets(images_each, options):
-                raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
-            self.embedder.prepare(self.dataset.index)  # all: embeddings of a file are those of all images
+            self._open(rec, options)
             in_epoch = self._bags(0)
             # Every epoch takes the same number of images of an identity: what fits a bag now fits one later.
             self.largest_bag = max(1, min(options.bag_size, sum(bag.rows.height for bag in in_epoch)))
@@ -136,6 +127,30 @@ class Stages:
                 if self._size is None and in_epoch:
                     self._check_that_some_decode(in_epoch)
 
+    def open_whole(self, rec: Rec) -> None:
+        """Index the files, for a run without bags."""
+        self.is_whole = True
+        with self.summary.clock("index"):
+            self._open(
+                rec, replace(self.options, bag_size=2**62, images_per_identity=2**62, boundary="split")
+            )
+
+    def _open(self, rec: Rec, options: RunOptions) -> None:
+        ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
+        self.dataset = open_dataset(rec, options, threads=options.threads)
+        self.summary.files = [str(path) for path in self.dataset.paths]
+        kept = kept_of(self.dataset, options.exclude, options.exclude_kinds)
+        self.exclusion = kept.digest
+        self.rows_of_index = kept.rows
+        self.index = self.dataset.index if kept.digest is None else self.dataset.index[kept.rows]
+        self.summary.images_indexed = self.index.height
+        self.summary.images_excluded = len(self.dataset) - self.index.height
+        images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)[1]
+        self.summary.identities = len(images_each)
+        if why := why_never_triplets(images_each, options):
+            raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
+        self.embedder.prepare(self.dataset.index)  # all: embeddings of a file are those of all images
+
     def _check_that_some_decode(self, in_epoch: list[Bag]) -> None:
         try:
             self.dataset.decode(in_epoch[0].rows[:1])
@@ -147,8 +162,11 @@ class Stages:
 
     def about(self) -> dict[str, Any]:
         """What the triplets depend on, as plain data that is the same wherever the files are."""
-        options = asdict(self._options)
+        options = asdict(self.options)
         without_effect = {*ResourceOptions.names(), "cache", "exclude", "exclude_kinds"}
+        if self.is_whole:
+            without_effect |= {"images_per_identity", "boundary", "tail"}
+            options["bag_size"] = None
         return {
             "kind": "triplets",
             "version": _core.__version__,
@@ -172,7 +190,7 @@ class Stages:
     @property
     def part_size(self) -> int:
         """How many images to decode and embed at once: two such parts fit the memory, where one can."""
-        most, memory = min(PART, self.largest_bag), self._options.memory
+        most, memory = min(PART, self.largest_bag), self.options.memory
         if memory is None or self._size is None:
             return most
         height, width = self._size
@@ -180,7 +198,7 @@ class Stages:
 
     def depth(self, images: int) -> int:
         """How many parts of `images` images may be decoded ahead of the one in use, which must fit."""
-        ahead, memory = -(-self._options.prefetch * self.largest_bag // images), self._options.memory
+        ahead, memory = -(-self.options.prefetch * self.largest_bag // images), self.options.memory
         if memory is None or self._size is None:
             return ahead
         height, width = self._size
@@ -194,8 +212,8 @@ class Stages:
         return min(ahead, memory // need - 1)
 
     def _bags(self, epoch: int) -> list[Bag]:
-        options = self._options
-        seq = triplet_seq(self._index, options.images_per_identity, options.seed, epoch)
+        options = self.options
+        seq = triplet_seq(self.index, options.images_per_identity, options.seed, epoch)
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(
@@ -227,7 +245,7 @@ class Stages:
     def _decode(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Images]:
         if not self._decodes:
             return rows, None
-        options = self._options
+        options = self.options
         with self.summary.clock("decode", overlapped=True):
             decoded = self.dataset.decode(
                 rows, size=self._size, threads=options.threads, on_error=options.on_error
@@ -248,7 +266,7 @@ class Stages:
             )
         rows = self.dataset.index[at]
         with self.summary.clock("fetch"):
-            decoded = self.dataset.decode(rows, size=self._size, threads=self._options.threads)
+            decoded = self.dataset.decode(rows, size=self._size, threads=self.options.threads)
         return rows, decoded.pixels
 
     def embed(self, part: Part, rows: pl.DataFrame, images: Images) -> Started:
@@ -274,7 +292,7 @@ class Stages:
 
         With `explain` it finds out why there are no triplets. `overlapped`: the run does not wait for it.
         """
-        rows, options, seed = part.rows, self._options, epoch_seed(self._options.seed, part.epoch)
+        rows, options, seed = part.rows, self.options, epoch_seed(self.options.seed, part.epoch)
         labels, ids = rows["label"].to_numpy(), image_ids(rows)
         with self.summary.clock("mine", overlapped=overlapped), _naming(part.epoch, part.bag):
             embeddings = np.concatenate(embedded) if embedded else np.empty((0, 1), dtype=np.float32)
@@ -290,9 +308,7 @@ class Stages:
         if self.summary.without_negative is None and len(mined.triplets):
             rows = np.concatenate(embedded), mined.rows["label"].to_numpy(), mined.ids
             with suppress(MemoryError):  # the run goes on without it
-                why = why_without_negative(
-                    *rows, mined.triplets, self._options, threads=self._options.threads
-                )
+                why = why_without_negative(*rows, mined.triplets, self.options, threads=self.options.threads)
                 if why is not None:
                     self.summary.without_negative = {"epoch": mined.epoch, "bag": mined.bag.number, **why}
 
@@ -337,7 +353,7 @@ class Stages:
 
     def no_triplets(self) -> NoTripletsError:
         """The error for a run that found none."""
-        summary, size = self.summary, self._options.bag_size
+        summary, size = self.summary, self.options.bag_size
         if summary.bags == 0:
             return NoTripletsError(f"no bag has {counted(size, 'image')}: lower bag_size, or use tail='keep'")
         return NoTripletsError(

@@ -34,6 +34,8 @@ class Progress:
         Triplets found so far.
     bags_mined : int
         The bags, of all epochs, that they are from. A bag is mined while the next one is embedded.
+    steps, steps_in_all : int
+        Pairs of blocks mined so far, and all, where the whole dataset is mined at once.
     """
 
     epoch: int
@@ -44,6 +46,8 @@ class Progress:
     images_in_all: int
     triplets: int
     bags_mined: int
+    steps: int = 0
+    steps_in_all: int = 0
 
 
 @dataclass(slots=True)

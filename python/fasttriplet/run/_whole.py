@@ -1,0 +1,307 @@
+"""A run that mines a whole dataset at once: embeddings in a file, and blocks of them in memory."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fasttriplet._files import folder_beside, replacing
+from fasttriplet._words import counted
+from fasttriplet.dataset._dataset import Rec
+from fasttriplet.dataset._order import Bag, epoch_seed
+from fasttriplet.embedders._base import check_finite, image_named
+from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
+from fasttriplet.errors import CollapsedError, NoTripletsError
+from fasttriplet.mining._blocks import AllRows
+from fasttriplet.mining._explain import why_collapsed, why_no_triplets
+from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
+from fasttriplet.mining._options import MiningOptions
+from fasttriplet.mining._steps import Steps, cut
+from fasttriplet.run._stages import Mined, Stages
+
+# Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
+# bits, once in rows and once in panels; and what a row takes besides.
+_PER_NUMBER, _PER_ROW = 12, 200
+# Bytes for the rows of two blocks, unless a user says otherwise: for each number of the file, which may be
+# larger than the memory, but at least as many as let a small dataset be one block.
+_SHARE, _AT_LEAST = 2.5, 2**28
+_PIECE = 2**26  # bytes of the file that are read at once
+_SAMPLE = 4096  # rows that show whether the embeddings have collapsed
+_TOGETHER = 2**22  # triplets that are sorted at once
+
+_KIND, _VERSION = "unfinished mining", 1
+_ABOUT = "about.json"
+
+Report = Callable[[int, int, int], object]  # steps done, of how many, triplets so far
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Some rows of a file of embeddings, in an order of their own."""
+
+    table: Table
+    at: NDArray[np.int64]  # rows of the file
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.at), self.table.shape[1]
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        return self.table.rows(self.at[rows]).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What one pass over a file of embeddings found."""
+
+    digest: str
+    not_finite: NDArray[np.int64]  # rows
+
+
+def read_through(table: Table) -> _Read:
+    """Read a file from its first to its last row."""
+    digest, bad = hashlib.blake2b(digest_size=16), []
+    step = max(1, _PIECE // table.row_size)
+    for first in range(0, len(table), step):
+        rows = table.rows(np.arange(first, min(first + step, len(table))))
+        digest.update(np.ascontiguousarray(rows).data)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(rows.astype(np.float32, copy=False)).all(axis=1)
+        bad.append(first + np.flatnonzero(~finite))
+    digest.update(f"{table.shape} {table.dtype}".encode())
+    return _Read(digest.hexdigest(), np.concatenate(bad) if bad else np.empty(0, np.int64))
+
+
+class Whole:
+    """Mines a whole dataset; the triplets come from :meth:`through`, in the order of their ids.
+
+    Parameters
+    ----------
+    stages : Stages
+        Opened with :meth:`Stages.open_whole`.
+    embedder : PrecomputedEmbedder
+        Of all images of the dataset.
+    folder : Path
+        For what is done so far.
+    keeps : bool
+        Whether the folder stays after an error.
+    """
+
+    def __init__(self, stages: Stages, embedder: PrecomputedEmbedder, folder: Path, *, keeps: bool) -> None:
+        self._stages, self._table, self._keeps = stages, embedder.table, keeps
+        self._options = stages.options
+        index, at = stages.index, stages.rows_of_index
+        self._read = read_through(self._table)
+        left_out = np.isin(at, self._read.not_finite)
+        if left_out.any():
+            self._leave_out(index, at, left_out)
+        index, at = index.filter(~left_out), at[~left_out]
+        labels = index["label"].to_numpy()
+        order = np.argsort(labels, kind="stable")
+        self._index, self._ids = index, stages.dataset.ids[at]
+        ids = self._ids
+        mining = MiningOptions(**{name: getattr(self._options, name) for name in MiningOptions.names()})
+        rows = AllRows(_Rows(self._table, at[order]), labels[order], ids[order], self._read.digest)
+        self.steps = Steps(
+            rows, cut(rows.labels, self._most()), mining, epoch_seed(self._options.seed, 0), folder
+        )
+
+    def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
+        summary = self._stages.summary
+        if self._options.on_error == "raise":
+            first = np.flatnonzero(left_out)[:1]
+            check_finite(self._table.rows(at[first]).astype(np.float32), index[first], summary.embedder)
+        summary.skipped = [
+            f"{image_named(index, row)}: its embedding holds NaN or infinity"
+            for row in np.flatnonzero(left_out).tolist()
+        ]
+
+    def _most(self) -> int:
+        """How many rows a block may have."""
+        count, size = self._table.shape
+        room = self._options.memory
+        if room is None:
+            room = max(_AT_LEAST, int(_SHARE * count * size))
+        return max(2, room // (2 * (_PER_NUMBER * size + _PER_ROW)))
+
+    def about(self) -> dict[str, Any]:
+        """Of what the work in the folder is, as plain data."""
+        plain: dict[str, Any] = json.loads(
+            json.dumps({
+                "triplets": self._stages.about(),
+                "embeddings": self._read.digest,
+                "blocks": self.steps.blocks,
+            })
+        )  # fmt: skip
+        return plain
+
+    def check_scatter(self) -> None:
+        """Raise a CollapsedError if the embeddings of different identities are all but equal."""
+        rows = self.steps.rows
+        some = np.unique(np.linspace(0, len(rows) - 1, _SAMPLE).astype(np.int64))
+        embeddings, labels, _ = rows.taken(some)
+        one_each = replace(self.steps.options, pairs="hardest", positives_per_anchor=None, pick="random")
+        stats = mine_rows(one_each, (embeddings, labels, None), seed=0, threads=self._options.threads).stats
+        if stats.collapsed:
+            raise CollapsedError(f"{why_collapsed(stats)}. Check the images and the weights")
+
+    def mine(self, report: Report) -> MiningStats:
+        """Do what is left to do."""
+        total = len(self.steps)
+        report(0, total, 0)
+        try:
+            with self._stages.summary.clock("mine"):
+                return self.steps.run(
+                    threads=self._options.threads, progress=lambda done, found: report(done, total, found)
+                )
+        except BaseException as error:
+            done = sum(self.steps.is_done(one, other) for one, other in self.steps)
+            if done and self._keeps:
+                kept = f"{done:,} of {counted(total, 'pair')} of blocks are kept in {self.steps.folder}"
+                error.add_note(f"{kept}; resume=True goes on with the others")
+            raise
+
+    def triplets(self, stats: MiningStats) -> Iterator[Mined]:
+        """All triplets, some at a time."""
+        bag = Bag(0, self._index)
+        for some in self.steps.sorted_triplets(_TOGETHER):
+            anchor, positive, negative, d_ap, d_an = (column.to_numpy() for column in some)
+            found = Triplets(anchor, positive, negative, d_ap, d_an, stats)
+            yield Mined(0, bag, self._index, self._ids, found, last=True, why_none=None)
+
+    def check_unchanged(self) -> None:
+        """Raise a ValueError if the file of embeddings was changed while it was mined."""
+        if read_through(self._table).digest != self._read.digest:
+            raise ValueError(
+                f"{self._stages.summary.embedder}: the file was changed while it was mined, so nothing is "
+                "written; mine it again"
+            )
+
+    def why_none(self, stats: MiningStats) -> str:
+        """Why there are no triplets, as the first block shows."""
+        first = self.steps.rows.taken(slice(*self.steps.blocks[0]))
+        return why_no_triplets(first[0], first[1], stats, self.steps.options, threads=self._options.threads)
+
+
+@contextmanager
+def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """The folder for the work of a run: beside its output, where it stays after an error, or a temporary one.
+
+    Raises
+    ------
+    FileExistsError
+        If there is work, and it is neither to be continued (`resume`) nor to be removed (`overwrite`).
+    """
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="fasttriplet-") as temporary:
+            yield Path(temporary)
+        return
+    folder = folder_beside(out)
+    if os.path.lexists(folder) and not resume:
+        if not overwrite:
+            raise FileExistsError(
+                errno.EEXIST,
+                "has the work of a run that did not end; resume=True continues it, overwrite=True starts "
+                "again",
+                str(folder),
+            )
+        _remove(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+        yield folder
+    except (NoTripletsError, CollapsedError):  # there is no more to find
+        _remove(folder)
+        raise
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing is done
+        raise
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or not (folder / _ABOUT).exists():
+        raise FileExistsError(
+            errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
+        )
+    shutil.rmtree(folder)
+
+
+def begin(folder: Path, about: dict[str, Any]) -> None:
+    """Make a folder say what the work in it is of; a ValueError if it is of something else."""
+    path = folder / _ABOUT
+    if not path.exists():
+        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "of": about})
+        with replacing(path) as file:
+            file.write_text(text, encoding="utf-8")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = {}
+    known = isinstance(found, dict) and found.get("fasttriplet") == _KIND and found.get("version") == _VERSION
+    if not known or not isinstance(found.get("of"), dict):
+        raise ValueError(f"{folder} is not the work of a run of this version; overwrite=True starts again")
+    differ = [name for name in about if found["of"].get(name) != about[name]]
+    if differ:
+        raise ValueError(
+            f"{folder} cannot be continued: {_difference(found['of'], about, differ)}; run it as before, or "
+            "overwrite=True starts again"
+        )
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any], names: list[str]) -> str:
+    if "triplets" in names:
+        old, new = before.get("triplets") or {}, now["triplets"]
+        for name in new:
+            if old.get(name) != new[name] and name != "options":
+                return f"it is of the {name} {old.get(name)!r}, not {new[name]!r}"
+        for name, value in new["options"].items():
+            known = (old.get("options") or {}).get(name)
+            if known != value:
+                return f"it was begun with {name} {known!r}, not {value!r}"
+    if "embeddings" in names:
+        return "the embeddings are others"
+    return "its blocks have other sizes, as memory was another"
+
+
+def mine_whole(
+    stages: Stages, rec: Rec, folder: Path, *, keeps: bool, resume: bool, report: Report
+) -> Iterator[Mined]:
+    """Mine a whole dataset; gives the triplets in the order of their ids, some at a time."""
+    stages.open_whole(rec)
+    embedder = stages.embedder
+    if not isinstance(embedder, PrecomputedEmbedder):
+        embedder = _embedded(stages, folder, resume=resume, report=report)
+    whole = Whole(stages, embedder, folder, keeps=keeps)
+    begin(folder, whole.about())
+    whole.check_scatter()
+    stats = whole.mine(report)
+    whole.check_unchanged()
+    summary = stages.summary
+    summary.epochs = summary.bags = 1
+    summary.images = len(whole.steps.rows)
+    summary.pairs, summary.pairs_over_max_ap = stats.pairs, stats.pairs_over_max_ap
+    summary.pairs_without_negative = stats.pairs_without_negative
+    yield from whole.triplets(stats)
+    if summary.triplets == 0:
+        summary.bags_without_triplets = 1
+        summary.why_no_triplets = whole.why_none(stats)
+
+
+def _embedded(stages: Stages, folder: Path, *, resume: bool, report: Report) -> PrecomputedEmbedder:
+    """Embed all images of the dataset into the folder."""
+    raise NotImplementedError

@@ -1,0 +1,297 @@
+"""A run without bags gives what one call of `mine` gives for all embeddings, from wherever it was stopped."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet.dataset._order import epoch_seed
+from fasttriplet.mining._steps import cut
+from tests.run.leftovers import besides_datasets
+from tests.small_rec import identities, write_rec
+
+SMALL = 40_000  # bytes: blocks of about 50 rows of 16 numbers
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"pick": "hardest", "negatives_per_pair": 3, "pairs": "ordered"},
+    {"pick": "all", "margin": 0.05},
+    {"pick": "distance", "band": "any", "pairs": "easiest"},
+    {"band": "any", "ranks": (5, None), "negatives_per_pair": 2},
+    {"fallback": "farthest", "margin": 1e-6, "triplets_per_anchor": 2},
+    {"max_ap": 1.5, "metric": "cosine", "positives_per_anchor": 2, "band": "violating"},
+]
+
+
+def dataset(folder: Path, labels: dict[int, int], *, sorted_by_label: bool = True) -> tuple[Path, Path]:
+    """A `.rec` and its embeddings: 16 numbers, near the centre of the identity."""
+    keys = list(labels)
+    if not sorted_by_label:
+        mixed = random.Random(1).sample(list(labels.values()), len(labels))
+        labels = dict(zip(keys, mixed, strict=True))
+    rec = write_rec(folder / "train.rec", labels, side=8)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(labels.values()) + 1, 16))
+    rows = centres[list(labels.values())] + 0.8 * rng.normal(size=(len(labels), 16))
+    np.save(folder / "e.npy", rows.astype(np.float32))
+    return rec, folder / "e.npy"
+
+
+def by_one_call(rec: Path, embeddings: NDArray[Any], seed: int = 0, **options: Any) -> pl.DataFrame:
+    index = ft.index_rec(rec, cache=False)
+    keys, labels = index["key"].to_numpy(), index["label"].to_numpy()
+    found = ft.mine(embeddings, labels, ids=keys, seed=epoch_seed(seed, 0), **options)
+    return found.to_frame()
+
+
+def columns(triplets: pl.DataFrame) -> pl.DataFrame:
+    return triplets.select(
+        anchor="anchor_key", positive="positive_key", negative="negative_key", d_ap="d_ap", d_an="d_an"
+    )
+
+
+@pytest.mark.parametrize("sorted_by_label", [True, False])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_triplets_are_those_of_one_call(
+    tmp_path: Path, options: dict[str, Any], sorted_by_label: bool
+) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4), sorted_by_label=sorted_by_label)
+    expected = by_one_call(rec, np.load(file), seed=3, **options)
+    assert len(expected)
+    written = set()
+    for memory in (None, SMALL, 3 * SMALL):
+        result = ft.mine_rec(
+            rec,
+            model=f"npy:{file}",
+            out=tmp_path / "t.parquet",
+            overwrite=True,
+            bag_size=None,
+            memory=memory,
+            seed=3,
+            **options,
+        )
+        assert columns(result.triplets.collect()).equals(expected)
+        assert result.summary.triplets == len(expected)
+        assert result.summary.images == 320
+        written.add((tmp_path / "t.parquet").read_bytes())
+    assert len(written) == 1
+    assert sorted(besides_datasets(tmp_path)) == ["e.npy", "t.parquet"]
+
+
+def test_in_memory_excluded_and_of_several_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first, second = (dataset(tmp_path / name, identities(30, 4)) for name in ("a", "b"))
+    rows = np.concatenate([np.load(first[1]), np.load(second[1]) + 0.1]).astype(np.float32)
+    np.save(tmp_path / "both.npy", rows)
+    both = ft.Dataset([first[0], second[0]], labels="shared")
+    exclude = pl.DataFrame({"key": [5, 6], "file": [0, 1]})
+    result = ft.mine_rec(
+        both, model=f"npy:{tmp_path / 'both.npy'}", bag_size=None, memory=SMALL, exclude=exclude
+    )
+    keep = ~np.isin(np.arange(240), [4, 125])
+    found = ft.mine(rows[keep], both.labels[keep], ids=both.ids[keep], seed=epoch_seed(0, 0))
+    triplets = result.triplets.collect()
+    assert (triplets["anchor_key"] + triplets["anchor_file"].cast(pl.Int64) * 2**48).to_list() == list(
+        found.anchor
+    )
+    assert (triplets["negative_key"] + triplets["negative_file"].cast(pl.Int64) * 2**48).to_list() == list(
+        found.negative
+    )
+    assert result.summary.images_excluded == 2
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 7, 100])
+def test_blocks_hold_whole_identities(most: int) -> None:
+    rng = np.random.default_rng(most)
+    for _ in range(50):
+        labels = np.sort(rng.integers(0, rng.integers(1, 12), rng.integers(1, 60)))
+        blocks = cut(labels, most)
+        assert [first for first, _ in blocks] == [0, *(end for _, end in blocks[:-1])]
+        assert blocks[-1][1] == len(labels)
+        for first, end in blocks:
+            assert first == 0 or labels[first - 1] != labels[first]
+            assert end - first <= most or len(set(labels[first:end])) == 1
+
+
+# Bad input
+
+
+def test_embeddings_that_are_not_finite(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(40, 4))
+    rows = np.load(file)
+    rows[[7, 90]] = np.nan
+    np.save(file, rows)
+    with pytest.raises(ValueError, match="the embedding of the image with key 8 holds NaN or infinity"):
+        ft.mine_rec(rec, model=f"npy:{file}", bag_size=None)
+    result = ft.mine_rec(rec, model=f"npy:{file}", bag_size=None, on_error="skip", memory=SMALL)
+    keep = np.isfinite(rows[:, 0])
+    index = ft.index_rec(rec, cache=False)
+    expected = ft.mine(
+        rows[keep],
+        index["label"].to_numpy()[keep],
+        ids=index["key"].to_numpy()[keep],
+        seed=epoch_seed(0, 0),
+    )
+    assert columns(result.triplets.collect()).equals(expected.to_frame())
+    assert [one.split(":")[0] for one in result.summary.skipped] == [
+        "the image with key 8",
+        "the image with key 91",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bag_size": None, "epochs": 2}, "epochs has no meaning with bag_size=None"),
+        ({"bag_size": None, "max_triplets": 2}, "max_triplets has no meaning"),
+        ({"bag_size": None, "images_per_identity": 3}, "images_per_identity has no meaning"),
+        ({"bag_size": None, "resume": True}, "resume needs out"),
+        ({"resume": True}, "resume is for bag_size=None"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ft.OptionError, match=words):
+        ft.mine_rec(tmp_path / "none.rec", **options)
+
+
+def test_no_triplets_and_collapsed(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(40, 4))
+    with pytest.raises(ft.NoTripletsError, match="no triplet in 1 bag with 160 images; "):
+        ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None, margin=1e-9)
+    np.save(file, np.ones((160, 16), np.float32))
+    with pytest.raises(ft.CollapsedError):
+        ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None)
+    assert not (tmp_path / "t.parquet").exists()
+
+
+# Stopped, and resumed
+
+RUN = """
+import sys, time
+import fasttriplet as ft
+from fasttriplet.mining._steps import Steps
+rec, file, out, pause, memory = sys.argv[1:]
+do = Steps.do
+def slow(self, one, other, *, threads):
+    do(self, one, other, threads=threads)
+    time.sleep(float(pause))
+Steps.do = slow
+def progress(now):
+    print(now.steps, flush=True)
+how = dict(bag_size=None, memory=int(memory), resume=True, progress=progress)
+ft.mine_rec(rec, model=f"npy:{file}", out=out, **how)
+"""
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"
+    ft.mine_rec(rec, model=f"npy:{file}", out=whole, bag_size=None, memory=SMALL)
+    moments = random.Random(0)
+    for _ in range(5):
+        arguments = [sys.executable, "-c", RUN, str(rec), str(file), str(out), "0.05", str(SMALL)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout is not None
+            run.stdout.readline()
+            time.sleep(moments.uniform(0, 0.25))
+            run.kill()
+        assert not out.exists()
+    subprocess.run([*arguments[:-2], "0", str(SMALL)], check=True, stdout=subprocess.DEVNULL)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not (tmp_path / "t.parquet.unfinished").exists()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == ".") == []
+
+
+def interrupted(rec: Path, file: Path, out: Path, after: int = 3, **options: Any) -> BaseException:
+    def stop(now: Any) -> None:
+        if now.steps == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, memory=SMALL, progress=stop, **options)
+    return stopped.value
+
+
+def test_what_is_kept_is_said_and_must_fit(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    out, kept = tmp_path / "t.parquet", tmp_path / "t.parquet.unfinished"
+    error = interrupted(rec, file, out)
+    total = json.loads((kept / "about.json").read_text())["of"]["blocks"]
+    steps = len(total) * (len(total) + 1) // 2
+    assert error.__notes__ == [
+        f"3 of {steps} pairs of blocks are kept in {kept}; resume=True goes on with the others"
+    ]
+    call: dict[str, Any] = {"model": f"npy:{file}", "out": out, "bag_size": None, "memory": SMALL}
+    with pytest.raises(FileExistsError, match="resume=True continues it, overwrite=True starts again"):
+        ft.mine_rec(rec, **call)
+    with pytest.raises(ValueError, match=r"it was begun with margin 0\.3, not 0\.2"):
+        ft.mine_rec(rec, **call, resume=True, margin=0.2)
+    with pytest.raises(ValueError, match="it is of the seed 0, not 1"):
+        ft.mine_rec(rec, **call, resume=True, seed=1)
+    with pytest.raises(ValueError, match="its blocks have other sizes"):
+        ft.mine_rec(rec, **call | {"memory": 2 * SMALL}, resume=True)
+    rows = np.load(file)
+    np.save(file, rows + 1)
+    with pytest.raises(ValueError, match="the embeddings are others"):
+        ft.mine_rec(rec, **call, resume=True)
+    np.save(file, rows)
+    result = ft.mine_rec(rec, **call, resume=True)
+    assert columns(result.triplets.collect()).equals(by_one_call(rec, rows))
+    assert not kept.exists()
+
+
+def test_work_is_removed_where_it_is_not_wanted(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    out, kept = tmp_path / "t.parquet", tmp_path / "t.parquet.unfinished"
+    interrupted(rec, file, out)
+    ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, margin=0.2, overwrite=True)
+    assert not kept.exists()
+    kept.mkdir()
+    (kept / "mine.txt").write_text("a user's")
+    with pytest.raises(FileExistsError, match="is in the way"):
+        ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, overwrite=True)
+    assert (kept / "mine.txt").exists()
+
+
+def test_embeddings_that_change_meanwhile(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+
+    def change(now: Any) -> None:
+        if now.steps == 2:
+            with file.open("r+b") as opened:
+                opened.seek(-4, 2)
+                opened.write(b"\0\0\0\0")
+
+    with pytest.raises(ValueError, match="the file was changed while it was mined"):
+        ft.mine_rec(
+            rec,
+            model=f"npy:{file}",
+            out=tmp_path / "t.parquet",
+            bag_size=None,
+            memory=SMALL,
+            progress=change,
+        )
+    assert not (tmp_path / "t.parquet").exists()
+
+
+def test_two_runs_at_once(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    arguments = [sys.executable, "-c", RUN, str(rec), str(file), str(tmp_path / "t.parquet"), "1", str(SMALL)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        with pytest.raises(FileExistsError, match="another run is writing it"):
+            ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None, resume=True)
+        run.send_signal(signal.SIGKILL)
