@@ -4,8 +4,8 @@ Separated rows as trained embeddings are, 512 columns, 5 images of each identity
 a margin that a few pairs have a negative in. Files are written by the bench, and only what
 `mine_rec(bag_size=None)` does with them is timed: two passes over the embeddings, which tell whether they
 change, and all steps. Memory is what the call adds at its peak, in a process of its own. Beside it, up to
-`--most-at-once` rows: `mine` with all of them in memory, and the 10 nearest rows of each by faiss. Products are
-those of each pair of rows, once.
+`--most-at-once` rows: `mine` with all of them in memory, and the 10 nearest rows of each by faiss. Products
+are those of each pair of rows, once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def write(folder: Path, rows: int, dim: int) -> None:
         for key, label in enumerate(labels.tolist()):
             writer.write(key, ft.IRHeader(0, float(label), key, 0), b"no image")
     ft.index_rec(folder / "train.rec")
-    embeddings = np.lib.format.open_memmap(folder / "e.npy", "w+", np.float32, (rows, dim))
+    shape: Any = (rows, dim)
+    embeddings = np.lib.format.open_memmap(folder / "e.npy", "w+", np.float32, shape)  # type: ignore[no-untyped-call]
     for first in range(0, rows, WRITTEN):
         count = min(WRITTEN, rows - first)
         embeddings[first : first + count] = separated_rows(count, dim, PER_IDENTITY, seed=first)

@@ -37,7 +37,7 @@ from fasttriplet.run._stages import Mined, Stages
 _PER_NUMBER, _PER_ROW = 12, 200
 # Bytes for the rows of two blocks, unless a user says otherwise: for each number of the file, which may be
 # larger than the memory, but at least as many as let a small dataset be one block.
-_SHARE, _AT_LEAST = 2.5, 2**28
+_SHARE, _AT_LEAST = 2.0, 2**28
 _PIECE = 2**26  # bytes of the file that are read at once
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed
 _TOGETHER = 2**22  # triplets that are sorted at once
