@@ -30,6 +30,7 @@ _COMMANDS = (
     "clean",
     "completion",
     "demo",
+    "embed",
     "export",
     "index",
     "mine",

@@ -140,7 +140,12 @@ def check_finite(embeddings: NDArray[np.floating[Any]], rows: pl.DataFrame, sour
     """Raise a ValueError, which names the first such image, if an embedding holds NaN or infinity."""
     bad = rows_not_finite(embeddings)
     if bad:
-        where = f" of file {rows['file'][bad[0]]}" if "file" in rows.columns else ""
-        image = f"the image with key {rows['key'][bad[0]]}{where}"
+        image = image_named(rows, bad[0])
         count = "" if len(bad) == 1 else f" ({len(bad):,} of {counted(rows.height, 'image')})"
         raise ValueError(f"{source}: the embedding of {image} holds NaN or infinity{count}")
+
+
+def image_named(rows: pl.DataFrame, at: int) -> str:
+    """Name the image of a row, such as "the image with key 7 of file 1"."""
+    where = f" of file {rows['file'][at]}" if "file" in rows.columns else ""
+    return f"the image with key {rows['key'][at]}{where}"
