@@ -174,6 +174,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
         (ft.Feed, RunOptions),
         (ft.pack, PackOptions),
         (ft.audit, AuditOptions),
+        (ft.embed_rec, DatasetOptions),
     ],
 )
 def test_help_shows_each_option_with_its_default(function: Any, options: Any) -> None:

@@ -173,7 +173,12 @@ def test_the_page_on_what_an_audit_found(
 
 @pytest.mark.parametrize(
     ("name", "block"),
-    [("verify.md", 0), ("report.md", 0), pytest.param("mxnet.md", 1, marks=pytest.mark.mxnet)],
+    [
+        ("verify.md", 0),
+        ("report.md", 0),
+        ("models.md", 6),
+        pytest.param("mxnet.md", 1, marks=pytest.mark.mxnet),
+    ],
 )
 def test_the_code_of_a_page_runs(
     name: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
     from fasttriplet.reporting._report import report
+    from fasttriplet.run._embed_rec import Embedded, embed_rec
     from fasttriplet.run._export import Exported, export
     from fasttriplet.run._feed import Feed, TripletBatch
     from fasttriplet.run._group import Group
@@ -41,13 +42,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit", "Augment", "Bag", "Cleaned", "CollapseWarning", "CollapsedError", "Dataset", "Decoded",
-    "DrawnPairs", "Embedder", "Exported", "Feed", "Group", "IRHeader", "Inspection", "MineResult",
+    "DrawnPairs", "Embedded", "Embedder", "Exported", "Feed", "Group", "IRHeader", "Inspection", "MineResult",
     "MiningStats", "NoTripletsError", "OptionError", "Packed", "PackedFile", "PeerError", "Progress",
     "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
     "Triplets", "Verification", "__version__", "assemble", "audit", "bags", "clean", "decode_images",
-    "draw_pairs", "epoch_seed", "export", "index_rec", "inspect_rec", "load_embedder", "mine", "mine_rec",
-    "pack", "read_metadata", "read_pairs", "report", "triplet_seq", "verify_distances", "verify_pairs",
-    "verify_rec", "write_pairs",
+    "draw_pairs", "embed_rec", "epoch_seed", "export", "index_rec", "inspect_rec", "load_embedder", "mine",
+    "mine_rec", "pack", "read_metadata", "read_pairs", "report", "triplet_seq", "verify_distances",
+    "verify_pairs", "verify_rec", "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
@@ -59,6 +60,7 @@ _HOMES = {
     "auditing._clean": ("Cleaned", "clean"),
     "dataset._augment": ("Augment", "assemble"),
     "embedders": ("Embedder", "load_embedder"),
+    "run._embed_rec": ("Embedded", "embed_rec"),
     "run._export": ("Exported", "export"),
     "run._feed": ("Feed", "TripletBatch"),
     "run._group": ("Group",),

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from fasttriplet import _hidden
 
@@ -77,6 +78,22 @@ def folder_beside(path: Path) -> Path:
     """The folder ``NAME.unfinished`` beside a file, for what a run that can be resumed has done."""
     target = _target(path)
     return target.with_name(f"{target.name}.unfinished")
+
+
+class Writing(Protocol):
+    """What errors about files that are being written are to name."""
+
+    path: Path
+
+    @property
+    def unfinished(self) -> Path:
+        """The file that is written under another name."""
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path is one of those that are written under other names."""
+
+    def written(self) -> int:
+        """How many bytes they have; 0 if it cannot be found out."""
 
 
 class Output:
@@ -341,7 +358,7 @@ def making(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def naming(*outputs: Output) -> Iterator[None]:
+def naming(*outputs: Writing) -> Iterator[None]:
     """Let errors about what is unfinished, and errors that name no file, name the file itself.
 
     Libraries in Rust raise errors of many kinds, with the number of the system's error in their text.
@@ -357,7 +374,7 @@ def naming(*outputs: Output) -> Iterator[None]:
                 raise
         elif not isinstance(error, OSError):
             raise
-        about: Sequence[Output] = outputs  # a write
+        about: Sequence[Writing] = outputs  # a write
         if isinstance(named, (str, bytes, os.PathLike)):
             about = [output for output in outputs if output.holds(Path(os.fsdecode(named)))]
             if not about:
@@ -369,7 +386,7 @@ def naming(*outputs: Output) -> Iterator[None]:
         raise OSError(number, reason, ", ".join(str(output.path) for output in about)) from error
 
 
-def _number_in(error: Exception, outputs: Sequence[Output]) -> int | None:
+def _number_in(error: Exception, outputs: Sequence[Writing]) -> int | None:
     found = re.search(r"\(os error ([0-9]+)\)", str(error))
     if found is not None:
         return int(found[1])

@@ -164,7 +164,7 @@ class Changing(People):
 
 
 def test_vectors_of_other_lengths_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fasttriplet.auditing._survey.PART", 8)
+    monkeypatch.setattr("fasttriplet.run._pass.PART", 8)
     rec = write(tmp_path / "a.rec", plain(5, 4))
     with pytest.raises(ValueError, match="people: vectors of 34 numbers, after some of 33"):
         run(rec, tmp_path / "out", Changing(WHO))
@@ -174,7 +174,7 @@ def test_vectors_of_other_lengths_are_an_error(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("part", [1, 3, 8, 1024])
 def test_parts_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     """Also those in which no image can be decoded, the first of them among these."""
-    monkeypatch.setattr("fasttriplet.auditing._survey.PART", part)
+    monkeypatch.setattr("fasttriplet.run._pass.PART", part)
     images = dict.fromkeys(range(5), (9, b"nothing"))
     images |= {key + 30: image for key, image in plain(5, 4).items()}
     run(write(tmp_path / "a.rec", images), tmp_path / "out", People({key: key // 4 for key in range(60)}))

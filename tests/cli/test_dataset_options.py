@@ -17,6 +17,7 @@ from tests.small_rec import identities, write_rec
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "index": lambda _: ["index", "--json"],
     "audit": lambda out: ["audit", "--model", "pixels", "--overwrite", "--out", str(out / "audit")],
+    "embed": lambda out: ["embed", "--model", "pixels", "--overwrite", "--out", str(out / "e.npy")],
     "mine": lambda out: ["mine", "--band", "any", "--overwrite", "--out", str(out / "triplets.parquet")],
     "verify": lambda _: ["verify", "--model", "pixels", "--pairs-per-kind", "20"],
     "pack-pairs": lambda out: ["pack-pairs", str(out / "pairs.bin"), "--pairs-per-kind", "20", "--overwrite"],

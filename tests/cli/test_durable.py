@@ -30,6 +30,7 @@ COMMANDS = {
     "pack-pairs a.bin --rec train.rec --pairs-per-kind 9 --no-cache": {"a.bin"},
     "report --rec train.rec --out new/a.html --no-cache": {"new/a.html"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
+    "embed --rec train.rec --model pixels --out new/e.npy --no-cache": {"new/e.npy", "new/e.npy.json"},
     "audit --rec train.rec --model pixels --out new --no-cache": {
         f"new/{name}" for name in ("suspects.parquet", "identities.parquet", "audit.html", *SEEN)
     },

@@ -72,6 +72,7 @@ NAMES = (
     "clean",
     "completion",
     "demo",
+    "embed",
     "export",
     "index",
     "mine",
@@ -101,6 +102,7 @@ OWN_MEANING = {
     "--out",
     "--kinds",  # that an audit looks for, or that a clean dataset heeds
     "--triplets",  # to be shown, or exported
+    "--resume",  # a training, or embeddings
     ("verify", "--pairs"),  # files of pairs
     ("train", "--batch-size"),  # images that the loss sees, not images per forward pass
     ("demo", "--batches"),
@@ -140,7 +142,7 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
 
 
 @pytest.mark.parametrize(
-    "name", ["clean", "export", "index", "mine", "pack-pairs", "report", "train", "verify"]
+    "name", ["clean", "embed", "export", "index", "mine", "pack-pairs", "report", "train", "verify"]
 )
 def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
     flags, group = flags_of(name), IndexOptions if name == "index" else DatasetOptions

@@ -26,6 +26,7 @@ NEEDS: dict[str, dict[str, str]] = {
     "clean": {"rec": "train.rec", "suspects": "suspects.parquet", "out": "a.rec"},
     "completion": {"shell": "bash"},
     "demo": {"identities": "2", "images": "2", "batches": "1"},
+    "embed": {"rec": "train.rec", "model": "pixels", "out": "e.npy"},
     "export": {"rec": "train.rec", "keys": "1", "out": "new"},
     "index": {"rec": "train.rec"},
     "mine": {"rec": "train.rec", "band": "any"},
@@ -45,6 +46,7 @@ INSTEAD: dict[tuple[str, str], dict[str, str | None]] = {
 }
 ENDINGS = {
     ("clean", "out"): ".rec",
+    ("embed", "out"): ".npy",
     ("export", "out"): "",
     ("mine", "out"): ".csv",
     ("mine", "report"): ".html",

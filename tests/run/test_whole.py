@@ -20,7 +20,7 @@ import fasttriplet as ft
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.mining._steps import cut
 from tests.run.leftovers import besides_datasets
-from tests.small_rec import identities, write_rec
+from tests.small_rec import Table, identities, write_rec
 
 SMALL = 40_000  # bytes: blocks of about 50 rows of 16 numbers
 OPTIONS: list[dict[str, Any]] = [
@@ -295,3 +295,70 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
         with pytest.raises(FileExistsError, match="another run is writing it"):
             ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None, resume=True)
         run.send_signal(signal.SIGKILL)
+
+
+# From a model
+
+
+def test_images_are_embedded_first(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(20, 4), side=8)
+    out = tmp_path / "t.parquet"
+    result = ft.mine_rec(rec, model="pixels", out=out, bag_size=None, margin=1.0)
+    embedder = ft.load_embedder("pixels")
+    index = ft.index_rec(rec, cache=False)
+    embedder.prepare(index)
+    rows = embedder.embed(index, ft.Dataset(rec).decode(index).pixels)
+    assert columns(result.triplets.collect()).equals(by_one_call(rec, rows, margin=1.0))
+    assert sorted(besides_datasets(tmp_path)) == ["t.parquet"]
+
+
+class Stops(Table):
+    """An embedder that stops after some calls."""
+
+    def __init__(self, rows: NDArray[np.float32], calls: int) -> None:
+        super().__init__(rows)
+        self.calls = calls
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        self.calls -= 1
+        if self.calls < 0:
+            raise KeyboardInterrupt
+        return super().embed(rows, images)
+
+
+def test_embedding_is_resumed_too(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(600, 4), side=8)
+    table = np.random.default_rng(0).standard_normal((2500, 16)).astype(np.float32)
+    out = tmp_path / "t.parquet"
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        ft.mine_rec(rec, model=Stops(table, 2), out=out, bag_size=None)
+    assert "images are kept in" in stopped.value.__notes__[0]
+    with pytest.raises(FileExistsError, match="resume=True continues it"):
+        ft.mine_rec(rec, model=Table(table), out=out, bag_size=None)
+    result = ft.mine_rec(rec, model=Stops(table, 5), out=out, bag_size=None, resume=True)
+    index = ft.index_rec(rec, cache=False)
+    expected = by_one_call(rec, table[index["key"].to_numpy()])
+    assert columns(result.triplets.collect()).equals(expected)
+    assert sorted(besides_datasets(tmp_path)) == ["t.parquet"]
+
+
+def test_damaged_images_are_left_out(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(20, 4), frozenset({7, 30}), side=8)
+    with pytest.raises(ft.RecordError):
+        ft.mine_rec(rec, model="pixels", bag_size=None, margin=1.0)
+    result = ft.mine_rec(rec, model="pixels", bag_size=None, margin=1.0, on_error="skip")
+    triplets = result.triplets.collect()
+    used = {*triplets["anchor_key"], *triplets["positive_key"], *triplets["negative_key"]}
+    assert not used & {7, 30}
+    assert [" ".join(one.split()[:5]) for one in result.summary.skipped] == [
+        "the image with key 7:",
+        "the image with key 30:",
+    ]
+    assert all("holds NaN" not in one for one in result.summary.skipped)
+    assert result.summary.images == 78
+
+
+def test_a_feed_needs_bags(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(20, 4), side=8)
+    with pytest.raises(ft.OptionError, match="only mine_rec takes the whole dataset"):
+        list(ft.Feed(rec, model="pixels", bag_size=None))

@@ -30,6 +30,7 @@ _COMMANDS = (
     "clean",
     "completion",
     "demo",
+    "embed",
     "export",
     "index",
     "mine",
@@ -96,9 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        _say_notes(stopped, _command(context))
         click.echo("fasttriplet: stopped", err=True)
         return 130
+    except SystemExit as stopped:  # by a signal
+        _say_notes(stopped, _command(context))
+        raise
     except BrokenPipeError:  # the reader has seen enough: `fasttriplet ... | head`
         with open(os.devnull, "wb") as devnull:  # noqa: PTH123  for the flush at the interpreter's end
             os.dup2(devnull.fileno(), sys.stdout.fileno())
@@ -146,10 +151,14 @@ def _failed(error: BaseException, context: click.Context) -> int:
         misunderstood = click.UsageError(usage(error, context.command), context)
         misunderstood.show()
         return misunderstood.exit_code
-    notes = (in_flags(note, context.command) for note in getattr(error, "__notes__", ()))
-    for line in (_message(error, context.command), *notes):
-        click.echo(f"fasttriplet: {line}", err=True)
+    click.echo(f"fasttriplet: {_message(error, context.command)}", err=True)
+    _say_notes(error, context)
     return 1
+
+
+def _say_notes(error: BaseException, context: click.Context) -> None:
+    for note in getattr(error, "__notes__", ()):
+        click.echo(f"fasttriplet: {in_flags(note, context.command)}", err=True)
 
 
 def _open_missing_streams() -> None:

@@ -35,6 +35,10 @@ Exclude: TypeAlias = str | os.PathLike[str] | Sequence[int] | _ArrayOrFrame
 MAX_PIXELS = 2**28 // 3
 
 
+# Images of a bag in InsightFace's `triplet` configuration.
+BAG_SIZE = 7200
+
+
 class IndexKeywords(TypedDict, total=False):
     """The fields of :class:`IndexOptions` as keyword arguments."""
 
@@ -123,13 +127,14 @@ class BagOptions(Options):
     """How :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags` make bags, explained there."""
 
     images_per_identity: int = 5
-    bag_size: int = 7200
+    bag_size: int | None = BAG_SIZE
     boundary: Boundary = "keep"
     tail: Tail = "keep"
 
     def __post_init__(self) -> None:
         whole_number("images_per_identity", self.images_per_identity, 1)
-        whole_number("bag_size", self.bag_size, 1)
+        if self.bag_size is not None:
+            whole_number("bag_size", self.bag_size, 1)
         one_of("boundary", self.boundary, get_args(Boundary))
         one_of("tail", self.tail, get_args(Tail))
         super().__post_init__()

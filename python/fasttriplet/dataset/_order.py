@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
-from fasttriplet.dataset._options import BagOptions, Boundary, Tail
+from fasttriplet.dataset._options import BAG_SIZE, BagOptions, Boundary, Tail
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +111,7 @@ def triplet_seq(
 
 def bags(
     seq: pl.DataFrame,
-    bag_size: int = BagOptions.bag_size,
+    bag_size: int = BAG_SIZE,
     boundary: Boundary = BagOptions.boundary,
     tail: Tail = BagOptions.tail,
 ) -> Iterator[Bag]:

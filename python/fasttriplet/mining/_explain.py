@@ -35,6 +35,8 @@ def why_never_triplets(images_each: NDArray[np.int64], options: BagOptions) -> s
     if len(images_each) == 0 or images_each.max() == 1:
         identities = counted(len(images_each), "identity")
         return f"each of the {identities} has one image, and {two}: check the labels"
+    if options.bag_size is None:
+        return None
     least, or_else = 3, ""
     if options.boundary == "keep":
         or_else = ", lower images_per_identity, or allow boundary='split'"

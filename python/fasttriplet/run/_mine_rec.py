@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -29,7 +28,7 @@ from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
-from fasttriplet.run._whole import mine_whole, work_folder
+from fasttriplet.run._whole import may_overwrite, mine_whole, work_folder
 from fasttriplet.run._worker import Ahead, Worker
 
 # Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
@@ -161,16 +160,14 @@ def mine_rec(
     ValueError
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
-    whole = options.get("bag_size", BagOptions.bag_size) is None
-    if whole:
-        options = {**options, "bag_size": BagOptions.bag_size}
     chosen = RunOptions.of(mine_rec, options)
+    whole = chosen.bag_size is None
     if not isinstance(rec, (str, os.PathLike, Dataset)):
         rec = list(rec)  # an iterator would be used up by the first look
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
-    _check_whole(chosen, epochs, max_triplets, out, whole=whole, resume=resume)
+    _check_whole(chosen, epochs, max_triplets, out, resume=resume, overwrite=overwrite)
     stages = Stages(model, chosen)
     summary = stages.summary
     target = None if out is None else Path(out)
@@ -178,15 +175,16 @@ def mine_rec(
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
         check_not_read(target, files_read(files_of(rec), cache))
+    if target is not None and resume:
+        overwrite = may_overwrite(target)
     tell = progress or (lambda _: None)
     with ExitStack() as stack:
         sink = stack.enter_context(open_sink(target, overwrite=overwrite))
         stack.enter_context(summary.in_errors())
         if whole:
             folder = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
-            report = partial(_report_whole, stages, tell)
-            mined = mine_whole(stages, rec, folder, keeps=target is not None, resume=resume, report=report)
-            for some in mined:
+            keeps = target is not None
+            for some in mine_whole(stages, rec, folder, keeps=keeps, overwrite=overwrite, tell=tell):
                 summary.triplets += len(some.triplets)
                 with summary.clock("write"):
                     sink.append(_frame(some))
@@ -211,14 +209,16 @@ def _check_whole(
     max_triplets: int | None,
     out: str | os.PathLike[str] | None,
     *,
-    whole: bool,
     resume: bool,
+    overwrite: bool,
 ) -> None:
     """Raise an OptionError for what does not go with, or without, mining the whole dataset at once."""
-    if not whole:
+    if options.bag_size is not None:
         if resume:
             raise OptionError("resume", "is for bag_size=None, the whole dataset at once")
         return
+    if resume and overwrite:
+        raise OptionError("resume", "does not go with overwrite=True, which starts again")
     if resume and out is None:
         raise OptionError("resume", "needs out: the work of an unfinished run is kept beside it")
     without = "has no meaning with bag_size=None, where the whole dataset is mined at once"
@@ -229,13 +229,6 @@ def _check_whole(
     for name in ("images_per_identity", "boundary", "tail"):
         if getattr(options, name) != getattr(BagOptions, name):
             raise OptionError(name, without)
-
-
-def _report_whole(
-    stages: Stages, tell: Callable[[Progress], object], steps: int, in_all: int, triplets: int
-) -> None:
-    images = stages.summary.images_indexed
-    tell(Progress(1, 1, 1, 1, images, images, triplets, 0, steps, in_all))
 
 
 @dataclass(slots=True)

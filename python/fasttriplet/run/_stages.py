@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,6 @@ class Stages:
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
         self.options = options
-        self.is_whole = False
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
         self.summary = Summary(self.embedder.description, options.metric)
@@ -113,6 +112,8 @@ class Stages:
     def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
         options = self.options
+        if options.bag_size is None:
+            raise OptionError("bag_size", "must be a number: only mine_rec takes the whole dataset at once")
         with self.summary.clock("index"):
             self._open(rec, options)
             in_epoch = self._bags(0)
@@ -129,11 +130,8 @@ class Stages:
 
     def open_whole(self, rec: Rec) -> None:
         """Index the files, for a run without bags."""
-        self.is_whole = True
         with self.summary.clock("index"):
-            self._open(
-                rec, replace(self.options, bag_size=2**62, images_per_identity=2**62, boundary="split")
-            )
+            self._open(rec, self.options)
 
     def _open(self, rec: Rec, options: RunOptions) -> None:
         ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
@@ -164,9 +162,8 @@ class Stages:
         """What the triplets depend on, as plain data that is the same wherever the files are."""
         options = asdict(self.options)
         without_effect = {*ResourceOptions.names(), "cache", "exclude", "exclude_kinds"}
-        if self.is_whole:
+        if self.options.bag_size is None:
             without_effect |= {"images_per_identity", "boundary", "tail"}
-            options["bag_size"] = None
         return {
             "kind": "triplets",
             "version": _core.__version__,
@@ -213,6 +210,7 @@ class Stages:
 
     def _bags(self, epoch: int) -> list[Bag]:
         options = self.options
+        assert options.bag_size is not None
         seq = triplet_seq(self.index, options.images_per_identity, options.seed, epoch)
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
@@ -354,7 +352,7 @@ class Stages:
     def no_triplets(self) -> NoTripletsError:
         """The error for a run that found none."""
         summary, size = self.summary, self.options.bag_size
-        if summary.bags == 0:
+        if summary.bags == 0 and size is not None:
             return NoTripletsError(f"no bag has {counted(size, 'image')}: lower bag_size, or use tail='keep'")
         return NoTripletsError(
             f"no triplet in {counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}; "

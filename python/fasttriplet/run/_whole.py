@@ -22,7 +22,7 @@ from fasttriplet._files import folder_beside, replacing
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._order import Bag, epoch_seed
-from fasttriplet.embedders._base import check_finite, image_named
+from fasttriplet.embedders._base import image_named
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
 from fasttriplet.errors import CollapsedError, NoTripletsError
 from fasttriplet.mining._blocks import AllRows
@@ -30,7 +30,9 @@ from fasttriplet.mining._explain import why_collapsed, why_no_triplets
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
 from fasttriplet.mining._steps import Steps, cut
+from fasttriplet.run._embed_rec import embed_rec
 from fasttriplet.run._stages import Mined, Stages
+from fasttriplet.run._summary import Progress
 
 # Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
 # bits, once in rows and once in panels; and what a row takes besides.
@@ -101,7 +103,7 @@ class Whole:
     """
 
     def __init__(self, stages: Stages, embedder: PrecomputedEmbedder, folder: Path, *, keeps: bool) -> None:
-        self._stages, self._table, self._keeps = stages, embedder.table, keeps
+        self._stages, self._embedder, self._table, self._keeps = stages, embedder, embedder.table, keeps
         self._options = stages.options
         index, at = stages.index, stages.rows_of_index
         self._read = read_through(self._table)
@@ -122,10 +124,10 @@ class Whole:
     def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
         summary = self._stages.summary
         if self._options.on_error == "raise":
-            first = np.flatnonzero(left_out)[:1]
-            check_finite(self._table.rows(at[first]).astype(np.float32), index[first], summary.embedder)
+            self._embedder.embed(index[np.flatnonzero(left_out)])  # which raises
         summary.skipped = [
-            f"{image_named(index, row)}: its embedding holds NaN or infinity"
+            f"{image_named(index, row)}: "
+            + self._embedder.why_skipped.get(int(at[row]), "its embedding holds NaN or infinity")
             for row in np.flatnonzero(left_out).tolist()
         ]
 
@@ -233,18 +235,30 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
 
 
 def _remove(folder: Path) -> None:
-    if folder.is_symlink() or not (folder / _ABOUT).exists():
+    own = (_ABOUT, "embeddings.npy", "embeddings.npy.unfinished")
+    if folder.is_symlink() or not (
+        any((folder / name).exists() for name in own) or not any(folder.iterdir())
+    ):
         raise FileExistsError(
             errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
         )
     shutil.rmtree(folder)
 
 
-def begin(folder: Path, about: dict[str, Any]) -> None:
+def may_overwrite(out: Path) -> bool:
+    """Whether the run whose work is kept beside its output was allowed to replace that."""
+    try:
+        found = json.loads((folder_beside(out) / _ABOUT).read_text(encoding="utf-8"))
+        return found["overwrite"] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def begin(folder: Path, about: dict[str, Any], *, overwrite: bool) -> None:
     """Make a folder say what the work in it is of; a ValueError if it is of something else."""
     path = folder / _ABOUT
     if not path.exists():
-        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "of": about})
+        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "overwrite": overwrite, "of": about})
         with replacing(path) as file:
             file.write_text(text, encoding="utf-8")
         return
@@ -279,19 +293,30 @@ def _difference(before: dict[str, Any], now: dict[str, Any], names: list[str]) -
 
 
 def mine_whole(
-    stages: Stages, rec: Rec, folder: Path, *, keeps: bool, resume: bool, report: Report
+    stages: Stages,
+    rec: Rec,
+    folder: Path,
+    *,
+    keeps: bool,
+    overwrite: bool,
+    tell: Callable[[Progress], object],
 ) -> Iterator[Mined]:
     """Mine a whole dataset; gives the triplets in the order of their ids, some at a time."""
     stages.open_whole(rec)
+    summary = stages.summary
+
+    def report(steps: int, in_all: int, triplets: int) -> None:
+        images = summary.images_indexed
+        tell(Progress(1, 1, 1, 1, images, images, triplets, 0, steps, in_all))
+
     embedder = stages.embedder
     if not isinstance(embedder, PrecomputedEmbedder):
-        embedder = _embedded(stages, folder, resume=resume, report=report)
+        embedder = _embedded(stages, folder, tell)
     whole = Whole(stages, embedder, folder, keeps=keeps)
-    begin(folder, whole.about())
+    begin(folder, whole.about(), overwrite=overwrite)
     whole.check_scatter()
     stats = whole.mine(report)
     whole.check_unchanged()
-    summary = stages.summary
     summary.epochs = summary.bags = 1
     summary.images = len(whole.steps.rows)
     summary.pairs, summary.pairs_over_max_ap = stats.pairs, stats.pairs_over_max_ap
@@ -302,6 +327,23 @@ def mine_whole(
         summary.why_no_triplets = whole.why_none(stats)
 
 
-def _embedded(stages: Stages, folder: Path, *, resume: bool, report: Report) -> PrecomputedEmbedder:
-    """Embed all images of the dataset into the folder."""
-    raise NotImplementedError
+def _embedded(stages: Stages, folder: Path, tell: Callable[[Progress], object]) -> PrecomputedEmbedder:
+    """Embed all images of the dataset into the folder, or go on with that."""
+
+    def report(_: str, done: int, images: int) -> None:
+        tell(Progress(1, 1, 1, 1, done, images, 0, 0))
+
+    path = folder / "embeddings.npy"
+    with stages.summary.clock("embed"):
+        embed_rec(
+            stages.dataset,
+            model=stages.embedder,
+            out=path,
+            resume=True,
+            on_error=stages.options.on_error,
+            threads=stages.options.threads,
+            progress=report,
+        )
+    embedder = PrecomputedEmbedder(path)
+    embedder.prepare(stages.dataset.index)
+    return embedder
