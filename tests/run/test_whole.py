@@ -151,6 +151,16 @@ def test_embeddings_that_are_not_finite(tmp_path: Path) -> None:
     ]
 
 
+def test_too_few_embeddings_are_left(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(10, 4))
+    for left in (0, 1, 4):
+        rows = np.load(file)
+        rows[left:] = np.inf
+        np.save(tmp_path / "few.npy", rows)
+        with pytest.raises(ft.NoTripletsError, match="of the images with an embedding: "):
+            ft.mine_rec(rec, model=f"npy:{tmp_path / 'few.npy'}", bag_size=None, on_error="skip")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -26,7 +26,7 @@ from fasttriplet.embedders._base import image_named
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
 from fasttriplet.errors import CollapsedError, NoTripletsError
 from fasttriplet.mining._blocks import AllRows
-from fasttriplet.mining._explain import why_collapsed, why_no_triplets
+from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
 from fasttriplet.mining._steps import Steps, cut
@@ -88,7 +88,7 @@ def read_through(table: Table) -> _Read:
 
 
 class Whole:
-    """Mines a whole dataset; the triplets come from :meth:`through`, in the order of their ids.
+    """Mines a whole dataset; the triplets come from :meth:`triplets`, in the order of their ids.
 
     Parameters
     ----------
@@ -112,6 +112,8 @@ class Whole:
             self._leave_out(index, at, left_out)
         index, at = index.filter(~left_out), at[~left_out]
         labels = index["label"].to_numpy()
+        if why := why_never_triplets(np.unique(labels, return_counts=True)[1], self._options):
+            raise NoTripletsError(f"of the images with an embedding: {why}")
         order = np.argsort(labels, kind="stable")
         self._index, self._ids = index, stages.dataset.ids[at]
         ids = self._ids
