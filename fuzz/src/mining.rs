@@ -82,28 +82,36 @@ impl Case {
     /// The same by blocks of negatives and groups of anchors: collected, merged and finished.
     fn mined_in_blocks(&self) -> naive::Mined {
         let of = |row: usize| usize::from(self.blocks[row % self.blocks.len()]);
-        let candidates = self.references.as_ref().unwrap_or(&self.anchors);
-        let blocks: Vec<Set> =
-            (0..4).map(|block| candidates.part(self.dim, |row| of(row) % 4 == block)).collect();
+        let all_anchors = 0..self.anchors.labels.len();
+        let between = self.split();
+        // Negatives of the anchors' part of the identities go to some of the blocks; those of the other part are
+        // looked for in one call for the anchors of both.
+        let across = between.map(|_| self.collected(None, None, between));
         let mut all = naive::Mined::default();
         for group in 0..2 {
-            let only: Vec<bool> =
-                (0..self.anchors.labels.len()).map(|row| of(row) / 4 % 2 == group).collect();
-            let mut parts: Vec<Triplets> = blocks
-                .iter()
-                .map(|block| {
-                    let input = Input {
-                        dim: self.dim,
-                        anchors: self.anchors.rows(true),
-                        only: Some(&only),
-                        references: self.references.as_ref().map(|set| set.rows(true)),
-                        block: Some(block.rows(true)),
-                        between: None,
-                    };
-                    collect(&input, &self.options, &Interrupt::new()).expect("valid input")
+            let only: Vec<bool> = all_anchors
+                .clone()
+                .map(|row| match between {
+                    None => of(row) / 4 % 2 == group,
+                    Some(split) => (self.anchors.labels[row] < split) == (group == 0),
                 })
                 .collect();
-            for step in 0..3 {
+            let mut parts: Vec<Triplets> = (0..4)
+                .map(|block| {
+                    let candidates = self.references.as_ref().unwrap_or(&self.anchors);
+                    let block = candidates.part(self.dim, |row| {
+                        of(row) % 4 == block
+                            && between.is_none_or(|split| (candidates.labels[row] < split) == (group == 0))
+                    });
+                    self.collected(Some(&only), Some(&block), None)
+                })
+                .collect();
+            if let Some(across) = &across {
+                let ids: Vec<i64> =
+                    all_anchors.clone().filter(|&row| only[row]).map(|row| self.anchors.ids[row]).collect();
+                parts.push(of_anchors(across, &ids, &parts[0]));
+            }
+            for step in 0..parts.len() - 1 {
                 let first = parts.swap_remove(of(step) % parts.len());
                 let second = parts.swap_remove(of(step + 1) % parts.len());
                 parts.push(
@@ -121,6 +129,37 @@ impl Case {
         all.triplets.sort_unstable();
         all
     }
+
+    /// A label at which the identities are parted in two, in half of the cases.
+    fn split(&self) -> Option<i64> {
+        let at = usize::from(self.blocks[0]);
+        self.anchors.labels.get(at / 8 % self.anchors.labels.len().max(1)).copied().filter(|_| at % 2 == 1)
+    }
+
+    fn collected(&self, only: Option<&[bool]>, block: Option<&Set>, between: Option<i64>) -> Triplets {
+        let input = Input {
+            dim: self.dim,
+            anchors: self.anchors.rows(true),
+            only,
+            references: self.references.as_ref().map(|set| set.rows(true)),
+            block: block.map(|set| set.rows(true)),
+            between,
+        };
+        collect(&input, &self.options, &Interrupt::new()).expect("valid input")
+    }
+}
+
+/// What a part has of some anchors. Another part of these says how many pairs they have.
+fn of_anchors(part: &Triplets, anchors: &[i64], of_these: &Triplets) -> Triplets {
+    let mut some = Triplets { stats: of_these.stats, ..Triplets::default() };
+    for i in (0..part.anchor.len()).filter(|&i| anchors.contains(&part.anchor[i])) {
+        some.anchor.push(part.anchor[i]);
+        some.positive.push(part.positive[i]);
+        some.negative.push(part.negative[i]);
+        some.d_ap.push(part.d_ap[i]);
+        some.d_an.push(part.d_an[i]);
+    }
+    some
 }
 
 impl Set {
