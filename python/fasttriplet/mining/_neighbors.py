@@ -159,7 +159,9 @@ def neighbors(
 
     Rows are searched for in blocks of at most 65,536, so that memory is that of the result, of the rows as
     :func:`fasttriplet.mine` prepares them, and of one block. Where more than `k` rows are equally near, a row
-    is searched for again with twice as many neighbors, until all that are equally near are known.
+    is searched for again with twice as many neighbors, until all that are equally near are known. With
+    `other_identities`, all distances within an identity are evaluated, too, which takes long for identities
+    of many thousand rows.
 
     Examples
     --------
