@@ -78,14 +78,14 @@ def bags_of(options: Namespace) -> Table:
     embeddings = (people[labels] + 0.4 * rng.standard_normal((len(labels), 64))).astype(np.float32)
     near = ft.neighbors(embeddings, labels, k, of="identities")
     index, graph = pl.DataFrame({"key": np.arange(len(labels)), "label": labels}), near.to_frame()
-    for name, how in {
+    hows: dict[str, dict[str, Any]] = {
         "random order": {},
         "by a graph": {"neighbors": graph},
         "a fifth at random": {"neighbors": graph, "random_share": 0.2},
         "half at random": {"neighbors": graph, "random_share": 0.5},
-    }.items():
-        options_of_order: dict[str, Any] = how
-        seq = ft.triplet_seq(index, bag_size=options.bag_size, **options_of_order)
+    }
+    for name, how in hows.items():
+        seq = ft.triplet_seq(index, bag_size=options.bag_size, **how)
         bag_of, violating, pairs = np.empty(count, np.int64), 0, 0
         for bag in ft.bags(seq, options.bag_size):
             bag_of[bag.rows["label"].to_numpy()] = bag.number

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -136,8 +140,9 @@ def test_blocks_and_ties_change_nothing(
 def test_rows_that_are_all_the_same() -> None:
     """Each tie is broken by the id, however many rows are tied."""
     rows, labels = np.ones((300, 8), np.float32), np.arange(300) // 3
-    with pytest.warns(ft.CollapseWarning):
+    with pytest.warns(ft.CollapseWarning) as warned:
         found = ft.neighbors(rows, labels, 5, ids=np.arange(300)[::-1])
+    assert [warning.filename for warning in warned] == [__file__]
     assert (found.positions[:-6] == np.arange(299, 294, -1)).all()
     assert found.positions[-1].tolist() == [296, 295, 294, 293, 292]
     assert (found.distances == 0).all()
@@ -174,6 +179,24 @@ def test_where_there_is_little() -> None:
         options: dict[str, Any] = {"of": of}
         empty = ft.neighbors(row[:0], [], 4, **options)
         assert (len(empty), empty.positions.shape) == (0, (0, 4))
+
+
+def test_ctrl_c_stops_a_long_call_within_a_second() -> None:
+    rows = np.random.default_rng(0).normal(size=(60_000, 512)).astype(np.float32)
+    pressed = []
+
+    def press() -> None:
+        time.sleep(1)
+        pressed.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        ft.neighbors(rows, np.arange(60_000))
+    stopped = time.perf_counter()
+    presser.join()
+    assert stopped - pressed[0] < 1
 
 
 def test_frames() -> None:

@@ -119,7 +119,8 @@ def test_each_epoch_may_have_a_graph_of_its_own(rec: Path, graph: Path) -> None:
     options |= {"model": random_table(), "batch_size": 12}
     other = pl.read_parquet(graph).with_columns(neighbor_label=(pl.col("label") + 4) % 12)
     bags: list[set[int]] = []
-    for epoch, (neighbors, step) in enumerate([(graph, 3), (other, 4)]):
+    graphs: list[tuple[Any, int]] = [(graph, 3), (other, 4)]
+    for epoch, (neighbors, step) in enumerate(graphs):
         with ft.Feed(rec, first_epoch=epoch, neighbors=neighbors, **options) as feed:
             first = next(feed)
         assert (first.epoch, first.bag) == (epoch, 0)
