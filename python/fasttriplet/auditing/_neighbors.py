@@ -8,14 +8,14 @@ cosines do not depend on threads, instruction set, or what else is in a block.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.mining._neighbors import nearest_negatives, options_of_nearest
+from fasttriplet.mining._neighbors import NEAREST, nearest_negatives
 
 Rows = NDArray[np.float32]  # whole numbers, multiples of 2**-24 of unit rows
 SCALE = 2.0**24
@@ -169,7 +169,7 @@ def nearest_other(
 
     Both sets are rows with their labels, and each label of the first must occur in the second.
     """
-    found = nearest_negatives(options_of_nearest(count), of, among, threads=threads)
+    found = nearest_negatives(replace(NEAREST, negatives_per_pair=count), of, among, threads=threads)
     return found.anchor, found.negative, 1 - found.d_an / 2
 
 

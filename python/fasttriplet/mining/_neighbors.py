@@ -28,7 +28,8 @@ from fasttriplet.mining._options import Metric, MiningOptions
 
 Of = Literal["rows", "identities"]
 
-_NEAREST = MiningOptions(band="any", pick="hardest", pairs="easiest", margin=float("inf"))
+# For the nearest negatives of a row, whatever its positive.
+NEAREST = MiningOptions(band="any", pick="hardest", pairs="easiest", margin=float("inf"))
 # Rows that are searched for at a time: all others are prepared for each call, which takes the time of a few
 # hundred rows of the search.
 _ROWS = 2**16
@@ -178,7 +179,7 @@ def neighbors(
     one_of("of", of, get_args(Of))
     if not truth_value("other_identities", other_identities) and of == "identities":
         raise OptionError("other_identities", "must be True for of='identities'")
-    options = replace(_NEAREST, metric=metric, normalize=normalize)
+    options = replace(NEAREST, metric=metric, normalize=normalize)
     most = thread_count(threads)
     rows = as_rows("embeddings", embeddings)
     given = as_labels("labels", labels, len(rows))
@@ -201,17 +202,12 @@ def nearest_negatives(
     *,
     threads: int | None,
 ) -> Triplets:
-    """Find the nearest rows that have another label, `negatives_per_pair` of the options for each row.
+    """Find the nearest rows that have another label, by `NEAREST` with some `negatives_per_pair`.
 
     Both sets are rows with their labels, and each label of the first must occur in the second: what has no
     positive has no pair. The draw of :func:`fasttriplet.mine` decides between rows that are equally near.
     """
     return mine_rows(options, (*of, None), (*among, None), seed=0, threads=threads)
-
-
-def options_of_nearest(count: int) -> MiningOptions:
-    """What :func:`nearest_negatives` takes for `count` neighbors, on squared L2 of unit rows."""
-    return replace(_NEAREST, negatives_per_pair=count)
 
 
 @dataclass(frozen=True, slots=True)
