@@ -9,8 +9,11 @@ MXNet. Every 100 batches the network is verified on 106 characters that are not 
 The original is `triplet_image_iter.py` of a checkout of InsightFace (`--insightface`, or INSIGHTFACE),
 repaired only so far that it runs (`original.REPAIRS`). Without one only this package's sides run.
 
-Last, better settings: the command `fasttriplet train` with PyTorch and the flags of `omniglot.py`, from three
+Then better settings: the command `fasttriplet train` with PyTorch and the flags of `omniglot.py`, from three
 seeds, verified on the same unchanged images. The seconds are those of the whole command.
+
+Last, the same with bags of an eighth of the size, in random order and by a graph of identities. The network
+that the graph is made with had as many batches, and bags of the whole size.
 """
 
 from __future__ import annotations
@@ -47,16 +50,18 @@ SIDE = 64
 EVERY = 100  # batches
 GOALS = (0.9, 0.91, 0.92)  # AUC
 AFTER = (700, 1600)  # batches
+SMALL_BAG = 600  # images
 
 bench = Bench(__file__, __doc__, packages=["mxnet", "torch"])
 bench.option("--insightface", None, "checkout, or INSIGHTFACE of the environment", kind=Path)
 bench.option("--seconds", 258.0, "of each training", quick=30.0)
 bench.option("--seed", 0, "of weights and order")
 bench.option("--same", True, "the part with the same settings, too")
-bench.option("--better", True, "the last part, too")
-bench.option("--variants", 8, "of each image in the last part", quick=1)
-bench.option("--batches", BATCHES, "of each training in the last part", quick=20)
-bench.option("--seeds", 3, "trainings in the last part", quick=1)
+bench.option("--better", True, "the part with better settings, too")
+bench.option("--similar", True, "the part with small bags, too")
+bench.option("--variants", 8, "of each image in these parts", quick=1)
+bench.option("--batches", BATCHES, "of each training in these parts", quick=20)
+bench.option("--seeds", 3, "trainings of each kind in these parts", quick=1)
 
 
 @dataclass(frozen=True)
@@ -193,19 +198,55 @@ def train(side: Side, unseen: Path, limit: float) -> list[Point]:
     return points
 
 
-def better(folder: Path, options: Namespace) -> Table:
+def better(folder: Path, rec: Path, unseen: Path, options: Namespace) -> Table:
     """Trainings by the command, from several seeds, and what the unseen characters say after each."""
-    (folder / "plain").mkdir()
-    rec, (_, unseen) = write_varied(folder, SIDE, options.variants), write_plain(folder / "plain", SIDE)
     found = Table("Better settings")
-    for seed in range(options.seeds):
-        network, seconds = trained(rec, folder / f"better-{seed}", options.batches, seed)
-        judged = verifier(unseen, ft.load_embedder(network).embed)()
-        found.rows[f"seed {seed}"] = cells(Point(options.batches, seconds, *judged))
-    columns = {name: [float(row[name]) for row in found.rows.values()] for name in COLUMNS}  # type: ignore[arg-type]
-    found.rows["mean"] = {name: float(np.mean(values)) for name, values in columns.items()}
-    found.rows["highest - lowest"] = {name: float(np.ptp(values)) for name, values in columns.items()}
+    rows = from_seeds(folder / "better", rec, unseen, options)
+    found.rows = {f"seed {seed}": row for seed, row in enumerate(rows)}
+    found.rows["mean"] = means(rows)
+    found.rows["highest - lowest"] = {name: float(np.ptp(of(rows, name))) for name in COLUMNS}
     return found
+
+
+def small_bags(folder: Path, rec: Path, unseen: Path, options: Namespace) -> Table:
+    """The means of trainings with bags in random order, and by a graph of an earlier network."""
+    network, _ = trained(rec, folder / "earlier", options.batches, options.seeds)
+    dataset, embedder = ft.Dataset(rec), ft.load_embedder(network)
+    parts = dataset.index.iter_slices(1024)
+    embeddings = np.concatenate([embedder.embed(part, dataset.decode(part).pixels) for part in parts])
+    graph = folder / "graph.parquet"
+    ft.neighbors(embeddings, dataset.labels, 30, of="identities").to_frame().write_parquet(graph)
+    found = Table(f"Better settings, bags of {SMALL_BAG}, means of {options.seeds}")
+    hows: dict[str, list[object]] = {
+        "random order": [],
+        "by the graph": ["--neighbors", graph],
+        "by the graph, half at random": ["--neighbors", graph, "--random-share", 0.5],
+    }
+    for name, flags in hows.items():
+        out = folder / name.replace(" ", "-")
+        rows = from_seeds(out, rec, unseen, options, "--bag-size", SMALL_BAG, *flags)
+        found.rows[name] = means(rows)
+    return found
+
+
+def means(rows: list[dict[str, Cell]]) -> dict[str, Cell]:
+    return {name: float(np.mean(of(rows, name))) for name in COLUMNS}
+
+
+def of(rows: list[dict[str, Cell]], name: str) -> list[float]:
+    return [float(row[name]) for row in rows]  # type: ignore[arg-type]
+
+
+def from_seeds(
+    out: Path, rec: Path, unseen: Path, options: Namespace, *flags: object
+) -> list[dict[str, Cell]]:
+    """Trainings by the command: what the unseen characters say after each."""
+    rows = []
+    for seed in range(options.seeds):
+        network, seconds = trained(rec, out.with_name(f"{out.name}-{seed}"), options.batches, seed, *flags)
+        judged = verifier(unseen, ft.load_embedder(network).embed)()
+        rows.append(cells(Point(options.batches, seconds, *judged)))
+    return rows
 
 
 COLUMNS = ("batches", "seconds", "AUC", "recall@1", "TAR")
@@ -284,8 +325,16 @@ def tables(options: Namespace) -> Iterator[Table]:
             yield beside(sides)
             for side, points in sides.items():
                 yield curve(f"The same settings, {side}", points)
-        if options.better:
-            yield better(folder, options)
+        if options.better or options.similar:
+            (folder / "plain").mkdir()
+            rec, (_, unseen) = (
+                write_varied(folder, SIDE, options.variants),
+                write_plain(folder / "plain", SIDE),
+            )
+            if options.better:
+                yield better(folder, rec, unseen, options)
+            if options.similar:
+                yield small_bags(folder, rec, unseen, options)
 
 
 if __name__ == "__main__":

@@ -87,10 +87,13 @@ def write_varied(folder: Path, side: int, variants: int) -> Path:
     return path
 
 
-def trained(rec: Path, out: Path, batches: int, seed: int) -> tuple[str, float]:
-    """Train a network by the command, on what :func:`write_varied` writes; its spec and the seconds."""
+def trained(rec: Path, out: Path, batches: int, seed: int, *more: object) -> tuple[str, float]:
+    """Train a network by the command, on what :func:`write_varied` writes; its spec and the seconds.
+
+    The flags `more` come last, so that they count.
+    """
     words = [sys.executable, "-m", "fasttriplet", "train", "--rec", rec, "--out", out, *_TRAINING.split()]
-    words += ["--batches", batches, "--seed", seed]
+    words += ["--batches", batches, "--seed", seed, *more]
     began = time.perf_counter()
     subprocess.run(list(map(str, words)), check=True, cwd=Path(__file__).parent, capture_output=True)
     return f"torch:{out}", time.perf_counter() - began

@@ -36,9 +36,10 @@ def test_triplets_say_where_they_are_from(rec: Path, tmp_path: Path) -> None:
         "pick": "random", "negatives_per_pair": 1, "fallback": None, "pairs": "unordered",
         "positives_per_anchor": None, "triplets_per_anchor": None, "max_ap": None, "metric": "sqeuclidean",
         "normalize": True, "images_per_identity": 5, "bag_size": 24, "boundary": "keep", "tail": "keep",
-        "on_error": "skip",
+        "random_share": 0.0, "on_error": "skip",
     }  # fmt: skip
     assert len(about["exclude"]) == 16
+    assert about["neighbors"] is None
     expected = ft.mine_rec(rec, model=model, **options).triplets.collect()
     assert found.triplets.collect().equals(expected), "the table is as it was"
     assert pl.read_parquet(out).equals(expected)

@@ -119,11 +119,15 @@ def test_the_readme_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_page_on_feeding_a_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = run(ROOT / "docs" / "feed.md", [0, 1, 2], tmp_path, monkeypatch, side=112)
+    page = ROOT / "docs" / "feed.md"
+    names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch, side=112)
     assert names["batch"].images.shape[1:] == (3, 112, 112)
     assert len(names["state"]["triplets"]) == 0
     assert names["feed"].summary.epochs == 2
-    assert "batches; waited most for" in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()
+    assert "batches; waited most for" in said[0]
+    assert "".join(f"    {line}\n" for line in said[1:]) in text_of(page)
+    assert names["similar"].summary.images == 60  # of 12 identities of 5 images
 
 
 def test_the_faq_prints_what_it_says(
@@ -151,6 +155,8 @@ def test_the_page_on_mining_options(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert np.bincount(made["two_nearest"].anchor).max() == 2
     assert np.bincount(made["few"].anchor).max() == 5
     assert len(made["negatives"]) == 50 * 3 * 5
+    assert (names["everyone"].distances <= names["nearest"].distances).all()
+    assert names["graph"].height == 50 * 5
 
 
 def test_the_page_on_what_an_audit_found(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fasttriplet.dataset._recordio import IRHeader, RecordFile, RecordWriter
     from fasttriplet.embedders import Embedder, load_embedder
     from fasttriplet.mining._mine import MiningStats, Triplets, mine
+    from fasttriplet.mining._neighbors import Neighbors, neighbors
     from fasttriplet.reporting._report import report
     from fasttriplet.run._embed_rec import Embedded, embed_rec
     from fasttriplet.run._export import Exported, export
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit", "Augment", "Bag", "Cleaned", "CollapseWarning", "CollapsedError", "Dataset", "Decoded",
-    "DrawnPairs", "Embedded", "Embedder", "Exported", "Feed", "Group", "IRHeader", "Inspection", "MineResult",
-    "MiningStats", "NoTripletsError", "OptionError", "Packed", "PackedFile", "PeerError", "Progress",
-    "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError", "Summary", "TripletBatch",
-    "Triplets", "Verification", "__version__", "assemble", "audit", "bags", "clean", "decode_images",
-    "draw_pairs", "embed_rec", "epoch_seed", "export", "index_rec", "inspect_rec", "load_embedder", "mine",
-    "mine_rec", "pack", "read_metadata", "read_pairs", "report", "triplet_seq", "verify_distances",
-    "verify_pairs", "verify_rec", "write_pairs",
+    "DrawnPairs", "Embedded", "Embedder", "Exported", "Feed", "Group", "IRHeader", "Inspection",
+    "MineResult", "MiningStats", "Neighbors", "NoTripletsError", "OptionError", "Packed", "PackedFile",
+    "PeerError", "Progress", "RecordError", "RecordFile", "RecordWarning", "RecordWriter", "SpecError",
+    "Summary", "TripletBatch", "Triplets", "Verification", "__version__", "assemble", "audit", "bags",
+    "clean", "decode_images", "draw_pairs", "embed_rec", "epoch_seed", "export", "index_rec",
+    "inspect_rec", "load_embedder", "mine", "mine_rec", "neighbors", "pack", "read_metadata",
+    "read_pairs", "report", "triplet_seq", "verify_distances", "verify_pairs", "verify_rec",
+    "write_pairs",
 ]  # fmt: skip
 
 # Where the other names are. They are imported at their first use: `fasttriplet --help` waits for neither
@@ -69,6 +71,7 @@ _HOMES = {
     "dataset._index": ("Inspection", "index_rec", "inspect_rec"),
     "verify._protocol": ("Verification", "verify_distances"),
     "mining._mine": ("MiningStats", "Triplets", "mine"),
+    "mining._neighbors": ("Neighbors", "neighbors"),
     "dataset._order": ("Bag", "bags", "epoch_seed", "triplet_seq"),
     "dataset._packing._pack": ("Packed", "PackedFile", "pack"),
     "verify._draw": ("DrawnPairs", "draw_pairs"),

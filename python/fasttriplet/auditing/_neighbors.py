@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.mining._mine import mine_rows
-from fasttriplet.mining._options import MiningOptions
+from fasttriplet.mining._neighbors import NEAREST, nearest_negatives
 
 Rows = NDArray[np.float32]  # whole numbers, multiples of 2**-24 of unit rows
 SCALE = 2.0**24
 _PART = 2**16  # rows
 _BLOCK = 2**22  # numbers that are worked on at a time: 32 MB as float64
-_NEAREST = MiningOptions(band="any", pick="hardest", pairs="easiest", margin=float("inf"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,13 +169,7 @@ def nearest_other(
 
     Both sets are rows with their labels, and each label of the first must occur in the second.
     """
-    found = mine_rows(
-        replace(_NEAREST, negatives_per_pair=count),
-        (*of, None),
-        (*among, None),
-        seed=0,
-        threads=threads,
-    )
+    found = nearest_negatives(replace(NEAREST, negatives_per_pair=count), of, among, threads=threads)
     return found.anchor, found.negative, 1 - found.d_an / 2
 
 

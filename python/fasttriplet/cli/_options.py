@@ -394,6 +394,9 @@ _TEXTS = {
     "images_per_identity": "Most images of an identity in an epoch.",
     "bag_size": "Images embedded and mined together, which are a bag.",
     "boundary": "Keep each identity in one bag, or split it where a bag is full.",
+    "neighbors": "Make bags of identities that are near each other, by this Parquet file: an identity graph, "
+    "with the columns label, neighbor_label and rank, as fasttriplet.neighbors gives it.",
+    "random_share": "Share of each bag, 0 to 1, for identities in random order. Goes with --neighbors.",
     "tail": "Keep or drop the last, smaller bag of an epoch.",
     "on_error": "What to do about images that cannot be used, such as damaged ones or ones of another size: "
     "end with an error, or leave them out.",
@@ -409,6 +412,8 @@ _KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)
     "max_pixels": Whole(1, MOST_PIXELS),
     "band": _Band(),
     "ranks": _Ranks(),
+    "neighbors": PATH,
+    "random_share": Number(0, 1),
     "pairs": _Pairs(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),
@@ -420,6 +425,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "memory": {"metavar": "MB", "callback": _bytes},
     "exclude": {"metavar": "FILE"},
     "exclude_kinds": {"metavar": "KIND,..."},
+    "neighbors": {"metavar": "FILE"},
 }
 
 
@@ -435,7 +441,7 @@ def _of_run(*names: str) -> Callable[[F], F]:
 
 exclude = _of_run("exclude", "exclude_kinds")
 mining = _of_run(*MiningOptions.names())
-bags = _of_run("images_per_identity", "bag_size", "boundary")
+bags = _of_run("images_per_identity", "bag_size", "boundary", "neighbors", "random_share")
 tail = _of_run("tail")
 on_error = _of_run("on_error")
 seed = _of_run("seed")

@@ -74,9 +74,13 @@ def summary(found: Summary) -> None:
     """Print what was mined, how fast, and where it is."""
     epochs = f" in {counted(found.epochs, 'epoch')}" if found.epochs > 1 else ""
     excluded = f", {found.images_excluded:,} excluded" if found.images_excluded else ""
+    placed = {}
+    if found.identities_without_neighbors:
+        placed["  not in the graph"] = counted(found.identities_without_neighbors, "identity")
     rows = {
         "dataset": f"{counted(found.images_indexed, 'image')} of {counted(found.identities, 'identity')}"
         + excluded,
+        **placed,
         "embeddings": found.embedder,
         "bags": f"{counted(found.bags, 'bag')} with {counted(found.images, 'image')}{epochs}",
         "triplets": f"{found.triplets:,}" + (" (stopped there)" if found.stopped_at_max_triplets else ""),

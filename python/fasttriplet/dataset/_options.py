@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, get_args
 
-from fasttriplet._checks import one_of, pixel_limit, whole_number
+from fasttriplet._checks import number, one_of, pixel_limit, whole_number
 from fasttriplet._options import Options
 from fasttriplet.errors import OptionError
 
@@ -29,6 +29,9 @@ class _ArrayOrFrame(Protocol):
 
 # A Parquet file, keys, or a Polars frame.
 Exclude: TypeAlias = str | os.PathLike[str] | Sequence[int] | _ArrayOrFrame
+
+# A Parquet file, or a Polars frame.
+IdentityGraph: TypeAlias = str | os.PathLike[str] | _ArrayOrFrame
 
 # The most pixels of an image that is decoded, unless a user says otherwise: 256 MiB of RGB, 7,000 times what
 # a face of 112 x 112 has. It is the size that Pillow warns from.
@@ -120,6 +123,8 @@ class BagKeywords(TypedDict, total=False):
     bag_size: int | None
     boundary: Boundary
     tail: Tail
+    neighbors: IdentityGraph | None
+    random_share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,8 @@ class BagOptions(Options):
     bag_size: int | None = BAG_SIZE
     boundary: Boundary = "keep"
     tail: Tail = "keep"
+    neighbors: IdentityGraph | None = None
+    random_share: float = 0.0
 
     def __post_init__(self) -> None:
         whole_number("images_per_identity", self.images_per_identity, 1)
@@ -137,4 +144,13 @@ class BagOptions(Options):
             whole_number("bag_size", self.bag_size, 1)
         one_of("boundary", self.boundary, get_args(Boundary))
         one_of("tail", self.tail, get_args(Tail))
+        if isinstance(self.neighbors, os.PathLike):
+            object.__setattr__(self, "neighbors", os.fspath(self.neighbors))
+        if not isinstance(self.neighbors, (str, type(None))) and not hasattr(self.neighbors, "columns"):
+            raise OptionError(
+                "neighbors",
+                f"must be a Parquet file or a frame, an identity graph, not {self.neighbors!r:.100}",
+            )
+        if number("random_share", self.random_share, 0, 1) and self.neighbors is None:
+            raise OptionError("random_share", "goes with neighbors=FILE, an identity graph")
         super().__post_init__()

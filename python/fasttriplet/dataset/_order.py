@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
+from fasttriplet.dataset._graph import Graph
 from fasttriplet.dataset._options import BAG_SIZE, BagOptions, Boundary, Tail
+from fasttriplet.errors import OptionError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +56,11 @@ def triplet_seq(
     images_per_identity: int = BagOptions.images_per_identity,
     seed: int = 0,
     epoch: int = 0,
+    *,
+    neighbors: pl.DataFrame | None = None,
+    random_share: float = BagOptions.random_share,
+    bag_size: int = BAG_SIZE,
+    boundary: Boundary = BagOptions.boundary,
 ) -> pl.DataFrame:
     """Order the images for one epoch of mining.
 
@@ -60,6 +68,10 @@ def triplet_seq(
     chosen and ordered at random anew each epoch. The order is that of SplitMix64 hashes of the labels
     and keys: a pure function of the arguments, whatever the order of the rows, the number of threads
     and the version of Polars.
+
+    With `neighbors`, an identity graph, a bag holds identities that are near each other: an identity, those
+    near it, those near these, and so on, until the bag is full. The first identity in random order that is
+    left begins the next bag. An epoch has the same images as without a graph.
 
     Parameters
     ----------
@@ -71,6 +83,14 @@ def triplet_seq(
         negatives.
     seed, epoch : int, default 0
         At least 0. Change the epoch for each pass over the data.
+    neighbors : pl.DataFrame, optional
+        Which identities are near which: ``label, neighbor_label`` and ``rank`` or ``distance``, the nearest
+        with the least; what :meth:`fasttriplet.Neighbors.to_frame` gives for identities. Those that it does
+        not name are placed at random. It may be another one for each epoch.
+    random_share : float, default 0
+        With `neighbors`, the share of a bag's images that are of identities in random order, 0 to 1.
+    bag_size, boundary
+        With `neighbors`, what :func:`bags` will be given.
 
     Returns
     -------
@@ -82,15 +102,29 @@ def triplet_seq(
     RuntimeError
         In a process that was forked after its parent had used Polars; it would hang.
     ValueError
-        If a column is missing or a number is out of range.
+        If a column is missing, a number is out of range, or `neighbors` names an identity that is not in the
+        index.
     """
+    options = BagOptions(
+        images_per_identity=images_per_identity,
+        neighbors=neighbors,
+        random_share=random_share,
+        bag_size=bag_size,
+        boundary=boundary,
+    )
     missing = [name for name in ("key", "label") if name not in index.columns]
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
-    BagOptions(images_per_identity=images_per_identity)
-
-    ensure_polars_threads()
     state = epoch_seed(seed, epoch)
+    if isinstance(neighbors, (str, os.PathLike)):
+        raise OptionError("neighbors", f"must be a frame here: give polars.read_parquet({str(neighbors)!r})")
+    graph = None if neighbors is None else Graph.of(neighbors, index["label"].to_numpy())
+    return order_of_epoch(index, options, state, graph)
+
+
+def order_of_epoch(index: pl.DataFrame, options: BagOptions, state: int, graph: Graph | None) -> pl.DataFrame:
+    """Order the images as :func:`triplet_seq` does; `state` is what :func:`epoch_seed` gives."""
+    ensure_polars_threads()
     identity = _hash(pl.col("label"), state)
     image = _hash(pl.col("key"), mix(state + GOLDEN))
     order = ["_identity", "_image"]
@@ -99,14 +133,28 @@ def triplet_seq(
         image = _hash(pl.col("file"), image)
         order += ["file", "key"]
     # In runs, a row is past the limit if the row that many places above is of the same identity.
-    past = pl.col("_identity").eq_missing(pl.col("_identity").shift(min(images_per_identity, index.height)))
+    past = pl.col("_identity").eq_missing(
+        pl.col("_identity").shift(min(options.images_per_identity, index.height))
+    )
     # Not lazy: the sort of the streaming engine takes twice as long here (Polars 2.1).
-    return (
+    seq = (
         index.with_columns(identity.alias("_identity"), image.alias("_image"))
         .sort(order)
         .filter(~past)
         .drop("_identity", "_image")
     )
+    return seq if graph is None or seq.is_empty() else _arranged(seq, graph, options)
+
+
+def _arranged(seq: pl.DataFrame, graph: Graph, options: BagOptions) -> pl.DataFrame:
+    """Move the runs of identities as the graph has it; each stays as it is."""
+    ends = _run_ends(seq)
+    sizes = np.diff(ends, prepend=0)
+    runs = graph.arranged(seq["label"].to_numpy()[ends - 1].astype(np.int64), sizes, options)
+    moved = sizes[runs]
+    firsts = np.cumsum(moved) - moved
+    moved_seq: pl.DataFrame = seq[np.repeat(ends[runs] - moved - firsts, moved) + np.arange(seq.height)]
+    return moved_seq
 
 
 def bags(

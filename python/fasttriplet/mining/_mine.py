@@ -316,14 +316,14 @@ def _sets(
 ) -> tuple[Set, Set | None]:
     embeddings, labels, ids = given
     references, reference_labels, reference_ids = given_references
-    rows = _embeddings("embeddings", embeddings)
-    row_labels = _labels("labels", labels, len(rows))
-    row_ids = None if ids is None else _ids("ids", ids, len(rows))
+    rows = as_rows("embeddings", embeddings)
+    row_labels = as_labels("labels", labels, len(rows))
+    row_ids = None if ids is None else as_ids("ids", ids, len(rows))
     if references is None:
         for name, values in (("reference_labels", reference_labels), ("reference_ids", reference_ids)):
             if values is not None:
                 raise ValueError(f"{name} are given, but no references")
-        return (rows, _numbered(row_labels)[0], row_ids), None
+        return (rows, numbered(row_labels)[0], row_ids), None
     if reference_labels is None:
         raise ValueError(
             "references are given without reference_labels: one identity per reference is needed"
@@ -334,17 +334,17 @@ def _sets(
             f"{one} are given without {missing}: give both, so that a reference that is the anchor itself "
             "can be told, or neither"
         )
-    others = _embeddings("references", references)
+    others = as_rows("references", references)
     if others.shape[1] != rows.shape[1]:
         raise ValueError(
             f"references have {counted(others.shape[1], 'column')}, but embeddings have {rows.shape[1]}: "
             "both must come from the same network"
         )
-    other_labels = _labels("reference_labels", reference_labels, len(others))
-    other_ids = None if reference_ids is None else _ids("reference_ids", reference_ids, len(others))
+    other_labels = as_labels("reference_labels", reference_labels, len(others))
+    other_ids = None if reference_ids is None else as_ids("reference_ids", reference_ids, len(others))
     if {row_labels.dtype.kind, other_labels.dtype.kind} == {"S", "U"}:
         raise ValueError("labels and reference_labels are bytes and str: no two of them would be equal")
-    row_numbers, other_numbers = _numbered(row_labels, other_labels)
+    row_numbers, other_numbers = numbered(row_labels, other_labels)
     if row_ids is not None and other_ids is not None:
         both, first, second = np.intersect1d(row_ids, other_ids, return_indices=True)
         for at in np.flatnonzero(row_numbers[first] != other_numbers[second])[:1]:
@@ -361,7 +361,7 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _embeddings(name: str, values: ArrayLike) -> NDArray[np.float32]:
+def as_rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
     rows = _array(name, values)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be 2-D (one row per image), but have the shape {rows.shape}")
@@ -382,7 +382,7 @@ def _embeddings(name: str, values: ArrayLike) -> NDArray[np.float32]:
     return rows
 
 
-def _labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
+def as_labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
     labels = _array(name, values)
     if labels.dtype.kind in "US" and isinstance(values, (list, tuple)):
         labels = np.array(values, dtype=object)  # NumPy would make 1 and "1", "a" and "a\0" the same
@@ -398,7 +398,7 @@ def _labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
     return labels
 
 
-def _numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
+def numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
     """Labels as integers, equal where the labels are, in all sets."""
     if all(len(labels) == 0 or np.can_cast(labels.dtype, np.int64) for labels in sets):
         # Copies: they are read several times while other threads may run.
@@ -410,7 +410,7 @@ def _numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
     ]
 
 
-def _ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
+def as_ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
     ids = _array(name, values)
     if ids.shape != (count,):
         raise ValueError(f"{name} must have the shape ({count},), one per row, not {ids.shape}")

@@ -72,9 +72,9 @@ class FaceImageIter(TripletIter):
         for no limit. Both are squared L2, unless `metric` says otherwise.
     **kwargs
         `augment`, `band`, `boundary`, `cache`, `exclude`, `exclude_kinds`, `first_epoch`, `labels`,
-        `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `normalize`, `on_error`, `pairs`, `pick`,
-        `prefetch`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment` replaces `rand_mirror` and
-        `cutoff`. `mean` must be None: the network normalises.
+        `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `neighbors`, `normalize`, `on_error`, `pairs`,
+        `pick`, `prefetch`, `random_share`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment`
+        replaces `rand_mirror` and `cutoff`. `mean` must be None: the network normalises.
 
     Raises
     ------

@@ -33,8 +33,9 @@ from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
 from fasttriplet.run._worker import Ahead, Worker
 
-# Options that a feed's batches do not depend on, or only by the dataset's fingerprint and what is excluded.
-_WITHOUT_EFFECT = {*ResourceOptions.names(), *ExcludeOptions.names(), "on_error"}
+# Options that a feed's batches do not depend on, or only by the dataset's fingerprint and the digests of what
+# is excluded and of the graph.
+_WITHOUT_EFFECT = {*ResourceOptions.names(), *ExcludeOptions.names(), "neighbors", "on_error"}
 
 _STAGES_OF_BAG = ("decode", "embed", "mine")
 
@@ -124,6 +125,12 @@ class Feed:
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
+    neighbors : path or DataFrame, optional
+        Makes bags of identities that are near each other: an identity graph, a Parquet file or a Polars
+        frame; see :func:`fasttriplet.triplet_seq`. A `state` is of a feed with the same graph. For another
+        graph in each epoch, make a feed for each, with its `first_epoch`.
+    random_share : float, default 0
+        With `neighbors`, the share of a bag's images that are of identities in random order.
     tail : {"keep", "drop"}, default "keep"
         What to do with images that do not fill a bag and triplets that do not fill a batch. ``"keep"``: the
         last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
@@ -204,6 +211,7 @@ class Feed:
             self._arguments = {
                 "dataset": self._stages.dataset.fingerprint,
                 "exclude": self._stages.exclusion,
+                "neighbors": self._stages.neighbors,
                 "batch_size": batch_size,
                 "devices": devices,
                 "augment": None if augment is None else asdict(augment),

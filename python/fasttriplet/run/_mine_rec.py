@@ -111,7 +111,7 @@ def mine_rec(
     margin, band, ranks, pick, negatives_per_pair, fallback
     pairs, positives_per_anchor, triplets_per_anchor, max_ap, metric, normalize
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
-    images_per_identity, bag_size, boundary, tail
+    images_per_identity, bag_size, boundary, tail, neighbors, random_share
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`. ``bag_size=None`` mines the whole
         dataset at once, with all images of each identity: the triplets are those that one call of
         :func:`fasttriplet.mine` would give for all embeddings. These are computed first, into a file, and
@@ -226,6 +226,8 @@ def _check_whole(
         raise OptionError("epochs", f"{without}: take another seed for other picks")
     if max_triplets is not None:
         raise OptionError("max_triplets", without)
+    if options.neighbors is not None:
+        raise OptionError("neighbors", without)
     for name in ("images_per_identity", "boundary", "tail"):
         if getattr(options, name) != getattr(BagOptions, name):
             raise OptionError(name, without)

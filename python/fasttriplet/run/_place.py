@@ -58,7 +58,14 @@ class Place:
         ):
             raise ValueError("state must be what state_dict() of a Feed gave")
         # A state of 0.1 may be older than these.
-        earlier = {"metric": "sqeuclidean", "processes": 1, "exclude": None, **state["arguments"]}
+        earlier = {
+            "metric": "sqeuclidean",
+            "processes": 1,
+            "exclude": None,
+            "neighbors": None,
+            "random_share": 0.0,
+            **state["arguments"],
+        }
         for name, value in arguments.items():
             before = earlier.get(name)
             if isinstance(before, list):  # from a file, where JSON has no tuples
@@ -69,6 +76,10 @@ class Place:
                 must = "not be given" if before is None else "name the same images as before"
                 found = "no image" if before is None else "other images"
                 raise OptionError("exclude", f"must {must}: the run that wrote the state excluded {found}")
+            if before != value and name == "neighbors":
+                must = "not be given" if before is None else "be the same graph as before"
+                found = "had none" if before is None else "had another one"
+                raise OptionError("neighbors", f"must {must}: the run that wrote the state {found}")
             if before != value and name == "processes":
                 raise OptionError(
                     "state", f"is of a training in {before!r:.100} processes, and this one has {value}"

@@ -18,8 +18,9 @@ from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import advising, counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._exclude import kept_of
+from fasttriplet.dataset._graph import Graph
 from fasttriplet.dataset._ids import image_ids, positions_of
-from fasttriplet.dataset._order import Bag, bags, epoch_seed, triplet_seq
+from fasttriplet.dataset._order import Bag, bags, epoch_seed, order_of_epoch
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import Started, check_embeddings, started
 from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
@@ -96,6 +97,7 @@ class Stages:
     exclusion: str | None  # tells which images are excluded; None if none is
     index: pl.DataFrame  # of the other images
     rows_of_index: NDArray[np.int64]  # theirs in the dataset
+    neighbors: str | None  # tells which identities are near which; None without a graph
     largest_bag: int  # most images of a bag; at least 1
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
@@ -143,8 +145,13 @@ class Stages:
         self.index = self.dataset.index if kept.digest is None else self.dataset.index[kept.rows]
         self.summary.images_indexed = self.index.height
         self.summary.images_excluded = len(self.dataset) - self.index.height
-        images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)[1]
+        identities, images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)
         self.summary.identities = len(images_each)
+        self._graph = self.neighbors = None
+        if options.neighbors is not None:
+            self._graph = Graph.of_dataset(self.dataset, options.neighbors)
+            self.neighbors = self._graph.digest
+            self.summary.identities_without_neighbors = self._graph.without(identities)
         if why := why_never_triplets(images_each, options):
             raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
         self.embedder.prepare(self.dataset.index)  # all: embeddings of a file are those of all images
@@ -161,15 +168,16 @@ class Stages:
     def about(self) -> dict[str, Any]:
         """What the triplets depend on, as plain data that is the same wherever the files are."""
         options = asdict(self.options)
-        without_effect = {*ResourceOptions.names(), "cache", "exclude", "exclude_kinds"}
+        without_effect = {*ResourceOptions.names(), "cache", "exclude", "exclude_kinds", "neighbors"}
         if self.options.bag_size is None:
-            without_effect |= {"images_per_identity", "boundary", "tail"}
+            without_effect |= {"images_per_identity", "boundary", "tail", "random_share"}
         return {
             "kind": "triplets",
             "version": _core.__version__,
             "dataset": self.dataset.fingerprint,
             "files": [path.name for path in self.dataset.paths],
             "exclude": self.exclusion,
+            "neighbors": self.neighbors,
             "model": self.summary.embedder,
             "seed": options.pop("seed"),
             "options": {name: value for name, value in options.items() if name not in without_effect},
@@ -211,7 +219,7 @@ class Stages:
     def _bags(self, epoch: int) -> list[Bag]:
         options = self.options
         assert options.bag_size is not None
-        seq = triplet_seq(self.index, options.images_per_identity, options.seed, epoch)
+        seq = order_of_epoch(self.index, options, epoch_seed(options.seed, epoch), self._graph)
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(

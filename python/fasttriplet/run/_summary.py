@@ -66,6 +66,8 @@ class Summary:
         How many the dataset has, without the images that are excluded.
     images_excluded : int
         How many those are.
+    identities_without_neighbors : int
+        How many identities a graph of `neighbors` does not name, so that they are placed at random.
     epochs, bags, images : int
         How many were mined; in a group, by all processes together.
     batches : int
@@ -109,6 +111,7 @@ class Summary:
     images_indexed: int = 0
     identities: int = 0
     images_excluded: int = 0
+    identities_without_neighbors: int = 0
     epochs: int = 0
     bags: int = 0
     images: int = 0

@@ -85,7 +85,7 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.mine`.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    tail, threads, prefetch, memory
+    neighbors, random_share, tail, threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
     exclude, exclude_kinds, on_error, seed
         See :func:`fasttriplet.mine_rec`.

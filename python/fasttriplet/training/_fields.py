@@ -129,8 +129,9 @@ def _settings(name: str, value: Any) -> None:
             _path(f"rec[{position}]", path)
         if not isinstance(settings.cache, bool):
             _path("cache", settings.cache)
-        if isinstance(settings.exclude, str):
-            _path("exclude", settings.exclude)
+        for field in ("exclude", "neighbors"):
+            if isinstance(path := getattr(settings, field), str):
+                _path(field, path)
 
 
 def _options(name: str, value: Any) -> None:

@@ -105,6 +105,12 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`. There is no `tail`: the last bag of
         an epoch is used, and triplets that do not fill a batch go into the next one.
+    neighbors : path, optional
+        A Parquet file, an identity graph, by which bags are made of identities that are near each other; see
+        :func:`fasttriplet.triplet_seq`. A training takes no frame, because its state names the file. It can
+        only be resumed with the same graph.
+    random_share : float, default 0
+        With `neighbors`, the share of a bag's images that are of identities in random order.
     on_error : {"raise", "skip"}, default "raise"
         Whether an image that cannot be decoded ends the training or is left out.
     seed : int, default 0
@@ -216,6 +222,12 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
                 "must be a Parquet file or keys, not a frame: the state of a training names it; write the "
                 "frame to a file",
             )
+        if hasattr(self.neighbors, "columns"):
+            raise OptionError(
+                "neighbors",
+                "must be a Parquet file, not a frame: the state of a training names it; write the frame to a "
+                "file",
+            )
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
         if self.exclude is not None and not isinstance(self.exclude, _PATH):
             keys: Any = self.exclude
@@ -284,11 +296,11 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
         """The settings that `other` has otherwise, in words.
 
         Paths of the dataset and its cache, the limit of pixels, and what is done about images that cannot be
-        used do not count, and neither does what `other` leaves to be decided. Which images are excluded is
-        for the feed to compare.
+        used do not count, and neither does what `other` leaves to be decided. Which images are excluded,
+        and which graph makes the bags, is for the feed to compare.
         """
         undecided = [name for name in ("framework", "lr_end") if getattr(other, name) is None]
-        elsewhere = ("rec", "cache", "max_pixels", "exclude", "exclude_kinds", "on_error")
+        elsewhere = ("rec", "cache", "max_pixels", "exclude", "exclude_kinds", "neighbors", "on_error")
         before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"

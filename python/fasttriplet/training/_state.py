@@ -18,7 +18,7 @@ from fasttriplet._files import replacing
 from fasttriplet.dataset._options import MAX_PIXELS
 from fasttriplet.training._fields import check_fields
 
-_FORMAT = 5  # raised when older versions could not read it
+_FORMAT = 6  # raised when older versions could not read it
 _KIND = "the state of a training"
 # Names that format 1 had for fields.
 _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
@@ -42,6 +42,7 @@ _ADDED: dict[int, dict[str, Any]] = {
         "precision": "float32",
     },
     5: {"exclude": None, "exclude_kinds": None},
+    6: {"neighbors": None, "random_share": 0.0},
 }
 _LONGEST_HEAD = 10 + 2**16
 ADVICE = "Resume from a copy that is whole, or begin another training with overwrite=True"

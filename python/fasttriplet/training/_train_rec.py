@@ -136,8 +136,13 @@ def train_rec(
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
     paths = tuple(map(_absolute, files))
     cache = settings.cache if isinstance(settings.cache, bool) else _absolute(settings.cache)
-    exclude = _absolute(settings.exclude) if isinstance(settings.exclude, str) else settings.exclude
-    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, exclude=exclude)
+    # Their tables, where they are files.
+    tables: dict[str, Any] = {
+        name: _absolute(table)
+        for name in ("exclude", "neighbors")
+        if isinstance(table := getattr(settings, name), str)
+    }
+    settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, **tables)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
     names = Names.of(out)
     if resume and overwrite:
@@ -151,8 +156,8 @@ def train_rec(
         settings = _as_before(names, state, settings)
     assert settings.framework is not None
     _check_end(settings, schedule, resume=resume)
-    tables = [exclude] if isinstance(exclude, str) else []
-    _check_files({"rec": settings.rec, "verify_on": paths, "exclude": tables}, resume=resume)
+    wanted = {name: [table] for name, table in tables.items()}
+    _check_files({"rec": settings.rec, "verify_on": paths, **wanted}, resume=resume)
     with _naming_the_other(settings) if undecided else nullcontext():
         kind = backend_of(settings.framework)
         names = replace(names, endings=kind.endings, exports=_exports(schedule, settings.framework, kind))

@@ -1,0 +1,257 @@
+"""The nearest rows and identities, against the plain NumPy definition."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import fasttriplet as ft
+from fasttriplet import _core
+from fasttriplet.mining import _neighbors
+from tests import reference
+from tests.mining.defined import each_kind_of_values
+from tests.strategies import METRICS, datasets
+
+pytestmark = pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
+
+
+def plain_nearest(
+    rows: NDArray[np.float32], labels: list[Any], ids: list[int], k: int, metric: str
+) -> tuple[list[list[int]], list[list[float]]]:
+    """All distances of each row, sorted by distance and id; rows of its own label are left out."""
+    positions, distances = [], []
+    for row, label in enumerate(labels):
+        each = reference.distances(rows[row], rows, metric)
+        order = sorted(
+            (float(each[other]), ids[other], other) for other in range(len(rows)) if labels[other] != label
+        )[:k]
+        missing = k - len(order)
+        positions.append([other for _, _, other in order] + [-1] * missing)
+        distances.append([distance for distance, _, _ in order] + [np.inf] * missing)
+    return positions, distances
+
+
+def plain_means(
+    rows: NDArray[np.float32], labels: list[Any], ids: list[int]
+) -> tuple[list[Any], NDArray[np.float32]]:
+    names = sorted(set(labels))
+    means = np.zeros((len(names), rows.shape[1]), np.float32)
+    for number, name in enumerate(names):
+        of_identity = sorted((row for row in range(len(rows)) if labels[row] == name), key=ids.__getitem__)
+        total = np.zeros(rows.shape[1])
+        for row in of_identity:
+            total = total + rows[row].astype(np.float64)
+        means[number] = total / len(of_identity)
+    return names, means
+
+
+def assert_same(found: ft.Neighbors, positions: Any, distances: Any, name: str) -> None:
+    assert found.positions.tolist() == positions, name
+    assert found.distances.tolist() == distances, name
+    assert found.positions.dtype == np.int64
+    assert found.distances.dtype == np.float64
+
+
+def assert_nearest(dataset: dict[str, Any], k: int, metric: str, *, normalize: bool) -> None:
+    """Assert that every instruction set gives what the definition gives, of all kinds."""
+    embeddings, labels, ids = dataset["embeddings"], dataset["labels"], dataset["ids"]
+    count = len(embeddings)
+    by = list(range(count)) if ids is None else ids
+    rows = reference.normalized(embeddings) if normalize else embeddings
+    names, means = plain_means(rows, labels, by)
+    means = reference.normalized(means) if normalize else means
+    numbers = list(range(len(names)))
+    options: dict[str, Any] = {"metric": metric, "normalize": normalize, "ids": ids}
+    expected = {
+        "other": plain_nearest(rows, labels, by, k, metric),
+        "all": plain_nearest(rows, list(range(count)), by, k, metric),
+        "identities": plain_nearest(means, numbers, numbers, k, metric),
+    }
+    for name in _core.instruction_sets():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FASTTRIPLET_ISA", name)
+            found = ft.neighbors(embeddings, labels, k, **options)
+            assert_same(found, *expected["other"], name)
+            assert list(found.labels) == list(labels)
+            found = ft.neighbors(embeddings, labels, k, other_identities=False, threads=2, **options)
+            assert_same(found, *expected["all"], name)
+            found = ft.neighbors(embeddings, labels, k, of="identities", **options)
+            assert found.labels.tolist() == names
+            assert_same(found, *expected["identities"], name)
+
+
+@each_kind_of_values
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), k=st.integers(1, 20), metric=st.sampled_from(METRICS), normalize=st.booleans())
+def test_neighbors_are_those_of_the_definition(
+    values: Any, data: st.DataObject, k: int, metric: str, normalize: bool
+) -> None:
+    dataset = data.draw(datasets(values))
+    assert_nearest(dataset, k, metric, normalize=normalize or metric == "cosine")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    identities=st.integers(1, 40),
+    k=st.integers(1, 12),
+    kind=st.sampled_from(["random", "tied", "copies", "near"]),
+    blocks=st.fixed_dictionaries(
+        {
+            "_ROWS": st.sampled_from([1, 7, 2**16]),
+            "_FOUND": st.sampled_from([1, 30, 2**22]),
+            "_NUMBERS": st.sampled_from([1, 50, 2**22]),
+        }
+    ),
+)
+def test_blocks_and_ties_change_nothing(
+    seed: int, identities: int, k: int, kind: str, blocks: dict[str, int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, identities, 90)
+    rows: NDArray[Any] = rng.standard_normal((90, 11))
+    if kind == "tied":
+        rows = rng.integers(0, 2, (90, 3))
+    elif kind == "copies":
+        rows = rows[rng.integers(0, 4, 90)]
+    elif kind == "near":
+        rows = rows[rng.integers(0, 4, 90)] + 1e-7 * rows
+    dataset = {
+        "embeddings": rows.astype(np.float32),
+        "labels": labels.tolist(),
+        "ids": rng.permutation(90).tolist(),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in blocks.items():
+            patch.setattr(_neighbors, name, value)
+        assert_nearest(dataset, k, "sqeuclidean", normalize=True)
+
+
+def test_rows_that_are_all_the_same() -> None:
+    """Each tie is broken by the id, however many rows are tied."""
+    rows, labels = np.ones((300, 8), np.float32), np.arange(300) // 3
+    with pytest.warns(ft.CollapseWarning) as warned:
+        found = ft.neighbors(rows, labels, 5, ids=np.arange(300)[::-1])
+    assert [warning.filename for warning in warned] == [__file__]
+    assert (found.positions[:-6] == np.arange(299, 294, -1)).all()
+    assert found.positions[-1].tolist() == [296, 295, 294, 293, 292]
+    assert (found.distances == 0).all()
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    rows, labels, ids = rng.standard_normal((200, 24)).astype(np.float32), np.arange(200) // 4, np.arange(200)
+    rows[50:60] = rows[40]
+    order = rng.permutation(200)
+    for of in ("rows", "identities"):
+        options: dict[str, Any] = {"of": of}
+        one = ft.neighbors(rows, labels, 7, ids=ids, **options)
+        other = ft.neighbors(rows[order], labels[order], 7, ids=ids[order], **options)
+        if of == "rows":
+            assert np.array_equal(ids[order][other.positions], one.positions[order])
+            assert np.array_equal(other.distances, one.distances[order])
+        else:
+            assert np.array_equal(other.positions, one.positions)
+            assert np.array_equal(other.distances, one.distances)
+
+
+def test_where_there_is_little() -> None:
+    row = np.eye(3, dtype=np.float32)
+    for labels in ([1, 1, 1], ["a", "a", "a"]):
+        found = ft.neighbors(row, labels, 2)
+        assert (found.positions == -1).all()
+        assert np.isinf(found.distances).all()
+        assert found.to_frame().height == 0
+    assert ft.neighbors(row, [1, 1, 1], 2, of="identities").positions.tolist() == [[-1, -1]]
+    assert ft.neighbors(row, [1, 1, 1], 3, other_identities=False).positions[0].tolist() == [1, 2, -1]
+    assert ft.neighbors(row[:1], [1]).positions.tolist() == [[-1] * 10]
+    for of in ("rows", "identities"):
+        options: dict[str, Any] = {"of": of}
+        empty = ft.neighbors(row[:0], [], 4, **options)
+        assert (len(empty), empty.positions.shape) == (0, (0, 4))
+
+
+def test_ctrl_c_stops_a_long_call_within_a_second() -> None:
+    rows = np.random.default_rng(0).normal(size=(60_000, 512)).astype(np.float32)
+    pressed = []
+
+    def press() -> None:
+        time.sleep(1)
+        pressed.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        ft.neighbors(rows, np.arange(60_000))
+    stopped = time.perf_counter()
+    presser.join()
+    assert stopped - pressed[0] < 1
+
+
+def test_frames() -> None:
+    rows = np.array([[1, 0], [0.9, 0.1], [0.8, 0.3], [0, 1]], dtype=np.float32)
+    of_rows = ft.neighbors(rows, ["ann", "ann", "bob", "eve"], 2).to_frame()
+    assert of_rows.columns == ["row", "neighbor", "label", "neighbor_label", "rank", "distance"]
+    assert of_rows.row(1)[:5] == (0, 3, "ann", "eve", 1)
+    of_identities = ft.neighbors(rows, np.array([7, 7, 5, 9]), 5, of="identities").to_frame()
+    assert of_identities.select("label", "neighbor_label", "rank").rows() == [
+        (5, 7, 0), (5, 9, 1), (7, 5, 0), (7, 9, 1), (9, 5, 0), (9, 7, 1)
+    ]  # fmt: skip
+    assert of_identities.schema["label"] == pl.Int64
+    names: list[Any] = ["b", 3, "a", -1]
+    mixed = ft.neighbors(rows, names, 1, of="identities")
+    assert mixed.labels.tolist() == [-1, 3, "a", "b"]
+
+
+def test_identities_are_compared_by_their_means() -> None:
+    rows = np.array([[2, 0], [0, 5], [1, 0], [3, 3.1]], dtype=np.float32)
+    found = ft.neighbors(rows, [0, 0, 1, 2], 2, of="identities", metric="cosine")
+    assert found.positions[0].tolist() == [2, 1]  # the mean of identity 0 is at 45 degrees
+    assert found.distances[0] == pytest.approx([0, 1 - np.sqrt(0.5)], abs=1e-3)
+
+
+ROWS = np.ones((3, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((np.ones(3), [1, 2, 3]), {}, "embeddings must be 2-D"),
+        ((np.ones((3, 2), int), [1, 2, 3]), {}, "embeddings must be floating point, but are int"),
+        ((ROWS * np.nan, [1, 2, 3]), {}, "row 0, column 0 is nan"),
+        ((ROWS, [1, 2]), {}, r"labels must have the shape \(3,\), one per row, not \(2,\)"),
+        ((ROWS, [1, 2, 2.5]), {}, "labels must be integers or strings"),
+        ((ROWS, [1, 2, 3], 0), {}, "k must be a whole number >= 1, not 0"),
+        ((ROWS, [1, 2, 3]), {"of": "images"}, "of must be one of 'rows', 'identities', not 'images'"),
+        ((ROWS, [1, 2, 3]), {"metric": "l1"}, "metric must be one of"),
+        ((ROWS, [1, 2, 3]), {"metric": "cosine", "normalize": False}, "cosine"),
+        ((ROWS, [1, 2, 3]), {"ids": [1, 2, 1]}, "ids must be unique, but 1 is the id of two rows, .* 2$"),
+        ((ROWS, [1, 2, 3]), {"ids": [1, 2]}, r"ids must have the shape \(3,\)"),
+        ((ROWS, [1, 2, 3]), {"threads": 0}, "threads must be a whole number >= 1"),
+        ((ROWS, [1, 2, 3]), {"other_identities": 1}, "other_identities must be True or False"),
+        (
+            (ROWS, [1, 2, 3]),
+            {"other_identities": False, "of": "identities"},
+            "other_identities must be True for of='identities'",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(arguments: Any, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ft.neighbors(*arguments, **options)
+
+
+def test_what_does_not_fit_the_memory_is_named() -> None:
+    with pytest.raises(MemoryError, match=r"1,000,000,000,000,000,000 neighbors of 3 rows"):
+        ft.neighbors(ROWS, [1, 2, 3], 10**18)
