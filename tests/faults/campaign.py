@@ -38,6 +38,8 @@ class Case:
         Endings of the files of each set; by default all files are one.
     prints : bool
         Whether the same is printed each time.
+    keeps : str, optional
+        The ending of a folder in which a run that fails keeps what it has done, for the next one.
     """
 
     make: Callable[[Path], object]
@@ -48,6 +50,7 @@ class Case:
     follow: Words = ()
     sets: tuple[Words, ...] = (("",),)
     prints: bool = False
+    keeps: str | None = None
 
 
 class Campaign(Disturbed):
@@ -64,7 +67,8 @@ class Campaign(Disturbed):
         found = {}
         for path in folder.rglob("*"):
             name = str(path.relative_to(folder))
-            if path.is_file() and not unfinished(name):
+            kept = self._case.keeps is not None and self._case.keeps in name
+            if path.is_file() and not unfinished(name) and not kept:
                 read = next((self._case.read[end] for end in self._case.read if name.endswith(end)), None)
                 try:
                     found[name] = path.read_bytes() if read is None else read(path)
@@ -101,8 +105,9 @@ class Campaign(Disturbed):
 
     def _examine_message(self, ended: Ended) -> None:
         """The last line says what is wrong, and names a file that a user knows."""
+        said = ended.errors if self._case.keeps is None else ended.errors.replace(self._case.keeps, "")
         for word in ("Traceback", "panicked", ".unfinished", ".part", "os error"):
-            assert word not in ended.errors, f"{word!r} in a message"
+            assert word not in said, f"{word!r} in a message"
         last = ended.errors.splitlines()[-1] if ended.errors else ""
         known = {Path(name).name for name in self.listing}
         known |= set(re.findall(r"/\.([^/]+)\.unfinished", "\n".join(ended.calls)))  # files that there may be

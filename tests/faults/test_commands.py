@@ -28,6 +28,7 @@ MINE = ("mine", *REC, "--bag-size", "9", "--band", "violating", "--json")
 PAIRS = ("pack-pairs", "new/small.bin", *REC, "--pairs-per-kind", "3")
 VERIFY: Words = ("verify", *REC, "--model", "pixels", "--roc", "new/roc.png", "--folds", "3")
 VERIFY += ("--pairs-per-kind", "9")
+EMBED = ("embed", *REC, "--model", "pixels", "--out", "new/e.npy")
 AUDIT = ("audit", *REC, "--model", "pixels", "--out", "new")
 
 
@@ -96,6 +97,13 @@ def _cleaned_before(folder: Path) -> None:
     ft.clean(folder / "train.rec", suspects=suspects, out=folder / "new/c.rec", cache=False)
 
 
+def _embedded_before(folder: Path) -> None:
+    """Of another dataset."""
+    write_rec(folder / "train.rec", identities(5, 3))
+    ft.embed_rec(folder / "train.rec", model="pixels", out=folder / "new/e.npy", cache=False, threads=1)
+    _rec(folder)
+
+
 def _errors(campaign: Campaign, *, number: int) -> Iterable[Fault]:
     return campaign.errors(number)
 
@@ -112,7 +120,10 @@ AUDITED = Case(
     ),
     prints=True,
 )
+EMBEDDED = Case(_rec, (*EMBED, "--resume"), again=(), follow=(".json",), keeps="e.npy.unfinished")
 CASES = {
+    "embed": EMBEDDED,
+    "embed again": replace(EMBEDDED, make=_embedded_before, words=(*EMBED, "--overwrite")),
     "audit": AUDITED,
     "audit again": replace(AUDITED, make=_audited_before, words=(*AUDIT, "--overwrite")),
     "index": replace(INDEXED, optional=(KEPT,)),
@@ -133,6 +144,8 @@ QUICK: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(("index", "mine", "pack-pairs"), DISTURBED),
     "audit": ("write",),
     "audit again": (),
+    "embed": DISTURBED,
+    "embed again": CHANGES,
     **dict.fromkeys(("index into a folder", "mine again, csv"), CHANGES),
     **dict.fromkeys(("pack", "clean"), ("create", "write")),
     "clean again": (),
