@@ -262,6 +262,13 @@ def test_what_is_kept_is_said_and_must_fit(tmp_path: Path) -> None:
     assert not kept.exists()
 
 
+def test_nothing_is_kept_where_nothing_is_done(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    error = interrupted(rec, file, tmp_path / "t.parquet", after=0)
+    assert not hasattr(error, "__notes__")
+    assert besides_datasets(tmp_path) == ["e.npy"]
+
+
 def test_work_is_removed_where_it_is_not_wanted(tmp_path: Path) -> None:
     rec, file = dataset(tmp_path, identities(80, 4))
     out, kept = tmp_path / "t.parquet", tmp_path / "t.parquet.unfinished"

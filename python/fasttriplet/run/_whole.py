@@ -231,7 +231,8 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
         raise
     except BaseException:
         with suppress(OSError):
-            folder.rmdir()  # if nothing is done
+            if all(entry.name == _ABOUT for entry in folder.iterdir()):  # nothing is done
+                shutil.rmtree(folder)
         raise
     _remove(folder)
 
