@@ -24,7 +24,7 @@ pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Resu
     run(input, options, false, interrupt)
 }
 
-/// Finds what may be picked from one block of the negatives: of each pair as many as [`finish`](super::finish)
+/// Finds what may be picked from one block of the negatives, or between two parts of the identities: of each pair as many as [`finish`](super::finish)
 /// may need, whatever the other blocks hold. The ids of all sets must be given, and mean the same rows in all
 /// blocks. Counts of work are those of this block, counts of pairs the same for all.
 pub fn collect(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {

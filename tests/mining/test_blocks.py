@@ -32,6 +32,13 @@ def numbered(labels: Any) -> Any:
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.int64)
 
 
+def check_together(mined: list[ft.Triplets], whole: ft.Triplets) -> None:
+    """Whether the triplets of all anchors' blocks together are those of one call, with its counts."""
+    assert sorted(row for one in mined for row in rows(one)) == rows(whole)
+    for count in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
+        assert sum(getattr(one.stats, count) for one in mined) == getattr(whole.stats, count), count
+
+
 @each_kind_of_values
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
@@ -42,7 +49,7 @@ def test_any_split_gives_what_one_call_gives(values: st.SearchStrategy[Any], dat
     n = len(dataset["labels"])
     ids = np.arange(n) if dataset["ids"] is None else np.array(dataset["ids"], dtype=np.int64)
     every = AllRows(dataset["embeddings"], numbered(dataset["labels"]), ids, "rows")
-    found, stats = [], []
+    mined = []
     for anchors in ranges(cuts_of(data, n)):
         blocks = ranges(cuts_of(data, n))
         parts = [collect(every, anchors, block, MiningOptions(**wanted), seed=seed) for block in blocks]
@@ -50,13 +57,9 @@ def test_any_split_gives_what_one_call_gives(values: st.SearchStrategy[Any], dat
         while len(parts) > 1:  # in any order, and any nesting
             taken = data.draw(st.integers(2, len(parts)))
             parts = data.draw(st.permutations([*parts[taken:], merge(parts[:taken])]))
-        triplets = finish(parts[0])
-        found += rows(triplets)
-        stats.append(triplets.stats)
+        mined.append(finish(parts[0]))
     whole = ft.mine(dataset["embeddings"], dataset["labels"], ids=ids, seed=seed, **wanted)
-    assert sorted(found) == rows(whole)
-    for count in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
-        assert sum(getattr(one, count) for one in stats) == getattr(whole.stats, count), count
+    check_together(mined, whole)
 
 
 @each_kind_of_values
@@ -83,19 +86,15 @@ def test_blocks_of_identities_are_mined_for_each_other(
             here, there = collect_between(every, block, other, MiningOptions(**wanted), seed=seed)
             parts[block].append(here)
             parts[other].append(there)
-    found, stats = [], []
+    mined = []
     for of_block in parts.values():
         shuffled = data.draw(st.permutations(of_block))
         while len(shuffled) > 1:
             taken = data.draw(st.integers(2, len(shuffled)))
             shuffled = data.draw(st.permutations([*shuffled[taken:], merge(shuffled[:taken])]))
-        triplets = finish(shuffled[0])
-        found += rows(triplets)
-        stats.append(triplets.stats)
+        mined.append(finish(shuffled[0]))
     whole = ft.mine(dataset["embeddings"], dataset["labels"], ids=ids, seed=seed, **wanted)
-    assert sorted(found) == rows(whole)
-    for count in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
-        assert sum(getattr(one, count) for one in stats) == getattr(whole.stats, count), count
+    check_together(mined, whole)
 
 
 def some(n: int = 600, dim: int = 16) -> tuple[AllRows, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def test_what_is_kept_is_said_and_must_fit(tmp_path: Path) -> None:
     total = json.loads((kept / "about.json").read_text())["of"]["blocks"]
     steps = len(total) * (len(total) + 1) // 2
     assert error.__notes__ == [
-        f"3 of {steps} pairs of blocks are kept in {kept}; resume=True goes on with the others"
+        f"3 of {steps} pairs of blocks are kept in {kept}; resume=True continues with the others"
     ]
     call: dict[str, Any] = {"model": f"npy:{file}", "out": out, "bag_size": None, "memory": SMALL}
     with pytest.raises(FileExistsError, match="resume=True continues it, overwrite=True starts again"):
@@ -279,7 +280,14 @@ def test_work_is_removed_where_it_is_not_wanted(tmp_path: Path) -> None:
     (kept / "mine.txt").write_text("a user's")
     with pytest.raises(FileExistsError, match="is in the way"):
         ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, overwrite=True)
-    assert (kept / "mine.txt").exists()
+    out.unlink()
+    with pytest.raises(FileExistsError, match="is in the way"):
+        ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, resume=True)
+    assert [path.name for path in kept.iterdir()] == ["mine.txt"]
+    (kept / "mine.txt").unlink()
+    (kept / ".about.json.unfinished").mkdir()  # of a run that was killed when it began
+    ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None)
+    assert not kept.exists()
 
 
 def test_embeddings_that_change_meanwhile(tmp_path: Path) -> None:
@@ -352,6 +360,11 @@ def test_embedding_is_resumed_too(tmp_path: Path) -> None:
     assert "images are kept in" in stopped.value.__notes__[0]
     with pytest.raises(FileExistsError, match="resume=True continues it"):
         ft.mine_rec(rec, model=Table(table), out=out, bag_size=None)
+    shutil.rmtree(tmp_path / "t.parquet.unfinished")
+    out.write_bytes(b"an old file")
+    with pytest.raises(KeyboardInterrupt):
+        ft.mine_rec(rec, model=Stops(table, 2), out=out, bag_size=None, overwrite=True)
+    # The run that is continued was allowed to replace the old file.
     result = ft.mine_rec(rec, model=Stops(table, 5), out=out, bag_size=None, resume=True)
     index = ft.index_rec(rec, cache=False)
     expected = by_one_call(rec, table[index["key"].to_numpy()])

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="With --whole, go on with what an unfinished run has kept beside --out.",
+    help="With --whole, continue an unfinished run with what it has kept beside --out.",
 )
 @options.bags
 @options.tail

@@ -126,7 +126,7 @@ class About:
 
 
 def read_about(path: Path) -> About | None:
-    """Read what is known of the embeddings in `path`; None where there is no file of ours beside it.
+    """Read what is known of the embeddings in `path`; None where no file of this package is beside it.
 
     One that is damaged, or of a later version, is a ValueError.
     """

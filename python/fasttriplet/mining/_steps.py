@@ -1,4 +1,4 @@
-"""Mining all rows in steps that are kept on the disk, so that a run can end at any moment and another go on.
+"""Mining all rows in steps that are kept on the disk, so that another run can continue at any moment.
 
 Rows are in the order of their labels and are cut into blocks of whole identities. A step takes two blocks, or
 one with itself, and writes for each what may be picked from the other: a part. When all parts of a block are

@@ -85,7 +85,7 @@ def mine_rec(
     overwrite : bool, default False
         Whether a file that is there may be replaced.
     resume : bool, default False
-        With ``bag_size=None``, whether to go on with what an unfinished run has kept beside `out`.
+        With ``bag_size=None``, whether to continue with what an unfinished run has kept beside `out`.
     epochs : int, default 1
         Passes over the dataset, each in another order and with other picks.
     max_triplets : int, optional

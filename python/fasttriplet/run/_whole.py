@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ class Whole:
             done = sum(self.steps.is_done(one, other) for one, other in self.steps)
             if done and self._keeps:
                 kept = f"{done:,} of {counted(total, 'pair')} of blocks are kept in {self.steps.folder}"
-                error.add_note(f"{kept}; resume=True goes on with the others")
+                error.add_note(f"{kept}; resume=True continues with the others")
             raise
 
     def triplets(self, stats: MiningStats) -> Iterator[Mined]:
@@ -214,7 +215,12 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
             yield Path(temporary)
         return
     folder = folder_beside(out)
-    if os.path.lexists(folder) and not resume:
+    about = folder / _ABOUT
+    if os.path.lexists(folder) and _is_foreign(folder):
+        raise FileExistsError(
+            errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
+        )
+    if about.exists() and not resume:
         if not overwrite:
             raise FileExistsError(
                 errno.EEXIST,
@@ -222,60 +228,68 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
                 "again",
                 str(folder),
             )
-        _remove(folder)
+        shutil.rmtree(folder)
+    if not about.exists():
+        # Before images are embedded, which takes longest: what is there from now on can be continued.
+        _write_about(about, overwrite=overwrite, of=None)
     try:
-        folder.mkdir(exist_ok=True)
         yield folder
     except (NoTripletsError, CollapsedError):  # there is no more to find
-        _remove(folder)
+        shutil.rmtree(folder)
         raise
     except BaseException:
         with suppress(OSError):
             if all(entry.name == _ABOUT for entry in folder.iterdir()):  # nothing is done
                 shutil.rmtree(folder)
         raise
-    _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    own = (_ABOUT, "embeddings.npy", "embeddings.npy.unfinished")
-    if folder.is_symlink() or not (
-        any((folder / name).exists() for name in own) or not any(folder.iterdir())
-    ):
-        raise FileExistsError(
-            errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
-        )
     shutil.rmtree(folder)
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether no run has made a folder. One that was killed at once has only begun to write what it is of."""
+    if folder.is_symlink() or not folder.is_dir():
+        return True
+    begun = {f".{_ABOUT}.unfinished"}
+    return not (folder / _ABOUT).exists() and not {entry.name for entry in folder.iterdir()} <= begun
+
+
+def _write_about(path: Path, *, overwrite: bool, of: dict[str, Any] | None) -> None:
+    with replacing(path) as file:
+        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "overwrite": overwrite, "of": of})
+        file.write_text(text, encoding="utf-8")
+
+
+def _read_about(path: Path) -> dict[str, Any] | None:
+    """What a run has written there; None if that is not of this version."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    known = isinstance(found, dict) and (found.get("fasttriplet"), found.get("version")) == (_KIND, _VERSION)
+    return found if known and isinstance(found.get("of"), (dict, NoneType)) else None
 
 
 def may_overwrite(out: Path) -> bool:
     """Whether the run whose work is kept beside its output was allowed to replace that."""
-    try:
-        found = json.loads((folder_beside(out) / _ABOUT).read_text(encoding="utf-8"))
-        return found["overwrite"] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    path = folder_beside(out) / _ABOUT
+    found = _read_about(path) if path.is_file() else None
+    return found is not None and found.get("overwrite") is True
 
 
 def begin(folder: Path, about: dict[str, Any], *, overwrite: bool) -> None:
     """Make a folder say what the work in it is of; a ValueError if it is of something else."""
     path = folder / _ABOUT
-    if not path.exists():
-        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "overwrite": overwrite, "of": about})
-        with replacing(path) as file:
-            file.write_text(text, encoding="utf-8")
-        return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        found = {}
-    known = isinstance(found, dict) and found.get("fasttriplet") == _KIND and found.get("version") == _VERSION
-    if not known or not isinstance(found.get("of"), dict):
+    found = _read_about(path) if path.exists() else {"of": None}  # a temporary folder
+    if found is None:
         raise ValueError(f"{folder} is not the work of a run of this version; overwrite=True starts again")
-    differ = [name for name in about if found["of"].get(name) != about[name]]
+    before = found["of"]
+    if before is None:
+        _write_about(path, overwrite=overwrite, of=about)
+        return
+    differ = [name for name in about if before.get(name) != about[name]]
     if differ:
         raise ValueError(
-            f"{folder} cannot be continued: {_difference(found['of'], about, differ)}; run it as before, or "
+            f"{folder} cannot be continued: {_difference(before, about, differ)}; run it as before, or "
             "overwrite=True starts again"
         )
 
@@ -331,7 +345,7 @@ def mine_whole(
 
 
 def _embedded(stages: Stages, folder: Path, tell: Callable[[Progress], object]) -> PrecomputedEmbedder:
-    """Embed all images of the dataset into the folder, or go on with that."""
+    """Embed all images of the dataset into the folder, or continue that."""
 
     def report(_: str, done: int, images: int) -> None:
         tell(Progress(1, 1, 1, 1, done, images, 0, 0))
