@@ -43,7 +43,7 @@ $(VENV)/.built: $(VENV)/.tools $(SOURCES)
 
 # What only tests, linters and benches need. Apart from `build`, so that the demo does not wait for gigabytes.
 $(VENV)/.torch: constraints.txt | $(VENV)/.built
-	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) torchvision torchdata lightning pytorch-metric-learning
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) torchvision torchdata lightning pytorch-metric-learning ray
 	@touch $@
 
 # The files of .venv under second names (hard links: no time, no space), with NumPy 2 and without MXNet. The extension
@@ -70,7 +70,7 @@ wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 
 try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fetches packages)
 	$(BIN)/python -m pytest -m slow tests/test_wheel.py
 
-test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU)
+test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU) and Ray
 	cargo test --locked --quiet
 	cargo test --locked --quiet $(FUZZ)
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal

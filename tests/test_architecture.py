@@ -37,7 +37,7 @@ PACKAGE = ROOT / "python" / "fasttriplet"
 # name (of a model's spec, of a training's framework), so no import goes up.
 ROOMS = [
     "", "checkpoint", "dataset", "mining", "embedders", "run", "verify", "auditing", "reporting", "training",
-    "mxnet", "torch", "onnx", "demo", "cli",
+    "mxnet", "torch", "onnx", "ray", "demo", "cli",
 ]  # fmt: skip
 # The package's own names, and the entry points that start the command line.
 OUTSIDE = {"__init__", "__main__"}
@@ -91,7 +91,7 @@ def test_no_imports_go_round_in_circles() -> None:
 
 @pytest.mark.parametrize(
     ("framework", "its_room"),
-    [("mxnet", "mxnet"), ("torch", "torch"), ("onnx", "onnx"), ("onnxruntime", "onnx")],
+    [("mxnet", "mxnet"), ("torch", "torch"), ("onnx", "onnx"), ("onnxruntime", "onnx"), ("ray", "ray")],
 )
 def test_only_its_own_room_imports_a_framework(framework: str, its_room: str) -> None:
     for module, path in MODULES.items():

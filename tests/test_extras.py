@@ -65,7 +65,7 @@ def test_every_extra_that_is_named_exists() -> None:
         text = path.read_text(encoding="utf-8")
         asked |= set(re.findall(r"how_to_install\(['\"](\w+)['\"]\)", text))
         in_words |= set(re.findall(r"pip install[^\n]*fasttriplet", text))
-    assert asked == {"export", "mxnet", "onnx", "plot", "torch"} <= EXTRAS.keys()
+    assert asked == {"export", "mxnet", "onnx", "plot", "ray", "torch"} <= EXTRAS.keys()
     assert not in_words, "no index has fasttriplet: how_to_install words what works"
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

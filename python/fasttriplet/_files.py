@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -296,6 +297,43 @@ def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
         with naming(output):
             yield output.unfinished
         publish(output)
+
+
+class _Placed:
+    """A file that is written under a random name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.unfinished = path, path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+    def holds(self, path: Path) -> bool:
+        return path == self.unfinished
+
+    def written(self) -> int:
+        with suppress(OSError):
+            return self.unfinished.stat().st_size
+        return 0
+
+
+@contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what is there at the end gets the name `path`, also in the place of a file.
+
+    It is for the files of a folder that processes on several machines work on. Two may write the same file at
+    once, as the content is the same whoever writes it. A process that is killed leaves its file behind.
+    """
+    placed = _Placed(path)
+    try:
+        with naming(placed):
+            yield placed.unfinished
+            with _opened(placed.unfinished) as descriptor:
+                os.fsync(descriptor)
+            placed.unfinished.replace(path)
+            with _opened(path.parent) as descriptor:
+                os.fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            placed.unfinished.unlink()
+        raise
 
 
 @contextmanager

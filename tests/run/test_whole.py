@@ -195,8 +195,8 @@ import fasttriplet as ft
 from fasttriplet.mining._steps import Steps
 rec, file, out, pause, memory = sys.argv[1:]
 do = Steps.do
-def slow(self, one, other, *, threads):
-    do(self, one, other, threads=threads)
+def slow(self, job, *, threads):
+    do(self, job, threads=threads)
     time.sleep(float(pause))
 Steps.do = slow
 def progress(now):

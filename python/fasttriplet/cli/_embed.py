@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 )
 @options.on_error
 @options.threads
+@options.ray
 @options.as_json
 def embed(
     *,
@@ -52,6 +53,7 @@ def embed(
     out: Path,
     resume: bool,
     overwrite: bool,
+    ray: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -65,15 +67,17 @@ def embed(
 
     check_embed_rec(model, out, overwrite=overwrite, resume=resume)  # before a model is loaded
     with display() as shown:
-        shown.update("loading the model")
-        embedder = options.load_model(model, devices, batch_size)
-        shown.update("indexing")
+        shown.update("loading the model" if ray is None else "connecting to Ray")
+        embedder = options.load_model(model, devices, batch_size, ray=ray)
+        if ray is None:
+            shown.update("indexing")
         done = embed_rec(
             options.one_or_several(rec),
             model=embedder,
             out=out,
             resume=resume,
             overwrite=overwrite,
+            ray=ray,
             progress=shown.update,
             **how,
         )

@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     is_flag=True,
-    help="With --whole, continue an unfinished run with what it has kept beside --out.",
+    help="With --whole or --ray, continue an unfinished run with what it has kept beside --out.",
 )
+@options.ray
 @options.bags
 @options.tail
 @options.option("epochs", "Passes over the dataset, each in another order and with other picks.", 1)
@@ -71,6 +72,7 @@ def mine(
     pictures: int,
     overwrite: bool,
     whole: bool,
+    ray: str | None,
     as_json: bool,
     **how: Any,
 ) -> None:
@@ -93,14 +95,16 @@ def mine(
     for path in filter(None, (out, report)):
         check_can_be_written(path, overwrite=overwrite)
     with display() as shown:
-        shown.update("loading the model")
-        embedder = options.load_model(model, devices, batch_size)
-        shown.update("indexing")
+        shown.update("loading the model" if ray is None else "connecting to Ray")
+        embedder = options.load_model(model, devices, batch_size, ray=ray)
+        if ray is None:
+            shown.update("indexing")
         result = mine_rec(
             options.one_or_several(rec),
             model=embedder,
             out=out,
             overwrite=overwrite,
+            ray=ray,
             progress=partial(_show_progress, shown),
             **how,
         )

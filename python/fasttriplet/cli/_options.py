@@ -327,17 +327,32 @@ def model(**default: Any) -> Callable[[F], F]:
     )
 
 
-def load_model(spec: str, devices: str | None, batch_size: int | None) -> Embedder:
-    """Make the embedder that the options of :func:`model` describe."""
+def load_model(spec: str, devices: str | None, batch_size: int | None, *, ray: str | None = None) -> Embedder:
+    """Make the embedder that the options of :func:`model` describe; for a cluster, one it loads."""
     from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
+    from fasttriplet.embedders._deferred import DeferredEmbedder  # noqa: PLC0415
+    from fasttriplet.embedders._load import runs_network  # noqa: PLC0415
     from fasttriplet.errors import SpecError  # noqa: PLC0415
 
+    if ray is not None and runs_network(spec):
+        return DeferredEmbedder(spec, devices=devices, batch_size=batch_size)
     try:
         return load_embedder(spec, devices=devices, batch_size=batch_size)
     except SpecError as error:
         command = click.get_current_context().command
         raise click.BadParameter(in_flags(str(error), command), param_hint="--model") from error
 
+
+# Where a run takes place
+
+ray = option(
+    "ray",
+    "Run on a Ray cluster: the address of its head, such as 10.0.0.1:6379, auto for the cluster that this "
+    "machine belongs to, or local for one on this machine that ends with the run. --threads is then the "
+    "number of CPUs of a task, by default 1.",
+    kind=str,
+    metavar="ADDRESS",
+)
 
 # The options of a run
 

@@ -166,6 +166,12 @@ def load_embedder(
     return cast(Embedder, backend.load().from_spec(rest, **options))
 
 
+def runs_network(spec: str) -> bool:
+    """Whether a spec is of an embedder that runs a network, on devices."""
+    backend = _BACKENDS.get(spec.partition(":")[0])
+    return backend is not None and backend.runs_network
+
+
 def _unknown(spec: str) -> str:
     """Say that a spec names no scheme, and which spec was probably meant."""
     if (meant := _meant(spec)) is not None:

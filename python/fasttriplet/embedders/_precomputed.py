@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import weakref
 from pathlib import Path
@@ -18,6 +19,9 @@ from fasttriplet.embedders._vectors import About, fingerprint, read_about, side_
 if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
+
+
+_SAMPLED = 64  # rows that tell files apart
 
 
 class PrecomputedEmbedder:
@@ -112,18 +116,6 @@ class PrecomputedEmbedder:
         check_finite(embeddings, rows, str(self.path))
         return embeddings
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_ids": self._ids, "why_skipped": self.why_skipped}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self.table = Table(self.path)
-        if self._ids is not None and len(self._ids) != len(self.table):
-            raise ValueError(
-                f"{self.path} has {counted(len(self.table), 'row')} and had {len(self._ids):,}: it was "
-                "replaced"
-            )
-
 
 def from_spec(path: str) -> PrecomputedEmbedder:
     """Make the embedder of ``npy:PATH``."""
@@ -152,6 +144,22 @@ class Table:
                 self._whole = np.load(file, allow_pickle=False)
             self._file = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._file)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Absolute: the process that unpickles may run in another folder.
+        return {"path": self._path.absolute(), "sample": self._sample()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+        if self._sample() != state["sample"]:
+            raise ValueError(f"{self._path} holds other embeddings than it did when it was opened first")
+
+    def _sample(self) -> str:
+        """A digest of a few rows, by which another process knows that its file is the same."""
+        digest = hashlib.blake2b(f"{self.shape} {self.dtype}".encode(), digest_size=16)
+        rows = self.rows(np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype(np.int64)))
+        digest.update(np.ascontiguousarray(rows).data)
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return self.shape[0]

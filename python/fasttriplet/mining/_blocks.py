@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fasttriplet import _core
 from fasttriplet._checks import thread_count
-from fasttriplet._files import replacing
+from fasttriplet._files import placing
 from fasttriplet._metadata import as_parquet, as_text, read_metadata
 from fasttriplet.mining._mine import MiningStats, Triplets, core_options
 from fasttriplet.mining._options import MiningOptions
@@ -128,7 +128,7 @@ class Part:
             "counts": self.counts,
         }
         frame = pl.DataFrame(dict(zip(_COLUMNS, self.columns, strict=True)))
-        with replacing(Path(path)) as file:
+        with placing(Path(path)) as file:
             frame.write_parquet(file, metadata=as_parquet(about))
 
     @classmethod

@@ -23,7 +23,7 @@ from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of, open_dataset
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
 from fasttriplet.dataset._own_files import check_not_read, files_read
-from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.embedders._vectors import (
     About,
@@ -39,6 +39,7 @@ from fasttriplet.embedders._vectors import (
     why_of_another_model,
 )
 from fasttriplet.errors import OptionError
+from fasttriplet.run._machines import Machines, Needs, machines_at, once
 from fasttriplet.run._pass import Pass, Piece
 from fasttriplet.run._unfinished import Unfinished
 from fasttriplet.run._worker import Worker
@@ -111,6 +112,7 @@ def embed_rec(
     dtype: Dtype = "float32",
     on_error: OnError = "raise",
     threads: int | None = None,
+    ray: str | None = None,
     progress: Progress | None = None,
     **options: Unpack[DatasetKeywords],
 ) -> Embedded:
@@ -145,7 +147,11 @@ def embed_rec(
         the run, or leave the image out. Its row is NaN then. The size is that of the first image, with
         ``"skip"`` the most frequent one of a sample.
     threads : int, optional
-        Threads that decode; one per core by default. A network's own threads are not counted.
+        Threads that decode; one per core by default. A network's own threads are not counted. With `ray` it
+        is the number of CPUs that each task asks for, 1 by default.
+    ray : str, optional
+        A Ray cluster to run on, see :func:`fasttriplet.mine_rec`. Each task embeds some thousand images, and
+        this process writes the file.
     progress : callable, optional
         Called with a step in words, the number of images done and how many there are.
     labels, cache
@@ -169,6 +175,8 @@ def embed_rec(
     ValueError
         For wrong options; if what a stopped run has done is of something else; if the model's embeddings are
         not finite, not of one size, or too large for float16; if no image can be embedded.
+    ConnectionError
+        If there is no cluster at the address of `ray`, or it no longer answers.
     ImportError, MemoryError
         If the model's package is not installed, or some images do not fit the memory.
     """
@@ -183,18 +191,47 @@ def embed_rec(
     cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
     for target in (path, side_file(path)):
         check_not_read(target, files_read(files_of(rec), cache))
-    embedder = load_embedder(model) if isinstance(model, str) else model
-    overwrites = overwrite or (resume and _goes_on(path))
-    with opened(path, side_file(path), overwrite=overwrites) as (vectors, beside):
+    with machines_at(ray, threads=threads) as machines:
         run = _Run(
             rec=rec,
             options=chosen,
-            embedder=embedder,
+            embedder=machines.embedder(model),
             dtype=dtype,
             on_error=on_error,
             threads=threads,
             progress=progress or (lambda *_: None),
+            machines=machines,
         )
+        return _embed(run, path, overwrite=overwrite, resume=resume)
+
+
+def embed_on(
+    machines: Machines,
+    dataset: Dataset,
+    embedder: Embedder,
+    path: Path,
+    *,
+    on_error: OnError,
+    threads: int | None,
+    progress: Progress,
+) -> None:
+    """Embed all images of a dataset as :func:`embed_rec` does, on machines, or continue that."""
+    run = _Run(
+        rec=dataset,
+        options=dataset.options,
+        embedder=embedder,
+        dtype="float32",
+        on_error=on_error,
+        threads=threads,
+        progress=progress,
+        machines=machines,
+    )
+    _embed(run, path, overwrite=False, resume=True)
+
+
+def _embed(run: _Run, path: Path, *, overwrite: bool, resume: bool) -> Embedded:
+    overwrites = overwrite or (resume and _goes_on(path))
+    with opened(path, side_file(path), overwrite=overwrites) as (vectors, beside):
         run.open()
         unfinished = Unfinished(path, fresh=not resume)
         complete = _about(path) if resume and unfinished.state is None else None
@@ -278,6 +315,7 @@ class _Run:
     on_error: OnError
     threads: int | None
     progress: Progress
+    machines: Machines
 
     def open(self) -> None:
         """Index the files, and find out how large their images are."""
@@ -336,7 +374,8 @@ class _Run:
             return None
         at = probed(done)
         stored = read_rows(path, shape, self.dtype, at)
-        again_at, again = self.images.embed_again(at[np.isfinite(stored).all(axis=1)])
+        usable = at[np.isfinite(stored).all(axis=1)]
+        again_at, again = once(self.machines, Pass.embed_again, self.images, usable, Needs(embeds=True))
         if not len(again_at):
             return None
         return why_of_another_model(self.embedder.description, stored[np.searchsorted(at, again_at)], again)
@@ -376,7 +415,10 @@ class _Run:
                 self.progress("embedding", piece.start + piece.rows.height, count)
 
             try:
-                self.images.run(take, self.resumed_after)
+                if self.machines.is_here:
+                    self.images.run(take, self.resumed_after)
+                else:
+                    self.images.run_on(self.machines, take, self.resumed_after)
             finally:  # what is embedded is to be kept
                 if writing:
                     writer.result(writing.pop())

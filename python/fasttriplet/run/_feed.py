@@ -415,7 +415,7 @@ class Feed:
         stages = self._stages
         self._images_of_bag = part.rows.height
         mined, ends = self._shared.mine(part, images, explain=explain)
-        stages.record(mined)
+        stages.record(mined.outcome)
         stages.summary.triplets += len(mined.triplets)
         if self._group.rank == 0:
             self._log(part, mined)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from fasttriplet import _core
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import counted
@@ -22,17 +18,15 @@ from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._options import BagOptions
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
-from fasttriplet.embedders._base import Started, one_ahead
 from fasttriplet.errors import OptionError
+from fasttriplet.run._bags import Found, OnMachines, Threads, frame
+from fasttriplet.run._kept import Kept, may_overwrite, work_folder
+from fasttriplet.run._machines import Machines, machines_at
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
-from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
+from fasttriplet.run._stages import Images, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
-from fasttriplet.run._whole import may_overwrite, mine_whole, work_folder
-from fasttriplet.run._worker import Ahead, Worker
-
-# Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
-_BYTES = 3 * (8 + 20) + 3 * 8
+from fasttriplet.run._whole import mine_whole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +56,7 @@ def mine_rec(
     resume: bool = False,
     epochs: int = 1,
     max_triplets: int | None = None,
+    ray: str | None = None,
     progress: Callable[[Progress], object] | None = None,
     **options: Unpack[RunKeywords],
 ) -> MineResult:
@@ -85,11 +80,18 @@ def mine_rec(
     overwrite : bool, default False
         Whether a file that is there may be replaced.
     resume : bool, default False
-        With ``bag_size=None``, whether to continue with what an unfinished run has kept beside `out`.
+        With ``bag_size=None`` or `ray`, whether to continue with what an unfinished run has kept beside
+        `out`.
     epochs : int, default 1
         Passes over the dataset, each in another order and with other picks.
     max_triplets : int, optional
         Stop when this many are found.
+    ray : str, optional
+        A Ray cluster to run on: the address of its head, such as ``"10.0.0.1:6379"``, ``"auto"`` for the one
+        that this machine belongs to, or ``"local"`` for one that is started on this machine for the run. The
+        triplets are the same. Each task takes a bag or, with ``bag_size=None``, two blocks of embeddings. All
+        machines need the ``.rec`` files and the model under the paths that they have here and, with
+        ``bag_size=None``, the folder of `out`. See the page about clusters.
     progress : callable, optional
         Called with a :class:`Progress` before the first image is embedded, every thousand images and after
         each bag.
@@ -126,7 +128,7 @@ def mine_rec(
         :attr:`Dataset.ids <fasttriplet.Dataset>`, so that a bag can be mined again by hand.
     threads : int, optional
         Threads that decode and threads that mine; one per core by default. A network's own threads are not
-        counted.
+        counted. With `ray` it is the number of CPUs that each task asks for, 1 by default.
     prefetch : int, default 1
         How many bags may be decoded ahead of the images that are embedded. With 0, decoding and embedding
         take turns.
@@ -152,6 +154,8 @@ def mine_rec(
         If a record is damaged, unless it is to be skipped; names file, key and offset.
     OSError
         If a file cannot be read or written.
+    ConnectionError
+        If there is no cluster at the address of `ray`, or it no longer answers.
     MemoryError
         If a bag does not fit the memory: its images, its rows or its triplets. The message says which, and
         what to change.
@@ -161,15 +165,15 @@ def mine_rec(
         For wrong options, before anything is read; and if the images do not fit the model or the memory.
     """
     chosen = RunOptions.of(mine_rec, options)
-    whole = chosen.bag_size is None
     if not isinstance(rec, (str, os.PathLike, Dataset)):
         rec = list(rec)  # an iterator would be used up by the first look
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
-    _check_whole(chosen, epochs, max_triplets, out, resume=resume, overwrite=overwrite)
-    stages = Stages(model, chosen)
-    summary = stages.summary
+    if chosen.bag_size is None:
+        _check_whole(chosen, epochs, max_triplets)
+    keeps = chosen.bag_size is None or ray is not None
+    _check_resume(resume, overwrite=overwrite, out=out, keeps=keeps)
     target = None if out is None else Path(out)
     if target is not None:
         check_ending(target)
@@ -177,21 +181,17 @@ def mine_rec(
         check_not_read(target, files_read(files_of(rec), cache))
     if target is not None and resume:
         overwrite = may_overwrite(target)
-    tell = progress or (lambda _: None)
     with ExitStack() as stack:
+        machines = stack.enter_context(machines_at(ray, threads=chosen.threads))
+        stages = Stages(machines.embedder(model), chosen)
+        summary = stages.summary
         sink = stack.enter_context(open_sink(target, overwrite=overwrite))
         stack.enter_context(summary.in_errors())
-        if whole:
-            folder = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
-            keeps = target is not None
-            for some in mine_whole(stages, rec, folder, keeps=keeps, overwrite=overwrite, tell=tell):
-                summary.triplets += len(some.triplets)
-                with summary.clock("write"):
-                    sink.append(_frame(some))
-        else:
-            stages.open(rec)
-            _Run(stages, sink, epochs, max_triplets, tell).through()
-            stages.end_epoch()  # which max_triplets may have cut short
+        kept = None
+        if keeps:
+            kept = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
+        run = _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None))
+        run.through(rec, machines, kept)
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
@@ -203,24 +203,20 @@ def mine_rec(
     return MineResult(triplets, summary)
 
 
-def _check_whole(
-    options: RunOptions,
-    epochs: int,
-    max_triplets: int | None,
-    out: str | os.PathLike[str] | None,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    """Raise an OptionError for what does not go with, or without, mining the whole dataset at once."""
-    if options.bag_size is not None:
-        if resume:
-            raise OptionError("resume", "is for bag_size=None, the whole dataset at once")
+def _check_resume(resume: bool, *, overwrite: bool, out: str | os.PathLike[str] | None, keeps: bool) -> None:
+    """Raise an OptionError where there is nothing to continue."""
+    if not resume:
         return
-    if resume and overwrite:
+    if not keeps:
+        raise OptionError("resume", "is for bag_size=None, the whole dataset at once, and for runs with ray")
+    if overwrite:
         raise OptionError("resume", "does not go with overwrite=True, which starts again")
-    if resume and out is None:
+    if out is None:
         raise OptionError("resume", "needs out: the work of an unfinished run is kept beside it")
+
+
+def _check_whole(options: RunOptions, epochs: int, max_triplets: int | None) -> None:
+    """Raise an OptionError for what does not go with mining the whole dataset at once."""
     without = "has no meaning with bag_size=None, where the whole dataset is mined at once"
     if epochs != 1:
         raise OptionError("epochs", f"{without}: take another seed for other picks")
@@ -235,87 +231,75 @@ def _check_whole(
 
 @dataclass(slots=True)
 class _Run:
-    """While a part is embedded, the next ones are decoded, and the bag before is mined."""
+    """Collects the triplets of all bags."""
 
     stages: Stages
     sink: Sink
     epochs: int
     max_triplets: int | None
     progress: Callable[[Progress], object]
-    embedded: int = 0  # images
 
-    def through(self) -> None:
-        """Take all bags through."""
-        stages = self.stages
-        step = stages.part_size
-        depth = stages.depth(step)
-        of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]] = []
-        mining: Future[tuple[Mined, pl.DataFrame]] | None = None
-        with Worker("decode", nice=NICE) as decoder, Worker("mine", nice=NICE) as miner:
-            for part, embeddings in self._embedded(
-                Ahead(decoder, self._parts(step), depth, stages.waiting_for_images)
-            ):
-                if embeddings is not None:
-                    of_bag.append((part.rows, embeddings))
-                    self.embedded += part.rows.height
-                if mining is not None and (part.last or mining.done()):
-                    self._take(miner, mining)
-                    mining = None
-                self._report(part)
-                if stages.summary.stopped_at_max_triplets:
+    def through(self, rec: Rec, machines: Machines, kept: Kept | None) -> None:
+        """Take the dataset through, on machines where work is kept."""
+        if self.stages.options.bag_size is None:
+            assert kept is not None
+            for some in mine_whole(self.stages, rec, kept, machines, self.progress):
+                self._append(frame(some), len(some.triplets))
+            return
+        self.stages.open(rec)
+        if kept is None:
+            self._here()
+        else:
+            self._on(machines, kept)
+        self.stages.end_epoch()  # which max_triplets may have cut short
+
+    def _here(self) -> None:
+        """Take all bags through in this process."""
+        threads = Threads(self.stages, lambda part: self._report(part, threads.embedded))
+        step = self.stages.part_size
+
+        def parts() -> Generator[tuple[Part, Images], None, None]:
+            for epoch in range(self.epochs):
+                yield from self.stages.parts(epoch, step)
+
+        for found in threads.through(parts()):
+            if self._take(found):
+                self._report(threads.part, threads.embedded)
+                return
+
+    def _on(self, machines: Machines, kept: Kept) -> None:
+        """Take all bags through on machines."""
+        kept.begin({"triplets": self.stages.about()})
+        bags = OnMachines(machines, self.stages, kept.folder, lambda part: self._report(part, bags.embedded))
+        jobs = (job for epoch in range(self.epochs) for job in self.stages.bags_of(epoch))
+        try:
+            for found in bags.through(jobs):
+                if self._take(found):
                     return
-                if part.last:
-                    mining = miner.submit(self._mine, part, of_bag)
-                    of_bag = []
-            if mining is not None:
-                self._take(miner, mining)
-                self._report(part)
+        except BaseException as error:
+            kept.tell(error, bags.done, counted(bags.done, "bag"))
+            raise
 
-    def _parts(self, step: int) -> Generator[tuple[Part, Images], None, None]:
-        for epoch in range(self.epochs):
-            yield from self.stages.parts(epoch, step)
-
-    def _embedded(
-        self, parts: Iterable[tuple[Part, Images]]
-    ) -> Generator[tuple[Part, NDArray[np.float32] | None], None, None]:
-        """Embed parts, except those of which no image is left."""
-        for part, started in one_ahead(self._begun(parts)):
-            yield part, None if started is None else self.stages.embedded(part, part.rows, started)
-
-    def _begun(self, parts: Iterable[tuple[Part, Images]]) -> Iterator[tuple[Part, Started | None]]:
-        first = True
-        for part, images in parts:
-            if first:  # opening the dataset is over
-                self._report(part)
-            first = False
-            started = self.stages.embed(part, part.rows, images) if part.rows.height else None
-            del images  # not to be held while waiting for the next
-            yield part, started
-
-    def _mine(
-        self, part: Part, of_bag: list[tuple[pl.DataFrame, NDArray[np.float32]]]
-    ) -> tuple[Mined, pl.DataFrame]:
-        """Mine a bag, and make the rows of the output here, where no network waits for it."""
-        whole = replace(part, rows=pl.concat([part.bag.rows.clear(), *(rows for rows, _ in of_bag)]))
-        explain = self.stages.summary.why_no_triplets is None
-        embedded = [some for _, some in of_bag]
-        mined = self.stages.mine(whole, embedded, explain=explain, overlapped=True)
-        self.stages.explain_pairs(mined, embedded)
-        return mined, _frame(mined)
-
-    def _take(self, miner: Worker, mining: Future[tuple[Mined, pl.DataFrame]]) -> None:
-        summary = self.stages.summary
-        with summary.waiting("mine"):
-            mined, found = miner.result(mining)
-        self.stages.record(mined)
-        if self.max_triplets is not None:
-            found = found.head(self.max_triplets - summary.triplets)
-        summary.triplets += found.height
+    def _take(self, found: Found) -> bool:
+        """Add a bag's triplets to the output; returns whether these are enough."""
+        summary, triplets, count = self.stages.summary, found.triplets, found.outcome.triplets
+        self.stages.record(found.outcome)
+        if self.max_triplets is not None and count > self.max_triplets - summary.triplets:
+            count = self.max_triplets - summary.triplets
+            if isinstance(triplets, Path):
+                triplets = pl.read_parquet(triplets, glob=False)
+            triplets = triplets.head(count)
+        self._append(triplets, count)
         summary.stopped_at_max_triplets = summary.triplets == self.max_triplets
-        with summary.clock("write"):
-            self.sink.append(found)
+        return summary.stopped_at_max_triplets
 
-    def _report(self, part: Part) -> None:
+    def _append(self, triplets: pl.DataFrame | Path, count: int) -> None:
+        summary = self.stages.summary
+        summary.triplets += count
+        with summary.clock("write"):
+            self.sink.append(triplets)
+
+    def _report(self, part: Part, embedded: int) -> None:
         summary = self.stages.summary
         self.progress(
             Progress(
@@ -323,29 +307,9 @@ class _Run:
                 self.epochs,
                 part.bag.number + 1,
                 part.bags,
-                self.embedded,
+                embedded,
                 self.epochs * part.images_of_epoch,
                 summary.triplets,
                 summary.bags,
             )
         )
-
-
-def _frame(mined: Mined) -> pl.DataFrame:
-    """The triplets as rows of the output."""
-    triplets, rows = mined.triplets, mined.rows.select(pl.col("^(key|label|file)$"))
-    _core.probe_memory(_BYTES * len(triplets), f"the output's rows of {counted(len(triplets), 'triplet')}")
-    anchor, positive, negative = (rows[at] for at in mined.positions())
-    roles = {"anchor": anchor, "positive": positive, "negative": negative}
-    columns = {
-        "epoch": pl.repeat(mined.epoch, len(triplets), dtype=pl.Int32, eager=True),
-        "bag": pl.repeat(mined.bag.number, len(triplets), dtype=pl.Int32, eager=True),
-        **{f"{role}_key": of_role["key"] for role, of_role in roles.items()},
-        "anchor_label": anchor["label"],
-        "negative_label": negative["label"],
-        "d_ap": triplets.d_ap,
-        "d_an": triplets.d_an,
-    }
-    if "file" in rows.columns:
-        columns |= {f"{role}_file": of_role["file"] for role, of_role in roles.items()}
-    return pl.DataFrame(columns)

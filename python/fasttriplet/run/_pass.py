@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -19,6 +20,7 @@ from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started, check_embeddings, one_ahead, started
 from fasttriplet.embedders._vectors import Skipped
 from fasttriplet.errors import RecordError
+from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import NICE, PART
 from fasttriplet.run._worker import Ahead, Worker
 
@@ -28,6 +30,9 @@ T = TypeVar("T")
 # 112 x 112 have 39 MB.
 _BYTES = 2**28
 _SAMPLE = 1024  # images whose headers say which size is usual
+
+
+_PIECES, _AHEAD = 4, 4  # pieces of a job for another process, and jobs ahead for each that is done at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +67,10 @@ class Piece(Generic[T]):
             Skipped(self.start + at, keys[at], 0 if files is None else files[at], error.reason)
             for at, error in self.failed
         ]
+
+
+Take = Callable[[Piece[T], NDArray[np.float32] | None], object]
+_Pieces = tuple[list[tuple[Piece[T], NDArray[np.float32] | None]], dict[str, float]]
 
 
 class Pass(Generic[T]):
@@ -131,22 +140,28 @@ class Pass(Generic[T]):
         finally:
             self.seconds[stage] += time.perf_counter() - began
 
-    def run(self, take: Callable[[Piece[T], NDArray[np.float32] | None], object], start: int = 0) -> None:
-        """Go through all images from `start` on, and give each piece with its embeddings to `take`.
+    def run(self, take: Take[T], start: int = 0, end: int | None = None) -> None:
+        """Go through the images from `start` to before `end`; give each piece and its embeddings to `take`.
 
         Embedding i is that of the image ``kept[i]`` of the piece; None if there are none.
         """
         with Worker("decode", nice=NICE) as decoder:
-            pieces = Ahead(decoder, self._pieces(start), 1)
+            pieces = Ahead(decoder, self._pieces(start, len(self._dataset) if end is None else end), 1)
             for piece, pending in one_ahead(self._begun(pieces)):
                 take(piece, None if pending is None else self._finished(piece, pending))
 
-    def _pieces(self, start: int) -> Generator[tuple[Piece[T], NDArray[np.uint8] | None], None, None]:
-        step = PART
-        if self.size is not None:
-            step = max(1, min(PART, _BYTES // (2 * self.size[0] * self.size[1] * 3)))
-        for first in range(start, len(self._dataset), step):
-            rows = self._dataset.index[first : first + step]
+    @property
+    def _step(self) -> int:
+        """Most images of a piece."""
+        if self.size is None:
+            return PART
+        return max(1, min(PART, _BYTES // (2 * self.size[0] * self.size[1] * 3)))
+
+    def _pieces(
+        self, start: int, end: int
+    ) -> Generator[tuple[Piece[T], NDArray[np.uint8] | None], None, None]:
+        for first in range(start, end, self._step):
+            rows = self._dataset.index[first : min(first + self._step, end)]
             if not self.decodes:
                 yield Piece(rows, first, np.arange(rows.height), [], None), None
                 continue
@@ -180,6 +195,32 @@ class Pass(Generic[T]):
             found, rows = pending.result(), piece.rows[piece.kept]
             return check_embeddings(found, rows, self._embedder.description, np.float32)
 
+    def run_on(self, machines: Machines, take: Take[T], start: int = 0) -> None:
+        """Do what :meth:`run` does on machines, and `take` the same pieces in the same order."""
+        step, count = _PIECES * self._step, len(self._dataset)
+        ready: dict[int, _Pieces[T]] = {}
+        given, taken = start, start  # positions up to which jobs are given, and results are taken
+
+        def give() -> tuple[int, int] | None:
+            nonlocal given
+            # What is done waits in memory for what is before it, so no job is far ahead of the first.
+            if given >= min(count, taken + _AHEAD * machines.at_once * step):
+                return None
+            first, given = given, min(given + step, count)
+            return first, given
+
+        alike = copy(self)
+        alike._threads = machines.threads
+        for (first, _), found in machines.run(_pieces_of, alike, give, Needs(embeds=True)):
+            ready[first] = found
+            while taken in ready:
+                pieces, seconds = ready.pop(taken)
+                for stage, more in seconds.items():
+                    self.seconds[stage] += more
+                for piece, vectors in pieces:
+                    take(piece, vectors)
+                taken = min(taken + step, count)
+
     def embed_again(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Embed some images, to compare: positions of those that can be decoded, and their vectors."""
         assert self._embedder is not None
@@ -192,3 +233,11 @@ class Pass(Generic[T]):
         index = self._dataset.index[rows]
         vectors = self._embedder.embed(index, pixels)
         return rows, check_embeddings(vectors, index, self._embedder.description, np.float32)
+
+
+def _pieces_of(some: Pass[T], rows: tuple[int, int]) -> _Pieces[T]:
+    """Go through some images, in whatever process this is; also tell how long each stage was busy."""
+    found: list[tuple[Piece[T], NDArray[np.float32] | None]] = []
+    some.seconds = dict.fromkeys(some.seconds, 0.0)
+    some.run(lambda piece, vectors: found.append((piece, vectors)), *rows)
+    return found, some.seconds

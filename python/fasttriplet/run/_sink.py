@@ -23,9 +23,9 @@ class Sink:
         self._frames: list[pl.DataFrame] = []
         self._joined = pl.LazyFrame()
 
-    def append(self, frame: pl.DataFrame) -> None:
-        """Add a frame at the end."""
-        self._frames.append(frame)
+    def append(self, frame: pl.DataFrame | Path) -> None:
+        """Add a frame at the end, or a Parquet file of one, which must stay until all are joined."""
+        self._frames.append(pl.read_parquet(frame, glob=False) if isinstance(frame, Path) else frame)
 
     @contextmanager
     def join(self, about: Mapping[str, Any]) -> Iterator[pl.LazyFrame]:  # noqa: ARG002  for files
@@ -119,7 +119,11 @@ class _File(Sink):
         self._parts: list[str] = []
         self._schema = pl.Schema()
 
-    def append(self, frame: pl.DataFrame) -> None:
+    def append(self, frame: pl.DataFrame | Path) -> None:
+        if isinstance(frame, Path):
+            self._parts.append(_utf8(frame))
+            self._schema = pl.Schema(pl.read_parquet_schema(frame))
+            return
         part = self._output.unfinished.with_name(f"{len(self._parts):08}.part")
         with naming(self._output):
             frame.write_parquet(_utf8(part))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from fasttriplet.mining._explain import (
     why_no_triplets,
     why_without_negative,
 )
-from fasttriplet.mining._mine import Triplets, mine_rows
+from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.run._options import ResourceOptions, RunOptions
 from fasttriplet.run._shares import share_of
 from fasttriplet.run._summary import Summary
@@ -70,9 +71,30 @@ class Mined:
     last: bool  # of the epoch
     why_none: str | None  # why there are none, if that was asked for
 
+    @property
+    def outcome(self) -> Outcome:
+        """What there is to record of it."""
+        count, images = len(self.triplets), self.rows.height
+        return Outcome(
+            self.epoch, self.bag.number, images, count, self.triplets.stats, self.last, self.why_none
+        )
+
     def positions(self) -> tuple[NDArray[np.int64], ...]:
         """Where the anchors, positives and negatives are among the rows: (T,) int64 each."""
         return tuple(positions_of(self.ids, role) for role in self.triplets)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What :meth:`Stages.record` takes of a bag."""
+
+    epoch: int
+    bag: int  # its number in the epoch
+    images: int  # that were mined
+    triplets: int
+    stats: MiningStats
+    last: bool
+    why_none: str | None
 
 
 @contextmanager
@@ -104,12 +126,38 @@ class Stages:
         self.options = options
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
-        self.summary = Summary(self.embedder.description, options.metric)
+        self.begin_summary()
         self._size: tuple[int, int] | None = None
         self._width: int | None = None  # of the embeddings
         self.epoch = 0  # of the last bag
         # Bags of that epoch so far whose embeddings have collapsed, and those whose have not.
         self.collapsed = self.sound = 0
+
+    def for_jobs(self, threads: int | None) -> Stages:
+        """These stages as other processes get them, which take bags through and do not choose them."""
+        alike = copy(self)
+        alike.options = replace(
+            self.options, exclude=None, neighbors=None, random_share=0.0, cache=False, threads=threads
+        )
+        return alike
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "options": self.options,
+            "embedder": self.embedder,
+            "dataset": self.dataset,
+            "_decodes": self._decodes,
+            "_size": self._size,
+            "largest_bag": self.largest_bag,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, summary=Summary("", state["options"].metric), _width=None)
+
+    def begin_summary(self) -> Summary:
+        """Count anew."""
+        self.summary = Summary(self.embedder.description, self.options.metric)
+        return self.summary
 
     def open(self, rec: Rec) -> None:
         """Index the files and find out how large their images are."""
@@ -240,13 +288,29 @@ class Stages:
         images_of_epoch = sum(bag.rows.height for bag in in_epoch)
         for bag in in_epoch[first_bag:]:
             share = bag.rows if size == 1 else bag.rows[share_of(bag.rows["label"].to_numpy(), rank, size)]
-            step = max(1, share.height if images is None else images)
-            for start in range(0, max(1, share.height), step):
-                with _naming(epoch, bag, "lower bag_size, or hold fewer images ahead (prefetch, memory)"):
-                    rows, pixels = self._decode(share[start : start + step])
-                last = start + step >= share.height
-                yield Part(epoch, bag, len(in_epoch), images_of_epoch, rows, last), pixels
-                del pixels  # not to be held while the next are decoded
+            of_bag = Part(epoch, bag, len(in_epoch), images_of_epoch, share, last=True)
+            yield from self.parts_of_bag(of_bag, images)
+
+    def parts_of_bag(
+        self, of_bag: Part, images: int | None = None
+    ) -> Generator[tuple[Part, Images], None, None]:
+        """Decode one bag, or a share of it, in parts of at most this many images; see :meth:`parts`."""
+        share = of_bag.rows
+        step = max(1, share.height if images is None else images)
+        for start in range(0, max(1, share.height), step):
+            advice = "lower bag_size, or hold fewer images ahead (prefetch, memory)"
+            with _naming(of_bag.epoch, of_bag.bag, advice):
+                rows, pixels = self._decode(share[start : start + step])
+            yield replace(of_bag, rows=rows, last=start + step >= share.height), pixels
+            del pixels  # not to be held while the next are decoded
+
+    def bags_of(self, epoch: int) -> Iterator[Part]:
+        """The bags of an epoch, before anything is decoded."""
+        with self.summary.clock("index"):
+            in_epoch = self._bags(epoch)
+        images = sum(bag.rows.height for bag in in_epoch)
+        for bag in in_epoch:
+            yield Part(epoch, bag, len(in_epoch), images, bag.rows, last=True)
 
     def _decode(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, Images]:
         if not self._decodes:
@@ -318,33 +382,33 @@ class Stages:
                 if why is not None:
                     self.summary.without_negative = {"epoch": mined.epoch, "bag": mined.bag.number, **why}
 
-    def record(self, mined: Mined) -> None:
+    def record(self, found: Outcome) -> None:
         """Add a bag to the summary, except how many of its triplets are used.
 
         Warn of the first bag whose embeddings have collapsed; after the last bag of an epoch, raise what
         :meth:`end_epoch` raises.
         """
-        summary, stats = self.summary, mined.triplets.stats
-        summary.epochs = mined.epoch + 1
+        summary, stats = self.summary, found.stats
+        summary.epochs = found.epoch + 1
         summary.bags += 1
-        summary.images += mined.rows.height
+        summary.images += found.images
         summary.pairs += stats.pairs
         summary.pairs_without_negative += stats.pairs_without_negative
         summary.pairs_over_max_ap += stats.pairs_over_max_ap
-        summary.bags_without_triplets += len(mined.triplets) == 0
-        summary.why_no_triplets = summary.why_no_triplets or mined.why_none
-        if mined.epoch != self.epoch:
-            self.epoch, self.collapsed, self.sound = mined.epoch, 0, 0
+        summary.bags_without_triplets += found.triplets == 0
+        summary.why_no_triplets = summary.why_no_triplets or found.why_none
+        if found.epoch != self.epoch:
+            self.epoch, self.collapsed, self.sound = found.epoch, 0, 0
         self.collapsed += stats.collapsed
         self.sound += stats.scatter is not None and not stats.collapsed
         if stats.collapsed:
             summary.bags_collapsed += 1
             self._why_collapsed = why_collapsed(stats)
-        if mined.last:
+        if found.last:
             self.end_epoch()
         if stats.collapsed and summary.bags_collapsed == 1:
             warnings.warn(
-                f"epoch {mined.epoch}, bag {mined.bag.number}: {self._why_collapsed}. Its triplets are noise",
+                f"epoch {found.epoch}, bag {found.bag}: {self._why_collapsed}. Its triplets are noise",
                 CollapseWarning,
                 stacklevel=stacklevel_of_user(),  # the caller of mine_rec, or who iterates over a feed
             )

@@ -94,8 +94,8 @@ class Summary:
         How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
         ``assemble``, ``train``, the time between two batches, and ``fetch``, the decoding of images that this
         feed has not embedded: of triplets in a state or, in a group, of other processes, for which
-        ``gather`` is the time that they are waited for. They overlap. ``total`` is the wall time so
-        far.
+        ``gather`` is the time that they are waited for. They overlap; on a cluster, those of all
+        processes are added. ``total`` is the wall time so far.
     waited : dict of str to float
         How long the run had to wait for a stage; these times do not overlap.
     quantiles : dict of str to dict of str to float
@@ -157,6 +157,14 @@ class Summary:
             yield
         finally:
             self._count_wait(stage, self._tick() - started)
+
+    def add(self, *, skipped: list[str], seconds: dict[str, float], without_negative: Any) -> None:
+        """Add what another process did for a bag: these fields of its summary."""
+        self.skipped = list(dict.fromkeys([*self.skipped, *skipped]))
+        for stage, more in seconds.items():
+            if stage != "total":
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + more
+        self.without_negative = self.without_negative or without_negative
 
     @contextmanager
     def in_errors(self) -> Iterator[None]:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
-import os
-import shutil
-import tempfile
+import math
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._files import folder_beside, replacing
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._order import Bag, epoch_seed
 from fasttriplet.embedders._base import image_named
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
 from fasttriplet.errors import CollapsedError, NoTripletsError
-from fasttriplet.mining._blocks import AllRows
+from fasttriplet.mining._blocks import AllRows, Rows
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
-from fasttriplet.mining._steps import Steps, cut
-from fasttriplet.run._embed_rec import embed_rec
+from fasttriplet.mining._steps import Job, Schedule, Steps, cut
+from fasttriplet.run._embed_rec import embed_on
+from fasttriplet.run._kept import Kept
+from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
 
@@ -41,12 +37,10 @@ _PER_NUMBER, _PER_ROW = 12, 200
 # Bytes for the rows of two blocks, unless a user says otherwise: for each number of the file, which may be
 # larger than the memory, but at least as many as let a small dataset be one block.
 _SHARE, _AT_LEAST = 2.0, 2**28
+_STEPS, _FEWEST = 4, 8192  # steps for each that machines do at once; but no blocks of fewer rows
 _PIECE = 2**26  # bytes of the file that are read at once
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed
 _TOGETHER = 2**22  # triplets that are sorted at once
-
-_KIND, _VERSION = "unfinished mining", 1
-_ABOUT = "about.json"
 
 Report = Callable[[int, int, int], object]  # steps done, of how many, triplets so far
 
@@ -97,15 +91,15 @@ class Whole:
         Opened with :meth:`Stages.open_whole`.
     embedder : PrecomputedEmbedder
         Of all images of the dataset.
-    folder : Path
-        For what is done so far.
-    keeps : bool
-        Whether the folder stays after an error.
+    kept : Kept
+        What is done so far.
+    machines : Machines
+        Where it is done.
     """
 
-    def __init__(self, stages: Stages, embedder: PrecomputedEmbedder, folder: Path, *, keeps: bool) -> None:
-        self._stages, self._embedder, self._table, self._keeps = stages, embedder, embedder.table, keeps
-        self._options = stages.options
+    def __init__(self, stages: Stages, embedder: PrecomputedEmbedder, kept: Kept, machines: Machines) -> None:
+        self._stages, self._embedder, self._table = stages, embedder, embedder.table
+        self._options, self._kept, self._machines = stages.options, kept, machines
         index, at = stages.index, stages.rows_of_index
         self._read = read_through(self._table)
         left_out = np.isin(at, self._read.not_finite)
@@ -120,9 +114,8 @@ class Whole:
         ids = self._ids
         mining = MiningOptions(**{name: getattr(self._options, name) for name in MiningOptions.names()})
         rows = AllRows(_Rows(self._table, at[order]), labels[order], ids[order], self._read.digest)
-        self.steps = Steps(
-            rows, cut(rows.labels, self._most()), mining, epoch_seed(self._options.seed, 0), folder
-        )
+        seed = epoch_seed(self._options.seed, 0)
+        self.steps = Steps(rows, self._blocks(rows.labels), mining, seed, kept.folder.absolute())
 
     def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
         summary = self._stages.summary
@@ -134,24 +127,37 @@ class Whole:
             for row in np.flatnonzero(left_out).tolist()
         ]
 
+    def _blocks(self, labels: NDArray[np.int64]) -> tuple[Rows, ...]:
+        """Cut the rows into blocks, as an unfinished run did it if nothing says otherwise."""
+        before = (self._kept.of or {}).get("blocks") if self._options.memory is None else None
+        if before is not None and before[-1][1] == len(labels):
+            return tuple((first, end) for first, end in before)
+        return cut(labels, self._most())
+
+    @property
+    def _bytes_of_row(self) -> int:
+        """Bytes for a row in each of two blocks."""
+        return 2 * (_PER_NUMBER * self._table.shape[1] + _PER_ROW)
+
     def _most(self) -> int:
         """How many rows a block may have."""
-        count, size = self._table.shape
-        room = self._options.memory
-        if room is None:
-            room = max(_AT_LEAST, int(_SHARE * count * size))
-        return max(2, room // (2 * (_PER_NUMBER * size + _PER_ROW)))
+        (count, size), at_once = self._table.shape, self._machines.at_once
+        room, each = self._options.memory, self._bytes_of_row
+        if room is not None:
+            return max(2, room // each)
+        room = max(_AT_LEAST, int(_SHARE * count * size))
+        most = min(room, self._machines.memory or room) // each
+        if at_once > 1:  # several steps for each that can be done at once, so that all end at about one time
+            most = min(most, max(_FEWEST, math.ceil(count / math.sqrt(2 * _STEPS * at_once))))
+        return max(2, most)
 
     def about(self) -> dict[str, Any]:
         """Of what the work in the folder is, as plain data."""
-        plain: dict[str, Any] = json.loads(
-            json.dumps({
-                "triplets": self._stages.about(),
-                "embeddings": self._read.digest,
-                "blocks": self.steps.blocks,
-            })
-        )  # fmt: skip
-        return plain
+        return {
+            "triplets": self._stages.about(),
+            "embeddings": self._read.digest,
+            "blocks": self.steps.blocks,
+        }
 
     def check_scatter(self) -> None:
         """Raise a CollapsedError if the embeddings of different identities are all but equal."""
@@ -165,19 +171,24 @@ class Whole:
 
     def mine(self, report: Report) -> MiningStats:
         """Do what is left to do."""
-        total = len(self.steps)
-        report(0, total, 0)
+        total, began = len(self.steps), time.perf_counter()
+        schedule = Schedule(self.steps)
+        take: Callable[[], Job | None] = schedule.take
+        rows = max(end - first for first, end in self.steps.blocks)
+        needs = Needs(memory=rows * self._bytes_of_row)
+        work = _Work(self.steps, self._kept.token, self._machines.threads)
+        report(schedule.done, total, schedule.triplets)
         try:
             with self._stages.summary.clock("mine"):
-                return self.steps.run(
-                    threads=self._options.threads, progress=lambda done, found: report(done, total, found)
-                )
+                done: Iterator[tuple[Job, None]] = self._machines.run(_do, work, take, needs)
+                for job, _ in done:
+                    schedule.finished(job)
+                    report(schedule.done, total, schedule.triplets)
         except BaseException as error:
-            done = sum(self.steps.is_done(one, other) for one, other in self.steps)
-            if done and self._keeps:
-                kept = f"{done:,} of {counted(total, 'pair')} of blocks are kept in {self.steps.folder}"
-                error.add_note(f"{kept}; resume=True continues with the others")
+            what = f"{schedule.done:,} of {counted(total, 'pair')} of blocks"
+            self._kept.tell(error, schedule.done, what)
             raise
+        return self.steps.stats(time.perf_counter() - began)
 
     def triplets(self, stats: MiningStats) -> Iterator[Mined]:
         """All triplets, some at a time."""
@@ -201,122 +212,23 @@ class Whole:
         return why_no_triplets(first[0], first[1], stats, self.steps.options, threads=self._options.threads)
 
 
-@contextmanager
-def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Path]:
-    """The folder for the work of a run: beside its output, where it stays after an error, or a temporary one.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What a process needs to do jobs."""
 
-    Raises
-    ------
-    FileExistsError
-        If there is work, and it is neither to be continued (`resume`) nor to be removed (`overwrite`).
-    """
-    if out is None:
-        with tempfile.TemporaryDirectory(prefix="fasttriplet-") as temporary:
-            yield Path(temporary)
-        return
-    folder = folder_beside(out)
-    about = folder / _ABOUT
-    if os.path.lexists(folder) and _is_foreign(folder):
-        raise FileExistsError(
-            errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
-        )
-    if about.exists() and not resume:
-        if not overwrite:
-            raise FileExistsError(
-                errno.EEXIST,
-                "has the work of a run that did not end; resume=True continues it, overwrite=True starts "
-                "again",
-                str(folder),
-            )
-        shutil.rmtree(folder)
-    if not about.exists():
-        # Before images are embedded, which takes longest: what is there from now on can be continued.
-        _write_about(about, overwrite=overwrite, of=None)
-    try:
-        yield folder
-    except (NoTripletsError, CollapsedError):  # there is no more to find
-        shutil.rmtree(folder)
-        raise
-    except BaseException:
-        with suppress(OSError):
-            if all(entry.name == _ABOUT for entry in folder.iterdir()):  # nothing is done
-                shutil.rmtree(folder)
-        raise
-    shutil.rmtree(folder)
+    steps: Steps
+    token: str
+    threads: int | None
 
 
-def _is_foreign(folder: Path) -> bool:
-    """Whether no run has made a folder. One that was killed at once has only begun to write what it is of."""
-    if folder.is_symlink() or not folder.is_dir():
-        return True
-    begun = {f".{_ABOUT}.unfinished"}
-    return not (folder / _ABOUT).exists() and not {entry.name for entry in folder.iterdir()} <= begun
-
-
-def _write_about(path: Path, *, overwrite: bool, of: dict[str, Any] | None) -> None:
-    with replacing(path) as file:
-        text = json.dumps({"fasttriplet": _KIND, "version": _VERSION, "overwrite": overwrite, "of": of})
-        file.write_text(text, encoding="utf-8")
-
-
-def _read_about(path: Path) -> dict[str, Any] | None:
-    """What a run has written there; None if that is not of this version."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
-    known = isinstance(found, dict) and (found.get("fasttriplet"), found.get("version")) == (_KIND, _VERSION)
-    return found if known and isinstance(found.get("of"), (dict, NoneType)) else None
-
-
-def may_overwrite(out: Path) -> bool:
-    """Whether the run whose work is kept beside its output was allowed to replace that."""
-    path = folder_beside(out) / _ABOUT
-    found = _read_about(path) if path.is_file() else None
-    return found is not None and found.get("overwrite") is True
-
-
-def begin(folder: Path, about: dict[str, Any], *, overwrite: bool) -> None:
-    """Make a folder say what the work in it is of; a ValueError if it is of something else."""
-    path = folder / _ABOUT
-    found = _read_about(path) if path.exists() else {"of": None}  # a temporary folder
-    if found is None:
-        raise ValueError(f"{folder} is not the work of a run of this version; overwrite=True starts again")
-    before = found["of"]
-    if before is None:
-        _write_about(path, overwrite=overwrite, of=about)
-        return
-    differ = [name for name in about if before.get(name) != about[name]]
-    if differ:
-        raise ValueError(
-            f"{folder} cannot be continued: {_difference(before, about, differ)}; run it as before, or "
-            "overwrite=True starts again"
-        )
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any], names: list[str]) -> str:
-    if "triplets" in names:
-        old, new = before.get("triplets") or {}, now["triplets"]
-        for name in new:
-            if old.get(name) != new[name] and name != "options":
-                return f"it is of the {name} {old.get(name)!r}, not {new[name]!r}"
-        for name, value in new["options"].items():
-            known = (old.get("options") or {}).get(name)
-            if known != value:
-                return f"it was begun with {name} {known!r}, not {value!r}"
-    if "embeddings" in names:
-        return "the embeddings are others"
-    return "its blocks have other sizes, as memory was another"
+def _do(work: _Work, job: Job) -> None:
+    """Do a job, in whatever process this is."""
+    Kept(work.steps.folder, work.token).check_shared()
+    work.steps.do(job, threads=work.threads)
 
 
 def mine_whole(
-    stages: Stages,
-    rec: Rec,
-    folder: Path,
-    *,
-    keeps: bool,
-    overwrite: bool,
-    tell: Callable[[Progress], object],
+    stages: Stages, rec: Rec, kept: Kept, machines: Machines, tell: Callable[[Progress], object]
 ) -> Iterator[Mined]:
     """Mine a whole dataset; gives the triplets in the order of their ids, some at a time."""
     stages.open_whole(rec)
@@ -328,9 +240,9 @@ def mine_whole(
 
     embedder = stages.embedder
     if not isinstance(embedder, PrecomputedEmbedder):
-        embedder = _embedded(stages, folder, tell)
-    whole = Whole(stages, embedder, folder, keeps=keeps)
-    begin(folder, whole.about(), overwrite=overwrite)
+        embedder = _embedded(stages, kept.folder, machines, tell)
+    whole = Whole(stages, embedder, kept, machines)
+    kept.begin(whole.about())
     whole.check_scatter()
     stats = whole.mine(report)
     whole.check_unchanged()
@@ -344,7 +256,9 @@ def mine_whole(
         summary.why_no_triplets = whole.why_none(stats)
 
 
-def _embedded(stages: Stages, folder: Path, tell: Callable[[Progress], object]) -> PrecomputedEmbedder:
+def _embedded(
+    stages: Stages, folder: Path, machines: Machines, tell: Callable[[Progress], object]
+) -> PrecomputedEmbedder:
     """Embed all images of the dataset into the folder, or continue that."""
 
     def report(_: str, done: int, images: int) -> None:
@@ -352,11 +266,11 @@ def _embedded(stages: Stages, folder: Path, tell: Callable[[Progress], object]) 
 
     path = folder / "embeddings.npy"
     with stages.summary.clock("embed"):
-        embed_rec(
+        embed_on(
+            machines,
             stages.dataset,
-            model=stages.embedder,
-            out=path,
-            resume=True,
+            stages.embedder,
+            path,
             on_error=stages.options.on_error,
             threads=stages.options.threads,
             progress=report,
