@@ -240,6 +240,7 @@ class Cluster:
     ) -> Iterator[tuple[J, R]]:
         """Do jobs as tasks; see :meth:`fasttriplet.run._machines.Machines.run`."""
         self._check_that_one_fits(needs)
+        self._looked = self._well = time.monotonic()
         ray = self._ray
         shared = Shared.put(ray, thing)
         task = ray.remote(do).options(**self._options(needs, work))
@@ -267,22 +268,24 @@ class Cluster:
 
     def _ended(self, references: list[Any], needs: Needs) -> list[Any]:
         """Wait until some tasks have ended; an error if the cluster goes away meanwhile."""
-        since = looked = time.monotonic()
-        while True:
-            ended: list[Any]
+        ended: list[Any] = []
+        while not ended:
             with self._errors_of_ray():
                 ended, _ = self._ray.wait(references, num_returns=1, timeout=_POLL)
-            if ended:
-                return ended
-            now = time.monotonic()
-            if now - looked < _LOOK:
-                continue
-            looked = now
-            why = self._why_away(needs)
-            if why is None:
-                since = now
-            elif now - since > _PATIENCE:
-                raise ConnectionError(f"{self._name} {why}")
+            self._look(needs)
+        return ended
+
+    def _look(self, needs: Needs) -> None:
+        """Raise an error if the cluster has been away for long; what it has begun may end nevertheless."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        why = self._why_away(needs)
+        if why is None:
+            self._well = now
+        elif now - self._well > _PATIENCE:
+            raise ConnectionError(f"{self._name} {why}")
 
     def _why_away(self, needs: Needs) -> str | None:
         """Say that the cluster does not answer, or cannot do a task; None if it is well."""

@@ -104,12 +104,10 @@ def _open(shared: Shared) -> Any:
     try:
         return shared.open()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise type(error)(
-            error.errno,
-            f"{reason} on the machine {machine()}; all machines need the same files under the same paths",
-            error.filename,
-        ) from error
+        more = f"on the machine {machine()}; all machines need the same files under the same paths"
+        if error.errno is None:
+            raise type(error)(f"{error} {more}") from error
+        raise type(error)(error.errno, f"{error.strerror} {more}", error.filename) from error
 
 
 def machine() -> str:

@@ -1,0 +1,179 @@
+"""Runs on machines give the files of a run in one process, whatever the order of the jobs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fasttriplet as ft
+from fasttriplet.mining._blocks import AllRows
+from fasttriplet.mining._options import MiningOptions
+from fasttriplet.mining._steps import Schedule, Steps, cut
+from fasttriplet.run import _pass
+from tests.run.leftovers import besides_datasets
+from tests.run.machines import Disorderly, LostError, in_place_of_ray
+from tests.run.test_whole import SMALL, dataset
+from tests.small_rec import identities, write_rec
+
+BAGS: dict[str, Any] = {"bag_size": 40, "epochs": 3, "margin": 1.0}
+WHOLE: dict[str, Any] = {"bag_size": None, "memory": SMALL}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return dataset(tmp_path_factory.mktemp("data"), identities(80, 4), sorted_by_label=False)
+
+
+def mined(data: tuple[Path, Path], out: Path, **options: Any) -> ft.MineResult:
+    rec, file = data
+    return ft.mine_rec(rec, model=f"npy:{file}", out=out, **options)
+
+
+@pytest.mark.parametrize("options", [BAGS, WHOLE, BAGS | {"max_triplets": 150, "images_per_identity": 3}])
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_the_file_is_that_of_one_process(
+    data: tuple[Path, Path], tmp_path: Path, options: dict[str, Any], at_once: int
+) -> None:
+    here = mined(data, tmp_path / "here.parquet", **options)
+    for seed in range(3):
+        with in_place_of_ray(Disorderly(seed, at_once)):
+            there = mined(data, tmp_path / "there.parquet", overwrite=True, ray="disorderly", **options)
+        assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+        for name in ("triplets", "pairs", "pairs_without_negative", "bags", "images", "epochs", "quantiles"):
+            assert getattr(there.summary, name) == getattr(here.summary, name)
+        assert there.summary.without_negative == here.summary.without_negative
+    assert sorted(besides_datasets(tmp_path)) == ["here.parquet", "there.parquet"]
+
+
+@pytest.mark.parametrize("options", [BAGS, WHOLE])
+def test_a_run_whose_machines_go_away_is_resumed(
+    data: tuple[Path, Path], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    out, seeds = tmp_path / "t.parquet", itertools.count()
+    mined(data, tmp_path / "here.parquet", **options)
+    for lives in (0, 1, 4, 5, 7):
+        with in_place_of_ray(Disorderly(next(seeds), 3, lives)), pytest.raises(LostError) as lost:
+            mined(data, out, resume=lives > 0, ray="disorderly", **options)
+        assert not out.exists()
+    assert "are kept in" in lost.value.__notes__[0]
+    assert f"{out}.unfinished; resume=True continues with the others" in lost.value.__notes__[0]
+    with in_place_of_ray(Disorderly(next(seeds), 2)):
+        mined(data, out, resume=True, ray="disorderly", **options)
+    assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    assert sorted(besides_datasets(tmp_path)) == ["here.parquet", "t.parquet"]
+
+
+def test_what_a_cluster_began_one_process_can_end(data: tuple[Path, Path], tmp_path: Path) -> None:
+    out, options = tmp_path / "t.parquet", {"bag_size": None}
+    mined(data, tmp_path / "here.parquet", **options)
+    machines = Disorderly(0, 3, 4)
+    machines.memory = SMALL  # type: ignore[assignment]
+    with in_place_of_ray(machines), pytest.raises(LostError):
+        mined(data, out, ray="disorderly", **options)
+    mined(data, out, resume=True, **options)  # in the blocks of the cluster
+    assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_work_of_another_run_is_not_continued(data: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "t.parquet"
+    with in_place_of_ray(Disorderly(0, 2, 3)), pytest.raises(LostError):
+        mined(data, out, ray="disorderly", **BAGS)
+    for change, words in (
+        ({"margin": 0.9}, r"begun with margin 1\.0, not 0\.9"),
+        ({"seed": 5}, "of the seed 0, not 5"),
+        ({"bag_size": 60}, "begun with bag_size 40, not 60"),
+        ({"bag_size": None, "epochs": 1}, "begun with bag_size 40, not None"),
+    ):
+        with in_place_of_ray(Disorderly(0, 2)), pytest.raises(ValueError, match=words):
+            mined(data, out, ray="disorderly", resume=True, **BAGS | change)
+    with in_place_of_ray(Disorderly(0, 2)), pytest.raises(FileExistsError, match="resume=True continues it"):
+        mined(data, out, ray="disorderly", **BAGS)
+    with pytest.raises(ft.OptionError, match="resume is for bag_size=None"):
+        mined(data, out, resume=True, **BAGS)
+
+
+def test_images_are_embedded_there(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(700, 4), frozenset({7, 1500}), side=8)
+    how: dict[str, Any] = {"model": "pixels", "on_error": "skip"}
+    here = ft.embed_rec(rec, out=tmp_path / "here.npy", **how)
+    for seed in range(3):
+        with in_place_of_ray(Disorderly(seed, 2)):
+            there = ft.embed_rec(rec, out=tmp_path / "there.npy", ray="disorderly", overwrite=True, **how)
+        assert (tmp_path / "there.npy").read_bytes() == (tmp_path / "here.npy").read_bytes()
+        assert there.skipped == here.skipped
+        assert len(there.skipped) == 2
+    ft.mine_rec(rec, out=tmp_path / "here.parquet", bag_size=None, margin=1.0, **how)
+    with in_place_of_ray(Disorderly(3, 2)):
+        ft.mine_rec(rec, out=tmp_path / "there.parquet", bag_size=None, margin=1.0, ray="disorderly", **how)
+    assert (tmp_path / "there.parquet").read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_embedding_is_resumed_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pass, "_PIECES", 1)
+    rec = write_rec(tmp_path / "train.rec", identities(2600, 4), side=4)
+    ft.embed_rec(rec, model="pixels", out=tmp_path / "here.npy")
+    with in_place_of_ray(Disorderly(2, 2, 8)), pytest.raises(LostError):
+        ft.embed_rec(rec, model="pixels", out=tmp_path / "there.npy", ray="disorderly")
+    with in_place_of_ray(Disorderly(1, 2)):
+        done = ft.embed_rec(rec, model="pixels", out=tmp_path / "there.npy", ray="disorderly", resume=True)
+    assert done.resumed_after
+    assert (tmp_path / "there.npy").read_bytes() == (tmp_path / "here.npy").read_bytes()
+
+
+def test_an_image_that_is_skipped_is_told(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(40, 4), frozenset({7, 30}), side=8)
+    how: dict[str, Any] = {"model": "pixels", "bag_size": 40, "margin": 1.0, "epochs": 2, "on_error": "skip"}
+    here = ft.mine_rec(rec, **how)
+    with in_place_of_ray(Disorderly(0, 3)):
+        there = ft.mine_rec(rec, ray="disorderly", **how)
+    assert there.triplets.collect().equals(here.triplets.collect())
+    assert there.summary.skipped == here.summary.skipped
+    assert len(there.summary.skipped) == 2
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    identities=st.integers(2, 24),
+    most=st.integers(3, 30),
+    seed=st.integers(0, 2**32),
+    stops=st.lists(st.integers(0, 30), max_size=2),
+)
+def test_steps_in_any_order_and_from_any_stop(
+    tmp_path_factory: pytest.TempPathFactory, identities: int, most: int, seed: int, stops: list[int]
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(identities), rng.integers(2, 5, identities))
+    rows = rng.normal(size=(len(labels), 4)).astype(np.float32)
+    ids = rng.permutation(len(labels)) + 7
+    options = MiningOptions(margin=0.5)
+    folder = tmp_path_factory.mktemp("steps")
+    steps = Steps(AllRows(rows, labels, ids, "rows"), cut(labels, most), options, 3, folder)
+    expected = ft.mine(rows, labels, ids=ids, seed=3, margin=0.5).to_frame()
+    for lives in [*stops, 10**9]:
+        schedule = Schedule(steps)
+        told = schedule.done
+        machines = Disorderly(seed, int(rng.integers(1, 5)), lives)
+        try:
+            for job, _ in machines.run(do, steps, schedule.take):
+                schedule.finished(job)
+                assert schedule.done >= told
+                told = schedule.done
+        except LostError:
+            continue
+        assert schedule.done == len(steps)
+        assert schedule.triplets == len(expected)
+    found = list(steps.sorted_triplets(50))
+    assert (pl.concat(found) if found else expected.clear()).equals(expected)
+    assert steps.stats(0.0).pairs == ft.mine(rows, labels, ids=ids, seed=3, margin=0.5).stats.pairs
+    assert not list(folder.glob(".*"))  # nothing half written
+
+
+def do(steps: Steps, job: Any) -> None:
+    steps.do(job, threads=1)
