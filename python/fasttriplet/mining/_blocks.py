@@ -39,6 +39,12 @@ Columns = tuple[
 Counts = tuple[int | None, int | None, int | None, int, int]
 _COLUMNS = ("anchor", "positive", "negative", "d_ap", "d_an")
 _KIND = "a part of triplets"
+# Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
+# bits, once in rows and once in panels; and what a row takes besides.
+_PER_NUMBER, _PER_ROW = 12, 200
+# Bytes for the rows of two blocks, unless a user says otherwise: for each number of all rows, which may be
+# larger than the memory, but at least as many as let few rows be one block.
+_SHARE, _AT_LEAST = 2.0, 2**28
 
 
 class Vectors(Protocol):
@@ -146,6 +152,13 @@ class Part:
         blocks = tuple((first, end) for first, end in about["blocks"])
         counts: Any = tuple(about["counts"])
         return cls(about["of"], (first, end), blocks, columns, counts)
+
+
+def most_rows(shape: tuple[int, ...], memory: int | None) -> int:
+    """How many rows a block may have, so that two of these (N, D) rows take so many bytes."""
+    count, size = shape
+    room = max(_AT_LEAST, int(_SHARE * count * size)) if memory is None else memory
+    return max(2, room // (2 * (_PER_NUMBER * size + _PER_ROW)))
 
 
 def collect(

@@ -20,13 +20,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet._files import folder_beside, replacing
+from fasttriplet._npy import Table
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._order import Bag, epoch_seed
 from fasttriplet.embedders._base import image_named
-from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
+from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.errors import CollapsedError, NoTripletsError
-from fasttriplet.mining._blocks import AllRows
+from fasttriplet.mining._blocks import AllRows, most_rows
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
@@ -35,12 +36,6 @@ from fasttriplet.run._embed_rec import embed_rec
 from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
 
-# Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
-# bits, once in rows and once in panels; and what a row takes besides.
-_PER_NUMBER, _PER_ROW = 12, 200
-# Bytes for the rows of two blocks, unless a user says otherwise: for each number of the file, which may be
-# larger than the memory, but at least as many as let a small dataset be one block.
-_SHARE, _AT_LEAST = 2.0, 2**28
 _PIECE = 2**26  # bytes of the file that are read at once
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed
 _TOGETHER = 2**22  # triplets that are sorted at once
@@ -121,7 +116,11 @@ class Whole:
         mining = MiningOptions(**{name: getattr(self._options, name) for name in MiningOptions.names()})
         rows = AllRows(_Rows(self._table, at[order]), labels[order], ids[order], self._read.digest)
         self.steps = Steps(
-            rows, cut(rows.labels, self._most()), mining, epoch_seed(self._options.seed, 0), folder
+            rows,
+            cut(rows.labels, most_rows(self._table.shape, self._options.memory)),
+            mining,
+            epoch_seed(self._options.seed, 0),
+            folder,
         )
 
     def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
@@ -133,14 +132,6 @@ class Whole:
             + self._embedder.why_skipped.get(int(at[row]), "its embedding holds NaN or infinity")
             for row in np.flatnonzero(left_out).tolist()
         ]
-
-    def _most(self) -> int:
-        """How many rows a block may have."""
-        count, size = self._table.shape
-        room = self._options.memory
-        if room is None:
-            room = max(_AT_LEAST, int(_SHARE * count * size))
-        return max(2, room // (2 * (_PER_NUMBER * size + _PER_ROW)))
 
     def about(self) -> dict[str, Any]:
         """Of what the work in the folder is, as plain data."""
