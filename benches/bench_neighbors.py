@@ -1,9 +1,9 @@
 """Nearest rows and identities, and bags of similar identities.
 
 The rows are Gaussian around the centres of their identities. The peer is the product of all rows in blocks,
-with NumPy's `argpartition`: float32, so its neighbors are not always the nearest. A file is read in blocks, and
-beside it stands an array that is loaded from it; memory is what the call adds at its peak, in a process of its
-own. For the bags, identities lie around the centres of groups.
+with NumPy's `argpartition`: float32, so its neighbors are not always the nearest. A file is read in blocks;
+beside that it is loaded as an array. Memory is what this adds at its peak, in a process of its own. For the
+bags, identities lie around the centres of groups.
 """
 
 from __future__ import annotations
@@ -63,14 +63,17 @@ def searches(rows: int, dim: int, k: int) -> dict[str, Way]:
 
 def of_file(path: str, rows: int, memory: list[int]) -> dict[str, Way]:
     labels = np.arange(rows) % (rows // 20)
-    ways: dict[str, Way] = {}
-    for of in ("rows", "identities"):
-        how: dict[str, Any] = {"of": of}
-        ways[f"{of}, array"] = Way(lambda how=how: ft.neighbors(np.load(path), labels, **how))
-        for megabytes in memory:
-            limit = how | {"memory": megabytes * 10**6}
-            ways[f"{of}, file, {megabytes} MB"] = Way(lambda how=limit: ft.neighbors(path, labels, **how))
-    return ways
+
+    def way(of: Any, megabytes: int | None) -> Way:
+        if megabytes is None:
+            return Way(lambda: ft.neighbors(np.load(path), labels, of=of))
+        return Way(lambda: ft.neighbors(path, labels, of=of, memory=megabytes * 10**6))
+
+    return {
+        f"{of}, {'an array' if megabytes is None else f'blocks, {megabytes} MB'}": way(of, megabytes)
+        for of in ("rows", "identities")
+        for megabytes in (None, *memory)
+    }
 
 
 def orders(identities: int, k: int) -> dict[str, Way]:
@@ -131,14 +134,13 @@ def tables(options: Namespace) -> Iterator[Table]:
         ).items():
             found.rows.setdefault(name, {})[f"{k} neighbors"] = took.best
     yield found
-    stored = Table(f"10 neighbors of {options.file_rows:,} rows of {options.dim}, seconds and memory")
+    stored = Table(f"10 neighbors of a file of {options.file_rows:,} rows of {options.dim}")
     with tempfile.TemporaryDirectory(prefix="fasttriplet-bench-") as folder:
         path = Path(folder) / "e.npy"
         np.save(path, made(options.file_rows, options.dim)[0])
         case: dict[str, Any] = {"path": str(path), "rows": options.file_rows, "memory": options.memory}
-        for name, took in bench.measure(
-            of_file, "a file", rounds=1, warm_up=False, fresh=True, **case
-        ).items():
+        found_in_file = bench.measure(of_file, "a file", rounds=1, warm_up=False, fresh=True, **case)
+        for name, took in found_in_file.items():
             stored.rows[name] = {"seconds": took.best, "MB": took.added}
     yield stored
     arranged = Table(f"Seconds for an order of {options.identities:,} identities with 50 neighbors")

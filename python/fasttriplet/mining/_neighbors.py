@@ -208,7 +208,7 @@ def neighbors(
         positions, distances = search.through(means, np.arange(len(names)), None)
         return Neighbors(of, names, positions, distances)
     if kept is not None:
-        for some in _slices(len(given), rows.shape[1]):  # what is not finite, before hours of a search
+        for some in _slices(len(given), rows.shape[1]):  # an error of a number that is not finite comes first
             kept[some]
     numbers = numbered(given)[0] if other_identities else np.arange(len(given))
     positions, distances = search.through(rows, numbers, order)
