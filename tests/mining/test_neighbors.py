@@ -22,7 +22,7 @@ import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet._npy import Table
 from fasttriplet.mining import _neighbors, _stored
-from fasttriplet.mining._blocks import most_rows
+from fasttriplet.mining._blocks import bytes_of_row
 from tests import reference
 from tests.mining.defined import each_kind_of_values
 from tests.processes import megabytes_more
@@ -112,9 +112,7 @@ def assert_nearest(
 
 def memory_for(block: int, columns: int) -> int:
     """Bytes that let blocks have so many rows."""
-    memory = 2 * block * (12 * columns + 200)
-    assert most_rows((1000, columns), memory) == block
-    return memory
+    return block * bytes_of_row(columns)
 
 
 @each_kind_of_values

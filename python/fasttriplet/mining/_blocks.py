@@ -154,11 +154,20 @@ class Part:
         return cls(about["of"], (first, end), blocks, columns, counts)
 
 
+def usual_memory(shape: tuple[int, ...]) -> int:
+    """How many bytes two blocks of (N, D) rows take, unless a user says otherwise."""
+    count, columns = shape
+    return max(_AT_LEAST, int(_SHARE * count * columns))
+
+
+def bytes_of_row(columns: int) -> int:
+    """How many bytes a row takes in each of two blocks, together."""
+    return 2 * (_PER_NUMBER * columns + _PER_ROW)
+
+
 def most_rows(shape: tuple[int, ...], memory: int | None) -> int:
-    """How many rows a block may have, so that two of these (N, D) rows take so many bytes."""
-    count, size = shape
-    room = max(_AT_LEAST, int(_SHARE * count * size)) if memory is None else memory
-    return max(2, room // (2 * (_PER_NUMBER * size + _PER_ROW)))
+    """How many rows a block of (N, D) rows may have, so that two blocks take so many bytes."""
+    return max(2, (usual_memory(shape) if memory is None else memory) // bytes_of_row(shape[1]))
 
 
 def collect(
