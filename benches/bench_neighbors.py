@@ -1,14 +1,17 @@
 """Nearest rows and identities, and bags of similar identities.
 
 The rows are Gaussian around the centres of their identities. The peer is the product of all rows in blocks,
-with NumPy's `argpartition`: float32, so its neighbors are not always the nearest. For the bags, identities
-lie around the centres of groups.
+with NumPy's `argpartition`: float32, so its neighbors are not always the nearest. A file is read in blocks;
+beside that it is loaded as an array. Memory is what this adds at its peak, in a process of its own. For the
+bags, identities lie around the centres of groups.
 """
 
 from __future__ import annotations
 
+import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,8 @@ bench = Bench(__file__, __doc__, rounds=3)
 bench.option("--rows", 20_000, "rows", quick=400)
 bench.option("--dim", 512, "numbers of a row", quick=32)
 bench.option("--k", [10, 50], "neighbors", quick=[5])
+bench.option("--file-rows", 100_000, "rows of a file", quick=2_000)
+bench.option("--memory", [256, 64], "megabytes for the rows of two blocks of it", quick=[1])
 bench.option("--identities", 100_000, "identities to arrange", quick=1000)
 bench.option("--similar", 10_000, "identities in groups", quick=500)
 bench.option("--bag-size", 800, "images of a bag of these", quick=80)
@@ -32,11 +37,15 @@ _BLOCK = 1024
 _OF_IDENTITY = 4  # images of each identity in groups
 
 
-def searches(rows: int, dim: int, k: int) -> dict[str, Way]:
+def made(rows: int, dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     rng = np.random.default_rng(0)
     labels = np.arange(rows) % (rows // 20)
     embeddings = rng.standard_normal((rows // 20, dim))[labels] + 0.9 * rng.standard_normal((rows, dim))
-    embeddings = embeddings.astype(np.float32)
+    return embeddings.astype(np.float32), labels
+
+
+def searches(rows: int, dim: int, k: int) -> dict[str, Way]:
+    embeddings, labels = made(rows, dim)
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
 
     def product() -> None:
@@ -49,6 +58,21 @@ def searches(rows: int, dim: int, k: int) -> dict[str, Way]:
         "rows of other identities": Way(lambda: neighbors(embeddings, labels, k)),
         "all rows": Way(lambda: neighbors(embeddings, labels, k, other_identities=False)),
         "identities of 20 rows": Way(lambda: neighbors(embeddings, labels, k, of="identities")),
+    }
+
+
+def of_file(path: str, rows: int, memory: list[int]) -> dict[str, Way]:
+    labels = np.arange(rows) % (rows // 20)
+
+    def way(of: Any, megabytes: int | None) -> Way:
+        if megabytes is None:
+            return Way(lambda: ft.neighbors(np.load(path), labels, of=of))
+        return Way(lambda: ft.neighbors(path, labels, of=of, memory=megabytes * 10**6))
+
+    return {
+        f"{of}, {'an array' if megabytes is None else f'blocks, {megabytes} MB'}": way(of, megabytes)
+        for of in ("rows", "identities")
+        for megabytes in (None, *memory)
     }
 
 
@@ -110,6 +134,15 @@ def tables(options: Namespace) -> Iterator[Table]:
         ).items():
             found.rows.setdefault(name, {})[f"{k} neighbors"] = took.best
     yield found
+    stored = Table(f"10 neighbors of a file of {options.file_rows:,} rows of {options.dim}")
+    with tempfile.TemporaryDirectory(prefix="fasttriplet-bench-") as folder:
+        path = Path(folder) / "e.npy"
+        np.save(path, made(options.file_rows, options.dim)[0])
+        case: dict[str, Any] = {"path": str(path), "rows": options.file_rows, "memory": options.memory}
+        found_in_file = bench.measure(of_file, "a file", rounds=1, warm_up=False, fresh=True, **case)
+        for name, took in found_in_file.items():
+            stored.rows[name] = {"seconds": took.best, "MB": took.added}
+    yield stored
     arranged = Table(f"Seconds for an order of {options.identities:,} identities with 50 neighbors")
     for name, took in bench.measure(orders, "orders", identities=options.identities, k=50).items():
         arranged.rows[name] = {"seconds": took.best}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,12 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
-from fasttriplet.mining import _neighbors
+from fasttriplet._npy import Table
+from fasttriplet.mining import _neighbors, _stored
+from fasttriplet.mining._blocks import bytes_of_row
 from tests import reference
 from tests.mining.defined import each_kind_of_values
+from tests.processes import megabytes_more
 from tests.strategies import METRICS, datasets
 
 pytestmark = pytest.mark.filterwarnings("ignore::fasttriplet.CollapseWarning")
@@ -62,8 +68,20 @@ def assert_same(found: ft.Neighbors, positions: Any, distances: Any, name: str) 
     assert found.distances.dtype == np.float64
 
 
-def assert_nearest(dataset: dict[str, Any], k: int, metric: str, *, normalize: bool) -> None:
-    """Assert that every instruction set gives what the definition gives, of all kinds."""
+def assert_nearest(
+    dataset: dict[str, Any],
+    k: int,
+    metric: str,
+    *,
+    normalize: bool,
+    sources: tuple[Any, ...] = (),
+    block: int | None = None,
+    threads: int | None = None,
+) -> None:
+    """Assert that every instruction set gives what the definition gives, of all kinds.
+
+    The embeddings are given by themselves and from all `sources` of the same numbers, in blocks of some rows.
+    """
     embeddings, labels, ids = dataset["embeddings"], dataset["labels"], dataset["ids"]
     count = len(embeddings)
     by = list(range(count)) if ids is None else ids
@@ -71,23 +89,30 @@ def assert_nearest(dataset: dict[str, Any], k: int, metric: str, *, normalize: b
     names, means = plain_means(rows, labels, by)
     means = reference.normalized(means) if normalize else means
     numbers = list(range(len(names)))
-    options: dict[str, Any] = {"metric": metric, "normalize": normalize, "ids": ids}
+    options: dict[str, Any] = {"metric": metric, "normalize": normalize, "ids": ids, "threads": threads}
+    if block is not None:
+        options["memory"] = memory_for(block, rows.shape[1])
     expected = {
         "other": plain_nearest(rows, labels, by, k, metric),
         "all": plain_nearest(rows, list(range(count)), by, k, metric),
         "identities": plain_nearest(means, numbers, numbers, k, metric),
     }
-    for name in _core.instruction_sets():
+    for name, source in itertools.product(_core.instruction_sets(), (embeddings, *sources)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FASTTRIPLET_ISA", name)
-            found = ft.neighbors(embeddings, labels, k, **options)
+            found = ft.neighbors(source, labels, k, **options)
             assert_same(found, *expected["other"], name)
             assert list(found.labels) == list(labels)
-            found = ft.neighbors(embeddings, labels, k, other_identities=False, threads=2, **options)
+            found = ft.neighbors(source, labels, k, other_identities=False, **options | {"threads": 2})
             assert_same(found, *expected["all"], name)
-            found = ft.neighbors(embeddings, labels, k, of="identities", **options)
+            found = ft.neighbors(source, labels, k, of="identities", **options)
             assert found.labels.tolist() == names
             assert_same(found, *expected["identities"], name)
+
+
+def memory_for(block: int, columns: int) -> int:
+    """Bytes that let blocks have so many rows."""
+    return block * bytes_of_row(columns)
 
 
 @each_kind_of_values
@@ -110,12 +135,13 @@ def test_neighbors_are_those_of_the_definition(
         {
             "_ROWS": st.sampled_from([1, 7, 2**16]),
             "_FOUND": st.sampled_from([1, 30, 2**22]),
-            "_NUMBERS": st.sampled_from([1, 50, 2**22]),
+            "_NUMBERS": st.sampled_from([1, 50, 2**20]),
+            "block": st.sampled_from([None, 25, 60]),
         }
     ),
 )
 def test_blocks_and_ties_change_nothing(
-    seed: int, identities: int, k: int, kind: str, blocks: dict[str, int]
+    seed: int, identities: int, k: int, kind: str, blocks: dict[str, int | None]
 ) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, identities, 90)
@@ -131,10 +157,83 @@ def test_blocks_and_ties_change_nothing(
         "labels": labels.tolist(),
         "ids": rng.permutation(90).tolist(),
     }
+    block = blocks.pop("block")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in blocks.items():
             patch.setattr(_neighbors, name, value)
-        assert_nearest(dataset, k, "sqeuclidean", normalize=True)
+        assert_nearest(dataset, k, "sqeuclidean", normalize=True, block=block)
+
+
+@each_kind_of_values
+@settings(max_examples=25, deadline=None)
+@given(
+    data=st.data(),
+    k=st.integers(1, 20),
+    dtype=st.sampled_from([np.float16, np.float32, np.float64]),
+    how=st.fixed_dictionaries(
+        {
+            "metric": st.sampled_from(METRICS),
+            "block": st.integers(2, 9),
+            "threads": st.sampled_from([1, 2, None]),
+        }
+    ),
+)
+def test_files_are_read_in_blocks(
+    values: Any, data: st.DataObject, k: int, dtype: Any, how: dict[str, Any]
+) -> None:
+    dataset = data.draw(datasets(values))
+    with np.errstate(over="ignore"):
+        stored = dataset["embeddings"].astype(dtype)
+    stored[~np.isfinite(stored)] = 1  # of float16
+    dataset["embeddings"] = stored.astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "e.npy")
+        np.save(path, np.asfortranarray(stored) if data.draw(st.booleans()) else stored)
+        mapped = (np.load(path, mmap_mode="r"),) if stored.size else ()  # NumPy maps no empty file
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_neighbors, "_NUMBERS", 40)
+            assert_nearest(dataset, k, normalize=True, sources=(path, str(path), *mapped), **how)
+
+
+def test_blocks_are_as_large_as_the_memory_lets_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No array is larger than two blocks, or the rows that are read through at a time."""
+    rows = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+    np.save(tmp_path / "e.npy", rows)
+    expected = ft.neighbors(rows, np.arange(1000) // 4, 3)
+    read = []
+
+    class Watched(Table):
+        def rows(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+            read.append(len(positions))
+            return super().rows(positions)
+
+    monkeypatch.setattr(_stored, "Table", Watched)
+    monkeypatch.setattr(_neighbors, "_NUMBERS", 8 * 100)
+    found = ft.neighbors(tmp_path / "e.npy", np.arange(1000) // 4, 3, memory=memory_for(250, 8))
+    assert np.array_equal(found.positions, expected.positions)
+    # To see what is not finite; whether all are the same; and each block, with the three others.
+    assert read == [100] * 10 + [250] * 17
+
+
+@pytest.mark.parametrize("of", ["rows", "identities"])
+def test_memory_is_that_of_two_blocks(tmp_path: Path, of: str) -> None:
+    """A file of 49 MB, which the miner would copy and code, takes less than its numbers alone."""
+    rng = np.random.default_rng(0)
+    rows = (rng.standard_normal((3_000, 8)) @ rng.standard_normal((8, 4096))).astype(np.float32)
+    np.save(tmp_path / "e.npy", rows)
+    np.save(tmp_path / "half.npy", rows.astype(np.float16))
+    prepare = f"""
+import os
+import numpy as np
+import fasttriplet as ft
+os.chdir({os.fspath(tmp_path)!r})
+labels = np.arange(3_000) // 80
+ft.neighbors(np.eye(20, dtype=np.float32), np.arange(20))
+"""
+    how = f"labels, 1, of={of!r}, memory=16 * 10**6, threads=2"
+    assert megabytes_more(prepare, f"ft.neighbors('e.npy', {how})") < 49
+    # Pages of the file that is mapped, 25 MB, are counted, too.
+    assert megabytes_more(prepare, f"ft.neighbors(np.load('half.npy', mmap_mode='r'), {how})") < 49 + 25
 
 
 def test_rows_that_are_all_the_same() -> None:
@@ -239,6 +338,7 @@ ROWS = np.ones((3, 2), np.float32)
         ((ROWS, [1, 2, 3]), {"ids": [1, 2, 1]}, "ids must be unique, but 1 is the id of two rows, .* 2$"),
         ((ROWS, [1, 2, 3]), {"ids": [1, 2]}, r"ids must have the shape \(3,\)"),
         ((ROWS, [1, 2, 3]), {"threads": 0}, "threads must be a whole number >= 1"),
+        ((ROWS, [1, 2, 3]), {"memory": 0}, "memory must be a whole number >= 1, not 0"),
         ((ROWS, [1, 2, 3]), {"other_identities": 1}, "other_identities must be True or False"),
         (
             (ROWS, [1, 2, 3]),
@@ -250,6 +350,42 @@ ROWS = np.ones((3, 2), np.float32)
 def test_bad_arguments_are_named(arguments: Any, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ft.neighbors(*arguments, **options)
+
+
+@pytest.mark.parametrize("of", ["rows", "identities"])
+def test_bad_files_are_named(tmp_path: Path, of: str) -> None:
+    path, options = tmp_path / "e.npy", dict[str, Any](of=of, memory=1)
+    with pytest.raises(FileNotFoundError, match=f"no file of embeddings at {path}"):
+        ft.neighbors(path, [1, 2, 3], **options)
+    np.save(path, np.ones((3, 2), int))
+    with pytest.raises(
+        ValueError, match=r"must hold \(images, D\) float16, float32 or float64, but holds int64"
+    ):
+        ft.neighbors(path, [1, 2, 3], **options)
+    with pytest.raises(ValueError, match="embeddings must be floating point, but are int64"):
+        ft.neighbors(np.load(path, mmap_mode="r"), [1, 2, 3], **options)
+    np.save(path, ROWS)
+    with pytest.raises(ValueError, match=r"labels must have the shape \(3,\), one per row, not \(2,\)"):
+        ft.neighbors(path, [1, 2], **options)
+    rows = np.ones((3, 2))
+    rows[2, 1] = 1e300
+    np.save(path, rows)
+    for source in (path, np.load(path, mmap_mode="r")):
+        with pytest.raises(ValueError, match=r"finite float32 numbers, but row 2, column 1 is 1e\+300"):
+            ft.neighbors(source, [1, 2, 3], **options)
+
+
+def test_a_file_that_is_cut_short_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "e.npy", ROWS)
+    begin = _core.probe_memory
+
+    def cut(size: int, what: str) -> None:
+        begin(size, what)
+        os.truncate(tmp_path / "e.npy", 130)
+
+    monkeypatch.setattr(_core, "probe_memory", cut)
+    with pytest.raises(OSError, match=r"e\.npy, offset \d+: the file was cut short while it was open"):
+        ft.neighbors(tmp_path / "e.npy", [1, 2, 3])
 
 
 def test_what_does_not_fit_the_memory_is_named() -> None:

@@ -64,7 +64,7 @@ def test_a_machine_that_dies(cluster: Any, data: tuple[Path, Path], tmp_path: Pa
         (tmp_path / name).mkdir()
     mined(data, tmp_path / "here.parquet", model=SlowEmbedder(table, 0, "", tmp_path / "here"), **BAGS)
     extra = cluster.add_node(num_cpus=2)
-    removed = []
+    removed: list[Any] = []
 
     def remove(now: Any) -> None:
         if now.images and not removed:

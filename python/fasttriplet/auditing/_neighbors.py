@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._words import counted
-from fasttriplet.mining._neighbors import NEAREST, nearest_negatives
+from fasttriplet.mining._mine import mine_rows
+from fasttriplet.mining._neighbors import NEAREST
 
 Rows = NDArray[np.float32]  # whole numbers, multiples of 2**-24 of unit rows
 SCALE = 2.0**24
@@ -167,9 +168,11 @@ def nearest_other(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Find the `count` nearest rows that have another label: positions of both, and their cosines.
 
-    Both sets are rows with their labels, and each label of the first must occur in the second.
+    Both sets are rows with their labels, and each label of the first must occur in the second: what has no
+    positive has no pair. The draw of :func:`fasttriplet.mine` decides between rows that are equally near.
     """
-    found = nearest_negatives(replace(NEAREST, negatives_per_pair=count), of, among, threads=threads)
+    options = replace(NEAREST, negatives_per_pair=count)
+    found = mine_rows(options, (*of, None), (*among, None), seed=0, threads=threads)
     return found.anchor, found.negative, 1 - found.d_an / 2
 
 

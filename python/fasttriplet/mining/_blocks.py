@@ -39,6 +39,12 @@ Columns = tuple[
 Counts = tuple[int | None, int | None, int | None, int, int]
 _COLUMNS = ("anchor", "positive", "negative", "d_ap", "d_an")
 _KIND = "a part of triplets"
+# Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
+# bits, once in rows and once in panels; and what a row takes besides.
+_PER_NUMBER, _PER_ROW = 12, 200
+# Bytes for the rows of two blocks, unless a user says otherwise: for each number of all rows, which may be
+# larger than the memory, but at least as many as let few rows be one block.
+_SHARE, _AT_LEAST = 2.0, 2**28
 
 
 class Vectors(Protocol):
@@ -146,6 +152,22 @@ class Part:
         blocks = tuple((first, end) for first, end in about["blocks"])
         counts: Any = tuple(about["counts"])
         return cls(about["of"], (first, end), blocks, columns, counts)
+
+
+def usual_memory(shape: tuple[int, ...]) -> int:
+    """How many bytes two blocks of (N, D) rows take, unless a user says otherwise."""
+    count, columns = shape
+    return max(_AT_LEAST, int(_SHARE * count * columns))
+
+
+def bytes_of_row(columns: int) -> int:
+    """How many bytes a row takes in each of two blocks, together."""
+    return 2 * (_PER_NUMBER * columns + _PER_ROW)
+
+
+def most_rows(shape: tuple[int, ...], memory: int | None) -> int:
+    """How many rows a block of (N, D) rows may have, so that two blocks take so many bytes."""
+    return max(2, (usual_memory(shape) if memory is None else memory) // bytes_of_row(shape[1]))
 
 
 def collect(

@@ -362,6 +362,11 @@ def _array(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def as_rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
+    return as_finite(name, as_table(name, values))
+
+
+def as_table(name: str, values: ArrayLike) -> NDArray[np.floating[Any]]:
+    """Rows of any float type."""
     rows = _array(name, values)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be 2-D (one row per image), but have the shape {rows.shape}")
@@ -369,15 +374,21 @@ def as_rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
         raise ValueError(f"{name} must be floating point, but are {rows.dtype}")
     if rows.shape[1] == 0:
         raise ValueError(f"{name} have the shape {rows.shape}: no columns")
-    given = rows
+    return rows
+
+
+def as_finite(
+    name: str, given: NDArray[np.floating[Any]], at: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Round rows to float32, which must be finite. `at` has their numbers, if they are some of others."""
     with np.errstate(over="ignore"):  # what overflows float32 is reported below
-        rows = np.require(rows, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+        rows = np.require(given, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
     for row in rows_not_finite(rows):
         column = int(np.flatnonzero(~np.isfinite(rows[row]))[0])
         raise ValueError(
-            f"{name} must be finite float32 numbers, but row {row}, column {column} is "
-            f"{given[row, column]}: look for a division by zero, an overflow (float16?) or a damaged "
-            "checkpoint"
+            f"{name} must be finite float32 numbers, but row {row if at is None else at[row]}, column "
+            f"{column} is {given[row, column]}: look for a division by zero, an overflow (float16?) or a "
+            "damaged checkpoint"
         )
     return rows
 

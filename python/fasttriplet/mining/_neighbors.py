@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -15,26 +16,29 @@ from fasttriplet import _core
 from fasttriplet._checks import one_of, thread_count, truth_value, whole_number
 from fasttriplet._words import advising, counted
 from fasttriplet.errors import OptionError
+from fasttriplet.mining._blocks import Rows, Vectors, most_rows
 from fasttriplet.mining._mine import (
-    Triplets,
     as_ids,
     as_labels,
     as_rows,
+    core_options,
     mine_rows,
     numbered,
     warn_if_collapsed,
 )
 from fasttriplet.mining._options import Metric, MiningOptions
+from fasttriplet.mining._stored import stored
 
 Of = Literal["rows", "identities"]
 
 # For the nearest negatives of a row, whatever its positive.
 NEAREST = MiningOptions(band="any", pick="hardest", pairs="easiest", margin=float("inf"))
-# Rows that are searched for at a time: all others are prepared for each call, which takes the time of a few
-# hundred rows of the search.
+# Rows that are searched for at a time: all others of a block are prepared for each call, which takes the time
+# of a few hundred rows of the search.
 _ROWS = 2**16
 _FOUND = 2**22  # neighbors at a time: 170 MB as triplets, as much again while they are sorted
-_NUMBERS = 2**22  # of rows that are added to means at a time: 32 MB as float64
+_NUMBERS = 2**20  # of rows that are read through, or added to means, at a time: 8 MB as float64
+_SAMPLE = 2**11  # rows that show whether the embeddings have collapsed
 _BYTES = 16  # of a neighbor
 _BYTES_IN_FRAME = 40  # where labels are integers
 _MOST = 2**62
@@ -93,7 +97,7 @@ class Neighbors:
 
 
 def neighbors(
-    embeddings: ArrayLike,
+    embeddings: ArrayLike | str | os.PathLike[str],
     labels: ArrayLike,
     k: int = 10,
     *,
@@ -102,19 +106,22 @@ def neighbors(
     metric: Metric = "sqeuclidean",
     normalize: bool = True,
     ids: ArrayLike | None = None,
+    memory: int | None = None,
     threads: int | None = None,
 ) -> Neighbors:
     """Find the `k` nearest rows of each row, or the `k` nearest identities of each identity, exactly.
 
     Distances are those of :func:`fasttriplet.mine`: *squared* L2 unless `metric` says otherwise, evaluated
     in float64 on the float32 rows. The nearest come first, and of those equally near the one with the smaller
-    id. So the result does not depend on threads, instruction set or the order of the rows.
+    id. So the result does not depend on threads, memory, instruction set or the order of the rows.
 
     Parameters
     ----------
-    embeddings : (N, D) float32
-        One row per image, finite. Other float types are rounded to float32 first. Must not be changed by
-        another thread during the call.
+    embeddings : (N, D) float32, or path
+        One row per image, finite. Other float types are rounded to float32 first. A path is that of a
+        ``.npy`` file of float16, float32 or float64. It is read in blocks, and so is an array that is mapped
+        into memory (``numpy.load(..., mmap_mode="r")``); files in Fortran order are read as a whole. Must
+        not be changed during the call.
     labels : (N,) int or str
         Identity of each row.
     k : int, default 10
@@ -131,6 +138,9 @@ def neighbors(
     ids : (N,) int, optional
         Unique numbers of the rows, by default their positions. They decide between rows that are equally
         near, and the order in which the rows of an identity are added.
+    memory : int, optional
+        Most bytes for the rows of two blocks. By default an array is one block; of a file, or of an array
+        that is mapped, it is 2 bytes for each number, but at least 256 MB.
     threads : int, optional
         By default one for each core.
 
@@ -144,6 +154,8 @@ def neighbors(
     ------
     ValueError
         For shapes, types and values that cannot be searched; the first offending row is named.
+    OSError
+        If a file cannot be read, or is cut short during the call.
     MemoryError
         If the rows or the neighbors do not fit the memory that is available.
 
@@ -158,11 +170,12 @@ def neighbors(
     their ids, divided by their number and rounded to float32. With `normalize`, the rows are divided by their
     norms before they are added, and the means before they are compared.
 
-    Rows are searched for in blocks of at most 65,536, so that memory is that of the result, of the rows as
-    :func:`fasttriplet.mine` prepares them, and of one block. Where more than `k` rows are equally near, a row
-    is searched for again with twice as many neighbors, until all that are equally near are known. With
-    `other_identities`, all distances within an identity are evaluated, too, which takes long for identities
-    of many thousand rows.
+    Each block is compared with each other one. Beside their rows, the result and the neighbors of the 65,536
+    rows that are searched for at a time are in memory, and of identities 12 bytes for each number of their
+    means. A file is read through once, and for rows once more for each block.
+
+    Where more than `k` rows are equally near, a row is searched for again with twice as many neighbors, until
+    all that are equally near are known.
 
     Examples
     --------
@@ -179,35 +192,37 @@ def neighbors(
     one_of("of", of, get_args(Of))
     if not truth_value("other_identities", other_identities) and of == "identities":
         raise OptionError("other_identities", "must be True for of='identities'")
+    if memory is not None:
+        memory = whole_number("memory", memory, 1)
     options = replace(NEAREST, metric=metric, normalize=normalize)
-    most = thread_count(threads)
-    rows = as_rows("embeddings", embeddings)
-    given = as_labels("labels", labels, len(rows))
-    order = None if ids is None else _unique("ids", as_ids("ids", ids, len(rows)))
-    search = _Search(options, count, "row" if of == "rows" else "identity", most)
+    threads = thread_count(threads)
+    kept = stored("embeddings", embeddings)
+    rows: Vectors = as_rows("embeddings", embeddings) if kept is None else kept  # type: ignore[arg-type]
+    given = as_labels("labels", labels, rows.shape[0])
+    order = None if ids is None else _unique("ids", as_ids("ids", ids, len(given)))
+    most = len(given) if kept is None and memory is None else most_rows(rows.shape, memory)
+    search = _Search(options, count, "row" if of == "rows" else "identity", most, threads)
     if of == "identities":
         names, numbers = _in_order(given)
         means = _means(rows, numbers, order, len(names), normalize=bool(normalize))
         positions, distances = search.through(means, np.arange(len(names)), None)
         return Neighbors(of, names, positions, distances)
-    numbers = numbered(given)[0] if other_identities else np.arange(len(rows))
+    if kept is not None:
+        for some in _slices(len(given), rows.shape[1]):  # an error of a number that is not finite comes first
+            kept[some]
+    numbers = numbered(given)[0] if other_identities else np.arange(len(given))
     positions, distances = search.through(rows, numbers, order)
     return Neighbors(of, given, positions, distances)
 
 
-def nearest_negatives(
-    options: MiningOptions,
-    of: tuple[NDArray[np.float32], NDArray[np.int64]],
-    among: tuple[NDArray[np.float32], NDArray[np.int64]],
-    *,
-    threads: int | None,
-) -> Triplets:
-    """Find the nearest rows that have another label, by `NEAREST` with some `negatives_per_pair`.
+@dataclass(frozen=True, slots=True)
+class _Block:
+    first: int
+    rows: NDArray[np.float32]
+    labels: NDArray[np.int64]
 
-    Both sets are rows with their labels, and each label of the first must occur in the second: what has no
-    positive has no pair. The draw of :func:`fasttriplet.mine` decides between rows that are equally near.
-    """
-    return mine_rows(options, (*of, None), (*among, None), seed=0, threads=threads)
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +230,14 @@ class _Search:
     options: MiningOptions
     k: int
     noun: str  # of what is searched for, in messages
+    most: int  # rows of a block
     threads: int | None
 
     def through(
-        self, rows: NDArray[np.float32], labels: NDArray[np.int64], ids: NDArray[np.int64] | None
+        self, rows: Vectors, labels: NDArray[np.int64], ids: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The k nearest of each row that have another label: (N, k) positions and distances."""
-        count = len(rows)
+        count = len(labels)
         what = f"{counted(self.k, 'neighbor')} of {counted(count, self.noun)}"
         _core.probe_memory(min(_BYTES * count * self.k, _MOST), what)
         with advising("lower k"):
@@ -229,51 +245,104 @@ class _Search:
             distances = np.full((count, self.k), np.inf)
         if count == 0 or (labels == labels[0]).all():
             return positions, distances
-        # One more than asked for tells whether the last one has others as near as it is.
-        waiting, wanted = np.arange(count), min(self.k + 1, count - 1)
-        first = True
-        while len(waiting):
-            unsure = []
-            for some in _blocks(waiting, wanted):
-                found = nearest_negatives(
-                    replace(self.options, negatives_per_pair=wanted),
-                    (rows[some], labels[some]),
-                    (rows, labels),
-                    threads=self.threads,
-                )
-                if first:  # before hours of a search among rows that are all but equal
-                    warn_if_collapsed(found.stats, stacklevel=4)
-                    first = False
-                near, distance = _table(found, len(some), wanted, ids)
-                kept = min(self.k, wanted)
-                positions[some, :kept], distances[some, :kept] = near[:, :kept], distance[:, :kept]
-                if self.k < wanted < count - 1:
-                    last = distance[:, -1]
-                    unsure.append(some[np.isfinite(last) & (last == distance[:, self.k - 1])])
-            waiting = np.concatenate(unsure) if unsure else waiting[:0]
-            wanted = min(2 * wanted, count - 1)
+        sample = np.unique(np.linspace(0, count - 1, min(_SAMPLE, self.most)).astype(np.int64))
+        some = (rows[sample], labels[sample], None)
+        one = (some[0][:1], some[1][:1], None)
+        stats = mine_rows(self.options, one, some, seed=0, threads=self.threads).stats
+        warn_if_collapsed(stats, stacklevel=4)
+
+        blocks = _equal(count, self.most)
+        for first, end in blocks:
+            nearest = positions[first:end], distances[first:end]
+            here = _Block(first, rows[first:end], labels[first:end])
+            for first_there, end_there in blocks:
+                there = here
+                if first_there != first:
+                    there = _Block(first_there, rows[first_there:end_there], labels[first_there:end_there])
+                self._compare(here, there, ids, nearest)
         return positions, distances
 
+    def _compare(
+        self,
+        of: _Block,
+        among: _Block,
+        ids: NDArray[np.int64] | None,
+        nearest: tuple[NDArray[np.int64], NDArray[np.float64]],
+    ) -> None:
+        """Put what is found in a block among the `nearest` of all blocks before."""
+        positions, distances = nearest
+        most = len(among) - (of is among)
+        # One more than asked for tells whether the last one has others as near as it is.
+        waiting, wanted = np.arange(len(of) if most else 0), min(self.k + 1, most)
+        while len(waiting):
+            unsure = [waiting[:0]]
+            for some in _pieces(waiting, wanted):
+                near, distance = self._found(of, some, among, wanted)
+                last = distance.max(axis=1)  # all that was not found is at least as far
+                if among.first:
+                    near = np.hstack([positions[some], near])
+                    distance = np.hstack([distances[some], distance])
+                order = _order(near, distance, ids)
+                near, distance = np.take_along_axis(near, order, 1), np.take_along_axis(distance, order, 1)
+                sure = np.ones(len(some), bool)
+                if wanted < most:
+                    sure = np.isinf(last) | (distance[:, self.k - 1] < last)
+                done, kept = some[sure], min(self.k, near.shape[1])
+                positions[done, :kept], distances[done, :kept] = near[sure, :kept], distance[sure, :kept]
+                unsure.append(some[~sure])
+            waiting, wanted = np.concatenate(unsure), min(2 * wanted, most)
 
-def _blocks(rows: NDArray[np.int64], each: int) -> Iterator[NDArray[np.int64]]:
+    def _found(
+        self, of: _Block, some: NDArray[np.int64], among: _Block, wanted: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Some of the nearest of each row, by position; -1 at an infinite distance where there are fewer."""
+        in_turn = int(some[-1]) - int(some[0]) == len(some) - 1
+        taken = slice(int(some[0]), int(some[-1]) + 1) if in_turn else some  # a slice is no copy
+        rows, labels = of.rows[taken], of.labels[taken]
+        # A row needs a positive, whichever. Sets without ids share no rows, so that it may be the row itself.
+        one_each = np.unique(labels, return_index=True)[1]
+        options = core_options(replace(self.options, negatives_per_pair=wanted), seed=0)
+        at, _, negative, _, d_an, _ = _core.collect(
+            (rows, labels, None),
+            None,
+            (rows[one_each], labels[one_each], None),
+            (among.rows, among.labels, None),
+            None,
+            options,
+            self.threads,
+        )
+        each = np.bincount(at, minlength=len(some))
+        place = np.arange(len(at)) - np.repeat(np.cumsum(each) - each, each)
+        near, distance = np.full((len(some), wanted), -1), np.full((len(some), wanted), np.inf)
+        near[at, place], distance[at, place] = among.first + negative, d_an
+        return near, distance
+
+
+def _equal(count: int, most: int) -> list[Rows]:
+    """Blocks of at most `most` rows, about equally large, and as few as there can be."""
+    each = -(-count // -(-count // most))
+    return [(first, min(first + each, count)) for first in range(0, count, each)]
+
+
+def _slices(count: int, width: int) -> Iterator[slice]:
+    """Rows of a piece that is read at a time."""
+    step = max(1, _NUMBERS // width)
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _pieces(rows: NDArray[np.int64], each: int) -> Iterator[NDArray[np.int64]]:
     step = min(_ROWS, max(1, _FOUND // each))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
-def _table(
-    found: Triplets, count: int, most: int, ids: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The negatives of each anchor by distance, then id: (count, most)."""
-    at = found.anchor
-    each = np.bincount(at, minlength=count)
-    place = np.arange(len(at)) - np.repeat(np.cumsum(each) - each, each)
-    near, distance = np.full((count, most), -1), np.full((count, most), np.inf)
-    near[at, place], distance[at, place] = found.negative, found.d_an
-    if ids is not None:  # else they are in this order
-        by_id = np.argsort(ids[near], axis=1, kind="stable")
-        near, distance = (np.take_along_axis(table, by_id, axis=1) for table in (near, distance))
-    order = np.argsort(distance, axis=1, kind="stable")
-    return np.take_along_axis(near, order, axis=1), np.take_along_axis(distance, order, axis=1)
+def _order(
+    near: NDArray[np.int64], distance: NDArray[np.float64], ids: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """The columns of each row in the order of distances, then ids."""
+    # Without ids, those of the same distance are in the order of their positions.
+    keys = (distance,) if ids is None else (ids[near], distance)
+    found: NDArray[np.int64] = np.lexsort(keys)
+    return found
 
 
 def _unique(name: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -304,36 +373,33 @@ def _in_order(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _means(
-    rows: NDArray[np.float32],
+    rows: Vectors,
     numbers: NDArray[np.int64],
     ids: NDArray[np.int64] | None,
     identities: int,
     *,
     normalize: bool,
 ) -> NDArray[np.float32]:
-    """The mean of each identity's rows; see the notes of :func:`neighbors`."""
-    order = np.argsort(numbers, kind="stable") if ids is None else np.lexsort((ids, numbers))
-    sizes = np.bincount(numbers, minlength=identities)[:, None]
-    means = np.empty((identities, rows.shape[1]), np.float32)
-    step = max(1, _NUMBERS // rows.shape[1])
-    before, carried = -1, np.zeros(rows.shape[1])  # the last identity of the block before, and its sum
-    for start in range(0, len(rows), step):
-        some = order[start : start + step]
+    """The mean of each identity's rows; see the notes of :func:`neighbors`.
+
+    Rows are read in the order of their ids, which is that of a file where none are given.
+    """
+    count, width = rows.shape
+    order = None if ids is None else np.argsort(ids)
+    sums = np.zeros((identities, width))
+    for turn in _slices(count, width):
+        some = turn if order is None else order[turn]
         part, whose = rows[some].astype(np.float64), numbers[some]
         if normalize:
             part = _unit(part)
-        begins = np.flatnonzero(np.diff(whose, prepend=-1))
+        by_identity = np.argsort(whose, kind="stable")
+        begins = np.flatnonzero(np.diff(whose[by_identity], prepend=-1))
         lengths = np.diff(begins, append=len(whose))
-        sums = np.zeros((len(begins), rows.shape[1]))
-        if whose[0] == before:
-            sums[0] = carried
         for place in range(lengths.max()):  # each addition by itself: NumPy's sums have an order of their own
-            longer = np.flatnonzero(lengths > place)
-            sums[longer] += part[begins[longer] + place]
-        of_block = slice(int(whose[0]), int(whose[-1]) + 1)
-        means[of_block] = sums / sizes[of_block]  # the last one again in the next block, if it goes on there
-        before, carried = int(whose[-1]), sums[-1]
-    return means
+            added = by_identity[begins[lengths > place] + place]
+            sums[whose[added]] += part[added]
+    sums /= np.bincount(numbers, minlength=identities)[:, None]
+    return sums.astype(np.float32)
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,13 +14,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._npy import Table
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.dataset._order import Bag, epoch_seed
 from fasttriplet.embedders._base import image_named
-from fasttriplet.embedders._precomputed import PrecomputedEmbedder, Table
+from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.errors import CollapsedError, NoTripletsError
-from fasttriplet.mining._blocks import AllRows, Rows
+from fasttriplet.mining._blocks import AllRows, Rows, bytes_of_row, most_rows, usual_memory
 from fasttriplet.mining._explain import why_collapsed, why_never_triplets, why_no_triplets
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
@@ -31,12 +32,6 @@ from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
 
-# Bytes of a block's row for each of its numbers: as it was read, as the miner keeps it, and its codes in 16
-# bits, once in rows and once in panels; and what a row takes besides.
-_PER_NUMBER, _PER_ROW = 12, 200
-# Bytes for the rows of two blocks, unless a user says otherwise: for each number of the file, which may be
-# larger than the memory, but at least as many as let a small dataset be one block.
-_SHARE, _AT_LEAST = 2.0, 2**28
 _STEPS, _FEWEST = 4, 8192  # steps for each that machines do at once; but no blocks of fewer rows
 _PIECE = 2**26  # bytes of the file that are read at once
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed
@@ -134,22 +129,15 @@ class Whole:
             return tuple((first, end) for first, end in before)
         return cut(labels, self._most())
 
-    @property
-    def _bytes_of_row(self) -> int:
-        """Bytes for a row in each of two blocks."""
-        return 2 * (_PER_NUMBER * self._table.shape[1] + _PER_ROW)
-
     def _most(self) -> int:
         """How many rows a block may have."""
-        (count, size), at_once = self._table.shape, self._machines.at_once
-        room, each = self._options.memory, self._bytes_of_row
-        if room is not None:
-            return max(2, room // each)
-        room = max(_AT_LEAST, int(_SHARE * count * size))
-        most = min(room, self._machines.memory or room) // each
-        if at_once > 1:  # several steps for each that can be done at once, so that all end at about one time
-            most = min(most, max(_FEWEST, math.ceil(count / math.sqrt(2 * _STEPS * at_once))))
-        return max(2, most)
+        shape, at_once = self._table.shape, self._machines.at_once
+        if self._options.memory is not None or self._machines.is_here:
+            return most_rows(shape, self._options.memory)
+        usual = usual_memory(shape)
+        most = most_rows(shape, min(usual, self._machines.memory or usual))
+        # Several steps for each that can be done at once, so that all machines end at about one time.
+        return min(most, max(_FEWEST, math.ceil(shape[0] / math.sqrt(2 * _STEPS * at_once))))
 
     def about(self) -> dict[str, Any]:
         """Of what the work in the folder is, as plain data."""
@@ -175,7 +163,7 @@ class Whole:
         schedule = Schedule(self.steps)
         take: Callable[[], Job | None] = schedule.take
         rows = max(end - first for first, end in self.steps.blocks)
-        needs = Needs(memory=rows * self._bytes_of_row)
+        needs = Needs(memory=rows * bytes_of_row(self._table.shape[1]))
         work = _Work(self.steps, self._kept.token, self._machines.threads)
         report(schedule.done, total, schedule.triplets)
         try:
