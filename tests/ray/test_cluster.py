@@ -100,7 +100,7 @@ import sys, time
 import fasttriplet as ft
 rec, file, out, address, whole = sys.argv[1:]
 def progress(now):
-    print(now.steps or now.bags_mined, flush=True)
+    print(now.steps if whole == "1" else now.images // 40, flush=True)
     time.sleep(0.2)
 how = dict(bag_size=None, memory=40_000) if whole == "1" else dict(bag_size=40, epochs=2, margin=1.0)
 ft.mine_rec(rec, model=f"npy:{file}", out=out, ray=address, resume=True, progress=progress, **how)
@@ -173,9 +173,9 @@ def test_a_machine_without_the_dataset(cluster: Any, tmp_path: Path, data: tuple
         )  # fmt: skip
         try:
             wait_for_cpus(cluster, 4)
-            for options in (BAGS, WHOLE):
+            for options in (BAGS, WHOLE):  # with two CPUs for each task, which that machine alone has
                 with pytest.raises(FileNotFoundError) as failed:
-                    mined(data, None, ray=cluster.address, **options)
+                    mined(data, None, ray=cluster.address, threads=2, **options)
                 error = str(failed.value)
                 assert str(folder) in error
                 assert " on the machine " in error

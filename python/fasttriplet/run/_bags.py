@@ -66,11 +66,13 @@ def frame(mined: Mined) -> pl.DataFrame:
 class Threads:
     """While a part is embedded, the next ones are decoded, and the bag before is mined.
 
-    `report` is called with each part when it is embedded; `embedded` counts the images so far.
+    `report` is called with each part when it is embedded; `embedded` counts the images so far. Unless it
+    `explains`, nothing says why pairs have no negative.
     """
 
     stages: Stages
     report: Callable[[Part], object]
+    explains: bool = True
     embedded: int = 0
     part: Part = field(init=False)  # the last one that was embedded
 
@@ -120,7 +122,8 @@ class Threads:
         explain = self.stages.summary.why_no_triplets is None
         embedded = [some for _, some in of_bag]
         mined = self.stages.mine(whole, embedded, explain=explain, overlapped=True)
-        self.stages.explain_pairs(mined, embedded)
+        if self.explains:
+            self.stages.explain_pairs(mined, embedded)
         return Found(mined.outcome, frame(mined))
 
     def _result(self, miner: Worker, mining: Future[Found]) -> Found:
@@ -145,11 +148,11 @@ class _Done:
             self.found.triplets.write_parquet(file, metadata=as_parquet(about))
 
 
-def _mine_bag(stages: Stages, job: Part) -> _Done:
-    """Take one bag through, in whatever process this is."""
-    summary = stages.begin_summary()
-    threads = Threads(stages, report=lambda _: None)
-    [found] = threads.through(stages.parts_of_bag(job, stages.part_size))
+def _mine_bag(stages: Stages, job: tuple[Part, bool]) -> _Done:
+    """Take one bag through, in whatever process this is; it may be told to explain pairs."""
+    summary, (part, explains) = stages.begin_summary(), job
+    threads = Threads(stages, lambda _: None, explains)
+    [found] = threads.through(stages.parts_of_bag(part, stages.part_size))
     return _Done(found, {name: getattr(summary, name) for name in _WORK})
 
 
@@ -184,27 +187,38 @@ class OnMachines:
         """Mine bags, and give them in their order; their triplets are files of the folder."""
         left, waiting = iter(jobs), deque[Part]()
         there: set[Path] = set()
+        begun = False
 
-        def take() -> Part | None:
+        def take() -> tuple[Part, bool] | None:
+            nonlocal begun
             for job in left:
                 waiting.append(job)
-                if not (file := self._file_of(job)).exists():
-                    return job
-                there.add(file)
+                if (file := self._file_of(job)).exists():
+                    self._count(job)
+                    there.add(file)
+                    continue
+                if not begun:
+                    self._report(job)
+                begun = True
+                return job, self._stages.summary.without_negative is None
             return None
 
         stages = self._stages.for_jobs(self._machines.threads)
-        for job, done in self._machines.run(_mine_bag, stages, take, Needs(embeds=True)):
+        for (job, _), done in self._machines.run(_mine_bag, stages, take, Needs(embeds=True)):
             done.save(file := self._file_of(job))
+            self._count(job)
             there.add(file)
-            self.done += 1
-            self.embedded += job.rows.height
-            self._report(job)
             while waiting and (file := self._file_of(waiting[0])) in there:
                 waiting.popleft()
+                there.remove(file)
                 yield self._taken(file)
+            self._report(job)
         for job in waiting:  # all are there: no job was left that is not
             yield self._taken(self._file_of(job))
+
+    def _count(self, job: Part) -> None:
+        self.done += 1
+        self.embedded += job.rows.height
 
     def _taken(self, file: Path) -> Found:
         """Count what a bag's process did."""
