@@ -89,6 +89,13 @@ class Graph:
         assert isinstance(neighbors, pl.DataFrame)
         return cls.of(neighbors, dataset.labels)
 
+    @classmethod
+    def of_positions(cls, labels: NDArray[np.int64], positions: NDArray[np.int64]) -> Graph:
+        """Make the graph of ascending labels and, for each, the positions of those near it; -1 for none."""
+        known = positions >= 0
+        starts = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
+        return cls(labels, starts, positions[known])
+
     @property
     def digest(self) -> str:
         """Tells one graph from another."""
