@@ -450,6 +450,7 @@ def _of_run(*names: str) -> Callable[[F], F]:
 
 exclude = _of_run("exclude", "exclude_kinds")
 mining = _of_run(*MiningOptions.names())
+distances = _of_run("metric", "normalize")
 bags = _of_run("images_per_identity", "bag_size", "boundary", "neighbors", "random_share")
 refresh = _of_run("refresh_epochs")
 tail = _of_run("tail")

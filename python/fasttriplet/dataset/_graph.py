@@ -51,7 +51,7 @@ class Graph:
                 f"must have the columns 'label', 'neighbor_label' and 'rank' or 'distance'{where}, and has "
                 f"{', '.join(table.columns)}",
             )
-        if "neighbor" in table.columns:
+        if not {"neighbor", "neighbor_key"}.isdisjoint(table.columns):
             raise OptionError(
                 "neighbors", f"must be of identities, and rows have neighbors{where}: give of='identities'"
             )
