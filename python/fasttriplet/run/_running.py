@@ -19,8 +19,8 @@ from fasttriplet.mining._neighbors import means_of_identities, neighbors
 from fasttriplet.run._options import FeedOptions
 
 # What a mean keeps of its earlier value when a bag has the identity again. With one bag in each epoch, what
-# the network said two epochs ago counts a quarter. The center loss (Wen et al. 2016) has the same factor; there
-# the centre of a class with n images in a batch moves by n / (1 + n) of that.
+# the network said two epochs ago counts a quarter. The center loss (Wen et al. 2016) has the same factor; the
+# centre of a class with n images in a batch moves by n / (1 + n) of that.
 KEPT = np.float32(0.5)
 NEAREST = 20  # neighbors of an identity in the graph
 
