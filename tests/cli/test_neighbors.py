@@ -67,6 +67,26 @@ def test_embeddings_of_a_file(rec: Path, words: list[str], tmp_path: Path) -> No
     assert pl.read_parquet(out).equals(pl.read_parquet(tmp_path / "g.parquet"))
 
 
+def test_a_file_in_which_images_were_skipped(tmp_path: Path, capsys: Capture) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(5, 3), damaged=frozenset({2, 7}))
+    vectors, out = tmp_path / "e.npy", tmp_path / "g.parquet"
+    of = ["--rec", str(rec), "--on-error", "skip"]
+    assert main(["embed", *of, "--model", "pixels", "--out", str(vectors)]) == 0
+    words = ["neighbors", "--rec", str(rec), "--model", f"npy:{vectors}", "--out", str(out), "--json"]
+    capsys.readouterr()
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "key 2" in said
+    assert "which was skipped when the file was made" in said
+    assert main([*words, "--on-error", "skip"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["row"], one["key"], one["file"]) for one in found["skipped"]] == [(1, 2, 0), (6, 7, 0)]
+    assert found["images"] == 13
+    again = tmp_path / "again.parquet"
+    assert main(["neighbors", *of, "--model", "pixels", "--out", str(again)]) == 0
+    assert pl.read_parquet(out).equals(pl.read_parquet(again))
+
+
 def test_images_that_are_left_out(tmp_path: Path, capsys: Capture) -> None:
     rec = write_rec(tmp_path / "train.rec", identities(5, 3), damaged=frozenset({2, 13, 14, 15}))
     out, table = tmp_path / "g.parquet", tmp_path / "excluded.parquet"

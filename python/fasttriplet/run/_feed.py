@@ -128,9 +128,10 @@ class Feed:
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
     neighbors : path, DataFrame or "running", optional
         Makes bags of identities that are near each other: an identity graph, a Parquet file or a Polars
-        frame; see :func:`fasttriplet.triplet_seq`. A `state` is of a feed with the same graph.
-        ``"running"``: the feed makes the graph itself, and makes it anew while the network learns; see the
-        notes. A file of that name is given by its absolute path.
+        frame; see :func:`fasttriplet.triplet_seq`. A `state` is of a feed with the same graph. For another
+        graph in each epoch, make a feed for each, with its `first_epoch`. Or ``"running"``: the feed makes
+        the graph itself, and makes it anew while the network learns; see the notes. A file of that name is
+        given by its absolute path.
     random_share : float, default 0
         With `neighbors`, the share of a bag's images that are of identities in random order.
     refresh_epochs : int, default 1

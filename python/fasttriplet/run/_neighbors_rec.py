@@ -24,12 +24,15 @@ from fasttriplet.dataset._exclude import Kept, kept_of
 from fasttriplet.dataset._options import ExcludeOptions, OnError
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.embedders._vectors import Skipped
 from fasttriplet.mining._neighbors import Neighbors, Of, neighbors
 from fasttriplet.mining._options import Metric, MiningOptions
 from fasttriplet.run._pass import Pass, Piece
 
 Progress = Callable[[str, int, int], object]
+
+_READ = 2**14  # rows of a file of embeddings that are read at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,13 +171,44 @@ class _Run:
     def embedded(self, dataset: Dataset, kept: Kept) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The images that are left, as positions in the dataset, and their embeddings."""
         self._model.prepare(dataset.index)
+        if isinstance(self._model, PrecomputedEmbedder):
+            rows, vectors = self._read(self._model, dataset, kept.rows)
+        else:
+            rows, vectors = self._embed(dataset, kept.rows)
+        if not len(rows):
+            raise ValueError(f"none of {counted(len(kept.rows), 'image')} can be embedded")
+        return rows, vectors
+
+    def _read(
+        self, model: PrecomputedEmbedder, dataset: Dataset, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Embeddings that are in a file already."""
+        began = time.perf_counter()
+        self.seconds["index"] = began - self.began
+        if self._on_error == "skip":
+            gone = np.isin(rows, [*model.why_skipped])
+            self.skipped = [
+                Skipped(row, int(dataset.keys[row]), int(dataset.files[row]), model.why_skipped[row])
+                for row in rows[gone].tolist()
+            ]
+            rows = rows[~gone]
+        vectors = _room(len(rows), model.table.shape[1])
+        for start in range(0, len(rows), _READ):
+            some = slice(start, start + _READ)
+            vectors[some] = model.embed(dataset.index[rows[some]])
+            self._progress("reading embeddings", min(start + _READ, len(rows)), len(rows))
+        self.seconds["embed"] = time.perf_counter() - began
+        return rows, vectors
+
+    def _embed(
+        self, dataset: Dataset, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Embeddings of all images, of which those of some rows are kept."""
         images = Pass[None](dataset, self._model, on_error=self._on_error, threads=self._threads)
         self.seconds["index"] = time.perf_counter() - self.began
-        wanted = np.zeros(len(dataset), np.bool_)
-        wanted[kept.rows] = True
-        left = np.zeros(len(dataset), np.bool_)
-        vectors: NDArray[np.float32] | None = None
-        used = 0
+        wanted, left = np.zeros(len(dataset), np.bool_), np.zeros(len(dataset), np.bool_)
+        wanted[rows] = True
+        vectors, used = np.empty((0, 0), np.float32), 0
 
         def take(piece: Piece[None], found: NDArray[np.float32] | None) -> None:
             nonlocal vectors, used
@@ -182,8 +216,8 @@ class _Run:
             if found is not None:
                 at = piece.start + piece.kept
                 some = found[wanted[at]]
-                if vectors is None:
-                    vectors = _room(len(kept.rows), found.shape[1])
+                if not vectors.size:
+                    vectors = _room(len(rows), found.shape[1])
                 if found.shape[1] != vectors.shape[1]:
                     raise ValueError(
                         f"{self._model.description}: vectors of {found.shape[1]} numbers, after some of "
@@ -197,8 +231,6 @@ class _Run:
         self._progress("embedding", 0, len(dataset))
         images.run(take)
         self.seconds |= images.seconds
-        if vectors is None or not used:
-            raise ValueError(f"none of {counted(len(kept.rows), 'image')} can be embedded")
         return np.flatnonzero(left), vectors[:used]
 
 
