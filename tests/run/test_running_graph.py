@@ -184,10 +184,11 @@ def test_a_feed_that_is_resumed_has_the_same_batches_and_state(
 
 def test_a_bag_that_gave_no_batch_does_not_count(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails after a bag was embedded leaves the means of before, as the bag is embedded again."""
-    options = OPTIONS | {"epochs": 2, "batch_size": 30}
+    options = OPTIONS | {"epochs": 3, "batch_size": 30}
     model = Learning()
     with ft.Feed(many, model=model, **options) as feed:
         expected = taken(feed, model)
+        last = feed.state_dict()
     mine, calls = Stages.mine, 0
 
     def fails(*args: Any, **kwargs: Any) -> Any:
@@ -206,8 +207,27 @@ def test_a_bag_that_gave_no_batch_does_not_count(many: Path, monkeypatch: pytest
             found.append(batch)
     with ft.Feed(many, model=model, state=feed.state_dict(), **options) as feed:
         found += taken(feed, model)
+        assert same_state(feed.state_dict(), last)
     assert len(found) == len(expected)
     assert all(map(same, found, expected))
+
+
+def test_a_state_at_the_beginning_of_an_epoch_has_the_means_alone(
+    many: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graph follows from them, so the state is the same before and after the graph is made."""
+    model = Learning()
+    with ft.Feed(many, model=model, epochs=None, **OPTIONS) as feed:
+        for _ in range(2):
+            list(feed.one_epoch())
+        before = feed.state_dict()
+        assert (before["epoch"], before["bag"], len(before["means"])) == (2, 0, IDENTITIES)
+        assert len(before["graph_labels"]) == 0
+        monkeypatch.setattr(Stages, "mine", None)
+        with pytest.raises(TypeError):
+            next(feed)
+        assert feed.summary.seconds["neighbors"] > 0
+        assert same_state(feed.state_dict(), before)
 
 
 def test_an_epoch_that_is_left_keeps_its_means(many: Path) -> None:

@@ -175,9 +175,9 @@ class Feed:
     identity, the mean of its embeddings there, computed as :func:`fasttriplet.neighbors` does, is its running
     mean if it had none, and else moves its running mean by half of the way, in float32. No image is embedded
     for it that is not embedded for mining. Before each epoch whose number is a multiple of `refresh_epochs`,
-    except 0, the graph is what :func:`fasttriplet.neighbors` gives for these means, with 20 neighbors.
-    Identities that no bag has had so far are placed at random, as are all in the epochs before the first
-    graph, and those of a feed that begins with a later `first_epoch` and without a `state`. The graph is a
+    the graph is made anew: what :func:`fasttriplet.neighbors` gives for these means, with 20 neighbors.
+    Identities that no bag has had so far are placed at random: all in the epochs before the first graph, as
+    in those of a feed that begins with a later `first_epoch` and without a `state`. The graph is a
     function of the embeddings, so a feed that continues from a state has the same batches, and in a group all
     processes have the same graph.
 

@@ -94,7 +94,7 @@ class RunningGraph:
 
     def is_due(self, epoch: int) -> bool:
         """Whether the order of this epoch is that of a new graph."""
-        return epoch > 0 and epoch % self._options.refresh_epochs == 0
+        return epoch % self._options.refresh_epochs == 0
 
     def next_due(self, epoch: int) -> int:
         """The first epoch after this one whose order is that of a new graph."""
