@@ -20,7 +20,7 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
-        advisories test-peers lint format bench bench-audit bench-feed bench-loader bench-peers bench-training \
+        advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
         bench-prefix bench-long bench-whole bench-kernels bench-tables clean
 
 help: ## list the targets
@@ -174,6 +174,9 @@ bench-loader: build $(VENV)/.torch ## a DataLoader of PyTorch beside InsightFace
 
 bench-training: build ## what a network learns beside the original (15 min; INSIGHTFACE=checkout)
 	$(BIN)/python benches/bench_training.py $(BENCH)
+
+bench-bags: build $(VENV)/.torch ## what a network learns in equal time from bags of similar identities (3 hours)
+	$(BIN)/python benches/bench_bags.py $(BENCH)
 
 bench-audit: build $(VENV)/.torch ## what an audit finds of known noise, beside cleanlab, which this installs into .venv
 	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt cleanlab==2.9.0

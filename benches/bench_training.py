@@ -11,9 +11,6 @@ repaired only so far that it runs (`original.REPAIRS`). Without one only this pa
 
 Then better settings: the command `fasttriplet train` with PyTorch and the flags of `omniglot.py`, from three
 seeds, verified on the same unchanged images. The seconds are those of the whole command.
-
-Last, the same with bags of an eighth of the size, in random order and by a graph of identities. The network
-that the graph is made with had as many batches, and bags of the whole size.
 """
 
 from __future__ import annotations
@@ -43,6 +40,7 @@ from fasttriplet.training import TrainSettings
 from harness import Bench
 from omniglot import BATCHES, trained, write_plain, write_varied
 from tables import Cell, Table
+from unseen import verifier
 
 SETTINGS: dict[str, Any] = {"batch_size": 120, "bag_size": 1200, "images_per_identity": 10, "margin": 0.3}
 RATE = 0.05
@@ -50,7 +48,6 @@ SIDE = 64
 EVERY = 100  # batches
 GOALS = (0.9, 0.91, 0.92)  # AUC
 AFTER = (700, 1600)  # batches
-SMALL_BAG = 600  # images
 
 bench = Bench(__file__, __doc__, packages=["mxnet", "torch"])
 bench.option("--insightface", None, "checkout, or INSIGHTFACE of the environment", kind=Path)
@@ -58,10 +55,9 @@ bench.option("--seconds", 258.0, "of each training", quick=30.0)
 bench.option("--seed", 0, "of weights and order")
 bench.option("--same", True, "the part with the same settings, too")
 bench.option("--better", True, "the part with better settings, too")
-bench.option("--similar", True, "the part with small bags, too")
-bench.option("--variants", 8, "of each image in these parts", quick=1)
-bench.option("--batches", BATCHES, "of each training in these parts", quick=20)
-bench.option("--seeds", 3, "trainings of each kind in these parts", quick=1)
+bench.option("--variants", 8, "of each image in this part", quick=1)
+bench.option("--batches", BATCHES, "of each training in this part", quick=20)
+bench.option("--seeds", 3, "trainings in this part", quick=1)
 
 
 @dataclass(frozen=True)
@@ -150,32 +146,6 @@ def new_module(seed: int) -> Any:
     return module
 
 
-Embed = Callable[[pl.DataFrame, NDArray[np.uint8]], NDArray[np.float32]]
-
-
-def verifier(unseen: Path, embed: Embed) -> Callable[[], tuple[float, float, float]]:
-    """A function that gives AUC, recall@1 and TAR of a network as it is then."""
-    index = ft.index_rec(unseen, cache=False).sort("key")
-    pixels = ft.RecordFile(unseen).decode(index["key"].to_numpy())
-    labels = index["label"].to_numpy()
-    first, second = np.triu_indices(len(labels), 1)
-    shuffled = np.random.default_rng(0).permutation(len(first))  # folds want both kinds
-    first, second = first[shuffled], second[shuffled]
-    same = labels[:, None] == labels
-
-    def verify() -> tuple[float, float, float]:
-        rows = embed(index, pixels).astype(np.float64)
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-        distances = np.clip(2 - 2 * rows @ rows.T, 0, 4)
-        found = ft.verify_distances(distances[first, second], same[first, second])
-        np.fill_diagonal(distances, np.inf)
-        recall = same[np.arange(len(labels)), distances.argmin(axis=1)].mean()
-        assert found.auc is not None
-        return found.auc, float(recall), found.tar[1e-3]
-
-    return verify
-
-
 def train(side: Side, unseen: Path, limit: float) -> list[Point]:
     """Train for `limit` seconds."""
     verify = verifier(unseen, side.embed)
@@ -205,27 +175,6 @@ def better(folder: Path, rec: Path, unseen: Path, options: Namespace) -> Table:
     found.rows = {f"seed {seed}": row for seed, row in enumerate(rows)}
     found.rows["mean"] = means(rows)
     found.rows["highest - lowest"] = {name: float(np.ptp(of(rows, name))) for name in COLUMNS}
-    return found
-
-
-def small_bags(folder: Path, rec: Path, unseen: Path, options: Namespace) -> Table:
-    """The means of trainings with bags in random order, and by a graph of an earlier network."""
-    network, _ = trained(rec, folder / "earlier", options.batches, options.seeds)
-    dataset, embedder = ft.Dataset(rec), ft.load_embedder(network)
-    parts = dataset.index.iter_slices(1024)
-    embeddings = np.concatenate([embedder.embed(part, dataset.decode(part).pixels) for part in parts])
-    graph = folder / "graph.parquet"
-    ft.neighbors(embeddings, dataset.labels, 30, of="identities").to_frame().write_parquet(graph)
-    found = Table(f"Better settings, bags of {SMALL_BAG}, means of {options.seeds}")
-    hows: dict[str, list[object]] = {
-        "random order": [],
-        "by the graph": ["--neighbors", graph],
-        "by the graph, half at random": ["--neighbors", graph, "--random-share", 0.5],
-    }
-    for name, flags in hows.items():
-        out = folder / name.replace(" ", "-")
-        rows = from_seeds(out, rec, unseen, options, "--bag-size", SMALL_BAG, *flags)
-        found.rows[name] = means(rows)
     return found
 
 
@@ -325,16 +274,13 @@ def tables(options: Namespace) -> Iterator[Table]:
             yield beside(sides)
             for side, points in sides.items():
                 yield curve(f"The same settings, {side}", points)
-        if options.better or options.similar:
+        if options.better:
             (folder / "plain").mkdir()
             rec, (_, unseen) = (
                 write_varied(folder, SIDE, options.variants),
                 write_plain(folder / "plain", SIDE),
             )
-            if options.better:
-                yield better(folder, rec, unseen, options)
-            if options.similar:
-                yield small_bags(folder, rec, unseen, options)
+            yield better(folder, rec, unseen, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A network for drawn characters, which `bench_training.py` trains with its better settings."""
+"""A network for drawn characters, which `bench_training.py` and `bench_bags.py` train."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EMBEDDING = 256
 class _Strided(nn.Module):
     """Three convolution blocks for images of 64 x 64, the first with a stride of 4: to maps of 4 x 4."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
+        self.channels = channels
         blocks: list[nn.Module] = []
-        channels = 1
         for number, filters in enumerate(_FILTERS):
             window, stride = (_WINDOW, _STRIDE) if number == 0 else (3, 2)
             blocks += [
@@ -38,10 +38,15 @@ class _Strided(nn.Module):
                 nn.init.normal_(module.weight, 0, math.sqrt(2 / outputs))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed grey images: all channels are the same."""
-        return self.norm(self.dense(self.blocks(images[:, :1]).flatten(1)))
+        """Embed images, of which grey ones have the same numbers in all channels."""
+        return self.norm(self.dense(self.blocks(images[:, : self.channels]).flatten(1)))
 
 
 def strided() -> nn.Module:
-    """The network with its first weights, which PyTorch's seed decides."""
-    return _Strided()
+    """The network for grey images with its first weights, which PyTorch's seed decides."""
+    return _Strided(1)
+
+
+def coloured() -> nn.Module:
+    """The same for images with colours."""
+    return _Strided(3)

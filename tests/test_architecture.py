@@ -25,10 +25,19 @@ from fasttriplet.dataset._options import (
     DatasetOptions,
     IndexKeywords,
     IndexOptions,
+    RefreshKeywords,
+    RefreshOptions,
 )
 from fasttriplet.dataset._packing._options import PackKeywords, PackOptions
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
-from fasttriplet.run._options import ResourceKeywords, ResourceOptions, RunKeywords, RunOptions
+from fasttriplet.run._options import (
+    FeedKeywords,
+    FeedOptions,
+    ResourceKeywords,
+    ResourceOptions,
+    RunKeywords,
+    RunOptions,
+)
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "fasttriplet"
@@ -145,8 +154,10 @@ GROUPS = [
     (IndexOptions, IndexKeywords),
     (DatasetOptions, DatasetKeywords),
     (BagOptions, BagKeywords),
+    (RefreshOptions, RefreshKeywords),
     (ResourceOptions, ResourceKeywords),
     (RunOptions, RunKeywords),
+    (FeedOptions, FeedKeywords),
     (PackOptions, PackKeywords),
     (LabelOptions, LabelKeywords),
     (PictureOptions, PictureKeywords),
@@ -171,7 +182,7 @@ def test_keywords_are_the_options(options: Any, keywords: Any) -> None:
         (ft.report, DatasetOptions),
         (ft.mine, MiningOptions),
         (ft.mine_rec, RunOptions),
-        (ft.Feed, RunOptions),
+        (ft.Feed, FeedOptions),
         (ft.pack, PackOptions),
         (ft.audit, AuditOptions),
         (ft.embed_rec, DatasetOptions),

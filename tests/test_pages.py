@@ -128,6 +128,8 @@ def test_the_page_on_feeding_a_training(
     assert "batches; waited most for" in said[0]
     assert "".join(f"    {line}\n" for line in said[1:]) in text_of(page)
     assert names["similar"].summary.images == 60  # of 12 identities of 5 images
+    assert names["running"].summary.images == 3 * 60
+    assert len(names["running"].state_dict()["means"]) == 12
 
 
 def test_the_faq_prints_what_it_says(

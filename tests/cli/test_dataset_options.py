@@ -19,6 +19,14 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "audit": lambda out: ["audit", "--model", "pixels", "--overwrite", "--out", str(out / "audit")],
     "embed": lambda out: ["embed", "--model", "pixels", "--overwrite", "--out", str(out / "e.npy")],
     "mine": lambda out: ["mine", "--band", "any", "--overwrite", "--out", str(out / "triplets.parquet")],
+    "neighbors": lambda out: [
+        "neighbors",
+        "--model",
+        "pixels",
+        "--overwrite",
+        "--out",
+        str(out / "graph.parquet"),
+    ],
     "verify": lambda _: ["verify", "--model", "pixels", "--pairs-per-kind", "20"],
     "pack-pairs": lambda out: ["pack-pairs", str(out / "pairs.bin"), "--pairs-per-kind", "20", "--overwrite"],
 }

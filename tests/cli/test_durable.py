@@ -31,6 +31,7 @@ COMMANDS = {
     "report --rec train.rec --out new/a.html --no-cache": {"new/a.html"},
     "verify --rec train.rec --model pixels --pairs-per-kind 9 --roc a.png --no-cache": {"a.png"},
     "embed --rec train.rec --model pixels --out new/e.npy --no-cache": {"new/e.npy", "new/e.npy.json"},
+    "neighbors --rec train.rec --model pixels --out new/g.parquet --no-cache": {"new/g.parquet"},
     "audit --rec train.rec --model pixels --out new --no-cache": {
         f"new/{name}" for name in ("suspects.parquet", "identities.parquet", "audit.html", *SEEN)
     },

@@ -80,6 +80,7 @@ NEEDS = {
     "export": ["--rec", "REC", "--keys", "1", "--out", "new"],
     "embed": ["--rec", "REC", "--model", "pixels", "--out", "e.npy"],
     "completion": ["bash"], "demo": [], "index": ["--rec", "REC"], "mine": ["--rec", "REC"],
+    "neighbors": ["--rec", "REC", "--model", "pixels", "--out", "g.parquet"],
     "pack": ["folder", "a.rec"], "pack-pairs": ["a.bin", "--rec", "REC"],
     "report": ["--rec", "REC"],
     "train": ["--rec", "REC", "--network", "small", "--out", "a"],

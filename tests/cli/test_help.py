@@ -76,6 +76,7 @@ NAMES = (
     "export",
     "index",
     "mine",
+    "neighbors",
     "pack",
     "pack-pairs",
     "report",
@@ -142,7 +143,8 @@ def flags_of(name: str) -> dict[str, click.Parameter]:
 
 
 @pytest.mark.parametrize(
-    "name", ["clean", "embed", "export", "index", "mine", "pack-pairs", "report", "train", "verify"]
+    "name",
+    ["clean", "embed", "export", "index", "mine", "neighbors", "pack-pairs", "report", "train", "verify"],
 )
 def test_every_command_that_takes_a_dataset_has_its_options(name: str) -> None:
     flags, group = flags_of(name), IndexOptions if name == "index" else DatasetOptions

@@ -29,6 +29,7 @@ PAIRS = ("pack-pairs", "new/small.bin", *REC, "--pairs-per-kind", "3")
 VERIFY: Words = ("verify", *REC, "--model", "pixels", "--roc", "new/roc.png", "--folds", "3")
 VERIFY += ("--pairs-per-kind", "9")
 EMBED = ("embed", *REC, "--model", "pixels", "--out", "new/e.npy")
+NEIGHBORS = ("neighbors", *REC, "--model", "pixels", "--out", "new/g.parquet")
 AUDIT = ("audit", *REC, "--model", "pixels", "--out", "new")
 
 
@@ -130,6 +131,7 @@ CASES = {
     "index into a folder": replace(INDEXED, words=(*INDEX, "--cache-dir", "kept")),
     "mine": Case(_rec, (*MINE, "--out", "new/t.parquet")),
     **{f"mine again, {ending}": _mined_before(ending) for ending in ("csv", "arrow", "jsonl")},
+    "neighbors": Case(_rec, NEIGHBORS),
     "pack": PACK,
     "pack again": replace(PACK, make=_packed_before, words=(*PACK.words, "--overwrite")),
     "pack-pairs": Case(_rec, PAIRS, prints=True),
@@ -147,7 +149,7 @@ QUICK: dict[str, tuple[Kind, ...]] = {
     "embed": DISTURBED,
     "embed again": CHANGES,
     **dict.fromkeys(("index into a folder", "mine again, csv"), CHANGES),
-    **dict.fromkeys(("pack", "clean"), ("create", "write")),
+    **dict.fromkeys(("neighbors", "pack", "clean"), ("create", "write")),
     "clean again": (),
     "pack again": (),  # tests/dataset/test_pack_interrupted.py is about its errors
 }

@@ -103,6 +103,17 @@ def test_an_epoch_ends_and_reset_begins_the_next(make: Make) -> None:
     assert np.array_equal(next(batches).label[0].asnumpy(), next(again).label[0].asnumpy())
 
 
+def test_an_epoch_that_is_left_keeps_its_means(make: Make) -> None:
+    batches, _ = make(neighbors="running")
+    next(batches)
+    seen = batches.feed.state_dict()["mean_labels"]
+    assert 0 < len(seen) < 16
+    batches.reset()
+    next(batches)
+    assert batches.epoch == 1
+    assert np.array_equal(batches.feed.state_dict()["graph_labels"], seen)
+
+
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_each_device_has_triplets_of_its_own(make: Make, devices: int) -> None:
     batches, _ = make(batch_size=24, devices=devices)

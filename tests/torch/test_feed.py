@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.run._options import RunOptions
+from fasttriplet.run._options import FeedOptions
 from tests.run.leftovers import collected, threads
 from tests.small_rec import identities, write_rec
 from tests.test_architecture import test_help_shows_each_option_with_its_default as shows
@@ -166,19 +166,22 @@ def loaded(feed: TripletFeed) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.parametrize("more", [{}, {"neighbors": "running"}], ids=["random order", "running graph"])
 @pytest.mark.parametrize("at", [0, 1, 13, 39, 40, 41, 57])
-def test_a_state_after_any_batch(rec: Path, at: int) -> None:
+def test_a_state_after_any_batch(rec: Path, at: int, more: dict[str, Any]) -> None:
+    options = OPTIONS | more
+
     def batches(feed: TripletFeed) -> Iterator[Any]:
         while True:
             yield from feed
 
     augment = ft.Augment(brightness=0.5)
-    with TripletFeed(rec, module(), augment=augment, **OPTIONS) as feed:
+    with TripletFeed(rec, module(), augment=augment, **options) as feed:
         expected = list(islice(batches(feed), 85))
-    with TripletFeed(rec, module(), augment=augment, **OPTIONS) as feed:
+    with TripletFeed(rec, module(), augment=augment, **options) as feed:
         _ = list(islice(batches(feed), at))
         state = loaded(feed)
-    with TripletFeed(rec, module(), augment=augment, **OPTIONS) as feed:
+    with TripletFeed(rec, module(), augment=augment, **options) as feed:
         if at % 2:
             next(iter(feed))  # a state can be loaded at any time
         feed.load_state_dict(state)
@@ -186,6 +189,19 @@ def test_a_state_after_any_batch(rec: Path, at: int) -> None:
         found = list(islice(batches(feed), 85 - at))
     for one, other in zip(found, expected[at:], strict=True):
         assert all(map(torch.equal, one, other))
+
+
+def test_a_pass_that_is_left_early_keeps_the_means(rec: Path) -> None:
+    with TripletFeed(rec, module(), neighbors="running", **OPTIONS) as feed:
+        for _ in feed:
+            break
+        seen = feed.state_dict()["mean_labels"]
+        assert len(seen) == 6  # of a bag
+        passed = iter(feed)
+        next(passed)
+        assert feed.epoch == 1
+        assert feed.summary.identities_without_neighbors == 6
+        assert torch.equal(feed.state_dict()["graph_labels"], seen)
 
 
 def test_states_that_do_not_fit(rec: Path, tmp_path: Path) -> None:
@@ -332,7 +348,7 @@ def test_cores_are_shared_by_the_processes_of_a_machine(rec: Path, monkeypatch: 
 
 
 def test_help_shows_each_option() -> None:
-    shows(TripletFeed, RunOptions)
+    shows(TripletFeed, FeedOptions)
 
 
 @pytest.mark.cuda

@@ -15,7 +15,7 @@ import pytest
 
 from tests.small_rec import identities
 from tests.torch.test_group import free_port
-from tests.training.small import records, same_arrays, write_pairs, write_patterns
+from tests.training.small import records, same_arrays, state, write_pairs, write_patterns
 
 pytest.importorskip("torch")
 
@@ -138,6 +138,19 @@ def test_it_is_resumed_with_the_same_bits(folder: Path, killed: bool) -> None:
     assert records(folder / "a") == records(folder / name)
     for ending in FILES:
         assert (folder / f"a{ending}").read_bytes() == (folder / f"{name}{ending}").read_bytes()
+
+
+def test_a_running_graph_is_resumed_with_the_same_bits(folder: Path) -> None:
+    """Both processes make the graph; the batches are those of three epochs."""
+    words = [*OPTIONS, "--neighbors", "running", "--band", "any"]
+    train(folder, *words, "--batches", "45", "--out", "whole")
+    train(folder, *words, "--batches", "27", "--out", "halves")
+    train(folder, "--out", "halves", "--resume", "--batches", "45")
+    assert same_arrays(folder / "whole", folder / "halves")
+    assert records(folder / "whole", "train") == records(folder / "halves", "train")
+    last = state(folder / "whole")
+    assert last.plain["feed"]["epoch"] > 1
+    assert len(last.arrays["graph_labels"]) == len(last.arrays["means"]) == 16
 
 
 def test_weights_that_only_some_processes_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,8 +191,9 @@ OTHERS: dict[str, Any] = {
 def test_an_option_that_decides_is_named(data: Path, tmp_path: Path) -> None:
     chosen = settings(data)
     not_deciding = {"rec", "symbol", "on_error", "cache", "max_pixels"}
-    # See test_exclude.py and test_similar_bags.py: the images and the graphs are compared.
-    of_files = {"exclude", "exclude_kinds", "neighbors", "random_share"}
+    # See test_exclude.py, test_similar_bags.py and test_running_graph.py: the images and the graphs are
+    # compared.
+    of_files = {"exclude", "exclude_kinds", "neighbors", "random_share", "refresh_epochs"}
     assert {field.name for field in fields(chosen)} - OTHERS.keys() == not_deciding | of_files | {"lr_end"}
     train(chosen, tmp_path / "a", 1)
     before = state(tmp_path / "a").arrays

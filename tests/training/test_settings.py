@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fasttriplet.run._options import ResourceOptions, RunOptions
+from fasttriplet.run._options import FeedOptions, ResourceOptions
 from fasttriplet.training import TrainSettings
 from tests.training.small import settings, train
 
@@ -90,7 +90,7 @@ def test_a_training_has_no_tail(data: Path) -> None:
 def test_all_that_decides_the_batches_reaches_the_feed(data: Path) -> None:
     chosen = settings(data, metric="euclidean", normalize=False, pairs="hardest", boundary="split")
     options = chosen.feed()
-    names = {*RunOptions.names()} - {*ResourceOptions.names()} | {"augment", "batch_size"}
+    names = {*FeedOptions.names()} - {*ResourceOptions.names()} | {"augment", "batch_size"}
     assert options.keys() == names
     assert all(options[name] == getattr(chosen, name) for name in names - {"augment"})
 

@@ -188,7 +188,7 @@ class Harm:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"plain": text('{"format": 7}')}, "format 7 is of a later version of fasttriplet"),
+        ({"plain": text('{"format": 8}')}, "format 8 is of a later version of fasttriplet"),
         ({"plain": text('{"format": "2"}')}, "format must be a whole number >= 1, not '2'"),
         ({"plain": text("{}")}, "format must be a whole number"),
         ({"plain": text("[]")}, "its JSON must be an object"),

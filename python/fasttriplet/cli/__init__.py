@@ -34,6 +34,7 @@ _COMMANDS = (
     "export",
     "index",
     "mine",
+    "neighbors",
     "pack",
     "pack-pairs",
     "report",

@@ -22,10 +22,17 @@ from click.shell_completion import CompletionItem
 from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._options import Options
 from fasttriplet.cli._words import in_flags
-from fasttriplet.dataset._options import EXCLUDED_KINDS, KINDS, DatasetOptions, Kind, kinds_of
+from fasttriplet.dataset._options import (
+    EXCLUDED_KINDS,
+    KINDS,
+    RUNNING,
+    DatasetOptions,
+    Kind,
+    kinds_of,
+)
 from fasttriplet.mining._band import BANDS
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
-from fasttriplet.run._options import ResourceOptions, RunOptions
+from fasttriplet.run._options import FeedOptions, ResourceOptions
 
 if TYPE_CHECKING:
     from fasttriplet.embedders import Embedder
@@ -386,7 +393,7 @@ _TEXTS = {
     "cache": "Keep the index of each file for later runs.",
     "max_pixels": "Most pixels of an image, height times width. No memory is taken for a larger one.",
     "margin": "How far a band reaches beyond d_ap, on the scale of --metric: by default "
-    f"{scale_of(RunOptions.metric)}.",
+    f"{scale_of(FeedOptions.metric)}.",
     "band": "Negatives that qualify for a pair. "
     + "; ".join(f"{name}: {rule or 'all of them'}" for name, rule in BANDS.items())
     + ". Or limits on d_an of your own, such as 'd_ap + 0.1 < d_an < 0.9'.",
@@ -410,8 +417,10 @@ _TEXTS = {
     "bag_size": "Images embedded and mined together, which are a bag.",
     "boundary": "Keep each identity in one bag, or split it where a bag is full.",
     "neighbors": "Make bags of identities that are near each other, by this Parquet file: an identity graph, "
-    "with the columns label, neighbor_label and rank, as fasttriplet.neighbors gives it.",
+    "with the columns label, neighbor_label and rank, as `fasttriplet neighbors` writes it. `fasttriplet "
+    f"train` also takes {RUNNING}: it makes the graph itself, of what it embeds, every --refresh-epochs.",
     "random_share": "Share of each bag, 0 to 1, for identities in random order. Goes with --neighbors.",
+    "refresh_epochs": f"Epochs that have the same graph, with --neighbors {RUNNING}.",
     "tail": "Keep or drop the last, smaller bag of an epoch.",
     "on_error": "What to do about images that cannot be used, such as damaged ones or ones of another size: "
     "end with an error, or leave them out.",
@@ -420,7 +429,7 @@ _TEXTS = {
     "prefetch": "Bags to decode ahead of the embedding. With 0, decoding and embedding take turns.",
     "memory": "Most megabytes of decoded images to hold. By default what --prefetch takes.",
 }
-_KINDS: dict[str, Any] = {field.name: field.type for field in fields(RunOptions)} | {
+_KINDS: dict[str, Any] = {field.name: field.type for field in fields(FeedOptions)} | {
     "cache": bool,
     "exclude": PATH,
     "exclude_kinds": Kinds(),
@@ -445,10 +454,10 @@ _MORE: dict[str, dict[str, Any]] = {
 
 
 def _of_run(*names: str) -> Callable[[F], F]:
-    """Make options of the fields of :class:`RunOptions`."""
+    """Make options of the fields of :class:`FeedOptions`."""
     return together(
         *(
-            option(name, _TEXTS[name], getattr(RunOptions, name), _KINDS[name], **_MORE.get(name, {}))
+            option(name, _TEXTS[name], getattr(FeedOptions, name), _KINDS[name], **_MORE.get(name, {}))
             for name in names
         )
     )
@@ -456,7 +465,9 @@ def _of_run(*names: str) -> Callable[[F], F]:
 
 exclude = _of_run("exclude", "exclude_kinds")
 mining = _of_run(*MiningOptions.names())
+distances = _of_run("metric", "normalize")
 bags = _of_run("images_per_identity", "bag_size", "boundary", "neighbors", "random_share")
+refresh = _of_run("refresh_epochs")
 tail = _of_run("tail")
 on_error = _of_run("on_error")
 seed = _of_run("seed")

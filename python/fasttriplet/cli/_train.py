@@ -140,6 +140,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 )
 @options.mining
 @options.bags
+@options.refresh
 @options.option("mirror", "Swap left and right in half of the images.", True)
 @options.option(
     "cutoff", "Side in pixels of a square that is blanked out in each image; 0 for none.", 0, options.Whole(0)

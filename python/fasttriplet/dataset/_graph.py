@@ -51,7 +51,7 @@ class Graph:
                 f"must have the columns 'label', 'neighbor_label' and 'rank' or 'distance'{where}, and has "
                 f"{', '.join(table.columns)}",
             )
-        if "neighbor" in table.columns:
+        if not {"neighbor", "neighbor_key"}.isdisjoint(table.columns):
             raise OptionError(
                 "neighbors", f"must be of identities, and rows have neighbors{where}: give of='identities'"
             )
@@ -88,6 +88,13 @@ class Graph:
             return cls.of(read_table("neighbors", path, dataset), dataset.labels, f" of {path}")
         assert isinstance(neighbors, pl.DataFrame)
         return cls.of(neighbors, dataset.labels)
+
+    @classmethod
+    def of_positions(cls, labels: NDArray[np.int64], positions: NDArray[np.int64]) -> Graph:
+        """Make the graph of ascending labels and, for each, the positions of those near it; -1 for none."""
+        known = positions >= 0
+        starts = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
+        return cls(labels, starts, positions[known])
 
     @property
     def digest(self) -> str:

@@ -30,8 +30,11 @@ class _ArrayOrFrame(Protocol):
 # A Parquet file, keys, or a Polars frame.
 Exclude: TypeAlias = str | os.PathLike[str] | Sequence[int] | _ArrayOrFrame
 
-# A Parquet file, or a Polars frame.
+# A Parquet file, or a Polars frame; for a training also RUNNING.
 IdentityGraph: TypeAlias = str | os.PathLike[str] | _ArrayOrFrame
+
+# What is given as `neighbors` for a graph that a training makes itself.
+RUNNING = "running"
 
 # The most pixels of an image that is decoded, unless a user says otherwise: 256 MiB of RGB, 7,000 times what
 # a face of 112 x 112 has. It is the size that Pillow warns from.
@@ -154,3 +157,26 @@ class BagOptions(Options):
         if number("random_share", self.random_share, 0, 1) and self.neighbors is None:
             raise OptionError("random_share", "goes with neighbors=FILE, an identity graph")
         super().__post_init__()
+
+    @property
+    def has_running_graph(self) -> bool:
+        """Whether a training makes the identity graph itself."""
+        return isinstance(self.neighbors, str) and self.neighbors == RUNNING
+
+
+class RefreshKeywords(BagKeywords, total=False):
+    """The fields of :class:`RefreshOptions` as keyword arguments."""
+
+    refresh_epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshOptions(BagOptions):
+    """How a training makes bags: options that :class:`fasttriplet.Feed` explains."""
+
+    refresh_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if whole_number("refresh_epochs", self.refresh_epochs, 1) > 1 and not self.has_running_graph:
+            raise OptionError("refresh_epochs", f"goes with neighbors={RUNNING!r}")

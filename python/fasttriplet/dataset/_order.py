@@ -14,7 +14,7 @@ from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
 from fasttriplet.dataset._graph import Graph
-from fasttriplet.dataset._options import BAG_SIZE, BagOptions, Boundary, Tail
+from fasttriplet.dataset._options import BAG_SIZE, RUNNING, BagOptions, Boundary, Tail
 from fasttriplet.errors import OptionError
 
 
@@ -116,6 +116,10 @@ def triplet_seq(
     if missing:
         raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
     state = epoch_seed(seed, epoch)
+    if options.has_running_graph:
+        raise OptionError(
+            "neighbors", f"{RUNNING!r} is for a training, which makes the graph of its embeddings"
+        )
     if isinstance(neighbors, (str, os.PathLike)):
         raise OptionError("neighbors", f"must be a frame here: give polars.read_parquet({str(neighbors)!r})")
     graph = None if neighbors is None else Graph.of(neighbors, index["label"].to_numpy())

@@ -204,7 +204,7 @@ def neighbors(
     search = _Search(options, count, "row" if of == "rows" else "identity", most, threads)
     if of == "identities":
         names, numbers = _in_order(given)
-        means = _means(rows, numbers, order, len(names), normalize=bool(normalize))
+        means = means_of_identities(rows, numbers, order, len(names), normalize=bool(normalize))
         positions, distances = search.through(means, np.arange(len(names)), None)
         return Neighbors(of, names, positions, distances)
     if kept is not None:
@@ -372,7 +372,7 @@ def _in_order(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return names[order], np.argsort(order)[numbers] if len(order) else numbers
 
 
-def _means(
+def means_of_identities(
     rows: Vectors,
     numbers: NDArray[np.int64],
     ids: NDArray[np.int64] | None,

@@ -11,7 +11,7 @@ from fasttriplet._words import counted
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._triplet_iter import TripletIter
-from fasttriplet.run._options import RunOptions
+from fasttriplet.run._options import FeedOptions
 
 # Options of Feed and TripletIter that have another name here, or none.
 _ELSEWHERE = {
@@ -30,7 +30,7 @@ _ELSEWHERE = {
     "color_jittering": "give it, with mirror and cutoff, as augment=fasttriplet.Augment(...)",
     "images_filter": "all identities are used; those with one image can only be negatives",
 }
-_PASSED_ON = sorted({*RunOptions.names(), "augment", "first_epoch"} - {*_ELSEWHERE, "images_per_identity"})
+_PASSED_ON = sorted({*FeedOptions.names(), "augment", "first_epoch"} - {*_ELSEWHERE, "images_per_identity"})
 
 # Where users find these: train.py takes triplet_params from the configuration.
 _BAG_SIZE = "bag_size (triplet_params[0], config.triplet_bag_size)"
@@ -73,8 +73,9 @@ class FaceImageIter(TripletIter):
     **kwargs
         `augment`, `band`, `boundary`, `cache`, `exclude`, `exclude_kinds`, `first_epoch`, `labels`,
         `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `neighbors`, `normalize`, `on_error`, `pairs`,
-        `pick`, `prefetch`, `random_share`, `seed`, `threads`: see :class:`fasttriplet.Feed`. `augment`
-        replaces `rand_mirror` and `cutoff`. `mean` must be None: the network normalises.
+        `pick`, `prefetch`, `random_share`, `refresh_epochs`, `seed`, `threads`: see
+        :class:`fasttriplet.Feed`. `augment` replaces `rand_mirror` and `cutoff`. `mean` must be None: the
+        network normalises.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from fasttriplet.errors import OptionError
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.mxnet._module_embedder import ModuleEmbedder
 from fasttriplet.run._feed import Feed, TripletBatch
-from fasttriplet.run._options import RunKeywords
+from fasttriplet.run._options import FeedKeywords
 
 _mx: Any = import_mxnet()
 
@@ -78,7 +78,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         label_name: str = "softmax_label",
         first_epoch: int = 0,
         augment: Augment | None = None,
-        **options: Unpack[RunKeywords],
+        **options: Unpack[FeedKeywords],
     ) -> None:
         if len(data_shape) != 3 or data_shape[0] != 3:
             raise OptionError("data_shape", f"must be (3, height, width), not {data_shape!r}")
@@ -163,7 +163,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         elif self._feed.summary.batches:
             self._feed.close()
             self._epoch += 1
-            self._feed = self._open(first_epoch=self._epoch)
+            self._feed = self._open(state=self._feed.state_dict(epoch=self._epoch))
 
     def close(self) -> None:
         """End the threads that read ahead."""

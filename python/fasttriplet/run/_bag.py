@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.run._group import Group
 from fasttriplet.run._image_triplets import ImageTriplets
+from fasttriplet.run._running import RunningGraph
 from fasttriplet.run._shares import Dealt
 from fasttriplet.run._stages import PART, Mined, Part, Stages
 
@@ -23,12 +24,16 @@ class SharedStages:
 
     stages: Stages
     group: Group
+    running: RunningGraph | None  # which takes the embeddings of all processes, and so is the same in all
 
     def mine(
         self, part: Part, images: NDArray[np.uint8], *, explain: bool
     ) -> tuple[Mined, NDArray[np.int64]]:
         """Mine the whole bag, and tell where among its rows the share of each process ends."""
         whole, embedded, ends = self._gathered(part, self._embedded(part, images))
+        if self.running is not None:
+            with self.stages.summary.clock("neighbors"):
+                self.running.add(whole.rows, embedded)
         return self.stages.mine(whole, embedded, explain=explain, overlapped=False), ends
 
     def _embedded(self, part: Part, images: NDArray[np.uint8]) -> Embeddings:

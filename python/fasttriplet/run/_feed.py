@@ -26,8 +26,9 @@ from fasttriplet.errors import NoTripletsError, OptionError
 from fasttriplet.run._bag import SharedStages
 from fasttriplet.run._group import CLOSED, Alone, Group, check_agreement, failed, telling
 from fasttriplet.run._image_triplets import ImageTriplets
-from fasttriplet.run._options import ResourceOptions, RunKeywords, RunOptions
-from fasttriplet.run._place import MOST_EPOCHS, Place
+from fasttriplet.run._options import FeedKeywords, FeedOptions, ResourceOptions
+from fasttriplet.run._place import MOST_EPOCHS, NO_STATE, Place
+from fasttriplet.run._running import ARRAYS, RunningGraph
 from fasttriplet.run._shares import Dealt
 from fasttriplet.run._stages import NICE, Images, Mined, Part, Stages
 from fasttriplet.run._summary import Summary
@@ -125,12 +126,16 @@ class Feed:
         See :func:`fasttriplet.mine`. Semi-hard is ``d_ap < d_an < d_ap + margin``, by default on squared L2.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    neighbors : path or DataFrame, optional
+    neighbors : path, DataFrame or "running", optional
         Makes bags of identities that are near each other: an identity graph, a Parquet file or a Polars
         frame; see :func:`fasttriplet.triplet_seq`. A `state` is of a feed with the same graph. For another
-        graph in each epoch, make a feed for each, with its `first_epoch`.
+        graph in each epoch, make a feed for each, with its `first_epoch`. Or ``"running"``: the feed makes
+        the graph itself, and makes it anew while the network learns; see the notes. A file of that name is
+        given by its absolute path.
     random_share : float, default 0
         With `neighbors`, the share of a bag's images that are of identities in random order.
+    refresh_epochs : int, default 1
+        With ``neighbors="running"``, how many epochs have the same graph.
     tail : {"keep", "drop"}, default "keep"
         What to do with images that do not fill a bag and triplets that do not fill a batch. ``"keep"``: the
         last bag of an epoch is smaller, triplets left over go into the next batch, and the very last batch is
@@ -164,6 +169,20 @@ class Feed:
     RecordError, OSError, ValueError
         As :func:`fasttriplet.mine_rec`.
 
+    Notes
+    -----
+    With ``neighbors="running"``, each identity has a running mean of its embeddings. When a bag has an
+    identity, the mean of its embeddings there, computed as :func:`fasttriplet.neighbors` does, is its running
+    mean if it had none, and else moves its running mean by half of the way, in float32. No image is embedded
+    for it that is not embedded for mining. Before each epoch whose number is a multiple of `refresh_epochs`,
+    the graph is made anew: what :func:`fasttriplet.neighbors` gives for these means, with 20 neighbors.
+    Identities that no bag has had so far are placed at random: all in the epochs before the first graph, as
+    in those of a feed that begins with a later `first_epoch` and without a `state`. The graph is a
+    function of the embeddings, so a feed that continues from a state has the same batches, and in a group all
+    processes have the same graph.
+
+    The first bag of such an epoch is decoded after the last batch of the epoch before.
+
     Examples
     --------
     >>> with Feed("train.rec", model=network, augment=Augment(mirror=True)) as feed:  # doctest: +SKIP
@@ -171,7 +190,7 @@ class Feed:
     ...         train_on(batch.images, batch.labels)
     """
 
-    @shows(RunOptions)
+    @shows(FeedOptions)
     def __init__(
         self,
         rec: Rec,
@@ -185,11 +204,11 @@ class Feed:
         state: Mapping[str, Any] | None = None,
         group: Group | None = None,
         layout: Callable[..., Any] = assemble,
-        **options: Unpack[RunKeywords],
+        **options: Unpack[FeedKeywords],
     ) -> None:
         self._group: Group = Alone() if group is None else group
         with telling(self._group):
-            chosen = RunOptions.of(Feed, options)
+            chosen = FeedOptions.of(Feed, options)
             if chosen.threads is None:
                 chosen = replace(chosen, threads=threads_each())
             self._options = chosen
@@ -204,8 +223,10 @@ class Feed:
                 raise OptionError("layout", f"must be a callable, as assemble is, not {layout!r:.100}")
             self._augment, self._layout = augment, layout
             self._stages = Stages(model, chosen, for_training=True)
-            self._shared = SharedStages(self._stages, self._group)
             self._stages.open(rec)
+            running = chosen.has_running_graph
+            self._running = RunningGraph(self._stages.index["label"].to_numpy(), chosen) if running else None
+            self._shared = SharedStages(self._stages, self._group, self._running)
             self._stages.depth(self._stages.largest_bag)  # an error now, not when the training starts
             # What decides the batches.
             self._arguments = {
@@ -218,14 +239,18 @@ class Feed:
                 **{name: value for name, value in asdict(chosen).items() if name not in _WITHOUT_EFFECT},
                 "processes": self._group.size,
             }
-            self._start = start = Place(first_epoch, 0) if state is None else Place.of(state, self._arguments)
-            alike = {"first_epoch": first_epoch, "epochs": epochs, "state": start.digest}
+            self._start = start = Place(first_epoch, 0) if state is None else self._restored(state)
+            of_state = [start.digest]
+            if self._running is not None:
+                of_state.append(self._running.digest(start.epoch, start.bag))
+            alike = {"first_epoch": first_epoch, "epochs": epochs, "state": of_state}
             check_agreement(self._group, self._arguments | alike)
         self._stages.epoch, self._stages.sound = start.epoch, start.sound_bags
         # The first bag that no batch so far is from, and how many before it in its epoch have not collapsed.
         self._next_bag = (start.epoch, start.bag, start.sound_bags)
         self._waiting: Dealt | None = None  # mined by all processes, and not yet handed out
         self._images_of_bag = 0
+        self._no_bag = False  # in an epoch, so that there are no more
         self._waited: dict[str, float] = {}  # seconds for each stage, up to the last bag
         self._batches = self._run()
 
@@ -249,21 +274,46 @@ class Feed:
         """Images of the bag in use, or of the share of this process; 0 before the first."""
         return self._images_of_bag
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, epoch: int | None = None) -> dict[str, Any]:
         """What is needed to continue after the batch that was handed out last.
 
         A feed that gets it as `state` hands out the batches that this one would have handed out, if the
         model embeds as it would have: the model's own state is to be saved at the same moment.
 
+        Parameters
+        ----------
+        epoch : int, optional
+            Continue with the first bag of this epoch instead, without the triplets that are left. Only the
+            means and the graph of ``neighbors="running"`` are then of this feed.
+
         Returns
         -------
         dict
             Numbers, texts and one array: ``triplets``, (T, 3) int64, ids of what was mined and is still to be
-            handed out. In a group it is the same in all processes, if they have taken as many batches.
+            handed out. With ``neighbors="running"`` also ``means`` and ``mean_labels``, 4 bytes for each
+            number of each identity's embedding, and ``graph_labels``, ``graph_starts`` and
+            ``graph_neighbors``. In a group it is the same in all processes, if they have taken as many
+            batches.
         """
         waiting = self._waiting
         place = self._start if waiting is None else Place.after(self._next_bag, waiting)
-        return {"arguments": dict(self._arguments), **asdict(place)}
+        if epoch is not None:
+            place = Place(whole_number("epoch", epoch, 0, MOST_EPOCHS), 0)
+        arrays = {} if self._running is None else self._running.state(place.epoch, place.bag)
+        return {"arguments": dict(self._arguments), **asdict(place), **arrays}
+
+    def _restored(self, state: Mapping[str, Any]) -> Place:
+        """The place of a state, and what else is in it."""
+        if not isinstance(state, Mapping):
+            raise ValueError(NO_STATE)
+        place = Place.of(
+            {name: value for name, value in state.items() if name not in ARRAYS}, self._arguments
+        )
+        if ARRAYS.keys() & state.keys() != (set() if self._running is None else ARRAYS.keys()):
+            raise ValueError(NO_STATE)
+        if self._running is not None:
+            self._running.restore(state)
+        return place
 
     def __iter__(self) -> Self:
         return self
@@ -341,7 +391,7 @@ class Feed:
                 yield from self._hand_out(assembler, batches, waiting, next_bag)
                 waiting = waiting.after(size * len(batches))
                 del batches
-            for part, images in Ahead(decoder, self._parts(), depth, stages.waiting_for_images):
+            for part, images in self._decoded(decoder, depth):
                 if part.epoch != epoch:  # of that in the state, all bags had been mined
                     yield None
                     epoch, mined_in_epoch, gained_in_epoch, why = part.epoch, 0, 0, None
@@ -362,7 +412,7 @@ class Feed:
                     break
                 if mined.last and epoch + 1 != self._end:
                     epoch, mined_in_epoch, gained_in_epoch, why = epoch + 1, 0, 0, None
-                    self._next_bag, self._waiting = (epoch, 0, 0), waiting
+                    self._reach((epoch, 0, 0), waiting)
                     yield None
             # Without an end all batches are full, as a network may be bound to their size.
             if carried is not None and waiting.each and (gained_in_epoch or self._end is not None):
@@ -384,8 +434,43 @@ class Feed:
             return self._stages.no_triplets()
         return NoTripletsError(f"no triplet in an epoch; {why}")
 
-    def _parts(self) -> Generator[tuple[Part, Images], None, None]:
-        first, first_bag, end = self._start.epoch, self._start.bag, self._end
+    def _reach(self, next_bag: tuple[int, int, int], waiting: Dealt) -> None:
+        """Be at this place, of which a state is."""
+        self._next_bag, self._waiting = next_bag, waiting
+        if self._running is not None:
+            self._running.commit()
+
+    def _decoded(self, decoder: Worker, depth: int) -> Generator[tuple[Part, Images], None, None]:
+        """All parts, decoded ahead; but not beyond an epoch whose order depends on the parts before it."""
+        stages, running, epoch, first_bag = self._stages, self._running, self._start.epoch, self._start.bag
+        while epoch != self._end and not self._no_bag:
+            end = self._end
+            if running is not None:
+                following = running.next_due(epoch)
+                end = following if end is None else min(end, following)
+                if first_bag == 0 and running.is_due(epoch):
+                    self._refresh(running, epoch)
+                stages.graph = running.graph
+                stages.summary.identities_without_neighbors = running.without()
+            parts = self._parts(epoch, end, first_bag)
+            yield from Ahead(decoder, parts, depth, stages.waiting_for_images)
+            if end is None:
+                return
+            epoch, first_bag = end, 0
+
+    def _refresh(self, running: RunningGraph, epoch: int) -> None:
+        """Make the graph of the means, and log it."""
+        with self.summary.clock("neighbors"):
+            running.refresh()
+        if self._group.rank == 0 and running.graph is not None:
+            _log.info(
+                f"epoch {epoch}: bags by a graph of the running means of "
+                f"{counted(len(running.graph.labels), 'identity')}"
+            )
+
+    def _parts(
+        self, first: int, end: int | None, first_bag: int
+    ) -> Generator[tuple[Part, Images], None, None]:
         rank, size = self._group.rank, self._group.size
         for epoch in count(first) if end is None else range(first, end):
             empty = first_bag == 0
@@ -394,6 +479,7 @@ class Feed:
                 yield part
                 del part
             if empty:
+                self._no_bag = True
                 return
             first_bag = 0
 
@@ -449,7 +535,7 @@ class Feed:
         ):
             summary.batches += 1
             waiting = waiting.after(self._triplets_per_batch)
-            self._next_bag, self._waiting = next_bag, waiting
+            self._reach(next_bag, waiting)
             with summary.clock("train"):
                 yield batch
             del batch  # not to be held while waiting for the next one

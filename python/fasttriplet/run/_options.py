@@ -6,7 +6,15 @@ from typing import TypedDict, get_args
 
 from fasttriplet._checks import one_of, seed_number, thread_count, whole_number
 from fasttriplet._options import Options
-from fasttriplet.dataset._options import BagKeywords, BagOptions, ExcludeKeywords, ExcludeOptions, OnError
+from fasttriplet.dataset._options import (
+    BagKeywords,
+    BagOptions,
+    ExcludeKeywords,
+    ExcludeOptions,
+    OnError,
+    RefreshKeywords,
+    RefreshOptions,
+)
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 
@@ -52,3 +60,12 @@ class RunOptions(ExcludeOptions, MiningOptions, BagOptions, ResourceOptions):
         one_of("on_error", self.on_error, get_args(OnError))
         seed_number(self.seed)
         super().__post_init__()
+
+
+class FeedKeywords(RunKeywords, RefreshKeywords, total=False):
+    """The fields of :class:`FeedOptions` as keyword arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedOptions(RunOptions, RefreshOptions):
+    """The options that all kinds of :class:`fasttriplet.Feed` share."""

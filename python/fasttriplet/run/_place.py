@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._checks import whole_number
+from fasttriplet.dataset._options import RUNNING
 from fasttriplet.errors import OptionError
 from fasttriplet.run._shares import Dealt
 
+NO_STATE = "state must be what state_dict() of a Feed gave"
 MOST_EPOCHS = 2**31 - 1  # epochs, and bags of one: triplets in files have 32 bits for each
 
 
@@ -47,16 +49,11 @@ class Place:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> Place:
-        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments."""
+        """Read what :meth:`Feed.state_dict` gave, of a feed with the same arguments; without means."""
         names = [place.name for place in fields(cls)]
-        if isinstance(state, Mapping):  # a state of 0.1 may be older than `sound_bags`
-            state = {"sound_bags": state.get("bag", 0), **state}
-        if (
-            not isinstance(state, Mapping)
-            or {*state} != {*names, "arguments"}
-            or not isinstance(state["arguments"], Mapping)
-        ):
-            raise ValueError("state must be what state_dict() of a Feed gave")
+        state = {"sound_bags": state.get("bag", 0), **state}  # one of 0.1 may be older than `sound_bags`
+        if {*state} != {*names, "arguments"} or not isinstance(state["arguments"], Mapping):
+            raise ValueError(NO_STATE)
         # A state of 0.1 may be older than these.
         earlier = {
             "metric": "sqeuclidean",
@@ -64,6 +61,7 @@ class Place:
             "exclude": None,
             "neighbors": None,
             "random_share": 0.0,
+            "refresh_epochs": 1,
             **state["arguments"],
         }
         for name, value in arguments.items():
@@ -77,8 +75,11 @@ class Place:
                 found = "no image" if before is None else "other images"
                 raise OptionError("exclude", f"must {must}: the run that wrote the state excluded {found}")
             if before != value and name == "neighbors":
-                must = "not be given" if before is None else "be the same graph as before"
-                found = "had none" if before is None else "had another one"
+                must, found = "be the same graph as before", "had another one"
+                if before is None:
+                    must, found = "not be given", "had none"
+                elif before == RUNNING:
+                    must, found = f"be {RUNNING!r}", "made the graph itself"
                 raise OptionError("neighbors", f"must {must}: the run that wrote the state {found}")
             if before != value and name == "processes":
                 raise OptionError(

@@ -21,6 +21,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._exclude import kept_of
 from fasttriplet.dataset._graph import Graph
 from fasttriplet.dataset._ids import image_ids, positions_of
+from fasttriplet.dataset._options import RUNNING
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, order_of_epoch
 from fasttriplet.embedders import Embedder, load_embedder
 from fasttriplet.embedders._base import Started, check_embeddings, started
@@ -119,10 +120,16 @@ class Stages:
     exclusion: str | None  # tells which images are excluded; None if none is
     index: pl.DataFrame  # of the other images
     rows_of_index: NDArray[np.int64]  # theirs in the dataset
+    graph: Graph | None  # of the epochs that are next
     neighbors: str | None  # tells which identities are near which; None without a graph
     largest_bag: int  # most images of a bag; at least 1
 
     def __init__(self, model: str | Embedder, options: RunOptions, *, for_training: bool = False) -> None:
+        if options.has_running_graph and not for_training:
+            raise OptionError(
+                "neighbors",
+                f"must be an identity graph: {RUNNING!r} is for a training, whose epochs follow each other",
+            )
         self.options = options
         self.embedder = load_embedder(model) if isinstance(model, str) else model
         self._decodes = for_training or self.embedder.needs_images
@@ -195,11 +202,13 @@ class Stages:
         self.summary.images_excluded = len(self.dataset) - self.index.height
         identities, images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)
         self.summary.identities = len(images_each)
-        self._graph = self.neighbors = None
-        if options.neighbors is not None:
-            self._graph = Graph.of_dataset(self.dataset, options.neighbors)
-            self.neighbors = self._graph.digest
-            self.summary.identities_without_neighbors = self._graph.without(identities)
+        self.graph = self.neighbors = None
+        if options.has_running_graph:
+            self.neighbors = RUNNING
+        elif options.neighbors is not None:
+            self.graph = Graph.of_dataset(self.dataset, options.neighbors)
+            self.neighbors = self.graph.digest
+            self.summary.identities_without_neighbors = self.graph.without(identities)
         if why := why_never_triplets(images_each, options):
             raise NoTripletsError(f"{', '.join(self.summary.files)}: {why}")
         self.embedder.prepare(self.dataset.index)  # all: embeddings of a file are those of all images
@@ -267,7 +276,7 @@ class Stages:
     def _bags(self, epoch: int) -> list[Bag]:
         options = self.options
         assert options.bag_size is not None
-        seq = order_of_epoch(self.index, options, epoch_seed(options.seed, epoch), self._graph)
+        seq = order_of_epoch(self.index, options, epoch_seed(options.seed, epoch), self.graph)
         return list(bags(seq, options.bag_size, options.boundary, options.tail))
 
     def parts(

@@ -67,7 +67,8 @@ class Summary:
     images_excluded : int
         How many those are.
     identities_without_neighbors : int
-        How many identities a graph of `neighbors` does not name, so that they are placed at random.
+        How many identities a graph of `neighbors` does not name, so that they are placed at random; of a
+        running graph, in the epoch that is next. All, while there is none.
     epochs, bags, images : int
         How many were mined; in a group, by all processes together.
     batches : int
@@ -92,10 +93,10 @@ class Summary:
         Whether the run ended early because it had found `max_triplets`.
     seconds : dict of str to float
         How long each stage was busy: ``index``, ``decode``, ``embed``, ``mine``, ``write``, and of a feed
-        ``assemble``, ``train``, the time between two batches, and ``fetch``, the decoding of images that this
-        feed has not embedded: of triplets in a state or, in a group, of other processes, for which
-        ``gather`` is the time that they are waited for. They overlap; on a cluster, those of all
-        processes are added. ``total`` is the wall time so far.
+        ``neighbors``, a running graph, ``assemble``, ``train``, the time between two batches, and ``fetch``,
+        the decoding of images that this feed has not embedded: of triplets in a state or, in a group, of
+        other processes, for which ``gather`` is the time that they are waited for. They overlap; on a
+        cluster, those of all processes are added. ``total`` is the wall time so far.
     waited : dict of str to float
         How long the run had to wait for a stage; these times do not overlap.
     quantiles : dict of str to dict of str to float

@@ -16,7 +16,7 @@ from fasttriplet._options import shows
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._dataset import Rec
 from fasttriplet.run._feed import Feed, TripletBatch
-from fasttriplet.run._options import RunKeywords, RunOptions
+from fasttriplet.run._options import FeedKeywords, FeedOptions
 from fasttriplet.run._summary import Summary
 from fasttriplet.torch._embedder import TorchEmbedder
 from fasttriplet.torch._group import TorchGroup, processes_of
@@ -85,7 +85,7 @@ class TripletFeed(IterableDataset):
         See :func:`fasttriplet.mine`.
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`.
-    neighbors, random_share, tail, threads, prefetch, memory
+    neighbors, random_share, refresh_epochs, tail, threads, prefetch, memory
         See :class:`fasttriplet.Feed`.
     exclude, exclude_kinds, on_error, seed
         See :func:`fasttriplet.mine_rec`.
@@ -113,7 +113,7 @@ class TripletFeed(IterableDataset):
     ...             loss = triplet_loss(module(images.to(device, non_blocking=True)), margin=0.3)
     """
 
-    @shows(RunOptions)
+    @shows(FeedOptions)
     def __init__(
         self,
         rec: Rec,
@@ -123,10 +123,10 @@ class TripletFeed(IterableDataset):
         augment: Augment | None = None,
         first_epoch: int = 0,
         group: Any = None,
-        **options: Unpack[RunKeywords],
+        **options: Unpack[FeedKeywords],
     ) -> None:
         super().__init__()
-        RunOptions.of(TripletFeed, options)
+        FeedOptions.of(TripletFeed, options)
         self.embedder = _embedder_of(model)
         self._epoch = whole_number("first_epoch", first_epoch, 0)
         self._group = group
@@ -164,10 +164,11 @@ class TripletFeed(IterableDataset):
         Returns
         -------
         dict
-            Numbers, texts and one Tensor, as ``torch.load(..., weights_only=True)`` reads them.
+            Numbers, texts and Tensors, as ``torch.load(..., weights_only=True)`` reads them.
         """
         state = self._feed.state_dict()
-        return state | {"triplets": torch.from_numpy(state["triplets"].copy())}
+        arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
+        return state | {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration continue where a feed with the same arguments was.
@@ -186,9 +187,9 @@ class TripletFeed(IterableDataset):
         """
         if not isinstance(state, Mapping):
             raise ValueError(f"state must be what state_dict() gave, not {state!r:.100}")
-        triplets = state.get("triplets")
-        if isinstance(triplets, torch.Tensor):  # which may have been loaded to a GPU
-            state = {**state, "triplets": triplets.numpy(force=True)}
+        # Tensors may have been loaded to a GPU.
+        tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+        state = {**state, **{name: tensor.numpy(force=True) for name, tensor in tensors.items()}}
         feed = self._open(self._feed.dataset, state=state)
         self._feed.close()
         self._feed, self._epoch = feed, state["epoch"]
@@ -205,7 +206,8 @@ class TripletFeed(IterableDataset):
     def _pass(self) -> Generator[TripletTensors, None, None]:
         if self._begun or self._closed:
             self._feed.close()
-            self._feed = self._open(self._feed.dataset, first_epoch=self._epoch + self._begun)
+            state = self._feed.state_dict(epoch=self._epoch + self._begun)
+            self._feed = self._open(self._feed.dataset, state=state)
             self._epoch += self._begun
         feed, self._begun, self._left, self._closed = self._feed, True, False, False
         try:

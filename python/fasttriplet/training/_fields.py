@@ -130,7 +130,8 @@ def _settings(name: str, value: Any) -> None:
         if not isinstance(settings.cache, bool):
             _path("cache", settings.cache)
         for field in ("exclude", "neighbors"):
-            if isinstance(path := getattr(settings, field), str):
+            running = field == "neighbors" and settings.has_running_graph
+            if isinstance(path := getattr(settings, field), str) and not running:
                 _path(field, path)
 
 

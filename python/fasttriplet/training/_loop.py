@@ -28,7 +28,7 @@ from fasttriplet.training._pace import Pace
 from fasttriplet.training._schedule import Schedule
 from fasttriplet.training._settings import TrainSettings
 from fasttriplet.training._signals import signals_wait
-from fasttriplet.training._state import ADVICE, State
+from fasttriplet.training._state import ADVICE, State, of_feed
 from fasttriplet.training._store import Store
 from fasttriplet.verify._examine import check_for_training
 from fasttriplet.verify._protocol import Verification
@@ -169,7 +169,7 @@ class Loop:
                 devices=devices,
                 epochs=None,
                 layout=self.backend.layout,
-                state=None if state is None else state.plain["feed"] | {"triplets": state.arrays["triplets"]},
+                state=None if state is None else state.plain["feed"] | of_feed(state.arrays),
                 **options,
                 **asdict(resources),
             ) as feed,
@@ -233,7 +233,7 @@ class Loop:
 
     def _restore(self, state: State) -> None:
         plain = state.plain
-        of_network = {name: array for name, array in state.arrays.items() if name != "triplets"}
+        of_network = {name: state.arrays[name] for name in state.arrays.keys() - of_feed(state.arrays).keys()}
         try:
             self.backend.load(plain["network"], of_network, self._feed.image_size)
         except ValueError as error:
@@ -421,7 +421,7 @@ class Loop:
                 if not np.isfinite(values).all():  # although the loss of the last batch was
                     raise self._not_finite(f"{name} after batch {self._batch:,}")
             feed = self._feed.state_dict()
-            arrays["triplets"] = feed.pop("triplets")
+            arrays |= {name: feed.pop(name) for name in of_feed(feed)}
             self.journal.sync()
             plain = {
                 "batch": self._batch,

@@ -12,7 +12,7 @@ import numpy as np
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._ids import integers
-from fasttriplet.dataset._options import BagOptions, ExcludeOptions, OnError, Tail
+from fasttriplet.dataset._options import ExcludeOptions, OnError, RefreshOptions, Tail
 from fasttriplet.embedders._precision import Precision, precision_named
 from fasttriplet.errors import OptionError
 from fasttriplet.mining._options import MiningOptions
@@ -24,7 +24,7 @@ LrSchedule = Literal["steps", "linear", "cosine"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
+class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
     """The settings that decide the outcome of a training; defaults are InsightFace's `triplet` configuration.
 
     Attributes
@@ -105,12 +105,15 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
     images_per_identity, bag_size, boundary
         See :func:`fasttriplet.triplet_seq` and :func:`fasttriplet.bags`. There is no `tail`: the last bag of
         an epoch is used, and triplets that do not fill a batch go into the next one.
-    neighbors : path, optional
+    neighbors : path or "running", optional
         A Parquet file, an identity graph, by which bags are made of identities that are near each other; see
         :func:`fasttriplet.triplet_seq`. A training takes no frame, because its state names the file. It can
-        only be resumed with the same graph.
+        only be resumed with the same graph. ``"running"``: the training makes the graph itself, of what it
+        embeds; see :class:`fasttriplet.Feed`.
     random_share : float, default 0
         With `neighbors`, the share of a bag's images that are of identities in random order.
+    refresh_epochs : int, default 1
+        With ``neighbors="running"``, how many epochs have the same graph.
     on_error : {"raise", "skip"}, default "raise"
         Whether an image that cannot be decoded ends the training or is left out.
     seed : int, default 0
@@ -288,7 +291,7 @@ class TrainSettings(ExcludeOptions, MiningOptions, BagOptions):
 
     def feed(self) -> dict[str, Any]:
         """The options of a :class:`fasttriplet.Feed` on one device."""
-        groups = (ExcludeOptions, MiningOptions, BagOptions)
+        groups = (ExcludeOptions, MiningOptions, RefreshOptions)
         names = [name for group in groups for name in group.names()] + ["batch_size", "on_error", "seed"]
         return {name: getattr(self, name) for name in names} | {"augment": self.augment()}
 

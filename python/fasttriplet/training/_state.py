@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from fasttriplet._contents import describe_wrong_file
 from fasttriplet._files import replacing
 from fasttriplet.dataset._options import MAX_PIXELS
+from fasttriplet.run._running import ARRAYS
 from fasttriplet.training._fields import check_fields
 
-_FORMAT = 6  # raised when older versions could not read it
+_FORMAT = 7  # raised when older versions could not read it
 _KIND = "the state of a training"
 # Names that format 1 had for fields.
 _BEFORE = {"pairs": "verify_on", "metric": "sums", "how": "options", "symbol": "network"}
@@ -43,6 +45,7 @@ _ADDED: dict[int, dict[str, Any]] = {
     },
     5: {"exclude": None, "exclude_kinds": None},
     6: {"neighbors": None, "random_share": 0.0},
+    7: {"refresh_epochs": 1},
 }
 _LONGEST_HEAD = 10 + 2**16
 ADVICE = "Resume from a copy that is whole, or begin another training with overwrite=True"
@@ -53,12 +56,17 @@ class State:
     """All that a training consists of, between two batches."""
 
     plain: dict[str, Any]  # what JSON can hold
-    arrays: dict[str, NDArray[Any]]  # of the network, and `triplets`: those that are still to be handed out
+    arrays: dict[str, NDArray[Any]]  # of the network and of the feed
 
     @property
     def new(self) -> bool:
         """Whether nothing has happened yet, so that files beside it may be of a training that it replaces."""
         return bool(self.plain["batch"] == 0 and self.plain["verified"] < 0)
+
+
+def of_feed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a feed: triplets that are still to be handed out, and a running graph if it has one."""
+    return {name: state[name] for name in ("triplets", *ARRAYS) if name in state}
 
 
 def save_state(path: Path, state: State) -> None:

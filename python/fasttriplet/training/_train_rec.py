@@ -141,6 +141,7 @@ def train_rec(
         name: _absolute(table)
         for name in ("exclude", "neighbors")
         if isinstance(table := getattr(settings, name), str)
+        and not (name == "neighbors" and settings.has_running_graph)
     }
     settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, **tables)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
