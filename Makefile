@@ -21,7 +21,7 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
         advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
-        bench-prefix bench-long bench-whole bench-kernels bench-tables clean
+        bench-prefix bench-long bench-whole bench-ray bench-kernels bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -190,6 +190,9 @@ bench-long: build ## how mining scales (a few minutes, 2 GB)
 
 bench-whole: build ## a whole dataset at once, up to a million images (20 minutes, 4 GB of disk)
 	$(BIN)/python benches/bench_whole.py $(BENCH)
+
+bench-ray: build $(VENV)/.torch ## what Ray costs on one machine (10 minutes)
+	$(BIN)/python benches/bench_ray.py $(BENCH)
 
 bench-kernels: build ## the inner kernels, one by one
 	$(BIN)/python benches/bench_kernels.py $(BENCH)

@@ -29,7 +29,7 @@ bench.option("--rows", 250_000, "of the file of embeddings", quick=1_000)
 bench.option("--dim", 512, "columns of it", quick=32)
 bench.option("--images", 4 * BAG, "of the dataset that is mined in bags", quick=400)
 bench.option("--bag-size", BAG, "images of a bag", quick=100)
-bench.option("--epochs", 12, "passes over that dataset", quick=2)
+bench.option("--epochs", 24, "passes over that dataset", quick=2)
 
 
 def ways(rec: str, how: dict[str, Any]) -> dict[str, Way]:

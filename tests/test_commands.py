@@ -315,6 +315,17 @@ FOREIGN = {
     "--example",
     "--nproc-per-node",
     "--shm-size",
+    "--nodes",
+    "--ntasks",
+    "--ntasks-per-node",
+    "--cpus-per-task",
+    "--exclusive",
+    "--time",
+    "--head",
+    "--port",
+    "--num-cpus",
+    "--block",
+    "--address",
 }
 
 
