@@ -10,6 +10,15 @@ _GROUPS = Path("/sys/fs/cgroup")
 _OF_PROCESS = Path("/proc/self/cgroup")
 
 
+_most: int | None = None  # see use_at_most
+
+
+def use_at_most(count: int) -> None:
+    """Let :func:`cores` be no more than this: the others of the machine are for other processes."""
+    global _most  # noqa: PLW0603  it is the process that has a share
+    _most = count
+
+
 def cores() -> int:
     """Cores that this process may use, at least 1.
 
@@ -17,7 +26,7 @@ def cores() -> int:
     its own; that share is rounded down, as Rust's standard library does it for the threads of the extension.
     """
     share = _share()
-    count = _cores_of_affinity()
+    count = _cores_of_affinity() if _most is None else min(_most, _cores_of_affinity())
     return count if share is None else max(1, min(count, int(share)))
 
 

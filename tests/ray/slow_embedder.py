@@ -1,4 +1,4 @@
-"""An embedder for tests: it takes its time, and may do something terrible to its process, once."""
+"""An embedder that takes its time, and may do something terrible to its process, once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class SlowEmbedder:
     seconds : float
         For each call.
     once : str
-        What to do at one call: "kill" the process, take all "memory" or raise an "error"; a file in `marks`
-        says that it was done.
+        What to do at one call: "kill" the process or raise an "error"; a file in `marks` says that it was
+        done.
     marks : Path
     """
 

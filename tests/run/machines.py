@@ -34,7 +34,10 @@ class Disorderly:
     is_here, memory, threads = False, None, 1
 
     def __init__(self, seed: int, at_once: int, lives: int = 10**9) -> None:
-        self.at_once, self._lives, self._random = at_once, lives, random.Random(seed)
+        self._at_once, self._lives, self._random = at_once, lives, random.Random(seed)
+
+    def at_once(self, needs: Needs = NOTHING) -> int:  # noqa: ARG002
+        return self._at_once
 
     def run(
         self,
@@ -47,7 +50,7 @@ class Disorderly:
         processes = [pickle.loads(sent) for _ in range(2)]
         held: list[Any] = []
         while True:
-            while len(held) < 2 * self.at_once and (job := take()) is not None:
+            while len(held) < 2 * self._at_once and (job := take()) is not None:
                 held.append(job)
             if not held:
                 return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.mining._blocks import AllRows
@@ -62,8 +65,8 @@ def test_a_run_whose_machines_go_away_is_resumed(
         with in_place_of_ray(Disorderly(next(seeds), 3, lives)), pytest.raises(LostError) as lost:
             mined(data, out, resume=lives > 0, ray="disorderly", **options)
         assert not out.exists()
-    assert "are kept in" in lost.value.__notes__[0]
-    assert f"{out}.unfinished; resume=True continues with the others" in lost.value.__notes__[0]
+    assert lost.value.__notes__[0].startswith(f"kept in {out}.unfinished: ")
+    assert lost.value.__notes__[0].endswith("; resume=True continues")
     with in_place_of_ray(Disorderly(next(seeds), 2)):
         mined(data, out, resume=True, ray="disorderly", **options)
     assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
@@ -136,6 +139,118 @@ def test_an_image_that_is_skipped_is_told(tmp_path: Path) -> None:
     assert there.triplets.collect().equals(here.triplets.collect())
     assert there.summary.skipped == here.summary.skipped
     assert len(there.summary.skipped) == 2
+
+
+def test_a_folder_with_a_pattern_in_its_name(data: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "runs[1]*").mkdir()
+    for options in (BAGS, WHOLE):
+        mined(data, tmp_path / "here.parquet", overwrite=True, **options)
+        with in_place_of_ray(Disorderly(0, 2)):
+            out = tmp_path / "runs[1]*" / "t.parquet"
+            mined(data, out, overwrite=True, ray="disorderly", **options)
+        assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+# Other models
+
+
+class Shade:
+    """An embedder whose weights are in a file, which may be another one in another process."""
+
+    needs_images, description = True, "a shade"
+
+    def __init__(self, weights: Path) -> None:
+        self.weights = weights
+        self.loaded: Any = None
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        pass
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:  # noqa: ARG002
+        assert images is not None
+        if self.loaded is None:
+            self.loaded = np.load(self.weights)
+        found: NDArray[np.float32] = images.reshape(len(images), -1).astype(np.float32) @ self.loaded
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"weights": self.weights, "loaded": None}
+
+
+@pytest.fixture
+def shade(tmp_path: Path) -> Shade:
+    weights = np.random.default_rng(0).standard_normal((8 * 8 * 3, 16)).astype(np.float32)
+    np.save(tmp_path / "w.npy", weights)
+    return Shade(tmp_path / "w.npy")
+
+
+def change(shade: Shade) -> None:
+    np.save(shade.weights, np.load(shade.weights)[::-1])
+
+
+@pytest.mark.parametrize("options", [{"bag_size": 40}, {"bag_size": None}])
+def test_a_process_with_other_weights(tmp_path: Path, shade: Shade, options: dict[str, Any]) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(40, 4), side=8)
+
+    class Changes(Disorderly):
+        def run(self, *arguments: Any) -> Iterator[tuple[Any, Any]]:
+            for number, found in enumerate(super().run(*arguments)):
+                yield found
+                if number == 0:  # after the probe
+                    change(shade)
+
+    with (
+        in_place_of_ray(Changes(0, 1)),
+        pytest.raises(ValueError, match="a shade: the model gives another embedding here than where"),
+    ):
+        ft.mine_rec(rec, model=shade, out=tmp_path / "t.parquet", ray="disorderly", margin=1.0, **options)
+
+
+def test_a_run_of_other_weights_is_not_continued(tmp_path: Path, shade: Shade) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(80, 4), side=8)
+    how: dict[str, Any] = {"model": shade, "out": tmp_path / "t.parquet", "ray": "disorderly", **BAGS}
+    with in_place_of_ray(Disorderly(0, 1, 9)), pytest.raises(LostError):
+        ft.mine_rec(rec, **how)
+    change(shade)
+    shade.loaded = None
+    with in_place_of_ray(Disorderly(0, 1)), pytest.raises(ValueError, match="or of the same one with other"):
+        ft.mine_rec(rec, resume=True, **how)
+    change(shade)
+    with in_place_of_ray(Disorderly(0, 1)):
+        ft.mine_rec(rec, resume=True, **how)
+
+
+def test_other_embeddings_are_not_continued(data: tuple[Path, Path], tmp_path: Path) -> None:
+    rec, file = data
+    shutil.copy(file, tmp_path / "e.npy")
+    how: dict[str, Any] = {"out": tmp_path / "t.parquet", "ray": "disorderly", **BAGS}
+    with in_place_of_ray(Disorderly(0, 2, 5)), pytest.raises(LostError):
+        ft.mine_rec(rec, model=f"npy:{tmp_path / 'e.npy'}", **how)
+    rows = np.load(file)
+    rows[17, 3] += 1
+    np.save(tmp_path / "e.npy", rows)
+    with in_place_of_ray(Disorderly(0, 2)), pytest.raises(ValueError, match="the embeddings are others"):
+        ft.mine_rec(rec, model=f"npy:{tmp_path / 'e.npy'}", resume=True, **how)
+
+
+def test_work_of_a_run_that_was_replaced(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """A process that still works for an earlier run writes nothing into the folder of the next one."""
+    late: list[tuple[Any, Any, Any]] = []
+
+    class Late(Disorderly):
+        def run(self, work: Any, thing: Any, take: Any, *_: Any) -> Iterator[tuple[Any, Any]]:
+            late.append((work, thing, take()))
+            raise LostError
+            yield
+
+    out = tmp_path / "t.parquet"
+    with in_place_of_ray(Late(0, 2)), pytest.raises(LostError):
+        mined(data, out, ray="disorderly", **WHOLE)
+    with in_place_of_ray(Disorderly(0, 2, 5)), pytest.raises(LostError):
+        mined(data, out, ray="disorderly", overwrite=True, **WHOLE | {"margin": 0.2})
+    work, thing, job = late[0]
+    with pytest.raises(FileNotFoundError, match="is not the folder that the run writes to"):
+        work(thing, job)
 
 
 @settings(deadline=None, max_examples=15)

@@ -241,9 +241,7 @@ def test_what_is_kept_is_said_and_must_fit(tmp_path: Path) -> None:
     error = interrupted(rec, file, out)
     total = json.loads((kept / "about.json").read_text())["of"]["blocks"]
     steps = len(total) * (len(total) + 1) // 2
-    assert error.__notes__ == [
-        f"3 of {steps} pairs of blocks are kept in {kept}; resume=True continues with the others"
-    ]
+    assert error.__notes__ == [f"kept in {kept}: 3 of {steps} pairs of blocks; resume=True continues"]
     call: dict[str, Any] = {"model": f"npy:{file}", "out": out, "bag_size": None, "memory": SMALL}
     with pytest.raises(FileExistsError, match="resume=True continues it, overwrite=True starts again"):
         ft.mine_rec(rec, **call)

@@ -144,7 +144,7 @@ class Part:
         if about.get("kind") != _KIND:
             raise ValueError(f"{os.fspath(path)} is {about.get('kind', 'a table')}, not {_KIND}")
         try:
-            frame = pl.read_parquet(Path(path))
+            frame = pl.read_parquet(Path(path), glob=False)
         except pl.exceptions.PolarsError as error:
             raise ValueError(f"{os.fspath(path)} is a damaged Parquet file: {error}") from None
         columns: Any = tuple(frame[name].to_numpy() for name in _COLUMNS)

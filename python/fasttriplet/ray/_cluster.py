@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,12 +41,17 @@ _PATIENCE = 30.0
 _CONNECT = 5.0  # seconds for an answer, of the network alone
 _PROCESS = 300 * 10**6  # bytes of a process that has not begun: Python, Polars and Ray
 
+# A process has one connection: that of its user, or one for all runs that it has at a time.
+_lock = threading.Lock()
+_users: list[Any] = []
+_ours: list[Any] = []
+
 
 @contextmanager
 def connected(address: str, *, threads: int | None) -> Iterator[Cluster]:
     """Connect to a cluster, or start one on this machine ("local"), for the block.
 
-    A process that is connected to Ray keeps that connection, and it stays.
+    A process that is connected to Ray keeps that connection ("auto"), and it stays.
 
     Raises
     ------
@@ -56,21 +63,42 @@ def connected(address: str, *, threads: int | None) -> Iterator[Cluster]:
         If it has another version of Ray or Python.
     """
     ray = _import_ray()
-    if ray.is_initialized():
-        cluster = Cluster(ray, "the cluster that this process is connected to", threads)
-        try:
-            yield cluster
-        finally:
-            cluster.cancel()
-        return
-    _connect(ray, address)
+    with _lock:
+        if ray.is_initialized():
+            _check_connection(ray, address)
+        else:
+            _connect(ray, address)
+            _ours.append(ray)
+        _users.append(ray)
+    cluster = Cluster(ray, "Ray" if address == "local" else f"the Ray cluster at {address}", threads)
     try:
-        yield Cluster(ray, "Ray" if address == "local" else f"the Ray cluster at {address}", threads)
+        yield cluster
     finally:
-        ray.shutdown()
+        with _lock:
+            _users.remove(ray)
+            if _ours and not _users:
+                _ours.clear()
+                ray.shutdown()
+            else:  # the connection is used by another run, or is the user's
+                cluster.cancel()
+
+
+def _check_connection(ray: Any, address: str) -> None:
+    """Raise an OptionError if a process is connected, but not to the cluster that is asked for."""
+    if ray.util.client.ray.is_connected():
+        raise OptionError(
+            "ray", "cannot use a connection of Ray Client (ray://): run this on a machine of the cluster"
+        )
+    connected_to = ray.get_runtime_context().gcs_address
+    if address not in ("auto", connected_to) and not (address == "local" and _ours):
+        raise OptionError(
+            "ray", f"must be 'auto' in a process that is connected to Ray already, at {connected_to}"
+        )
 
 
 def _import_ray() -> Any:
+    # Ray would do a task again for ever whose machine has no memory left.
+    os.environ.setdefault("RAY_task_oom_retries", str(_TRIES - 1))
     try:
         with importing():
             import ray  # noqa: PLC0415  only where it is asked for
@@ -90,15 +118,8 @@ def _connect(ray: Any, address: str) -> None:
     how: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         how |= {"num_cpus": cores(), "include_dashboard": False}
-    elif address.startswith("ray://"):
-        raise OptionError(
-            "ray",
-            "must be the address of the head itself: run this on a machine of the cluster (ray job submit)",
-        )
-    else:
-        known = _known_address() if address == "auto" else address
-        if known is not None:
-            _check_that_it_answers(address, known)
+    elif (known := _known_address() if address == "auto" else address) is not None:
+        _check_that_it_answers(address, known)
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -108,7 +129,7 @@ def _connect(ray: Any, address: str) -> None:
     except (RuntimeError, ValueError) as error:  # such as other versions, and words that are no address
         raise RuntimeError(f"ray={address!r}: {_sentence(error)}") from error
     finally:
-        if main:  # Ray has one of its own, which exits with another code
+        if before is not None:  # Ray has one of its own, which exits with another code
             signal.signal(signal.SIGTERM, before)
 
 
@@ -125,6 +146,11 @@ def _known_address() -> str | None:
 
 def _check_that_it_answers(given: str, address: str) -> None:
     """Raise an error where Ray would try for minutes; the address is what the given one stands for."""
+    if address.startswith("ray://"):
+        raise OptionError(
+            "ray",
+            "must be the address of the head itself: run this on a machine of the cluster (ray job submit)",
+        )
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise OptionError(
@@ -139,7 +165,7 @@ def _why_silent(address: str) -> str | None:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         return str(error)
     return None
 
@@ -176,10 +202,6 @@ class Cluster:
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     @property
-    def at_once(self) -> int:
-        return self._at_once(NOTHING)
-
-    @property
     def memory(self) -> int | None:
         """What a task may take if one runs on each of a machine's CPUs, on the machine that has least."""
         each = [
@@ -196,7 +218,8 @@ class Cluster:
             wants["memory"] = float(needs.memory + _PROCESS)
         return {name: amount for name, amount in wants.items() if amount}
 
-    def _at_once(self, needs: Needs) -> int:
+    def at_once(self, needs: Needs = NOTHING) -> int:
+        """How many tasks can run at a time, if nothing else does."""
         wants = self._wants(needs)
         return sum(
             int(min(node.get(name, 0.0) // amount for name, amount in wants.items())) for node in self._nodes
@@ -207,8 +230,8 @@ class Cluster:
         if isinstance(model, str):
             model = DeferredEmbedder(model) if runs_network(model) else load_embedder(model)
         if not isinstance(model, DeferredEmbedder):
-            devices = getattr(model, "devices", ["cpu"])
-            if any(str(device) != "cpu" for device in devices):
+            devices = getattr(model, "devices", "cpu")
+            if set(devices if isinstance(devices, (list, tuple)) else [devices]) != {"cpu"}:
                 raise OptionError(
                     "model",
                     "must be a spec, such as 'torch:FILE', to run on GPUs of a cluster: it is loaded there",
@@ -242,12 +265,14 @@ class Cluster:
         self._check_that_one_fits(needs)
         self._looked = self._well = time.monotonic()
         ray = self._ray
-        shared = Shared.put(ray, thing)
+        with self._errors_of_ray():
+            shared = Shared.put(ray, thing, self.threads)
         task = ray.remote(do).options(**self._options(needs, work))
         flying = self._flying = {}
         while True:
-            while len(flying) < _QUEUED * max(1, self._at_once(needs)) and (job := take()) is not None:
-                flying[task.remote(_core.__version__, work, shared, job)] = job
+            while len(flying) < _QUEUED * max(1, self.at_once(needs)) and (job := take()) is not None:
+                with self._errors_of_ray():
+                    flying[task.remote(_core.__version__, work, shared, job)] = job
             if not flying:
                 return
             for reference in self._ended(list(flying), needs):
@@ -269,6 +294,8 @@ class Cluster:
     def _ended(self, references: list[Any], needs: Needs) -> list[Any]:
         """Wait until some tasks have ended; an error if the cluster goes away meanwhile."""
         ended: list[Any] = []
+        if time.monotonic() - self._looked > 2 * _LOOK:  # nobody has asked meanwhile
+            self._well = time.monotonic()
         while not ended:
             with self._errors_of_ray():
                 ended, _ = self._ray.wait(references, num_returns=1, timeout=_POLL)
@@ -292,13 +319,16 @@ class Cluster:
         if (why := _why_silent(self._gcs)) is not None:
             return f"no longer answers ({self._gcs}: {why})"
         with self._errors_of_ray():
-            self._nodes = self._alive()
-        return None if self._at_once(needs) else f"has no machine left with {_in_words(self._wants(needs))}"
+            nodes = _within(_CONNECT, self._alive)
+        if nodes is None:
+            return f"no longer answers ({self._gcs}: connected, but silent)"
+        self._nodes = nodes
+        return None if self.at_once(needs) else f"has no machine left with {_in_words(self._wants(needs))}"
 
     def _check_that_one_fits(self, needs: Needs) -> None:
         with self._errors_of_ray():
             self._nodes = self._alive()
-        if self._at_once(needs):
+        if self.at_once(needs):
             return
         wants = self._wants(needs)
         most = {name: max((node.get(name, 0.0) for node in self._nodes), default=0.0) for name in wants}
@@ -330,6 +360,13 @@ class Cluster:
                 f"a task was tried {_TRIES} times, and each time its process or machine died; the logs of "
                 f"Ray say more: {_first_line(error)}"
             ) from error
+        except known.ObjectStoreFullError as error:
+            raise MemoryError(
+                f"not enough memory in the object store of Ray: {_first_line(error)}; lower bag_size, or "
+                "start Ray with more (object_store_memory)"
+            ) from error
+        except known.OutOfDiskError as error:
+            raise OSError(errno.ENOSPC, f"no space left for what Ray keeps: {_first_line(error)}") from error
         except known.RayTaskError as error:  # not of the job, which gives its errors as results
             raise RuntimeError(
                 f"{self._name} cannot run tasks of this package: {_first_line(error.cause or error)}; all "
@@ -343,6 +380,23 @@ class Cluster:
         for reference in self._flying:
             with suppress(Exception):  # it has ended
                 self._ray.cancel(reference, force=True)
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T | None:
+    """What a function that may wait for long returns; None if it takes longer than this."""
+    answer: Future[T] = Future()
+
+    def answered() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=answered, name="fasttriplet-ask", daemon=True).start()
+    try:
+        return answer.result(seconds)
+    except TimeoutError:
+        return None
 
 
 def _described(model: DeferredEmbedder, _: None) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 from uuid import uuid4
@@ -15,10 +18,13 @@ from uuid import uuid4
 import numpy as np
 
 from fasttriplet import _core
+from fasttriplet._cores import use_at_most
 
 J = TypeVar("J")
 R = TypeVar("R")
 
+_SAME_FILES = "all machines need the same files under the same paths"
+_gpus: dict[str, list[Any]] = {}  # what this process has first been given
 _opened: dict[str, Any] = {}  # the thing of the last task, by its name: tasks of a run share one
 
 
@@ -32,18 +38,19 @@ class Shared:
     name: str
     content: list[Any]  # one reference: in a list, so that Ray does not fetch it for each task
     folder: str  # that relative paths belong to
+    threads: int  # that a task may use
 
     @classmethod
-    def put(cls, ray: Any, thing: object) -> Shared:
+    def put(cls, ray: Any, thing: object, threads: int) -> Shared:
         """Put a thing into the object store."""
         buffers: list[pickle.PickleBuffer] = []
         try:
             pickled = ray.cloudpickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-        except Exception as error:
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise ValueError(f"what the tasks need cannot be sent to them: {error}") from error
         views = [buffer.raw() for buffer in buffers]
         arrays = [np.frombuffer(view, np.uint8) if view.nbytes else np.empty(0, np.uint8) for view in views]
-        return cls(uuid4().hex, [ray.put((pickled, arrays))], os.getcwd())  # noqa: PTH109  a string
+        return cls(uuid4().hex, [ray.put((pickled, arrays))], os.getcwd(), threads)  # noqa: PTH109  a string
 
     def open(self) -> Any:
         """The thing, in a process of the cluster."""
@@ -52,6 +59,8 @@ class Shared:
 
             _opened.clear()
             _enter(self.folder)
+            use_at_most(self.threads)
+            os.environ.setdefault("POLARS_MAX_THREADS", str(self.threads))  # before it is imported
             pickled, arrays = ray.get(self.content[0])
             _opened[self.name] = pickle.loads(pickled, buffers=arrays)
         return _opened[self.name]
@@ -95,19 +104,32 @@ def do(version: str, work: Callable[[Any, J], R], shared: Shared, job: J) -> R |
             raise RuntimeError(
                 f"fasttriplet is {_core.__version__} here, and {version} where the run was started"
             )
+        _stay_on_a_gpu()
         return work(_open(shared), job)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
         return Failed(_sendable(error), machine(), traceback.format_exc())
+
+
+def _stay_on_a_gpu() -> None:
+    """End a process that has a network on another GPU than its task; Ray does the task in a new one."""
+    import ray  # noqa: PLC0415  it runs this
+
+    given = ray.get_gpu_ids()
+    if given and _gpus.setdefault("of this process", given) != given:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _open(shared: Shared) -> Any:
     try:
         return shared.open()
     except OSError as error:
-        more = f"on the machine {machine()}; all machines need the same files under the same paths"
+        where = f"on the machine {machine()}"
         if error.errno is None:
-            raise type(error)(f"{error} {more}") from error
-        raise type(error)(error.errno, f"{error.strerror} {more}", error.filename) from error
+            raise type(error)(f"{error} {where}; {_SAME_FILES}") from error
+        more = f"; {_SAME_FILES}" if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES) else ""
+        raise type(error)(error.errno, f"{error.strerror} {where}{more}", error.filename) from error
 
 
 def machine() -> str:
@@ -117,10 +139,10 @@ def machine() -> str:
     return f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
 
 
-def _sendable(error: Exception) -> Exception:
+def _sendable(error: BaseException) -> Exception:
     """An error that can be pickled."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    if isinstance(error, Exception) and not type(error).__module__.startswith("ray."):
+        with suppress(Exception):
+            pickle.loads(pickle.dumps(error))
+            return error
+    return RuntimeError(f"{type(error).__name__}: {error}")

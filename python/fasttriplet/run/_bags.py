@@ -18,7 +18,9 @@ from fasttriplet._files import placing
 from fasttriplet._metadata import as_parquet, read_metadata
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import Started, one_ahead
+from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.mining._mine import MiningStats
+from fasttriplet.run._kept import Kept
 from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import NICE, Images, Mined, Outcome, Part, Stages
 from fasttriplet.run._worker import Ahead, Worker
@@ -164,61 +166,68 @@ class OnMachines:
     machines : Machines
     stages : Stages
         Open.
-    folder : Path
+    kept : Kept
         For a file of each bag; those that are there are not mined again.
     report : callable
-        Called with each part that is done.
+        Called with the first bag that is not done, before anything is done and whenever one is.
 
     Attributes
     ----------
-    done : int
-        Bags that are done.
     embedded : int
-        Their images.
+        Images of the bags that are done.
     """
 
     def __init__(
-        self, machines: Machines, stages: Stages, folder: Path, report: Callable[[Part], object]
+        self, machines: Machines, stages: Stages, kept: Kept, report: Callable[[Part], object]
     ) -> None:
-        self._machines, self._stages, self._folder, self._report = machines, stages, folder, report
-        self.done = self.embedded = 0
+        self._machines, self._stages, self._kept, self._report = machines, stages, kept, report
+        self._done = self.embedded = 0
 
     def through(self, jobs: Iterable[Part]) -> Iterator[Found]:
         """Mine bags, and give them in their order; their triplets are files of the folder."""
-        left, waiting = iter(jobs), deque[Part]()
+        probe = self._stages.probe(self._machines)
+        self._kept.begin({"triplets": self._stages.about(), "embeddings": self._digest()}, probe)
+        left, waiting = iter(jobs), deque[Part]()  # parts without their rows
         there: set[Path] = set()
         begun = False
 
         def take() -> tuple[Part, bool] | None:
             nonlocal begun
             for job in left:
-                waiting.append(job)
+                waiting.append(_without_rows(job))
                 if (file := self._file_of(job)).exists():
                     self._count(job)
                     there.add(file)
                     continue
                 if not begun:
-                    self._report(job)
+                    self._report(waiting[0])
                 begun = True
                 return job, self._stages.summary.without_negative is None
             return None
 
-        stages = self._stages.for_jobs(self._machines.threads)
+        stages = self._stages.for_jobs(self._machines.threads, probe)
         for (job, _), done in self._machines.run(_mine_bag, stages, take, Needs(embeds=True)):
             done.save(file := self._file_of(job))
             self._count(job)
             there.add(file)
+            first = waiting[0]
             while waiting and (file := self._file_of(waiting[0])) in there:
-                waiting.popleft()
+                first = waiting.popleft()
                 there.remove(file)
                 yield self._taken(file)
-            self._report(job)
+            self._report(waiting[0] if waiting else first)
         for job in waiting:  # all are there: no job was left that is not
             yield self._taken(self._file_of(job))
 
     def _count(self, job: Part) -> None:
-        self.done += 1
+        self._done += 1
         self.embedded += job.rows.height
+        self._kept.note(counted(self._done, "bag"))
+
+    def _digest(self) -> str | None:
+        """Tells ready embeddings from others in the same file."""
+        embedder = self._stages.embedder
+        return embedder.table.digest() if isinstance(embedder, PrecomputedEmbedder) else None
 
     def _taken(self, file: Path) -> Found:
         """Count what a bag's process did."""
@@ -228,4 +237,9 @@ class OnMachines:
         return Found(Outcome(**outcome | {"stats": MiningStats(**outcome["stats"])}), file)
 
     def _file_of(self, job: Part) -> Path:
-        return self._folder / f"{job.epoch:05}-{job.bag.number:08}.bag"
+        return self._kept.place / f"{job.epoch:05}-{job.bag.number:08}.bag"
+
+
+def _without_rows(job: Part) -> Part:
+    none = job.rows.clear()
+    return replace(job, rows=none, bag=replace(job.bag, rows=none))

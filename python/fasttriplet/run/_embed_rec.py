@@ -151,7 +151,8 @@ def embed_rec(
         is the number of CPUs that each task asks for, 1 by default.
     ray : str, optional
         A Ray cluster to run on, see :func:`fasttriplet.mine_rec`. Each task embeds some thousand images, and
-        this process writes the file.
+        this process writes the file. If it ends early, what was embedded out of order is lost, too: some
+        tasks for each that runs at a time.
     progress : callable, optional
         Called with a step in words, the number of images done and how many there are.
     labels, cache
@@ -210,12 +211,16 @@ def embed_on(
     dataset: Dataset,
     embedder: Embedder,
     path: Path,
+    check: Callable[[], object],
     *,
     on_error: OnError,
     threads: int | None,
     progress: Progress,
 ) -> None:
-    """Embed all images of a dataset as :func:`embed_rec` does, on machines, or continue that."""
+    """Embed all images of a dataset as :func:`embed_rec` does, on machines, or continue that.
+
+    Other processes call `check` before they embed.
+    """
     run = _Run(
         rec=dataset,
         options=dataset.options,
@@ -225,6 +230,7 @@ def embed_on(
         threads=threads,
         progress=progress,
         machines=machines,
+        check=check,
     )
     _embed(run, path, overwrite=False, resume=True)
 
@@ -316,6 +322,7 @@ class _Run:
     threads: int | None
     progress: Progress
     machines: Machines
+    check: Callable[[], object] | None = None
 
     def open(self) -> None:
         """Index the files, and find out how large their images are."""
@@ -375,7 +382,9 @@ class _Run:
         at = probed(done)
         stored = read_rows(path, shape, self.dtype, at)
         usable = at[np.isfinite(stored).all(axis=1)]
-        again_at, again = once(self.machines, Pass.embed_again, self.images, usable, Needs(embeds=True))
+        again_at, again = once(
+            self.machines, Pass.embed_again, self.images.for_jobs(self.machines), usable, Needs(embeds=True)
+        )
         if not len(again_at):
             return None
         return why_of_another_model(self.embedder.description, stored[np.searchsorted(at, again_at)], again)
@@ -418,7 +427,7 @@ class _Run:
                 if self.machines.is_here:
                     self.images.run(take, self.resumed_after)
                 else:
-                    self.images.run_on(self.machines, take, self.resumed_after)
+                    self.images.run_on(self.machines, take, self.resumed_after, self.check)
             finally:  # what is embedded is to be kept
                 if writing:
                     writer.result(writing.pop())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,11 +17,17 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+import numpy as np
+
 from fasttriplet._files import folder_beside, replacing
-from fasttriplet.errors import CollapsedError, NoTripletsError
+from fasttriplet.embedders._vectors import why_of_another_model
+from fasttriplet.errors import NoTripletsError
+from fasttriplet.run._probe import Probe
 
 _KIND, _VERSION = "unfinished mining", 2
-_ABOUT = "about.json"
+_ABOUT, _PROBE = "about.json", "embedding of an image"
+_TOKEN = re.compile("[0-9a-f]{16}")
+_TRIES, _PAUSE = 10, 0.1  # to remove a folder, and seconds between two of them
 
 
 @dataclass(slots=True)
@@ -30,7 +38,8 @@ class Kept:
     ----------
     folder : Path
     token : str
-        A random text in the folder, by which a process on another machine knows that it sees this folder.
+        The name of the folder in it that has the work. It is random: a process that still works for an
+        earlier run, or on a machine that has another folder of this name, finds no such place.
     of : dict or None
         Of what the work is; None before :meth:`begin` has said it.
     overwrite : bool
@@ -44,19 +53,34 @@ class Kept:
     of: dict[str, Any] | None = None
     overwrite: bool = False
     stays: bool = True
+    _done: str | None = None
 
-    def begin(self, about: Mapping[str, Any]) -> None:
-        """Say of what the work is, as plain data; a ValueError if there is work of something else."""
+    @property
+    def place(self) -> Path:
+        """The folder for files of the work."""
+        return self.folder.absolute() / self.token
+
+    def begin(self, about: Mapping[str, Any], probe: Probe | None = None) -> None:
+        """Say of what the work is, as plain data; a ValueError if there is work of something else.
+
+        An embedding of the probe is kept, too: the model of a run that continues must give the same.
+        """
         about = json.loads(json.dumps(about))
+        vector = None if probe is None else probe.vector.tolist()
         if self.of is None:
-            self.of = dict(about)
+            self.of = {**about, _PROBE: vector}
             self.write()
             return
         differ = [name for name in about if self.of.get(name) != about[name]]
-        if differ:
+        why = _difference(self.of, about, differ) if differ else None
+        known = self.of.get(_PROBE)
+        if why is None and probe is not None and known is not None:
+            why = why_of_another_model(
+                about["triplets"]["model"], np.asarray(known, np.float32), probe.vector
+            )
+        if why is not None:
             raise ValueError(
-                f"{self.folder} cannot be continued: {_difference(self.of, about, differ)}; run it as "
-                "before, or overwrite=True starts again"
+                f"{self.folder} cannot be continued: {why}; run it as before, or overwrite=True starts again"
             )
 
     def write(self) -> None:
@@ -65,6 +89,7 @@ class Kept:
         with replacing(self.folder / _ABOUT) as file:
             text = json.dumps(plain | {"overwrite": self.overwrite, "of": self.of})
             file.write_text(text, encoding="utf-8")
+        self.place.mkdir(exist_ok=True)
 
     @classmethod
     def read(cls, folder: Path) -> Kept | None:
@@ -76,25 +101,28 @@ class Kept:
         if not isinstance(found, dict) or found.get("fasttriplet") != _KIND:
             return None
         token, of = found.get("token"), found.get("of")
-        if found.get("version") != _VERSION or not isinstance(token, str):
+        if found.get("version") != _VERSION or not (isinstance(token, str) and _TOKEN.fullmatch(token)):
             return None
         overwrite = found.get("overwrite") is True
         return cls(folder, token, of, overwrite) if isinstance(of, (dict, NoneType)) else None
 
     def check_shared(self) -> None:
-        """Raise an OSError in a process that does not see this folder, but none or another one."""
-        found = Kept.read(self.folder)
-        if found is None or found.token != self.token:
+        """Raise an OSError in a process that does not see the folder of the work."""
+        if not self.place.is_dir():
             raise FileNotFoundError(
                 errno.ENOENT,
                 "is not the folder that the run writes to; it must be in a folder that all machines share",
                 str(self.folder),
             )
 
-    def tell(self, error: BaseException, done: int, what: str) -> None:
-        """Note on an error what is kept, in words, if anything is done."""
-        if done and self.stays:
-            error.add_note(f"{what} are kept in {self.folder}; resume=True continues with the others")
+    def note(self, done: str | None) -> None:
+        """Note what is done, in words; None for nothing."""
+        self._done = done
+
+    def tell(self, error: BaseException) -> None:
+        """Say in a note on an error what is kept."""
+        if self._done is not None and self.stays:
+            error.add_note(f"kept in {self.folder}: {self._done}; resume=True continues")
 
 
 @contextmanager
@@ -109,7 +137,7 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
         If it is to be continued and is of another version.
     """
     if out is None:
-        with tempfile.TemporaryDirectory(prefix="fasttriplet-") as temporary:
+        with tempfile.TemporaryDirectory(prefix="fasttriplet-", ignore_cleanup_errors=True) as temporary:
             yield _new(Path(temporary), overwrite=overwrite, stays=False)
         return
     folder = folder_beside(out)
@@ -127,25 +155,40 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
             )
         shutil.rmtree(folder)
     if (folder / _ABOUT).exists():
-        kept = Kept.read(folder)
-        if kept is None:
+        found = Kept.read(folder)
+        if found is None:
             raise ValueError(
                 f"{folder} is not the work of a run of this version; overwrite=True starts again"
             )
+        kept = found
+        kept.place.mkdir(exist_ok=True)  # the run may have been killed before it had made it
+        for begun in kept.place.glob(".*"):  # by a process that was killed
+            begun.unlink(missing_ok=True)
     else:
         # Before images are embedded, which takes longest: what is there from now on can be continued.
         kept = _new(folder, overwrite=overwrite, stays=True)
     try:
         yield kept
-    except (NoTripletsError, CollapsedError):  # there is no more to find
-        shutil.rmtree(folder)
+    except NoTripletsError:  # there is no more to find
+        _remove(folder)
         raise
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
-            if all(entry.name == _ABOUT for entry in folder.iterdir()):  # nothing is done
-                shutil.rmtree(folder)
+            if not any(kept.place.iterdir()):  # nothing is done
+                _remove(folder)
+        if folder.exists():
+            kept.tell(error)
         raise
-    shutil.rmtree(folder)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove work that is no longer needed. A task that ends late may write a last file meanwhile."""
+    for _ in range(_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_PAUSE)
 
 
 def _new(folder: Path, *, overwrite: bool, stays: bool) -> Kept:

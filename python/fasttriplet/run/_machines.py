@@ -32,8 +32,6 @@ class Machines(Protocol):
     ----------
     is_here : bool
         Whether they are this process alone.
-    at_once : int
-        How many jobs can be done at a time.
     memory : int or None
         Bytes that each of them may take, if all are to fit; None if that is not known.
     threads : int or None
@@ -42,8 +40,6 @@ class Machines(Protocol):
 
     @property
     def is_here(self) -> bool: ...
-    @property
-    def at_once(self) -> int: ...
     @property
     def memory(self) -> int | None: ...
     @property
@@ -72,6 +68,9 @@ class Machines(Protocol):
             Of each job.
         """
 
+    def at_once(self, needs: Needs = NOTHING) -> int:
+        """How many jobs with these needs can be done at a time."""
+
     def embedder(self, model: str | Embedder) -> Embedder:
         """What describes a model here, and embeds where jobs are done."""
 
@@ -80,7 +79,7 @@ class _Here:
     """One process, this one, which does one job after the other."""
 
     def __init__(self, threads: int | None) -> None:
-        self.is_here, self.at_once, self.memory, self.threads = True, 1, None, threads
+        self.is_here, self.memory, self.threads = True, None, threads
 
     def run(
         self,
@@ -91,6 +90,9 @@ class _Here:
     ) -> Iterator[tuple[J, R]]:
         while (job := take()) is not None:
             yield job, work(thing, job)
+
+    def at_once(self, needs: Needs = NOTHING) -> int:  # noqa: ARG002
+        return 1
 
     def embedder(self, model: str | Embedder) -> Embedder:
         return load_embedder(model) if isinstance(model, str) else model

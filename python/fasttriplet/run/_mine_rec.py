@@ -13,7 +13,6 @@ import polars as pl
 
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
-from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._options import BagOptions
 from fasttriplet.dataset._own_files import check_not_read, files_read
@@ -172,6 +171,10 @@ def mine_rec(
         whole_number("max_triplets", max_triplets, 1)
     if chosen.bag_size is None:
         _check_whole(chosen, epochs, max_triplets)
+        if out is None and ray not in (None, "local"):
+            raise OptionError(
+                "out", "must be given with bag_size=None and ray, in a folder that all machines share"
+            )
     keeps = chosen.bag_size is None or ray is not None
     _check_resume(resume, overwrite=overwrite, out=out, keeps=keeps)
     target = None if out is None else Path(out)
@@ -182,14 +185,14 @@ def mine_rec(
     if target is not None and resume:
         overwrite = may_overwrite(target)
     with ExitStack() as stack:
-        machines = stack.enter_context(machines_at(ray, threads=chosen.threads))
-        stages = Stages(machines.embedder(model), chosen)
-        summary = stages.summary
         sink = stack.enter_context(open_sink(target, overwrite=overwrite))
-        stack.enter_context(summary.in_errors())
         kept = None
         if keeps:
             kept = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
+        machines = stack.enter_context(machines_at(ray, threads=chosen.threads))
+        stages = Stages(machines.embedder(model), chosen)
+        summary = stages.summary
+        stack.enter_context(summary.in_errors())
         run = _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None))
         run.through(rec, machines, kept)
         if summary.triplets == 0:
@@ -269,16 +272,11 @@ class _Run:
 
     def _on(self, machines: Machines, kept: Kept) -> None:
         """Take all bags through on machines."""
-        kept.begin({"triplets": self.stages.about()})
-        bags = OnMachines(machines, self.stages, kept.folder, lambda part: self._report(part, bags.embedded))
+        bags = OnMachines(machines, self.stages, kept, lambda part: self._report(part, bags.embedded))
         jobs = (job for epoch in range(self.epochs) for job in self.stages.bags_of(epoch))
-        try:
-            for found in bags.through(jobs):
-                if self._take(found):
-                    return
-        except BaseException as error:
-            kept.tell(error, bags.done, counted(bags.done, "bag"))
-            raise
+        for found in bags.through(jobs):
+            if self._take(found):
+                return
 
     def _take(self, found: Found) -> bool:
         """Add a bag's triplets to the output; returns whether these are enough."""

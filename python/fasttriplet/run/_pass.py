@@ -21,6 +21,7 @@ from fasttriplet.embedders._base import Started, check_embeddings, one_ahead, st
 from fasttriplet.embedders._vectors import Skipped
 from fasttriplet.errors import RecordError
 from fasttriplet.run._machines import Machines, Needs
+from fasttriplet.run._probe import Probe, ProbedEmbedder
 from fasttriplet.run._stages import NICE, PART
 from fasttriplet.run._worker import Ahead, Worker
 
@@ -195,23 +196,36 @@ class Pass(Generic[T]):
             found, rows = pending.result(), piece.rows[piece.kept]
             return check_embeddings(found, rows, self._embedder.description, np.float32)
 
-    def run_on(self, machines: Machines, take: Take[T], start: int = 0) -> None:
-        """Do what :meth:`run` does on machines, and `take` the same pieces in the same order."""
-        step, count = _PIECES * self._step, len(self._dataset)
+    def for_jobs(self, machines: Machines) -> Pass[T]:
+        """Make the pass that other processes get, which compare their model with that of the first one."""
+        alike = copy(self)
+        alike._threads = machines.threads
+        if self._embedder is not None and self.size is not None and not machines.is_here:
+            probe = Probe.of(machines, self._embedder, self._dataset, self.size)
+            if probe is not None:
+                alike._embedder = ProbedEmbedder(self._embedder, probe)
+        return alike
+
+    def run_on(
+        self, machines: Machines, take: Take[T], start: int = 0, check: Callable[[], object] | None = None
+    ) -> None:
+        """Do what :meth:`run` does on machines, and `take` the same pieces in the same order.
+
+        Each job first calls `check`, where it runs.
+        """
+        step, count, needs = _PIECES * self._step, len(self._dataset), Needs(embeds=True)
         ready: dict[int, _Pieces[T]] = {}
         given, taken = start, start  # positions up to which jobs are given, and results are taken
 
         def give() -> tuple[int, int] | None:
             nonlocal given
             # What is done waits in memory for what is before it, so no job is far ahead of the first.
-            if given >= min(count, taken + _AHEAD * machines.at_once * step):
+            if given >= min(count, taken + _AHEAD * machines.at_once(needs) * step):
                 return None
             first, given = given, min(given + step, count)
             return first, given
 
-        alike = copy(self)
-        alike._threads = machines.threads
-        for (first, _), found in machines.run(_pieces_of, alike, give, Needs(embeds=True)):
+        for (first, _), found in machines.run(_pieces_of, (self.for_jobs(machines), check), give, needs):
             ready[first] = found
             while taken in ready:
                 pieces, seconds = ready.pop(taken)
@@ -235,8 +249,11 @@ class Pass(Generic[T]):
         return rows, check_embeddings(vectors, index, self._embedder.description, np.float32)
 
 
-def _pieces_of(some: Pass[T], rows: tuple[int, int]) -> _Pieces[T]:
+def _pieces_of(what: tuple[Pass[T], Callable[[], object] | None], rows: tuple[int, int]) -> _Pieces[T]:
     """Go through some images, in whatever process this is; also tell how long each stage was busy."""
+    some, check = what
+    if check is not None:
+        check()
     found: list[tuple[Piece[T], NDArray[np.float32] | None]] = []
     some.seconds = dict.fromkeys(some.seconds, 0.0)
     some.run(lambda piece, vectors: found.append((piece, vectors)), *rows)

@@ -122,7 +122,7 @@ class _File(Sink):
     def append(self, frame: pl.DataFrame | Path) -> None:
         if isinstance(frame, Path):
             self._parts.append(_utf8(frame))
-            self._schema = pl.Schema(pl.read_parquet_schema(frame))
+            self._schema = pl.scan_parquet(frame, glob=False).collect_schema()
             return
         part = self._output.unfinished.with_name(f"{len(self._parts):08}.part")
         with naming(self._output):

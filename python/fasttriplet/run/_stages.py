@@ -33,7 +33,9 @@ from fasttriplet.mining._explain import (
     why_without_negative,
 )
 from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
+from fasttriplet.run._machines import Machines
 from fasttriplet.run._options import ResourceOptions, RunOptions
+from fasttriplet.run._probe import Probe, ProbedEmbedder
 from fasttriplet.run._shares import share_of
 from fasttriplet.run._summary import Summary
 
@@ -140,9 +142,17 @@ class Stages:
         # Bags of that epoch so far whose embeddings have collapsed, and those whose have not.
         self.collapsed = self.sound = 0
 
-    def for_jobs(self, threads: int | None) -> Stages:
-        """These stages as other processes get them, which take bags through and do not choose them."""
+    def probe(self, machines: Machines) -> Probe | None:
+        """An embedding by which other processes know that their model is the same; None where none is."""
+        if not self.embedder.needs_images or self._size is None:
+            return None
+        return Probe.of(machines, self.embedder, self.dataset, self._size)
+
+    def for_jobs(self, threads: int | None, probe: Probe | None) -> Stages:
+        """Make the stages that other processes get, which take bags through and do not choose them."""
         alike = copy(self)
+        if probe is not None:
+            alike.embedder = ProbedEmbedder(self.embedder, probe)
         alike.options = replace(
             self.options, exclude=None, neighbors=None, random_share=0.0, cache=False, threads=threads
         )

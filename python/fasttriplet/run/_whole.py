@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,28 +53,6 @@ class _Rows:
         return self.table.rows(self.at[rows]).astype(np.float32, copy=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """What one pass over a file of embeddings found."""
-
-    digest: str
-    not_finite: NDArray[np.int64]  # rows
-
-
-def read_through(table: Table) -> _Read:
-    """Read a file from its first to its last row."""
-    digest, bad = hashlib.blake2b(digest_size=16), []
-    step = max(1, _PIECE // table.row_size)
-    for first in range(0, len(table), step):
-        rows = table.rows(np.arange(first, min(first + step, len(table))))
-        digest.update(np.ascontiguousarray(rows).data)
-        with np.errstate(over="ignore"):
-            finite = np.isfinite(rows.astype(np.float32, copy=False)).all(axis=1)
-        bad.append(first + np.flatnonzero(~finite))
-    digest.update(f"{table.shape} {table.dtype}".encode())
-    return _Read(digest.hexdigest(), np.concatenate(bad) if bad else np.empty(0, np.int64))
-
-
 class Whole:
     """Mines a whole dataset; the triplets come from :meth:`triplets`, in the order of their ids.
 
@@ -96,7 +72,7 @@ class Whole:
         self._stages, self._embedder, self._table = stages, embedder, embedder.table
         self._options, self._kept, self._machines = stages.options, kept, machines
         index, at = stages.index, stages.rows_of_index
-        self._read = read_through(self._table)
+        self._read = self._table.read_through()
         left_out = np.isin(at, self._read.not_finite)
         if left_out.any():
             self._leave_out(index, at, left_out)
@@ -110,7 +86,7 @@ class Whole:
         mining = MiningOptions(**{name: getattr(self._options, name) for name in MiningOptions.names()})
         rows = AllRows(_Rows(self._table, at[order]), labels[order], ids[order], self._read.digest)
         seed = epoch_seed(self._options.seed, 0)
-        self.steps = Steps(rows, self._blocks(rows.labels), mining, seed, kept.folder.absolute())
+        self.steps = Steps(rows, self._blocks(rows.labels), mining, seed, kept.place)
 
     def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
         summary = self._stages.summary
@@ -131,7 +107,7 @@ class Whole:
 
     def _most(self) -> int:
         """How many rows a block may have."""
-        shape, at_once = self._table.shape, self._machines.at_once
+        shape, at_once = self._table.shape, self._machines.at_once()
         if self._options.memory is not None or self._machines.is_here:
             return most_rows(shape, self._options.memory)
         usual = usual_memory(shape)
@@ -164,18 +140,19 @@ class Whole:
         take: Callable[[], Job | None] = schedule.take
         rows = max(end - first for first, end in self.steps.blocks)
         needs = Needs(memory=rows * bytes_of_row(self._table.shape[1]))
-        work = _Work(self.steps, self._kept.token, self._machines.threads)
-        report(schedule.done, total, schedule.triplets)
-        try:
-            with self._stages.summary.clock("mine"):
-                done: Iterator[tuple[Job, None]] = self._machines.run(_do, work, take, needs)
-                for job, _ in done:
-                    schedule.finished(job)
-                    report(schedule.done, total, schedule.triplets)
-        except BaseException as error:
-            what = f"{schedule.done:,} of {counted(total, 'pair')} of blocks"
-            self._kept.tell(error, schedule.done, what)
-            raise
+        work = _Work(self.steps, self._kept, self._machines.threads)
+
+        def tell() -> None:
+            if schedule.done:
+                self._kept.note(f"{schedule.done:,} of {counted(total, 'pair')} of blocks")
+            report(schedule.done, total, schedule.triplets)
+
+        tell()
+        with self._stages.summary.clock("mine"):
+            done: Iterator[tuple[Job, None]] = self._machines.run(_do, work, take, needs)
+            for job, _ in done:
+                schedule.finished(job)
+                tell()
         return self.steps.stats(time.perf_counter() - began)
 
     def triplets(self, stats: MiningStats) -> Iterator[Mined]:
@@ -188,7 +165,7 @@ class Whole:
 
     def check_unchanged(self) -> None:
         """Raise a ValueError if the file of embeddings was changed while it was mined."""
-        if read_through(self._table).digest != self._read.digest:
+        if self._table.digest() != self._read.digest:
             raise ValueError(
                 f"{self._stages.summary.embedder}: the file was changed while it was mined, so nothing is "
                 "written; mine it again"
@@ -205,13 +182,13 @@ class _Work:
     """What a process needs to do jobs."""
 
     steps: Steps
-    token: str
+    kept: Kept
     threads: int | None
 
 
 def _do(work: _Work, job: Job) -> None:
     """Do a job, in whatever process this is."""
-    Kept(work.steps.folder, work.token).check_shared()
+    work.kept.check_shared()
     work.steps.do(job, threads=work.threads)
 
 
@@ -228,7 +205,7 @@ def mine_whole(
 
     embedder = stages.embedder
     if not isinstance(embedder, PrecomputedEmbedder):
-        embedder = _embedded(stages, kept.folder, machines, tell)
+        embedder = _embedded(stages, kept, machines, tell)
     whole = Whole(stages, embedder, kept, machines)
     kept.begin(whole.about())
     whole.check_scatter()
@@ -245,20 +222,21 @@ def mine_whole(
 
 
 def _embedded(
-    stages: Stages, folder: Path, machines: Machines, tell: Callable[[Progress], object]
+    stages: Stages, kept: Kept, machines: Machines, tell: Callable[[Progress], object]
 ) -> PrecomputedEmbedder:
     """Embed all images of the dataset into the folder, or continue that."""
 
     def report(_: str, done: int, images: int) -> None:
         tell(Progress(1, 1, 1, 1, done, images, 0, 0))
 
-    path = folder / "embeddings.npy"
+    path = kept.place / "embeddings.npy"
     with stages.summary.clock("embed"):
         embed_on(
             machines,
             stages.dataset,
             stages.embedder,
             path,
+            kept.check_shared,
             on_error=stages.options.on_error,
             threads=stages.options.threads,
             progress=report,
