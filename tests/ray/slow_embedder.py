@@ -22,8 +22,8 @@ class SlowEmbedder:
     seconds : float
         For each call.
     once : str
-        What to do at one call: "kill" the process or raise an "error"; a file in `marks` says that it was
-        done.
+        What to do at one call: "kill" the process, take 3 GB of "memory" or raise an "error"; a file in
+        `marks` says that it was done. With "memory for ever" it is done at each call.
     marks : Path
     """
 
@@ -40,11 +40,21 @@ class SlowEmbedder:
         with (self.marks / "pids").open("a") as pids:
             pids.write(f"{os.getpid()}\n")
         mark = self.marks / self.once
+        if self.once == "memory for ever":
+            _take_memory()
         if self.once and len((self.marks / "pids").read_text().split()) > 3 and not mark.exists():
             mark.touch()
             if self.once == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.once == "memory":
+                _take_memory()
             if self.once == "error":
                 raise MemoryError("not enough memory: no room for a thought")
         found: NDArray[np.float32] = self.rows[rows["key"].to_numpy()]
         return found
+
+
+def _take_memory() -> None:
+    held = np.ones(4 * 10**8)
+    time.sleep(10)
+    del held

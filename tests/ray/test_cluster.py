@@ -246,6 +246,44 @@ def test_a_cluster_that_goes_away(data: tuple[Path, Path], tmp_path: Path) -> No
     mined(data, out, resume=True, **WHOLE)
 
 
+OOM = """
+import os, sys, time
+from pathlib import Path
+memory = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/meminfo")}
+used = 1 - memory["MemAvailable"] / memory["MemTotal"]
+room = 1.5e6 / memory["MemTotal"]  # 1.5 GB more than now
+os.environ |= {"RAY_memory_usage_threshold": str(used + room), "RAY_memory_monitor_refresh_ms": "100"}
+import fasttriplet as ft
+import numpy as np
+from tests.ray.slow_embedder import SlowEmbedder
+rec, file, out, once = sys.argv[1:]
+model = SlowEmbedder(np.load(file), 0.0, once, Path(out).parent)
+try:
+    ft.mine_rec(rec, model=model, out=out, ray="local", threads=2, bag_size=40, epochs=2, margin=1.0)
+except MemoryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("once", ["memory", "memory for ever"])
+def test_a_machine_without_memory(data: tuple[Path, Path], tmp_path: Path, once: str) -> None:
+    """Ray ends a process that takes all of it; a task that always does so is an error."""
+    rows = np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    model, out = SlowEmbedder(rows, 0, "", tmp_path), tmp_path / "t.parquet"
+    mined(data, tmp_path / "here.parquet", model=model, **BAGS)
+    done = subprocess.run(
+        [sys.executable, "-c", OOM, str(data[0]), str(tmp_path / "rows.npy"), str(out), once],
+        check=True, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if once == "memory":
+        assert (tmp_path / "memory").exists()
+        assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
+    else:
+        assert "not enough memory: Ray ended a task because its machine had none left" in done.stdout
+
+
 def test_no_cluster(data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConnectionError, match=r"ray='127\.0\.0\.1:1': nothing answers at 127\.0\.0\.1:1: "):
         mined(data, None, ray="127.0.0.1:1")
