@@ -300,8 +300,8 @@ def test_no_cluster(data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_ray_and_an_old_one(ray: Any, data: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "__version__", "2.8.1")
-    with pytest.raises(ImportError, match=r"Ray 2\.8\.1 is too old: version 2\.9 or newer is needed"):
+    monkeypatch.setattr(ray, "__version__", "2.30.0")
+    with pytest.raises(ImportError, match=r"Ray 2\.30\.0 is too old: version 2\.31 or newer is needed"):
         mined(data, None, ray="local")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"running on a cluster needs Ray\. Install it: .*ray>="):

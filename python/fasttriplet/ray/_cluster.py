@@ -31,7 +31,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_OLDEST = (2, 9)  # the first version with wheels for all Pythons that this package runs on
+_OLDEST = (2, 31)  # the oldest that was tried; 2.9 does not start with a present setuptools
 _TRIES = 4  # of a task whose process dies
 _QUEUED = 2  # tasks for each that runs at a time: the next is there when one ends
 _POLL = 0.5  # seconds between two looks for Ctrl-C
