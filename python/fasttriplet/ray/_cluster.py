@@ -70,8 +70,10 @@ def connected(address: str, *, threads: int | None) -> Iterator[Cluster]:
             _connect(ray, address)
             _ours.append(ray)
         _users.append(ray)
-    cluster = Cluster(ray, "Ray" if address == "local" else f"the Ray cluster at {address}", threads)
+    name = "Ray" if address == "local" else f"the Ray cluster at {address}"
+    cluster = None
     try:
+        cluster = Cluster(ray, name, threads)
         yield cluster
     finally:
         with _lock:
@@ -79,7 +81,7 @@ def connected(address: str, *, threads: int | None) -> Iterator[Cluster]:
             if _ours and not _users:
                 _ours.clear()
                 ray.shutdown()
-            else:  # the connection is used by another run, or is the user's
+            elif cluster is not None:  # the connection is used by another run, or is the user's
                 cluster.cancel()
 
 
