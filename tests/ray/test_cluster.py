@@ -18,6 +18,7 @@ import fasttriplet as ft
 from tests.ray.slow_embedder import SlowEmbedder
 from tests.run.leftovers import besides_datasets
 from tests.run.test_whole import SMALL
+from tests.small_rec import identities, write_rec
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 BAGS: dict[str, Any] = {"bag_size": 40, "epochs": 2, "margin": 1.0}
@@ -164,6 +165,31 @@ def test_two_runs_of_a_process(cluster: Any, ray: Any, data: tuple[Path, Path], 
             run.result()
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert not ray.is_initialized()
+
+
+@pytest.mark.onnx
+@pytest.mark.parametrize("options", [{"bag_size": 20}, {"bag_size": None}])
+def test_a_network(cluster: Any, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Each process loads it; from the command line, too."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from tests.cli.command import run  # noqa: PLC0415  after the look whether there is ONNX Runtime
+    from tests.onnx.models import Builder  # noqa: PLC0415
+
+    rec = write_rec(tmp_path / "train.rec", identities(20, 4))
+    spec = Builder().layers().save(tmp_path / "net.onnx")
+    here, there, again = (tmp_path / f"{name}.parquet" for name in ("here", "there", "again"))
+    ft.mine_rec(rec, model=spec, out=here, band="any", **options)
+    found = ft.mine_rec(rec, model=spec, out=there, band="any", ray=cluster.address, **options)
+    assert there.read_bytes() == here.read_bytes()
+    flags = ["--whole"] if options["bag_size"] is None else ["--bag-size", "20"]
+    mine = ["mine", "--rec", rec, "--model", spec, "--band", "any", *flags, "--ray", cluster.address]
+    done = run(*mine, "--out", again)
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == here.read_bytes()
+    assert found.summary.embedder == ft.load_embedder(spec).description
+    refused = run(*mine, "--devices", "cuda:0,1", "--out", tmp_path / "other.parquet")
+    assert "--devices must be 'cpu' or 'cuda' on a cluster" in refused.stderr
 
 
 # What is wrong with a cluster
