@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import click
 import polars as pl
 import pytest
 
-from tests.cli.command import COMMAND
+from fasttriplet.cli import main
+from tests.cli.command import COMMAND, Capture
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,19 @@ def test_names_in_other_encodings(rec: Path, tmp_path: Path) -> None:
         assert os.path.exists(out) == (code == 0)  # noqa: PTH110
         assert (b"--out must be a name in UTF-8" in done.stderr) == (code == 2)
         assert b"Traceback" not in done.stderr
+
+
+def test_what_a_thread_prints_is_no_result(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Ray's threads print to stdout, where a program may read JSON."""
+
+    def command() -> None:
+        thread = threading.Thread(target=print, args=("a machine died",))
+        thread.start()
+        thread.join()
+        click.echo("a result")
+
+    monkeypatch.setattr("fasttriplet.cli._mine.mine", click.Command("mine", callback=command))
+    assert main(["mine"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "a result\n"
+    assert "a machine died" in printed.err

@@ -109,6 +109,14 @@ ft.mine_rec(rec, model=f"npy:{file}", out=out, ray=address, resume=True, progres
 """
 
 
+def wait_for_steps(run: subprocess.Popen[str], count: int) -> None:
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.strip().isdecimal() and int(line) >= count:  # Ray prints there, too
+            return
+    raise AssertionError("the run has ended")
+
+
 @pytest.mark.parametrize("options", [BAGS, WHOLE])
 def test_a_run_that_is_killed_is_resumed(
     cluster: Any, data: tuple[Path, Path], tmp_path: Path, options: dict[str, Any]
@@ -117,9 +125,7 @@ def test_a_run_that_is_killed_is_resumed(
     mined(data, tmp_path / "here.parquet", **options)
     arguments = [sys.executable, "-c", RUN, str(data[0]), str(data[1]), str(out), cluster.address, whole]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        while int(run.stdout.readline()) < 4:
-            pass
+        wait_for_steps(run, 4)
         run.kill()
     assert len(list((tmp_path / "t.parquet.unfinished").glob("*/*"))) > 2
     mined(data, out, ray=cluster.address, resume=True, **options)
@@ -130,9 +136,7 @@ def test_ctrl_c(cluster: Any, data: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     arguments = [sys.executable, "-c", RUN, str(data[0]), str(data[1]), str(out), cluster.address, "1"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        while int(run.stdout.readline()) < 2:
-            pass
+        wait_for_steps(run, 2)
         started = time.monotonic()
         run.send_signal(signal.SIGINT)
         _, error = run.communicate(timeout=60)

@@ -129,7 +129,11 @@ def _no_panic() -> Iterator[None]:
 
 
 class _StandardOutput:
-    """Standard output with errors that name it, as those of files name the file."""
+    """Standard output with errors that name it, as those of files name the file.
+
+    It is for results, which the main thread prints. What other threads print, such as Ray's, which tells there
+    of a machine that died, goes to stderr.
+    """
 
     def __init__(self) -> None:
         self._stream = sys.stdout
@@ -138,6 +142,8 @@ class _StandardOutput:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        if threading.current_thread() is not threading.main_thread():
+            return sys.stderr.write(text)
         with naming_file("standard output"):
             return self._stream.write(text)
 
