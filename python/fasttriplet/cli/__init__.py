@@ -131,18 +131,18 @@ def _no_panic() -> Iterator[None]:
 class _StandardOutput:
     """Standard output with errors that name it, as those of files name the file.
 
-    It is for results, which the main thread prints. What other threads print, such as Ray's, which tells there
-    of a machine that died, goes to stderr.
+    It is for results, which the thread of the command prints. What other threads print, such as Ray's, which
+    tells there of a machine that died, goes to stderr.
     """
 
     def __init__(self) -> None:
-        self._stream = sys.stdout
+        self._stream, self._thread = sys.stdout, threading.current_thread()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not self._thread:
             return sys.stderr.write(text)
         with naming_file("standard output"):
             return self._stream.write(text)
