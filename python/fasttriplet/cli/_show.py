@@ -125,8 +125,11 @@ def timeline(found: Summary) -> None:
 
     total = found.seconds["total"]
     levels = _BLOCKS if Console().encoding.startswith("utf") else _ASCII
-    rows, drawn = {}, {}
-    for stage, shares in found.timeline()[1].items():
+    rows, drawn, curves = {}, {}, found.timeline()[1]
+    for stage in found.seconds:
+        if stage == "total":
+            continue
+        shares = curves.get(stage, [])  # none of a cluster's tasks
         rate = found.images_per_second(stage) if stage in ("decode", "embed", "mine") else None
         busy, waited = found.seconds[stage], found.waited.get(stage, 0.0)
         rows[stage] = [
