@@ -30,7 +30,7 @@ COMMANDS = {
     "report --rec train.rec --out a.html --no-cache": "a.html",
     "verify --rec train.rec --model pixels --pairs-per-kind 50 --roc a.png --no-cache": "a.png",
     "embed --rec train.rec --model pixels --out new/e.npy --no-cache": r"new/e\.npy(\.json)?",
-    "mine --rec train.rec --model pixels --whole --band any --out w.parquet --no-cache": r"\S*w\.parquet[^:]*",
+    "mine --rec train.rec --model pixels --whole --band any --out w.parquet --no-cache": r"\S*w\.parquet\S*",
     "neighbors --rec train.rec --model pixels --out g.parquet --no-cache": "g.parquet",
     "audit --rec train.rec --model pixels --out audit --no-cache": r"audit/[a-z.]+",
     "demo --out demo --identities 2 --images 2 --batches 1": r"demo/[a-z.]+",
