@@ -99,10 +99,5 @@ def _print(done: Embedded) -> None:
     if done.resumed_after:
         facts["resumed"] = f"after {counted(done.resumed_after, 'image')}"
     show.facts(facts)
-    if done.skipped:
-        first = done.skipped[0]
-        click.echo(
-            f"Left out: {counted(len(done.skipped), 'image')}, the first: {done.files[first.file]}, key "
-            f"{first.key}: {first.reason}"
-        )
+    show.skipped(done.files, done.skipped)
     click.echo(f"Embeddings are in {done.out}; what they are of is in {done.out}.json")

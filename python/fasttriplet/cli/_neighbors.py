@@ -89,10 +89,5 @@ def _print(done: NeighborsOfRec) -> None:
         "time": f"{done.seconds['total']:,.1f} s, {done.seconds['search']:,.1f} s of it for the search",
     }
     show.facts(facts)
-    if done.skipped:
-        first = done.skipped[0]
-        click.echo(
-            f"Left out: {counted(len(done.skipped), 'image')}, the first: {done.files[first.file]}, key "
-            f"{first.key}: {first.reason}"
-        )
+    show.skipped(done.files, done.skipped)
     click.echo(f"Neighbors are in {done.out}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from fasttriplet.embedders._vectors import Skipped
     from fasttriplet.run._summary import Summary
 
 _WIDTH_FOR_FACTS = 60  # columns
@@ -106,6 +107,16 @@ def left_out(found: Summary) -> None:
     """Say how many images were left out, if any."""
     if found.skipped:
         click.echo(f"Left out: {counted(len(found.skipped), 'image')}, the first: {found.skipped[0]}")
+
+
+def skipped(files: Sequence[str], images: Sequence[Skipped]) -> None:
+    """Say how many images of some files were left out, if any."""
+    if images:
+        first = images[0]
+        click.echo(
+            f"Left out: {counted(len(images), 'image')}, the first: {files[first.file]}, key {first.key}: "
+            f"{first.reason}"
+        )
 
 
 def _distances(found: Summary) -> None:

@@ -31,8 +31,6 @@ T = TypeVar("T")
 # 112 x 112 have 39 MB.
 _BYTES = 2**28
 _SAMPLE = 1024  # images whose headers say which size is usual
-
-
 _PIECES, _AHEAD = 4, 4  # pieces of a job for another process, and jobs ahead for each that is done at once
 
 

@@ -31,7 +31,6 @@ from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
 
 _STEPS, _FEWEST = 4, 8192  # steps for each that machines do at once; but no blocks of fewer rows
-_PIECE = 2**26  # bytes of the file that are read at once
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed
 _TOGETHER = 2**22  # triplets that are sorted at once
 
