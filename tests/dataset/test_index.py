@@ -454,6 +454,9 @@ def test_a_moved_dataset_keeps_its_cache(rec: Path, tmp_path: Path, monkeypatch:
 
 
 def _index_in_child(rec: Path, queue: Any) -> None:
+    with tempfile.TemporaryDirectory() as elsewhere:  # imports all: nobody may not read root's own Python
+        write_flat(Path(elsewhere) / "train.rec", {1: 5})
+        ft.index_rec(Path(elsewhere) / "train.rec")
     os.setgid(65534)
     os.setuid(65534)
     queue.put(ft.index_rec(rec).height)
