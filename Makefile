@@ -19,9 +19,9 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
+.PHONY: help build demo picture docs docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
         advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
-        bench-prefix bench-long bench-whole bench-ray bench-kernels bench-tables clean
+        bench-prefix bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ $(VENV)/.torch: constraints.txt | $(VENV)/.built
 	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt $(TORCH) torchvision torchdata lightning pytorch-metric-learning ray
 	@touch $@
 
+$(VENV)/.docs: constraints.txt | $(VENV)/.torch
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt sphinx furo myst-parser numpydoc sphinx-click
+	@touch $@
+
 # The files of .venv under second names (hard links: no time, no space), with NumPy 2 and without MXNet. The extension
 # fits as it is: it is abi3, and knows no NumPy.
 $(NUMPY2)/.built: pyproject.toml constraints.txt $(VENV)/.torch
@@ -62,6 +66,14 @@ demo: build ## draw a small dataset, train a network on it, mine it, show what w
 picture: demo ## the pictures of the README, from what the demo mined (docs/report.png needs Chromium)
 	$(BIN)/python docs/triplets.py
 	$(BIN)/python docs/report.py
+
+SITE := build/site
+docs: build $(VENV)/.docs ## the documentation as a site, for a browser; a warning of Sphinx is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs 2 -c docs . $(SITE)
+	@echo "Open $(CURDIR)/$(SITE)/index.html"
+
+docs-links: build $(VENV)/.docs ## whether the links of the pages to other sites lead somewhere (asks the internet)
+	$(BIN)/sphinx-build --quiet --builder linkcheck -c docs . build/links
 
 wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 1 or 2
 	rm -f dist/fasttriplet-*.whl
@@ -197,8 +209,16 @@ bench-ray: build $(VENV)/.torch ## what Ray costs on one machine (10 minutes)
 bench-kernels: build ## the inner kernels, one by one
 	$(BIN)/python benches/bench_kernels.py $(BENCH)
 
-bench-tables: ## write the tables of benches/README.md from what --save kept
-	$(PYTHON) benches/tables.py
+# `bench` comes before those that measure one of its benches beside more peers.
+bench-all: BENCH := --save
+bench-all: build ## every bench but bench_gpu, kept; the page and the chart (6 hours; alone on the machine)
+	$(MAKE) --keep-going BENCH=$(BENCH) bench bench-feed bench-peers bench-loader bench-training bench-audit \
+		bench-long bench-kernels bench-prefix bench-whole bench-ray bench-bags
+	$(MAKE) bench-tables
+
+bench-tables: build ## benches/README.md and docs/numbers.svg, from what --save kept
+	$(BIN)/python benches/tables.py
+	$(BIN)/python benches/chart.py
 
 clean: ## remove everything that was built
 	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) python/fasttriplet/_core*.so demo dist

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -159,6 +160,7 @@ class Bench:
             "bench": self.name,
             "title": self.title,
             "machine": machine,
+            "commit": _commit(),
             "others": max(0.0, machines - own) / wall,  # cores that other work kept busy
             "options": {
                 name: _without_folder(value)
@@ -301,6 +303,15 @@ class Bench:
                 shown.add_row(*line)
             console.print(shown)
         console.print(machine_line(result), style="dim")
+
+
+def _commit() -> str | None:
+    """The commit that is measured, with ``-dirty`` where files have changed since; None outside of git."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"]
+    with suppress(FileNotFoundError):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+    return None
 
 
 def _clocks() -> tuple[float, float, float]:

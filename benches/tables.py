@@ -73,13 +73,19 @@ def shown(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
+def commit_of(result: dict[str, Any]) -> str:
+    """The commit that was measured, in words."""
+    return f"commit {result['commit']}" if result.get("commit") else "of a commit that was not noted"
+
+
 def machine_line(result: dict[str, Any]) -> str:
     """What the results were measured on, in words."""
     machine = result["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['instruction_sets'])}), "
-        f"kernel {machine['kernel']}; {versions}. Other work kept {result['others']:.2f} cores busy."
+        f"kernel {machine['kernel']}; {versions}; {commit_of(result)}. "
+        f"Other work kept {result['others']:.2f} cores busy."
     )
 
 

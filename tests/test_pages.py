@@ -1,10 +1,9 @@
-"""Pages agree with the benches, their links lead somewhere, the README leads to all, and their code runs."""
+"""Pages agree with benches, their links lead somewhere, README and site lead to all, and their code runs."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.test_commands import MODELS, code_of, make_folder, make_network, make
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PYTHON = ROOT / "docs" / "python.md"
 PAGES = [
     *ROOT.glob("*.md"),
     *(page for room in ("docs", "benches", "tests") for page in (ROOT / room).rglob("*.md")),
@@ -30,15 +30,12 @@ def text_of(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-def test_the_tables_of_the_benches_are_those_of_their_results() -> None:
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "benches" / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tables: Any = importlib.util.module_from_spec(spec)
-    sys.modules["tables"] = tables  # for its dataclasses
-    spec.loader.exec_module(tables)
+def test_tables_and_chart_of_the_benches_are_those_of_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benches")
+    tables, chart = importlib.import_module("tables"), importlib.import_module("chart")
     page = text_of(tables.PAGE)
     assert tables.filled(page) == page
+    assert chart.is_current()
 
 
 # Links
@@ -50,8 +47,15 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def contents(page: Path) -> list[str]:
+    """The pages that it lists for the site."""
+    lists = re.findall(r"^```\{toctree\}\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE)
+    return [f"{line}.md" for one in lists for line in one.splitlines() if line and not line.startswith(":")]
+
+
 def links(page: Path) -> list[str]:
-    return [to for to in re.findall(r"\]\(([^)\s]+)\)", text_of(page)) if not to.startswith("http")]
+    named = re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    return [to for to in named if not to.startswith("http")] + contents(page)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}-{page.name}")
@@ -73,6 +77,26 @@ def test_the_readme_leads_to_every_page() -> None:
     assert reached == set(PAGES)
 
 
+def test_the_site_has_every_page_once_in_its_contents() -> None:
+    listed = [(page.parent / name).resolve() for page in PAGES for name in contents(page)]
+    assert sorted(listed) == sorted({*PAGES} - {README, ROOT / "docs" / "index.md"})
+
+
+PUBLIC = ["fasttriplet", *(f"fasttriplet.{room}" for room in ("torch", "mxnet", "onnx", "training"))]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    explained = set()
+    for page in (ROOT / "docs" / "api").glob("*.md"):
+        text = text_of(page)
+        module = re.search(r"currentmodule:: (\S+)", text)
+        for name in re.findall(r"^\.\. (?:auto|py:)\w+:: (\S+)", text, re.MULTILINE):
+            assert module is not None
+            explained.add(name if name.startswith("fasttriplet.") else f"{module[1]}.{name}")
+    public = {f"{module}.{name}" for module in PUBLIC for name in importlib.import_module(module).__all__}
+    assert explained == public - {"fasttriplet.__version__"}
+
+
 @pytest.mark.parametrize("picture", [*(ROOT / "docs").glob("*.png")], ids=lambda picture: picture.name)
 def test_pictures_are_small(picture: Path) -> None:
     assert picture.stat().st_size < 150_000
@@ -84,23 +108,35 @@ def test_pictures_are_small(picture: Path) -> None:
 
 
 def run(
-    page: Path, blocks: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int = 24
+    page: Path,
+    blocks: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    side: int = 24,
+    **names: Any,
 ) -> dict[str, Any]:
-    """Run blocks of a page as one program, where `make demo` has left a dataset; return its names."""
+    """Run blocks of a page as one program, where `make demo` has left a dataset; return all names."""
     for folder in ("demo", "models"):
         (tmp_path / folder).mkdir(exist_ok=True)
     write_rec(tmp_path / "demo" / "train.rec", identities(12, 6), side=side)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
     found = code_of(page)
     exec(compile("".join(found[block] for block in blocks), page.name, "exec"), names)
     return names
 
 
-def test_in_the_readme_the_loop_and_the_one_call_give_the_same(
+def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings = np.random.default_rng(0).standard_normal((40, 8), np.float32)
+    names = run(README, [0], tmp_path, monkeypatch, embeddings=embeddings, labels=np.arange(40) // 4)
+    assert 0 < len(names["anchor"]) <= 10 * 6
+    assert len(names["hardest"]) == 40
+    assert names["triplets"].collect().height > 0
+
+
+def test_stage_by_stage_and_in_one_call_the_triplets_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = run(README, [0], tmp_path, monkeypatch)
+    names = run(PYTHON, [0], tmp_path, monkeypatch)
     assert "MiningStats" in capsys.readouterr().out
     loop = names["triplets"].to_frame()  # of the only bag
     one_call = names["result"].triplets.collect()
@@ -109,9 +145,9 @@ def test_in_the_readme_the_loop_and_the_one_call_give_the_same(
 
 
 @pytest.mark.torch
-def test_the_readme_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_on_python_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    names = run(README, [1], tmp_path, monkeypatch)
+    names = run(PYTHON, [1], tmp_path, monkeypatch)
     assert names["images"].shape[1:] == (3, 24, 24)
     assert names["loss"] > 0
 

@@ -24,8 +24,9 @@ class Embedder(Protocol):
     """Turns the images of a bag into vectors. Any object with these four members is an embedder.
 
     One for a device that works beside the caller, such as a GPU, may have a method
-    ``start_embedding(rows, images)``, too: it queues what :meth:`embed` does and returns a :class:`Started`.
-    So the device has the next images before it is done with these.
+    ``start_embedding(rows, images)``, too: it queues what :meth:`embed` does and returns an object
+    whose ``done()`` says whether the embeddings are here, and whose ``result()`` waits for them. So the
+    device has the next images before it is done with these.
 
     One whose network is trained by several processes may have a method ``together(group)``. It returns a
     context manager, which each process of the :class:`fasttriplet.Group` is in while it embeds its share of a

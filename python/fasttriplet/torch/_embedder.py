@@ -271,11 +271,11 @@ class TorchEmbedder(BatchEmbedder):
     OptionError
         If an option is out of its range; a ValueError.
     ValueError
-        If there is no such device, or, in :meth:`embed`, the images or what the module returns do not fit.
+        If there is no such device, or, in ``embed``, the images or what the module returns do not fit.
     RuntimeError
-        In :meth:`embed`, if the module fails; caused by its own error.
+        In ``embed``, if the module fails; caused by its own error.
     MemoryError
-        In :meth:`embed`, if a batch does not fit the memory of a device.
+        In ``embed``, if a batch does not fit the memory of a device.
 
     Examples
     --------

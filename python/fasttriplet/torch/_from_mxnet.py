@@ -27,8 +27,8 @@ def from_mxnet(prefix: str | os.PathLike[str], epoch: int, *, output: str | None
     """Load an MXNet checkpoint as a PyTorch module, without MXNet.
 
     The module computes what MXNet 1.9.1 computes, in inference and in training. It is a
-    :class:`torch.fx.GraphModule`: ``module.code`` is its forward pass as Python code. Layers are sub-modules
-    such as :class:`torch.nn.Conv2d`, and have the names of MXNet's nodes, so the weight that MXNet calls
+    ``torch.fx.GraphModule``: ``module.code`` is its forward pass as Python code. Layers are sub-modules
+    such as ``torch.nn.Conv2d``, and have the names of MXNet's nodes, so the weight that MXNet calls
     ``conv0_weight`` is usually ``conv0.weight``. Weights that several operators share, or that other weights
     are computed from, are parameters of the whole module and keep MXNet's names. In names, all but letters,
     digits and underscores become underscores.

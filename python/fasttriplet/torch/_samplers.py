@@ -33,7 +33,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
     Parameters
     ----------
     labels : (N,) int
-        The label of each image of the dataset, such as :attr:`RecordDataset.targets`: a tensor, an array or a
+        The label of each image of the dataset, such as ``RecordDataset.targets``: a tensor, an array or a
         list.
     identities_per_batch : int
         P, in the batches of one process.
