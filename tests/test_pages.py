@@ -232,6 +232,22 @@ def test_the_code_of_a_page_runs(
     run(ROOT / "docs" / name, [block], tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("name", ["audit.md", "whole.md", pytest.param("cluster.md", marks=pytest.mark.ray)])
+def test_the_code_of_a_page_about_a_dataset_of_yours_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "cluster.md":
+        pytest.importorskip("ray")
+    write_rec(tmp_path / "train.rec", identities(12, 6))
+    np.save(tmp_path / "embeddings.npy", np.random.default_rng(0).standard_normal((72, 8), np.float32))
+    run(ROOT / "docs" / name, [0], tmp_path, monkeypatch, __name__="__main__")
+
+
+def test_every_page_with_code_is_run_by_a_test() -> None:
+    tests = "".join(text_of(path) for path in (ROOT / "tests").rglob("*.py"))
+    assert not [page for page in PAGES if code_of(page) and f'"{page.name}"' not in tests]
+
+
 @pytest.mark.torch
 def test_the_page_on_images_for_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
