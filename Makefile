@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture docs docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
+.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
         advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
         bench-prefix bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
@@ -71,6 +71,9 @@ SITE := build/site
 docs: build $(VENV)/.docs ## the documentation as a site, for a browser; a warning of Sphinx is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs 2 -c docs . $(SITE)
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
+
+docs-test: docs ## the site in Chromium: on a phone, in the dark, its search without the internet
+	$(BIN)/python -m pytest --quiet -m slow tests/test_site.py
 
 docs-links: build $(VENV)/.docs ## whether the links of the pages to other sites lead somewhere (asks the internet)
 	$(BIN)/sphinx-build --quiet --builder linkcheck -c docs . build/links
