@@ -1,4 +1,4 @@
-"""The site that `make docs` made, in Chromium: readable on a phone and in the dark, and without the internet."""
+"""The site that `make docs` made, in Chromium: on a phone, in the dark, and without the internet."""
 
 from __future__ import annotations
 
