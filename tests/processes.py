@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from textwrap import indent
 
@@ -33,6 +34,23 @@ def megabytes_more(prepare: str, call: str) -> int:
     # Not ru_maxrss: before a new program runs, that is the peak of the process that started it.
     peak = "next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if 'VmHWM' in line)"
     return int(run_python(f"{prepare}\nbefore = {peak}\n{call}\nprint({peak} - before)\n"))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process and its threads have used; other work on the machine does not count."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def stop(process: subprocess.Popen[str], sent: int, patience: float = 60) -> float:
+    """Send a signal, wait for the end, and return the processor time that the process used in between."""
+    before, until = cpu_seconds(process.pid), time.monotonic() + patience
+    process.send_signal(sent)
+    # Not reaped here: then its times would be gone.
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        assert time.monotonic() < until, f"it has not ended {patience:.0f} s after the signal"
+        time.sleep(0.01)
+    return cpu_seconds(process.pid) - before
 
 
 def compiled(source: Path, folder: Path) -> Path:

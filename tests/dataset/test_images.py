@@ -272,7 +272,7 @@ def test_claims_are_checked_before_memory_is_taken() -> None:
     encoded = bytearray(jpeg(picture(8, 8)))
     frame = encoded.index(b"\xff\xc0")
     encoded[frame + 5 : frame + 9] = struct.pack(">HH", 65500, 65500)
-    started = time.perf_counter()
+    started = time.process_time()
     for height, width, what in ((65500, 65500, "65500 x 65500"), (9000, 9000, "too few"), (0, 8, "0 x 8")):
         encoded[frame + 5 : frame + 9] = struct.pack(">HH", height, width)
         with pytest.raises(ft.RecordError, match=what):
@@ -282,7 +282,7 @@ def test_claims_are_checked_before_memory_is_taken() -> None:
         header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
         with pytest.raises(ft.RecordError, match="pixels"):
             ft.decode_images([tiny[:8] + header + tiny[33:]])
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

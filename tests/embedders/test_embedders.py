@@ -356,6 +356,6 @@ def test_pixels_of_wrong_images(images: NDArray[Any] | None, message: str) -> No
 
 def test_pixels_of_a_full_bag_are_quick() -> None:
     images = np.broadcast_to(random_images(100, 112, 112), (72, 100, 112, 112, 3)).reshape(7200, 112, 112, 3)
-    start = time.perf_counter()
+    start = time.process_time()
     ft.load_embedder("pixels").embed(index_of(np.arange(7200)), images)
-    assert time.perf_counter() - start < 3  # 0.4 s on 2 idle cores
+    assert time.process_time() - start < 3  # 0.4 s on 2 idle cores

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import fasttriplet as ft
-from tests.processes import run_python
+from tests.processes import run_python, stop
 from tests.small_rec import picture
 
 # Ctrl-C
@@ -111,10 +111,8 @@ def test_ctrl_c(request: pytest.FixtureRequest, tmp_path: Path, dataset: str, bo
             assert script.stdout.readline() == "ready\n"
             time.sleep(0.3)
             assert script.poll() is None
-            script.send_signal(signal.SIGINT)
-            sent = time.monotonic()
-            _, errors = script.communicate(timeout=5)
-            took = time.monotonic() - sent
+            took = stop(script, signal.SIGINT)
+            _, errors = script.communicate()
         finally:
             script.kill()
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
