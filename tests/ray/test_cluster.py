@@ -40,7 +40,7 @@ def test_two_machines(cluster: Any, data: tuple[Path, Path], tmp_path: Path, opt
     assert sorted(besides_datasets(tmp_path)) == ["here.parquet", "there.parquet"]
 
 
-@pytest.mark.parametrize("once", ["", "kill"])
+@pytest.mark.parametrize("once", [pytest.param("", marks=pytest.mark.slow), "kill"])
 def test_four_workers_and_one_that_is_killed(
     cluster: Any, data: tuple[Path, Path], tmp_path: Path, once: str
 ) -> None:
@@ -172,7 +172,9 @@ def test_two_runs_of_a_process(cluster: Any, ray: Any, data: tuple[Path, Path], 
 
 
 @pytest.mark.onnx
-@pytest.mark.parametrize("options", [{"bag_size": 20}, {"bag_size": None}])
+@pytest.mark.parametrize(
+    "options", [{"bag_size": 20}, pytest.param({"bag_size": None}, marks=pytest.mark.slow)]
+)
 def test_a_network(cluster: Any, tmp_path: Path, options: dict[str, Any]) -> None:
     """Each process loads it; from the command line, too."""
     pytest.importorskip("onnx")
@@ -264,6 +266,7 @@ except ConnectionError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_that_goes_away(data: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "t.parquet"
     done = subprocess.run(

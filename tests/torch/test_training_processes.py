@@ -140,6 +140,7 @@ def test_it_is_resumed_with_the_same_bits(folder: Path, killed: bool) -> None:
         assert (folder / f"a{ending}").read_bytes() == (folder / f"{name}{ending}").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_running_graph_is_resumed_with_the_same_bits(folder: Path) -> None:
     """Both processes make the graph; the batches are those of three epochs."""
     words = [*OPTIONS, "--neighbors", "running", "--band", "any"]
