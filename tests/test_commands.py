@@ -35,7 +35,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benches" / "
 MODELS = ROOT / "docs" / "models.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"  # tests/test_tutorial.py runs it, on the pictures that it is about
 CHANGELOG = ROOT / "CHANGELOG.md"  # what it shows may be of earlier versions
-PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "CUDA_VISIBLE_DEVICES=0,1"}
+PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "cmp", "CUDA_VISIBLE_DEVICES=0,1"}
 SHORT_DEMO = ["--identities", "6", "--images", "4", "--batches", "2"]
 SHORT_TRAINING = ["--batches", "2", "--batch-size", "6", "--bag-size", "24", "--images-per-identity", "3"]
 IDENTITIES, IMAGES = 20, 4  # and images of each; a tenth is enough to verify on
@@ -247,6 +247,8 @@ def check(words: list[str], page: Path, made: set[Path]) -> None:
                 assert "=" in target or re.search(f"^{target}:", makefile, re.MULTILINE), target
         case ["python", script, *_] if page.parent.name == "benches":
             assert (ROOT / script).exists()
+        case ["cmp", first, second]:
+            assert Path(first).read_bytes() == Path(second).read_bytes()
         case ["source", script]:
             assert script == ".venv/bin/activate"  # made by `make build`
         case [program, *_]:

@@ -144,6 +144,15 @@ def test_the_faq_prints_what_it_says(
     assert names["good"].shape == (60, 16)
 
 
+@pytest.mark.parametrize("name", ["exactness.md", "reproducibility.md"])
+def test_a_page_shows_what_its_code_prints(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / name
+    run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch)
+    assert "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines()) in text_of(page)
+
+
 def test_the_page_on_mining_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "mining.md"
     names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch)
