@@ -144,7 +144,7 @@ def test_the_faq_prints_what_it_says(
     assert names["good"].shape == (60, 16)
 
 
-@pytest.mark.parametrize("name", ["exactness.md", "reproducibility.md"])
+@pytest.mark.parametrize("name", ["exactness.md", "reproducibility.md", "from-sentence-transformers.md"])
 def test_a_page_shows_what_its_code_prints(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
