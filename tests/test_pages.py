@@ -16,7 +16,17 @@ from PIL import Image
 import fasttriplet as ft
 from tests.auditing.findings import write_suspects
 from tests.small_rec import identities, write_rec
-from tests.test_commands import MODELS, code_of, make_folder, make_network, make_own_module, own_module
+from tests.test_commands import (
+    MODELS,
+    code_of,
+    in_blocks,
+    make_backbone,
+    make_folder,
+    make_network,
+    make_own_module,
+    own_module,
+)
+from tests.test_commands import run as run_command
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -223,6 +233,24 @@ def test_the_load_bin_of_the_page_on_migration(tmp_path: Path, monkeypatch: pyte
     assert np.array_equal(images[0], file.decode([1, 2, 3, 7], layout="NCHW"))
     assert np.array_equal(images[1], images[0].flip(3))
     assert same == [True, False]
+
+
+@pytest.mark.torch
+def test_the_page_for_users_of_arcface_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    page = ROOT / "docs" / "from-arcface-torch.md"
+    monkeypatch.chdir(tmp_path)
+    make_own_module()
+    weights = Path("work_dirs") / "ms1mv3_r50" / "model.pt"
+    make_backbone(weights)
+    [training] = [words for words in in_blocks(text_of(page)) if words[1] == "train"]
+    run_command(training, set())
+    with own_module():
+        names = run(page, [0, 1, 2], tmp_path, monkeypatch)
+    assert names["loss"] > 0
+    before, after = (torch.load(path, weights_only=True) for path in (weights, "work_dirs/tuned/model.pt"))
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["0.weight"], after["0.weight"])
 
 
 @pytest.mark.mxnet
