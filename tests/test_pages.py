@@ -223,10 +223,31 @@ def test_the_page_on_images_for_pytorch(tmp_path: Path, monkeypatch: pytest.Monk
     assert (names["sampler"].epoch, names["label"]) == (2, 0)
 
 
+def test_the_pick_triplets_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the rule of `triplet_image_iter.py`, "FaceNet selection", on all distances."""
+    pick_triplets = run(ROOT / "docs" / "migration.md", [1], tmp_path, monkeypatch)["pick_triplets"]
+    counts = [5, 3, 1, 5, 4] * 8
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(len(counts), 16))[labels] + rng.normal(size=(len(labels), 16))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    d = np.square(rows[:, None].astype(np.float64) - rows).sum(axis=2)
+    for alpha, max_ap in ((0.3, 0.0), (0.1, 0.8)):
+        qualify = {
+            (a, p): {*np.flatnonzero((labels != labels[a]) & (d[a] - d[a, p] < alpha) & (d[a, p] < d[a]))}
+            for a, p in np.argwhere(np.triu(labels[:, None] == labels, 1)).tolist()
+            if not max_ap or d[a, p] <= max_ap
+        }
+        found = pick_triplets(rows, counts, alpha, max_ap)
+        assert sorted((a, p) for a, p, _ in found) == [pair for pair in qualify if qualify[pair]]
+        assert all(n in qualify[a, p] for a, p, n in found)
+        assert found != sorted(found)
+
+
 @pytest.mark.torch
 def test_the_load_bin_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    names = run(ROOT / "docs" / "migration.md", [1], tmp_path, monkeypatch)
+    names = run(ROOT / "docs" / "migration.md", [2], tmp_path, monkeypatch)
     file = ft.RecordFile("demo/train.rec")
     ft.write_pairs("pairs.bin", [file.read(key)[1] for key in (1, 2, 3, 7)], [True, False])
     images, same = names["load_bin"]("pairs.bin", (24, 24))
