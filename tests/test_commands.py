@@ -35,11 +35,12 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benches" / "
 MODELS = ROOT / "docs" / "models.md"
 TUTORIAL = ROOT / "docs" / "tutorial.md"  # tests/test_tutorial.py runs it, on the pictures that it is about
 CHANGELOG = ROOT / "CHANGELOG.md"  # what it shows may be of earlier versions
-PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "CUDA_VISIBLE_DEVICES=0,1"}
+PROGRAMS = {"fasttriplet", "make", "python", "pip", "git", "source", "cp", "cmp", "CUDA_VISIBLE_DEVICES=0,1"}
 SHORT_DEMO = ["--identities", "6", "--images", "4", "--batches", "2"]
 SHORT_TRAINING = ["--batches", "2", "--batch-size", "6", "--bag-size", "24", "--images-per-identity", "3"]
 IDENTITIES, IMAGES = 20, 4  # and images of each; a tenth is enough to verify on
 SIDE = 112  # pixels; what mobilefacenet is made for
+OWN_MODULES = ("mynet", "backbones")  # a user's, and a stand-in for arcface_torch's
 
 
 def words_of(command: str) -> list[str]:
@@ -114,21 +115,36 @@ def make_network(prefix: Path) -> None:
 
 @contextlib.contextmanager
 def own_module() -> Iterator[None]:
-    """Let the current folder's `mynet.py` be the module of that name in the block."""
+    """Let the files in the current folder be the modules `OWN_MODULES` in the block."""
     sys.path.insert(0, str(Path.cwd()))
-    sys.modules.pop("mynet", None)
+    for name in OWN_MODULES:
+        sys.modules.pop(name, None)
     importlib.invalidate_caches()
     try:
         yield
     finally:
         sys.path.pop(0)
-        sys.modules.pop("mynet", None)
+        for name in OWN_MODULES:
+            sys.modules.pop(name, None)
 
 
 def make_own_module() -> None:
     """Save the code that the page on models asks to save."""
     code = next(code for code in code_of(MODELS) if "class Thumbnails" in code)
     Path("mynet.py").write_text(code, encoding="utf-8")
+
+
+def make_backbone(weights: Path) -> None:
+    """Stand in for arcface_torch: its package of networks, and the weights that it saved of one."""
+    import torch  # noqa: PLC0415  optional
+
+    code = (
+        "from mynet import small as iresnet50\n\n\ndef get_model(name, **options):\n    return iresnet50()\n"
+    )
+    Path("backbones.py").write_text(code, encoding="utf-8")
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    with own_module():
+        torch.save(importlib.import_module("backbones").get_model("r50", fp16=False).state_dict(), weights)
 
 
 def make_model(spec: str) -> None:
@@ -148,6 +164,8 @@ def make_model(spec: str) -> None:
             with own_module(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what PyTorch warns while it exports
                 exec(compile(saving, target, "exec"), {})
+    if (saved := re.match(r"torch:backbones:\w+,weights=([^,]+)", spec)) and not Path(saved[1]).exists():
+        make_backbone(Path(saved[1]))
 
 
 def make_suspects(path: Path) -> None:
@@ -247,6 +265,8 @@ def check(words: list[str], page: Path, made: set[Path]) -> None:
                 assert "=" in target or re.search(f"^{target}:", makefile, re.MULTILINE), target
         case ["python", script, *_] if page.parent.name == "benches":
             assert (ROOT / script).exists()
+        case ["cmp", first, second]:
+            assert Path(first).read_bytes() == Path(second).read_bytes()
         case ["source", script]:
             assert script == ".venv/bin/activate"  # made by `make build`
         case [program, *_]:

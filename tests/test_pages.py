@@ -15,7 +15,17 @@ from PIL import Image
 import fasttriplet as ft
 from tests.auditing.findings import write_suspects
 from tests.small_rec import identities, write_rec
-from tests.test_commands import MODELS, code_of, make_folder, make_network, make_own_module, own_module
+from tests.test_commands import (
+    MODELS,
+    code_of,
+    in_blocks,
+    make_backbone,
+    make_folder,
+    make_network,
+    make_own_module,
+    own_module,
+)
+from tests.test_commands import run as run_command
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -180,6 +190,15 @@ def test_the_faq_prints_what_it_says(
     assert names["good"].shape == (60, 16)
 
 
+@pytest.mark.parametrize("name", ["exactness.md", "reproducibility.md", "from-sentence-transformers.md"])
+def test_a_page_shows_what_its_code_prints(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / name
+    run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch)
+    assert "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines()) in text_of(page)
+
+
 def test_the_page_on_mining_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = ROOT / "docs" / "mining.md"
     names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch)
@@ -256,16 +275,55 @@ def test_the_page_on_images_for_pytorch(tmp_path: Path, monkeypatch: pytest.Monk
     assert (names["sampler"].epoch, names["label"]) == (2, 0)
 
 
+def test_the_pick_triplets_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the rule of `triplet_image_iter.py`, "FaceNet selection", on all distances."""
+    pick_triplets = run(ROOT / "docs" / "migration.md", [1], tmp_path, monkeypatch)["pick_triplets"]
+    counts = [5, 3, 1, 5, 4] * 8
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(len(counts), 16))[labels] + rng.normal(size=(len(labels), 16))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    d = np.square(rows[:, None].astype(np.float64) - rows).sum(axis=2)
+    for alpha, max_ap in ((0.3, 0.0), (0.1, 0.8)):
+        qualify = {
+            (a, p): {*np.flatnonzero((labels != labels[a]) & (d[a] - d[a, p] < alpha) & (d[a, p] < d[a]))}
+            for a, p in np.argwhere(np.triu(labels[:, None] == labels, 1)).tolist()
+            if not max_ap or d[a, p] <= max_ap
+        }
+        found = pick_triplets(rows, counts, alpha, max_ap)
+        assert sorted((a, p) for a, p, _ in found) == [pair for pair in qualify if qualify[pair]]
+        assert all(n in qualify[a, p] for a, p, n in found)
+        assert found != sorted(found)
+
+
 @pytest.mark.torch
 def test_the_load_bin_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    names = run(ROOT / "docs" / "migration.md", [1], tmp_path, monkeypatch)
+    names = run(ROOT / "docs" / "migration.md", [2], tmp_path, monkeypatch)
     file = ft.RecordFile("demo/train.rec")
     ft.write_pairs("pairs.bin", [file.read(key)[1] for key in (1, 2, 3, 7)], [True, False])
     images, same = names["load_bin"]("pairs.bin", (24, 24))
     assert np.array_equal(images[0], file.decode([1, 2, 3, 7], layout="NCHW"))
     assert np.array_equal(images[1], images[0].flip(3))
     assert same == [True, False]
+
+
+@pytest.mark.torch
+def test_the_page_for_users_of_arcface_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    page = ROOT / "docs" / "from-arcface-torch.md"
+    monkeypatch.chdir(tmp_path)
+    make_own_module()
+    weights = Path("work_dirs") / "ms1mv3_r50" / "model.pt"
+    make_backbone(weights)
+    [training] = [words for words in in_blocks(text_of(page)) if words[1] == "train"]
+    run_command(training, set())
+    with own_module():
+        names = run(page, [0, 1, 2], tmp_path, monkeypatch)
+    assert names["loss"] > 0
+    before, after = (torch.load(path, weights_only=True) for path in (weights, "work_dirs/tuned/model.pt"))
+    assert before.keys() == after.keys()
+    assert not torch.equal(before["0.weight"], after["0.weight"])
 
 
 @pytest.mark.mxnet

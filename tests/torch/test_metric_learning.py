@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.processes import run_python
+from tests.test_pages import run
 from tests.torch.test_group import free_port
 from tests.torch.test_torch import MARGIN, PAGE, batch, clear_of_edges, pml, same, tensors
 
@@ -203,6 +204,18 @@ def test_what_is_refused_is_on_the_page(options: dict[str, Any], labels: Any, re
     with pytest.raises(ValueError, match=refused):
         TripletMiner(**{"metric": "euclidean", **options})(batch()[0], labels)
     assert f"`{refused}`" in " ".join(PAGE.read_text(encoding="utf-8").split())
+
+
+@pytest.mark.usefixtures("pml")
+def test_the_page_for_its_users_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = PAGE.with_name("from-pytorch-metric-learning.md")
+    with torch.random.fork_rng():  # the page seeds it
+        names = run(page, [0, 1], tmp_path, monkeypatch)
+    assert names["loss"] > 0
+    said = "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines())
+    assert said in page.read_text(encoding="utf-8")
 
 
 # The first two lines make PML what it is in the test: missing, broken, noisy, or as it is.

@@ -8,8 +8,10 @@ those that qualify: `range_min` is a rank, and `range_max` is one if nothing exc
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests.mining.peers.compared import EDGE, Triples, triples
+from tests.test_commands import code_of
 
 pytestmark = pytest.mark.torch
 
+PAGE = Path(__file__).parents[3] / "docs" / "from-sentence-transformers.md"
 QUERIES, DOCUMENTS = 300, 3_000
 TWICE = 60  # of the queries have two positives where one may have several
 EVERYTHING = 10_000  # as `range_max`: more than there are documents
@@ -248,6 +252,26 @@ def test_the_top_negatives(library: Any, name: str) -> None:
 def test_a_relative_margin_reaches_negative_cosines() -> None:
     d_ap = mine(texts_for(1), band="any").d_ap
     assert (1 - d_ap < -0.05).sum() > 5
+
+
+@pytest.fixture(scope="module")
+def translated() -> Callable[..., pl.DataFrame]:
+    """The function of the page for users of sentence-transformers."""
+    names: dict[str, Any] = {}
+    exec(compile(code_of(PAGE)[0], PAGE.name, "exec"), names)
+    function: Callable[..., pl.DataFrame] = names["hard_negatives"]
+    return function
+
+
+@pytest.mark.parametrize("name", [*CASES, "a margin of several positives"])
+def test_the_translation_of_the_page(
+    library: Any, translated: Callable[..., pl.DataFrame], name: str
+) -> None:
+    case = CASES.get(name, OF_THE_FARTHEST)
+    texts = texts_for(case.positives)
+    query_of = np.where(texts.labels < QUERIES, texts.labels, -1)
+    found = translated(texts.queries, texts.documents, query_of, **{"num_negatives": 5, **case.theirs})
+    assert triples(found.drop("score").get_columns()) == theirs(library, texts, **case.settings)
 
 
 @pytest.mark.parametrize("name", ["range", "both scores, range_min", "absolute_margin"])
