@@ -63,9 +63,10 @@ $(NUMPY2)/.built: pyproject.toml constraints.txt $(VENV)/.torch
 demo: build ## draw a small dataset, train a network on it, mine it, show what was mined
 	$(BIN)/fasttriplet demo --overwrite
 
-picture: demo ## the pictures of the README, from what the demo mined (docs/report.png needs Chromium)
+picture: demo ## the pictures of docs/gallery.md, from what the demo wrote (needs Chromium)
 	$(BIN)/python docs/triplets.py
 	$(BIN)/python docs/report.py
+	$(BIN)/python docs/audit.py
 
 SITE := build/site
 docs: build $(VENV)/.docs ## the documentation as a site, for a browser; a warning of Sphinx is an error

@@ -239,6 +239,7 @@ def test_the_page_on_what_an_audit_found(
     [
         ("verify.md", 0),
         ("report.md", 0),
+        ("gallery.md", 0),
         ("models.md", 6),
         pytest.param("mxnet.md", 1, marks=pytest.mark.mxnet),
     ],
