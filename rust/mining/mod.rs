@@ -48,6 +48,8 @@
 use crate::{Error, Result};
 
 mod band;
+#[cfg(test)]
+mod definition;
 mod exact;
 #[cfg(test)]
 mod example;
