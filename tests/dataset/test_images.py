@@ -155,7 +155,7 @@ def test_exif_orientation_as_mxnet(mx: Any) -> None:
     assert upright == {(True, (9, 14)), (False, (9, 14)), (False, (14, 9))}
 
 
-# Texts, whole numbers and fractions that OpenCV reads, with the bytes that it looks for, and a tag that it does not know.
+# Texts, whole numbers and fractions that OpenCV reads, with the bytes that it looks for, and an unknown tag.
 TAGS = {
     0x10E: 0,
     0x8298: 0,
@@ -174,7 +174,7 @@ TAGS = {
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("directory_at", [8, 11])
 def test_exif_tags_that_point_outside_as_mxnet(mx: Any, order: str, directory_at: int) -> None:
-    """A tag may point to the end of the data, and two bytes further; if one points outside, all are ignored."""
+    """A tag may point to the end, and two bytes further; if one points outside, all are ignored."""
     upright = set()
     for tag, room in TAGS.items():
         end = directory_at + 2 + 6 * 12  # four unknown tags make room inside for the largest
