@@ -1,7 +1,8 @@
 //! What the miner finds, beside what the definition says: triplets, distances and counts, on every instruction set,
 //! at once and in blocks.
 
-use super::mine::run;
+use super::mine::{rounds, run};
+use super::points::Sets;
 use super::{
     Band, Input, Limit, Metric, Options, Pairs, Pick, Ranks, Rows, Side, Stats, Triplets, finish, merge,
 };
@@ -176,16 +177,39 @@ impl Case {
         Input::new(self.dim, self.anchors.rows(self.ids_given), references)
     }
 
-    /// On every instruction set, what the definition says. Returns the counts of the last one.
-    fn check(&self, name: &str) -> Stats {
+    /// On every instruction set, what the definition says. Returns the counts of each.
+    fn check(&self, name: &str) -> Vec<(Isa, Stats)> {
         let expected = naive::mine(&self.input(), &self.options);
-        let mut stats = Stats::default();
+        let scatter = self.scatter();
+        let mut stats = Vec::new();
         for isa in Isa::available() {
             let found = run(isa, &self.input(), &self.options, false, &Interrupt::new()).unwrap();
             assert!(naive_of(&found) == expected, "{name}, {}: {:?}", isa.name(), self.options);
-            stats = found.stats;
+            assert_eq!(found.scatter.map(f64::to_bits), scatter.map(f64::to_bits), "{name}");
+            stats.push((isa, found.stats));
         }
         stats
+    }
+
+    /// The median of `2 |x - y|^2 / (|x|^2 + |y|^2)` of some candidates, each with one of another identity.
+    fn scatter(&self) -> Option<f64> {
+        let Self { references, options, dim, .. } = self;
+        let candidates = references.as_ref().unwrap_or(&self.anchors);
+        let rows = naive::rows(&candidates.rows(self.ids_given), *dim, options.normalize);
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|&row| (rows[row].label, rows[row].id));
+        let terms = order.iter().step_by(rows.len().div_ceil(1024).max(1)).filter_map(|&row| {
+            let others: Vec<usize> =
+                order.iter().copied().filter(|&other| rows[other].label != rows[row].label).collect();
+            let chosen = naive::row_hash(options.seed, rows[row].id).checked_rem(others.len() as u64)?;
+            let other = others[chosen as usize];
+            let squared = naive::distance(&rows[row], &rows[other], Metric::SquaredEuclidean);
+            let norm = |row: usize| naive::sum(rows[row].values.iter().map(|&x| f64::from(x) * f64::from(x)));
+            Some(if squared > 0.0 { 2.0 * squared / (norm(row) + norm(other)) } else { 0.0 })
+        });
+        let mut terms: Vec<f64> = terms.collect();
+        terms.sort_by(f64::total_cmp);
+        terms.get(terms.len() / 2).copied()
     }
 
     /// The same by blocks of negatives and groups of anchors, which are merged in some order. With `split`, the
@@ -276,4 +300,104 @@ fn in_blocks() {
         let split = random.once_in(2).then(|| random.below(40) as i64);
         case.check_blocks(random, split, &format!("case {seed}"));
     }
+}
+
+/// Rows that lie `layout`, `of_identity` of each identity or a few more, and options of which most are the usual ones.
+fn situation(count: usize, dim: usize, of_identity: usize, layout: Layout, options: Options) -> Case {
+    let anchors = Set::new(&mut Random(5), (count, dim), count / of_identity, layout, 0);
+    Case { dim, anchors, references: None, ids_given: true, options }
+}
+
+/// The same, with a few anchors and many references.
+fn with_references(mut case: Case, anchors: usize, of_identity: usize) -> Case {
+    let count = case.anchors.labels.len();
+    let layout = Layout::Anywhere;
+    let some = Set::new(&mut Random(6), (anchors, case.dim), count / of_identity, layout, count);
+    case.references = Some(std::mem::replace(&mut case.anchors, some));
+    case
+}
+
+/// Pairs that are screened and exact distances, at most: as counted when this was written, and a tenth more. Without
+/// whole numbers, the screen is closer and fewer distances are needed.
+struct Most {
+    screened: u64,
+    distances: u64,
+    distances_portable: u64,
+}
+
+const fn most(screened: u64, distances: u64, distances_portable: u64) -> Most {
+    Most { screened, distances, distances_portable }
+}
+
+/// The answer alone would be right without the steps that save work: counts of the work in situations that each of
+/// them was made for.
+#[test]
+fn the_work_is_what_the_steps_leave_of_it() {
+    let options = |pick, margin| Options { pick, band: Band::semihard(margin), ..Options::DEFAULT };
+    let random = |margin| options(Pick::Random, margin);
+    let anywhere = |count, dim, options| situation(count, dim, 4, Layout::Anywhere, options);
+    // Of identities of four, in two stretches of candidates.
+    let many = |options| with_references(anywhere(11_000, 8, options), 40, 4);
+    let hard = Options { band: Band::HARD, ..random(0.0) };
+    let farthest = Options {
+        band: Band::of(&[Limit { offset: -1.0, ..hard.band.limits()[0] }]).unwrap(),
+        fallback: true,
+        ..hard
+    };
+    let situations = [
+        ("half of the rows qualify", anywhere(600, 16, random(0.5)), most(110, 1_680, 1_350)),
+        ("few qualify", anywhere(1500, 32, random(0.01)), most(3_200, 40_700, 3_220)),
+        ("the nearer ones", anywhere(300, 16, hard), most(57, 730, 690)),
+        ("the farthest, for those without", anywhere(300, 16, farthest), most(528, 780, 600)),
+        ("the nearest one", anywhere(1500, 32, options(Pick::Hardest, 0.3)), most(3_290, 7_990, 3_450)),
+        ("few of many qualify", many(random(0.02)), most(150, 1_000, 194)),
+        ("some of many qualify", many(random(0.3)), most(19, 239, 186)),
+        ("the nearest of many", many(options(Pick::Hardest, 0.3)), most(184, 706, 215)),
+        ("one of few, by distance", many(options(Pick::Distance, 0.02)), most(184, 1_880, 1_860)),
+        ("one of some, by distance", many(options(Pick::Distance, 0.3)), most(184, 1_370, 1_370)),
+        ("all of few", many(options(Pick::All, 0.02)), most(184, 15_950, 15_700)),
+        ("all of some", many(options(Pick::All, 0.3)), most(184, 165_500, 165_400)),
+    ];
+    for (name, case, most) in situations {
+        for (isa, stats) in case.check(name) {
+            let distances = if isa == Isa::PORTABLE { most.distances_portable } else { most.distances };
+            let few = stats.pairs_screened <= most.screened && stats.exact_distances <= distances;
+            assert!(few, "{name}, {}: {stats:?}", isa.name());
+        }
+    }
+}
+
+#[test]
+fn rounds_are_of_so_many_pairs() {
+    let labels: Vec<i64> = (0..9_000).map(|row| row / 3_000).collect();
+    let embeddings = vec![0.5; labels.len()];
+    let only: Vec<bool> = (0..labels.len()).map(|row| row % 2 == 0).collect();
+    let rows = Rows { embeddings: &embeddings, labels: &labels, ids: None };
+    for (pairs, only, of_anchor) in [
+        (Pairs::Ordered, None, 3000),
+        (Pairs::Ordered, Some(only.as_slice()), 1500),
+        (Pairs::Unordered, None, 1500),
+        (Pairs::Hardest, None, 1),
+    ] {
+        for references in [None, Some(rows)] {
+            let input = Input { only, ..Input::new(1, rows, references) };
+            let sets = Sets::new(&input, &Options::DEFAULT, Isa::PORTABLE, &Interrupt::new()).unwrap();
+            let found = rounds(&sets, pairs).unwrap();
+            // With references there is no other way round.
+            let of_anchor = if pairs == Pairs::Unordered && references.is_some() { 3000 } else { of_anchor };
+            let anchors = ((1 << 20) / of_anchor + 1).min(9_000);
+            let mut next = 0;
+            for round in &found {
+                assert_eq!(round.start, next);
+                next = round.end;
+                // Every second row may be none.
+                let full = round.len().abs_diff(anchors) <= 2;
+                assert!(full || next == 9_000 && round.len() < anchors, "{pairs:?} {round:?} {anchors}");
+            }
+            assert_eq!(next, 9_000);
+        }
+    }
+    let none = Rows { embeddings: &[], labels: &[], ids: None };
+    let sets = Sets::new(&Input::new(1, none, None), &Options::DEFAULT, Isa::PORTABLE, &Interrupt::new());
+    assert!(rounds(&sets.unwrap(), Pairs::Ordered).unwrap().is_empty());
 }

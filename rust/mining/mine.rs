@@ -110,7 +110,7 @@ pub fn precision(by: By) -> Precision {
 }
 
 /// The anchors in rounds of about [`ROUND`] pairs.
-fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
+pub(super) fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
     let all = sets.anchors.len() as Place;
     let mut rounds = Vec::new();
     let (mut first, mut count) = (0, 0);
