@@ -284,9 +284,9 @@ mod tests {
                 let [brightness, contrast, saturation] =
                     [factor(4, jitter.brightness), factor(5, jitter.contrast), factor(6, jitter.saturation)];
                 for pixel in &mut pixels {
-                    pixel.iter_mut().for_each(|x| *x = mean + contrast * (*x - mean));
+                    *pixel = pixel.iter().map(|x| mean + contrast * (x - mean)).collect();
                     let own = grey(pixel);
-                    pixel.iter_mut().for_each(|x| *x = brightness * (own + saturation * (*x - own)));
+                    *pixel = pixel.iter().map(|x| brightness * (own + saturation * (x - own))).collect();
                 }
                 if mirror && draw(1).0 >= 1 << 63 {
                     pixels.chunks_exact_mut(SIZE.width).for_each(<[_]>::reverse);

@@ -152,7 +152,7 @@ mod tests {
         let plain = encoder(&[(1, 1); 4]);
         let inks = libjpeg_turbo_rs::decompress_to(&plain, PixelFormat::Cmyk).unwrap().data;
         // As OpenCV has it: what an ink leaves of black, in whole numbers.
-        let mix = |ink: u8, black: u8| i32::from(black) - ((255 - i32::from(ink)) * i32::from(black) >> 8);
+        let mix = |ink: u8, black: u8| i32::from(black) - (((255 - i32::from(ink)) * i32::from(black)) >> 8);
         let expected: Vec<u8> =
             inks.chunks_exact(4).flat_map(|inks| [0, 1, 2].map(|at| mix(inks[at], inks[3]) as u8)).collect();
         assert_eq!(decoded(&plain).unwrap(), expected);

@@ -168,7 +168,7 @@ mod tests {
         let search = Search::new(&sets, &screen, (options, &choice), false, isa, &progress);
         let all = 0..count as Place;
         let mut open = search.open(&all, &interrupt).unwrap().open;
-        open.retain(|open| open.anchor as usize % every == 0);
+        open.retain(|open| (open.anchor as usize).is_multiple_of(every));
         let before = open.len();
         let (found, rest) = sieve(&search, all, open, &interrupt).unwrap();
         assert_eq!(found.triplets() > 0, rest.len() < before);

@@ -18,6 +18,15 @@ import fasttriplet as ft
 from tests.dataset.pictures import exif, people, picture, save
 
 SMOOTH = Image.fromarray(np.linspace(0, 255, 20 * 16, dtype=np.uint8).reshape(20, 16))
+# Of three channels that are all different, so that none can take the place of another.
+COLORS = Image.merge(
+    "RGB",
+    [
+        SMOOTH,
+        Image.fromarray(np.linspace(200, 90, 20 * 16, dtype=np.uint8).reshape(20, 16)),
+        Image.fromarray(np.linspace(30, 120, 20 * 16, dtype=np.uint8).reshape(16, 20).T.copy()),
+    ],
+)
 
 
 def packed(root: Path, **options: Any) -> tuple[ft.Packed, list[bytes]]:
@@ -67,7 +76,7 @@ def formats(images: list[bytes]) -> list[str | None]:
 @pytest.mark.parametrize("named", [True, False])
 def test_formats_that_are_read(tmp_path: Path, ending: str, options: dict[str, Any], named: bool) -> None:
     mode = {"gif": "L", "pgm": "L", "pbm": "1"}.get(ending, "RGB")
-    image = SMOOTH.convert(mode)
+    image = COLORS.convert(mode)
     path = save(tmp_path / "in" / "a" / f"picture.{ending}", image, **options)
     if not named:
         path.rename(path.with_suffix(""))

@@ -387,14 +387,14 @@ mod tests {
         let mut header = vec![8];
         header.extend([height.to_be_bytes(), width.to_be_bytes()].concat());
         header.push(components.len() as u8);
-        components.iter().for_each(|&(id, factors)| header.extend([id, factors, 0]));
+        header.extend(components.iter().flat_map(|&(id, factors)| [id, factors, 0]));
         segment(kind, &header)
     }
 
     /// A scan of these components, with its parameters (from, to, bits) and its codes.
     fn scan(ids: &[u8], parameters: [u8; 3], codes: &[u8]) -> Vec<u8> {
         let mut header = vec![ids.len() as u8];
-        ids.iter().for_each(|id| header.extend([*id, 0]));
+        header.extend(ids.iter().flat_map(|&id| [id, 0]));
         header.extend(parameters);
         [segment(0xda, &header), codes.to_vec()].concat()
     }

@@ -131,7 +131,7 @@ mod tests {
         let (format, samples) = if inks { (PixelFormat::Cmyk, 4) } else { (PixelFormat::Rgb, 3) };
         let byte = |at: usize| (crate::mix::mix64(at as u64) >> 56) as u8 / 2;
         let pixels: Vec<u8> = (0..height * width * samples).map(byte).collect();
-        let sampling = vec![factors, others, others, factors];
+        let sampling = [factors, others, others, factors];
         Encoder::new(&pixels, width, height, format)
             .quality(95)
             .colorspace(color)
