@@ -19,7 +19,11 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
+=======
+.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke mutants mutants-rust \
+>>>>>>> mutants
         advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
         bench-prefix bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
@@ -149,6 +153,24 @@ $(VENV)/.atheris: build
 fuzz-smoke: build ## mutations of the corpora on stable Rust and plain Python, SECONDS=60 for each target
 	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet -s tests/test_fuzz.py
+
+mutants: mutants-rust ## changes of the code that no test notices: of what differs from BASE=main, or of FILE=..., or ALL=1
+
+# The difference is that of the working tree to the commit at which it left BASE.
+BASE ?= main
+MUTANTS := target/mutants
+mutants-rust: ## the same of rust/ alone, by the tests beside the code (ALL=1 takes a night); needs cargo-mutants
+	@command -v cargo-mutants >/dev/null || { \
+		echo "make: cargo-mutants is missing; run: cargo install cargo-mutants --locked" >&2; exit 1; }
+	mkdir -p $(MUTANTS)
+ifneq ($(FILE),)
+	cargo mutants --output $(MUTANTS) --file '$(FILE)'
+else ifneq ($(ALL),)
+	cargo mutants --output $(MUTANTS)
+else
+	git diff --merge-base $(BASE) -- rust >$(MUTANTS)/rust.diff
+	cargo mutants --output $(MUTANTS) --in-diff $(MUTANTS)/rust.diff
+endif
 
 advisories: ## known advisories about the locked crates and the pinned Python packages (asks the internet)
 	@command -v cargo-audit >/dev/null || { echo "make: cargo-audit is missing; run: cargo install cargo-audit --locked" >&2; exit 1; }

@@ -5,6 +5,9 @@
 //! random numbers, and `memory` allocates what is large. All of it is plain Rust. The Python bindings are in `python/`, hold no algorithm, and are
 //! compiled only with the feature `python`.
 
+#[cfg(test)]
+extern crate self as fasttriplet; // a definition that the fuzz targets have, too, calls it so
+
 pub mod error;
 pub mod image;
 pub mod interrupt;

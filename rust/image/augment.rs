@@ -249,6 +249,66 @@ mod tests {
         assert_ne!(all, other_seed);
     }
 
+    /// Number `n` of the sequence that an image's changes are drawn from, and the same between 0 and 1.
+    fn drawn(seed: u64, id: i64, n: u64) -> (u64, f64) {
+        let number = split_mix(mix64(split_mix(seed, 3) ^ id as u64), n);
+        (number, number as f64 / 2_f64.powi(64))
+    }
+
+    #[test]
+    fn changes_are_as_they_are_defined() {
+        let jitter = Jitter { brightness: 0.3, contrast: 0.5, saturation: 0.7 };
+        let (seed, frame, plane) = (9, SIZE.bytes(), SIZE.bytes() / 3);
+        for (mirror, cutoff, jitter) in [
+            (true, 0, Jitter::default()),
+            (false, 3, Jitter::default()),
+            (false, 4, Jitter::default()),
+            (false, 1, Jitter::default()),
+            (false, 0, Jitter { brightness: 0.4, ..Jitter::default() }),
+            (false, 0, Jitter { contrast: 0.4, ..Jitter::default() }),
+            (false, 0, Jitter { saturation: 0.4, ..Jitter::default() }),
+            (true, 3, jitter),
+        ] {
+            let ids: Vec<i64> = (-20..20).collect();
+            let rows: Vec<i64> = ids.iter().map(|id| id.rem_euclid(4)).collect();
+            let found = batch(&rows, Some((&Augment { mirror, cutoff, jitter }, seed, &ids))).unwrap();
+            for ((row, id), found) in rows.iter().zip(&ids).zip(found.chunks_exact(frame)) {
+                let rgb = &images(4)[*row as usize * frame..][..frame];
+                let draw = |n| drawn(seed, *id, n);
+                let grey = |pixel: &[f64]| 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
+                let mut pixels: Vec<Vec<f64>> =
+                    rgb.chunks_exact(3).map(|p| p.iter().map(|x| f64::from(*x)).collect()).collect();
+                let mean = pixels.iter().map(|pixel| grey(pixel)).sum::<f64>() / plane as f64;
+                // Towards black, towards the mean grey of the image, and towards the grey of the pixel.
+                let factor = |n, range: f64| 1.0 - range + 2.0 * range * draw(n).1;
+                let [brightness, contrast, saturation] =
+                    [factor(4, jitter.brightness), factor(5, jitter.contrast), factor(6, jitter.saturation)];
+                for pixel in &mut pixels {
+                    *pixel = pixel.iter().map(|x| mean + contrast * (x - mean)).collect();
+                    let own = grey(pixel);
+                    *pixel = pixel.iter().map(|x| brightness * (own + saturation * (x - own))).collect();
+                }
+                if mirror && draw(1).0 >= 1 << 63 {
+                    pixels.chunks_exact_mut(SIZE.width).for_each(<[_]>::reverse);
+                }
+                let centre = |n, length: usize| (draw(n).1 * length as f64) as usize;
+                let (y, x) = (centre(2, SIZE.height), centre(3, SIZE.width));
+                let is_cut = |at: usize, centre: usize| {
+                    let half = cutoff as isize / 2;
+                    (-half..half).contains(&(at as isize - centre as isize))
+                };
+                for (at, pixel) in pixels.iter().enumerate() {
+                    let cut = is_cut(at / SIZE.width, y) && is_cut(at % SIZE.width, x);
+                    for (channel, value) in pixel.iter().enumerate() {
+                        let expected = if cut { 127.5 } else { *value };
+                        let found = f64::from(found[channel * plane + at]);
+                        assert!((found - expected).abs() < 1e-3, "{found} {expected}: image {id}, {at}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_factor_of_one_changes_nothing() {
         let tiny = Jitter { brightness: 1e-300, ..Jitter::default() };
@@ -278,5 +338,12 @@ mod tests {
         assert!(few.unwrap_err().to_string().contains("there are 1 ids"));
         let chosen = Chosen { pixels: &[0; 10], size: SIZE, rows: &[0] };
         assert!(assemble(&chosen, None, Isa::PORTABLE, Order::Planes, &mut [0.0; 105]).is_err());
+        let pixels = images(1);
+        let of = |size, room: usize| {
+            let chosen = Chosen { pixels: &pixels, size, rows: &[0] };
+            assemble(&chosen, None, Isa::PORTABLE, Order::Planes, &mut vec![0.0; room]).is_ok()
+        };
+        assert!(of(SIZE, 105) && !of(SIZE, 104) && !of(SIZE, 210));
+        assert!(!of(Size { height: 0, width: 7 }, 0), "images of no pixels");
     }
 }

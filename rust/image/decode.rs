@@ -179,6 +179,25 @@ mod tests {
 
     #[test]
     fn other_formats_are_named() {
+        for (bytes, name) in [
+            (&b"RIFF1234WAVEfmt "[..], "not an image"),
+            (b"RIFF1234", "not an image"),
+            (b"1234WEBPWEBP", "not an image"),
+            (b"MM\0*", "TIFF"),
+            (b"MM*\0", "not an image"),
+            (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+            (b"\xff\x4f\xff\x51\0", "JPEG 2000"),
+            (b"\xff\x0a\0", "JPEG XL"),
+            (b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
+            (b"\0\0\0\x0cABC \r\n", "not an image"),
+            (b"123ftypavif", "not an image"),
+        ] {
+            assert!(message(bytes).contains(name), "{name}: {}", message(bytes));
+        }
+        assert!(
+            message(b"0123456789").contains("30 31 32 33 34 35 36 37; expected"),
+            "the first eight bytes"
+        );
         assert!(message(b"").contains("no content"));
         assert!(message(b"BM12").contains("BMP"));
         assert!(message(b"GIF89a").contains("GIF"));
@@ -190,8 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_is_about_the_image_or_the_memory() {
+        let error = || Error::Memory {
+            bytes: 5_000_000,
+            what: DECODING.into(),
+            available: Some(7),
+            advice: String::new(),
+        };
+        let fault = Fault::from(error());
+        assert_eq!(fault, Fault::Memory { bytes: 5_000_000, available: Some(7) });
+        assert_eq!(fault.to_string(), format!("not enough memory: {}", in_bytes(5_000_000)));
+        let fault = Fault::from(Error::Value("wrong".into()));
+        assert_eq!((fault.to_string(), fault), (error_text("wrong"), Fault::new(error_text("wrong"))));
+    }
+
+    fn error_text(what: &'static str) -> String {
+        Error::Value(what.into()).to_string()
+    }
+
+    #[test]
     fn sizes_are_bounded() {
-        assert!(Size::checked(0, 5, 100).is_err());
+        assert!(Size::checked(0, 5, 100).is_err() && Size::checked(5, 0, 100).is_err());
+        assert_eq!(Size { height: 5, width: 7 }.bytes(), 105);
         assert!(Size::checked(usize::MAX, 2, usize::MAX - 1).is_err());
         let message = Size::checked(65_500, 65_501, 1 << 28).unwrap_err().to_string();
         assert!(message.contains("65500 x 65501 pixels (height x width), 4,290,315,500 in all"), "{message}");

@@ -149,6 +149,124 @@ mod tests {
         assert_eq!(orientation(&[0xff, 0xd8]), 1);
     }
 
+    /// A tag of any kind, with its count and its value or offset.
+    type Tag = (u16, u32, u32);
+
+    const UPRIGHT: u8 = 6;
+
+    /// An APP1 segment with a directory of these tags at `at`, and the orientation [`UPRIGHT`] as the last one.
+    fn directory_of(tags: &[Tag], at: u32, little: bool) -> Vec<u8> {
+        let short = |x: u16| if little { x.to_le_bytes() } else { x.to_be_bytes() };
+        let long = |x: u32| if little { x.to_le_bytes() } else { x.to_be_bytes() };
+        let mut data = if little { b"Exif\0\0II".to_vec() } else { b"Exif\0\0MM".to_vec() };
+        data.extend(short(42));
+        data.extend(long(at));
+        data.extend(short(tags.len() as u16 + 1)); // of the first directory, wherever it is
+        data.resize(PREFIX + at as usize + 2, 0);
+        for &(tag, count, value) in tags {
+            data.extend([short(tag), short(0)].concat());
+            data.extend([long(count), long(value)].concat());
+        }
+        data.extend([short(ORIENTATION), short(3)].concat());
+        data.extend([long(1).as_slice(), &short(UPRIGHT.into()), &[0; 2]].concat());
+        segment(0xe1, &data)
+    }
+
+    fn is_seen(segment: &[u8]) -> bool {
+        match orientation(&file(&[segment.to_vec()])) {
+            UPRIGHT => true,
+            1 => false,
+            other => panic!("orientation {other}"),
+        }
+    }
+
+    #[test]
+    fn in_either_order_of_bytes_wherever_the_directory_is() {
+        for little in [false, true] {
+            for at in [8, 9, 30] {
+                let good = directory_of(&[], at, little);
+                assert!(is_seen(&good), "directory at {at}");
+                let mut other = good.clone();
+                let (forty_two, byte) = (4 + PREFIX + 2 + usize::from(!little), 43);
+                other[forty_two] = byte;
+                assert!(!is_seen(&other), "the number 43 instead of 42");
+            }
+        }
+        let cut = |length: usize| is_seen(&directory_of(&[], 8, false)[..4 + PREFIX + length]);
+        assert!(cut(20) && !cut(19), "the value has two bytes");
+    }
+
+    #[test]
+    fn a_text_is_inside_or_in_the_entry_itself() {
+        let length = 10 + 2 * ENTRY_SIZE as u32;
+        for tag in [0x10e, 0x10f, 0x110, 0x131, 0x132, 0x8298] {
+            let seen = |count, value| is_seen(&directory_of(&[(tag, count, value)], 8, false));
+            assert!(seen(5, length - 5) && !seen(5, length - 4), "tag {tag:x}");
+            assert!(seen(length, 0) && !seen(length + 1, 0) && !seen(u32::MAX, 0), "tag {tag:x}");
+            assert!(!seen(5, u32::MAX), "tag {tag:x}");
+            // Up to four bytes are in the entry, whatever they would be as an offset.
+            assert!([0, 1, 4].iter().all(|&count| seen(count, u32::MAX)), "tag {tag:x}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_inside() {
+        let length = 10 + 2 * ENTRY_SIZE as u32;
+        for (tag, fractions) in [(0x11a, 1), (0x11b, 1), (0x13e, 2), (0x211, 3), (0x13f, 6), (0x214, 6)] {
+            // Where there is no room for them inside, others lie before them.
+            let others = [(0xff00, 0, 0); 3];
+            let seen = |value| is_seen(&directory_of(&[&others[..], &[(tag, 1, value)]].concat(), 8, false));
+            let last = length + 36 - 8 * fractions;
+            assert!(seen(0) && seen(last) && !seen(last + 1) && !seen(1 << 31), "tag {tag:x}");
+        }
+        let unknown = [(0x9999, u32::MAX, u32::MAX), (0x8769, 1, u32::MAX)];
+        assert!(is_seen(&directory_of(&unknown, 8, true)), "nobody looks at what other tags say");
+    }
+
+    #[test]
+    fn a_short_number_may_be_cut_after_its_value() {
+        for tag in [0x128_u16, 0x213] {
+            let mut data = exif(UPRIGHT, 2, &[]);
+            data.truncate(data.len() - 4);
+            data[2..4].fill(0xff); // up to the end of the file
+            data.extend([tag.to_be_bytes().as_slice(), &[0, 3, 0, 0, 0, 1, 0, 1]].concat());
+            assert!(is_seen(&data), "tag {tag:x}");
+            assert!(!is_seen(&data[..data.len() - 1]), "tag {tag:x}");
+        }
+    }
+
+    #[test]
+    fn the_segment_has_two_bytes_more() {
+        let seen = |from| {
+            let tags = [(0x10f, 5, 10 + 2 * ENTRY_SIZE as u32 - 5 + from)];
+            is_seen(&[directory_of(&tags, 8, false), segment(0xfe, b"what follows")].concat())
+        };
+        assert!(seen(0) && seen(2) && !seen(3));
+    }
+
+    #[test]
+    fn the_first_entry_counts_and_the_first_segment() {
+        let other = [0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 8, 0, 0];
+        assert_eq!(orientation(&file(&[exif(UPRIGHT, 2, &other)])), UPRIGHT);
+        let good = exif(UPRIGHT, 1, &[]);
+        assert_eq!(orientation(&file(&[exif(3, 1, &[]), good.clone()])), 3);
+        for marker in [0xc0, 0xc2, 0xc4, 0xda, 0xdb, 0xdd, 0xe0, 0xe2, 0xef, 0xfe, 0xd0, 0xd7] {
+            assert_eq!(orientation(&file(&[segment(marker, b"12"), good.clone()])), UPRIGHT, "{marker:x}");
+            assert_eq!(orientation(&file(&[segment(marker, b""), good.clone()])), UPRIGHT, "{marker:x}");
+            let short = vec![0xff, marker, 0, 1];
+            assert_eq!(orientation(&file(&[short, good.clone()])), 1, "{marker:x}");
+        }
+        for marker in [0xd8, 0xd9] {
+            assert_eq!(orientation(&file(&[vec![0xff, marker], good.clone()])), UPRIGHT, "{marker:x}");
+        }
+        for marker in [0x01, 0xc1, 0xf0] {
+            assert_eq!(orientation(&file(&[segment(marker, b"12"), good.clone()])), 1, "{marker:x}");
+        }
+        let jfxx = segment(0xe0, b"JFXX\0");
+        assert_eq!(orientation(&file(&[jfxx, good.clone()])), UPRIGHT);
+        assert_eq!(orientation(&file(&[segment(0xe1, &good[4..4 + PREFIX])])), 1, "nothing but the name");
+    }
+
     proptest! {
         #[test]
         fn any_bytes(data in prop::collection::vec(any::<u8>(), 0..80)) {

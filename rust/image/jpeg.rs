@@ -143,6 +143,49 @@ mod tests {
     }
 
     #[test]
+    fn four_inks_are_those_of_the_decoder_mixed_with_black() {
+        let pixels: Vec<u8> = (0..19 * 33 * 4).map(|at| (at * 37 % 251) as u8).collect();
+        let encoder = |factors: &[(u8, u8)]| {
+            let encoder = Encoder::new(&pixels, 33, 19, PixelFormat::Cmyk).quality(90);
+            encoder.sampling_factors(factors.to_vec()).encode().unwrap()
+        };
+        let plain = encoder(&[(1, 1); 4]);
+        let inks = libjpeg_turbo_rs::decompress_to(&plain, PixelFormat::Cmyk).unwrap().data;
+        // As OpenCV has it: what an ink leaves of black, in whole numbers.
+        let mix = |ink: u8, black: u8| i32::from(black) - (((255 - i32::from(ink)) * i32::from(black)) >> 8);
+        let expected: Vec<u8> =
+            inks.chunks_exact(4).flat_map(|inks| [0, 1, 2].map(|at| mix(inks[at], inks[3]) as u8)).collect();
+        assert_eq!(decoded(&plain).unwrap(), expected);
+        // All inks at half the width are enlarged all the same way: to what the planes give.
+        let half = decoded(&encoder(&[(2, 1), (1, 1), (1, 1), (2, 1)])).unwrap();
+        assert_eq!(half.len(), expected.len());
+        assert_ne!(half, expected);
+        let distance = half.iter().zip(&expected).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>();
+        assert!(distance / half.len() as u64 <= 64, "{}", distance / half.len() as u64);
+    }
+
+    #[test]
+    fn a_turned_picture_keeps_its_colours() {
+        let upright = encoded(19, 33, Subsampling::S420, false);
+        let stored = decoded(&upright).unwrap();
+        for orientation in 1..=8 {
+            let exif = [
+                &b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0"[..],
+                &[orientation],
+                &[0; 6],
+            ];
+            // MXNet overlooks it after a JFIF header, which is 18 bytes.
+            let jpeg = [&upright[..2], &exif.concat(), &upright[20..]].concat();
+            let size = Size { height: 19, width: 33 };
+            let (mut expected, turned) = (vec![0; stored.len()], super::turned(size));
+            super::turn(&stored, size, orientation, &mut expected);
+            let image = Image::read(&jpeg, 1 << 20).ok().unwrap();
+            assert_eq!(image.size(), if orientation < 5 { size } else { turned });
+            assert_eq!(decoded(&jpeg).unwrap(), expected, "orientation {orientation}");
+        }
+    }
+
+    #[test]
     fn what_the_markers_prove_wrong() {
         type Edit<'a> = &'a dyn Fn(&mut Vec<u8>);
         let good = encoded(16, 16, Subsampling::S444, false);

@@ -178,6 +178,80 @@ mod tests {
         assert_eq!(looks(&pixels, Size { height: 3, width: 4 }).0[2], 250.0);
     }
 
+    /// All numbers of an image of colours by their definitions, one by one.
+    #[test]
+    fn numbers_are_as_they_are_defined() {
+        for (height, width) in [(16, 16), (33, 21), (5, 40), (1, 3), (2, 2), (3, 1), (112, 96)] {
+            let mut state = 7 * height as u64;
+            let rgb: Vec<u8> = (0..height * width * 3)
+                .map(|_| {
+                    state += 1;
+                    (crate::mix::mix64(state) >> 56) as u8
+                })
+                .collect();
+            let gray: Vec<f64> = rgb
+                .chunks_exact(3)
+                .map(|p| {
+                    (0.299 * f64::from(p[0]) + 0.587 * f64::from(p[1]) + 0.114 * f64::from(p[2])).round()
+                })
+                .collect();
+            let at = |y: usize, x: usize| gray[y * width + x];
+            let deviation = |values: &[f64]| {
+                let count = values.len().max(1) as f64;
+                let mean = values.iter().sum::<f64>() / count;
+                (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt()
+            };
+            let inner = (1..height.max(1) - 1).flat_map(|y| (1..width.max(1) - 1).map(move |x| (y, x)));
+            let laplacian: Vec<f64> = inner
+                .map(|(y, x)| 4.0 * at(y, x) - at(y - 1, x) - at(y + 1, x) - at(y, x - 1) - at(y, x + 1))
+                .collect();
+            let mean = gray.iter().sum::<f64>() / gray.len() as f64;
+            let (measures, sketch) = looks(&rgb, Size { height, width });
+            // Weights of 8 bits are up to 0.002 from those of the definition.
+            for (found, expected) in measures.iter().zip([mean, deviation(&gray), deviation(&laplacian)]) {
+                assert!((f64::from(*found) - expected).abs() < 1.5, "{found} {expected}: {height} x {width}");
+            }
+            // Means of 16 x 16 parts, and how much of each wave is in these.
+            let part = |cell: usize, pixels: usize| {
+                let from = cell * pixels / 16;
+                from..((cell + 1) * pixels / 16).max(from + 1)
+            };
+            let cell = |down: usize, across: usize| {
+                let (rows, columns) = (part(down, height), part(across, width));
+                let count = (rows.len() * columns.len()) as f64;
+                rows.flat_map(|y| columns.clone().map(move |x| (y, x))).map(|(y, x)| at(y, x)).sum::<f64>()
+                    / count
+            };
+            let wave = |frequency: usize, cell: usize| {
+                (std::f64::consts::PI / 16.0 * frequency as f64 * (cell as f64 + 0.5)).cos()
+            };
+            let mut expected = Vec::new();
+            for across in [0, 2, 4, 6, 1, 3, 5, 7] {
+                for down in 0..8 {
+                    let mut sum = 0.0;
+                    for y in 0..16 {
+                        for x in 0..16 {
+                            sum += cell(y, x) * wave(down, y) * wave(across, x);
+                        }
+                    }
+                    expected.push(sum * ((down * down + across * across) as f64).powf(0.25));
+                }
+            }
+            let length = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
+            for (number, (found, expected)) in sketch.iter().zip(&expected[1..]).enumerate() {
+                let expected = if length > 1.0 { expected / length } else { 0.0 };
+                assert!((f64::from(*found) - expected).abs() < 0.02, "{number}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gray_level_is_the_nearest_to_a_mean_with_weights() {
+        let of = |r, g, b| i32::from(luma([r, g, b]));
+        assert_eq!([of(255, 0, 0), of(0, 255, 0), of(0, 0, 255), of(255, 255, 255)], [77, 149, 29, 255]);
+        assert_eq!([of(0, 0, 0), of(1, 1, 1), of(2, 0, 0), of(0, 1, 0)], [0, 1, 1, 1]);
+    }
+
     proptest! {
         #[test]
         fn a_mirrored_image_has_the_same_sketch(height in 1_usize..40, width in 1_usize..40, seed: u8) {
@@ -216,5 +290,12 @@ mod tests {
         let (mut measures, mut sketches) = ([0.0; 3], [0.0; SKETCH]);
         let size = Size { height: 1, width: 1 };
         assert!(look(&[0; 6], size, &mut measures, &mut sketches, &Interrupt::new()).is_err());
+        assert!(look(&[0; 3], size, &mut measures, &mut sketches[1..], &Interrupt::new()).is_err());
+        let none = Size { height: 0, width: 1 };
+        assert!(look(&[], none, &mut measures, &mut sketches, &Interrupt::new()).is_err());
+        assert!(look(&[0; 3], size, &mut measures, &mut sketches, &Interrupt::new()).is_ok());
+        let raised = Interrupt::new();
+        raised.raise();
+        assert!(look(&[0; 3], size, &mut measures, &mut sketches, &raised).is_err());
     }
 }

@@ -196,6 +196,104 @@ mod tests {
         }
     }
 
+    /// The correlation of the details by its definition, of a picture with the part of another that is shifted.
+    fn correlation(
+        first: &[u8],
+        second: &[u8],
+        size: Size,
+        (down, right): (i64, i64),
+        mirrored: bool,
+    ) -> f64 {
+        let gray = |rgb: &[u8], y: i64, x: i64| {
+            let at = (y as usize * size.width + x as usize) * 3;
+            f64::from(luma([rgb[at], rgb[at + 1], rgb[at + 2]]))
+        };
+        let detail = |rgb: &[u8], y: i64, x: i64| {
+            let around = (-2..=2).flat_map(|dy| (-2..=2).map(move |dx| (dy, dx)));
+            let sum: f64 = around.map(|(dy, dx)| gray(rgb, y + dy, x + dx)).sum();
+            ((25.0 * gray(rgb, y, x) - sum) / 8.0).floor()
+        };
+        let (mut product, mut of_first, mut of_second) = (0.0, 0.0, 0.0);
+        // Two pixels at each edge have no square around them, and two are for shifts.
+        for y in 4..size.height as i64 - 4 {
+            for x in 4..size.width as i64 - 4 {
+                let from = if mirrored { size.width as i64 - 1 - x } else { x };
+                let (a, b) = (detail(first, y, from), detail(second, y + down, x + right));
+                product += a * b;
+                of_first += a * a;
+                of_second += b * b;
+            }
+        }
+        product / (of_first * of_second).sqrt()
+    }
+
+    #[test]
+    fn the_match_is_the_best_of_all_places() {
+        // Pictures of a few, in colours, that are partly alike.
+        let mut state = 0;
+        let mut byte = || {
+            state += 1;
+            (crate::mix::mix64(state) >> 56) as u8
+        };
+        for (height, width) in [(9, 9), (9, 12), (14, 11), (20, 30)] {
+            let size = Size { height, width };
+            for part in [0, 3, 6, 9] {
+                let first: Vec<u8> = (0..size.bytes()).map(|_| byte()).collect();
+                let mixed = |(at, other): (usize, &u8)| {
+                    // From the row above, and a pixel to the left.
+                    let from = first[(at + 3 * width + 3) % first.len()];
+                    ((usize::from(from) * part + usize::from(*other) * (9 - part)) / 9) as u8
+                };
+                let noise: Vec<u8> = (0..size.bytes()).map(|_| byte()).collect();
+                let second: Vec<u8> = noise.iter().enumerate().map(mixed).collect();
+                let pixels = [first.as_slice(), &second].concat();
+                let pairs = [(0, 1), (1, 0), (0, 0)];
+                let found = compare(&pixels, size, &pairs, &Interrupt::new()).unwrap();
+                for (&(a, b), found) in pairs.iter().zip(found) {
+                    let pictures = [&first, &second];
+                    let (one, other) = (pictures[a as usize], pictures[b as usize]);
+                    let mut best = (0.0, 0, 0, false);
+                    for down in -2..=2 {
+                        for right in -2..=2 {
+                            for mirrored in [false, true] {
+                                let here = correlation(one, other, size, (down, right), mirrored);
+                                if here > best.0 {
+                                    best = (here, down, right, mirrored);
+                                }
+                            }
+                        }
+                    }
+                    assert!((f64::from(found.correlation) - best.0).abs() < 1e-5, "{found:?} {best:?}");
+                    let place = (i64::from(found.down), i64::from(found.right), found.mirrored);
+                    assert_eq!(place, (best.1, best.2, best.3), "{size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_pairs_are_in_their_order() {
+        let pixels =
+            [picture(10, 10, false, 1), picture(9, 10, false, 1), picture(10, 11, false, 1)].concat();
+        let pairs: Vec<_> = (0..100).map(|at| (at % 3, at / 3 % 3)).collect();
+        let all = compare(&pixels, SIZE, &pairs, &Interrupt::new()).unwrap();
+        assert_eq!(all.len(), 100);
+        for (pair, found) in pairs.iter().zip(&all) {
+            assert_eq!(compare(&pixels, SIZE, &[*pair], &Interrupt::new()).unwrap(), [*found]);
+        }
+        let raised = Interrupt::new();
+        raised.raise();
+        assert!(compare(&pixels, SIZE, &pairs, &raised).is_err());
+        assert!(compare(&pixels[1..], SIZE, &[], &Interrupt::new()).is_err());
+        assert!(compare(&[], Size { height: 0, width: 3 }, &[], &Interrupt::new()).is_err());
+    }
+
+    #[test]
+    fn sums_of_long_rows_do_not_overflow() {
+        let row = vec![-797_i16; 3 * RUN + 5];
+        assert_eq!(dot(&row, &row), 797 * 797 * row.len() as i64);
+    }
+
     #[test]
     fn a_mirrored_picture_is_found() {
         let found = matched(&picture(10, 10, false, 1), &picture(10, 10, true, 1));

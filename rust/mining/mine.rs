@@ -21,32 +21,39 @@ const ROUND: usize = 1 << 20;
 
 /// Mines on the current rayon pool. Triplets come in ascending order of their ids.
 pub fn mine(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
-    run(input, options, false, interrupt)
+    run(Isa::choose()?, input, options, false, interrupt)
 }
 
 /// Finds what may be picked from one block of the negatives, or between two parts of the identities: of each pair as many as [`finish`](super::finish)
 /// may need, whatever the other blocks hold. The ids of all sets must be given, and mean the same rows in all
 /// blocks. Counts of work are those of this block, counts of pairs the same for all.
 pub fn collect(input: &Input<'_>, options: &Options, interrupt: &Interrupt) -> Result<Triplets> {
-    run(input, options, true, interrupt)
+    run(Isa::choose()?, input, options, true, interrupt)
 }
 
-fn run(input: &Input<'_>, options: &Options, in_part: bool, interrupt: &Interrupt) -> Result<Triplets> {
+/// Mines or collects on an instruction set.
+pub(super) fn run(
+    isa: Isa,
+    input: &Input<'_>,
+    options: &Options,
+    in_part: bool,
+    interrupt: &Interrupt,
+) -> Result<Triplets> {
     input.check()?;
     options.check()?;
     let progress = Progress::default();
-    run_counted(input, options, in_part, &progress, interrupt)
+    run_counted(isa, input, options, in_part, &progress, interrupt)
         .map_err(|error| progress.advise(error, options))
 }
 
 fn run_counted(
+    isa: Isa,
     input: &Input<'_>,
     options: &Options,
     in_part: bool,
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<Triplets> {
-    let isa = Isa::choose()?;
     let sets = Sets::new(input, options, isa, interrupt)?;
     let choice = Choice::new(options, input.dim)?;
     let (stage, _) = choice.stages();
@@ -103,7 +110,7 @@ pub fn precision(by: By) -> Precision {
 }
 
 /// The anchors in rounds of about [`ROUND`] pairs.
-fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
+pub(super) fn rounds(sets: &Sets, pairs: Pairs) -> Result<Vec<Range<Place>>> {
     let all = sets.anchors.len() as Place;
     let mut rounds = Vec::new();
     let (mut first, mut count) = (0, 0);

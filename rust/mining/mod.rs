@@ -48,6 +48,8 @@
 use crate::{Error, Result};
 
 mod band;
+#[cfg(test)]
+mod definition;
 mod exact;
 #[cfg(test)]
 mod example;
@@ -204,9 +206,156 @@ impl Rows<'_> {
         if let Some(ids) = self.ids.filter(|ids| ids.len() != n) {
             return Err(Error::Value(format!("{} ids for {n} {name}", ids.len())));
         }
-        if n > i32::MAX as usize {
-            return Err(Error::Value(format!("{n} {name} in one call; at most {} are possible", i32::MAX)));
+        few_enough(n, name)
+    }
+}
+
+/// Places and ranks are numbers of 32 bits.
+fn few_enough(n: usize, name: &str) -> Result<()> {
+    if n > i32::MAX as usize {
+        return Err(Error::Value(format!("{n} {name} in one call; at most {} are possible", i32::MAX)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Interrupt, Isa};
+
+    fn rows<'a>(embeddings: &'a [f32], labels: &'a [i64], ids: Option<&'a [i64]>) -> Rows<'a> {
+        Rows { embeddings, labels, ids }
+    }
+
+    #[track_caller]
+    fn is_wrong(input: &Input, words: &str) {
+        for run in [mine, collect] {
+            let error = run(input, &Options::DEFAULT, &Interrupt::new()).expect_err(words);
+            assert!(matches!(error, Error::Value(_)) && error.to_string().contains(words), "{error}");
         }
-        Ok(())
+    }
+
+    #[test]
+    fn what_is_given_must_fit() {
+        let good = rows(&[0.0; 6], &[1, 1, 2], Some(&[7, 8, 9]));
+        assert!(mine(&Input::new(2, good, Some(good)), &Options::DEFAULT, &Interrupt::new()).is_ok());
+        is_wrong(&Input::new(0, good, None), "no columns");
+        is_wrong(&Input::new(3, good, None), "6 numbers are not 3 embeddings of 3 columns");
+        let wide = vec![0.5; (1 << 20) + 1];
+        is_wrong(&Input::new(wide.len(), rows(&wide, &[1], None), None), "1048577 columns; at most 1048576");
+        let widest = Input::new(1 << 20, rows(&wide[1..], &[1], None), None);
+        assert!(mine(&widest, &Options::DEFAULT, &Interrupt::new()).is_ok());
+        is_wrong(&Input::new(2, rows(&[0.0; 6], &[1, 1, 2], Some(&[7, 8])), None), "2 ids for 3 embeddings");
+        is_wrong(&Input::new(2, rows(&[0.0; 6], &[1, 1, 2], Some(&[7, 8, 7])), None), "share the id 7");
+        is_wrong(&Input::new(2, good, Some(rows(&[0.0; 5], &[1, 1], Some(&[7, 8])))), "not 2 references");
+        let without_ids = rows(&[0.0; 6], &[1, 1, 2], None);
+        is_wrong(&Input::new(2, good, Some(without_ids)), "for all sets, or for none");
+        is_wrong(&Input::new(2, without_ids, Some(good)), "for all sets, or for none");
+        let block = |block| Input { block: Some(block), ..Input::new(2, good, None) };
+        is_wrong(&block(without_ids), "for all sets, or for none");
+        is_wrong(&block(rows(&[0.0; 5], &[1], Some(&[3]))), "not 1 rows of a block");
+        is_wrong(&Input { only: Some(&[true; 2]), ..Input::new(2, good, None) }, "2 rows are called anchors");
+        assert!(few_enough(i32::MAX as usize, "rows").is_ok());
+        let error = few_enough(1 << 31, "rows").unwrap_err().to_string();
+        assert!(error.contains("2147483648 rows in one call; at most 2147483647"), "{error}");
+    }
+
+    #[test]
+    fn options_must_make_sense() {
+        let check = |options: Options| options.check().map_err(|error| error.to_string());
+        let plain = Options::DEFAULT;
+        assert!(check(plain).is_ok());
+        for (options, words) in [
+            (Options { negatives_per_pair: 0, ..plain }, "negatives_per_pair is 0"),
+            (Options { positives_per_anchor: Some(0), ..plain }, "positives_per_anchor is 0"),
+            (Options { triplets_per_anchor: Some(0), ..plain }, "triplets_per_anchor is 0"),
+            (Options { ranks: Ranks { first: 3, end: 3 }, ..plain }, "from 3 to 3 hold no negative"),
+            (Options { max_ap: Some(-1e-9), ..plain }, "max_ap is -0.000000001"),
+            (Options { max_ap: Some(f64::NAN), ..plain }, "max_ap is NaN"),
+            (Options { band: Band::violating(f64::NAN), ..plain }, "is no number"),
+        ] {
+            assert!(check(options).unwrap_err().contains(words), "{words}");
+        }
+        let limit = |slope| Limit { side: Side::Above, inclusive: true, slope, offset: 0.0 };
+        assert!(check(Options { band: Band::of(&[limit(f64::INFINITY)]).unwrap(), ..plain }).is_err());
+        assert!(check(Options { band: Band::of(&[limit(f64::NAN)]).unwrap(), ..plain }).is_err());
+        assert!(check(Options { band: Band::violating(f64::INFINITY), ..plain }).is_ok());
+        assert!(check(Options { max_ap: Some(0.0), ranks: Ranks { first: 3, end: 4 }, ..plain }).is_ok());
+        let five = [limit(1.0); MOST_LIMITS + 1];
+        assert!(Band::of(&five).is_none() && Band::of(&five[1..]).is_some());
+    }
+
+    #[test]
+    #[allow(clippy::float_cmp)] // to the last bit
+    fn the_interval_of_a_band() {
+        let (d_ap, margin) = (1.5, 0.25);
+        let (lowest, highest) = (f64::NEG_INFINITY, f64::INFINITY);
+        assert_eq!(Band::semihard(margin).interval(d_ap), (1.5, 1.75));
+        assert_eq!(Band::violating(margin).interval(d_ap), (lowest, 1.75));
+        assert_eq!(Band::HARD.interval(d_ap), (lowest, 1.5_f64.next_up()));
+        assert_eq!(Band::easy(margin).interval(d_ap), (1.75_f64.next_down(), highest));
+        assert_eq!(Band::ANY.interval(d_ap), (lowest.next_down(), highest));
+        assert_eq!(Band::default(), Band::ANY);
+        // The narrowest of several, at which an edge that is left out counts more.
+        let limit = |side, inclusive, slope, offset| Limit { side, inclusive, slope, offset };
+        let band = Band::of(&[
+            limit(Side::Above, true, 2.0, -2.0),
+            limit(Side::Above, false, 0.0, 1.0),
+            limit(Side::Below, true, -1.0, 4.0),
+            limit(Side::Below, false, 1.0, 1.25),
+        ]);
+        assert_eq!(band.unwrap().interval(d_ap), (1.0, 2.5_f64.next_up()));
+        assert_eq!(band.unwrap().interval(1.0), (1.0, 2.25));
+        assert_eq!(band.unwrap().interval(2.0), (2.0_f64.next_down(), 2.0_f64.next_up()));
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together() {
+        let (labels, ids) = ([1, 1, 2, 2, 3], [1, 2, 3, 4, 5]);
+        let embeddings: Vec<f32> = (0..10).map(|at| at as f32).collect();
+        let anchors = rows(&embeddings, &labels, Some(&ids));
+        let options = Options {
+            band: Band::ANY,
+            pick: Pick::All,
+            max_ap: Some(9.0),
+            normalize: false,
+            ..Options::DEFAULT
+        };
+        let part = |rows: std::ops::Range<usize>, options: &Options| {
+            let (embeddings, labels) = (&embeddings[2 * rows.start..2 * rows.end], &labels[rows.clone()]);
+            let block = Some(super::Rows { embeddings, labels, ids: Some(&ids[rows]) });
+            collect(&Input { block, ..Input::new(2, anchors, None) }, options, &Interrupt::new()).unwrap()
+        };
+        let join = |parts: &[Triplets]| merge(parts, &options, 2, &Interrupt::new());
+        let parts = [part(0..2, &options), part(2..5, &options)];
+        let whole = mine(&Input::new(2, anchors, None), &options, &Interrupt::new()).unwrap();
+        let joined = join(&parts).unwrap();
+        assert_eq!((&joined.anchor, &joined.negative), (&whole.anchor, &whole.negative));
+        assert_eq!((joined.stats.pairs, whole.stats.pairs), (2, 2));
+        assert_eq!(
+            joined.stats.exact_distances,
+            parts.iter().map(|part| part.stats.exact_distances).sum::<u64>()
+        );
+        assert!(join(&[]).unwrap().anchor.is_empty());
+        let error = join(&[parts[0].clone(), part(1..5, &options)]).unwrap_err().to_string();
+        assert!(error.contains("in two of the parts"), "{error}");
+        for other in [Options { pairs: Pairs::Ordered, ..options }, Options { max_ap: Some(7.0), ..options }]
+        {
+            let error = join(&[parts[0].clone(), part(2..5, &other)]).unwrap_err().to_string();
+            assert!(error.contains("are not of the same anchors"), "{error}");
+        }
+        // As many pairs over `max_ap` count, too.
+        let mut other = parts[1].clone();
+        other.stats.pairs_over_max_ap += 1;
+        assert!(join(&[parts[0].clone(), other]).is_err());
+        let raised = Interrupt::new();
+        raised.raise();
+        assert!(
+            merge(&parts, &options, 2, &raised).is_err() && finish(&joined, &options, 2, &raised).is_err()
+        );
+        let wrong = Options { negatives_per_pair: 0, ..options };
+        assert!(merge(&parts, &wrong, 2, &Interrupt::new()).is_err());
+        assert!(finish(&joined, &wrong, 2, &Interrupt::new()).is_err());
+        assert!(Isa::available().contains(&Isa::PORTABLE));
     }
 }

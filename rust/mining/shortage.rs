@@ -130,3 +130,84 @@ fn two_digits(number: u64) -> u64 {
     let unit = 10_u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(1));
     number / unit * unit
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(what: &'static str) -> Error {
+        Error::Memory { bytes: 9, what: what.into(), available: None, advice: String::new() }
+    }
+
+    fn advised(progress: &Progress, what: &'static str, options: &Options) -> String {
+        progress.advise(memory(what), options).to_string()
+    }
+
+    #[test]
+    fn what_to_do_depends_on_what_memory_was_for() {
+        let progress = Progress::default();
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let plain = Options::DEFAULT;
+        let fewer = "mine fewer rows at once (in a run, lower bag_size)";
+        let of = |threads: usize, what| pool(threads).install(|| advised(&progress, what, &plain));
+        assert!(of(1, ROWS).ends_with(&format!("{ROWS}: {fewer}")));
+        assert!(of(3, ROWS).ends_with(&format!("{ROWS}: {fewer}")));
+        assert!(of(1, THREADS).ends_with(&format!("{THREADS}: {fewer}")));
+        assert!(of(3, THREADS).ends_with(&format!(": use fewer threads than 3, or {fewer}")));
+        for what in [PAIRS, TRIPLETS, COLUMNS] {
+            let ways = |options: Options| {
+                let text = advised(&progress, what, &options);
+                text.split_once(&format!("{what}: ")).expect("advice").1.to_owned()
+            };
+            assert_eq!(ways(plain), format!("{fewer}, take pairs='hardest' or set max_ap"));
+            let all = Options { pick: Pick::All, negatives_per_pair: 5, ..plain };
+            let all = ways(Options { max_ap: Some(1.0), pairs: Pairs::Hardest, ..all });
+            assert_eq!(all, format!("take pick='random' or pick='hardest', {fewer} or lower max_ap"));
+            for pick in [Pick::Random, Pick::Hardest, Pick::Distance] {
+                let several = ways(Options { pick, negatives_per_pair: 2, pairs: Pairs::Easiest, ..plain });
+                assert_eq!(several, format!("lower negatives_per_pair, {fewer} or set max_ap"));
+            }
+        }
+        let other = progress.advise(Error::Value("other".into()), &plain);
+        assert_eq!(other.to_string(), Error::Value("other".into()).to_string());
+    }
+
+    #[test]
+    fn the_number_of_triplets_is_estimated_from_the_work_that_is_done() {
+        let options = Options { pick: Pick::All, ..Options::DEFAULT };
+        let progress = Progress::default();
+        progress.begin(400);
+        let text = advised(&progress, TRIPLETS, &options);
+        assert!(!text.contains("had found"), "{text}");
+        // A quarter of the anchors are known, and of their work a tenth is done.
+        progress.anchors(60);
+        progress.anchors(40);
+        progress.plan(600, 5);
+        progress.plan(400, 0);
+        let text = advised(&progress, TRIPLETS, &options);
+        assert!(!text.contains("had found"), "nothing of the work is done: {text}");
+        progress.add(70, 1_000);
+        progress.add(30, 234);
+        assert_eq!(progress.triplets(), 1_239);
+        let text = advised(&progress, TRIPLETS, &options);
+        let all = 1_239_u64 * 40;
+        let expected = format!(
+            ". pick='all' had found 1,239 triplets in 3 % of the work, so there are about {}, which take {}: ",
+            "49,000",
+            in_bytes(all * 72),
+        );
+        assert!(text.contains(&expected), "{text}; expected {expected}");
+        for pick in [Pick::Random, Pick::Hardest, Pick::Distance] {
+            assert!(!advised(&progress, TRIPLETS, &Options { pick, ..options }).contains("had found"));
+        }
+        // The anchors to come may have fewer pairs.
+        progress.add(100_000, 0);
+        assert!(advised(&progress, TRIPLETS, &options).contains("in 100 % of the work"));
+    }
+
+    #[test]
+    fn an_estimate_has_two_digits() {
+        let of = [0, 7, 10, 99, 100, 987, 1_239, 99_999, u64::MAX].map(two_digits);
+        assert_eq!(of, [0, 7, 10, 99, 100, 980, 1_200, 99_000, 18_000_000_000_000_000_000]);
+    }
+}

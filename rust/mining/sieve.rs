@@ -136,3 +136,59 @@ impl Source for Listed<'_> {
         self.search.screen.bounds(self.anchor, place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mine::precision;
+    use super::super::picked::Choice;
+    use super::super::points::Sets;
+    use super::super::screen::Screen;
+    use super::super::shortage::Progress;
+    use super::super::{Band, Input, Options, Pairs, Pick, Rows};
+    use super::*;
+    use crate::Isa;
+
+    /// Of `count` rows that point anywhere, in identities of two: how many anchors with pairs the sieve leaves of
+    /// how many, when `every` one is open.
+    fn left(count: usize, options: &Options, references: bool, every: usize) -> (usize, usize) {
+        let (dim, mut state) = (32, 0);
+        let mut number = || {
+            state += 1;
+            (crate::mix::mix64(state) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let embeddings: Vec<f32> = (0..count * dim).map(|_| number()).collect();
+        let labels: Vec<i64> = (0..count as i64).map(|row| row / 2).collect();
+        let rows = Rows { embeddings: &embeddings, labels: &labels, ids: None };
+        let (interrupt, isa) = (Interrupt::new(), Isa::PORTABLE);
+        let input = Input::new(dim, rows, references.then_some(rows));
+        let sets = Sets::new(&input, options, isa, &interrupt).unwrap();
+        let choice = Choice::new(options, dim).unwrap();
+        let screen = Screen::new(&sets, precision(choice.stages().0.by), isa, &interrupt).unwrap();
+        let progress = Progress::default();
+        let search = Search::new(&sets, &screen, (options, &choice), false, isa, &progress);
+        let all = 0..count as Place;
+        let mut open = search.open(&all, &interrupt).unwrap().open;
+        open.retain(|open| (open.anchor as usize).is_multiple_of(every));
+        let before = open.len();
+        let (found, rest) = sieve(&search, all, open, &interrupt).unwrap();
+        assert_eq!(found.triplets() > 0, rest.len() < before);
+        (rest.len(), before)
+    }
+
+    #[test]
+    fn it_takes_most_anchors_where_few_candidates_are_in_their_windows() {
+        let few = Options { band: Band::semihard(0.02), pairs: Pairs::Ordered, ..Options::DEFAULT };
+        for pick in [Pick::Random, Pick::Hardest] {
+            let (rest, all) = left(1200, &Options { pick, ..few }, false, 1);
+            assert!(rest * 10 < all, "{pick:?}: {rest} of {all}");
+        }
+        let nothing = |(rest, all)| assert_eq!(rest, all);
+        // Where nearly all candidates are in the windows, each anchor would be looked at twice.
+        nothing(left(1200, &Options { band: Band::ANY, ..few }, false, 1));
+        // Products of all anchors would be more than those of the open ones.
+        nothing(left(1200, &few, false, 4));
+        nothing(left(1200, &few, true, 1));
+        nothing(left(1200, &Options { pick: Pick::All, ..few }, false, 1));
+        nothing(left(0, &few, false, 1));
+    }
+}

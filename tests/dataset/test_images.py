@@ -155,6 +155,66 @@ def test_exif_orientation_as_mxnet(mx: Any) -> None:
     assert upright == {(True, (9, 14)), (False, (9, 14)), (False, (14, 9))}
 
 
+# Texts, whole numbers and fractions that OpenCV reads, with the bytes that it looks for, and an unknown tag.
+TAGS = {
+    0x10E: 0,
+    0x8298: 0,
+    0x128: 0,
+    0x213: 0,
+    0x11A: 8,
+    0x13E: 16,
+    0x211: 24,
+    0x13F: 48,
+    0x214: 48,
+    0x9999: 0,
+}
+
+
+@pytest.mark.mxnet
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("directory_at", [8, 11])
+def test_exif_tags_that_point_outside_as_mxnet(mx: Any, order: str, directory_at: int) -> None:
+    """A tag may point to the end, and two bytes further; if one points outside, all are ignored."""
+    upright = set()
+    for tag, room in TAGS.items():
+        end = directory_at + 2 + 6 * 12  # four unknown tags make room inside for the largest
+        for count in (0, 1, 4, 5, end - 1, end, end + 2, end + 3, 2**31):
+            for value in (
+                0,
+                end - 6,
+                end - 5,
+                end - 3,
+                end - 2,
+                *(end - room + n for n in range(-1, 4)),
+                2**31,
+            ):
+                tags = [(0xFF00, 0, 0)] * 4 + [
+                    (tag, count, value),
+                    (0x112, 1, 6 << 16 if order == ">" else 6),
+                ]
+                tiff = struct.pack(
+                    order + "2sHIH", b"MM" if order == ">" else b"II", 42, directory_at, len(tags)
+                )
+                tiff = tiff.ljust(directory_at + 2, b"\0")
+                tiff += b"".join(
+                    struct.pack(order + "HHII", of, 0, count, value) for of, count, value in tags
+                )
+                segment = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+                plain = jpeg(picture(9, 14))
+                encoded = plain[:2] + segment + plain[20:]
+                pixels = ft.decode_images([encoded])[0]
+                expected = mx.image.imdecode(encoded).asnumpy()
+                assert np.array_equal(pixels, expected), (
+                    hex(tag),
+                    count,
+                    value,
+                    pixels.shape,
+                    expected.shape,
+                )
+                upright.add(pixels.shape[:2])
+    assert upright == {(9, 14), (14, 9)}
+
+
 @pytest.mark.mxnet
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())

@@ -16,8 +16,14 @@ from PIL import Image, features
 
 import fasttriplet as ft
 from tests.dataset.pictures import exif, people, picture, save
+from tests.dataset.test_images import SAMPLINGS, cv_jpeg, jpeg
+from tests.dataset.test_images import picture as noise
 
 SMOOTH = Image.fromarray(np.linspace(0, 255, 20 * 16, dtype=np.uint8).reshape(20, 16))
+# Of three channels that are all different, so that none can take the place of another.
+COLORS = Image.fromarray(
+    np.linspace((20, 60, 100), (235, 200, 160), 20 * 16).astype(np.uint8).reshape(20, 16, 3)
+)
 
 
 def packed(root: Path, **options: Any) -> tuple[ft.Packed, list[bytes]]:
@@ -67,7 +73,7 @@ def formats(images: list[bytes]) -> list[str | None]:
 @pytest.mark.parametrize("named", [True, False])
 def test_formats_that_are_read(tmp_path: Path, ending: str, options: dict[str, Any], named: bool) -> None:
     mode = {"gif": "L", "pgm": "L", "pbm": "1"}.get(ending, "RGB")
-    image = SMOOTH.convert(mode)
+    image = COLORS.convert(mode)
     path = save(tmp_path / "in" / "a" / f"picture.{ending}", image, **options)
     if not named:
         path.rename(path.with_suffix(""))
@@ -101,6 +107,47 @@ def test_modes(tmp_path: Path) -> None:
     assert np.abs(np.stack([pixels(image) for image in images]) - np.asarray(SMOOTH)[..., None]).max() <= 6
     gray = [Image.open(io.BytesIO(image)).mode == "L" for image in images]
     assert gray == [True, True, False, True, True, True, False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png"])
+def test_a_turned_picture_keeps_its_colors(tmp_path: Path, format: Any) -> None:
+    turns = {5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180}
+    for orientation, transpose in turns.items():
+        folder = tmp_path / "in" / str(orientation)
+        turned = COLORS.transpose(transpose)
+        for ending, options in (
+            ("jpg", {"quality": 100}),
+            ("png", {}),
+            ("tiff", {}),
+            ("webp", {"lossless": True}),
+        ):
+            save(folder / f"turned.{ending}", turned, exif=exif(orientation), **options)
+    _, images = packed(tmp_path / "in", quality=100, format=format)
+    assert len(images) == 12
+    for image in images:
+        assert np.abs(pixels(image) - np.asarray(COLORS)).max() <= 6
+
+
+def test_a_resized_jpeg_is_decoded_as_by_mxnet(tmp_path: Path) -> None:
+    """Pillow has the chroma of 4:4:0 and the colors of inks in another way."""
+    waves = noise(40, 48)
+    files = {
+        "half-height.jpg": cv_jpeg(waves, SAMPLINGS["440"], 95, False, 0),
+        "inks.jpg": jpeg(noise(40, 48, 4), "CMYK", quality=95),
+    }
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for name, encoded in files.items():
+        (tmp_path / "in" / "a" / name).write_bytes(encoded)
+    for size in (None, (20, 24), (30, 24)):
+        _, images = packed(tmp_path / "in", format="png", size=size, fit="stretch")
+        for image, original in zip(images, files.values(), strict=True):
+            shown = Image.fromarray(ft.decode_images([original])[0])
+            assert not np.array_equal(
+                np.asarray(shown), np.asarray(Image.open(io.BytesIO(original)).convert("RGB"))
+            )
+            height, width = size or (40, 48)
+            expected = shown.resize((width, height), Image.Resampling.LANCZOS)
+            assert np.array_equal(pixels(image), np.asarray(expected))
 
 
 def test_the_first_of_several_frames(tmp_path: Path) -> None:

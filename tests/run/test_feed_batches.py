@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.run.plain_feed import (
     Pictures,
     Plain,
     Rows,
+    Watched,
     check,
     plain_of,
 )
@@ -212,6 +214,55 @@ def test_memory_must_hold_a_bag(rec: Path, short: int, prefetch: int) -> None:
     with nothing_left(), pytest.raises(ft.OptionError, match="memory must be at least"):
         list(ft.Feed(rec, memory=15 * IMAGE - short, **options))
     check(plain, memory=15 * IMAGE, prefetch=prefetch)
+
+
+class Held:
+    """Counts the images that were decoded when the first ones are embedded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, expected: int) -> None:
+        self.decoded, self.first, self._expected = 0, 0, expected
+        decode = ft.Dataset.decode
+
+        def counted(dataset: ft.Dataset, rows: Any, **options: Any) -> Any:
+            self.decoded += len(rows)
+            return decode(dataset, rows, **options)
+
+        monkeypatch.setattr(ft.Dataset, "decode", counted)
+
+    def look(self, number: int) -> None:
+        if number == 1:
+            until = time.monotonic() + 5
+            while self.decoded < self._expected and time.monotonic() < until:
+                time.sleep(0.001)
+            time.sleep(0.02)  # for what would be too much
+            self.first = self.decoded
+
+
+# Images that memory is for, and those held when the first bag of 15 is embedded: that bag, and whole ones.
+@pytest.mark.parametrize(
+    ("memory", "held"), [(15, 15), (29, 15), (30, 30), (44, 30), (45, 45), (60, 60), (75, 60), (None, 60)]
+)
+def test_no_more_bags_are_decoded_ahead_than_fit_the_memory(
+    rec: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None, held: int
+) -> None:
+    images = Held(monkeypatch, held)
+    options = plain_of(rec, epochs=2).options() | {"model": Watched(random_table().rows, images.look)}
+    list(ft.Feed(rec, prefetch=3, memory=None if memory is None else memory * IMAGE, **options))
+    assert images.first == held
+
+
+# Of a run, half of the memory is for the part in use. Parts do not go beyond the end of a bag.
+@pytest.mark.parametrize(
+    ("memory", "held"),
+    [(1, 1), (2, 2), (3, 3), (4, 4), (14, 14), (15, 14), (20, 15), (29, 15), (30, 30), (60, 60)],
+)
+def test_no_more_images_of_a_run_are_decoded_ahead_than_fit_the_memory(
+    rec: Path, monkeypatch: pytest.MonkeyPatch, memory: int, held: int
+) -> None:
+    images = Held(monkeypatch, held)
+    model = Watched(random_table().rows, images.look)
+    ft.mine_rec(rec, model=model, bag_size=15, seed=5, prefetch=3, memory=memory * IMAGE)
+    assert images.first == held
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])

@@ -35,6 +35,34 @@ def test_so_many_items_are_made_ahead_and_no_more(depth: int) -> None:
     assert made == list(range(12))
 
 
+def test_what_waits_for_its_turn_is_dropped_at_the_end() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def first() -> str:
+        begun.set()
+        go_on.wait(5)
+        return "first"
+
+    worker = Worker("test")
+    running = worker.submit(first)
+    waiting = [worker.submit(done.append, number) for number in range(3)]
+    begun.wait(5)
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    until = time.monotonic() + 5
+    while not all(future.cancelled() for future in waiting) and time.monotonic() < until:
+        time.sleep(0.001)
+    go_on.set()
+    closing.join(5)
+    assert not closing.is_alive()
+    assert running.result() == "first"
+    assert all(future.cancelled() for future in waiting)
+    assert not done
+    with pytest.raises(RuntimeError):
+        worker.submit(print)
+
+
 @pytest.mark.parametrize("depth", [0, 3])
 def test_an_error_comes_in_its_turn_and_ends_the_items(depth: int) -> None:
     with Worker("test") as worker:

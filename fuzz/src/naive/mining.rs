@@ -19,10 +19,14 @@ pub struct Mined {
     pub without_negative: u64,
 }
 
-struct Row {
-    values: Vec<f32>,
-    label: i64,
-    id: i64,
+/// A row, normalised if that is asked for.
+pub struct Row {
+    /// Its numbers.
+    pub values: Vec<f32>,
+    /// Its identity.
+    pub label: i64,
+    /// Its id.
+    pub id: i64,
 }
 
 /// All triplets, anchor by anchor.
@@ -99,7 +103,8 @@ pub fn mine(input: &Input, options: &Options) -> Mined {
     mined
 }
 
-fn rows(set: &Rows, dim: usize, normalize: bool) -> Vec<Row> {
+/// The rows of a set.
+pub fn rows(set: &Rows, dim: usize, normalize: bool) -> Vec<Row> {
     let row = |(row, values): (usize, &[f32])| {
         let norm = sum(values.iter().map(|&x| f64::from(x) * f64::from(x))).sqrt();
         let divide = |&x: &f32| if normalize && norm > 0.0 { (f64::from(x) / norm) as f32 } else { x };
@@ -109,7 +114,8 @@ fn rows(set: &Rows, dim: usize, normalize: bool) -> Vec<Row> {
     set.embeddings.chunks_exact(dim).enumerate().map(row).collect()
 }
 
-fn distance(a: &Row, b: &Row, metric: Metric) -> f64 {
+/// On the scale of a metric.
+pub fn distance(a: &Row, b: &Row, metric: Metric) -> f64 {
     let differences = a.values.iter().zip(&b.values).map(|(&x, &y)| f64::from(x) - f64::from(y));
     let squared = sum(differences.map(|difference| difference * difference));
     match metric {
@@ -120,7 +126,7 @@ fn distance(a: &Row, b: &Row, metric: Metric) -> f64 {
 }
 
 /// The order in which numbers are added is part of the definition: in 8 lanes in turn, then halves to halves.
-fn sum(numbers: impl Iterator<Item = f64>) -> f64 {
+pub fn sum(numbers: impl Iterator<Item = f64>) -> f64 {
     let mut lanes = [0.0; 8];
     for (k, number) in numbers.enumerate() {
         lanes[k % 8] += number;
@@ -188,7 +194,8 @@ fn mix32(z: u32) -> u32 {
     z ^ (z >> 15)
 }
 
-fn row_hash(seed: u64, id: i64) -> u64 {
+/// What a row contributes to draws.
+pub fn row_hash(seed: u64, id: i64) -> u64 {
     let seed = mix64(seed.wrapping_add(GOLDEN.wrapping_mul(2)));
     mix64(mix64((id as u64).wrapping_add(GOLDEN)) ^ seed)
 }
