@@ -19,11 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke \
-=======
-.PHONY: help build demo picture wheel try-wheel test test-numpy2 test-avxvnni test-slow faults fuzz fuzz-smoke mutants mutants-rust \
->>>>>>> mutants
+.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults \
+        fuzz fuzz-smoke mutants mutants-rust \
         advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
         bench-prefix bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
