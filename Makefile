@@ -71,7 +71,7 @@ picture: demo ## the pictures of docs/gallery.md, from what the demo wrote (need
 
 SITE := build/site
 docs: build $(VENV)/.docs ## the documentation as a site, for a browser; a warning of Sphinx is an error
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs 2 -c docs . $(SITE)
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --write-all --jobs 2 -c docs . $(SITE)
 	@echo "Open $(CURDIR)/$(SITE)/index.html"
 
 docs-test: docs ## the site in Chromium: on a phone, in the dark, its search without the internet
