@@ -8,6 +8,9 @@
 #[cfg(test)]
 extern crate self as fasttriplet; // a definition that the fuzz targets have, too, calls it so
 
+#[cfg(not(unix))]
+compile_error!("fasttriplet needs Linux or macOS; on Windows, use it in WSL 2, see docs/systems.md");
+
 pub mod error;
 pub mod image;
 pub mod interrupt;

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fasttriplet import _lazy, _moved
+from fasttriplet import _lazy, _moved, _systems
 from fasttriplet.errors import (
     CollapsedError,
     CollapseWarning,
@@ -13,6 +13,8 @@ from fasttriplet.errors import (
     RecordWarning,
     SpecError,
 )
+
+_systems.refuse_others()
 
 if TYPE_CHECKING:
     from fasttriplet._core import __version__

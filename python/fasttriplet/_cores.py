@@ -44,7 +44,7 @@ def _cores_of_affinity() -> int:
 def _share(groups: Path = _GROUPS, of_process: Path = _OF_PROCESS) -> float | None:
     """The smallest quota of CPU time, in cores, of the process's control groups; None where there is none."""
     try:
-        lines = of_process.read_text().splitlines()
+        lines = of_process.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):  # not Linux
         return None
     quotas = [quota for line in lines for quota in _quotas(line, groups)]

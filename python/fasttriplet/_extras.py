@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 
@@ -21,8 +22,14 @@ def how_to_install(extra: str) -> str:
     -------
     str
         ``"Install it: /path/to/python -m pip install mxnet==1.9.1 'numpy<2'"``; in a source tree that was
-        not installed, the command for the checkout.
+        not installed, the command for the checkout. On Apple silicon, for which MXNet has no package, what
+        to use instead of it.
     """
+    if extra == "mxnet" and sys.platform == "darwin" and os.uname().machine == "arm64":
+        return (
+            "There is no package of it for Apple silicon: to run its checkpoints with PyTorch, give "
+            "torch:mxnet:PREFIX,EPOCH as the model"
+        )
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415  20 ms, for errors only
 
     try:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fasttriplet import _hidden
+from fasttriplet._disk import sync, sync_path
 
 _ADVICE = {
     errno.ENOSPC: "free some space there, or write to another disk",
@@ -154,7 +155,7 @@ class Output:
         with naming(self), _opened(self.unfinished) as descriptor:
             with suppress(FileNotFoundError):
                 os.fchmod(descriptor, stat.S_IMODE(self._target.stat().st_mode))
-            os.fsync(descriptor)
+            sync(descriptor)
             self._file = os.fstat(descriptor)
 
     def put_aside(self) -> None:
@@ -279,8 +280,7 @@ def _sync_folders(outputs: Sequence[Output]) -> None:
     for folder, output in folders.items():
         with naming(output):
             try:
-                with _opened(folder) as descriptor:
-                    os.fsync(descriptor)
+                sync_path(folder)
             except OSError as error:
                 error.filename = None  # of the folder; it is the new name in it that may be lost
                 raise
@@ -325,11 +325,9 @@ def placing(path: Path) -> Iterator[Path]:
     try:
         with naming(placed):
             yield placed.unfinished
-            with _opened(placed.unfinished) as descriptor:
-                os.fsync(descriptor)
+            sync_path(placed.unfinished)
             placed.unfinished.replace(path)
-            with _opened(path.parent) as descriptor:
-                os.fsync(descriptor)
+            sync_path(path.parent)
     except BaseException:
         with suppress(OSError):
             placed.unfinished.unlink()
@@ -346,8 +344,7 @@ def filling(path: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         for entry in (*folder.rglob("*"), folder):
-            with _opened(entry) as descriptor:
-                os.fsync(descriptor)
+            sync_path(entry)
         folder.rename(path)
         _sync_folders([output])
 

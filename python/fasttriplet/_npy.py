@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _SAMPLED = 64  # rows that another process compares
-_PIECE = 2**26  # bytes that are read at once
+_PIECE = 2**26  # the most bytes that are read at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +110,7 @@ class Table:
         at = self._start + row * self.row_size
         while into:
             try:
-                count = os.preadv(self._file, [into], at)
+                count = os.preadv(self._file, [into[:_PIECE]], at)  # macOS refuses 2 GiB
             except OSError as error:
                 raise OSError(error.errno, f"{error.strerror}, offset {at}", str(self._path)) from error
             if count == 0:

@@ -72,10 +72,10 @@ impl ReadAt for OpenFile {
         Location { file: Some(self.path.clone()), offset: Some(offset), ..Location::default() }
     }
 
+    /// A hint, which only Linux is given. A file system that ignores it reads later, and reports errors then.
+    #[cfg(target_os = "linux")]
     fn will_need(&self, offset: u64, length: u64) {
         let Some(length) = length.try_into().ok().filter(|_| offset < self.size) else { return };
-        #[cfg(target_os = "linux")]
-        // Only a hint: a file system that ignores it reads later, and reports errors then.
         let _ = rustix::fs::fadvise(&self.file, offset, Some(length), rustix::fs::Advice::WillNeed);
     }
 }

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet._disk import sync, sync_path
 from fasttriplet._files import folder_beside, naming
 from fasttriplet._words import counted
 from fasttriplet.embedders._vectors import Dtype, Skipped, Writer, header
@@ -220,7 +221,7 @@ class Unfinished:
             self._open[1].write("".join(lines).encode())
             for file in self._open if lines else self._open[:1]:
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
             state = replace(
                 self.state,
                 done=self.state.done + piece.rows.height,
@@ -237,16 +238,12 @@ class Unfinished:
         with new.open("w", encoding="utf-8") as file:
             json.dump(plain, file, indent=1)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         new.replace(about)
         self.state = state
         if first:  # later the names are on the disk, and an older count is as good as this one
             for folder in (self.folder, self.folder.parent):
-                descriptor = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync_path(folder)
 
     def close(self) -> None:
         """Close the files; without anything done, remove the folder."""

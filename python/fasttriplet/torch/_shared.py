@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ def shared_memory(size: int, what: str) -> torch.UntypedStorage:
 
 
 def _take_pages(descriptor: int, size: int, what: str) -> None:
+    if sys.platform == "darwin":  # where such memory has a name, and no descriptor
+        return
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

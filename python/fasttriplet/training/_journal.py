@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from fasttriplet._disk import sync
 from fasttriplet._hidden import lock
 from fasttriplet._words import naming_file
 from fasttriplet.training._events import Events
@@ -72,7 +73,7 @@ class Journal:
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
         with naming_file(self._path):
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
 
     def committed(self) -> None:
         """Take note that there is a state, which names the folder of events."""
