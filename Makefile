@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 NUMPY2 := .venv-numpy2
 AUDIT  := .venv-audit
+CORE   := .venv-core
 PEERS  := .venv-peers
 PIP_INSTALL := install --quiet --disable-pip-version-check
 # Words for pip. A build for the CPU alone saves 5 GB: TORCH='torch==2.15.0+cpu --extra-index-url=ADDRESS'
@@ -19,9 +20,9 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-avxvnni test-slow faults \
-        fuzz fuzz-smoke mutants mutants-rust \
-        advisories test-peers lint format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
+.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-core test-avxvnni \
+        test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust \
+        advisories test-peers lint lint-systems format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training \
         bench-prefix bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
 help: ## list the targets
@@ -101,6 +102,19 @@ test-numpy2: build $(NUMPY2)/.built ## with NumPy 2 and without MXNet, the tests
 	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m 'not slow and not mxnet' \
 		$(addprefix --ignore=tests/,$(NO_NUMPY)) $(addprefix tests/,checkpoint dataset mining embedders torch onnx)
 
+# For systems that MXNet has no package for. The command line's tests of pages and of other rooms need a framework.
+$(CORE)/.built: pyproject.toml constraints.txt $(SOURCES)
+	$(PYTHON) -m venv $(CORE)
+	$(CORE)/bin/pip $(PIP_INSTALL) -c constraints.txt maturin
+	PIP_CONSTRAINT=constraints.txt VIRTUAL_ENV=$(CURDIR)/$(CORE) $(CORE)/bin/maturin develop --release --locked --extras dev
+	@touch $@
+
+test-core: $(CORE)/.built ## cargo test, and in an environment without frameworks the tests of what reads, mines and writes
+	cargo test --locked --quiet
+	$(CORE)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal \
+		-m 'not slow and not mxnet and not torch and not onnx and not ray' tests/test_files.py tests/test_systems.py \
+		$(addprefix tests/,checkpoint dataset mining embedders run verify auditing cli)
+
 AVXVNNI := target/avxvnni
 test-avxvnni: ## the kernels for AVX-VNNI on a CPU without it, whose instructions a handler emulates (3 minutes)
 	mkdir -p $(AVXVNNI)
@@ -109,13 +123,19 @@ test-avxvnni: ## the kernels for AVX-VNNI on a CPU without it, whose instruction
 		CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='env LD_PRELOAD=$(CURDIR)/$(AVXVNNI)/emulated.so' \
 		cargo test --locked --quiet --lib --target x86_64-unknown-linux-gnu --target-dir $(AVXVNNI) -- mining simd
 
+AARCH64 := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU
+test-aarch64: ## cargo test on aarch64, emulated by QEMU (9 minutes; needs its compiler, QEMU and `rustup target add`)
+	PROPTEST_CASES=16 $(AARCH64)_LINKER=aarch64-linux-gnu-gcc \
+		$(AARCH64)_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' \
+		cargo test --locked --quiet --target aarch64-unknown-linux-gnu
+
 test-slow: build wheel ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 faults: build ## every fault at every system call of each command that writes files (an hour)
 	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal tests/faults tests/training/test_crashes.py
 
-lint: build ## formatting, clippy, ruff, mypy, and the stub against the extension
+lint: build ## formatting, clippy, ruff, mypy (also as on macOS), the stub against the extension, and the workflows
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets --all-features --quiet -- -D warnings
@@ -123,7 +143,15 @@ lint: build ## formatting, clippy, ruff, mypy, and the stub against the extensio
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin python/fasttriplet
 	$(BIN)/stubtest fasttriplet._core
+	$(BIN)/zizmor --quiet --offline --no-progress --strict-collection .github/workflows
+
+# Without a linker, and so without what is compiled from C for tests and benches.
+lint-systems: ## clippy for Linux on aarch64 and macOS on arm64 (first: rustup target add aarch64-unknown-linux-gnu aarch64-apple-darwin)
+	for target in aarch64-unknown-linux-gnu aarch64-apple-darwin; do \
+		PYO3_CROSS_PYTHON_VERSION=3.11 cargo clippy --locked --lib --features python,kernels --quiet \
+			--target $$target -- -D warnings || exit 1; done
 
 format: build ## format everything in place
 	cargo fmt
@@ -245,4 +273,4 @@ bench-tables: build ## benches/README.md and docs/numbers.svg, from what --save 
 	$(BIN)/python benches/chart.py
 
 clean: ## remove everything that was built
-	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) python/fasttriplet/_core*.so demo dist
+	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) $(CORE) python/fasttriplet/_core*.so demo dist
