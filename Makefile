@@ -22,8 +22,8 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-core test-avxvnni \
         test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust advisories test-peers lint lint-systems \
-        format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training bench-prefix bench- \
-        long bench-whole bench-ray bench-kernels bench-all bench-tables clean
+        format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training bench-prefix \
+        bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
