@@ -184,6 +184,7 @@ mod tests {
             (b"RIFF1234", "not an image"),
             (b"1234WEBPWEBP", "not an image"),
             (b"MM\0*", "TIFF"),
+            (b"II*\0", "TIFF"),
             (b"MM*\0", "not an image"),
             (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
             (b"\xff\x4f\xff\x51\0", "JPEG 2000"),

@@ -158,6 +158,42 @@ mod tests {
         })
     }
 
+    /// A picture that says it is of another size, and has bytes of any kind at its end.
+    fn claiming(mut png: Vec<u8>, width: u32, height: u32, more: usize) -> Vec<u8> {
+        png[16..20].copy_from_slice(&width.to_be_bytes());
+        png[20..24].copy_from_slice(&height.to_be_bytes());
+        let crc = crc_of(&png[12..29]).to_be_bytes();
+        png[29..33].copy_from_slice(&crc);
+        png.resize(png.len() + more, 0);
+        png
+    }
+
+    #[test]
+    fn a_size_needs_bytes() {
+        let good = encoded(ColorType::Grayscale, BitDepth::Eight, &[7, 8], 2);
+        let length = good.len() + 100;
+        // A line has one byte more than its pixels, and a byte of the file may stand for 1032.
+        let (width, height) = (length as u32 - 1, 1032);
+        let message = |more| {
+            let png = claiming(good.clone(), width, height, more);
+            Image::read(&png, 1 << 20).err().map(|fault| fault.to_string()).unwrap_or_default()
+        };
+        assert!(!message(100).contains("too few"), "{}", message(100));
+        assert!(
+            message(99).contains(&format!("for which {} bytes are too few", length - 1)),
+            "{}",
+            message(99)
+        );
+    }
+
+    #[test]
+    fn a_long_line_is_not_data_about_the_image() {
+        // Of four samples, one line is more than what is kept of such data.
+        let width = 17_000_000;
+        let png = encoded(ColorType::Rgba, BitDepth::Eight, &vec![0; 4 * width as usize], width);
+        assert!(Image::read(&png, 1 << 25).is_ok());
+    }
+
     #[test]
     fn damage_is_an_error_wherever_it_is() {
         let good = encoded(ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6], 2);

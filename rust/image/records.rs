@@ -256,6 +256,79 @@ mod tests {
     }
 
     #[test]
+    fn records_of_several_files_are_compared_with_their_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, id: u64, label: f32, content: &[u8]| {
+            let path = folder.path().join(name);
+            let mut writer = RecordWriter::create(&path).unwrap();
+            writer.write(5, &Header { label, id, ..Header::default() }, content).unwrap();
+            writer.write(6, &Header { id: 6, label, ..Header::default() }, b"the second").unwrap();
+            writer.finish().unwrap();
+            RecordFile::open(&path).unwrap()
+        };
+        let (one, other) = (write("one.rec", 5, 3.0, b"of one"), write("other.rec", 9, 4.5, b"of other"));
+        let files = [&one, &other];
+        let second = 40; // after 8 + 24 bytes before the content and 6 of that, padded
+        let plain = RecordRows {
+            keys: &[5, 5, 6],
+            offsets: &[0, 0, second],
+            lengths: None,
+            numbers: Some(&[0, 1, 0]),
+            labels: None,
+            keys_are_ids: &[],
+            kept: &[],
+        };
+        let read = |rows: RecordRows| {
+            let records = Records::new(&files, rows, 77).unwrap();
+            assert_eq!((records.count(), records.max_pixels()), (3, 77));
+            let content = |row| {
+                let mut buffer = Vec::new();
+                let bytes = records.bytes(row, &mut buffer).map(Cow::into_owned);
+                let record = records.record(row).map(|record| record.content);
+                assert_eq!(bytes.as_ref().ok(), record.as_ref().ok());
+                let text =
+                    bytes.map_or_else(|error| error.to_string(), |bytes| String::from_utf8(bytes).unwrap());
+                assert_eq!(text, record.map_or_else(|e| e.to_string(), |c| String::from_utf8(c).unwrap()));
+                text
+            };
+            [content(0), content(1), content(2)]
+        };
+        let all = ["of one", "of other", "the second"];
+        assert_eq!(read(plain), all);
+        assert_eq!(read(RecordRows { lengths: Some(&[6, 8, 10]), labels: None, ..plain }), all);
+        let of_label = read(RecordRows { labels: Some(&[3, 4, 2]), ..plain });
+        assert_eq!(of_label[0], all[0]);
+        assert!(of_label[1].contains(
+            "other.rec, key 5, offset 0: not the record that was indexed: its label is 4.5, not 4"
+        ));
+        assert!(of_label[2].contains("key 6, offset 40") && of_label[2].contains("its label is 3, not 2"));
+        let of_length = read(RecordRows { lengths: Some(&[5, 8, 11]), ..plain });
+        assert!(of_length[0].contains("its length in bytes is 6, not 5") && of_length[1] == all[1]);
+        assert!(of_length[2].contains("its length in bytes is 10, not 11"));
+        let of_id = read(RecordRows { keys_are_ids: &[true, true], ..plain });
+        assert!(of_id[0] == all[0] && of_id[2] == all[2]);
+        assert!(of_id[1].contains("its id is 9, not 5"), "{}", of_id[1]);
+        assert_eq!(read(RecordRows { keys_are_ids: &[true, false], ..plain }), all);
+        let negative = read(RecordRows { offsets: &[-4, 0, second], ..plain });
+        assert!(negative[0].contains("a negative offset") && negative[1..] == all[1..]);
+        assert!(negative[0].contains("one.rec, key 5:"), "{}", negative[0]);
+        let records = Records::new(&files, plain, 77).unwrap();
+        assert_eq!([0, 1, 2].map(|row| records.place(row)), [(0, 0), (1, 0), (0, 40)]);
+        let error = records.error(2, "because".into()).to_string();
+        assert!(error.ends_with("one.rec, key 6, offset 40: because"), "{error}");
+        let alone = Records::new(&files, RecordRows { numbers: None, ..plain }, 77).unwrap();
+        assert_eq!([0, 1, 2].map(|row| alone.place(row)), [(0, 0), (0, 0), (0, 40)]);
+        let columns: [RecordRows; 4] = [
+            RecordRows { offsets: &[0; 2], ..plain },
+            RecordRows { lengths: Some(&[0; 2]), ..plain },
+            RecordRows { numbers: Some(&[0; 4]), ..plain },
+            RecordRows { labels: Some(&[0; 4]), ..plain },
+        ];
+        assert!(columns.into_iter().all(|rows| Records::new(&files, rows, 77).is_err()));
+        assert!(Records::new(&files, RecordRows { numbers: Some(&[0, 1, 2]), ..plain }, 77).is_err());
+    }
+
+    #[test]
     fn a_kept_index_is_suspected_where_a_record_is_not_as_it_says() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.rec");

@@ -83,3 +83,52 @@ impl Search<'_> {
         Ok(passed * TEST <= seen)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::picked::Choice;
+    use super::super::points::Sets;
+    use super::super::screen::{Precision, Screen};
+    use super::super::shortage::Progress;
+    use super::super::{Band, Input, Options, Pick, Rows};
+    use super::*;
+    use crate::Isa;
+
+    /// Whether few of `count` rows pass the coarse screen that lie up to `radius` from the first axis, at either end.
+    fn few_of(isa: Isa, count: usize, radius: f32) -> bool {
+        let (dim, mut state) = (64, 0);
+        let mut number = || {
+            state += 1;
+            (crate::mix::mix64(state) >> 40) as f32 / (1 << 23) as f32 - 1.0
+        };
+        let values = (0..count * dim).map(|at| match (at % dim, at / dim / 4 % 2) {
+            (0, 0) => 1.0,
+            (0, _) => -1.0,
+            _ => radius * number(),
+        });
+        let embeddings: Vec<f32> = values.collect();
+        let labels: Vec<i64> = (0..count as i64).map(|row| row / 4).collect();
+        let rows = Rows { embeddings: &embeddings, labels: &labels, ids: None };
+        let options = Options { pick: Pick::Hardest, band: Band::ANY, ..Options::DEFAULT };
+        let interrupt = Interrupt::new();
+        let sets = Sets::new(&Input::new(dim, rows, None), &options, isa, &interrupt).unwrap();
+        let choice = Choice::new(&options, dim).unwrap();
+        let screen = Screen::new(&sets, Precision::Coarse, isa, &interrupt).unwrap();
+        let progress = Progress::default();
+        let search = Search::new(&sets, &screen, (&options, &choice), false, isa, &progress);
+        search.few_pass(&interrupt).unwrap()
+    }
+
+    #[test]
+    fn a_finer_screen_is_for_rows_that_the_coarse_one_cannot_tell_apart() {
+        for isa in Isa::available() {
+            assert!(few_of(isa, 1200, 1.0), "{}: rows that point anywhere", isa.name());
+            assert!(
+                !few_of(isa, 1200, 1e-4),
+                "{}: rows that are all but equal to half of the others",
+                isa.name()
+            );
+            assert!(few_of(isa, 0, 1.0), "no rows");
+        }
+    }
+}

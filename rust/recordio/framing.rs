@@ -332,6 +332,58 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_magic_is_found_wherever_it_is_aligned() {
+        for at in (0..1100).chain([4092, 4096]) {
+            let mut bytes = vec![7; at];
+            bytes.extend(MAGIC_BYTES);
+            bytes.extend([9; 5]);
+            assert_eq!(find_magic(&bytes), at.is_multiple_of(4).then_some(at));
+            assert_eq!(find_magic(&bytes[..at + 3]), None);
+        }
+    }
+
+    #[test]
+    fn a_record_is_looked_for_in_a_stretch_alone() {
+        let start = written(b"abc");
+        for at in [4, 8, 260, 4096, 300_000] {
+            let mut bytes = vec![0; at];
+            bytes.extend_from_slice(&start);
+            let source = bytes.as_slice();
+            let look =
+                |from, to| resynchronise(&mut Window::new(&source, &mut Vec::new()), from, to).unwrap();
+            let (at, size) = (at as u64, bytes.len() as u64);
+            assert_eq!([look(0, size), look(0, u64::MAX), look(at, at + 1)], [Some(at); 3]);
+            assert_eq!(look(at - 3, size), Some(at), "from the next multiple of 4");
+            assert_eq!([look(0, at), look(at + 1, size), look(size, size), look(u64::MAX, size)], [None; 4]);
+        }
+        let later = |cflag: u8| [&MAGIC_BYTES[..], &[0, 0, 0, cflag << 5]].concat();
+        for (cflag, starts) in [(0, true), (1, true), (2, false), (3, false), (4, false), (7, false)] {
+            assert_eq!(is_start(&later(cflag)), starts, "{cflag}");
+            assert!(!is_start(&later(cflag)[..7]));
+        }
+        let both = [later(2), later(0)].concat();
+        let source = both.as_slice();
+        assert_eq!(resynchronise(&mut Window::new(&source, &mut Vec::new()), 0, 99).unwrap(), Some(8));
+    }
+
+    #[test]
+    fn a_fault_in_words() {
+        let text = |kind| Fault { at: 12, kind }.to_string();
+        for (kind, words) in [
+            (FaultKind::Unaligned, "multiples of 4"),
+            (FaultKind::Beyond(20), "beyond the end of the file (20 bytes)"),
+            (FaultKind::CutHead(6), "after 6 of the 8 bytes"),
+            (FaultKind::NoMagic(*b"some"), "expected the bytes 0a 23 d7 ce, found 73 6f 6d 65"),
+            (FaultKind::Continuation(3), "a later part (cflag 3)"),
+            (FaultKind::Unfinished(0), "at offset 12, found cflag 0"),
+            (FaultKind::Cut(12, 1), "needs 12 bytes and the file has 1 left"),
+            (FaultKind::NoLastPart, "before the record's last part"),
+        ] {
+            assert!(text(kind).contains(words), "{}", text(kind));
+        }
+    }
+
+    #[test]
     fn missing_padding_at_the_end_of_the_file_loses_nothing() {
         let data = written(b"a");
         let span = span_in(&data[..9], 0).unwrap();

@@ -213,6 +213,21 @@ mod tests {
         assert!(!names_objects(&[f32::NAN, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]));
         assert!(!names_objects(&[f32::INFINITY, 1e30, 7.0, 0.1, 0.2, 0.3, 0.4]));
         assert!(!names_objects(&[3.0]));
+        // Of as many objects as fit, one must have a box, and all numbers must be whole.
+        let two = [2.0, 5.0, 7.0, 0.3, 0.2, 0.1, 0.4, 7.0, 0.1, 0.2, 0.3, 0.4];
+        assert!(names_objects(&two) && !names_objects(&two[..11]) && !names_objects(&two[..7]));
+        assert!(!names_objects(&[2.5, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(!names_objects(&[2.0, 5.5, 7.0, 0.1, 0.2, 0.3, 0.4]));
+        assert!(!names_objects(&[2.0, 4.0, 7.0, 0.1, 0.2, 0.3]));
+        assert!(
+            !names_objects(&[2.0, 4.0, 7.0, 0.1, 0.2, 0.3, 7.0, 0.1, 0.2, 0.3]),
+            "objects of four numbers"
+        );
+        assert!(!names_objects(&[7.0, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]), "nothing follows");
+        assert!(!names_objects(&[8.0, 5.0, 7.0, 0.1, 0.2, 0.3, 0.4]), "it starts after the end");
+        assert!(!names_objects(&[2.0, 9.0, 7.0, 0.1, 0.2, 0.3, 0.4]), "an object of more than there are");
+        assert!(!names_objects(&[2.0, 5.0, 7.0, 0.1, 0.2, 0.1, 0.4]), "a box of no width");
+        assert!(!names_objects(&[2.0, 5.0, 7.0, 0.1, 0.2, 0.3, 0.2]), "a box of no height");
     }
 
     #[test]

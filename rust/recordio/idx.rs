@@ -143,6 +143,39 @@ mod tests {
     }
 
     #[test]
+    fn an_offset_has_room_for_the_start_of_a_record() {
+        let broken = |offset: u64, size| parsed(format!("1\t{offset}").as_bytes(), size).broken.count();
+        assert_eq!([broken(0, 8), broken(0, 7), broken(4, 12), broken(4, 11)], [0, 1, 0, 1]);
+        assert_eq!([broken(u64::MAX, u64::MAX), broken(u64::MAX - 7, u64::MAX)], [1, 1]);
+        assert_eq!(parsed(b"1\t18446744073709551616\n1\t\n1\t4x\n1\t-4\n", 99).broken.count(), 4);
+    }
+
+    #[test]
+    fn long_lines_are_shown_in_part_and_end_somewhere() {
+        let shown = |text: &[u8]| parsed(text, 99).broken.texts()[0].clone();
+        let found = "line 1: expected a key, a tab and a byte offset, found ";
+        assert_eq!(shown(&[b'a'; 40]), format!("{found}\"{}\"", "a".repeat(40)));
+        assert_eq!(shown(&[b'a'; 41]), format!("{found}\"{}\"...", "a".repeat(40)));
+        let spaces = [&b" ".repeat(60_000)[..], b"1\t0\n2\t8\n"].concat();
+        assert_eq!(parsed(&spaces, 99).keys, [1, 2]);
+        // A line is looked at in pieces of 64 KiB, or a little more.
+        let endless = [&b"x".repeat(300_000)[..], b"\n1\t0\n"].concat();
+        let lines = parsed(&endless, 99);
+        assert_eq!(lines.keys, [1]);
+        assert!((2..=5).contains(&lines.broken.count()), "{}", lines.broken.count());
+    }
+
+    #[test]
+    fn what_is_there_in_place_of_an_index() {
+        let of = |text: &[u8]| instead(&mut Window::new(&text, &mut Vec::new())).unwrap();
+        assert_eq!(of(b"").unwrap(), "the file is empty");
+        assert_eq!(of(b"1\t0\n"), None);
+        assert_eq!(of(b"\xef\xbb\xbf1\t0"), None);
+        assert!(of(b"\x1f\x8b\x08").unwrap().starts_with("not an index: this is a gzip file"));
+        assert_eq!(of(b"\x01\x02"), None);
+    }
+
+    #[test]
     fn a_byte_order_mark_is_not_part_of_the_first_key() {
         let lines = parsed(b"\xef\xbb\xbf1\t0\r\n2\t40\r\n", 200);
         assert_eq!((lines.keys, lines.offsets, lines.broken.count()), (vec![1, 2], vec![0, 40], 0));

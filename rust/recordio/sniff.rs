@@ -111,5 +111,33 @@ mod tests {
             assert!(text.contains(expected), "{text}");
         }
         assert_eq!(kind(&[1, 2, 3, 4], 4), None);
+        let mut tar = vec![b'a'; 512];
+        tar[257..262].copy_from_slice(b"ustar");
+        assert!(kind(&tar, 512).unwrap().contains("tar archive"));
+        let more: [(&[u8], &str); 13] = [
+            (b"  <HTML>", "HTML"),
+            (b"<body>", "text file"),
+            (b"\xfe\xff\0\x30", "UTF-16"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:7a\n",
+                "the real file; run `git lfs pull`",
+            ),
+            (b"0\t0\t0\n", "text file"),
+            (b"0\tx\n", "text file"),
+            (b"\t0\n", "text file"),
+            (b"0\n", "text file"),
+            ("gr\u{fc}n".as_bytes(), "text file"),
+            (&"gr\u{fc}n".as_bytes()[..3], "text file"), // cut inside of a character
+            (b"cut\xe2\x82", "text file"),
+            (&[0; 1], "the file (1 byte) starts with zeros only"),
+            (b"\r\n\x23\xd7\xce", "in text mode"),
+        ];
+        for (head, expected) in more {
+            let text = kind(head, head.len() as u64).unwrap_or_default();
+            assert!(text.contains(expected), "{text}; expected {expected}");
+        }
+        for unknown in [&b""[..], b"a\x01b", b"gr\xfcn", b"0\t\x01", &[0, 0, 1], b"PK\x03"] {
+            assert!(kind(unknown, 9).is_none(), "{unknown:?}");
+        }
     }
 }

@@ -43,7 +43,7 @@ impl Edges {
 
     /// Each candidate of the panel with a larger `v` is above the window's lower edge.
     #[inline(always)]
-    fn certain_of_panel(&self, panel: &Panel) -> f32 {
+    pub(super) fn certain_of_panel(&self, panel: &Panel) -> f32 {
         let nearest = self.certain + self.residual + panel.residual;
         let offset = self.error * (self.squared_norm + panel.squared_norm) + UNDERFLOW as f32;
         // Of an infinite edge, a square would lose the sign.

@@ -510,6 +510,130 @@ mod tests {
         }
     }
 
+    /// The margins are those that the bound is proven with.
+    #[test]
+    #[allow(clippy::float_cmp)] // powers of two
+    fn the_margins_of_the_proof() {
+        let small = 2_f64.powi(-20);
+        assert_eq!([RAISE - 1.0, 1.0 - LOWER, ROUNDED], [small; 3]);
+        assert_eq!(UNDERFLOW, 2_f64.powi(-100));
+        for (squared, factor) in
+            [(0.0, 1.0), (0.25, 1.0), (0.99, 1.0), (1.0, 0.5), (3.9, 0.5), (4.0, 0.25), (0.24, 2.0)]
+        {
+            assert_eq!(power_of_two_below(squared), factor, "{squared}");
+        }
+        assert_eq!(power_of_two_below(1e-300), 2_f64.powi(126));
+        assert_eq!(power_of_two_below(1e300), 2_f64.powi(-126));
+        let around = |edge: f64, fraction: f64| (moved(edge, -fraction) < edge, edge < moved(edge, fraction));
+        for edge in [0.0, 1e-310, 0.3, 7.0, -0.3] {
+            assert_eq!(around(edge, small), (true, true), "{edge}");
+        }
+        assert!((moved(4.0, small) - 4.0 - 4.0 * small).abs() < 1e-15);
+        assert!((moved(-4.0, small) + 4.0 - 4.0 * small).abs() < 1e-15);
+        assert_eq!(moved(f64::INFINITY, small), f64::INFINITY);
+        assert_eq!(moved(f64::NEG_INFINITY, -small), f64::NEG_INFINITY);
+    }
+
+    fn unit_rows(count: usize, dim: usize) -> Vec<f32> {
+        let number = |at: u64| (crate::mix::mix64(at) >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        (0..(count * dim) as u64).map(number).collect()
+    }
+
+    proptest! {
+        /// Edges in float32 are outside of those of the bound, but not by more than the rounding that they cover.
+        #[test]
+        fn edges_are_those_of_the_bound(
+            above in prop_oneof![Just(f64::NEG_INFINITY), -0.1_f64..4.0],
+            width in 0.0_f64..4.0,
+            anchor in (0.0_f64..1.0, prop_oneof![Just(0.0), 0.0_f64..0.1]),
+            panel in (0.0_f64..1.0, prop_oneof![Just(0.0), 0.0_f64..0.1]),
+            error in prop_oneof![Just(1e-6), 1e-6_f64..1e-2],
+        ) {
+            let below = if above < 0.0 { width } else { above + width };
+            let (x, r, y, t) = (anchor.0, anchor.1, panel.0, panel.1);
+            let terms = BoundTerms { squared_norm: x, residual: r };
+            let panel = Panel { squared_norms: [y as f32; COLUMNS], squared_norm: y as f32, residual: t as f32 };
+            let edges = Edges::new(Window { above, below }, above, terms, error);
+            let (low, high) = edges.of_panel(&panel);
+            let slack = error * (x + y);
+            let least = (above.max(0.0).sqrt() - r - t).max(0.0).powi(2) - slack - x;
+            let most = (below.sqrt() + r + t).powi(2) + slack - x;
+            prop_assert!(f64::from(low) <= least + 3e-7 && f64::from(low) > least - 3e-5, "{low} {least}");
+            prop_assert!(f64::from(high) >= most - 3e-7 && f64::from(high) < most + 6e-5, "{high} {most}");
+            let certain = edges.certain_of_panel(&panel);
+            if above == f64::NEG_INFINITY {
+                prop_assert!(certain == f32::NEG_INFINITY, "{certain}");
+            } else {
+                let least = (above.max(0.0).sqrt() + r + t).powi(2) + slack - x;
+                prop_assert!(f64::from(certain) >= least - 3e-7 && f64::from(certain) < least + 6e-5, "{certain} {least}");
+            }
+        }
+    }
+
+    /// Bounds hold, and are as near as whole numbers of their bits can be.
+    #[test]
+    fn bounds_of_single_products_are_near() {
+        let (count, dim) = (40, 64);
+        for (isa, precision) in paths() {
+            let embeddings = unit_rows(count, dim);
+            let sets = sets(&embeddings, dim, &Options { normalize: true, ..OPTIONS }, isa);
+            let screen = Screen::new(&sets, precision, isa, &Interrupt::new()).unwrap();
+            let near = if precision == Precision::Fine || isa == Isa::PORTABLE { 0.001 } else { 0.1 };
+            let mut estimates = Vec::new();
+            let anchors: Vec<Place> = (0..BLOCK as Place).collect();
+            let mut block = screen.block(&anchors, 0..0, &mut estimates).unwrap();
+            block.measure(screen.stretches().next().unwrap(), &Interrupt::new()).unwrap();
+            for anchor in anchors {
+                for candidate in 0..count as Place {
+                    let row = |place| sets.anchors.values(place);
+                    // Rows are halved, so that they are shorter than 1.
+                    let d = exact::distance(isa, row(anchor), row(candidate)) * screen.squared_scale;
+                    let of_block = block.of_anchor(anchor as usize).bounds(candidate);
+                    for Bounds { low, high } in [screen.bounds(anchor, candidate), of_block] {
+                        assert!(low <= d && d <= high, "{} {low} {d} {high}", isa.name());
+                        assert!(high - low < near, "{} {precision:?} {low} {d} {high}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    /// As the next, with the windows of both rows of each product.
+    #[test]
+    fn the_sieve_drops_what_is_far_outside() {
+        let (count, dim) = (200, 64);
+        let interrupt = Interrupt::new();
+        for (isa, precision) in paths() {
+            let embeddings = unit_rows(count, dim);
+            let sets = sets(&embeddings, dim, &Options { normalize: true, ..OPTIONS }, isa);
+            let screen = Screen::new(&sets, precision, isa, &interrupt).unwrap();
+            let portable = isa == Isa::PORTABLE;
+            let stray = if precision == Precision::Fine || portable { 0.002 } else { 0.15 };
+            // Different rows have different windows, and every third has none.
+            let edges = |anchor: Place| {
+                let above = 1.7 + f64::from(anchor % 7) * 0.1;
+                (!anchor.is_multiple_of(3)).then_some((above, above + 0.1))
+            };
+            let all = 0..count as Place;
+            let window =
+                |anchor| edges(anchor).map_or(Window::EMPTY, |(above, below)| screen.window(above, below));
+            let windows: Vec<Window> = all.clone().map(window).collect();
+            let own = |anchor: Place| anchor..anchor + 1;
+            let found = screen.sieve(all.clone(), &windows, count, own, &interrupt).unwrap();
+            let mut through = 0;
+            for anchor in all.clone() {
+                let near = found.of(anchor).unwrap();
+                through += near.len();
+                for &candidate in near {
+                    let d = exact::distance(isa, sets.anchors.values(anchor), sets.anchors.values(candidate));
+                    let (above, below) = edges(anchor).expect("a window");
+                    assert!((above - stray..below + stray).contains(&d), "{} {precision:?} {d}", isa.name());
+                }
+            }
+            assert!(through > 1000, "{through}");
+        }
+    }
+
     /// The bound is worth something: of unit rows it lets through only those near the window.
     #[test]
     fn drops_what_is_far_outside() {
