@@ -46,7 +46,8 @@ def alone() -> None:
 
     said = command("mine", "--rec", "train.rec", "--out", "triplets.parquet", "--json")
     Path("run.json").write_text(said)
-    assert ft.read_metadata("triplets.parquet")["model"] == json.loads(said)["model"]
+    assert json.loads(said)
+    assert ft.read_metadata("triplets.parquet")["kind"] == "triplets"
     command("audit", "--rec", "train.rec", "--model", "pixels", "--out", "audit")
     assert Path("audit/audit.html").exists()
     command(
@@ -148,7 +149,6 @@ def of_torch() -> None:
     """A training that is exported, and the miner in a loop of one's own."""
     trained("torch", "--export", "onnx")
     import torch  # noqa: PLC0415
-
     from fasttriplet.torch import TripletMiner  # noqa: PLC0415
 
     rows = torch.randn(12, 8)

@@ -1,7 +1,8 @@
-"""The wheel of `make wheel` in clean environments: each Python, the oldest and the newest packages, each extra.
+"""The wheel of `make wheel` in clean environments: each Python, the oldest and newest packages, each extra.
 
-A Python is `python3.12` on the PATH, or one of pyenv's. The oldest packages are those that `pyproject.toml` allows and
-that have wheels for the Python; uv finds them, and fetches packages. The table in CONTRIBUTING.md says what was run.
+A Python is `python3.12` on the PATH, or one of pyenv's. The oldest packages are those that `pyproject.toml`
+allows and that have wheels for the Python; uv finds them, and fetches packages. The table in CONTRIBUTING.md
+says what was run; `--junitxml=FILE` keeps the versions of all packages.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def test_it_works_in_a_clean_environment(
     version: str,
     age: str,
     extra: str,
+    *,
     tmp_path: Path,
     record_property: Callable[[str, object], None],
 ) -> None:
@@ -105,13 +107,10 @@ def test_it_works_in_a_clean_environment(
         timeout=120,
     )
     extras = {"": "", "torch": "[torch,export]"}.get(extra, f"[{extra}]")
+    resolution = "lowest-direct" if age == "oldest" else "highest"
+    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", venv]
     installed = subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", venv, "--only-binary", ":all:"]
-        + [
-            "--resolution",
-            "lowest-direct" if age == "oldest" else "highest",
-            f"fasttriplet{extras} @ {wheel.as_uri()}",
-        ],
+        [*install, "--resolution", resolution, f"fasttriplet{extras} @ {wheel.as_uri()}"],
         capture_output=True,
         text=True,
         timeout=1800,
