@@ -37,7 +37,7 @@ def refused(ask: Callable[[], object], *parts: str) -> None:
 def alone() -> None:
     """The package without extras, from images to a page."""
     index = ft.index_rec(REC)
-    images = ft.RecordFile(REC).decode(index["key"])
+    images = ft.RecordFile(REC).decode(index["key"].to_numpy())
     assert images.shape == (72, 24, 24, 3)
     anchor, positive, negative = ft.mine(
         images.reshape(72, -1).astype(np.float32), index["label"], band="any"
@@ -68,7 +68,9 @@ def refuses() -> None:
     """Every extra is missing."""
     install = f"{sys.executable} -m pip install"
     too_new = sys.version_info >= (3, 13)
-    of_mxnet = "no wheels for Python 3.13 and later" if too_new else f"{install} mxnet==1.9.1 'numpy"
+    of_mxnet = (
+        "with Python 3.11 or 3.12: MXNet 1.9.1 needs NumPy 1" if too_new else f"{install} mxnet==1.9.1 'numpy"
+    )
     refused(lambda: ft.load_embedder("mxnet:model,0"), "MXNet", of_mxnet)
     refused(lambda: ft.load_embedder("onnx:model.onnx"), f"{install} 'onnxruntime")
     refused(lambda: ft.load_embedder("torch:model.pt"), f"{install} 'torch")
@@ -152,7 +154,7 @@ def of_torch() -> None:
     from fasttriplet.torch import TripletMiner  # noqa: PLC0415
 
     rows = torch.randn(12, 8)
-    anchor, positive, negative = TripletMiner()(rows, torch.arange(12) // 4)
+    anchor, positive, negative = TripletMiner(metric="sqeuclidean")(rows, torch.arange(12) // 4)
     assert len(anchor) == len(positive) == len(negative)
 
 

@@ -54,7 +54,7 @@ def test_no_advice_is_to_install_mxnet_for_a_python_without_numpy_1(monkeypatch:
     monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))
     said = how_to_install("mxnet")
     assert "pip install" not in said
-    assert "NumPy 1, which has no wheels for Python 3.13" in said
+    assert said.endswith("NumPy 1, which has no wheels for Python 3.13")
     assert "Python 3.11 or 3.12" in said
     assert "pip install" in how_to_install("onnx")
 

@@ -48,12 +48,13 @@ def tool(name: str) -> Path:
 
 def python(version: str) -> Path:
     """The Python of this version, or the test is skipped."""
-    named = shutil.which(f"python{version}")
+    on_the_path = shutil.which(f"python{version}")
+    named = [Path(on_the_path)] if on_the_path else []
     of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-    for path in [*([named] if named else []), *of_pyenv]:
+    for path in [*named, *of_pyenv]:
         # pyenv has a program on the PATH for each version, which fails for those that are not chosen
         if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
-            return Path(path)
+            return path
     pytest.skip(f"no python{version} on the PATH or among pyenv's")
 
 

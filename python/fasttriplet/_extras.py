@@ -25,10 +25,10 @@ def how_to_install(extra: str) -> str:
         Pythons it needs.
     """
     if extra == "mxnet" and sys.version_info >= (3, 13):
+        this = f"{sys.version_info[0]}.{sys.version_info[1]}"
         return (
-            "MXNet 1.9.1 needs NumPy 1, which has no wheels for Python 3.13 and later, and this is Python "
-            f"{sys.version_info[0]}.{sys.version_info[1]}. With Python 3.11 or 3.12, install this package and "
-            "its extra 'mxnet' there"
+            "Install it with Python 3.11 or 3.12: MXNet 1.9.1 needs NumPy 1, which has no wheels for Python "
+            f"{this}"
         )
     from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415  20 ms, for errors only
 
