@@ -60,7 +60,8 @@ def test_no_advice_is_to_install_mxnet_for_a_python_without_numpy_1(monkeypatch:
 
 
 def test_the_extra_of_mxnet_ends_with_the_pythons_of_numpy_1() -> None:
-    assert all(what.endswith("; python_version < '3.13'") for what in EXTRAS["mxnet"])
+    ends = ("; python_version < '3.13'", "; python_version == '3.12'")
+    assert all(what.endswith(ends) for what in EXTRAS["mxnet"])
 
 
 def test_the_advice_in_a_source_tree_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

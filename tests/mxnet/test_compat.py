@@ -123,6 +123,17 @@ def test_missing_mxnet_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.usefixtures("without_mxnet")
+def test_python_3_12_without_setuptools_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_name: str) -> None:
+        raise ModuleNotFoundError("No module named 'distutils'", name="distutils")
+
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    monkeypatch.setattr("importlib.import_module", fail)
+    with pytest.raises(ImportError, match=r"needs distutils, .* setuptools brings\. Install it"):
+        compat.import_mxnet()
+
+
+@pytest.mark.usefixtures("without_mxnet")
 @pytest.mark.parametrize(
     ("reason", "advice"),
     [

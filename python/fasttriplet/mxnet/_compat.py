@@ -49,7 +49,8 @@ def import_mxnet() -> Any:
 def _import() -> Any:
     if int(np.__version__.partition(".")[0]) >= 2:
         raise ImportError(
-            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. {how_to_install('mxnet')}",
+            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. "
+            f"{how_to_install('mxnet')}",
             name="mxnet",
         )
     with warnings.catch_warnings():
@@ -63,6 +64,12 @@ def _import() -> Any:
         try:
             return importlib.import_module("mxnet")
         except ModuleNotFoundError as error:
+            if error.name == "distutils":
+                raise ImportError(
+                    "MXNet 1.9.1 needs distutils, which Python 3.12 left out and setuptools brings. "
+                    f"{how_to_install('mxnet')}",
+                    name="mxnet",
+                ) from error
             if error.name != "mxnet":
                 raise
             raise ImportError(f"MXNet is not installed. {how_to_install('mxnet')}", name="mxnet") from None
