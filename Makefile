@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture docs docs-test docs-links wheel try-wheel test test-numpy2 test-core test-avxvnni \
+.PHONY: help build demo picture docs docs-test docs-links wheel sdist try-wheel test test-numpy2 test-core test-avxvnni \
         test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust advisories test-peers lint lint-systems \
         format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training bench-prefix \
         bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
@@ -31,9 +31,11 @@ help: ## list the targets
 build: $(VENV)/.built ## .venv with the release extension, MXNet, ONNX Runtime, the developers' tools, and `fasttriplet`
 
 $(VENV)/.tools: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { \
-		echo "make: MXNet 1.9.1 needs NumPy 1, which has wheels for Python 3.11 and 3.12 only;" \
-		     "$(PYTHON) is $$($(PYTHON) --version). Run: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version)." \
+		     "Run: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 13))' || \
+		echo "make: without MXNet, whose NumPy 1 has no wheels for $$($(PYTHON) --version)" >&2
 	@command -v cargo >/dev/null || { echo "make: no Rust toolchain found; install one from rustup.rs" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt maturin
@@ -81,12 +83,24 @@ docs-test: docs ## the site in Chromium: on a phone, in the dark, its search wit
 docs-links: build $(VENV)/.docs ## whether the links of the pages to other sites lead somewhere (asks the internet)
 	$(BIN)/sphinx-build --quiet --builder linkcheck -c docs . build/links
 
-wheel: build ## dist/fasttriplet-*.whl, for any Python from 3.11 on, with NumPy 1 or 2
-	rm -f dist/fasttriplet-*.whl
-	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --out dist
+# Zig links against an old glibc, so that the wheel does not need that of this machine; auditwheel looks whether it does.
+# uv finds the oldest packages that pyproject.toml allows, for the tests of the wheel.
+$(VENV)/.packaging: constraints.txt | $(VENV)/.built
+	$(BIN)/pip $(PIP_INSTALL) -c constraints.txt ziglang auditwheel uv
+	@touch $@
 
-try-wheel: wheel ## the wheel in clean environments with NumPy 1 and NumPy 2 (fetches packages)
-	$(BIN)/python -m pytest -m slow tests/test_wheel.py
+wheel: $(VENV)/.packaging ## dist/fasttriplet-*.whl, for any Python from 3.11 on, NumPy 1 or 2, and Linux with glibc 2.17 or later
+	rm -f dist/fasttriplet-*.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 \
+		--interpreter $(BIN)/python --out dist
+	$(BIN)/auditwheel show dist/fasttriplet-*.whl
+
+sdist: $(VENV)/.built ## dist/fasttriplet-*.tar.gz, to build from with a Rust toolchain
+	rm -f dist/fasttriplet-*.tar.gz
+	$(BIN)/maturin sdist --out dist
+
+try-wheel: wheel sdist ## the wheel in clean environments, for each Python, the oldest and newest packages, each extra (fetches packages)
+	$(BIN)/python -m pytest -m slow tests/test_wheel.py tests/test_sdist.py
 
 test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU) and Ray
 	cargo test --locked --quiet
@@ -129,7 +143,7 @@ test-aarch64: ## cargo test on aarch64, emulated by QEMU (9 minutes; needs its c
 		$(AARCH64)_RUNNER='qemu-aarch64 -L /usr/aarch64-linux-gnu' \
 		cargo test --locked --quiet --target aarch64-unknown-linux-gnu
 
-test-slow: build wheel ## the tests that take minutes
+test-slow: wheel sdist ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 faults: build ## every fault at every system call of each command that writes files (an hour)

@@ -22,7 +22,14 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 def in_an_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the package were installed with the metadata of this `pyproject.toml`."""
     lines = ["numpy>=1.23.5", "mxnet-of-another-extra; extra == 'other'"]
-    lines += [f"{what} ; extra == '{extra}'" for extra, wanted in EXTRAS.items() for what in wanted]
+    for extra, wanted in EXTRAS.items():
+        for what in wanted:
+            name, _, condition = what.partition(";")
+            lines.append(
+                f"{name} ; {condition.strip()} and extra == '{extra}'"
+                if condition
+                else f"{name} ; extra == '{extra}'"
+            )
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: lines)
 
 
@@ -36,12 +43,30 @@ def in_a_source_tree(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_the_advice_names_what_the_extra_consists_of(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     in_an_install(monkeypatch)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
     words = shlex.split(how_to_install(extra).removeprefix("Install it: "))
-    assert words == [sys.executable, "-m", "pip", "install", *EXTRAS[extra]]
+    wanted = [what.partition(";")[0] for what in EXTRAS[extra]]
+    assert words == [sys.executable, "-m", "pip", "install", *wanted]
+
+
+def test_no_advice_is_to_install_mxnet_for_a_python_without_numpy_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_an_install(monkeypatch)
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))
+    said = how_to_install("mxnet")
+    assert "pip install" not in said
+    assert said.endswith("NumPy 1, which has no wheels for Python 3.13")
+    assert "Python 3.11 or 3.12" in said
+    assert "pip install" in how_to_install("onnx")
+
+
+def test_the_extra_of_mxnet_ends_with_the_pythons_of_numpy_1() -> None:
+    ends = ("; python_version < '3.13'", "; python_version == '3.12'")
+    assert all(what.endswith(ends) for what in EXTRAS["mxnet"])
 
 
 def test_the_advice_in_a_source_tree_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_source_tree(monkeypatch)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 1, "final", 0))
     assert how_to_install("mxnet") == (
         f"Install it, in the checkout of fasttriplet: {sys.executable} -m pip install '.[mxnet]'"
     )

@@ -1,41 +1,31 @@
-"""The wheel of `make wheel`, in clean environments: with NumPy 1, which MXNet needs, and with NumPy 2."""
+"""The wheel of `make wheel` in clean environments: each Python, the oldest and newest packages, each extra.
+
+A Python is `python3.12` on the PATH, or one of pyenv's. The oldest packages are those that `pyproject.toml`
+allows and that have wheels for the Python; uv finds them, and fetches packages. The table in CONTRIBUTING.md
+says what was run; `--junitxml=FILE` keeps the versions of all packages.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-CODE = """
-import sys
-from pathlib import Path
-import numpy as np
-import fasttriplet as ft
-from tests.small_rec import identities, write_rec
-
-assert np.__version__.startswith(sys.argv[1]), np.__version__
-assert Path(ft.__file__).is_relative_to(sys.prefix), ft.__file__
-rec = write_rec(Path("train.rec"), identities(12, 6))
-index = ft.index_rec(rec)
-assert index.height == 72
-images = ft.RecordFile(rec).decode(index["key"])
-assert images.shape == (72, 24, 24, 3)
-embeddings = images.reshape(72, -1).astype(np.float32)
-anchor, positive, negative = ft.mine(embeddings, index["label"], band="any")
-assert len(anchor) == len(positive) == len(negative) == 12 * 15
-try:
-    ft.load_embedder("mxnet:model,0")
-except ImportError as error:
-    assert f"{sys.executable} -m pip install mxnet==1.9.1 'numpy" in str(error), error
-    assert ("needs NumPy 1" in str(error)) == (sys.argv[1] == "2"), error
-else:
-    raise AssertionError("MXNet in a clean environment?")
-"""
+PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+EXTRAS = ("", "onnx", "export", "plot", "ray", "mxnet", "torch")
+UNAVAILABLE = {
+    ("3.15", "onnx"): "ONNX Runtime has no wheels for Python 3.15",
+    ("3.15", "ray"): "Ray has no wheels for Python 3.15",
+}
+WITH_TORCH = ("3.13", "newest")  # alone, because it takes 5 GB
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +36,26 @@ def wheel() -> Path:
     if len(found) != 1:
         pytest.skip("`make wheel` leaves one wheel in dist/")
     return found[0]
+
+
+def tool(name: str) -> Path:
+    """A program that `make wheel` installs beside this Python."""
+    path = Path(sys.executable).with_name(name)
+    if not path.exists():
+        pytest.skip(f"`make wheel` installs {name}")
+    return path
+
+
+def python(version: str) -> Path:
+    """The Python of this version, or the test is skipped."""
+    on_the_path = shutil.which(f"python{version}")
+    named = [Path(on_the_path)] if on_the_path else []
+    of_pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
+    for path in [*named, *of_pyenv]:
+        # pyenv has a program on the PATH for each version, which fails for those that are not chosen
+        if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip(f"no python{version} on the PATH or among pyenv's")
 
 
 def test_it_fits_every_python_from_3_11_on_and_holds_types_and_license(wheel: Path) -> None:
@@ -59,33 +69,71 @@ def test_it_fits_every_python_from_3_11_on_and_holds_types_and_license(wheel: Pa
     assert {name for name in names if name.endswith(".py")} == sources
 
 
-@pytest.mark.parametrize("numpy", ["1", "2"])
-def test_it_works_in_a_clean_environment(wheel: Path, numpy: str, tmp_path: Path) -> None:
+def test_it_needs_no_newer_glibc_than_it_says(wheel: Path) -> None:
+    assert "manylinux2014_x86_64" in wheel.name
+    said = subprocess.run(
+        [tool("auditwheel"), "show", wheel], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert 'is consistent with the following platform tag:\n"manylinux_2_17_x86_64"' in said, said
+
+
+def cells() -> Iterator[Any]:
+    for version in PYTHONS:
+        for age in ("oldest", "newest"):
+            for extra in EXTRAS:
+                if extra == "torch" and (version, age) != WITH_TORCH:
+                    continue
+                if extra == "mxnet" and version not in ("3.11", "3.12"):
+                    continue
+                yield pytest.param(version, age, extra, id=f"{version}-{age}-{extra or 'alone'}")
+
+
+@pytest.mark.parametrize(("version", "age", "extra"), list(cells()))
+def test_it_works_in_a_clean_environment(
+    wheel: Path,
+    version: str,
+    age: str,
+    extra: str,
+    *,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """Fetches packages."""
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
-    bin_ = tmp_path / "venv" / "bin"
-    install: list[str | Path] = [
-        bin_ / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        wheel,
-        f"numpy=={numpy}.*",
-    ]
-    subprocess.run(install, check=True, timeout=900)
-
-    def run(*words: str | Path) -> str:
-        here = os.environ | {"PYTHONPATH": str(tmp_path / "helpers")}
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path, env=here
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    if (version, extra) in UNAVAILABLE:
+        pytest.skip(UNAVAILABLE[version, extra])
+    uv, venv = tool("uv"), tmp_path / "venv"
+    subprocess.run(
+        [uv, "venv", "--quiet", "--no-python-downloads", "--python", python(version), venv],
+        check=True,
+        timeout=120,
+    )
+    extras = {"": "", "torch": "[torch,export]"}.get(extra, f"[{extra}]")
+    resolution = "lowest-direct" if age == "oldest" else "highest"
+    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--python", venv]
+    installed = subprocess.run(
+        [*install, "--resolution", resolution, f"fasttriplet{extras} @ {wheel.as_uri()}"],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
+    # Only the helpers: the package of this checkout, too, would hide the one that was installed.
     (tmp_path / "helpers").mkdir()
-    (tmp_path / "helpers" / "tests").symlink_to(CHECKOUT / "tests")  # without the package beside them
-    run(bin_ / "python", "-W", "error", "-c", CODE, numpy)
-    assert "mine" in run(bin_ / "fasttriplet", "--help")
-    run(bin_ / "fasttriplet", "mine", "--rec", "train.rec", "--out", "triplets.parquet")
-    assert (tmp_path / "triplets.parquet").exists()
+    (tmp_path / "helpers" / "tests").symlink_to(CHECKOUT / "tests")
+    (tmp_path / "work").mkdir()
+    done = subprocess.run(
+        [venv / "bin" / "python", "-m", "tests.installed", *([extra] if extra else [])],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=tmp_path / "work",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "helpers"), "RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    versions = subprocess.run(
+        [uv, "pip", "freeze", "--python", venv], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    record_property("packages", versions.split())
+    shutil.rmtree(venv)
+    assert done.returncode == 0, f"{done.stderr}\n{versions}"

@@ -97,7 +97,7 @@ def test_weights_that_cannot_be_written_leave_the_old_files(
 
 
 _KILLED = """
-import os, sys
+import os, sys, warnings
 from pathlib import Path
 import numpy as np
 from fasttriplet.checkpoint._checkpoint import write_checkpoint
@@ -112,6 +112,7 @@ def found():
     return [path.read_bytes() if (path := Path(name)).exists() else None
             for name in ("net-symbol.json", "net-0003.params")]
 
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a fork while threads run
 calls = ("rename", "replace", "link", "unlink", "fsync")
 for last in range(1, 100):
     before = write(1)

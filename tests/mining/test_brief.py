@@ -14,11 +14,12 @@ from tests.processes import run_python
 
 # Threads with stacks of 64 TB cannot be started; those of Polars have been.
 CODE = """
-import os, sys
+import os, sys, warnings
 import numpy as np
 import polars
 import fasttriplet as ft
 
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: a fork while threads run
 os.environ["RUST_MIN_STACK"] = str(1 << 46)
 rng = np.random.default_rng(0)
 def call(count, **options):

@@ -18,7 +18,6 @@ from fasttriplet.run._options import FeedOptions
 from tests.run.leftovers import collected, threads
 from tests.small_rec import identities, write_rec
 from tests.test_architecture import test_help_shows_each_option_with_its_default as shows
-from tests.torch.group_script import descend
 
 pytest.importorskip("torch")
 
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 
 import torch
 from fasttriplet.torch import TorchEmbedder, TripletFeed, TripletTensors, triplet_loss
+from tests.torch.group_script import descend
 
 pytestmark = pytest.mark.torch
 

@@ -49,7 +49,8 @@ def import_mxnet() -> Any:
 def _import() -> Any:
     if int(np.__version__.partition(".")[0]) >= 2:
         raise ImportError(
-            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. {_how_to_install()}",
+            f"MXNet 1.9.1 does not work with NumPy {np.__version__}: it needs NumPy 1. "
+            f"{how_to_install('mxnet')}",
             name="mxnet",
         )
     with warnings.catch_warnings():
@@ -63,9 +64,15 @@ def _import() -> Any:
         try:
             return importlib.import_module("mxnet")
         except ModuleNotFoundError as error:
+            if error.name == "distutils":
+                raise ImportError(
+                    "MXNet 1.9.1 needs distutils, which Python 3.12 left out and setuptools brings. "
+                    f"{how_to_install('mxnet')}",
+                    name="mxnet",
+                ) from error
             if error.name != "mxnet":
                 raise
-            raise ImportError(f"MXNet is not installed. {_how_to_install()}", name="mxnet") from None
+            raise ImportError(f"MXNet is not installed. {how_to_install('mxnet')}", name="mxnet") from None
         except OSError as error:  # of libmxnet.so, or of a library that it needs
             raise ImportError(
                 f"MXNet is installed but does not load: {error}{_how_to_load(str(error))}", name="mxnet"
@@ -92,14 +99,6 @@ def _give_classes_of_scipy(mxnet: Any) -> None:
         if (scipy := module.spsp) is not None:
             csr, coo = scipy.csr_matrix, scipy.coo_matrix
             module.spsp = SimpleNamespace(csr_matrix=csr, coo_matrix=coo, csr=SimpleNamespace(csr_matrix=csr))
-
-
-def _how_to_install() -> str:
-    """The advice, and on a Python that is too new what else it takes."""
-    advice = how_to_install("mxnet")
-    if sys.version_info >= (3, 13):
-        return f"{advice}, with Python 3.11 or 3.12: NumPy 1 has no wheels for later ones"
-    return advice
 
 
 def reason_of(error: Exception) -> str:
