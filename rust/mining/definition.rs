@@ -238,7 +238,9 @@ impl Case {
                 let first = parts.swap_remove(random.below(parts.len()));
                 let second = parts.swap_remove(random.below(parts.len()));
                 let merged = merge(&[first, second], &self.options, self.dim, &Interrupt::new());
-                parts.push(merged.expect("parts of the same anchors"));
+                let merged = merged.expect("parts of the same anchors");
+                self.check_size(&merged, name);
+                parts.push(merged);
             }
             let found = finish(&parts[0], &self.options, self.dim, &Interrupt::new()).unwrap();
             let mut found = naive_of(&found);
@@ -253,7 +255,25 @@ impl Case {
 
     fn collected(&self, only: Option<&[bool]>, block: Option<&Set>, between: Option<i64>) -> Triplets {
         let input = Input { only, block: block.map(|set| set.rows(true)), between, ..self.input() };
-        super::collect(&input, &self.options, &Interrupt::new()).expect("valid input")
+        let part = super::collect(&input, &self.options, &Interrupt::new()).expect("valid input");
+        self.check_size(&part, "a block");
+        part
+    }
+
+    /// A part has no more of a pair than may be chosen, and the farthest for those without.
+    fn check_size(&self, part: &Triplets, name: &str) {
+        let Options { ranks: Ranks { first, end }, pick, negatives_per_pair: each, .. } = self.options;
+        let most = match pick {
+            Pick::All => end,
+            _ if (first, end) == (0, usize::MAX) => each,
+            Pick::Hardest => end.min(first.saturating_add(each)),
+            Pick::Random | Pick::Distance if end == usize::MAX => first.saturating_add(each),
+            Pick::Random | Pick::Distance => end,
+        };
+        let most = most.saturating_add(usize::from(self.options.fallback));
+        let pairs: Vec<(i64, i64)> = part.anchor.iter().copied().zip(part.positive.iter().copied()).collect();
+        let largest = pairs.chunk_by(|x, y| x == y).map(<[_]>::len).max().unwrap_or_default();
+        assert!(largest <= most, "{name}: {largest} of a pair, {:?}", self.options);
     }
 }
 
