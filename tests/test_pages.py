@@ -170,9 +170,17 @@ def test_the_page_on_feeding_a_training(
     assert names["batch"].images.shape[1:] == (3, 112, 112)
     assert len(names["state"]["triplets"]) == 0
     assert names["feed"].summary.epochs == 2
-    said = capsys.readouterr().out.splitlines()
-    assert "batches; waited most for" in said[0]
-    assert "".join(f"    {line}\n" for line in said[1:]) in text_of(page)
+    assert "batches; waited most for" in capsys.readouterr().out
+
+
+def test_the_page_on_similar_bags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "similar-bags.md"
+    network = run(ROOT / "docs" / "feed.md", [0], tmp_path, monkeypatch, side=112)["network"]
+    capsys.readouterr()
+    names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch, side=112, network=network)
+    assert "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines()) in text_of(page)
     assert names["similar"].summary.images == 60  # of 12 identities of 5 images
     assert names["running"].summary.images == 3 * 60
     assert len(names["running"].state_dict()["means"]) == 12
