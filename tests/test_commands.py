@@ -333,6 +333,7 @@ FOREIGN = {
     "--durations",
     "--extra-index-url",
     "--locked",
+    "--lib",
     "--example",
     "--nproc-per-node",
     "--shm-size",

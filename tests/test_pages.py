@@ -308,7 +308,7 @@ def test_the_pick_triplets_of_the_page_on_migration(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.torch
-def test_the_load_bin_of_the_page_for_users_of_arcface_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_bin_for_arcface_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     names = run(ROOT / "docs" / "from-arcface-torch.md", [0], tmp_path, monkeypatch)
     file = ft.RecordFile("demo/train.rec")
