@@ -334,6 +334,7 @@ FOREIGN = {
     "--extra-index-url",
     "--locked",
     "--lib",
+    "--platform",
     "--example",
     "--nproc-per-node",
     "--shm-size",
