@@ -170,13 +170,14 @@ def make_model(spec: str) -> None:
 
 def make_suspects(path: Path) -> None:
     """Of the file that pages call train.rec."""
+    path.parent.mkdir(exist_ok=True)
     label = IDENTITIES - 1
     moved = {"kind": "mislabelled", "key": 1, "action": "relabel", "suggested_label": label}
     write_suspects(path, Path("train.rec"), moved, {"kind": "outlier", "key": 5}, cache=False)
 
 
 def make_decisions(path: Path) -> None:
-    write_decisions(path, Path("train.rec"), pl.read_parquet("suspects.parquet"), {0: "keep"})
+    write_decisions(path, Path("train.rec"), pl.read_parquet("audit/suspects.parquet"), {0: "keep"})
 
 
 def make_audit(path: Path) -> None:
@@ -332,6 +333,8 @@ FOREIGN = {
     "--durations",
     "--extra-index-url",
     "--locked",
+    "--lib",
+    "--platform",
     "--example",
     "--nproc-per-node",
     "--shm-size",

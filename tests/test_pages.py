@@ -170,9 +170,17 @@ def test_the_page_on_feeding_a_training(
     assert names["batch"].images.shape[1:] == (3, 112, 112)
     assert len(names["state"]["triplets"]) == 0
     assert names["feed"].summary.epochs == 2
-    said = capsys.readouterr().out.splitlines()
-    assert "batches; waited most for" in said[0]
-    assert "".join(f"    {line}\n" for line in said[1:]) in text_of(page)
+    assert "batches; waited most for" in capsys.readouterr().out
+
+
+def test_the_page_on_similar_bags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "similar-bags.md"
+    network = run(ROOT / "docs" / "feed.md", [0], tmp_path, monkeypatch, side=112)["network"]
+    capsys.readouterr()
+    names = run(page, [*range(len(code_of(page)))], tmp_path, monkeypatch, side=112, network=network)
+    assert "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines()) in text_of(page)
     assert names["similar"].summary.images == 60  # of 12 identities of 5 images
     assert names["running"].summary.images == 3 * 60
     assert len(names["running"].state_dict()["means"]) == 12
@@ -214,6 +222,8 @@ def test_the_page_on_mining_options(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(made["negatives"]) == 50 * 3 * 5
     assert (names["everyone"].distances <= names["nearest"].distances).all()
     assert names["graph"].height == 50 * 5
+    assert names["hundred"].height == 100
+    assert names["second_to_fourth"].height == 200 * 2  # of three positives
 
 
 def test_the_page_on_what_an_audit_found(
@@ -298,9 +308,9 @@ def test_the_pick_triplets_of_the_page_on_migration(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.torch
-def test_the_load_bin_of_the_page_on_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_load_bin_for_arcface_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    names = run(ROOT / "docs" / "migration.md", [2], tmp_path, monkeypatch)
+    names = run(ROOT / "docs" / "from-arcface-torch.md", [0], tmp_path, monkeypatch)
     file = ft.RecordFile("demo/train.rec")
     ft.write_pairs("pairs.bin", [file.read(key)[1] for key in (1, 2, 3, 7)], [True, False])
     images, same = names["load_bin"]("pairs.bin", (24, 24))
@@ -320,7 +330,7 @@ def test_the_page_for_users_of_arcface_torch(tmp_path: Path, monkeypatch: pytest
     [training] = [words for words in in_blocks(text_of(page)) if words[1] == "train"]
     run_command(training, set())
     with own_module():
-        names = run(page, [0, 1, 2], tmp_path, monkeypatch)
+        names = run(page, [1, 2, 3], tmp_path, monkeypatch)
     assert names["loss"] > 0
     before, after = (torch.load(path, weights_only=True) for path in (weights, "work_dirs/tuned/model.pt"))
     assert before.keys() == after.keys()

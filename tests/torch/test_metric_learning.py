@@ -206,13 +206,16 @@ def test_what_is_refused_is_on_the_page(options: dict[str, Any], labels: Any, re
     assert f"`{refused}`" in " ".join(PAGE.read_text(encoding="utf-8").split())
 
 
-@pytest.mark.usefixtures("pml")
 def test_the_page_for_its_users_prints_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pml: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = PAGE.with_name("from-pytorch-metric-learning.md")
     with torch.random.fork_rng():  # the page seeds it
-        names = run(page, [0, 1], tmp_path, monkeypatch)
+        names = run(page, [0, 1, 2], tmp_path, monkeypatch)
+    theirs = pml.miners.BatchEasyHardMiner(pos_strategy="semihard", neg_strategy="hard")
+    anchor, positive, _, negative = (role.tolist() for role in theirs(names["embeddings"], names["labels"]))
+    found = names["found"].select("anchor", "positive", "negative")
+    assert {*found.iter_rows()} == {*zip(anchor, positive, negative, strict=True)}
     assert names["loss"] > 0
     said = "".join(f"    {line}\n" for line in capsys.readouterr().out.splitlines())
     assert said in page.read_text(encoding="utf-8")

@@ -160,9 +160,9 @@ def audit(
     own_below : float, optional
         Outlier: the image and the centre of its own identity have a smaller cosine.
     same_person_above : float, optional
-        Same person: the centres of two identities have at least this cosine.
+        Same person: two identities have at least this likeness; 1 is that of two halves of one.
     two_people_below : float, optional
-        Two people: the centres of two groups of an identity have a smaller cosine.
+        Two people: two groups of an identity have a smaller likeness.
     smallest_group : int, default 3
         Two people: images that a group must have to count as a person of its own.
     contrast_below : float, optional

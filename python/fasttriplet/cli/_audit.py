@@ -27,8 +27,11 @@ _TEXTS = {
     "other_above": ("Mislabelled: least cosine with another identity.", _COSINE),
     "lead": ("Mislabelled: by how much that exceeds the cosine with the own identity.", options.Number(0, 2)),
     "own_below": ("Outlier: the cosine with its own identity is below this.", _COSINE),
-    "same_person_above": ("Same person: least cosine of the centres of two identities.", _COSINE),
-    "two_people_below": ("Two people: the cosine of the centres of two groups is below this.", _COSINE),
+    "same_person_above": (
+        "Same person: least likeness of two identities; 1 is that of two halves of one.",
+        _COSINE,
+    ),
+    "two_people_below": ("Two people: the likeness of two groups of an identity is below this.", _COSINE),
     "smallest_group": ("Two people: images that a group must have.", options.Whole(2)),
     "contrast_below": ("Bad picture: nearly uniform, in gray levels (0 to 255).", options.Number(min=0)),
     "brightness_below": ("Bad picture: dark, in gray levels (0 to 255).", options.Number(min=0)),
