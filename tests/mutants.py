@@ -266,10 +266,8 @@ def survives(mutant: Mutant, tests: Tests) -> bool:
     (COPY / "chosen.txt").write_text("\n".join(chosen))
     write(mutant.file, mutant.source)
     # Ten times as long as without a change, and a minute on a machine that does other things, too.
-    code, output = pytest(["@chosen.txt"], limit=60 + 10 * sum(tests.seconds[test] for test in chosen))
+    code, _ = pytest(["@chosen.txt"], limit=60 + 10 * sum(tests.seconds[test] for test in chosen))
     write(mutant.file)
-    if code not in (None, 0, 1, 2, 4):
-        sys.exit(f"mutants: pytest ended with {code}\n{output}")
     return code == 0
 
 
