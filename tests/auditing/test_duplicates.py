@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet import _core
+from fasttriplet.auditing import _duplicates
 from fasttriplet.auditing._duplicates import Copies, Search, duplicates, groups_of
 from fasttriplet.auditing._pictures import Looks
 from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
@@ -150,6 +152,41 @@ def test_copies_do_not_depend_on_threads(tmp_path: Path) -> None:
     for name in ("first", "second", "correlation", "place"):
         assert np.array_equal(getattr(one, name), getattr(two, name))
     assert len(one.first) == 8
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3, 100])
+def test_pictures_are_compared_in_blocks_of_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pairs: int
+) -> None:
+    """As many pairs at a time as memory is for, and one at least; the answer is the same."""
+    images = plain(5, 4) | {50 + i: (4, jpeg(scene(i), 70)) for i in range(8)}
+    dataset = ft.Dataset(write(tmp_path / "a.rec", images), cache=False)
+    looks = look(dataset)
+    expected = searching(dataset, looks).copies(looks.decoded, NO_PAIRS)
+    decode, blocks = ft.Dataset.decode, list[int]()
+
+    def counted(dataset: ft.Dataset, rows: Any, **options: Any) -> Any:
+        blocks.append(len(rows))
+        return decode(dataset, rows, **options)
+
+    monkeypatch.setattr(ft.Dataset, "decode", counted)
+    bytes_each = 2 * SIDE * SIDE * 3
+    monkeypatch.setattr(_duplicates, "_BYTES", pairs * bytes_each + (bytes_each - 1 if pairs > 1 else -1))
+    steps: list[tuple[int, int]] = []
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what == "comparing pictures":
+            steps.append((done, total))
+
+    search = replace(searching(dataset, looks), progress=progress)
+    found = search.copies(looks.decoded, NO_PAIRS)
+    for name in ("first", "second", "correlation", "place"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    total = steps[-1][1]
+    assert total >= 8
+    assert steps == [(min(done + pairs, total), total) for done in range(0, total, pairs)]
+    assert len(blocks) == len(steps)
+    assert max(blocks) <= 2 * pairs
 
 
 def test_groups() -> None:

@@ -63,6 +63,29 @@ def test_each_kind_of_noise_is_found(seed: int) -> None:
     assert found.notes == []
 
 
+def test_an_image_that_fits_nowhere_names_the_nearest_other_identity() -> None:
+    """By the definition: cosines with the centres of all images that show a person."""
+    drawn = draw(20, 12, noise=0.5)
+    alone = np.arange(20) * 12  # one of each identity
+    drawn.embeddings[alone] = np.random.default_rng(1).standard_normal((20, DIM))
+    rows = drawn.embeddings.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    shown = np.setdiff1d(np.arange(len(rows)), alone)
+    centres = np.stack([rows[shown[drawn.person[shown] == person]].sum(axis=0) for person in range(20)])
+    cosines = rows[alone] @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T
+    own = cosines.diagonal().copy()
+    np.fill_diagonal(cosines, -2)
+    found = dict(of_kind(examined(drawn), "outlier").select("key", "reason").iter_rows())
+    assert set(found) == set(drawn.keys[alone].tolist())
+    nearest = cosines.argmax(axis=1)
+    assert 0 in nearest
+    for number, image in enumerate(alone):
+        assert found[int(drawn.keys[image])] == (
+            f"cosine {own[number]:.2f} with its own identity; "
+            f"nearest other identity {nearest[number]}: {cosines[number].max():.2f}"
+        )
+
+
 def test_evidence_is_what_the_findings_are_about() -> None:
     drawn, _ = noisy()
     found = examined(drawn)
@@ -376,6 +399,7 @@ def test_progress_and_mapped_embeddings(tmp_path: Path) -> None:
     [
         ({"embeddings": np.zeros((4, 3))}, "embeddings must be .* float32, not float64 of the shape"),
         ({"embeddings": np.zeros(4, np.float32)}, "embeddings must be .* of the shape"),
+        ({"embeddings": np.ones((4, 0), np.float32)}, r"embeddings must be .* of the shape \(4, 0\)"),
         ({"embeddings": np.zeros((4, 3), np.float32)}, "none of the 4 images has an embedding"),
         ({"embeddings": np.zeros((0, 3), np.float32)}, "labels must have the shape"),
         ({"labels": np.zeros(3, np.int64)}, "labels must have the shape"),

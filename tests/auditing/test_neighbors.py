@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from fasttriplet.auditing import _groups
 from fasttriplet.auditing._groups import Sum, divide, halves
 from fasttriplet.auditing._neighbors import (
     SCALE,
@@ -66,6 +67,12 @@ def images_of(embeddings: NDArray[np.float32], labels: NDArray[np.int64]) -> Ima
     return Images.of(embeddings, labels, np.arange(len(labels)), None, None)
 
 
+def test_embeddings_of_one_number() -> None:
+    images = images_of(np.array([[2], [-3], [0], [np.nan], [0.5]], np.float32), np.arange(5))
+    assert images.rows.tolist() == [0, 1, 4]
+    assert (images.unit(slice(0, 3)) / SCALE).tolist() == [[1], [-1], [1]]
+
+
 def test_the_nearest_of_some() -> None:
     drawn = draw(5, 6)
     images = images_of(drawn.embeddings, drawn.labels)
@@ -85,6 +92,20 @@ def test_two_people_are_told_apart(images: tuple[int, int]) -> None:
         assert side is not None
         groups = {frozenset(np.flatnonzero(side)), frozenset(np.flatnonzero(~side))}
         assert groups == {frozenset(range(images[0])), frozenset(range(images[0], sum(images)))}
+
+
+def test_a_division_ends_where_it_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """k-means has up to 50 rounds; of two people that differ a first round moves all rows, a second none."""
+    rows = unit(draw(2, 12).embeddings)
+    rounds: list[int] = []
+
+    def counted(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
+        rounds.append(len(others))
+        return cosines(some, others)
+
+    monkeypatch.setattr(_groups, "cosines", counted)
+    halves(rows)
+    assert rounds.count(2) <= 2 * 3  # of two beginnings; a round has two centres
 
 
 @pytest.mark.parametrize("rows", [np.ones((5, 3)), np.ones((1, 4)), np.eye(2)[[0, 0, 0]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any
 
@@ -264,3 +265,13 @@ def test_a_graph_of_embeddings_is_one() -> None:
 def test_what_is_not_a_graph_is_named(graph: Any, options: Any, message: str) -> None:
     with pytest.raises(ft.OptionError, match=message):
         ft.triplet_seq(identity_index(50, 5), neighbors=graph, **options)
+
+
+def test_the_digest_is_that_of_states_that_are_kept() -> None:
+    """64 bits of BLAKE2b over 64-bit integers; a state of an older version names its graph by them."""
+    graph = Graph.of_positions(np.array([3, 5, 9]), np.array([[1, 2], [0, -1], [-1, -1]]))
+    assert graph.starts.tolist() == [0, 2, 3, 3]
+    numbers = np.array([3, 5, 9, *graph.starts, 1, 2, 0], dtype="<i8")
+    assert graph.digest == hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
+    as_int32 = Graph(graph.labels, graph.starts.astype(np.int32), graph.neighbors)
+    assert as_int32.digest == graph.digest

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fasttriplet.embedders._batches import images_each, is_shortage
+from fasttriplet.embedders._batches import at_a_time, images_each, is_shortage, shortage
 from fasttriplet.errors import OptionError
 
 
@@ -66,3 +66,19 @@ def test_errors_that_say_it(error: Exception) -> None:
 @pytest.mark.parametrize("text", ["", "shape mismatch", "CUDNN_STATUS_NOT_SUPPORTED", "out of range"])
 def test_errors_that_do_not(text: str) -> None:
     assert not is_shortage(RuntimeError(text))
+
+
+def test_what_is_said_of_a_shortage() -> None:
+    several = shortage("a.onnx", ["cuda:0", "cuda:1"], 64, (112, 96))
+    assert type(several) is MemoryError
+    assert str(several) == (
+        "not enough memory on cuda:0, cuda:1 for 64 images of 112 x 96 at a time in a.onnx; lower batch_size"
+    )
+    for images in (1, 2):
+        lower = "lower batch_size" in str(shortage("a.onnx", ["cpu"], images, (8, 6)))
+        assert lower == (images > 1)
+
+
+def test_what_is_said_of_the_number_of_images() -> None:
+    assert at_a_time(128, ["cpu"]) == "128 images at a time"
+    assert at_a_time(1, ["cuda:0", "cuda:1"]) == "1 image at a time on each"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -43,6 +43,39 @@ def test_a_timeline_keeps_the_busy_time_however_long_the_run(
     last = total - (len(shares["a"]) - 1) * width  # the part that the end of the run cuts
     found = sum(shares["a"][:-1]) * width + shares["a"][-1] * max(last, 0.0)
     assert found == pytest.approx(busy, rel=1e-3, abs=0.02)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90), st.booleans()), min_size=1, max_size=9),
+    st.sampled_from([64, 128, 256]),
+)
+@example([(0, 64, True)], 64)  # just as long as the first bins together
+@example([(0, 64, True), (0, 64, False)], 64)
+def test_shares_are_those_of_each_part(spans: list[tuple[int, int, bool]], parts: int) -> None:
+    """Times in fractions of two, which are exact: of each part of the time, how much of it was busy."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("time.perf_counter", lambda: 8.0)
+        timeline = Timeline()
+    now, busy = 0.0, dict[str, list[tuple[float, float]]]()
+    for gap, length, first in spans:
+        start, now = now + gap / parts, now + (gap + length) / parts
+        timeline.add("one" if first else "two", 8 + start, 8 + now)
+        busy.setdefault("one" if first else "two", []).append((start, now))
+    width, shares = timeline.shares()
+    whole = max(now, 1 / 64)
+    assert width in [2.0**power / 64 for power in range(12)]
+    assert width == 1 / 64 or width <= 2 * whole / 64
+    count = int(np.ceil(whole / width))
+    assert count <= 64
+    expected = {
+        stage: [
+            sum(max(0.0, min(end, (at + 1) * width) - max(start, at * width)) for start, end in some)
+            / min(width, whole - at * width)
+            for at in range(count)
+        ]
+        for stage, some in busy.items()
+    }
+    assert shares == expected
 
 
 def test_a_narrow_timeline_is_the_means_of_neighbours() -> None:
