@@ -21,7 +21,7 @@ SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo picture docs docs-test docs-links wheel sdist try-wheel test test-numpy2 test-core test-avxvnni \
-        test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust advisories test-peers lint lint-systems \
+        test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust mutants-python advisories test-peers lint lint-systems \
         format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training bench-prefix \
         bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
 
@@ -193,7 +193,7 @@ fuzz-smoke: build ## mutations of the corpora on stable Rust and plain Python, S
 	FUZZ_SECONDS=$(SECONDS) cargo test --locked $(FUZZ) -- --nocapture --test-threads 2
 	FUZZ_SECONDS=$(SECONDS) $(BIN)/python -m pytest --quiet -s tests/test_fuzz.py
 
-mutants: mutants-rust ## changes of the code that no test notices: of what differs from BASE=main, or of FILE=..., or ALL=1
+mutants: $(if $(filter python/%,$(FILE)),,mutants-rust) $(if $(filter rust/%,$(FILE)),,mutants-python) ## changes of the code that no test notices: of what differs from BASE=main, or of FILE=..., or ALL=1
 
 # The difference is that of the working tree to the commit at which it left BASE.
 BASE ?= main
@@ -210,6 +210,10 @@ else
 	git diff --merge-base $(BASE) -- rust >$(MUTANTS)/rust.diff
 	cargo mutants --output $(MUTANTS) --in-diff $(MUTANTS)/rust.diff
 endif
+
+mutants-python: build ## the same of python/, by the tests of the room (SAMPLE=15 takes so many, SEED=2 others; TESTS=...)
+	$(BIN)/python tests/mutants.py $(if $(FILE),--file '$(FILE)',$(if $(ALL),--all,--base '$(BASE)')) \
+		$(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(TESTS),--tests $(TESTS))
 
 advisories: ## known advisories about the locked crates and the pinned Python packages (asks the internet)
 	@command -v cargo-audit >/dev/null || { echo "make: cargo-audit is missing; run: cargo install cargo-audit --locked" >&2; exit 1; }
