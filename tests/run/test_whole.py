@@ -195,8 +195,8 @@ def test_why_there_are_no_triplets_where_the_first_block_does_not_show_it(tmp_pa
     with pytest.raises(ft.NoTripletsError) as raised:
         ft.mine_rec(rec, model=f"npy:{file}", bag_size=None, band="hard", ranks=(999, None), memory=SMALL)
     assert str(raised.value) == (
-        "no triplet in 320 images; no pair has more than 999 negatives that qualify, and ranks leave these out: "
-        "lower the first of the ranks"
+        "no triplet in 320 images; no pair has more than 999 negatives that qualify, and ranks leave these "
+        "out: lower the first of the ranks"
     )
     with pytest.raises(ft.NoTripletsError, match=r"; no negative is .* identities; raise the margin$"):
         ft.mine_rec(rec, model=f"npy:{file}", bag_size=None, band="d_an < d_ap - 50", memory=SMALL)
@@ -291,10 +291,10 @@ def test_work_is_removed_where_it_is_not_wanted(tmp_path: Path) -> None:
     assert not kept.exists()
     kept.mkdir()
     (kept / "mine.txt").write_text("a user's")
-    with pytest.raises(FileExistsError, match="is in the way: .*; move it away"):
+    with pytest.raises(FileExistsError, match=r"is in the way: .*; move it away"):
         ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, overwrite=True)
     out.unlink()
-    with pytest.raises(FileExistsError, match="is in the way: .*; move it away"):
+    with pytest.raises(FileExistsError, match=r"is in the way: .*; move it away"):
         ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, resume=True)
     assert [path.name for path in kept.iterdir()] == ["mine.txt"]
     (kept / "mine.txt").unlink()
