@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,12 +129,16 @@ def _header(path: Path, file: BinaryIO) -> tuple[tuple[int, int], np.dtype[Any],
         version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = read[version](file)  # type: ignore[no-untyped-call]
-    except (ValueError, EOFError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a header is read as Python: errors of its tokenizer and parser come, too
         file.seek(0)
         if file.read(4) == b"PK\x03\x04":
             raise ValueError(f"{path} is an archive of several arrays, not a .npy file") from error
         raise ValueError(describe_wrong_file(path, "a .npy file of numbers", magic=b"\x93NUMPY")) from error
-    if dtype.type not in (np.float16, np.float32, np.float64) or len(shape) != 2 or shape[1] == 0:
+    known = dtype.type in (np.float16, np.float32, np.float64)
+    # Whole numbers that may be negative, or, as no file is that long, beyond the largest of NumPy.
+    if not known or len(shape) != 2 or shape[0] < 0 or shape[1] <= 0 or max(shape) > sys.maxsize:
         raise ValueError(
             f"{path} must hold (images, D) float16, float32 or float64, but holds {dtype} {tuple(shape)}"
         )

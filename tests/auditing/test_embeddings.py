@@ -91,7 +91,9 @@ def test_those_of_another_dataset_are_not_used(rec: Path, tmp_path: Path) -> Non
     assert found.undecodable == 0  # nor is what was seen of it
 
 
-@pytest.mark.parametrize("damage", ["cut", "no side file", "nonsense", "a list", "other shape", "empty"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "no side file", "nonsense", "a list", "no model", "other shape", "no shape", "empty"]
+)
 def test_a_damaged_file_is_named(rec: Path, tmp_path: Path, damage: str) -> None:
     run(rec, tmp_path / "out", kinds=["mislabelled"])
     vectors, about = tmp_path / "out/embeddings.npy", tmp_path / "out/embeddings.json"
@@ -103,6 +105,10 @@ def test_a_damaged_file_is_named(rec: Path, tmp_path: Path, damage: str) -> None
         about.write_bytes(b"\xff{")
     elif damage == "a list":
         about.write_text("[]")
+    elif damage == "no model":
+        about.write_text(about.read_text().replace('"model"', '"mode"'))
+    elif damage == "no shape":
+        vectors.write_bytes(vectors.read_bytes().replace(b"(42, 32)", b"(42,-32)"))
     elif damage == "other shape":
         np.save(vectors, np.zeros((3, 32), np.float32))
     else:

@@ -242,7 +242,12 @@ def test_a_graph_of_embeddings_is_one() -> None:
         (
             circle(5).with_columns(neighbor_label=pl.lit(None, dtype=pl.Int64)),
             {},
-            "no nulls, in the column 'neighbor_label'",
+            "no nulls, in the column 'neighbor_label', not Int64 with nulls",
+        ),
+        (
+            circle(5).with_columns(neighbor_label=pl.lit(2**63, dtype=pl.UInt64)),
+            {},
+            r"no nulls, in the column 'neighbor_label', not UInt64 from 2\^63 on",
         ),
         (
             pl.DataFrame({"row": [1], "neighbor": [0], "label": [1], "neighbor_label": [2], "rank": [0]}),

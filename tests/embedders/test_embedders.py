@@ -251,6 +251,14 @@ def test_npy_that_is_none(tmp_path: Path) -> None:
         archive.getvalue(): "is an archive of several arrays",
         objects.getvalue(): r"must hold \(images, D\) .*, but holds object \(1,\)",
         whole.getvalue()[:-1]: "has 775 bytes and should have 776: it is cut off",
+        whole.getvalue().replace(b"(9, 9)", b"(-9,9)"): r"but holds float64 \(-9, 9\)",
+        whole.getvalue().replace(b"(9, 9)", b"(9,-9)"): r"but holds float64 \(9, -9\)",
+        whole.getvalue().replace(
+            b"(9, 9), }" + 20 * b" ", b"(%d, 9), }" % 10**20
+        ): r"but holds float64 \(10{20}, 9\)",
+        whole.getvalue().replace(b"(9, 9)", b"(9, 9 "): "is not a .npy file",  # NumPy raises a TokenError
+        whole.getvalue().replace(b"'shape'", b"'shape "): "is not a .npy file",
+        whole.getvalue().replace(b"(9, 9)", b"(09,9)"): "is not a .npy file",  # a SyntaxError
     }.items():
         path.write_bytes(content)
         with pytest.raises(ValueError, match=what):

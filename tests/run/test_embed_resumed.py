@@ -277,7 +277,7 @@ def test_something_else_has_its_name(data: Path, tmp_path: Path, what: str, opti
     else:
         folder.mkdir()
         (folder / "mine").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"unfinished.* is in the way|is in the way.*unfinished"):
+    with pytest.raises(FileExistsError, match=r"is in the way: .*unfinished.*; move it away"):
         run(data, tmp_path / "out/e.npy", **options)
     assert names(folder.parent) == ["e.npy.unfinished"]
 

@@ -112,6 +112,8 @@ def test_what_cannot_be_excluded(rec: Path, tmp_path: Path) -> None:
     refuse("there is no column 'kind'", pl.DataFrame({"key": [1]}), exclude_kinds=["outlier"])
     refuse("must have kinds of findings in the column 'kind'.*, and has 'noise'",
            pl.DataFrame({"key": [1], "kind": ["noise"]}))  # fmt: skip
+    for column in ({"kind": [["outlier"]]}, {"kind": ["outlier"], "action": [3]}):
+        refuse("must have text in the column '(kind|action)', not ", pl.DataFrame({"key": [1], **column}))
     refuse("exclude names all 72 images of the dataset", range(1, 73))
     other = tmp_path / "suspects.parquet"
     suspects({"key": 1, "kind": "outlier"}).write_parquet(

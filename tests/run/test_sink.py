@@ -111,6 +111,18 @@ def test_the_dataset_is_not_overwritten(tmp_path: Path, name: str) -> None:
     assert rec.read_bytes() == before
 
 
+def test_a_table_that_is_read_is_not_overwritten(rec: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.parquet"
+    pl.DataFrame({"key": [1]}).write_parquet(table)
+    before = table.read_bytes()
+    with pytest.raises(ft.OptionError, match="out must be another file than the table of excluded images"):
+        ft.mine_rec(rec, out=table, exclude=table, overwrite=True)
+    (tmp_path / "link.parquet").symlink_to(table)
+    with pytest.raises(ft.OptionError, match="out must be another file than the identity graph"):
+        ft.mine_rec(rec, out=tmp_path / "link.parquet", neighbors=str(table), overwrite=True)
+    assert table.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [

@@ -179,12 +179,27 @@ def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any]
 
 def test_no_triplets_and_collapsed(tmp_path: Path) -> None:
     rec, file = dataset(tmp_path, identities(40, 4))
-    with pytest.raises(ft.NoTripletsError, match="no triplet in 1 bag with 160 images; "):
+    with pytest.raises(ft.NoTripletsError, match="no triplet in 160 images; no negative lies strictly"):
         ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None, margin=1e-9)
     np.save(file, np.ones((160, 16), np.float32))
     with pytest.raises(ft.CollapsedError):
         ft.mine_rec(rec, model=f"npy:{file}", out=tmp_path / "t.parquet", bag_size=None)
     assert not (tmp_path / "t.parquet").exists()
+
+
+@pytest.mark.parametrize("first", [300, 1], ids=["of one identity", "of identities without pairs"])
+def test_why_there_are_no_triplets_where_the_first_block_does_not_show_it(tmp_path: Path, first: int) -> None:
+    """And without advice about bags, as there are none."""
+    labels = {key: key // first for key in range(300)}
+    rec, file = dataset(tmp_path, labels | {300 + key: 300 + key // 4 for key in range(20)})
+    with pytest.raises(ft.NoTripletsError) as raised:
+        ft.mine_rec(rec, model=f"npy:{file}", bag_size=None, band="hard", ranks=(999, None), memory=SMALL)
+    assert str(raised.value) == (
+        "no triplet in 320 images; no pair has more than 999 negatives that qualify, and ranks leave these "
+        "out: lower the first of the ranks"
+    )
+    with pytest.raises(ft.NoTripletsError, match=r"; no negative is .* identities; raise the margin$"):
+        ft.mine_rec(rec, model=f"npy:{file}", bag_size=None, band="d_an < d_ap - 50", memory=SMALL)
 
 
 # Stopped, and resumed
@@ -276,10 +291,10 @@ def test_work_is_removed_where_it_is_not_wanted(tmp_path: Path) -> None:
     assert not kept.exists()
     kept.mkdir()
     (kept / "mine.txt").write_text("a user's")
-    with pytest.raises(FileExistsError, match="is in the way"):
+    with pytest.raises(FileExistsError, match=r"is in the way: .*; move it away"):
         ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, overwrite=True)
     out.unlink()
-    with pytest.raises(FileExistsError, match="is in the way"):
+    with pytest.raises(FileExistsError, match=r"is in the way: .*; move it away"):
         ft.mine_rec(rec, model=f"npy:{file}", out=out, bag_size=None, resume=True)
     assert [path.name for path in kept.iterdir()] == ["mine.txt"]
     (kept / "mine.txt").unlink()

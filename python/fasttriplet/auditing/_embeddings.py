@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet._files import naming, opened, publish
+from fasttriplet._npy import Table
 from fasttriplet._words import naming_file
 from fasttriplet.auditing._pictures import Looks
 from fasttriplet.auditing._survey import Progress, Survey
@@ -51,12 +52,14 @@ class Kept:
         try:
             with naming_file(folder / ABOUT):
                 about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            Table(folder / NAME)  # raises a ValueError about what NumPy would fail at in its own ways
             vectors = _mapped(folder)
             known = about["fasttriplet"] == KIND and about["version"] == VERSION
+            known = known and {"dataset", "max_pixels", "model"} <= about.keys()
             known = (
                 known and vectors.shape == (about["images"], about["size"]) and vectors.dtype == np.float32
             )
-        except (FileNotFoundError, ValueError, EOFError, KeyError, TypeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             known = False
         if not known:
             return "an audit did not write it, or did not complete it"

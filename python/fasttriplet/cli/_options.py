@@ -61,6 +61,10 @@ class Whole(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it, and refuse what is beyond."""
+        try:
+            int(value)
+        except ValueError:  # for which Click would use the name that help has
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
         whole: int = super().convert(value, param, ctx)
         if whole > self._most:
             self.fail(f"{whole} is more than {self._most:,}.", param, ctx)
@@ -74,9 +78,13 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it, and refuse NaN, which passes all comparisons of a range."""
+        try:
+            known = not math.isnan(float(value))
+        except ValueError:  # for which Click would use the name that help has
+            known = False
+        if not known:
+            self.fail(f"{value!r} is not a number.", param, ctx)
         number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail("nan is not a number.", param, ctx)
         return number
 
 

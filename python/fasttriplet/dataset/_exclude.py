@@ -100,6 +100,10 @@ def _to_leave_out(frame: pl.DataFrame, kinds: Sequence[Kind], where: str) -> pl.
     """The rows of these kinds, except those whose action says to keep the image."""
     import polars as pl  # noqa: PLC0415
 
+    for name in ("kind", "action"):
+        found = frame.schema.get(name, pl.String)
+        if found not in (pl.String, pl.Categorical, pl.Enum, pl.Null):
+            raise OptionError("exclude", f"must have text in the column {name!r}{where}, not {found}")
     unknown = set(frame["kind"].unique().to_list()) - set(KINDS)
     if unknown:
         raise OptionError(

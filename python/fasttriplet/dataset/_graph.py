@@ -56,11 +56,17 @@ class Graph:
                 "neighbors", f"must be of identities, and rows have neighbors{where}: give of='identities'"
             )
         for name in (*_COLUMNS, by):
-            kind = table.schema[name]
-            if not (kind.is_integer() or (name == by and kind.is_numeric())) or table[name].null_count():
+            kind, wrong = table.schema[name], None
+            if not (kind.is_integer() or (name == by and kind.is_numeric())):
+                wrong = f"{kind}"
+            elif table[name].null_count():
+                wrong = f"{kind} with nulls"
+            elif name != by and table[name].cast(pl.Int64, strict=False).null_count():
+                wrong = f"{kind} from 2^63 on"
+            if wrong is not None:
                 raise OptionError(
                     "neighbors", f"must have {'integers' if name != by else 'numbers'}, and no nulls, in the "
-                    f"column {name!r}{where}, not {kind}"
+                    f"column {name!r}{where}, not {wrong}"
                 )  # fmt: skip
         links = (
             table.select(pl.col(*_COLUMNS).cast(pl.Int64), by)

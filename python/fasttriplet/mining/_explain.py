@@ -57,12 +57,15 @@ def why_no_triplets(  # noqa: PLR0911
     stats: MiningStats,
     options: MiningOptions,
     *,
+    whole: bool = False,
     threads: int | None = None,
 ) -> str:
     """Explain in a sentence or two why a call of ``mine`` with these options and counts found nothing.
 
-    It names the cause, with the numbers that show it on the scale of the metric, and what to change.
+    It names the cause, with the numbers that show it on the scale of the metric, and what to change. `whole`
+    says that the rows show a whole dataset, which was mined without bags.
     """
+    or_else = "" if whole else ", or mine larger bags"
     sizes = np.unique(labels, return_counts=True)[1]
     if len(sizes) == 0:
         return "none of its images could be decoded"
@@ -94,14 +97,14 @@ def why_no_triplets(  # noqa: PLR0911
         return (
             f"no negative is nearer than {rule}: for the closest of {counted(len(gap), 'pair')} "
             f"d_an - d_ap is {gap.min():.4g}, at the median {np.median(gap):.4g}. The embeddings separate "
-            "these identities; raise the margin, or mine larger bags"
+            f"these identities; raise the margin{or_else}"
         )
     if options.ranks is not None:
         in_band = replace(_nearest(options), ranks=None)
         if len(mine_rows(in_band, (embeddings, labels, None), seed=0, threads=threads)):
             return (
                 f"no pair has more than {counted(options.ranks[0], 'negative')} that qualify, and ranks "
-                "leave these out: lower the first of the ranks, or mine larger bags"
+                f"leave these out: lower the first of the ranks{or_else}"
             )
     if options.band == "semihard":
         return (

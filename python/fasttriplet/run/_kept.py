@@ -143,7 +143,9 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
     folder = folder_beside(out)
     if os.path.lexists(folder) and _is_foreign(folder):
         raise FileExistsError(
-            errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(folder)
+            errno.EEXIST,
+            "is in the way: it is not the folder of an unfinished run; move it away",
+            str(folder),
         )
     if (folder / _ABOUT).exists() and not resume:
         if not overwrite:

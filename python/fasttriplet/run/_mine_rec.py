@@ -181,7 +181,12 @@ def mine_rec(
     if target is not None:
         check_ending(target)
         cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache
-        check_not_read(target, files_read(files_of(rec), cache))
+        read = files_read(files_of(rec), cache)
+        if isinstance(chosen.exclude, str):
+            read[Path(chosen.exclude)] = "the table of excluded images"
+        if isinstance(chosen.neighbors, str):
+            read[Path(chosen.neighbors)] = "the identity graph"
+        check_not_read(target, read)
     if target is not None and resume:
         overwrite = may_overwrite(target)
     with ExitStack() as stack:

@@ -445,7 +445,7 @@ class Stages:
         summary, size = self.summary, self.options.bag_size
         if summary.bags == 0 and size is not None:
             return NoTripletsError(f"no bag has {counted(size, 'image')}: lower bag_size, or use tail='keep'")
+        bags = "" if size is None else f"{counted(summary.bags, 'bag')} with "
         return NoTripletsError(
-            f"no triplet in {counted(summary.bags, 'bag')} with {counted(summary.images, 'image')}; "
-            f"{summary.why_no_triplets}"
+            f"no triplet in {bags}{counted(summary.images, 'image')}; {summary.why_no_triplets}"
         )

@@ -95,12 +95,16 @@ class Unfinished:
             return True
         if self.folder.is_symlink() or not self.folder.is_dir():
             raise FileExistsError(
-                errno.EEXIST, "is in the way: it is not the folder of an unfinished run", str(self.folder)
+                errno.EEXIST,
+                "is in the way: it is not the folder of an unfinished run; move it away",
+                str(self.folder),
             )
         own = {_ABOUT, f"{_ABOUT}.new", _SKIPPED, self.unfinished.name}
         if foreign := sorted(path.name for path in self.folder.iterdir() if path.name not in own):
             raise FileExistsError(
-                errno.EEXIST, f"is in the way: an unfinished run has no file {foreign[0]!r}", str(self.folder)
+                errno.EEXIST,
+                f"is in the way: an unfinished run has no file {foreign[0]!r}; move it away",
+                str(self.folder),
             )
         return False
 

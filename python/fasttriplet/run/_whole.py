@@ -31,7 +31,8 @@ from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
 
 _STEPS, _FEWEST = 4, 8192  # steps for each that machines do at once; but no blocks of fewer rows
-_SAMPLE = 4096  # rows that show whether the embeddings have collapsed
+_SAMPLE = 4096  # rows that show whether the embeddings have collapsed, or why there are no triplets
+_OF_EACH = 5  # most images of an identity for the latter
 _TOGETHER = 2**22  # triplets that are sorted at once
 
 Report = Callable[[int, int, int], object]  # steps done, of how many, triplets so far
@@ -171,9 +172,14 @@ class Whole:
             )
 
     def why_none(self, stats: MiningStats) -> str:
-        """Why there are no triplets, as the first block shows."""
-        first = self.steps.rows.taken(slice(*self.steps.blocks[0]))
-        return why_no_triplets(first[0], first[1], stats, self.steps.options, threads=self._options.threads)
+        """Why there are no triplets, as a few images of each identity show, those with pairs first."""
+        rows, threads = self.steps.rows, self._options.threads
+        _, starts, sizes = np.unique(rows.labels, return_index=True, return_counts=True)
+        few = np.flatnonzero(np.arange(len(rows)) - np.repeat(starts, sizes) < _OF_EACH)
+        single = np.repeat(sizes, sizes)[few] == 1
+        some = np.sort(few[np.argsort(single, kind="stable")][:_SAMPLE])
+        embeddings, labels, _ = rows.taken(some)
+        return why_no_triplets(embeddings, labels, stats, self.steps.options, whole=True, threads=threads)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
