@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 import fasttriplet as ft
 from tests.dataset.pictures import exif, people, picture, save
-from tests.dataset.test_images import SAMPLINGS, cv_jpeg, jpeg
+from tests.dataset.test_images import SAMPLINGS, cv_jpeg, jpeg, oriented
 from tests.dataset.test_images import picture as noise
 
 SMOOTH = Image.fromarray(np.linspace(0, 255, 20 * 16, dtype=np.uint8).reshape(20, 16))
@@ -126,6 +126,19 @@ def test_a_turned_picture_keeps_its_colors(tmp_path: Path, format: Any) -> None:
     assert len(images) == 12
     for image in images:
         assert np.abs(pixels(image) - np.asarray(COLORS)).max() <= 6
+
+
+@pytest.mark.parametrize("jfif", [False, True])
+def test_a_jpeg_is_turned_once(tmp_path: Path, jfif: bool) -> None:
+    """Our decoder turns, as MXNet does, only those whose EXIF comes first."""
+    for orientation in range(1, 9):
+        encoded = oriented(orientation, jfif=jfif)
+        path = tmp_path / str(orientation) / "a" / "0.jpg"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encoded)
+        _, (image,) = packed(path.parents[1], format="png")
+        upright = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        assert np.array_equal(pixels(image), np.asarray(upright))
 
 
 def test_a_resized_jpeg_is_decoded_as_by_mxnet(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.embedders._vectors import read_about, skipped_rows
+from fasttriplet.embedders._vectors import Writer, file_size, read_about, skipped_rows
 from tests.small_rec import identities, write_rec
 
 
@@ -71,6 +73,49 @@ def test_it_is_damaged(file: Path, change: dict[str, Any]) -> None:
         beside(file).write_text(json.dumps({key: about[key] for key in about if key != name}))
         with pytest.raises(ValueError, match=r"e\.npy\.json is damaged"):
             read_about(file)
+
+
+def test_the_first_image_may_be_skipped(file: Path) -> None:
+    about = json.loads(beside(file).read_text())
+    for row in (0, about["images"] - 1):
+        first = {"row": row, "key": 1, "file": 0, "reason": "a"}
+        beside(file).write_text(json.dumps(about | {"skipped": [first]}))
+        found = read_about(file)
+        assert found is not None
+        assert [one.row for one in found.skipped] == [row]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("blank", [0, 1, 3])
+def test_rows_without_a_vector_are_blank(blank: int, dtype: Any) -> None:
+    """Also those before the first vector, which says how long they are."""
+    rng = np.random.default_rng(0)
+    kept = np.array([0, 2])
+    parts = [None] * blank + [rng.standard_normal((2, 5)).astype(np.float32), None]
+    buffer = io.BytesIO()
+    writer = Writer(buffer, 3 * len(parts), "a table", dtype=dtype)
+    assert writer.size == 0
+    for start, vectors in enumerate(parts):
+        rows = pl.DataFrame({"key": np.arange(3 * start, 3 * start + 3)})
+        writer.append(rows, np.empty(0, np.int64) if vectors is None else kept, vectors)
+    assert writer.size == 5
+    assert len(buffer.getvalue()) == file_size((3 * len(parts), 5), dtype)
+    buffer.seek(0)
+    expected = np.full((3 * len(parts), 5), np.nan, dtype)
+    expected[3 * blank + kept] = parts[blank]
+    assert np.array_equal(np.load(buffer), expected, equal_nan=True)
+    with pytest.raises(ValueError, match="a table: vectors of 4 numbers, after some of 5"):
+        writer.append(rows, kept, np.zeros((2, 4), np.float32))
+
+
+def test_a_number_that_float16_cannot_hold() -> None:
+    writer = Writer(io.BytesIO(), 3, "a table", dtype="float16")
+    rows = pl.DataFrame({"key": [7, 8, 9]})
+    vectors = np.array([[65_519, 0], [0, -65_520]], np.float32)  # rounded to 65,504, and to infinity
+    expected = "a table: the embedding of the image with key 9 has -65520, and float16 holds numbers up to"
+    with pytest.raises(ValueError, match=expected):
+        writer.append(rows, np.array([0, 2]), vectors)
+    writer.append(rows, np.array([0, 2]), np.minimum(np.abs(vectors), 65_519))
 
 
 def test_other_versions_and_other_bytes(file: Path) -> None:

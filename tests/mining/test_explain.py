@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fasttriplet as ft
-from fasttriplet.mining._explain import why_without_negative
+from fasttriplet.dataset._options import BagOptions
+from fasttriplet.mining._explain import why_never_triplets, why_without_negative
 from fasttriplet.mining._options import MiningOptions
 
 OPTIONS: list[dict[str, Any]] = [
@@ -76,3 +78,24 @@ def test_a_run_keeps_those_of_the_first_bag(tmp_path: Any) -> None:
     assert (summary.without_negative["epoch"], summary.without_negative["bag"]) == (0, 0)
     assert summary.to_dict()["without_negative"] == summary.without_negative
     assert ft.mine_rec(rec, band="any").summary.without_negative is None
+
+
+@pytest.mark.parametrize(
+    ("images", "each", "least"),
+    [
+        ([1, 3], 5, 4),
+        ([2, 3], 5, 5),
+        ([1, 1, 4], 5, 5),
+        ([7, 9, 8], 4, 8),
+        ([6, 1], 2, 3),
+        ([3, 2, 1, 1], 5, 3),
+    ],
+)
+def test_the_smallest_bag_of_whole_identities(images: list[int], each: int, least: int) -> None:
+    """It holds an identity of two images or more, cut to `images_per_identity`, and another one."""
+    counts = np.array(images)
+    options = BagOptions(images_per_identity=each, bag_size=least)
+    assert why_never_triplets(counts, options) is None
+    why = why_never_triplets(counts, replace(options, bag_size=least - 1))
+    assert why is not None
+    assert f"raise bag_size to {least} or more" in why

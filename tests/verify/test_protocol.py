@@ -175,6 +175,7 @@ def test_why_there_is_no_accuracy(same: list[bool], folds: int, why: str | None)
         ([0.1, 0.2], [True], 2, "2 distances but truth values of shape"),
         ([0.1, 0.2], [1, 2], 2, "same of pair 1 is 2"),
         ([0.1, 0.2], ["a", "b"], 2, "True or False"),
+        ([0.1, 0.2], [1.0, 0.0], 2, "same must be True or False for each pair, not float64"),
         ([0.1, 0.2], [1, 0], 1, "folds must be"),
         ([0.1, 0.2], [1, 0], 2.0, "folds must be"),
     ],
