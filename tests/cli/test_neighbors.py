@@ -179,6 +179,19 @@ def test_what_is_not_understood(
     assert {*rec.parent.iterdir()} == before
 
 
+def test_embeddings_are_not_replaced_by_what_is_found_in_them(
+    rec: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(rec.parent)
+    with Path("e.parquet").open("wb") as file:  # whatever its name, it is what numpy.save writes
+        np.save(file, np.eye(ft.index_rec(rec).height, dtype=np.float32))
+    before = Path("e.parquet").read_bytes()
+    words = ["neighbors", "--rec", str(rec), "--model", "npy:e.parquet", "--out", "e.parquet", "--overwrite"]
+    assert main(words) == 2
+    assert "--out must be another file than the embeddings" in " ".join(capsys.readouterr().err.split())
+    assert Path("e.parquet").read_bytes() == before
+
+
 def test_a_file_that_is_there_is_not_replaced_unasked(words: list[str], capsys: Capture) -> None:
     out = Path(words[-1])
     out.write_text("mine")

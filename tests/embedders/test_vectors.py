@@ -122,9 +122,10 @@ def test_other_versions_and_other_bytes(file: Path) -> None:
     beside(file).write_text(json.dumps(json.loads(beside(file).read_text()) | {"version": 2}))
     with pytest.raises(ValueError, match=r"json has the version 2, and this fasttriplet reads 1"):
         read_about(file)
-    beside(file).write_bytes(b"\xff\x00")
-    with pytest.raises(ValueError, match=r"e\.npy\.json is not JSON, and should say what .*e\.npy is of"):
-        read_about(file)
+    for other in (b"\xff\x00", b"[" * 200_000):
+        beside(file).write_bytes(other)
+        with pytest.raises(ValueError, match=r"e\.npy\.json is not JSON, and should say what .*e\.npy is of"):
+            read_about(file)
     beside(file).unlink()
     beside(file).mkdir()
     with pytest.raises(IsADirectoryError, match=r"e\.npy\.json"):

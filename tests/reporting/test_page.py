@@ -396,6 +396,8 @@ DAMAGED = [
     ("verify", "v.json", b"[]", "v.json is not what `fasttriplet verify --json` printed"),
     ("verify", "v.json", lines({"results": [{}], "model": ""}), "v.json is not what .* is missing"),
     ("verify", "v.json", lines({"results": 3, "model": ""}), "v.json is not what"),
+    ("verify", "v.json", b"[" * 200_000, "v.json is not what `fasttriplet verify --json` printed"),
+    ("log", "a.jsonl", b"[" * 200_000, "a.jsonl is not the log of a training"),
     ("run", "r.json", b"\x80", "r.json is not what `fasttriplet mine --json` printed"),
     ("run", "r.json", lines({"seconds": {"total": "soon"}}), "r.json is not what .*could not convert"),
     ("run", "r.json", lines({"seconds": {}}), "r.json is not what .*'total' is missing"),

@@ -97,7 +97,7 @@ def _read(path: Path, suspects: pl.DataFrame, dataset: Dataset) -> dict[int, str
     """The decisions of a file: the action of each finding that it names."""
     try:
         plain: Any = json.loads(read_file(path, "a file of decisions"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError("decisions", f"must be JSON, and {path} is not: {error}") from None
     if not isinstance(plain, dict) or plain.get("fasttriplet") != "decisions":
         raise OptionError(

@@ -56,5 +56,5 @@ def check_dataset(option: str, path: str, about: Mapping[str, Any], dataset: Dat
         raise OptionError(
             option,
             f"must be of this dataset, and {path} is of another one (fingerprint {of}, this one is "
-            f"{dataset.fingerprint}): its keys, labels or sizes differ, or `labels` does",
+            f"{dataset.fingerprint}): its keys, labels or sizes differ, or what labels of several files mean",
         )

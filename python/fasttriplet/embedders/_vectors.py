@@ -137,7 +137,7 @@ def read_about(path: Path) -> About | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError(
             f"{beside} is not JSON, and should say what {path} is of; remove it if it is something else"
         ) from None

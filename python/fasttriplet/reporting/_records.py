@@ -16,7 +16,7 @@ def read_object(path: Path, expected: str) -> dict[str, Any]:
     """Read a file that holds one JSON object; a ValueError names what was `expected` in its place."""
     try:
         found = json.loads(read_file(path, expected))
-    except ValueError:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or brackets without end
         raise ValueError(describe_wrong_file(path, expected)) from None
     if not isinstance(found, dict):
         raise ValueError(f"{path} is not {expected}")
@@ -29,7 +29,7 @@ def read_lines(path: Path, expected: str) -> list[dict[str, Any]]:
     for number, line in enumerate(read_file(path, expected).splitlines(keepends=True), start=1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             if not line.endswith(b"\n") and number > 1:
                 break
             wrong = f"line {number:,} is not JSON"

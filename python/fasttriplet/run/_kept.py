@@ -96,7 +96,7 @@ class Kept:
         """What is in a folder; None if it is not the work of a run of this version."""
         try:
             found = json.loads((folder / _ABOUT).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
             return None
         if not isinstance(found, dict) or found.get("fasttriplet") != _KIND:
             return None

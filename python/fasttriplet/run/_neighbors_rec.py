@@ -114,6 +114,8 @@ def neighbors_rec(
     Embeddings are held in memory, 4 bytes for each number.
     """
     check_neighbors_rec(rec, out, options, k=k, of=of, overwrite=overwrite)
+    if isinstance(model, PrecomputedEmbedder):
+        check_not_read(out, {model.path: "the embeddings"})
     MiningOptions(metric=metric, normalize=normalize)  # an error now, not when all is embedded
     run = _Run(time.perf_counter(), model, on_error, threads, progress)
     ensure_polars_threads()

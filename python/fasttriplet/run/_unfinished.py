@@ -113,7 +113,7 @@ class Unfinished:
             found = json.loads((self.folder / _ABOUT).read_bytes())
         except FileNotFoundError:  # nothing was complete
             return None
-        except ValueError:
+        except (ValueError, RecursionError):  # not JSON, or brackets without end
             found = None
         if not isinstance(found, dict) or found.get("fasttriplet") != _KIND:
             raise self._damaged("about.json is not that of an unfinished run")
