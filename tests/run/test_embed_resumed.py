@@ -229,7 +229,9 @@ def test_from_raise_to_skip_and_back(data: Path, tmp_path: Path) -> None:
 # What is in the folder
 
 
-@pytest.mark.parametrize("damage", ["cut", "no file", "nonsense", "a list", "version", "skipped", "lacks"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "no file", "nonsense", "a list", "version", "skipped", "no list", "lacks"]
+)
 def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage: str) -> None:
     out, folder = tmp_path / "out/e.npy", tmp_path / "out/e.npy.unfinished"
     stopped(data, out)
@@ -244,6 +246,8 @@ def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage
         (folder / "e.npy").write_bytes((folder / "e.npy").read_bytes()[:-1])
     elif damage == "no file":
         (folder / "e.npy").unlink()
+    elif damage == "no list":
+        (folder / "skipped.ndjson").unlink()
     elif damage == "skipped":
         (folder / "skipped.ndjson").write_bytes((folder / "skipped.ndjson").read_bytes().replace(b"{", b"["))
     else:

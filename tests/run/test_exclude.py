@@ -114,6 +114,7 @@ def test_what_cannot_be_excluded(rec: Path, tmp_path: Path) -> None:
            pl.DataFrame({"key": [1], "kind": ["noise"]}))  # fmt: skip
     for column in ({"kind": [["outlier"]]}, {"kind": ["outlier"], "action": [3]}):
         refuse("must have text in the column '(kind|action)', not ", pl.DataFrame({"key": [1], **column}))
+    refuse("must have a number in each row of the column 'key'", pl.DataFrame({"key": [1, None]}))
     refuse("exclude names all 72 images of the dataset", range(1, 73))
     other = tmp_path / "suspects.parquet"
     suspects({"key": 1, "kind": "outlier"}).write_parquet(

@@ -88,6 +88,9 @@ def _keys_of(
         )
     if "kind" in frame.columns:
         frame = _to_leave_out(frame, EXCLUDED_KINDS if kinds is None else kinds, where)
+    for name in ("key", "file"):
+        if name in frame.columns and frame[name].null_count():
+            raise OptionError("exclude", f"must have a number in each row of the column {name!r}{where}")
     with prefixing("exclude"):
         keys = integers("key", frame["key"].to_numpy())
         files = integers("file", frame["file"].to_numpy()) if "file" in frame.columns else None

@@ -191,8 +191,8 @@ class Unfinished:
         try:
             lines = self._list.read_bytes()[: state.skipped_bytes].splitlines()
             self.skipped = [Skipped(**json.loads(line)) for line in lines]
-        except (ValueError, TypeError):
-            raise self._damaged(f"{self._list.name} is damaged") from None
+        except (FileNotFoundError, ValueError, TypeError):
+            raise self._damaged(f"{self._list.name} is missing or damaged") from None
 
     def _counted(self, state: State, dtype: Dtype) -> list[tuple[Path, int]]:
         """How many bytes of each file are counted as done."""
