@@ -282,13 +282,13 @@ bench-kernels: build ## the inner kernels, one by one
 # `bench` comes before those that measure one of its benches beside more peers.
 bench-all: BENCH := --save
 bench-all: build ## every bench but bench_gpu, kept; the page and the chart (6 hours; alone on the machine)
-	$(MAKE) --keep-going BENCH=$(BENCH) bench bench-feed bench-peers bench-loader bench-training bench-audit \
-		bench-long bench-kernels bench-prefix bench-whole bench-ray bench-bags
-	$(MAKE) bench-tables
+	status=0; $(MAKE) --keep-going BENCH=$(BENCH) bench bench-feed bench-peers bench-loader bench-training bench-audit \
+		bench-long bench-kernels bench-prefix bench-whole bench-ray bench-bags || status=$$?; \
+		$(MAKE) bench-tables && exit $$status
 
 bench-tables: build ## benches/README.md and docs/numbers.svg, from what --save kept
 	$(BIN)/python benches/tables.py
 	$(BIN)/python benches/chart.py
 
 clean: ## remove everything that was built
-	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) $(CORE) python/fasttriplet/_core*.so demo dist
+	rm -rf target fuzz/target $(VENV) $(NUMPY2) $(AUDIT) $(CORE) python/fasttriplet/_core*.so demo dist build

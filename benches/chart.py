@@ -56,7 +56,7 @@ def number(cell: Cell) -> float:
 
 
 def bars(axes: Axes, title: str, values: dict[str, float], *, log: bool = False) -> None:
-    """A bar for each name, ours in colour, with its number behind it."""
+    """A bar for each name, ours in colour, with its number beside it."""
     names = list(values)
     colours = [OURS if name.startswith("fasttriplet") else PEER for name in names]
     places = range(len(names))

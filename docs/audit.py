@@ -18,6 +18,7 @@ import fasttriplet as ft
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from report import save  # noqa: E402
 from tests.reporting import chromium  # noqa: E402
 
 WIDTH = 1000  # pixels
@@ -87,10 +88,7 @@ def main() -> None:
         page.open(audit / "audit.html")
         top, height = page.run(FIRST_OF_EACH)
         shot = page.picture(y=top, width=WIDTH, height=height)
-    with Image.open(io.BytesIO(shot)) as full:
-        shown = full.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-        shown.save(picture, optimize=True)
-    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1000:.0f} kB")
+    save(shot, picture, COLOURS)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,14 @@ WIDTH, HIGH = 1000, 1230  # pixels
 COLOURS = 192  # a quarter of the bytes, and the eye sees hardly a difference
 
 
+def save(shot: bytes, picture: Path, colours: int) -> None:
+    """Keep a PNG that the browser made, in so many colours."""
+    with Image.open(io.BytesIO(shot)) as full:
+        shown = full.convert("RGB").quantize(colours, dither=Image.Dither.FLOYDSTEINBERG)
+        shown.save(picture, optimize=True)
+    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1000:.0f} kB")
+
+
 def main() -> None:
     """Draw it."""
     picture = ROOT / "docs" / "report.png"
@@ -30,10 +38,7 @@ def main() -> None:
         page.run("document.querySelector('nav').remove()")  # it lies over the part that is shown
         top = page.run("document.querySelector('#triplets h2').getBoundingClientRect().top + scrollY - 16")
         shot = page.picture(y=top, width=WIDTH, height=HIGH)
-    with Image.open(io.BytesIO(shot)) as full:
-        shown = full.convert("RGB").quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-        shown.save(picture, optimize=True)
-    print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1000:.0f} kB")
+    save(shot, picture, COLOURS)
 
 
 if __name__ == "__main__":
