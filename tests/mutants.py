@@ -72,6 +72,20 @@ def is_declaration(node: ast.AST) -> bool:
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
+def is_measured(node: ast.AST) -> bool:
+    """Whether the node gives a number its name: the size of a block, a threshold that a bench chose.
+
+    A test of it could only say the same number again.
+    """
+    if not isinstance(node, ast.Assign):
+        return False
+    numbers = (ast.Tuple, ast.BinOp, ast.UnaryOp, ast.Constant, ast.operator, ast.unaryop, ast.expr_context)
+    parts = [*ast.walk(node.value)]
+    return all(name.isupper() for name in map(ast.unparse, node.targets)) and all(
+        isinstance(part, numbers) and not is_text(part) for part in parts
+    )
+
+
 class Place(NamedTuple):
     """A node that runs: where it hangs, and the outermost function around it, or nothing."""
 
@@ -93,7 +107,7 @@ def places(parent: ast.AST, function: str = "") -> Iterator[Place]:
         if field in ("annotation", "returns", "decorator_list"):
             continue
         for at, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(node, ast.AST) and not is_declaration(node):
+            if isinstance(node, ast.AST) and not is_declaration(node) and not is_measured(node):
                 yield (place := Place(parent, field, at, node, function or name_of(node)))
                 yield from places(node, place.function)
 

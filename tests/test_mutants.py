@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol, overload
 if TYPE_CHECKING:
     LIMIT = 1
 Text = str | None
+LEAST, MOST = -0.5, 2**20
+NAMES = [1]
 class Shape(Protocol):
     sides: int = 4
 @overload
@@ -32,6 +34,7 @@ def f(a: int = 7, *, b: "int | None" = None):
 '''
 
 EXPECTED = {
+    "NAMES = [2]",
     "def f(a: int=8, *, b: 'int | None'=None):",
     "if a or not b:",
     "if a and b:",
@@ -58,8 +61,8 @@ def test_changes_are_of_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     added = [line[1:].strip() for one in found for line in one.diff.splitlines() if line[0] == "+"]
     assert set(added) == EXPECTED
     assert len(added) == len(found) == len(EXPECTED) + 3
-    assert {one.function for one in found} == {"f:11"}
-    assert [one.line for one in found if "a=8" in one.diff or "int=8" in one.diff] == [11]
+    assert {one.function for one in found} == {"", "f:13"}
+    assert [one.line for one in found if "a=8" in one.diff or "int=8" in one.diff] == [13]
     assert len({one.source for one in found}) == len(found)
     for one in found:
         compile(one.source, "a.py", "exec")
