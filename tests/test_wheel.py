@@ -27,7 +27,6 @@ UNAVAILABLE = {
     ("3.15", "onnx"): "ONNX Runtime has no wheels for Python 3.15",
     ("3.15", "ray"): "Ray has no wheels for Python 3.15",
 }
-WITH_TORCH = ("3.13", "newest")  # alone, because it takes 5 GB
 
 pytestmark = pytest.mark.slow
 
@@ -83,8 +82,6 @@ def cells() -> Iterator[Any]:
     for version in PYTHONS:
         for age in ("oldest", "newest"):
             for extra in EXTRAS:
-                if extra == "torch" and (version, age) != WITH_TORCH:
-                    continue
                 if extra == "mxnet" and version not in ("3.11", "3.12"):
                     continue
                 yield pytest.param(version, age, extra, id=f"{version}-{age}-{extra or 'alone'}")

@@ -26,6 +26,7 @@ from tests.cli.command import Capture
         (["mine", "--rec", "REC", "--whole", "--bag-size", "9"], "--bag-size has no meaning with --whole"),
         (["mine", "--rec", "REC", "--whole", "--epochs", "2"], "--epochs has no meaning with --whole"),
         (["mine", "--rec", "REC", "--resume"], "--resume is for --whole"),
+        (["mine", "--rec", "REC", "--pictures", "400"], "--pictures goes with --report"),
         (["mine", "--rec", "REC", "--model", "mxnet:model"], "--model: 'mxnet:model' is not of the form"),
         (["mine", "--rec", "REC", "--devices", "gpu"], "Error: --devices cannot be given with 'pixels'"),
         (["mine", "--rec", "REC", "--batch-size", "3"], "Error: --batch-size cannot be given with"),
@@ -178,6 +179,10 @@ def test_values_that_functions_refuse_end_with_2_and_name_the_flag(
         (["mine", "--rec", "REC", "--out", "folder.csv"], "folder.csv: is a folder; give the name of a file"),
         (["mine", "--rec", "REC", "--out", "null.csv"], "null.csv: is not a regular file"),
         (["mine", "--rec", "REC", "--out", "old.csv"], "old.csv: exists already; --overwrite replaces it"),
+        (
+            ["mine", "--rec", "REC", "--out", "old.csv", "--whole", "--resume"],
+            "old.csv: exists already, and no unfinished run is beside it, .*; --overwrite mines again",
+        ),
         (["mine", "--rec", "REC", "--out", "fixed.csv", "--overwrite"], "fixed.csv: is read-only; make it"),
         (["mine", "--rec", "REC", "--out", "loop.csv"], "loop.csv: is a link that leads back to itself"),
         (["verify", "--rec", "none.rec", "--model", "pixels"], "none.rec.*No such file"),

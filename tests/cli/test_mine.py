@@ -155,6 +155,23 @@ def test_mine_with_a_real_network(real_data: Path, tmp_path: Path, capsys: Captu
     np.testing.assert_allclose(frame["d_an"].to_numpy(), ((rows[a] - rows[n]) ** 2).sum(1), atol=1e-4)
 
 
+def test_a_run_that_may_replace_files_is_resumed(rec: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "t.parquet", tmp_path / "page.html"
+    for earlier in (out, page):
+        earlier.write_text("of an earlier run")
+
+    def stop(now: Any) -> None:
+        if now.steps == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ft.mine_rec(rec, out=out, overwrite=True, bag_size=None, progress=stop)
+    words = ["mine", "--rec", str(rec), "--out", str(out), "--whole", "--resume", "--report", str(page)]
+    assert main(words) == 0
+    assert pl.read_parquet(out).equals(ft.mine_rec(rec, bag_size=None).triplets.collect())
+    assert page.read_bytes().startswith(b"<!")
+
+
 @pytest.mark.parametrize("module", ["fasttriplet.run._stages.mine_rows", "fasttriplet.Dataset.decode"])
 def test_too_little_memory_is_one_line(
     rec: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, module: str

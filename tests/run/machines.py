@@ -29,9 +29,14 @@ class Disorderly:
         How many jobs they hold at a time.
     lives : int
         How many jobs they do before they go away.
+
+    Attributes
+    ----------
+    done : int
+        How many jobs they have done, each counted once.
     """
 
-    is_here, memory, threads = False, None, 1
+    is_here, memory, threads, done = False, None, 1, 0
 
     def __init__(self, seed: int, at_once: int, lives: int = 10**9) -> None:
         self._at_once, self._lives, self._random = at_once, lives, random.Random(seed)
@@ -61,6 +66,7 @@ class Disorderly:
                 self._lives -= 1
                 process = self._random.choice(processes)
                 result = pickle.loads(pickle.dumps(work(process, pickle.loads(pickle.dumps(job)))))
+            self.done += 1
             yield job, result
 
     def embedder(self, model: str | Embedder) -> Embedder:

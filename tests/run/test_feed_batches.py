@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import fasttriplet as ft
 from tests.run.leftovers import nothing_left
@@ -28,7 +30,7 @@ from tests.run.plain_feed import (
     check,
     plain_of,
 )
-from tests.small_rec import random_table, write_rec
+from tests.small_rec import Table, identities, random_table, write_rec
 
 
 @st.composite
@@ -126,6 +128,35 @@ def test_triplets_are_carried_over_bags_and_epochs(rec: Path, batch_size: int, p
     assert (batches[-1].epoch, batches[-1].bag) == (2, 3)
     if batch_size == 240:  # of 80 triplets: the first ends in the third bag
         assert [(batch.epoch, batch.bag) for batch in batches[:3]] == [(0, 2), (1, 1), (1, 3)]
+
+
+def test_what_was_carried_comes_before_the_error_of_an_epoch_without_triplets(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "train.rec", identities(4, 3), side=8)
+
+    class Forgets(Table):
+        """From the second bag on, identities are so far apart that no negative is semi-hard."""
+
+        bags = 0
+
+        def embed(self, rows: pl.DataFrame, images: Any) -> NDArray[np.float32]:  # noqa: ARG002
+            self.bags += 1
+            apart = np.eye(4, dtype=np.float32)[rows["label"].to_numpy()]
+            return super().embed(rows, None) if self.bags == 1 else apart
+
+    rows = random_table(keys=13, size=4).rows
+    index = ft.index_rec(rec)
+    mining: dict[str, Any] = {"margin": 2.0, "pairs": "ordered"}
+    triplets = len(ft.mine(rows[1:], index["label"], **mining))
+    handed_out = 0
+    how: dict[str, Any] = {"images_per_identity": 3, "batch_size": 15, "epochs": 2, **mining}
+    with (
+        pytest.raises(ft.NoTripletsError, match="no triplet in an epoch"),
+        ft.Feed(rec, model=Forgets(rows), **how) as feed,
+    ):
+        for batch in feed:
+            handed_out += len(batch.ids) // 3
+    assert handed_out == triplets
+    assert triplets % 5 > 0
 
 
 @pytest.mark.parametrize("batch_size", [3, 27, 90])

@@ -55,6 +55,17 @@ def test_the_file_is_that_of_one_process(
     assert sorted(besides_datasets(tmp_path)) == ["here.parquet", "there.parquet"]
 
 
+def test_bags_are_given_as_soon_as_those_before_are_done(data: tuple[Path, Path]) -> None:
+    """So a run that has enough triplets begins no more bags."""
+    rec, file = data
+    for seed in range(3):
+        machines = Disorderly(seed, 1)
+        with in_place_of_ray(machines):
+            done = ft.mine_rec(rec, model=f"npy:{file}", max_triplets=1, ray="disorderly", **BAGS)
+        assert done.summary.stopped_at_max_triplets
+        assert machines.done <= 9  # of 24
+
+
 @pytest.mark.parametrize("options", [BAGS, WHOLE])
 def test_a_run_whose_machines_go_away_is_resumed(
     data: tuple[Path, Path], tmp_path: Path, options: dict[str, Any]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import fasttriplet as ft
@@ -73,6 +74,9 @@ def test_the_flags_are_kept(data: Path, tmp_path: Path, capsys: Capture, monkeyp
     assert "is of a training with --refresh-epochs 3 (now 2)" in capsys.readouterr().err
     assert main([*words, *begin, "--batches", "4", "--refresh-epochs", "2", "--overwrite"]) == 2
     assert "--refresh-epochs goes with --neighbors running" in " ".join(capsys.readouterr().err.split())
+    pl.DataFrame({"label": [0], "neighbor_label": [1], "rank": [0]}).write_parquet("graph.parquet")
+    assert main([*resume, "--neighbors", "graph.parquet"]) == 2
+    assert "--neighbors must be 'running': the run that wrote the state made" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("numpy_backend")

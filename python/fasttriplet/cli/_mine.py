@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
@@ -83,17 +82,20 @@ def mine(
     d_ap < d_an < d_ap + margin.
     """
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
+    from fasttriplet.run._kept import may_overwrite  # noqa: PLC0415
     from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415
     from fasttriplet.run._sink import check_ending  # noqa: PLC0415
 
     if whole:
-        given = click.get_current_context().get_parameter_source("bag_size")
-        if given is ParameterSource.COMMANDLINE:
-            raise click.UsageError("--bag-size has no meaning with --whole, which has no bags.")
+        if options.is_set("bag_size"):
+            raise click.UsageError("--bag-size has no meaning with --whole, which has no bags")
         how["bag_size"] = None
+    if report is None and options.is_set("pictures"):
+        raise click.UsageError("--pictures goes with --report")
     check_ending(out)  # before minutes of embedding
+    replaces = overwrite or (how["resume"] and may_overwrite(out))
     for path in filter(None, (out, report)):
-        check_can_be_written(path, overwrite=overwrite)
+        check_can_be_written(path, overwrite=replaces)
     with display() as shown:
         shown.update("loading the model" if ray is None else "connecting to Ray")
         embedder = options.load_model(model, devices, batch_size, ray=ray)
@@ -110,9 +112,7 @@ def mine(
         )
         if report is not None:
             shown.update("writing the page")
-            _write(
-                report, rec, result.summary, how | {"model": model}, pictures=pictures, overwrite=overwrite
-            )
+            _write(report, rec, result.summary, how | {"model": model}, pictures=pictures, overwrite=replaces)
     if as_json:
         show.as_json(result.summary.to_dict())
     else:

@@ -287,12 +287,17 @@ def _telling_of_indexes(command: F) -> F:
     return cast("F", telling)
 
 
+def is_set(name: str) -> bool:
+    """Whether the command line gives an option, if only its default."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def refuse_what_goes_with_rec() -> None:
     """Refuse flags on how a dataset is read and drawn from, where pairs are from another source."""
-    context = click.get_current_context()
-    flags = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in context.command.params}
+    params = click.get_current_context().command.params
+    flags = {one.name: "/".join([*one.opts, *one.secondary_opts]) for one in params}
     for name in ("labels", "cache_dir", "cache", "pairs_per_kind", "seed", "recall"):  # --cache-dir sets both
-        if name in flags and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in flags and is_set(name):
             raise click.UsageError(f"{flags[name]} goes with --rec")
 
 

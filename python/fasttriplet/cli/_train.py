@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from click.core import ParameterSource
 
 from fasttriplet._launcher import is_first_process
 from fasttriplet._words import counted
@@ -180,32 +179,33 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.resources
 @options.as_json
 @options.renamed("--positives", now="--pairs")
-@click.pass_context
-def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **given: Any) -> None:
+def train(*, out: str, resume: bool, as_json: bool, **given: Any) -> None:
     """Train a network with the triplet loss, with MXNet or PyTorch.
 
     It trains on triplets that it mines itself, bag by bag, on the scale of --metric, by default squared L2.
     """
-    _check_flags(ctx, given, resume=resume)
+    _check_flags(given, resume=resume)
 
     from fasttriplet.training import TrainSettings, options_at, train_rec  # noqa: PLC0415  takes a second
 
     deciding = {field.name for field in fields(TrainSettings)}
     if resume:
         settings, how = options_at(out)
-        given = {name: value for name, value in given.items() if _is_set(ctx, name)}
+        given = {name: value for name, value in given.items() if options.is_set(name)}
         if "network" in given or "symbol" in given:
             given = {"network": None, "symbol": None} | given
         if "lr_schedule" in given:
             given = {"lr_end": None} | given
+        if "neighbors" in given:  # the state's may be of a graph that the training makes itself
+            given = {"refresh_epochs": 1} | given
         settings = replace(settings, **{name: given.pop(name) for name in deciding & given.keys()})
         how |= given
     else:
         settings = TrainSettings(**{name: given.pop(name) for name in deciding & given.keys()})
         how = given
-    _refuse_without_effect(ctx, settings)
+    _refuse_without_effect(settings)
     first = is_first_process()
-    with display(silent=not first) as shown, _blaming_the_state(ctx, out) if resume else nullcontext():
+    with display(silent=not first) as shown, _blaming_the_state(out) if resume else nullcontext():
         shown.update("preparing")
         try:
             done = train_rec(settings, out, **how, resume=resume, progress=_Log(shown))
@@ -223,11 +223,7 @@ def train(ctx: click.Context, /, *, out: str, resume: bool, as_json: bool, **giv
         _print(done, out)
 
 
-def _is_set(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-
-
-def _check_flags(ctx: click.Context, given: Mapping[str, Any], *, resume: bool) -> None:
+def _check_flags(given: Mapping[str, Any], *, resume: bool) -> None:
     """Refuse flags that do not go together, and a command without a dataset or a network."""
     if resume and given["overwrite"]:
         raise click.UsageError("give either --resume or --overwrite")
@@ -236,11 +232,11 @@ def _check_flags(ctx: click.Context, given: Mapping[str, Any], *, resume: bool) 
     chosen = [given[name] is not None for name in ("network", "symbol")]
     if all(chosen) or not (any(chosen) or resume):
         raise click.UsageError("give either --network or --symbol")
-    if given["symbol"] is not None and _is_set(ctx, "embedding_size"):
+    if given["symbol"] is not None and options.is_set("embedding_size"):
         raise click.UsageError("--embedding-size is for --network; a --symbol has its own")
 
 
-def _refuse_without_effect(ctx: click.Context, settings: TrainSettings) -> None:
+def _refuse_without_effect(settings: TrainSettings) -> None:
     """Refuse flags that the chosen network, optimizer or schedule does not read."""
     unread = {
         "embedding_size": settings.network_is_module and "a --network by name",
@@ -249,17 +245,17 @@ def _refuse_without_effect(ctx: click.Context, settings: TrainSettings) -> None:
         "lr_factor": settings.lr_schedule != "steps" and "--lr-schedule steps",
     }
     for name, chosen in unread.items():
-        if chosen and _is_set(ctx, name):
+        if chosen and options.is_set(name):
             raise click.UsageError(f"--{name.replace('_', '-')} goes with {chosen}")
 
 
 @contextmanager
-def _blaming_the_state(ctx: click.Context, out: str) -> Iterator[None]:
+def _blaming_the_state(out: str) -> Iterator[None]:
     """Let an option that comes from the state be no fault of the command."""
     try:
         yield
     except OptionError as error:
-        if _is_set(ctx, error.argument):
+        if options.is_set(error.argument):
             raise
         advice = f"to resume with another value, give {error.argument}=VALUE"
         raise ValueError(f"{out}-state.npz: {error}; {advice}") from error

@@ -208,8 +208,22 @@ def _is_foreign(folder: Path) -> bool:
 
 
 def may_overwrite(out: Path) -> bool:
-    """Whether the run whose work is kept beside its output was allowed to replace that."""
-    kept = Kept.read(folder_beside(out))
+    """Whether the run whose work is kept beside its output was allowed to replace that.
+
+    Raises
+    ------
+    FileExistsError
+        If the output is there, and no work of a run.
+    """
+    folder = folder_beside(out)
+    if out.is_file() and not os.path.lexists(folder):
+        raise FileExistsError(
+            errno.EEXIST,
+            "exists already, and no unfinished run is beside it, so there is nothing to continue; "
+            "overwrite=True mines again",
+            str(out),
+        )
+    kept = Kept.read(folder)
     return kept is not None and kept.overwrite
 
 

@@ -303,7 +303,9 @@ class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
         and which graph makes the bags, is for the feed to compare.
         """
         undecided = [name for name in ("framework", "lr_end") if getattr(other, name) is None]
-        elsewhere = ("rec", "cache", "max_pixels", "exclude", "exclude_kinds", "neighbors", "on_error")
+        elsewhere = ["rec", "cache", "max_pixels", "exclude", "exclude_kinds", "neighbors", "on_error"]
+        if self.has_running_graph != other.has_running_graph:
+            elsewhere.append("refresh_epochs")  # a running graph has it, and no other
         before, now = (one.to_dict() | {"labels": one.labels or "shared"} for one in (self, other))
         return [
             f"{name} {value!r} (now {now[name]!r})"

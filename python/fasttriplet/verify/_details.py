@@ -47,7 +47,6 @@ def _roc(found: Verification) -> dict[str, list[float]] | None:
         return None
     far, tar = found.roc()
     rates = np.geomspace(1 / found.impostors, 1, _POINTS)
-    rates[-1] = 1.0
     reached = tar[np.searchsorted(far, rates * (1 + 1e-12), side="right") - 1]  # at most this rate
     return {"far": rates.tolist(), "tar": reached.tolist()}
 
