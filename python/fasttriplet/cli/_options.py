@@ -330,10 +330,10 @@ def model(**default: Any) -> Callable[[F], F]:
             "--model",
             metavar="SPEC",
             help="What embeds the images: mxnet:PREFIX,EPOCH or torch:mxnet:PREFIX,EPOCH (an MXNet network, "
-            "run by MXNet or by PyTorch), torch:FILE (torch.export or TorchScript), "
-            "torch:PACKAGE.MODULE:FACTORY[,weights=FILE] (a PyTorch module), onnx:FILE, "
-            "python:PACKAGE.MODULE:NAME (an embedder of your own), npy:FILE (embeddings computed before, in "
-            "key order) or pixels (a baseline without a network). For PyTorch and ONNX, "
+            "run by MXNet or by PyTorch), torch:PREFIX (a network of `fasttriplet train`), torch:FILE "
+            "(torch.export or TorchScript), torch:PACKAGE.MODULE:FACTORY[,weights=FILE] (a PyTorch module), "
+            "onnx:FILE, python:PACKAGE.MODULE:NAME (an embedder of your own), npy:FILE (embeddings computed "
+            "before, in key order) or pixels (a baseline without a network). For PyTorch and ONNX, "
             ",color=bgr,mean=127.5,std=128,size=112x112 at the end says what the network expects.",
             **default,
         ),

@@ -105,6 +105,8 @@ def load_embedder(
 
         * ``mxnet:PREFIX,EPOCH``, an MXNet checkpoint: ``PREFIX-symbol.json`` and, for epoch 0,
           ``PREFIX-0000.params``. ``torch:mxnet:PREFIX,EPOCH`` runs it with PyTorch, without MXNet;
+        * ``torch:PREFIX``: a network that ``fasttriplet train`` trained with PyTorch, ``PREFIX.json`` and
+          ``PREFIX.safetensors``;
         * ``torch:FILE``: what ``torch.export.save`` wrote (``.pt2``), or TorchScript (``.pt``);
         * ``torch:PACKAGE.MODULE:FACTORY``: the ``torch.nn.Module`` that this function returns;
           ``,weights=FILE`` loads a ``.safetensors`` file or a saved ``state_dict`` into it;
@@ -117,9 +119,9 @@ def load_embedder(
         Modules are looked for in the current folder first. A spec of a network may end in options,
         ``,name=value``. ``output`` chooses the output. For PyTorch and ONNX, ``color`` (``rgb`` or ``bgr``),
         ``mean`` and ``std`` (a number, or three as in ``104/117/123``) and ``size`` (``112x112``, height
-        first) say what the network expects: by default RGB, ``(pixel - 127.5) / 128``. MXNet's networks get
-        RGB 0..255 and normalise it themselves. ``precision=tf32`` and ``precision=bfloat16`` (or ``bf16``)
-        make PyTorch faster and less exact.
+        first) say what the network expects: by default RGB, ``(pixel - 127.5) / 128``, unless the file says
+        something else. MXNet's networks get RGB 0..255 and normalise it themselves. ``precision=tf32`` and
+        ``precision=bfloat16`` (or ``bf16``) make PyTorch faster and less exact.
     batch_size : int, optional
         Images that a network is given at a time, on each device. By default what suits the framework on the
         CPU (64 for MXNet, 16 for PyTorch, 8 for ONNX Runtime), and 128 on a GPU.

@@ -71,11 +71,11 @@ class FaceImageIter(TripletIter):
         identities; the margin of mining, above 0, at most 1; the distance above which pairs are skipped, 0
         for no limit. Both are squared L2, unless `metric` says otherwise.
     **kwargs
-        `augment`, `band`, `boundary`, `cache`, `exclude`, `exclude_kinds`, `first_epoch`, `labels`,
-        `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `neighbors`, `normalize`, `on_error`, `pairs`,
-        `pick`, `prefetch`, `random_share`, `refresh_epochs`, `seed`, `threads`: see
-        :class:`fasttriplet.Feed`. `augment` replaces `rand_mirror` and `cutoff`. `mean` must be None: the
-        network normalises.
+        `augment`, `band`, `boundary`, `cache`, `exclude`, `exclude_kinds`, `fallback`, `first_epoch`,
+        `labels`, `max_pixels`, `memory`, `metric`, `negatives_per_pair`, `neighbors`, `normalize`,
+        `on_error`, `pairs`, `pick`, `positives_per_anchor`, `prefetch`, `random_share`, `ranks`,
+        `refresh_epochs`, `seed`, `threads`, `triplets_per_anchor`: see :class:`fasttriplet.Feed`. `augment`
+        replaces `rand_mirror` and `cutoff`. `mean` must be None: the network normalises.
 
     Raises
     ------

@@ -57,8 +57,8 @@ def mobilefacenet(
         last map, whose sides are a 16th of these, rounded up.
     prelu : {"convolutions", "operator"}, default "convolutions"
         How PReLU is computed: as the sum of two depthwise convolutions, with which a training step takes a
-        fifth of the time on a CPU, or by MXNet's operator, which is one kernel on a GPU and is known to other
-        tools. The names and shapes of the weights are the same.
+        fraction of the time on a CPU, or by MXNet's operator, which is one kernel on a GPU and is known to
+        other tools. The names and shapes of the weights are the same.
 
     Returns
     -------
