@@ -55,6 +55,7 @@ _BACKENDS = {
                 "torch:mxnet:models/model,0",
                 "an MXNet checkpoint, run by PyTorch",
             ),
+            _Form("torch:PREFIX", "torch:models/face", "a network that `train` made with PyTorch"),
             _Form("torch:FILE", "torch:r50.pt2", "a network saved by torch.export or as TorchScript"),
             _Form(
                 "torch:PACKAGE.MODULE:FACTORY",
