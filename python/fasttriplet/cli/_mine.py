@@ -83,9 +83,9 @@ def mine(
     d_ap < d_an < d_ap + margin.
     """
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
-    from fasttriplet.run._kept import may_overwrite  # noqa: PLC0415
     from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415
     from fasttriplet.run._sink import check_ending  # noqa: PLC0415
+    from fasttriplet.run._work_folder import may_overwrite  # noqa: PLC0415
 
     if whole:
         if options.is_set("bag_size"):
