@@ -108,7 +108,8 @@ test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TOR
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
 
 # Not with NumPy 2: what is about files, their limits and their damage, kernels, and processes that train together.
-NO_NUMPY := $(addprefix dataset/,test_index_file.py test_limits.py test_pack_interrupted.py test_unreliable_files.py) \
+NO_NUMPY := $(addprefix dataset/,test_index_file.py test_index_foreign.py test_index_stale.py) \
+	$(addprefix dataset/,test_limits.py test_pack_interrupted.py test_unreliable_files.py) \
 	$(addprefix mining/,test_adversarial.py test_memory.py test_metrics.py test_picks.py test_references.py) \
 	$(addprefix torch/,test_training_processes.py test_group.py)
 

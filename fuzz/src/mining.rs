@@ -5,12 +5,11 @@ use std::sync::LazyLock;
 
 use arbitrary::{Result, Unstructured};
 use fasttriplet::mining::{
-    Band, Input, Limit, Metric, Options, Pairs, Pick, Ranks, Rows, Side, Triplets, collect, finish, merge,
-    mine,
+    Band, Input, Limit, Metric, Options, Pairs, Pick, Ranks, Side, Triplets, collect, finish, merge, mine,
 };
 use fasttriplet::{Interrupt, Isa, simd};
 
-use crate::naive::mining as naive;
+use crate::naive::mining::{self as naive, Mined, Set, of_anchors};
 
 /// A thread more than a round of few anchors has work for.
 static THREE: LazyLock<rayon::ThreadPool> =
@@ -28,26 +27,12 @@ pub fn check(data: &[u8]) {
         unsafe { std::env::set_var(simd::FORCE, isa.name()) };
         let run = || mine(&input, &case.options, &Interrupt::new()).expect("valid input");
         let found = if case.three_threads { THREE.install(run) } else { run() };
-        let mined = mined(&found);
+        let mined = Mined::of(&found);
         assert!(mined == expected, "{}: {mined:?}\nexpected {expected:?}\nof {case:?}", isa.name());
     }
     if case.ids_given && !case.blocks.is_empty() {
         let mined = case.mined_in_blocks();
         assert!(mined == expected, "in blocks: {mined:?}\nexpected {expected:?}\nof {case:?}");
-    }
-}
-
-fn mined(found: &Triplets) -> naive::Mined {
-    naive::Mined {
-        triplets: (0..found.anchor.len())
-            .map(|i| {
-                let distances = [found.d_ap[i], found.d_an[i]].map(f64::to_bits);
-                (found.anchor[i], found.positive[i], found.negative[i], distances[0], distances[1])
-            })
-            .collect(),
-        pairs: found.stats.pairs,
-        over_max_ap: found.stats.pairs_over_max_ap,
-        without_negative: found.stats.pairs_without_negative,
     }
 }
 
@@ -65,29 +50,16 @@ struct Case {
     blocks: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Set {
-    embeddings: Vec<f32>,
-    labels: Vec<i64>,
-    ids: Vec<i64>,
-}
-
-impl Set {
-    fn rows(&self, ids_given: bool) -> Rows<'_> {
-        Rows { embeddings: &self.embeddings, labels: &self.labels, ids: ids_given.then_some(&self.ids) }
-    }
-}
-
 impl Case {
     /// The same by blocks of negatives and groups of anchors: collected, merged and finished.
-    fn mined_in_blocks(&self) -> naive::Mined {
+    fn mined_in_blocks(&self) -> Mined {
         let of = |row: usize| usize::from(self.blocks[row % self.blocks.len()]);
         let all_anchors = 0..self.anchors.labels.len();
         let between = self.split();
         // Negatives of the anchors' part of the identities go to some of the blocks; those of the other part are
         // looked for in one call for the anchors of both.
         let across = between.map(|_| self.collected(None, None, between));
-        let mut all = naive::Mined::default();
+        let mut all = Mined::default();
         for group in 0..2 {
             let only: Vec<bool> = all_anchors
                 .clone()
@@ -109,7 +81,7 @@ impl Case {
             if let Some(across) = &across {
                 let ids: Vec<i64> =
                     all_anchors.clone().filter(|&row| only[row]).map(|row| self.anchors.ids[row]).collect();
-                parts.push(of_anchors(across, &ids, &parts[0]));
+                parts.push(of_anchors(across, &ids, parts[0].stats));
             }
             for step in 0..parts.len() - 1 {
                 let first = parts.swap_remove(of(step) % parts.len());
@@ -119,8 +91,8 @@ impl Case {
                         .expect("parts of the same anchors"),
                 );
             }
-            let mut mined =
-                mined(&finish(&parts[0], &self.options, self.dim, &Interrupt::new()).expect("a part"));
+            let found = finish(&parts[0], &self.options, self.dim, &Interrupt::new()).expect("a part");
+            let mut mined = Mined::of(&found);
             all.triplets.append(&mut mined.triplets);
             all.pairs += mined.pairs;
             all.over_max_ap += mined.over_max_ap;
@@ -146,31 +118,6 @@ impl Case {
             between,
         };
         collect(&input, &self.options, &Interrupt::new()).expect("valid input")
-    }
-}
-
-/// What a part has of some anchors. Another part of these says how many pairs they have.
-fn of_anchors(part: &Triplets, anchors: &[i64], of_these: &Triplets) -> Triplets {
-    let mut some = Triplets { stats: of_these.stats, ..Triplets::default() };
-    for i in (0..part.anchor.len()).filter(|&i| anchors.contains(&part.anchor[i])) {
-        some.anchor.push(part.anchor[i]);
-        some.positive.push(part.positive[i]);
-        some.negative.push(part.negative[i]);
-        some.d_ap.push(part.d_ap[i]);
-        some.d_an.push(part.d_an[i]);
-    }
-    some
-}
-
-impl Set {
-    /// Some of its rows.
-    fn part(&self, dim: usize, holds: impl Fn(usize) -> bool) -> Self {
-        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| holds(row)).collect();
-        Self {
-            embeddings: rows.iter().flat_map(|row| &self.embeddings[row * dim..][..dim]).copied().collect(),
-            labels: rows.iter().map(|&row| self.labels[row]).collect(),
-            ids: rows.iter().map(|&row| self.ids[row]).collect(),
-        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::{Interrupt, Isa};
 #[path = "../../fuzz/src/naive/mining.rs"]
 mod naive;
 
+use naive::{Mined, Set, of_anchors};
+
 /// `SplitMix64`.
 struct Random(u64);
 
@@ -37,12 +39,6 @@ impl Random {
     fn uniform(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
-}
-
-struct Set {
-    embeddings: Vec<f32>,
-    labels: Vec<i64>,
-    ids: Vec<i64>,
 }
 
 /// How the rows of a set lie.
@@ -85,20 +81,6 @@ impl Set {
         // Multiplied by an odd number, different numbers of 16 bits stay different.
         let ids = (first..first + count).map(|row| i64::from((row as u16).wrapping_mul(40_503)) - 20_000);
         Self { embeddings, labels, ids: ids.collect() }
-    }
-
-    fn rows(&self, ids_given: bool) -> Rows<'_> {
-        Rows { embeddings: &self.embeddings, labels: &self.labels, ids: ids_given.then_some(&self.ids) }
-    }
-
-    /// Some of its rows.
-    fn part(&self, dim: usize, holds: impl Fn(usize) -> bool) -> Self {
-        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| holds(row)).collect();
-        Self {
-            embeddings: rows.iter().flat_map(|row| &self.embeddings[row * dim..][..dim]).copied().collect(),
-            labels: rows.iter().map(|&row| self.labels[row]).collect(),
-            ids: rows.iter().map(|&row| self.ids[row]).collect(),
-        }
     }
 }
 
@@ -184,7 +166,7 @@ impl Case {
         let mut stats = Vec::new();
         for isa in Isa::available() {
             let found = run(isa, &self.input(), &self.options, false, &Interrupt::new()).unwrap();
-            assert!(naive_of(&found) == expected, "{name}, {}: {:?}", isa.name(), self.options);
+            assert!(Mined::of(&found) == expected, "{name}, {}: {:?}", isa.name(), self.options);
             assert_eq!(found.scatter.map(f64::to_bits), scatter.map(f64::to_bits), "{name}");
             stats.push((isa, found.stats));
         }
@@ -223,7 +205,7 @@ impl Case {
             Some(_) => self.anchors.labels.iter().map(|&label| first_part(label)).collect(),
         };
         let across = split.map(|_| self.collected(None, None, split));
-        let mut all = naive::Mined::default();
+        let mut all = Mined::default();
         for group in [true, false] {
             let only: Vec<bool> = groups.iter().map(|&of| of == group).collect();
             let of_group = |row: usize| split.is_none() || first_part(candidates.labels[row]) == group;
@@ -243,7 +225,7 @@ impl Case {
                 parts.push(merged);
             }
             let found = finish(&parts[0], &self.options, self.dim, &Interrupt::new()).unwrap();
-            let mut found = naive_of(&found);
+            let mut found = Mined::of(&found);
             all.triplets.append(&mut found.triplets);
             all.pairs += found.pairs;
             all.over_max_ap += found.over_max_ap;
@@ -275,32 +257,6 @@ impl Case {
         let largest = pairs.chunk_by(|x, y| x == y).map(<[_]>::len).max().unwrap_or_default();
         assert!(largest <= most, "{name}: {largest} of a pair, {:?}", self.options);
     }
-}
-
-fn naive_of(found: &Triplets) -> naive::Mined {
-    let triplet = |i: usize| {
-        let [d_ap, d_an] = [found.d_ap[i], found.d_an[i]].map(f64::to_bits);
-        (found.anchor[i], found.positive[i], found.negative[i], d_ap, d_an)
-    };
-    naive::Mined {
-        triplets: (0..found.anchor.len()).map(triplet).collect(),
-        pairs: found.stats.pairs,
-        over_max_ap: found.stats.pairs_over_max_ap,
-        without_negative: found.stats.pairs_without_negative,
-    }
-}
-
-/// What a part has of some anchors, which have these counts of pairs.
-fn of_anchors(part: &Triplets, anchors: &[i64], stats: Stats) -> Triplets {
-    let mut some = Triplets { stats, ..Triplets::default() };
-    for i in (0..part.anchor.len()).filter(|&i| anchors.contains(&part.anchor[i])) {
-        some.anchor.push(part.anchor[i]);
-        some.positive.push(part.positive[i]);
-        some.negative.push(part.negative[i]);
-        some.d_ap.push(part.d_ap[i]);
-        some.d_an.push(part.d_an[i]);
-    }
-    some
 }
 
 #[test]

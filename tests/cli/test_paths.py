@@ -14,7 +14,7 @@ import click
 import pytest
 
 from fasttriplet.cli import cli, main
-from fasttriplet.cli._options import NameOfFile
+from fasttriplet.cli._types import NameOfFile
 from tests.auditing.findings import write_suspects
 from tests.cli.command import Capture
 from tests.dataset.pictures import people

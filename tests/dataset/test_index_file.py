@@ -1,14 +1,11 @@
-"""An index that is kept: believed only if it is that of this very file, whatever else has its name."""
+"""The bytes of an index that is kept: believed only if they are right, whoever wrote them."""
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import pickle
 import random
 import stat
-import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -23,10 +20,10 @@ from hypothesis import strategies as st
 
 import fasttriplet as ft
 from fasttriplet import _core
-from fasttriplet.dataset import _index, _index_file
-from fasttriplet.dataset._index_cache import IndexCache, settle
-from fasttriplet.dataset._index_file import COLUMNS, MAGIC, Columns, Kept, UnfitError, decode, encode
-from fasttriplet.dataset._options import DatasetOptions
+from fasttriplet.dataset import _index_file
+from fasttriplet.dataset._index_cache import IndexCache
+from fasttriplet.dataset._index_file import COLUMNS, MAGIC, Columns, FileIndex, UnfitError, decode, encode
+from tests.dataset.kept_index import is_kept, problem_of
 from tests.processes import run_python
 from tests.small_rec import identities, kept_beside, write_rec
 
@@ -37,260 +34,6 @@ Head = dict[str, Any]
 def rec(tmp_path: Path) -> Path:
     """A file of fewer images than are looked at, so that each row of a kept index is compared."""
     return write_rec(tmp_path / "train.rec", identities(6, 4))
-
-
-def problem_of(rec: Path) -> str:
-    """What is said of the file that has the name of the index; the index itself is right."""
-    expected = ft.index_rec(rec, cache=False)
-    with pytest.warns(ft.RecordWarning) as caught:
-        assert ft.index_rec(rec).equals(expected)
-    (warning,) = caught
-    assert warning.filename == __file__
-    said = str(warning.message)
-    assert said.startswith(f"{kept_beside(rec)} is not used as the index of {rec}: it ")
-    return said
-
-
-def is_kept(rec: Path) -> bool:
-    """Whether there is an index now that is used, silently."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_core, "scan", lambda *_: pytest.fail("the file is gone through"))
-        try:
-            ft.index_rec(rec)
-        except pytest.fail.Exception:
-            return False
-    return True
-
-
-# Stale
-
-
-def same_times(path: Path, before: os.stat_result) -> None:
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = path.stat()
-    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-
-
-def relabelled(path: Path) -> bytes:
-    """The same file with another label in the first record."""
-    content = bytearray(path.read_bytes())
-    content[12:16] = np.float32(77).tobytes()
-    return bytes(content)
-
-
-def test_a_file_of_the_same_size_and_time_is_another_file(rec: Path, tmp_path: Path) -> None:
-    assert ft.index_rec(rec)["label"][0] == 0
-    before = rec.stat()
-    rec.write_bytes(relabelled(rec))
-    same_times(rec, before)
-    assert ft.index_rec(rec)["label"][0] == 77
-    assert is_kept(rec)
-    other = tmp_path / "other.rec"
-    other.write_bytes(rec.read_bytes().replace(np.float32(77).tobytes(), np.float32(78).tobytes(), 1))
-    other.replace(rec)
-    same_times(rec, before)
-    assert ft.index_rec(rec)["label"][0] == 78
-
-
-def test_an_idx_of_the_same_size_and_time_is_another_file(rec: Path) -> None:
-    ft.index_rec(rec)
-    idx = rec.with_suffix(".idx")
-    before = idx.stat()
-    lines = idx.read_text().splitlines()
-    lines[0] = lines[0].replace("1\t", "0\t", 1)
-    idx.write_text("\n".join([*lines, ""]))
-    same_times(idx, before)
-    assert ft.index_rec(rec)["key"][0] == 0
-
-
-@pytest.mark.parametrize("in_place", [False, True])
-def test_changes_at_any_moment_are_noticed(rec: Path, in_place: bool) -> None:
-    """Directly after the index was kept, too, when the clock of the file system may not have ticked."""
-    for label in range(100, 120):
-        content = bytearray(rec.read_bytes())
-        content[12:16] = np.float32(label).tobytes()
-        before = rec.stat()
-        if in_place:
-            with rec.open("r+b") as file:
-                file.write(content)
-        else:
-            other = rec.with_name("other")
-            other.write_bytes(content)
-            other.replace(rec)
-        same_times(rec, before)
-        assert ft.index_rec(rec)["label"][0] == label
-
-
-def test_a_file_that_has_just_changed_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For clocks that tick in 10 ms: a change after the index was made has another time than one before."""
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    now = 1e9 + 0.5
-    monkeypatch.setattr(time, "time", lambda: now)
-    for age in (0.0, 0.005, 1.0, -9.0):  # seconds
-        settle({"rec": [0, 0, 0, 0], "idx": [0, 0, int((now - age) * 1e9), 0]})
-    assert slept == pytest.approx([0.02, 0.015, 0.0, 0.02], abs=1e-6)
-
-
-def index_of(rec: Path, file: _core.RecordFile) -> Any:
-    options = DatasetOptions()
-    return _index.index_files([rec], [file], several=False, options=options, threads=1).frame
-
-
-def test_the_index_of_an_open_file_is_not_kept_for_the_next_with_its_name(rec: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.rec"
-    other.write_bytes(relabelled(rec))
-    same_times(other, rec.stat())
-    file = _core.RecordFile(rec)
-    other.replace(rec)
-    assert index_of(rec, file)["label"][0] == 0
-    assert ft.index_rec(rec)["label"][0] == 77
-    # And the index of the next is not taken for that of the open one.
-    assert index_of(rec, file)["label"][0] == 0
-
-
-@pytest.mark.parametrize("suffix", [".rec", ".idx"])
-def test_no_index_is_kept_of_a_file_that_changes_meanwhile(
-    rec: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scan = _core.scan
-
-    def changing(*arguments: Any) -> Any:
-        found = scan(*arguments)
-        changed = rec.with_suffix(suffix)
-        changed.write_bytes(changed.read_bytes())
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_core, "scan", changing)
-        ft.index_rec(rec)
-    assert not kept_beside(rec).exists()
-
-
-def test_records_are_compared_with_the_index(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a file system whose times mean nothing."""
-    monkeypatch.setattr(IndexCache, "stamp", lambda *_: {"rec": [0, 0, 0, 0], "idx": None})
-    ft.index_rec(rec)
-    assert is_kept(rec)
-    rec.write_bytes(relabelled(rec))
-    said = problem_of(rec)
-    assert "it does not agree with the records. The index is made again; if this is said once more, " in said
-    assert is_kept(rec)
-
-
-# Other files with the name of the index
-
-
-def fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def folder(path: Path) -> None:
-    path.mkdir()
-    (path / "something").write_text("")
-
-
-def link_to(target: str) -> Callable[[Path], None]:
-    return lambda path: path.symlink_to(target)
-
-
-def holding(content: bytes) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        path.write_bytes(content)
-
-    return write
-
-
-def huge(path: Path) -> None:
-    with path.open("wb") as file:
-        file.truncate(1 << 42)
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (
-            fifo,
-            "it is a pipe or a device. It stays as it is, and the index is made at each run; move it away, ",
-        ),
-        (folder, "it is a folder. It stays"),
-        (link_to("/dev/zero"), "it is a pipe or a device. It stays"),
-        (link_to("/dev/tty"), "it is a pipe or a device. It stays"),
-        (link_to("train.rec.index"), "it cannot be read (Too many levels of symbolic links). It stays"),
-        (link_to("train.rec"), "it is a .rec file"),
-        (link_to("/proc/self/environ"), "it is a file of another kind. It stays"),
-        (holding(b"\x93NUMPY" + bytes(99)), "it is a .npy file. It stays"),
-        (holding(gzip.compress(b"text")), "it is compressed with gzip"),
-        (holding(b"PAR1" + bytes(99)), "it is a file of another kind. It stays"),
-        (holding(b"a"), "it is a file of another kind. It stays"),
-        (huge, "it is a file of another kind. It stays"),
-    ],
-)
-def test_other_files_are_named_and_left_alone(rec: Path, make: Callable[[Path], None], reason: str) -> None:
-    kept = kept_beside(rec)
-    make(kept)
-    before = kept.lstat()
-    for _ in range(2):
-        assert reason in problem_of(rec)
-        assert os.path.samestat(kept.lstat(), before)
-        assert kept.lstat().st_size == before.st_size
-    with pytest.warns(ft.RecordWarning, match=r"is not used as the index of"):
-        assert ft.inspect_rec(rec).images == 24
-
-
-@pytest.mark.parametrize("make", [fifo, folder, link_to("/dev/zero"), holding(b"PAR1")])
-def test_other_files_in_a_folder_that_is_named(
-    rec: Path, tmp_path: Path, make: Callable[[Path], None]
-) -> None:
-    ft.index_rec(rec, cache=tmp_path / "named")
-    (kept,) = (tmp_path / "named").iterdir()
-    kept.unlink()
-    make(kept)
-    with pytest.warns(ft.RecordWarning, match=r"move it away, or name a folder for indexes by cache=FOLDER$"):
-        assert ft.index_rec(rec, cache=tmp_path / "named").height == 24
-
-
-def test_a_file_that_cannot_be_read(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ft.index_rec(rec)
-    before = kept_beside(rec).stat()
-    opened = os.open
-
-    def refused(path: Any, *arguments: Any, **options: Any) -> int:
-        if str(path) == str(kept_beside(rec)):
-            raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, *arguments, **options)
-
-    monkeypatch.setattr(os, "open", refused)
-    assert "it cannot be read (Permission denied). It stays as it is" in problem_of(rec)
-    assert os.path.samestat(kept_beside(rec).stat(), before)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-@pytest.mark.parametrize("link", [False, True])
-def test_a_stranger_s_file_in_a_folder_for_all(rec: Path, tmp_path: Path, link: bool) -> None:
-    ft.index_rec(rec)
-    kept = kept_beside(rec)
-    if link:
-        (tmp_path / "mine").mkdir()
-        kept = kept.rename(tmp_path / "mine" / kept.name)
-        kept_beside(rec).symlink_to(kept)
-    os.chown(kept_beside(rec), 12345, 12345, follow_symlinks=False)
-    assert is_kept(rec)  # of a colleague, in a folder of a group
-    tmp_path.chmod(0o1777)
-    said = problem_of(rec)
-    assert "it belongs to another user (uid 12345), in a folder that everyone can write to. It stays" in said
-    os.chown(rec, 12345, 12345)  # the colleague's file
-    assert ft.index_rec(rec).height == 24
-    assert is_kept(rec)
-
-
-def test_an_index_may_be_a_link(rec: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    kept_beside(rec).symlink_to(elsewhere)
-    ft.index_rec(rec)
-    assert elsewhere.stat().st_size
-    assert is_kept(rec)
-    assert kept_beside(rec).is_symlink()
 
 
 @pytest.mark.parametrize("content", [b"", MAGIC + b"2\n", MAGIC + b"%d\n" % _index_file.FORMAT])
@@ -306,14 +49,11 @@ def test_what_is_left_of_an_index_is_replaced(rec: Path, content: bytes) -> None
 
 
 def test_an_index_that_is_too_large_is_of_an_earlier_file(rec: Path) -> None:
-    huge(kept_beside(rec))
-    with kept_beside(rec).open("r+b") as file:
+    with kept_beside(rec).open("wb") as file:
         file.write(MAGIC)
+        file.truncate(1 << 42)
     ft.index_rec(rec)
     assert is_kept(rec)
-
-
-# Crafted
 
 
 class Crafted:
@@ -326,9 +66,9 @@ class Crafted:
         self.stamp = place.stamp(self.file, rec.with_suffix(".idx"))
         ft.index_rec(rec)
         self.content = kept_beside(rec).read_bytes()
-        kept = self.read()
-        assert kept is not None
-        self.kept = kept
+        index = self.read()
+        assert index is not None
+        self.index = index
         self.start = self.content.index(b"\n") + 1
         self.end = self.content.index(b"\n", self.start)
         self.body = self.content[self.end + 1 : -4]
@@ -337,7 +77,7 @@ class Crafted:
         head: Head = json.loads(self.content[self.start : self.end])
         return head
 
-    def read(self, content: bytes | None = None) -> Kept | None:
+    def read(self, content: bytes | None = None) -> FileIndex | None:
         return decode(self.content if content is None else content, self.stamp, self.file)
 
     def with_head(self, head: Any, body: bytes | None = None) -> bytes:
@@ -346,17 +86,17 @@ class Crafted:
         return content + zlib.crc32(content).to_bytes(4, "little")
 
     def with_columns(self, change: Callable[[Columns], object]) -> bytes:
-        columns = {name: column.copy() for name, column in self.kept.columns.items()}
+        columns = {name: column.copy() for name, column in self.index.columns.items()}
         change(columns)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_index_file, "_sample", lambda *_: self.head()["sample"])
-            content = encode(self.stamp, Kept(columns, self.kept.facts), self.file)
+            content = encode(self.stamp, FileIndex(columns, self.index.facts), self.file)
         assert content is not None
         return content
 
-    def is_right(self, kept: Kept | None) -> bool:
-        return kept is not None and all(
-            np.array_equal(kept.columns[name], self.kept.columns[name]) for name in COLUMNS
+    def is_right(self, index: FileIndex | None) -> bool:
+        return index is not None and all(
+            np.array_equal(index.columns[name], self.index.columns[name]) for name in COLUMNS
         )
 
 
@@ -486,9 +226,9 @@ def test_crafted_heads_are_not_believed(rec: Path) -> None:
     believed = []
     for content in contents:
         with suppress(UnfitError):
-            kept = crafted.read(content)
+            index = crafted.read(content)
             # The number of records may be any from that of the images on.
-            if kept is None or kept.facts["records"] <= 24:
+            if index is None or index.facts["records"] <= 24:
                 believed.append(content)
     assert believed == []
     assert len(contents) > 200
@@ -523,15 +263,15 @@ def test_mutations_give_the_true_index_or_none(rec: Path, count: int) -> None:
         if fixed := seed % 2:  # the checksum, so that the rest is looked at
             content = content[:-4] + zlib.crc32(content[:-4]).to_bytes(4, "little")
         try:
-            kept = crafted.read(content)
+            index = crafted.read(content)
         except UnfitError:
             found["unfit"] += 1
             continue
-        if kept is None:  # of a file with another stamp, or of another format
+        if index is None:  # of a file with another stamp, or of another format
             assert fixed
             found["none"] += 1
         else:
-            assert crafted.is_right(kept), seed
+            assert crafted.is_right(index), seed
             assert fixed or content == crafted.content
             found["true"] += 1
     assert found["unfit"] > count / 2
@@ -543,7 +283,7 @@ def test_mutated_files_in_a_process_with_little_memory(rec: Path) -> None:
     code = f"""
 import random, resource, sys, warnings
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from tests.dataset.test_index_file import Crafted, Path, ft, huge, kept_beside, mutated
+from tests.dataset.test_index_file import Crafted, Path, ft, kept_beside, mutated
 rec = Path({str(rec)!r})
 good = ft.index_rec(rec)
 kept = kept_beside(rec)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import doctest
 import os
-import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet.mining import _mine
+from tests.mining.ctrl_c import ctrl_c_within_a_second
 from tests.mining.defined import assert_defined, each_kind_of_values, rows
 from tests.processes import megabytes_more
 from tests.strategies import BANDS, PAIRS, PICKS, datasets, grid_values, options
@@ -275,20 +273,8 @@ def test_ctrl_c_stops_a_long_call_within_a_second(
 ) -> None:
     embeddings = np.random.default_rng(0).normal(size=(rows, 512)).astype(np.float32)
     labels = np.arange(rows) // per_identity
-    pressed = []
-
-    def press() -> None:
-        time.sleep(1)
-        pressed.append(time.process_time())  # of all threads: other work on the machine does not count
-        os.kill(os.getpid(), signal.SIGINT)
-
-    presser = threading.Thread(target=press)
-    presser.start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_within_a_second():
         ft.mine(embeddings, labels, **wanted)
-    stopped = time.process_time()
-    presser.join()
-    assert stopped - pressed[0] < len(os.sched_getaffinity(0))
 
 
 def test_works_after_a_fork() -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import tempfile
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from fasttriplet._npy import Table
 from fasttriplet.mining import _neighbors, _stored
 from fasttriplet.mining._blocks import bytes_of_row
 from tests import reference
+from tests.mining.ctrl_c import ctrl_c_within_a_second
 from tests.mining.defined import each_kind_of_values
 from tests.processes import megabytes_more
 from tests.strategies import METRICS, datasets
@@ -282,20 +280,8 @@ def test_where_there_is_little() -> None:
 
 def test_ctrl_c_stops_a_long_call_within_a_second() -> None:
     rows = np.random.default_rng(0).normal(size=(60_000, 512)).astype(np.float32)
-    pressed = []
-
-    def press() -> None:
-        time.sleep(1)
-        pressed.append(time.process_time())  # of all threads: other work on the machine does not count
-        os.kill(os.getpid(), signal.SIGINT)
-
-    presser = threading.Thread(target=press)
-    presser.start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_within_a_second():
         ft.neighbors(rows, np.arange(60_000))
-    stopped = time.process_time()
-    presser.join()
-    assert stopped - pressed[0] < len(os.sched_getaffinity(0))
 
 
 def test_frames() -> None:

@@ -72,7 +72,7 @@ def test_a_task_has_a_gpu_or_the_cpu(with_gpu: Any, trained: tuple[Path, str], t
     rec, spec = trained
     for devices in ("cuda", "cpu"):
         here, there = tmp_path / f"{devices}.npy", tmp_path / f"{devices}-there.npy"
-        embed = ["embed", "--rec", rec, "--model", spec, "--devices", devices]
+        embed: list[str | Path] = ["embed", "--rec", rec, "--model", spec, "--devices", devices]
         for out, how in ((here, []), (there, ["--ray", with_gpu.address])):
             done: subprocess.CompletedProcess[str] = run(*embed, "--out", out, *how)
             assert done.returncode == 0, done.stderr

@@ -47,6 +47,18 @@ def sharded(draw: st.DrawFn) -> tuple[list[dict[int, int]], frozenset[int]]:
     return shards, damaged
 
 
+def written(folder: Path, shards: Sequence[dict[int, int]], damaged: frozenset[int]) -> list[Path]:
+    """The files of :func:`sharded`."""
+    return [
+        write_rec(
+            folder / f"train-{file}.rec",
+            labels,
+            frozenset(id_ & (2**48 - 1) for id_ in damaged if id_ >> 48 == file),
+        )
+        for file, labels in enumerate(shards)
+    ]
+
+
 minings = st.fixed_dictionaries(
     {},
     optional={
@@ -68,14 +80,7 @@ def test_batches_are_those_of_the_plain_computation(data: st.DataObject) -> None
     one_path = len(shards) == 1 and data.draw(st.booleans())
     images_per_identity = data.draw(st.integers(1, 6))
     with tempfile.TemporaryDirectory() as folder:
-        paths = [
-            write_rec(
-                Path(folder) / f"train-{file}.rec",
-                labels,
-                frozenset(id_ & (2**48 - 1) for id_ in damaged if id_ >> 48 == file),
-            )
-            for file, labels in enumerate(shards)
-        ]
+        paths = written(Path(folder), shards, damaged)
         plain = Plain(
             paths[0] if one_path else paths,
             Rows(

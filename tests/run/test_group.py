@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from tests.run.leftovers import nothing_left
 from tests.run.plain_feed import EVERYTHING, Pictures, Plain, PlainBatch, Rows, ids_of
-from tests.run.test_feed_batches import minings, sharded
+from tests.run.test_feed_batches import minings, sharded, written
 from tests.run.test_feed_state import same, stored
 from tests.run.thread_group import ThreadGroup, in_threads, results
 from tests.small_rec import Table, identities, random_table, write_rec
@@ -90,14 +90,7 @@ def test_batches_are_those_of_the_plain_computation(data: st.DataObject, size: i
     shards, damaged = data.draw(sharded())
     images_per_identity = data.draw(st.integers(1, 6))
     with tempfile.TemporaryDirectory() as folder:
-        paths = [
-            write_rec(
-                Path(folder) / f"train-{file}.rec",
-                labels,
-                frozenset(id_ & (2**48 - 1) for id_ in damaged if id_ >> 48 == file),
-            )
-            for file, labels in enumerate(shards)
-        ]
+        paths = written(Path(folder), shards, damaged)
         plain = Plain(
             paths,
             Rows(len(shards), 60, 8, data.draw(st.integers(0, 9))),

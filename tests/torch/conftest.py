@@ -1,4 +1,4 @@
-"""A folder with a module of the user's and files of its network."""
+"""A folder with a module of the user's and files of its network; a network of our own as files of MXNet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.torch.graphs import network
 from tests.torch.small_modules import SIZE, module_in
 from tests.training.conftest import data
 
@@ -56,3 +57,17 @@ def net(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     import mynet  # noqa: PLC0415
 
     return mynet.net()
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """The checkpoint of a small network of our own."""
+    return network().save(tmp_path / "model", "softmax")
+
+
+@pytest.fixture
+def module(prefix: Path) -> Any:
+    """It, as a module."""
+    from fasttriplet.torch import from_mxnet  # noqa: PLC0415  needs PyTorch
+
+    return from_mxnet(prefix, 0)

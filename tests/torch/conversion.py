@@ -106,19 +106,19 @@ def converted(symbol: Any, weights: Arrays) -> ConvertedNetwork:
 
 def without_dropout(mx: Any, symbol: Any) -> Any:
     """The same network, whose Dropout drops nothing: PyTorch draws other numbers."""
-    graph = json.loads(symbol.tojson())
-    for node in graph["nodes"]:
-        if node["op"] == "Dropout":
-            node["attrs"]["p"] = "0"
-    return mx.sym.load_json(json.dumps(graph))
+    return _changed(mx, symbol, "Dropout", p="0")
 
 
 def in_float32(mx: Any, symbol: Any) -> Any:
     """The same network without casts to float16: MXNet 1.9.1 has no products of float16 on the CPU."""
+    return _changed(mx, symbol, "Cast", dtype="float32")
+
+
+def _changed(mx: Any, symbol: Any, op: str, **attributes: str) -> Any:
     graph = json.loads(symbol.tojson())
     for node in graph["nodes"]:
-        if node["op"] == "Cast":
-            node["attrs"]["dtype"] = "float32"
+        if node["op"] == op:
+            node["attrs"] |= attributes
     return mx.sym.load_json(json.dumps(graph))
 
 

@@ -18,7 +18,7 @@ from fasttriplet.checkpoint._networks import network_of
 from fasttriplet.torch._backend import TrainingBackend
 from fasttriplet.training import train_rec
 from fasttriplet.training._state import State, save_state
-from tests.torch.trainings import batches, module_of, one_thread, settings
+from tests.torch.trainings import batches, importable, one_thread, settings
 from tests.training.small import settings as settings_in
 from tests.training.small import state
 
@@ -28,10 +28,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("trainable")]
 @pytest.fixture(scope="module")
 def trainable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A module of the user's that can be imported."""
-    folder = tmp_path_factory.mktemp("wrong")
-    module_of(folder, "wrongly")
-    with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.syspath_prepend(str(folder))
+    with importable(tmp_path_factory.mktemp("wrong"), "wrongly"), one_thread():
         yield
 
 

@@ -17,7 +17,7 @@ from fasttriplet.errors import OptionError
 from fasttriplet.torch import from_mxnet
 from fasttriplet.training import train_rec
 from tests.torch.small_modules import distance
-from tests.torch.trainings import module_of, one_thread
+from tests.torch.trainings import importable, one_thread
 from tests.training.small import settings
 
 pytestmark = pytest.mark.torch
@@ -28,10 +28,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (5, 24, 24, 3), dtype=np.uint
 @pytest.fixture(scope="module", autouse=True)
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A module of the user's that can be imported."""
-    folder = tmp_path_factory.mktemp("exported")
-    module_of(folder, "exported")
-    with pytest.MonkeyPatch.context() as patch, one_thread():
-        patch.syspath_prepend(str(folder))
+    with importable(tmp_path_factory.mktemp("exported"), "exported"), one_thread():
         yield
 
 

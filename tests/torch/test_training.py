@@ -21,7 +21,7 @@ from fasttriplet.cli import main
 from fasttriplet.errors import OptionError
 from fasttriplet.training import TrainSettings, options_at
 from tests.processes import run_python
-from tests.torch.trainings import module_of, one_thread
+from tests.torch.trainings import importable, one_thread
 from tests.training.small import records, same_arrays, settings, state, train
 from tests.training.test_resume import KILLED
 
@@ -49,10 +49,7 @@ def alone() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def trainable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A module of the user's that can be imported."""
-    folder = tmp_path_factory.mktemp("trainable")
-    module_of(folder, "trainable")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
+    with importable(tmp_path_factory.mktemp("trainable"), "trainable"):
         yield
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.small_rec import identities
 from tests.torch.test_group import free_port
-from tests.training.small import records, same_arrays, state, write_pairs, write_patterns
+from tests.training.small import records, same_arrays, state, write_data
 
 pytest.importorskip("torch")
 
@@ -84,10 +84,7 @@ def after_batch(folder: Path, name: str, batch: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("processes")
-    write_patterns(found / "train.rec", identities(16, 6))
-    write_pairs(found / "train.rec", found / "pairs.bin", 30)
-    return found
+    return write_data(tmp_path_factory.mktemp("processes"), identities(16, 6), 30)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fasttriplet as ft
 from fasttriplet.training import TrainSettings
@@ -93,6 +94,15 @@ def module_of(folder: Path, name: str) -> str:
     """Write the module into a folder, under a name of its own, as imports are kept."""
     (folder / f"{name}.py").write_text(MODULE, encoding="utf-8")
     return name
+
+
+@contextmanager
+def importable(folder: Path, name: str) -> Iterator[None]:
+    """Let the module be imported under this name."""
+    module_of(folder, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
 
 
 def settings(**options: Any) -> TrainSettings:

@@ -9,16 +9,13 @@ import pytest
 from fasttriplet.training import _train_rec
 from tests.small_rec import identities
 from tests.training.numpy_backend import NumpyBackend
-from tests.training.small import settings, train, write_pairs, write_patterns
+from tests.training.small import settings, train, write_data
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.rec, 16 identities of 6 images of 24 x 24, and pairs.bin of them."""
-    folder = tmp_path_factory.mktemp("data")
-    write_patterns(folder / "train.rec", identities(16, 6))
-    write_pairs(folder / "train.rec", folder / "pairs.bin", 30)
-    return folder
+    return write_data(tmp_path_factory.mktemp("data"), identities(16, 6), 30)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,13 @@ def write_pairs(rec: Path, out: Path, pairs_per_kind: int, seed: int = 0) -> Non
     ft.write_pairs(out, [file.read(key)[1] for key in index["key"].to_numpy()[rows]], drawn.same)
 
 
+def write_data(folder: Path, labels: Mapping[int, int], pairs_per_kind: int) -> Path:
+    """A folder with train.rec and pairs.bin of it."""
+    write_patterns(folder / "train.rec", labels)
+    write_pairs(folder / "train.rec", folder / "pairs.bin", pairs_per_kind)
+    return folder
+
+
 def settings(data: Path, **options: Any) -> TrainSettings:
     return TrainSettings(rec=(str(data / "train.rec"),), **{"network": "small"} | OPTIONS | options)
 

@@ -16,7 +16,7 @@ from tests.faults import CHANGES, Ended, Fault, Faults, Kind
 from tests.faults.disturbed import Disturbed, Tell, unfinished
 from tests.small_rec import identities
 from tests.training.events import scalars
-from tests.training.small import records, write_pairs, write_patterns
+from tests.training.small import records, write_data
 
 RESUME = ["train", "--resume", "--out", "a", "--json"]
 _ERRORS: tuple[Kind, ...] = (*CHANGES, "open", "read", "lock", "close")
@@ -25,10 +25,7 @@ _ERRORS: tuple[Kind, ...] = (*CHANGES, "open", "read", "lock", "close")
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with train.rec, 8 identities of 4 images, and pairs.bin."""
-    folder = tmp_path_factory.mktemp("small")
-    write_patterns(folder / "train.rec", identities(8, 4))
-    write_pairs(folder / "train.rec", folder / "pairs.bin", 10)
-    return folder
+    return write_data(tmp_path_factory.mktemp("small"), identities(8, 4), 10)
 
 
 @pytest.fixture(scope="module")

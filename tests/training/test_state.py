@@ -22,7 +22,7 @@ from fasttriplet.training._state import State, load_state, save_state
 from tests.cli.command import Capture
 from tests.small_rec import identities
 from tests.training.numpy_backend import NumpyBackend
-from tests.training.small import records, write_pairs, write_patterns
+from tests.training.small import records, write_data
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
 
@@ -34,9 +34,7 @@ WRONG: tuple[Any, ...] = (None, True, -1, 10**30, float("nan"), "x", "\ud800", [
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a training of 2 batches, with its dataset, and with that of 3 batches in ``whole``."""
-    folder = tmp_path_factory.mktemp("stopped")
-    write_patterns(folder / "train.rec", identities(8, 4))
-    write_pairs(folder / "train.rec", folder / "pairs.bin", 10)
+    folder = write_data(tmp_path_factory.mktemp("stopped"), identities(8, 4), 10)
     words = ["--rec", "train.rec", "--network", "small", "--embedding-size", "4", "--batch-size", "6"]
     words += ["--bag-size", "24", "--band", "any", "--verify-on", "pairs.bin", "--verify-every", "2"]
     words += ["--log-every", "1", "--tensorboard", "board", "--cache-dir", "cache"]

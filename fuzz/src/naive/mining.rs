@@ -1,6 +1,7 @@
 //! Mining by its definition: float64 distances of all pairs of rows, and a keyed draw for each negative.
+//! Also what tests and the fuzz target need to compare the miner with it: sets of rows, and what was found.
 
-use fasttriplet::mining::{Input, Limit, Metric, Options, Pairs, Pick, Rows, Side};
+use fasttriplet::mining::{Input, Limit, Metric, Options, Pairs, Pick, Rows, Side, Stats, Triplets};
 
 /// Ids of anchor, positive and negative, and the bits of the distances of anchor and positive, and of anchor and
 /// negative.
@@ -17,6 +18,64 @@ pub struct Mined {
     pub over_max_ap: u64,
     /// Pairs without a qualifying negative.
     pub without_negative: u64,
+}
+
+impl Mined {
+    /// What the miner found.
+    pub fn of(found: &Triplets) -> Self {
+        let triplet = |i: usize| {
+            let [d_ap, d_an] = [found.d_ap[i], found.d_an[i]].map(f64::to_bits);
+            (found.anchor[i], found.positive[i], found.negative[i], d_ap, d_an)
+        };
+        Self {
+            triplets: (0..found.anchor.len()).map(triplet).collect(),
+            pairs: found.stats.pairs,
+            over_max_ap: found.stats.pairs_over_max_ap,
+            without_negative: found.stats.pairs_without_negative,
+        }
+    }
+}
+
+/// What a part has of some anchors, which have these counts of pairs.
+pub fn of_anchors(part: &Triplets, anchors: &[i64], stats: Stats) -> Triplets {
+    let mut some = Triplets { stats, ..Triplets::default() };
+    for i in (0..part.anchor.len()).filter(|&i| anchors.contains(&part.anchor[i])) {
+        some.anchor.push(part.anchor[i]);
+        some.positive.push(part.positive[i]);
+        some.negative.push(part.negative[i]);
+        some.d_ap.push(part.d_ap[i]);
+        some.d_an.push(part.d_an[i]);
+    }
+    some
+}
+
+/// The rows of a set, before they are normalised.
+#[derive(Debug)]
+pub struct Set {
+    /// Row after row.
+    pub embeddings: Vec<f32>,
+    /// The identity of each row.
+    pub labels: Vec<i64>,
+    /// The id of each row.
+    pub ids: Vec<i64>,
+}
+
+impl Set {
+    /// As the miner takes them.
+    pub fn rows(&self, ids_given: bool) -> Rows<'_> {
+        Rows { embeddings: &self.embeddings, labels: &self.labels, ids: ids_given.then_some(&self.ids) }
+    }
+
+    /// Some of its rows.
+    #[must_use]
+    pub fn part(&self, dim: usize, holds: impl Fn(usize) -> bool) -> Self {
+        let rows: Vec<usize> = (0..self.labels.len()).filter(|&row| holds(row)).collect();
+        Self {
+            embeddings: rows.iter().flat_map(|row| &self.embeddings[row * dim..][..dim]).copied().collect(),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            ids: rows.iter().map(|&row| self.ids[row]).collect(),
+        }
+    }
 }
 
 /// A row, normalised if that is asked for.

@@ -312,7 +312,7 @@ class _Run:
             remove_unfinished(folder / name)
         with self.clock("embed"):
             survey = Survey(dataset, embedder, looking=looking, threads=self.threads)
-            kept = _embeddings.Kept(folder, dataset, survey)
+            kept = _embeddings.KeptEmbeddings(folder, dataset, survey)
             path = folder / _embeddings.NAME
             if kept.vectors is not None:
                 self.notes.append(f"{path} is of this dataset and model, and was used again")

@@ -31,7 +31,7 @@ from fasttriplet.run._pass import Piece
 NAME, ABOUT = "embeddings.npy", "embeddings.json"
 
 
-class Kept:
+class KeptEmbeddings:
     """Whether the folder has the embeddings of this dataset and model.
 
     Attributes

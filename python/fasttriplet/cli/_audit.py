@@ -13,6 +13,7 @@ from fasttriplet.auditing._options import AuditOptions, PictureOptions
 from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 from fasttriplet.dataset._options import DatasetOptions, Kind
 
@@ -22,21 +23,21 @@ if TYPE_CHECKING:
 PAGE = "audit.html"
 F = TypeVar("F", bound=Callable[..., Any])
 
-_COSINE = options.Number(min=-1, max=1)
+_COSINE = types.Number(min=-1, max=1)
 _TEXTS = {
     "other_above": ("Mislabelled: least cosine with another identity.", _COSINE),
-    "lead": ("Mislabelled: by how much that exceeds the cosine with the own identity.", options.Number(0, 2)),
+    "lead": ("Mislabelled: by how much that exceeds the cosine with the own identity.", types.Number(0, 2)),
     "own_below": ("Outlier: the cosine with its own identity is below this.", _COSINE),
     "same_person_above": (
         "Same person: least likeness of two identities; 1 is that of two halves of one.",
         _COSINE,
     ),
     "two_people_below": ("Two people: the likeness of two groups of an identity is below this.", _COSINE),
-    "smallest_group": ("Two people: images that a group must have.", options.Whole(2)),
-    "contrast_below": ("Bad picture: nearly uniform, in gray levels (0 to 255).", options.Number(min=0)),
-    "brightness_below": ("Bad picture: dark, in gray levels (0 to 255).", options.Number(min=0)),
-    "sharpness_below": ("Bad picture: blurred, detail as a multiple of contrast.", options.Number(min=0)),
-    "copies_above": ("Duplicate: least correlation of the details of two pictures.", options.Number(0, 1)),
+    "smallest_group": ("Two people: images that a group must have.", types.Whole(2)),
+    "contrast_below": ("Bad picture: nearly uniform, in gray levels (0 to 255).", types.Number(min=0)),
+    "brightness_below": ("Bad picture: dark, in gray levels (0 to 255).", types.Number(min=0)),
+    "sharpness_below": ("Bad picture: blurred, detail as a multiple of contrast.", types.Number(min=0)),
+    "copies_above": ("Duplicate: least correlation of the details of two pictures.", types.Number(0, 1)),
 }
 
 
@@ -57,7 +58,7 @@ def _thresholds(command: F) -> F:
 @click.option(
     "--out",
     required=True,
-    type=options.PATH,
+    type=types.PATH,
     metavar="FOLDER",
     help="Folder for the results: audit.html to look at, suspects.parquet, identities.parquet, and the "
     "embeddings, which a later audit of the same dataset with the same model uses again.",
@@ -66,7 +67,7 @@ def _thresholds(command: F) -> F:
 @click.option(
     "--kinds",
     metavar="KIND,...",
-    type=options.Kinds(),
+    type=types.Kinds(),
     help="Kinds of findings to look for, between commas: mislabelled, outlier, same-person, two-people, "
     "duplicate, bad-picture. By default all.",
 )
@@ -100,8 +101,7 @@ def audit(
     for name in (SUSPECTS, IDENTITIES, PAGE):  # before a model is loaded
         check_can_be_written(out / name, overwrite=overwrite)
     with display() as shown:
-        shown.update("loading the model")
-        embedder = options.load_model(model, devices, batch_size)
+        embedder = options.load_model(shown, model, devices, batch_size)
         shown.update("indexing")
         opened = {name: how.pop(name) for name in DatasetOptions.names()}
         dataset = Dataset(options.one_or_several(rec), threads=how["threads"], **opened)

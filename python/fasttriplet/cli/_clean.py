@@ -12,6 +12,7 @@ import click
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
@@ -21,17 +22,17 @@ if TYPE_CHECKING:
 @click.command()
 @options.rec(required=True)
 @options.suspects(required=True)
-@click.option("--out", required=True, type=options.PATH, metavar="OUT.rec", help="The new .rec file.")
+@click.option("--out", required=True, type=types.PATH, metavar="OUT.rec", help="The new .rec file.")
 @options.option(
     "decisions",
     "A JSON file of what you decided otherwise than the audit, as its page saves it.",
-    kind=options.PATH,
+    kind=types.PATH,
     metavar="FILE",
 )
 @options.option(
     "kinds",
     "Kinds of findings to act on, between commas. By default all of them.",
-    kind=options.Kinds(),
+    kind=types.Kinds(),
     metavar="KIND,...",
 )
 @options.overwrite

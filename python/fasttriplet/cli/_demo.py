@@ -10,6 +10,7 @@ import click
 
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ _UNITS = {"training": "batch", "drawing sheets": "sheet"}  # of its steps; all o
     "out",
     "Folder for all files: a new one, an empty one, or with --overwrite that of an earlier demo.",
     "demo",
-    options.PATH,
+    types.PATH,
 )
 @options.overwrite
-@options.option("identities", "Characters to draw for training.", 60, options.Whole(2))
-@options.option("images", "Images to draw of each character.", 20, options.Whole(2))
+@options.option("identities", "Characters to draw for training.", 60, types.Whole(2))
+@options.option("images", "Images to draw of each character.", 20, types.Whole(2))
 @options.option("batches", "Batches to train for.", 400)
 @options.seed
 @options.threads

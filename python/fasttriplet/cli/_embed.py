@@ -10,6 +10,7 @@ import click
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=options.PATH,
+    type=types.PATH,
     callback=options.ends_in(".npy"),
     metavar="FILE.npy",
     help="File for the embeddings. FILE.npy.json beside it says what they are of.",
@@ -67,8 +68,7 @@ def embed(
 
     check_embed_rec(model, out, overwrite=overwrite, resume=resume)  # before a model is loaded
     with display() as shown:
-        shown.update("loading the model" if ray is None else "connecting to Ray")
-        embedder = options.load_model(model, devices, batch_size, ray=ray)
+        embedder = options.load_model(shown, model, devices, batch_size, ray=ray)
         if ray is None:
             shown.update("indexing")
         done = embed_rec(

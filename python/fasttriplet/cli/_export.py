@@ -12,6 +12,7 @@ import click
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 _MOST = 10_000_000  # keys of a range
@@ -39,13 +40,13 @@ def _keys(ctx: click.Context, param: click.Parameter, value: str | None) -> list
 @options.option(
     "triplets",
     "Export the triplets of this file, in a folder each: a file that `fasttriplet mine` wrote.",
-    kind=options.PATH,
+    kind=types.PATH,
     metavar="FILE",
 )
 @options.suspects(required=False)
 @options.option("first", "Export only this many keys, triplets or findings.", kind=int)
 @click.option(
-    "--out", required=True, type=options.PATH, metavar="FOLDER", help="A new folder for the pictures."
+    "--out", required=True, type=types.PATH, metavar="FOLDER", help="A new folder for the pictures."
 )
 @options.as_json
 def export(*, rec: tuple[Path, ...], out: Path, as_json: bool, **how: Any) -> None:

@@ -11,6 +11,7 @@ import click
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import Display, display
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     default="triplets.parquet",
-    type=options.PATH,
+    type=types.PATH,
     help="File for the triplets. Its ending is the format: .parquet, .csv, .ndjson or .jsonl, .arrow or "
     ".feather.",
 )
 @options.option(
     "report",
     "Page to write about the dataset, the triplets and the run; see `fasttriplet report`.",
-    kind=options.PATH,
+    kind=types.PATH,
     metavar="OUT.html",
     callback=options.ends_in(".html", ".htm"),
 )
@@ -82,9 +83,9 @@ def mine(
     d_ap < d_an < d_ap + margin.
     """
     from fasttriplet._files import check_can_be_written  # noqa: PLC0415  not for --help
-    from fasttriplet.run._kept import may_overwrite  # noqa: PLC0415
     from fasttriplet.run._mine_rec import mine_rec  # noqa: PLC0415
     from fasttriplet.run._sink import check_ending  # noqa: PLC0415
+    from fasttriplet.run._work_folder import may_overwrite  # noqa: PLC0415
 
     if whole:
         if options.is_set("bag_size"):
@@ -97,8 +98,7 @@ def mine(
     for path in filter(None, (out, report)):
         check_can_be_written(path, overwrite=replaces)
     with display() as shown:
-        shown.update("loading the model" if ray is None else "connecting to Ray")
-        embedder = options.load_model(model, devices, batch_size, ray=ray)
+        embedder = options.load_model(shown, model, devices, batch_size, ray=ray)
         if ray is None:
             shown.update("indexing")
         result = mine_rec(

@@ -10,6 +10,7 @@ import click
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 from fasttriplet.dataset._options import ExcludeOptions
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     required=True,
-    type=options.PATH,
+    type=types.PATH,
     callback=options.ends_in(".parquet"),
     metavar="FILE.parquet",
     help="File for the neighbors, one row for each: label, neighbor_label, rank (0 is the nearest) and "
@@ -66,8 +67,7 @@ def neighbors(
     what = {name: how[name] for name in ("k", "of", "overwrite")}
     check_neighbors_rec(rec, out, chosen, **what)  # before a model is loaded
     with display() as shown:
-        shown.update("loading the model")
-        embedder = options.load_model(model, devices, batch_size)
+        embedder = options.load_model(shown, model, devices, batch_size)
         shown.update("indexing")
         done = neighbors_rec(rec, model=embedder, out=out, options=chosen, progress=shown.update, **how)
     if as_json:

@@ -5,9 +5,6 @@ Nothing here imports NumPy or Polars: `--help` does not wait for them.
 
 from __future__ import annotations
 
-import math
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
@@ -17,136 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, cast, get_args, 
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._options import Options
+from fasttriplet.cli._types import PATH, BandText, Kinds, NameOfFile, Number, PairsChoice, RanksText, Whole
 from fasttriplet.cli._words import in_flags
-from fasttriplet.dataset._options import (
-    EXCLUDED_KINDS,
-    KINDS,
-    RUNNING,
-    DatasetOptions,
-    Kind,
-    kinds_of,
-)
+from fasttriplet.dataset._options import EXCLUDED_KINDS, RUNNING, DatasetOptions
 from fasttriplet.mining._band import BANDS
 from fasttriplet.mining._options import Metric, MiningOptions, Pairs, scale_of
 from fasttriplet.run._options import FeedOptions, ResourceOptions
 
 if TYPE_CHECKING:
+    from fasttriplet.cli._progress import Display
     from fasttriplet.embedders import Embedder
 
-    _Choice = click.Choice[str]
-    _Type = click.ParamType[tuple[Kind, ...]]
-    _Text = click.ParamType[str]
-    _OfRanks = click.ParamType[tuple[int, int | None]]
-else:
-    _Choice, _Type = click.Choice, click.ParamType  # before click 8.2 they take no type
-    _Text = _OfRanks = click.ParamType
-
 F = TypeVar("F", bound=Callable[..., Any])
-
-# Types of values
-
-
-class Whole(click.IntRange):
-    """A whole number from `least` on; `most` is far beyond what makes sense, so help does not show it."""
-
-    name = "n"
-
-    def __init__(self, least: int = 1, most: int = 2**31 - 1) -> None:
-        super().__init__(min=least)
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it, and refuse what is beyond."""
-        try:
-            int(value)
-        except ValueError:  # for which Click would use the name that help has
-            self.fail(f"{value!r} is not a whole number.", param, ctx)
-        whole: int = super().convert(value, param, ctx)
-        if whole > self._most:
-            self.fail(f"{whole} is more than {self._most:,}.", param, ctx)
-        return whole
-
-
-class Number(click.FloatRange):
-    """A number in a range; NaN is in none."""
-
-    name = "x"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it, and refuse NaN, which passes all comparisons of a range."""
-        try:
-            known = not math.isnan(float(value))
-        except ValueError:  # for which Click would use the name that help has
-            known = False
-        if not known:
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        number: float = super().convert(value, param, ctx)
-        return number
-
-
-class _Pairs(_Choice):
-    """How positives are chosen; a ``.bin`` file of pairs is something else, and answered with its flag."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if str(value).endswith(".bin"):
-            self.fail(f"the file {value} goes to --verify-on of `fasttriplet train`.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class _Band(_Text):
-    """A band; the options of mining read it, and say what is wrong with it."""
-
-    name = "band"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
-        return str(value)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> list[CompletionItem]:
-        """Those that have names."""
-        return [CompletionItem(name) for name in BANDS if name.startswith(incomplete)]
-
-
-class _Ranks(_OfRanks):
-    """Ranks as Python writes slices, such as ``10:100``, ``10:`` or ``:100``."""
-
-    name = "first:end"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int | None]:
-        """Read them."""
-        if not isinstance(value, str):
-            return cast("tuple[int, int | None]", value)
-        found = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", value)
-        if found is None or not (found[1] or found[2]):
-            self.fail(f"{value!r} is not FIRST:END, such as 10:100, 10: or :100.", param, ctx)
-        return int(found[1] or 0), int(found[2]) if found[2] else None
-
-
-class NameOfFile(click.Path):
-    """A path. The command finds out what is there and what is missing: that is not for the exit code 2."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
-        """Refuse what cannot be a path; an empty one would be the current folder."""
-        if not os.fspath(value):
-            self.fail("a path must not be empty.", param, ctx)
-        if "\0" in str(value):
-            self.fail(f"{value!r} is not a path: it has a NUL character.", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-PATH = NameOfFile(path_type=Path)
 
 # Ways to write options
 
@@ -347,8 +229,11 @@ def model(**default: Any) -> Callable[[F], F]:
     )
 
 
-def load_model(spec: str, devices: str | None, batch_size: int | None, *, ray: str | None = None) -> Embedder:
+def load_model(
+    shown: Display, spec: str, devices: str | None, batch_size: int | None, *, ray: str | None = None
+) -> Embedder:
     """Make the embedder that the options of :func:`model` describe; for a cluster, one it loads."""
+    shown.update("loading the model" if ray is None else "connecting to Ray")
     from fasttriplet.embedders import load_embedder  # noqa: PLC0415  polars takes 0.2 s: not for --help
     from fasttriplet.embedders._deferred import DeferredEmbedder  # noqa: PLC0415
     from fasttriplet.embedders._load import runs_network  # noqa: PLC0415
@@ -375,24 +260,6 @@ ray = option(
 )
 
 # The options of a run
-
-
-class Kinds(_Type):
-    """Kinds of findings, between commas."""
-
-    name = "kinds"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Kind, ...]:
-        """Read them, and refuse names that are not of kinds."""
-        if not isinstance(value, str):
-            return cast("tuple[Kind, ...]", value)
-        names = [name.strip() for name in value.split(",")]
-        for name in names:
-            if name not in KINDS:
-                self.fail(f"{name!r} is not one of {', '.join(KINDS)}.", param, ctx)
-        return kinds_of(str(param and param.name), cast("list[Kind]", names))
 
 
 _TEXTS = {
@@ -447,11 +314,11 @@ _KINDS: dict[str, Any] = {field.name: field.type for field in fields(FeedOptions
     "exclude": PATH,
     "exclude_kinds": Kinds(),
     "max_pixels": Whole(1, MOST_PIXELS),
-    "band": _Band(),
-    "ranks": _Ranks(),
+    "band": BandText(),
+    "ranks": RanksText(),
     "neighbors": PATH,
     "random_share": Number(0, 1),
-    "pairs": _Pairs(get_args(Pairs)),
+    "pairs": PairsChoice(get_args(Pairs)),
     "seed": Whole(0, 2**64 - 1),
     "prefetch": Whole(0, 1000),
 }

@@ -14,6 +14,7 @@ from fasttriplet._checks import MOST_PIXELS
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 from fasttriplet.dataset._packing._options import Fit, Format, PackOptions
 
@@ -39,8 +40,8 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command()
-@click.argument("folder", type=options.PATH)
-@click.argument("out", metavar="OUT.rec", type=options.PATH)
+@click.argument("folder", type=types.PATH)
+@click.argument("out", metavar="OUT.rec", type=types.PATH)
 @options.option(
     "size",
     "Bring all images to this height and width; a single number stands for both. By default the images must "
@@ -78,7 +79,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @options.option(
     "split",
     "Share of the identities that go into OUT-val.rec instead, for validation.",
-    kind=options.Number(min=0, max=1, min_open=True, max_open=True),
+    kind=types.Number(min=0, max=1, min_open=True, max_open=True),
 )
 @options.max_pixels
 @options.on_error

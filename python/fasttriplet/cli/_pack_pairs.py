@@ -10,20 +10,21 @@ import click
 
 from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 _SHOWN = 10  # problems of a list
 
 
 @click.command(name="pack-pairs")
-@click.argument("out", metavar="OUT.bin", type=options.PATH, callback=options.ends_in(".bin"))
+@click.argument("out", metavar="OUT.bin", type=types.PATH, callback=options.ends_in(".bin"))
 @options.rec(required=False)
 @options.pairs_per_kind
 @options.seed
 @click.option(
     "--list",
     "listing",
-    type=options.PATH,
+    type=types.PATH,
     help="A text file with one pair per line: PATH PATH 1 for one identity, PATH PATH 0 for two, separated "
     "by tabs, commas or spaces. It may also be one of LFW's own lists, such as pairs.txt.",
 )
@@ -31,7 +32,7 @@ _SHOWN = 10  # problems of a list
     "folder",
     "Folder that the paths of --list start from, for LFW's lists the one with a folder per name. By default "
     "the folder of the list.",
-    kind=options.PATH,
+    kind=types.PATH,
 )
 @options.threads
 @options.overwrite

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fasttriplet.cli import _options as options
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 
@@ -16,22 +17,22 @@ from fasttriplet.cli._progress import display
 @options.option(
     "triplets",
     "The table that `fasttriplet mine` wrote. A .parquet file also says how it was mined.",
-    kind=options.PATH,
+    kind=types.PATH,
 )
-@options.option("run", "A file with what `fasttriplet mine --json` printed.", kind=options.PATH)
+@options.option("run", "A file with what `fasttriplet mine --json` printed.", kind=types.PATH)
 @options.option(
     "audit",
     "Folder of an audit, or its table of suspects. In the page findings can be unticked, and it saves the "
     "decisions.",
-    kind=options.PATH,
+    kind=types.PATH,
 )
-@options.option("log", "The log of a training, PREFIX-log.jsonl.", kind=options.PATH)
-@options.option("verify", "A file with what `fasttriplet verify --json` printed.", kind=options.PATH)
+@options.option("log", "The log of a training, PREFIX-log.jsonl.", kind=types.PATH)
+@options.option("verify", "A file with what `fasttriplet verify --json` printed.", kind=types.PATH)
 @options.option(
     "out",
     "The page.",
     "report.html",
-    options.PATH,
+    types.PATH,
     callback=options.ends_in(".html", ".htm"),
 )
 @options.pictures

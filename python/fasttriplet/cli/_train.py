@@ -15,14 +15,15 @@ from fasttriplet._launcher import is_first_process
 from fasttriplet._words import counted
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import Display, clock, display
 from fasttriplet.errors import OptionError
 
 if TYPE_CHECKING:
     from fasttriplet.training import Trained, TrainSettings
 
-_RATE = options.Number(0, 1e6)
-_SHARE = options.Number(0, 1)
+_RATE = types.Number(0, 1e6)
+_SHARE = types.Number(0, 1)
 
 
 def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -40,7 +41,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "--out",
     required=True,
     metavar="PREFIX",
-    type=options.NameOfFile(),
+    type=types.NameOfFile(),
     help="Start of the names of all files: the networks (last and best), the state and the log.",
 )
 @options.option(
@@ -58,7 +59,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option(
     "symbol",
     "MXNet symbol to train instead of a --network. Its input is called data: RGB, 0 to 255.",
-    kind=options.NameOfFile(),
+    kind=types.NameOfFile(),
     metavar="JSON",
 )
 @options.option(
@@ -128,7 +129,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
     "warmup",
     "Let the learning rate rise from 0 to what --lr-schedule gives over this many batches.",
     0,
-    options.Whole(0),
+    types.Whole(0),
     metavar="BATCHES",
 )
 @options.option(
@@ -142,7 +143,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.refresh
 @options.option("mirror", "Swap left and right in half of the images.", True)
 @options.option(
-    "cutoff", "Side in pixels of a square that is blanked out in each image; 0 for none.", 0, options.Whole(0)
+    "cutoff", "Side in pixels of a square that is blanked out in each image; 0 for none.", 0, types.Whole(0)
 )
 @options.option("color_jitter", "Most relative change of brightness, contrast and saturation.", 0.0, _SHARE)
 @options.on_error
@@ -150,7 +151,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @click.option(
     "--verify-on",
     multiple=True,
-    type=options.NameOfFile(),
+    type=types.NameOfFile(),
     metavar="FILE.bin",
     help="A .bin file of pairs to verify the network on, such as lfw.bin; repeatable.",
 )
@@ -172,7 +173,7 @@ def _steps(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int,
 @options.option(
     "tensorboard",
     "Folder for TensorBoard's event files.",
-    kind=options.NameOfFile(),
+    kind=types.NameOfFile(),
     metavar="FOLDER",
 )
 @options.devices

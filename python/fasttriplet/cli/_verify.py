@@ -14,6 +14,7 @@ from fasttriplet._extras import how_to_install
 from fasttriplet._words import counted, prefixing
 from fasttriplet.cli import _options as options
 from fasttriplet.cli import _show as show
+from fasttriplet.cli import _types as types
 from fasttriplet.cli._progress import display
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--pairs",
     multiple=True,
-    type=options.PATH,
+    type=types.PATH,
     help="A .bin file of pairs, such as lfw.bin; repeatable.",
 )
 @options.rec(required=False)
@@ -35,14 +36,14 @@ if TYPE_CHECKING:
     "folds",
     "Parts into which the pairs are cut to measure the accuracy. There must be at least as many pairs.",
     10,
-    options.Whole(2),
+    types.Whole(2),
 )
 @options.option("recall", "Embed all images of --rec and look for the nearest neighbour of each.", True)
 @options.option("flip", "Add the embedding of the mirrored image.", True)
 @options.option(
     "roc",
     "Picture of the ROC curve to draw (needs matplotlib).",
-    kind=options.PATH,
+    kind=types.PATH,
     metavar="OUT.png|.svg",
     callback=options.ends_in(".png", ".svg"),
 )
@@ -83,8 +84,7 @@ def verify(
         check_can_be_written(roc, overwrite=overwrite)
     found: dict[tuple[Path, ...], Verification] = {}
     with display() as shown:
-        shown.update("loading the model")
-        embedder = options.load_model(model, devices, batch_size)
+        embedder = options.load_model(shown, model, devices, batch_size)
         from fasttriplet.verify._run import verify_pairs, verify_rec  # noqa: PLC0415
 
         for path in pairs:

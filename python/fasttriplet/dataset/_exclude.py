@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class IncludedImages:
     """The images of a dataset that are not excluded."""
 
     rows: NDArray[np.int64]  # positions in the dataset, ascending; at least one
-    digest: str | None  # tells one choice of images from another; None if all are kept
+    digest: str | None  # tells one choice of images from another; None if all are included
 
 
-def kept_of(dataset: Dataset, exclude: Exclude | None, kinds: Sequence[Kind] | None = None) -> Kept:
+def included_images(
+    dataset: Dataset, exclude: Exclude | None, kinds: Sequence[Kind] | None = None
+) -> IncludedImages:
     """Find the images that are not excluded."""
     if exclude is None:
-        return Kept(np.arange(len(dataset)), None)
+        return IncludedImages(np.arange(len(dataset)), None)
     keys, files, where = _keys_of(dataset, exclude, kinds)
     if files is None and len(dataset.paths) > 1:
         raise OptionError(
@@ -52,14 +54,14 @@ def kept_of(dataset: Dataset, exclude: Exclude | None, kinds: Sequence[Kind] | N
             f"has key {keys[first]}{of_file}{where}, which is not in the index of the dataset "
             f"({len(unknown):,} of {counted(len(keys), 'key')} are not)",
         )
-    kept = np.ones(len(dataset), dtype=bool)
-    kept[at] = False
-    rows = np.flatnonzero(kept)
+    included = np.ones(len(dataset), dtype=bool)
+    included[at] = False
+    rows = np.flatnonzero(included)
     if not rows.size:
         raise OptionError("exclude", f"names all {len(dataset):,} images of the dataset: none is left")
-    left_out = dataset.ids[~kept]
+    left_out = dataset.ids[~included]
     digest = hashlib.blake2b(left_out.tobytes(), digest_size=8).hexdigest() if left_out.size else None
-    return Kept(rows, digest)
+    return IncludedImages(rows, digest)
 
 
 def _keys_of(

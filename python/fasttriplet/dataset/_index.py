@@ -19,7 +19,7 @@ from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
 from fasttriplet.dataset import _identity_ranges, _labels
 from fasttriplet.dataset._index_cache import IndexCache, settle
-from fasttriplet.dataset._index_file import COLUMNS, Columns, Facts, Kept
+from fasttriplet.dataset._index_file import COLUMNS, Columns, Facts, FileIndex
 from fasttriplet.dataset._numbering import Numbering, doubt, label_shifts
 from fasttriplet.dataset._options import Cache, IndexKeywords, IndexOptions
 from fasttriplet.dataset._recordio import idx_beside
@@ -318,8 +318,8 @@ def _load(path: Path, file: _core.RecordFile, cache: Cache, threads: int | None)
         return _Loaded(_frame(built.columns), built.facts)
     before = place.stamp(file, idx)
     found = place.load(before, file)
-    if found.kept:
-        return _Loaded(_frame(found.kept.columns), found.kept.facts, kept=place.path)
+    if found.index:
+        return _Loaded(_frame(found.index.columns), found.index.facts, kept=place.path)
     if found.free:
         place.check()
         settle(before)
@@ -342,7 +342,7 @@ def _frame(columns: Columns) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(COLUMNS, pl.Int64()))
 
 
-def _build(path: Path, file: _core.RecordFile, idx: Path | None, threads: int | None) -> Kept:
+def _build(path: Path, file: _core.RecordFile, idx: Path | None, threads: int | None) -> FileIndex:
     scan = _core.scan(file, idx, threads)
     columns = dict(zip(COLUMNS, (scan.keys, scan.labels, scan.offsets, scan.lengths), strict=True))
     if (scan.keys[1:] < scan.keys[:-1]).any():
@@ -361,4 +361,4 @@ def _build(path: Path, file: _core.RecordFile, idx: Path | None, threads: int | 
         label_problems=_labels.problems(path, scan),
         range_problems=identities.problems,
     )
-    return Kept(columns, facts)
+    return FileIndex(columns, facts)

@@ -14,7 +14,7 @@ from typing import Any
 from fasttriplet import _core
 from fasttriplet._contents import kind_of, not_a_file
 from fasttriplet._files import check_can_be_written, remove_unfinished, replacing
-from fasttriplet.dataset._index_file import MAGIC, Kept, UnfitError, decode, encode, most_bytes
+from fasttriplet.dataset._index_file import MAGIC, FileIndex, UnfitError, decode, encode, most_bytes
 from fasttriplet.dataset._options import Cache
 from fasttriplet.errors import RecordError
 
@@ -144,10 +144,10 @@ class IndexCache:
         except OSError as error:
             raise self._refusal(error) from error
 
-    def store(self, current: dict[str, Any], kept: Kept, file: _core.RecordFile) -> bool:
+    def store(self, current: dict[str, Any], index: FileIndex, file: _core.RecordFile) -> bool:
         """Write the index; False if that is not possible, an OSError if a user named the folder."""
         try:
-            content = encode(current, kept, file)
+            content = encode(current, index, file)
             if content is None:
                 return False
             with replacing(self.path) as temporary:
@@ -172,7 +172,7 @@ class IndexCache:
 class Found:
     """What lies where an index is to be kept."""
 
-    kept: Kept | None = None
+    index: FileIndex | None = None
     problem: str | None = None  # what is wrong with it, for a warning
     free: bool = True  # whether an index may be written there
 

@@ -49,8 +49,8 @@ class Facts(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """An index that is kept."""
+class FileIndex:
+    """The index of a file, and what is known of the file besides."""
 
     columns: Columns
     facts: Facts
@@ -65,15 +65,15 @@ def most_bytes(rec_size: int) -> int:
     return _MOST_HEAD + len(COLUMNS) * 8 * (rec_size // _LEAST_RECORD)
 
 
-def encode(stamp: Mapping[str, Any], kept: Kept, file: _core.RecordFile) -> bytes | None:
+def encode(stamp: Mapping[str, Any], index: FileIndex, file: _core.RecordFile) -> bytes | None:
     """Return the bytes of an index; None if there is too much to say about the file besides."""
-    steps = {name: _narrowed(_steps(name, kept.columns[name])) for name in COLUMNS}
+    steps = {name: _narrowed(_steps(name, index.columns[name])) for name in COLUMNS}
     head = {
         "stamp": stamp,
-        "rows": int(kept.columns["key"].size),
-        "columns": {name: [steps[name].dtype.str, int(kept.columns[name][0])] for name in COLUMNS},
-        "facts": kept.facts,
-        "sample": _sample(file, kept.columns),
+        "rows": int(index.columns["key"].size),
+        "columns": {name: [steps[name].dtype.str, int(index.columns[name][0])] for name in COLUMNS},
+        "facts": index.facts,
+        "sample": _sample(file, index.columns),
     }
     start = MAGIC + b"%d\n%b\n" % (FORMAT, json.dumps(head).encode())
     if len(start) > _MOST_HEAD:
@@ -82,7 +82,7 @@ def encode(stamp: Mapping[str, Any], kept: Kept, file: _core.RecordFile) -> byte
     return content + zlib.crc32(content).to_bytes(4, "little")
 
 
-def decode(content: bytes, stamp: Mapping[str, Any], file: _core.RecordFile) -> Kept | None:
+def decode(content: bytes, stamp: Mapping[str, Any], file: _core.RecordFile) -> FileIndex | None:
     """Read an index from bytes that begin with MAGIC; None if it is one of another file or format.
 
     Raises
@@ -112,7 +112,7 @@ def decode(content: bytes, stamp: Mapping[str, Any], file: _core.RecordFile) -> 
         raise UnfitError("does not hold an index of this file") from None
     try:
         if _sample(file, columns) == sample:
-            return Kept(columns, facts)
+            return FileIndex(columns, facts)
     except RecordError:
         pass
     raise UnfitError("does not agree with the records")

@@ -20,9 +20,9 @@ from fasttriplet._words import counted
 from fasttriplet.embedders._base import Started, one_ahead
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder
 from fasttriplet.mining._mine import MiningStats
-from fasttriplet.run._kept import Kept
 from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import NICE, Images, Mined, Outcome, Part, Stages
+from fasttriplet.run._work_folder import WorkFolder
 from fasttriplet.run._worker import Ahead, Worker
 
 # Of a triplet on its way to the output: three positions, what is looked up for each, and two distances.
@@ -166,7 +166,7 @@ class OnMachines:
     machines : Machines
     stages : Stages
         Open.
-    kept : Kept
+    folder : WorkFolder
         For a file of each bag; those that are there are not mined again.
     report : callable
         Called with the first bag that is not done, before anything is done and whenever one is.
@@ -178,15 +178,15 @@ class OnMachines:
     """
 
     def __init__(
-        self, machines: Machines, stages: Stages, kept: Kept, report: Callable[[Part], object]
+        self, machines: Machines, stages: Stages, folder: WorkFolder, report: Callable[[Part], object]
     ) -> None:
-        self._machines, self._stages, self._kept, self._report = machines, stages, kept, report
+        self._machines, self._stages, self._folder, self._report = machines, stages, folder, report
         self._done = self.embedded = 0
 
     def through(self, jobs: Iterable[Part]) -> Iterator[Found]:
         """Mine bags, and give them in their order; their triplets are files of the folder."""
         probe = self._stages.probe(self._machines)
-        self._kept.begin({"triplets": self._stages.about(), "embeddings": self._digest()}, probe)
+        self._folder.begin({"triplets": self._stages.about(), "embeddings": self._digest()}, probe)
         left, waiting = iter(jobs), deque[Part]()  # parts without their rows
         there: set[Path] = set()
         begun = False
@@ -222,7 +222,7 @@ class OnMachines:
     def _count(self, job: Part) -> None:
         self._done += 1
         self.embedded += job.rows.height
-        self._kept.note(counted(self._done, "bag"))
+        self._folder.note(counted(self._done, "bag"))
 
     def _digest(self) -> str | None:
         """Tells ready embeddings from others in the same file."""
@@ -237,7 +237,7 @@ class OnMachines:
         return Found(Outcome(**outcome | {"stats": MiningStats(**outcome["stats"])}), file)
 
     def _file_of(self, job: Part) -> Path:
-        return self._kept.place / f"{job.epoch:05}-{job.bag.number:08}.bag"
+        return self._folder.place / f"{job.epoch:05}-{job.bag.number:08}.bag"
 
 
 def _without_rows(job: Part) -> Part:

@@ -19,13 +19,13 @@ from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
 from fasttriplet.errors import OptionError
 from fasttriplet.run._bags import Found, OnMachines, Threads, frame
-from fasttriplet.run._kept import Kept, may_overwrite, work_folder
 from fasttriplet.run._machines import Machines, machines_at
 from fasttriplet.run._options import RunKeywords, RunOptions
 from fasttriplet.run._sink import Sink, check_ending, open_sink
 from fasttriplet.run._stages import Images, Part, Stages
 from fasttriplet.run._summary import Progress, Summary
 from fasttriplet.run._whole import mine_whole
+from fasttriplet.run._work_folder import WorkFolder, may_overwrite, work_folder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,15 +191,15 @@ def mine_rec(
         overwrite = may_overwrite(target)
     with ExitStack() as stack:
         sink = stack.enter_context(open_sink(target, overwrite=overwrite))
-        kept = None
+        folder = None
         if keeps:
-            kept = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
+            folder = stack.enter_context(work_folder(target, resume=resume, overwrite=overwrite))
         machines = stack.enter_context(machines_at(ray, threads=chosen.threads))
         stages = Stages(machines.embedder(model), chosen)
         summary = stages.summary
         stack.enter_context(summary.in_errors())
         run = _Run(stages, sink, epochs, max_triplets, progress or (lambda _: None))
-        run.through(rec, machines, kept)
+        run.through(rec, machines, folder)
         if summary.triplets == 0:
             raise stages.no_triplets()
         with summary.clock("write"):
@@ -247,18 +247,18 @@ class _Run:
     max_triplets: int | None
     progress: Callable[[Progress], object]
 
-    def through(self, rec: Rec, machines: Machines, kept: Kept | None) -> None:
+    def through(self, rec: Rec, machines: Machines, folder: WorkFolder | None) -> None:
         """Take the dataset through, on machines where work is kept."""
         if self.stages.options.bag_size is None:
-            assert kept is not None
-            for some in mine_whole(self.stages, rec, kept, machines, self.progress):
+            assert folder is not None
+            for some in mine_whole(self.stages, rec, folder, machines, self.progress):
                 self._append(frame(some), len(some.triplets))
             return
         self.stages.open(rec)
-        if kept is None:
+        if folder is None:
             self._here()
         else:
-            self._on(machines, kept)
+            self._on(machines, folder)
         self.stages.end_epoch()  # which max_triplets may have cut short
 
     def _here(self) -> None:
@@ -275,9 +275,9 @@ class _Run:
                 self._report(threads.part, threads.embedded)
                 return
 
-    def _on(self, machines: Machines, kept: Kept) -> None:
+    def _on(self, machines: Machines, folder: WorkFolder) -> None:
         """Take all bags through on machines."""
-        bags = OnMachines(machines, self.stages, kept, lambda part: self._report(part, bags.embedded))
+        bags = OnMachines(machines, self.stages, folder, lambda part: self._report(part, bags.embedded))
         jobs = (job for epoch in range(self.epochs) for job in self.stages.bags_of(epoch))
         for found in bags.through(jobs):
             if self._take(found):

@@ -20,7 +20,7 @@ from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._metadata import as_parquet
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, open_dataset
-from fasttriplet.dataset._exclude import Kept, kept_of
+from fasttriplet.dataset._exclude import IncludedImages, included_images
 from fasttriplet.dataset._options import ExcludeOptions, OnError
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
@@ -121,8 +121,8 @@ def neighbors_rec(
     ensure_polars_threads()
     with opened(out, overwrite=overwrite) as (output,):
         dataset = open_dataset(rec, options, threads=threads)
-        kept = kept_of(dataset, options.exclude, options.exclude_kinds)
-        rows, vectors = run.embedded(dataset, kept)
+        included = included_images(dataset, options.exclude, options.exclude_kinds)
+        rows, vectors = run.embedded(dataset, included)
         progress("searching", 0, 0)
         began = time.perf_counter()
         found = neighbors(
@@ -136,7 +136,7 @@ def neighbors_rec(
             "version": _core.__version__,
             "dataset": dataset.fingerprint,
             "files": [path.name for path in dataset.paths],
-            "exclude": kept.digest,
+            "exclude": included.digest,
             "model": model.description,
             "options": {"of": of, "k": k, "metric": metric, "normalize": normalize},
         }
@@ -154,7 +154,7 @@ def neighbors_rec(
         images=len(rows),
         identities=len(np.unique(dataset.labels[rows])),
         neighbors=table.height,
-        images_excluded=len(dataset) - len(kept.rows),
+        images_excluded=len(dataset) - len(included.rows),
         skipped=run.skipped,
         seconds=run.seconds,
     )
@@ -170,15 +170,17 @@ class _Run:
         self.seconds: dict[str, float] = {}
         self._model, self._on_error, self._threads, self._progress = model, on_error, threads, progress
 
-    def embedded(self, dataset: Dataset, kept: Kept) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def embedded(
+        self, dataset: Dataset, included: IncludedImages
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The images that are left, as positions in the dataset, and their embeddings."""
         self._model.prepare(dataset.index)
         if isinstance(self._model, PrecomputedEmbedder):
-            rows, vectors = self._read(self._model, dataset, kept.rows)
+            rows, vectors = self._read(self._model, dataset, included.rows)
         else:
-            rows, vectors = self._embed(dataset, kept.rows)
+            rows, vectors = self._embed(dataset, included.rows)
         if not len(rows):
-            raise ValueError(f"none of {counted(len(kept.rows), 'image')} can be embedded")
+            raise ValueError(f"none of {counted(len(included.rows), 'image')} can be embedded")
         return rows, vectors
 
     def _read(

@@ -18,7 +18,7 @@ from fasttriplet._callers import stacklevel_of_user
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import advising, counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
-from fasttriplet.dataset._exclude import kept_of
+from fasttriplet.dataset._exclude import included_images
 from fasttriplet.dataset._graph import Graph
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import RUNNING
@@ -204,13 +204,13 @@ class Stages:
         ensure_polars_threads()  # the dataset may be from before a fork, the order of an epoch may not
         self.dataset = open_dataset(rec, options, threads=options.threads)
         self.summary.files = [str(path) for path in self.dataset.paths]
-        kept = kept_of(self.dataset, options.exclude, options.exclude_kinds)
-        self.exclusion = kept.digest
-        self.rows_of_index = kept.rows
-        self.index = self.dataset.index if kept.digest is None else self.dataset.index[kept.rows]
+        included = included_images(self.dataset, options.exclude, options.exclude_kinds)
+        self.exclusion = included.digest
+        self.rows_of_index = included.rows
+        self.index = self.dataset.index if included.digest is None else self.dataset.index[included.rows]
         self.summary.images_indexed = self.index.height
         self.summary.images_excluded = len(self.dataset) - self.index.height
-        identities, images_each = np.unique(self.dataset.labels[kept.rows], return_counts=True)
+        identities, images_each = np.unique(self.dataset.labels[included.rows], return_counts=True)
         self.summary.identities = len(images_each)
         self.graph = self.neighbors = None
         if options.has_running_graph:

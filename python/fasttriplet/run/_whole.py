@@ -25,10 +25,10 @@ from fasttriplet.mining._mine import MiningStats, Triplets, mine_rows
 from fasttriplet.mining._options import MiningOptions
 from fasttriplet.mining._steps import Job, Schedule, Steps, cut
 from fasttriplet.run._embed_rec import embed_on
-from fasttriplet.run._kept import Kept
 from fasttriplet.run._machines import Machines, Needs
 from fasttriplet.run._stages import Mined, Stages
 from fasttriplet.run._summary import Progress
+from fasttriplet.run._work_folder import WorkFolder
 
 _STEPS, _FEWEST = 4, 8192  # steps for each that machines do at once; but no blocks of fewer rows
 _SAMPLE = 4096  # rows that show whether the embeddings have collapsed, or why there are no triplets
@@ -62,15 +62,17 @@ class Whole:
         Opened with :meth:`Stages.open_whole`.
     embedder : PrecomputedEmbedder
         Of all images of the dataset.
-    kept : Kept
+    folder : WorkFolder
         What is done so far.
     machines : Machines
         Where it is done.
     """
 
-    def __init__(self, stages: Stages, embedder: PrecomputedEmbedder, kept: Kept, machines: Machines) -> None:
+    def __init__(
+        self, stages: Stages, embedder: PrecomputedEmbedder, folder: WorkFolder, machines: Machines
+    ) -> None:
         self._stages, self._embedder, self._table = stages, embedder, embedder.table
-        self._options, self._kept, self._machines = stages.options, kept, machines
+        self._options, self._folder, self._machines = stages.options, folder, machines
         index, at = stages.index, stages.rows_of_index
         self._read = self._table.read_through()
         left_out = np.isin(at, self._read.not_finite)
@@ -86,7 +88,7 @@ class Whole:
         mining = MiningOptions(**{name: getattr(self._options, name) for name in MiningOptions.names()})
         rows = AllRows(_Rows(self._table, at[order]), labels[order], ids[order], self._read.digest)
         seed = epoch_seed(self._options.seed, 0)
-        self.steps = Steps(rows, self._blocks(rows.labels), mining, seed, kept.place)
+        self.steps = Steps(rows, self._blocks(rows.labels), mining, seed, folder.place)
 
     def _leave_out(self, index: pl.DataFrame, at: NDArray[np.int64], left_out: NDArray[np.bool_]) -> None:
         summary = self._stages.summary
@@ -100,7 +102,7 @@ class Whole:
 
     def _blocks(self, labels: NDArray[np.int64]) -> tuple[Rows, ...]:
         """Cut the rows into blocks, as an unfinished run did it if nothing says otherwise."""
-        before = (self._kept.of or {}).get("blocks") if self._options.memory is None else None
+        before = (self._folder.of or {}).get("blocks") if self._options.memory is None else None
         if before is not None and before[-1][1] == len(labels):
             return tuple((first, end) for first, end in before)
         return cut(labels, self._most())
@@ -140,11 +142,11 @@ class Whole:
         take: Callable[[], Job | None] = schedule.take
         rows = max(end - first for first, end in self.steps.blocks)
         needs = Needs(memory=rows * bytes_of_row(self._table.shape[1]))
-        work = _Work(self.steps, self._kept, self._machines.threads)
+        work = _Work(self.steps, self._folder, self._machines.threads)
 
         def tell() -> None:
             if schedule.done:
-                self._kept.note(f"{schedule.done:,} of {counted(total, 'pair')} of blocks")
+                self._folder.note(f"{schedule.done:,} of {counted(total, 'pair')} of blocks")
             report(schedule.done, total, schedule.triplets)
 
         tell()
@@ -187,18 +189,18 @@ class _Work:
     """What a process needs to do jobs."""
 
     steps: Steps
-    kept: Kept
+    folder: WorkFolder
     threads: int | None
 
 
 def _do(work: _Work, job: Job) -> None:
     """Do a job, in whatever process this is."""
-    work.kept.check_shared()
+    work.folder.check_shared()
     work.steps.do(job, threads=work.threads)
 
 
 def mine_whole(
-    stages: Stages, rec: Rec, kept: Kept, machines: Machines, tell: Callable[[Progress], object]
+    stages: Stages, rec: Rec, folder: WorkFolder, machines: Machines, tell: Callable[[Progress], object]
 ) -> Iterator[Mined]:
     """Mine a whole dataset; gives the triplets in the order of their ids, some at a time."""
     stages.open_whole(rec)
@@ -210,9 +212,9 @@ def mine_whole(
 
     embedder = stages.embedder
     if not isinstance(embedder, PrecomputedEmbedder):
-        embedder = _embedded(stages, kept, machines, tell)
-    whole = Whole(stages, embedder, kept, machines)
-    kept.begin(whole.about())
+        embedder = _embedded(stages, folder, machines, tell)
+    whole = Whole(stages, embedder, folder, machines)
+    folder.begin(whole.about())
     whole.check_scatter()
     stats = whole.mine(report)
     whole.check_unchanged()
@@ -227,21 +229,21 @@ def mine_whole(
 
 
 def _embedded(
-    stages: Stages, kept: Kept, machines: Machines, tell: Callable[[Progress], object]
+    stages: Stages, folder: WorkFolder, machines: Machines, tell: Callable[[Progress], object]
 ) -> PrecomputedEmbedder:
     """Embed all images of the dataset into the folder, or continue that."""
 
     def report(_: str, done: int, images: int) -> None:
         tell(Progress(1, 1, 1, 1, done, images, 0, 0))
 
-    path = kept.place / "embeddings.npy"
+    path = folder.place / "embeddings.npy"
     with stages.summary.clock("embed"):
         embed_on(
             machines,
             stages.dataset,
             stages.embedder,
             path,
-            kept.check_shared,
+            folder.check_shared,
             on_error=stages.options.on_error,
             threads=stages.options.threads,
             progress=report,

@@ -19,7 +19,7 @@ from fasttriplet._checks import one_of, seed_number, thread_count, truth_value, 
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
-from fasttriplet.dataset._exclude import kept_of
+from fasttriplet.dataset._exclude import included_images
 from fasttriplet.dataset._names import class_names
 from fasttriplet.dataset._options import ExcludeKeywords, ExcludeOptions, OnError
 from fasttriplet.dataset._order import epoch_seed
@@ -128,8 +128,8 @@ class RecordDataset(torch.utils.data.Dataset):
         self.transform, self.image, self.mirror = transform, image, truth_value("mirror", mirror)
         self.on_error, self.seed, self.threads = on_error, seed_number(seed), thread_count(threads)
         self._opened: Dataset | None = open_dataset(rec, chosen, threads=self.threads)
-        kept = kept_of(self._opened, chosen.exclude, chosen.exclude_kinds)
-        rows = None if kept.digest is None else kept.rows
+        included = included_images(self._opened, chosen.exclude, chosen.exclude_kinds)
+        rows = None if included.digest is None else included.rows
         targets = self._opened.labels if rows is None else self._opened.labels[rows]
         self._rows = None if rows is None else torch.from_numpy(rows)
         self._numbers: torch.Tensor | None = None  # the labels before they were renumbered

@@ -31,7 +31,7 @@ _TRIES, _PAUSE = 10, 0.1  # to remove a folder, and seconds between two of them
 
 
 @dataclass(slots=True)
-class Kept:
+class WorkFolder:
     """A folder of work that can be continued.
 
     Attributes
@@ -92,7 +92,7 @@ class Kept:
         self.place.mkdir(exist_ok=True)
 
     @classmethod
-    def read(cls, folder: Path) -> Kept | None:
+    def read(cls, folder: Path) -> WorkFolder | None:
         """What is in a folder; None if it is not the work of a run of this version."""
         try:
             found = json.loads((folder / _ABOUT).read_bytes())
@@ -126,7 +126,7 @@ class Kept:
 
 
 @contextmanager
-def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[Kept]:
+def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[WorkFolder]:
     """The folder for the work of a run: beside its output, where it stays after an error, or a temporary one.
 
     Raises
@@ -157,29 +157,29 @@ def work_folder(out: Path | None, *, resume: bool, overwrite: bool) -> Iterator[
             )
         shutil.rmtree(folder)
     if (folder / _ABOUT).exists():
-        found = Kept.read(folder)
+        found = WorkFolder.read(folder)
         if found is None:
             raise ValueError(
                 f"{folder} is not the work of a run of this version; overwrite=True starts again"
             )
-        kept = found
-        kept.place.mkdir(exist_ok=True)  # the run may have been killed before it had made it
-        for begun in kept.place.glob(".*"):  # by a process that was killed
+        work = found
+        work.place.mkdir(exist_ok=True)  # the run may have been killed before it had made it
+        for begun in work.place.glob(".*"):  # by a process that was killed
             begun.unlink(missing_ok=True)
     else:
         # Before images are embedded, which takes longest: what is there from now on can be continued.
-        kept = _new(folder, overwrite=overwrite, stays=True)
+        work = _new(folder, overwrite=overwrite, stays=True)
     try:
-        yield kept
+        yield work
     except NoTripletsError:  # there is no more to find
         _remove(folder)
         raise
     except BaseException as error:
         with suppress(OSError):
-            if not any(kept.place.iterdir()):  # nothing is done
+            if not any(work.place.iterdir()):  # nothing is done
                 _remove(folder)
         if folder.exists():
-            kept.tell(error)
+            work.tell(error)
         raise
     _remove(folder)
 
@@ -193,10 +193,10 @@ def _remove(folder: Path) -> None:
         time.sleep(_PAUSE)
 
 
-def _new(folder: Path, *, overwrite: bool, stays: bool) -> Kept:
-    kept = Kept(folder, secrets.token_hex(8), overwrite=overwrite, stays=stays)
-    kept.write()
-    return kept
+def _new(folder: Path, *, overwrite: bool, stays: bool) -> WorkFolder:
+    work = WorkFolder(folder, secrets.token_hex(8), overwrite=overwrite, stays=stays)
+    work.write()
+    return work
 
 
 def _is_foreign(folder: Path) -> bool:
@@ -223,8 +223,8 @@ def may_overwrite(out: Path) -> bool:
             "overwrite=True mines again",
             str(out),
         )
-    kept = Kept.read(folder)
-    return kept is not None and kept.overwrite
+    work = WorkFolder.read(folder)
+    return work is not None and work.overwrite
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any], names: list[str]) -> str:
