@@ -339,6 +339,29 @@ def test_damage_costs_one_record(rec: Path) -> None:
     assert f"no readable record from offset {offset} to offset" in "\n".join(ft.inspect_rec(rec).problems)
 
 
+def test_headers_are_read_by_as_many_threads_as_are_asked_for(
+    rec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Any] = []
+    scan = _core.scan
+
+    def noted(*arguments: Any) -> Any:
+        used.append(arguments[1:])
+        return scan(*arguments)
+
+    monkeypatch.setattr(_core, "scan", noted)
+    idx = rec.with_suffix(".idx")
+    for cache in (False, True):
+        for number, call in enumerate((ft.index_rec, ft.inspect_rec, ft.Dataset)):
+            kept_beside(rec).unlink(missing_ok=True)
+            how: dict[str, Any] = {"cache": cache, "threads": 2 + number}
+            call(rec, **how)
+            assert kept_beside(rec).exists() == cache
+    assert used == [(idx, 2), (idx, 3), (idx, 4)] * 2
+    with pytest.raises(ft.OptionError, match="threads must be a whole number >= 1, not 0"):
+        ft.inspect_rec(rec, threads=0)
+
+
 def test_several_files_are_one_dataset(tmp_path: Path) -> None:
     paths = [tmp_path / "a.rec", tmp_path / "b.rec"]
     write_flat(paths[0], {1: 5, 2: 6})

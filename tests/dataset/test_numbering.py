@@ -54,6 +54,7 @@ def doubts(rec: Any, **options: Any) -> list[str]:
         warnings.simplefilter("always")
         ft.Dataset(rec, **options)
         ft.index_rec(rec, **options)
+    assert {one.filename for one in caught} <= {__file__}
     said = [str(one.message) for one in caught]
     assert said[: len(said) // 2] == said[len(said) // 2 :]
     return said[: len(said) // 2]
@@ -160,6 +161,14 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
     assert "(labels with several names: 1, " in said
     write_names(paths[1], odd)
     assert doubts(paths) == []
+
+
+def test_names_that_are_not_in_utf8(packed: list[Path]) -> None:
+    for path, last in zip(packed, (b"caf\xe9", b"fa\xe7ade"), strict=True):
+        path.with_suffix(".identities.csv").write_bytes(b"label,folder\n0,a\n1,b\n2," + last + b"\n")
+    (said,) = doubts(packed)
+    assert "label 2 is 'caf\ufffd' in" in said
+    assert "(labels with several names: 1, " in said
 
 
 def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) -> None:
