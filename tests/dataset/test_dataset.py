@@ -75,7 +75,7 @@ def test_frames_of_other_integers(paths: list[Path]) -> None:
             dataset.decode(dataset.index.select(columns))
     with pytest.raises(
         ValueError,
-        match="^rows: the dataset has 2 files, and no column 'file' says in which of them a row lies$",
+        match=r"^rows: the dataset has 2 files, and no column 'file' says in which of them a row lies$",
     ):
         dataset.decode(dataset.index.drop("file"))
     wrong = dataset.index.with_columns(length=pl.col("length") + 1)

@@ -46,7 +46,13 @@ def test_rows_that_are_left(one: ft.Dataset, tmp_path: Path) -> None:
     frame = pl.DataFrame({"key": keys})
     frame.write_parquet(tmp_path / "a.parquet")
     expected = hashlib.blake2b(np.array([1, 3, 12]).tobytes(), digest_size=8).hexdigest()
-    for exclude in (keys, np.array(keys, np.int32), frame, tmp_path / "a.parquet", str(tmp_path / "a.parquet")):
+    for exclude in (
+        keys,
+        np.array(keys, np.int32),
+        frame,
+        tmp_path / "a.parquet",
+        str(tmp_path / "a.parquet"),
+    ):
         kept = kept_of(one, exclude)
         assert kept.rows.tolist() == [1, 3, 4, 5, 6, 7, 8, 9, 10]
         assert kept.digest == expected
@@ -61,8 +67,8 @@ def test_images_of_several_files(two: ft.Dataset) -> None:
     assert kept.rows.tolist() == [0, 1, 2, 5, 6, 7]
     assert kept.digest == hashlib.blake2b(two.ids[[3, 4]].tobytes(), digest_size=8).hexdigest()
     expected = (
-        "exclude must be a frame or a Parquet file with the columns 'key' and 'file': the dataset has 2 files, "
-        "and a key alone does not say in which of them an image is"
+        "exclude must be a frame or a Parquet file with the columns 'key' and 'file': the dataset has 2 "
+        "files, and a key alone does not say in which of them an image is"
     )
     assert refused(two, [4]) == refused(two, frame.drop("file")) == expected
     assert refused(two, pl.DataFrame({"key": [3, 1, 5], "file": [0, 2, 1]})) == (
@@ -113,7 +119,9 @@ def test_frames_that_are_refused(
     with pytest.raises(ValueError, match=r"^exclude") as caught:
         kept_of(one, path)
     if "list of integers" not in message:
-        named = message.replace("'kind', m", f"'kind' of {path}, m").replace("'key', and", f"'key' of {path}, and")
+        named = message.replace("'kind', m", f"'kind' of {path}, m").replace(
+            "'key', and", f"'key' of {path}, and"
+        )
         named = named.replace("', not", f"' of {path}, not")
         assert str(caught.value) == (named if str(path) in named else f"{named} of {path}")
 
@@ -187,14 +195,15 @@ def test_errors_of_other_kinds_are_raised_as_they_are() -> None:
         with pytest.raises(type(error)) as caught, reading("exclude", "must be a table"):
             raise error
         assert caught.value is error
-    PanicException = type("PanicException", (BaseException,), {})  # noqa: N806  as Polars has it
+    PanicException = type("PanicException", (BaseException,), {})
     for error, reason in (
         (PanicException("index out of range\nat line 3"), "index out of range"),
         (PanicException(), "PanicException"),
         (ValueError("odd"), "odd"),
         (pl.exceptions.ComputeError("no\nfile"), "no"),
     ):
-        with pytest.raises(ft.OptionError, match=f"^exclude must be a table: {reason}$"), reading(
-            "exclude", "must be a table"
+        with (
+            pytest.raises(ft.OptionError, match=f"^exclude must be a table: {reason}$"),
+            reading("exclude", "must be a table"),
         ):
             raise error

@@ -293,12 +293,11 @@ def test_a_graph_of_a_dataset_is_a_frame_or_a_file(tmp_path: Path) -> None:
     assert expected.labels.tolist() == [0, 1, 2, 3, 4]
     for given_graph in (frame, path, str(path)):
         assert Graph.of_dataset(dataset, given_graph).digest == expected.digest
+    text = frame.with_columns(rank=pl.lit("a"))
     wrong = {
-        "must have the columns 'label', 'neighbor_label' and 'rank' or 'distance' of {}, and has label": frame[
-            :, :1
-        ],
+        "must have the columns 'label', 'neighbor_label' and 'rank' or 'distance' of {}, and": frame[:, :1],
         "must be of identities, and rows have neighbors of {}: give": frame.with_columns(neighbor_key=1),
-        "must have numbers, and no nulls, in the column 'rank' of {}, not String": frame.with_columns(rank=pl.lit("a")),
+        "must have numbers, and no nulls, in the column 'rank' of {}, not String": text,
         "must be of this dataset, and names 1 identity that it does not have of {}: 9": table({9: [1]}),
     }
     for words, other in wrong.items():
@@ -311,7 +310,11 @@ def test_a_graph_of_a_dataset_is_a_frame_or_a_file(tmp_path: Path) -> None:
 
 def test_identities_that_a_graph_does_not_name() -> None:
     graph = Graph.of(table({5: [9]}), np.array([9, 5, 7]))
-    assert (graph.labels.tolist(), graph.starts.tolist(), graph.neighbors.tolist()) == ([5, 9], [0, 1, 1], [1])
+    assert (graph.labels.tolist(), graph.starts.tolist(), graph.neighbors.tolist()) == (
+        [5, 9],
+        [0, 1, 1],
+        [1],
+    )
     assert [graph.without(np.array(labels)) for labels in ([5], [7, 9, 1], [5, 9], [])] == [0, 2, 0, 0]
     nothing = Graph.of(table({}), np.array([9, 5, 7]))
     assert nothing.without(np.array([5, 9])) == 2
@@ -327,7 +330,11 @@ def test_labels_of_a_graph_up_to_the_largest(name: str) -> None:
     large = graph.with_columns(pl.lit(2**63 - 1, pl.UInt64).alias(name))
     assert Graph.of(large, known).labels.tolist() == known.tolist()
     for dtype, said in ((pl.Float64, "Float64"), (pl.String, "String")):
-        with pytest.raises(ft.OptionError, match=f"integers, and no nulls, in the column '{name}', not {said}$"):
+        with pytest.raises(
+            ft.OptionError, match=f"integers, and no nulls, in the column '{name}', not {said}$"
+        ):
             Graph.of(graph.with_columns(pl.col(name).cast(dtype)), known)
-    with pytest.raises(ft.OptionError, match="numbers, and no nulls, in the column 'rank', not Float64 with nu"):
+    with pytest.raises(
+        ft.OptionError, match="numbers, and no nulls, in the column 'rank', not Float64 with nu"
+    ):
         Graph.of(graph.with_columns(rank=pl.lit(None, pl.Float64)), known)

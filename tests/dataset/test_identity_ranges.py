@@ -97,7 +97,10 @@ keys = st.integers(0, 14)
 ends = keys.map(float) | st.sampled_from([math.inf, -math.inf, math.nan])
 records = st.builds(Bare, keys, st.sampled_from([0, 1, 2, 2, 2, 3]), ends, ends)
 ranges = st.builds(
-    lambda key, first, length: Bare(key, 2, first, first + length), st.integers(9, 12), keys, st.integers(0, 3)
+    lambda key, first, length: Bare(key, 2, first, first + length),
+    st.integers(9, 12),
+    keys,
+    st.integers(0, 3),
 )
 
 

@@ -53,7 +53,11 @@ FRAME = pl.DataFrame({"label": [1]})
         (BagOptions, {"bag_size": 0}, "bag_size must be a whole number >= 1, not 0"),
         (BagOptions, {"boundary": "cut"}, "boundary must be one of 'keep', 'split', not 'cut'"),
         (BagOptions, {"tail": None}, "tail must be one of 'keep', 'drop', not None"),
-        (BagOptions, {"neighbors": 3}, "neighbors must be a Parquet file or a frame, an identity graph, not 3"),
+        (
+            BagOptions,
+            {"neighbors": 3},
+            "neighbors must be a Parquet file or a frame, an identity graph, not 3",
+        ),
         (
             BagOptions,
             {"neighbors": FRAME, "random_share": -0.1},
@@ -68,8 +72,14 @@ FRAME = pl.DataFrame({"label": [1]})
             "refresh_epochs goes with neighbors='running'",
         ),
         (RefreshOptions, {"bag_size": 0}, "bag_size must be a whole number >= 1, not 0"),
-        (PackOptions, {"size": (1, 2**14 + 1)}, f"size must have a height and width up to 16384 pixels, not {(1, 16385)}"),
-        (PackOptions, {"size": (2**14 + 1, 1)}, f"size must have a height and width up to 16384 pixels, not {(16385, 1)}"),
+        *(
+            (
+                PackOptions,
+                {"size": size},
+                f"size must have a height and width up to 16384 pixels, not {size}",
+            )
+            for size in ((1, 2**14 + 1), (2**14 + 1, 1))
+        ),
         (PackOptions, {"size": (0, 1)}, "the height in size must be a whole number >= 1, not 0"),
         (
             PackOptions,
@@ -147,5 +157,6 @@ def test_a_graph_that_a_training_makes() -> None:
         assert BagOptions(neighbors=neighbors).has_running_graph is False
     with pytest.raises(ft.OptionError, match="neighbors 'running' is for a training, which makes the graph"):
         ft.triplet_seq(
-            pl.DataFrame({"key": np.arange(4), "label": np.arange(4) // 2}), neighbors="running"  # type: ignore[arg-type]
+            pl.DataFrame({"key": np.arange(4), "label": np.arange(4) // 2}),
+            neighbors="running",  # type: ignore[arg-type]
         )

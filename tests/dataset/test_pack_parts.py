@@ -178,7 +178,7 @@ def test_a_picture_that_is_padded_is_as_large_as_it_fits(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_pictures_are_read_ahead_and_no_more_after_the_end(
-    tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+    threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In their order, 16 for each thread; those that wait are not read when nobody takes them."""
     asked, done = [], []

@@ -141,7 +141,9 @@ def test_images_of_any_sizes(tmp_path: Path) -> None:
         assert [(position, error.key) for position, error in failed] == [(1, 2), (3, 3)]
         with pytest.raises(ft.RecordError, match="key 2, "):
             decode_each(dataset, rows, threads=threads, on_error="raise")
-        images, failed = decode_each(ft.Dataset(path, max_pixels=72), rows[[3, 0]], threads=threads, on_error="raise")
+        images, failed = decode_each(
+            ft.Dataset(path, max_pixels=72), rows[[3, 0]], threads=threads, on_error="raise"
+        )
         assert [image.shape for image in images] == [(9, 8, 3), (1, 1, 3)]
         assert failed == []
     out = np.zeros((1, 3, 9, 8), np.uint8)

@@ -347,7 +347,9 @@ def test_keys_of_any_width(tmp_path: Path) -> None:
         assert file.read(key)[1] == b"x"
     for key in (2**63, -(2**63) - 1):
         assert key not in file
-        with pytest.raises(KeyError, match=rf"no record with key {key}; it has 3 keys, from -9223372036854775"):
+        with pytest.raises(
+            KeyError, match=rf"no record with key {key}; it has 3 keys, from -9223372036854775"
+        ):
             file.read(key)
         with ft.RecordWriter(tmp_path / "b.rec") as writer:
             expected = f"key: expected an integer in {-(2**63)}..{2**63 - 1}, got {key}"

@@ -310,7 +310,9 @@ def test_a_dataset_is_not_unpickled_over_another_file(rec: Path, tmp_path: Path)
         pickle.loads(pickled)
 
 
-@pytest.mark.parametrize(("count", "damaged", "passes"), [(2, 1, True), (3, 2, False), (4, 2, True), (1, 1, False)])
+@pytest.mark.parametrize(
+    ("count", "damaged", "passes"), [(2, 1, True), (3, 2, False), (4, 2, True), (1, 1, False)]
+)
 def test_a_dataset_is_unpickled_unless_most_records_differ(
     tmp_path: Path, count: int, damaged: int, passes: bool
 ) -> None:
@@ -320,7 +322,8 @@ def test_a_dataset_is_unpickled_unless_most_records_differ(
     pickled = pickle.dumps(dataset)
     whole = bytearray(paths[1].read_bytes())
     for row in range(damaged):
-        whole[int(dataset.offsets[count + row])] = 0
+        label = int(dataset.offsets[count + row]) + 12
+        whole[label : label + 4] = np.float32(77).tobytes()
     overwrite(paths[1], bytes(whole))
     if passes:
         assert len(pickle.loads(pickled)) == 2 * count
@@ -330,7 +333,7 @@ def test_a_dataset_is_unpickled_unless_most_records_differ(
     said = str(caught.value)
     assert said.startswith(
         f"{paths[1]} is not the file that was indexed: {damaged} of {count} records differ; the first: "
-        f"{paths[1]}, key 1, offset 0: "
+        f"{paths[1]}, key 1, offset 0: not the record that was indexed"
     )
 
 

@@ -1,4 +1,4 @@
-"""What all embedders share: when embeddings are given, and what is said of images and vectors that are wrong."""
+"""What all embedders share: when embeddings are given, and what is said of wrong images and vectors."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ import pytest
 import fasttriplet as ft
 from fasttriplet.embedders._vectors import (
     Writer,
-    fingerprint,
     file_size,
+    fingerprint,
     probed,
     read_about,
     read_rows,
@@ -101,7 +101,7 @@ def test_nothing_of_ours_is_there(file: Path, text: str | None) -> None:
         {"rows": None},
         {"skipped": 3},
         {"skipped": [{"row": 1}]},
-        {"skipped": [{"row": 9, "key": 1, "file": 0, "reason": ""}]},
+        {"skipped": [{"row": row, "key": 1, "file": 0, "reason": ""} for row in (0, 9)]},
         {"skipped": [{"row": -1, "key": 1, "file": 0, "reason": ""}]},
         {"skipped": [{"row": 1, "key": "1", "file": 0, "reason": ""}]},
         {"skipped": [{"row": 1, "key": 1, "file": None, "reason": ""}]},
@@ -227,7 +227,9 @@ def test_embeddings_of_other_images_are_refused(file: Path) -> None:
     embedder = ft.load_embedder(f"npy:{file}")
     shorter = dataset.index.with_columns(length=pl.col("length") - (pl.col("key") == 9).cast(pl.Int64))
     other_keys = dataset.index.with_columns(key=pl.col("key") + 1)
-    of = re.escape(f"{file} is of another dataset ({file.with_name('train.rec')}), or of one that has changed")
+    of = re.escape(
+        f"{file} is of another dataset ({file.with_name('train.rec')}), or of one that has changed"
+    )
     for index in (shorter, other_keys):
         with pytest.raises(ValueError, match=f"^{of}: keys or sizes of images differ; compute embeddings of"):
             embedder.prepare(index)

@@ -40,10 +40,13 @@ def test_those_with_names() -> None:
         ("2 * d_an < d_ap + margin", [("below", False, 0.5, 0.125)]),
         (" d_an<1 ", [("below", False, 0, 1)]),
         ("+d_an > -1e-3", [("above", False, 0, -1e-3)]),
-        ("0 < d_an < 1 and 2 > d_an > d_ap", [
-            *[("above", False, 0, 0), ("below", False, 0, 1)],
-            *[("below", False, 0, 2), ("above", False, 1, 0)],
-        ]),
+        (
+            "0 < d_an < 1 and 2 > d_an > d_ap",
+            [
+                *[("above", False, 0, 0), ("below", False, 0, 1)],
+                *[("below", False, 0, 2), ("above", False, 1, 0)],
+            ],
+        ),
         ("d_an * 2 < -d_ap + 3 - margin", [("below", False, -0.5, 1.375)]),
         ("2 * (3 - d_an) <= d_ap - 1", [("above", True, -0.5, 3.5)]),
     ],
@@ -68,7 +71,9 @@ def test_what_keeps_a_limit(side: Any, inclusive: bool) -> None:
     below, above = [False, True, False, False], [False, False, False, True]
     expected = {"below": below, "above": above}[side]
     at_the_edge = [True, False, True, False]
-    assert found.tolist() == [one or (inclusive and edge) for one, edge in zip(expected, at_the_edge, strict=True)]
+    assert found.tolist() == [
+        one or (inclusive and edge) for one, edge in zip(expected, at_the_edge, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(

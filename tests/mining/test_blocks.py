@@ -241,7 +241,9 @@ def test_blocks_are_in_the_order_of_labels() -> None:
         finish(two[0])
     # All other blocks, but not the anchors' own.
     one = replace(two[0], blocks=((0, 40),))
-    with pytest.raises(ValueError, match="collected between blocks alone: merge it with that of the anchors'"):
+    with pytest.raises(
+        ValueError, match="collected between blocks alone: merge it with that of the anchors'"
+    ):
         finish(one)
 
 

@@ -81,7 +81,7 @@ def test_counts_and_examples_are_those_of_the_definition(
     some = {*ids[np.unique(np.linspace(0, 99, anchors).astype(int))].tolist()}
     chosen = MiningOptions(**options)
     reset: dict[str, Any] = {
-        "pick": "hardest", "triplets_per_anchor": None, "margin": chosen.margin, "ids": ids, "pairs": chosen.pairs,
+        "pick": "hardest", "margin": chosen.margin, "ids": ids, "pairs": chosen.pairs,
         "max_ap": chosen.max_ap, "metric": chosen.metric, "normalize": chosen.normalize,
     }  # fmt: skip
 

@@ -87,6 +87,16 @@ def test_numbers_beyond_all_rows_are_no_limit() -> None:
             assert len(ft.mine(embeddings, labels, ranks=ranks, **how)) == 0
 
 
+def test_ids_of_64_bits() -> None:
+    ids = np.array([2**63 - 1, 0, 5], np.uint64)
+    found = ft.mine(np.eye(3, dtype=np.float32), [0, 0, 1], band="any", ids=ids)
+    assert [role.tolist() for role in found] == [[2**63 - 1], [0], [5]]
+    with pytest.raises(ValueError, match=r"^ids must be below 2\*\*63$"):
+        ft.mine(np.eye(3, dtype=np.float32), [0, 0, 1], band="any", ids=ids + np.uint64(1))
+    nothing = ft.mine(np.empty((0, 3), np.float32), [], ids=np.array([], np.uint64))
+    assert len(nothing) == 0
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -50,7 +50,8 @@ TWO = "anchor and positive are two images of one identity"
             "a bag of 5 images has no room for a pair and a negative: raise bag_size to 6 or more, lower "
             "images_per_identity, or allow boundary='split'",
         ),
-        ([9, 9], {"bag_size": 1}, "a bag of 1 image has no room for a pair and a negative: raise bag_size to 10"),
+        ([9, 9], {"bag_size": 1}, "a bag of 1 image has no room for a pair and a negative: raise "
+         "bag_size to 10"),
     ],
 )  # fmt: skip
 def test_what_no_bag_can_give(images: list[int], options: dict[str, Any], why: str | None) -> None:
@@ -90,8 +91,8 @@ def test_of_one_identity_or_of_single_images() -> None:
     said = why_no_triplets(embeddings[:0], labels[:0], nothing, MiningOptions())
     assert said == "none of its images could be decoded"
     assert why(embeddings[:3], labels[:3]) == (
-        "it has 3 images of one identity and none of another, so there is no negative: bags must hold several "
-        "identities (raise bag_size or lower images_per_identity)"
+        "it has 3 images of one identity and none of another, so there is no negative: bags must hold "
+        "several identities (raise bag_size or lower images_per_identity)"
     )
     assert why(embeddings[::3], labels[::3]) == (
         "each of the 8 identities has one image, so there is no positive: raise bag_size or "
@@ -107,8 +108,8 @@ def test_of_a_network_that_has_collapsed() -> None:
     assert stats.collapsed
     expected = (
         "the embeddings are all but equal (the median squared L2 distance between identities is "
-        f"{stats.scatter:.2g} of the squared norm, and up to 1e-06 is noise): the network has collapsed, or its "
-        "input is constant"
+        f"{stats.scatter:.2g} of the squared norm, and up to 1e-06 is noise): the network has collapsed, or "
+        "its input is constant"
     )
     assert why_collapsed(stats) == expected
     assert why(embeddings, labels, band="d_an > 9") == expected
@@ -176,16 +177,16 @@ def test_of_negatives_that_are_too_near() -> None:
     ):
         chosen: dict[str, Any] = options
         assert why(embeddings, labels, **chosen) == (
-            f"no negative has {band}: the nearest negatives are at d_an = 2 to 2, which is d_an - d_ap = 0 to "
-            "0. Take another band"
+            f"no negative has {band}: the nearest negatives are at d_an = 2 to 2, which is d_an - d_ap = 0 "
+            "to 0. Take another band"
         )
     embeddings, labels = rows(spread=2.0)
     d_ap, d_an = nearest(embeddings, labels).T
     gap = d_an - d_ap
     assert gap.max() > 0
     assert why(embeddings, labels, band="d_an > 9") == (
-        f"no negative has d_an > 9: the nearest negatives are at d_an = {d_an.min():.4g} to {d_an.max():.4g}, "
-        f"which is d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Take another band"
+        f"no negative has d_an > 9: the nearest negatives are at d_an = {d_an.min():.4g} to "
+        f"{d_an.max():.4g}, which is d_an - d_ap = {gap.min():.4g} to {gap.max():.4g}. Take another band"
     )
 
 
@@ -202,7 +203,9 @@ def test_what_is_chosen_from_the_qualifying_is_no_reason() -> None:
     embeddings, labels = np.eye(9, dtype=np.float32), np.arange(9) // 3
     stats = ft.mine(embeddings, labels).stats
     fallback = MiningOptions(fallback="farthest", ranks=(1, None))
-    assert why_no_triplets(embeddings, labels, stats, fallback).startswith("no negative lies strictly between")
+    assert why_no_triplets(embeddings, labels, stats, fallback).startswith(
+        "no negative lies strictly between"
+    )
 
 
 def test_threads_are_as_many_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
