@@ -196,14 +196,15 @@ def test_errors_of_other_kinds_are_raised_as_they_are() -> None:
             raise error
         assert caught.value is error
     PanicException = type("PanicException", (BaseException,), {})
-    for error, reason in (
+    damages: list[tuple[BaseException, str]] = [
         (PanicException("index out of range\nat line 3"), "index out of range"),
         (PanicException(), "PanicException"),
         (ValueError("odd"), "odd"),
         (pl.exceptions.ComputeError("no\nfile"), "no"),
-    ):
+    ]
+    for damage, reason in damages:
         with (
             pytest.raises(ft.OptionError, match=f"^exclude must be a table: {reason}$"),
             reading("exclude", "must be a table"),
         ):
-            raise error
+            raise damage

@@ -352,7 +352,8 @@ def test_headers_are_read_by_as_many_threads_as_are_asked_for(
     monkeypatch.setattr(_core, "scan", noted)
     idx = rec.with_suffix(".idx")
     for cache in (False, True):
-        for number, call in enumerate((ft.index_rec, ft.inspect_rec, ft.Dataset)):
+        calls: tuple[Any, ...] = (ft.index_rec, ft.inspect_rec, ft.Dataset)
+        for number, call in enumerate(calls):
             kept_beside(rec).unlink(missing_ok=True)
             how: dict[str, Any] = {"cache": cache, "threads": 2 + number}
             call(rec, **how)

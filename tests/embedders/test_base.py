@@ -139,7 +139,8 @@ def test_vectors_are_returned_as_floats_of_the_type() -> None:
     vectors = np.arange(3, dtype=np.float32)[:, None]
     assert check_embeddings(vectors, ROWS, "a net", np.float32) is vectors  # no copy
     wide = check_embeddings(vectors.tolist(), ROWS, "a net", np.float64)
-    assert (wide.dtype, wide.tolist()) == (np.float64, vectors.tolist())
+    assert wide.dtype == np.float64
+    assert wide.tolist() == vectors.tolist()
     with pytest.raises(ValueError, match=r"^a net: embeddings must be floating point, not int64$"):
         check_embeddings(np.zeros((3, 2), np.int64), ROWS, "a net", np.float32)
 

@@ -45,7 +45,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Begins]:
 
 
 def test_it_is_loaded_once_and_as_it_was_said(loaded: list[Begins]) -> None:
-    embedder = DeferredEmbedder("a:b", batch_size=3, devices="cpu")
+    embedder: Any = DeferredEmbedder("a:b", batch_size=3, devices="cpu")
     embedder.prepare(ROWS)
     assert embedder.needs_images is True
     assert loaded == []

@@ -124,7 +124,8 @@ def test_numbers_of_each_channel() -> None:
 
 def test_three_numbers_of_a_call() -> None:
     assert three("mean", 5) == (5.0, 5.0, 5.0)
-    assert three("mean", np.float32(5)) == (5.0, 5.0, 5.0)
+    of_numpy: Any = np.float32(5)
+    assert three("mean", of_numpy) == (5.0, 5.0, 5.0)
     assert three("mean", [1, 2.5, 3]) == (1.0, 2.5, 3.0)
     for wrong in ([1, 2], [1, 2, 3, 4], ["1", 2, 3]):
         expected = f"mean must be a number, or three, one for each channel, not {wrong!r}"

@@ -259,7 +259,8 @@ def test_parts_between_blocks_are_merged_in_any_order() -> None:
         merged = merge(parts)
         assert merged.blocks == ((0, 40),)
         found = finish(merged)
-        whole = ft.mine(every.embeddings, every.labels)
+        embeddings: Any = every.embeddings
+        whole = ft.mine(embeddings, every.labels)
         assert rows(found) == [row for row in rows(whole) if row[0] < 8]
         assert found.stats.pairs == 2 * 6
         work = [sum(part.counts[at] for part in (own, *others)) for at in (3, 4)]  # type: ignore[misc]

@@ -57,9 +57,10 @@ def test_the_least_and_the_most_of_each() -> None:
         **{"negatives_per_pair": 1, "positives_per_anchor": 1, "triplets_per_anchor": 1},
         **{"margin": 0, "max_ap": 0, "ranks": (0, 1)},
     }
-    for options in (least, {"margin": math.inf, "max_ap": math.inf, "ranks": (7, 8)}):
-        for name, value in options.items():
-            assert getattr(MiningOptions(**{name: value}), name) == value
+    most: dict[str, Any] = {"margin": math.inf, "max_ap": math.inf, "ranks": (7, 8)}
+    for name, value in [*least.items(), *most.items()]:
+        alone: dict[str, Any] = {name: value}
+        assert getattr(MiningOptions(**alone), name) == value
 
 
 def test_ranks_of_json_are_those_of_a_call() -> None:
