@@ -75,9 +75,8 @@ def test_an_index_keeps_its_name(rec: Path, tmp_path: Path) -> None:
 def test_what_a_killed_run_was_writing_is_removed(rec: Path) -> None:
     ft.index_rec(rec)
     left = rec.with_name(".train.rec.index.unfinished")
-    left.mkdir()
-    (left / "lock").touch()
-    (left / "part").write_bytes(b"a part")
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "train.rec.index").write_bytes(b"a part")
     ft.index_rec(rec)
     assert not left.exists()
 

@@ -80,12 +80,15 @@ def test_the_first_problems_of_each_kind_are_listed(tmp_path: Path) -> None:
         assert (len(problems), problems.complete) == (1212, False)
         lines[2] = lines[2].replace("10", "1,211")
         assert problems.lines().splitlines() == [*lines, "    ... and 1,201 more"]
+        problems.add(Path(os.fsdecode(b"p\xff")), "depth", "is odd")
+        assert problems.lines().splitlines()[1] == "    p\\udcff: is odd"
         problems.finish()
         publish(output)
-    with table.open(newline="") as file:
+    assert table.read_bytes().endswith(b"p\xff,depth,is odd\n")
+    with table.open(newline="", errors="surrogateescape") as file:
         found = list(csv.reader(file))
     assert found[0] == ["path", "kind", "problem"]
-    assert len(found) == 1213
+    assert len(found) == 1214
     assert found[11] == ["a", "empty", "has no pictures in it"]
 
 
