@@ -217,6 +217,14 @@ def test_a_few_labels_that_are_no_integers_are_left_out_and_named(tmp_path: Path
     assert len(ft.inspect_rec(path).problems) == 1
 
 
+def test_of_two_problems_the_second_is_mentioned(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {1: 3, 2: 0.5, 3: 4, 4: 0.5, 5: 4, 6: 4})
+    with pytest.warns(ft.RecordWarning, match=r"left out\); `fasttriplet index` lists all problems$"):
+        ft.index_rec(path)
+    assert len(ft.inspect_rec(path).problems) == 2
+
+
 def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     path = tmp_path / "flat.rec"
     with ft.RecordWriter(path, overwrite=True) as writer:
