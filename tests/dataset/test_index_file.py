@@ -497,6 +497,13 @@ def test_columns_that_no_file_has(name: str, row: int, to: int) -> None:
         _index_file._check_columns(columns, FULL)
 
 
+@pytest.mark.parametrize("records", [0, 1, 10**8])
+def test_an_index_has_at_most_32_bytes_for_a_record_and_4_mb(records: int) -> None:
+    """Records have 36 bytes at least."""
+    for rest in (0, 35):
+        assert _index_file.most_bytes(36 * records + rest) == 32 * records + 2**22
+
+
 def test_columns_of_a_file_that_is_full() -> None:
     columns = sound()
     with pytest.raises(ValueError, match="^$"):

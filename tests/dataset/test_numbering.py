@@ -252,10 +252,10 @@ def test_separate_labels_stay_small(tmp_path: Path, shards: list[list[int]], shi
 
 def test_separate_labels_that_float32_would_round_are_refused(tmp_path: Path) -> None:
     one = write_rec(tmp_path / "a.rec", labels_of(1, 0, 2**24 - 2))
-    two = [write_rec(tmp_path / f"{n}.rec", labels_of(1, *range(n))) for n in (2, 3)]
+    two = [write_rec(tmp_path / f"{n}.rec", labels_of(1, *range(5, 5 + n))) for n in (2, 3)]
     assert ft.Dataset([one, two[0]], labels="separate").labels.max() == 2**24
     with pytest.raises(
-        ValueError, match=r"3\.rec, 0 to 2, would become 16777215 to 16777217, and labels above"
+        ValueError, match=r"3\.rec, 5 to 7, would become 16777215 to 16777217, and labels above"
     ):
         ft.Dataset([one, two[1]], labels="separate")
     assert ft.Dataset(one, labels="separate").label_shifts == (0,)
