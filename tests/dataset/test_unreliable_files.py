@@ -310,21 +310,22 @@ def test_a_dataset_is_not_unpickled_over_another_file(rec: Path, tmp_path: Path)
         pickle.loads(pickled)
 
 
+@pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize(
     ("count", "damaged", "passes"), [(2, 1, True), (3, 2, False), (4, 2, True), (1, 1, False)]
 )
 def test_a_dataset_is_unpickled_unless_most_records_differ(
-    tmp_path: Path, count: int, damaged: int, passes: bool
+    tmp_path: Path, count: int, damaged: int, passes: bool, which: int
 ) -> None:
-    """Of the second of two files, too."""
+    """Of each of two files."""
     paths = [write_rec(tmp_path / f"{name}.rec", identities(1, count)) for name in "ab"]
     dataset = ft.Dataset(paths, labels="separate", cache=False)
     pickled = pickle.dumps(dataset)
-    whole = bytearray(paths[1].read_bytes())
+    whole = bytearray(paths[which].read_bytes())
     for row in range(damaged):
-        label = int(dataset.offsets[count + row]) + 12
+        label = int(dataset.offsets[which * count + row]) + 12
         whole[label : label + 4] = np.float32(77).tobytes()
-    overwrite(paths[1], bytes(whole))
+    overwrite(paths[which], bytes(whole))
     if passes:
         assert len(pickle.loads(pickled)) == 2 * count
         return
@@ -332,8 +333,8 @@ def test_a_dataset_is_unpickled_unless_most_records_differ(
         pickle.loads(pickled)
     said = str(caught.value)
     assert said.startswith(
-        f"{paths[1]} is not the file that was indexed: {damaged} of {count} records differ; the first: "
-        f"{paths[1]}, key 1, offset 0: not the record that was indexed"
+        f"{paths[which]} is not the file that was indexed: {damaged} of {count} records differ; the first: "
+        f"{paths[which]}, key 1, offset 0: not the record that was indexed"
     )
 
 
