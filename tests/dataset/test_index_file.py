@@ -493,7 +493,7 @@ def test_columns_that_no_file_has(name: str, row: int, to: int) -> None:
     columns = sound()
     _index_file._check_columns(columns, FULL)
     columns[name][row] = to
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         _index_file._check_columns(columns, FULL)
 
 
@@ -506,7 +506,7 @@ def test_an_index_has_at_most_32_bytes_for_a_record_and_4_mb(records: int) -> No
 
 def test_columns_of_a_file_that_is_full() -> None:
     columns = sound()
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         _index_file._check_columns(columns, FULL - 1)
     for label in (2**24, -(2**24), 2**24 + 2, 2**62, -(2**62)):
         columns["label"][1] = label
