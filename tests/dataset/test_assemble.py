@@ -59,6 +59,16 @@ def test_out_may_have_its_channels_last(size: tuple[int, int]) -> None:
         assert np.isnan(larger[6:]).all()
 
 
+def test_out_is_not_what_the_batch_is_made_of() -> None:
+    memory = np.zeros(2 * 4 * 5 * 3 * 4, np.uint8)
+    out = memory.view(np.float32).reshape(2, 3, 4, 5)
+    with pytest.raises(ValueError, match=r"^out must not share memory with what it is made of$"):
+        ft.assemble(memory[-120:].reshape(2, 4, 5, 3), out=out)
+    rows = memory[-16:].view(np.int64)
+    with pytest.raises(ValueError, match=r"^out must not share memory with what it is made of$"):
+        ft.assemble(noise(2, 4, 5), rows, out=out)
+
+
 def read_only() -> Batch:
     out = np.empty((2, 3, 4, 5), np.float32)
     out.flags.writeable = False
@@ -79,6 +89,7 @@ def read_only() -> Batch:
         (np.empty((4, 4, 5, 3), np.float32)[::2].transpose(0, 3, 1, 2), "out must be C-contiguous"),
         (np.empty((4, 3, 4, 5), np.float32)[::2], "out must be C-contiguous"),
         (read_only(), "and transposed; aligned and writeable"),
+        (np.zeros(481, np.uint8)[1:].view(np.float32).reshape(2, 3, 4, 5), "aligned and writeable"),
     ],
 )
 @pytest.mark.parametrize("augment", [None, EVERYTHING])

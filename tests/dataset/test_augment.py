@@ -236,6 +236,12 @@ def test_whole_numbers_beyond_floats_are_out_of_range(name: str) -> None:
         ft.Augment(**options)
 
 
+def test_the_least_and_the_most_of_each() -> None:
+    for cutoff, share in ((0, 0), (2**31 - 1, 1), (1, 1.0)):
+        plan = ft.Augment(cutoff=cutoff, brightness=share, contrast=share, saturation=share)
+        assert (plan.cutoff, plan.saturation) == (cutoff, share)
+
+
 def test_augment_takes_numpys_scalars() -> None:
     scalars: dict[str, Any] = {
         "mirror": np.bool_(True),

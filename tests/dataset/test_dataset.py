@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import fasttriplet as ft
+from fasttriplet.dataset._dataset import files_of, open_dataset
+from fasttriplet.dataset._options import DatasetOptions
 from tests.small_rec import identities, write_rec
 
 
@@ -39,7 +44,8 @@ def test_its_columns_are_those_of_the_index(paths: list[Path], several: bool) ->
         key + (file << 48) for key, file in zip(dataset.keys.tolist(), dataset.files.tolist(), strict=True)
     ]
     assert not dataset.keys.flags.writeable
-    assert "images" in repr(dataset)
+    shown = ", ".join(map(str, paths if several else paths[:1]))
+    assert repr(dataset) == f"Dataset('{shown}', {len(dataset)} images)"
 
 
 def test_rows_and_positions_give_the_same_pixels(paths: list[Path]) -> None:
@@ -55,6 +61,26 @@ def test_rows_and_positions_give_the_same_pixels(paths: list[Path]) -> None:
         assert header.id == dataset.keys[row]
         assert np.array_equal(ft.decode_images([content])[0], whole[row])
     assert dataset.decode([]).pixels.shape == (0, 0, 0, 3)
+
+
+def test_frames_of_other_integers(paths: list[Path]) -> None:
+    dataset = ft.Dataset(paths)
+    expected = dataset.decode(dataset.index).pixels
+    other = dataset.index.cast({"key": pl.Int32, "offset": pl.UInt64, "length": pl.Int16, "file": pl.Int64})
+    assert np.array_equal(dataset.decode(other[::-1]).pixels, expected[::-1])
+    for columns, missing in ((["key"], "offset"), (["offset", "file"], "key"), (["file"], "key and offset")):
+        with pytest.raises(
+            ValueError, match=f"^rows: expected the columns of index_rec, and {missing} is not there$"
+        ):
+            dataset.decode(dataset.index.select(columns))
+    with pytest.raises(
+        ValueError,
+        match=r"^rows: the dataset has 2 files, and no column 'file' says in which of them a row lies$",
+    ):
+        dataset.decode(dataset.index.drop("file"))
+    wrong = dataset.index.with_columns(length=pl.col("length") + 1)
+    with pytest.raises(ft.RecordError, match="its length in bytes is"):
+        dataset.decode(wrong[:1])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +123,57 @@ def test_a_run_takes_it(paths: list[Path]) -> None:
 def test_fingerprints_tell_datasets_apart(paths: list[Path]) -> None:
     prints = [ft.Dataset(rec).fingerprint for rec in (paths[0], paths[1], paths, paths[::-1])]
     assert len(set(prints)) == 4
-    assert ft.Dataset(str(paths[0])).fingerprint == prints[0]
+    dataset = ft.Dataset(str(paths[0]))
+    assert dataset.fingerprint == prints[0]
+    columns = np.concatenate([dataset.keys, dataset.labels, dataset.lengths]).astype("<i8")
+    assert prints[0] == hashlib.blake2b(columns.tobytes(), digest_size=8).hexdigest()
+
+
+def test_a_record_is_read_by_its_position(paths: list[Path]) -> None:
+    dataset = ft.Dataset(paths)
+    assert dataset.read(-1) == dataset.read(37) == dataset.read(np.int8(37))
+    assert dataset.read(37)[0] == ft.IRHeader(0, 3.0, 38, 0)
+    for row in (38, -39):
+        with pytest.raises(IndexError):
+            dataset.read(row)
+
+
+def test_what_a_run_says_of_its_dataset(paths: list[Path], tmp_path: Path) -> None:
+    options = DatasetOptions(labels="separate", cache=str(tmp_path / "kept"), max_pixels=77)
+    dataset = open_dataset(paths, options, threads=1)
+    assert dataset.options == options
+    assert dataset.label_shifts == (0, 6)
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert files_of(dataset) == files_of(paths) == files_of([*map(str, paths)]) == paths
+    assert files_of(str(paths[0])) == paths[:1]
+    same: list[dict[str, Any]] = [{}, {"labels": "separate"}, {"cache": options.cache}, {"max_pixels": 77}]
+    for chosen in same:
+        assert open_dataset(dataset, DatasetOptions(**chosen), threads=None) is dataset
+    for name, message in {
+        "labels": "labels must be 'separate', as the Dataset was made; give 'shared' to Dataset()",
+        "cache": "cache cannot be chosen: the Dataset is indexed already; give False to Dataset()",
+        "max_pixels": "max_pixels must be 77, as the Dataset was made; give 78 to Dataset()",
+    }.items():
+        other: dict[str, Any] = {"labels": "shared", "cache": False, "max_pixels": 78}
+        with pytest.raises(ft.OptionError, match=f"^{re.escape(message)}$"):
+            open_dataset(dataset, DatasetOptions(**{name: other[name]}), threads=None)
+    by_default = ft.Dataset(paths)
+    assert open_dataset(by_default, DatasetOptions(labels="shared"), threads=None) is by_default
+    with pytest.raises(ft.OptionError, match="labels must be 'shared', as the Dataset was made; give 'sep"):
+        open_dataset(by_default, DatasetOptions(labels="separate"), threads=None)
+    one = ft.Dataset(paths[0], labels="shared")  # there is nothing to keep apart
+    assert open_dataset(one, DatasetOptions(labels="separate"), threads=None) is one
+
+
+def test_a_list_of_one_file_pickles_as_such(paths: list[Path]) -> None:
+    for rec in (paths[0], paths[:1], paths):
+        dataset = ft.Dataset(rec, labels="separate", max_pixels=300)
+        again = pickle.loads(pickle.dumps(dataset))
+        assert again.options == dataset.options
+        assert again.label_shifts == dataset.label_shifts
+        assert again.index.equals(dataset.index)
+        assert again.paths == dataset.paths
+        assert again.read(5) == dataset.read(5)
 
 
 def test_a_file_that_is_replaced_stays_open(paths: list[Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import fasttriplet as ft
 from fasttriplet.dataset._graph import Graph
 from tests.dataset.test_order import identity_index
+from tests.small_rec import identities, write_rec
 
 
 def plain_order(
@@ -280,3 +282,59 @@ def test_the_digest_is_that_of_states_that_are_kept() -> None:
     assert graph.digest == hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
     as_int32 = Graph(graph.labels, graph.starts.astype(np.int32), graph.neighbors)
     assert as_int32.digest == graph.digest
+
+
+def test_a_graph_of_a_dataset_is_a_frame_or_a_file(tmp_path: Path) -> None:
+    dataset = ft.Dataset(write_rec(tmp_path / "a.rec", identities(5, 2)))
+    frame = table({0: [1, 2], 3: [4]})
+    path = tmp_path / "graph.parquet"
+    frame.write_parquet(path)
+    expected = Graph.of(frame, np.arange(5))
+    assert expected.labels.tolist() == [0, 1, 2, 3, 4]
+    for given_graph in (frame, path, str(path)):
+        assert Graph.of_dataset(dataset, given_graph).digest == expected.digest
+    text = frame.with_columns(rank=pl.lit("a"))
+    wrong = {
+        "must have the columns 'label', 'neighbor_label' and 'rank' or 'distance' of {}, and": frame[:, :1],
+        "must be of identities, and rows have neighbors of {}: give": frame.with_columns(neighbor_key=1),
+        "must have numbers, and no nulls, in the column 'rank' of {}, not String": text,
+        "must be of this dataset, and names 1 identity that it does not have of {}: 9": table({9: [1]}),
+    }
+    for words, other in wrong.items():
+        for where in ("", f" of {path}"):
+            other.write_parquet(path)
+            with pytest.raises(ft.OptionError) as caught:
+                Graph.of_dataset(dataset, path if where else other)
+            assert str(caught.value).startswith(f"neighbors {words.replace(' of {}', where)}")
+
+
+def test_identities_that_a_graph_does_not_name() -> None:
+    graph = Graph.of(table({5: [9]}), np.array([9, 5, 7]))
+    assert (graph.labels.tolist(), graph.starts.tolist(), graph.neighbors.tolist()) == (
+        [5, 9],
+        [0, 1, 1],
+        [1],
+    )
+    assert [graph.without(np.array(labels)) for labels in ([5], [7, 9, 1], [5, 9], [])] == [0, 2, 0, 0]
+    nothing = Graph.of(table({}), np.array([9, 5, 7]))
+    assert nothing.without(np.array([5, 9])) == 2
+    assert nothing.starts.tolist() == [0]
+    itself = Graph.of(table({5: [5]}), np.array([5]))
+    assert itself.labels.tolist() == []
+
+
+@pytest.mark.parametrize("name", ["label", "neighbor_label"])
+def test_labels_of_a_graph_up_to_the_largest(name: str) -> None:
+    known = np.array([1, 2**63 - 1])
+    graph = pl.DataFrame({"label": [1], "neighbor_label": [1], "rank": [0.5]})
+    large = graph.with_columns(pl.lit(2**63 - 1, pl.UInt64).alias(name))
+    assert Graph.of(large, known).labels.tolist() == known.tolist()
+    for dtype, said in ((pl.Float64, "Float64"), (pl.String, "String")):
+        with pytest.raises(
+            ft.OptionError, match=f"integers, and no nulls, in the column '{name}', not {said}$"
+        ):
+            Graph.of(graph.with_columns(pl.col(name).cast(dtype)), known)
+    with pytest.raises(
+        ft.OptionError, match="numbers, and no nulls, in the column 'rank', not Float64 with nu"
+    ):
+        Graph.of(graph.with_columns(rank=pl.lit(None, pl.Float64)), known)

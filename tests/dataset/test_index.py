@@ -217,6 +217,14 @@ def test_a_few_labels_that_are_no_integers_are_left_out_and_named(tmp_path: Path
     assert len(ft.inspect_rec(path).problems) == 1
 
 
+def test_of_two_problems_the_second_is_mentioned(tmp_path: Path) -> None:
+    path = tmp_path / "flat.rec"
+    write_flat(path, {1: 3, 2: 0.5, 3: 4, 4: 0.5, 5: 4, 6: 4})
+    with pytest.warns(ft.RecordWarning, match=r"left out\); `fasttriplet index` lists all problems$"):
+        ft.index_rec(path)
+    assert len(ft.inspect_rec(path).problems) == 2
+
+
 def test_empty_records_are_left_out_and_named(tmp_path: Path) -> None:
     path = tmp_path / "flat.rec"
     with ft.RecordWriter(path, overwrite=True) as writer:
@@ -337,6 +345,30 @@ def test_damage_costs_one_record(rec: Path) -> None:
     with pytest.warns(ft.RecordWarning):
         assert ft.index_rec(rec)["key"].to_list() == [1, 2, 3, 5]
     assert f"no readable record from offset {offset} to offset" in "\n".join(ft.inspect_rec(rec).problems)
+
+
+def test_headers_are_read_by_as_many_threads_as_are_asked_for(
+    rec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Any] = []
+    scan = _core.scan
+
+    def noted(*arguments: Any) -> Any:
+        used.append(arguments[1:])
+        return scan(*arguments)
+
+    monkeypatch.setattr(_core, "scan", noted)
+    idx = rec.with_suffix(".idx")
+    for cache in (False, True):
+        calls: tuple[Any, ...] = (ft.index_rec, ft.inspect_rec, ft.Dataset)
+        for number, call in enumerate(calls):
+            kept_beside(rec).unlink(missing_ok=True)
+            how: dict[str, Any] = {"cache": cache, "threads": 2 + number}
+            call(rec, **how)
+            assert kept_beside(rec).exists() == cache
+    assert used == [(idx, 2), (idx, 3), (idx, 4)] * 2
+    with pytest.raises(ft.OptionError, match="threads must be a whole number >= 1, not 0"):
+        ft.inspect_rec(rec, threads=0)
 
 
 def test_several_files_are_one_dataset(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import fasttriplet as ft
 from fasttriplet import _core
 from fasttriplet._files import Output
+from fasttriplet.dataset import _index_file
 from tests.interrupted import names, no_space
 from tests.small_rec import identities, write_rec
 
@@ -58,6 +60,33 @@ def test_a_folder_keeps_files_of_one_name_apart(rec: Path, tmp_path: Path, scans
         path.with_suffix(".idx").unlink()
     assert ft.index_rec(rec, cache=cache).height == 6
     assert ft.index_rec(other, cache=cache).height == 2
+
+
+def test_an_index_keeps_its_name(rec: Path, tmp_path: Path) -> None:
+    """By which a later version finds it."""
+    link = tmp_path / "link"
+    link.symlink_to(rec.parent)
+    place = hashlib.blake2b(os.fsencode(rec.resolve()), digest_size=8).hexdigest()
+    for path in (rec, link / "train.rec"):
+        ft.index_rec(path, cache=tmp_path / "cache")
+        assert names(tmp_path / "cache") == [f"train.rec.{place}.index"]
+
+
+def test_what_a_killed_run_was_writing_is_removed(rec: Path) -> None:
+    ft.index_rec(rec)
+    left = rec.with_name(".train.rec.index.unfinished")
+    (left / "new").mkdir(parents=True)
+    (left / "new" / "train.rec.index").write_bytes(b"a part")
+    ft.index_rec(rec)
+    assert not left.exists()
+
+
+def test_an_index_of_which_there_is_too_much_to_say_is_not_kept(
+    rec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_index_file, "_MOST_HEAD", 100)
+    assert ft.index_rec(rec).height == 6
+    assert names(rec.parent) == ["train.idx", "train.rec"]
 
 
 def test_the_environment_names_the_folder(

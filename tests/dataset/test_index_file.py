@@ -169,6 +169,70 @@ def test_a_wrong_row_that_was_not_compared_makes_the_kept_index_suspect(
     assert len(ft.Dataset(rec).decode([row]).pixels) == 1
 
 
+def sound() -> Columns:
+    """Records of 1, 8 and 100 bytes, the second of which is the last in the file, which is full."""
+    return {
+        "key": np.array([1, 2, 9]),
+        "label": np.array([0, 0, 1]),
+        "offset": np.array([0, 36 + 132, 36]),
+        "length": np.array([1, 8, 100]),
+    }
+
+
+FULL = 36 + 132 + 40
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "to"),
+    [
+        *[("key", 1, 1), ("key", 0, 2), ("key", 2, 2)],
+        *[("label", 1, 2**24 + 1), ("label", 1, -(2**24) - 1), ("label", 2, 2**62 + 1), ("label", 0, LOW)],
+        *[("label", 0, 2**63 - 1), ("label", 0, -(2**63) + 2**39)],
+        *[("offset", 0, -36), ("offset", 0, -4), ("offset", 2, 32), ("offset", 2, 38), ("offset", 2, 40)],
+        *[("offset", 1, 168 + 4), ("offset", 1, 168 + 2), ("offset", 2, 168), ("offset", 1, 2**62)],
+        *[("length", 0, 0), ("length", 0, -5), ("length", 0, 5), ("length", 2, 101), ("length", 1, 9)],
+        *[("length", 1, FULL + 1), ("length", 1, 2**63 - 1)],
+    ],
+)
+def test_columns_that_no_file_has(name: str, row: int, to: int) -> None:
+    columns = sound()
+    _index_file._check_columns(columns, FULL)
+    columns[name][row] = to
+    with pytest.raises(ValueError, match=r"^$"):
+        _index_file._check_columns(columns, FULL)
+
+
+@pytest.mark.parametrize("records", [0, 1, 10**8])
+def test_an_index_has_at_most_32_bytes_for_a_record_and_4_mb(records: int) -> None:
+    """Records have 36 bytes at least."""
+    for rest in (0, 35):
+        assert _index_file.most_bytes(36 * records + rest) == 32 * records + 2**22
+
+
+def test_columns_of_a_file_that_is_full() -> None:
+    columns = sound()
+    with pytest.raises(ValueError, match=r"^$"):
+        _index_file._check_columns(columns, FULL - 1)
+    for label in (2**24, -(2**24), 2**24 + 2, 2**62, -(2**62)):
+        columns["label"][1] = label
+        _index_file._check_columns(columns, FULL)
+
+
+@pytest.mark.parametrize("values", [(0, 255), (-128, 127), (0, 2**16 - 1), (-1, 128), (-(2**15), 2**15 - 1)])
+@pytest.mark.parametrize("more", [(0, 0), (0, 1), (-1, 0)])
+def test_numbers_are_kept_in_few_bytes(values: tuple[int, int], more: tuple[int, int]) -> None:
+    """In as few as hold them."""
+    some = np.array([values[0] + more[0], 0, values[1] + more[1]])
+    found = _index_file._narrowed(some)
+    assert found.tolist() == some.tolist()
+    least = 8
+    for size in (1, 2, 4):
+        for low, high in ((0, 2 ** (8 * size) - 1), (-(2 ** (8 * size - 1)), 2 ** (8 * size - 1) - 1)):
+            if low <= some.min() and some.max() <= high:
+                least = min(least, size)
+    assert found.dtype.itemsize == least
+
+
 WRONG: list[Any] = [None, -1, 0, 1.5, True, "24", 2**70, 10**30, [], {}, [24], float("nan"), "|u1"]
 KINDS: list[Any] = [
     None,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import fasttriplet as ft
+from fasttriplet.dataset import _index_cache
 from tests.dataset.kept_index import is_kept, problem_of
 from tests.small_rec import identities, kept_beside, write_rec
 
@@ -73,8 +74,9 @@ def test_other_files_are_named_and_left_alone(rec: Path, make: Callable[[Path], 
         assert reason in problem_of(rec)
         assert os.path.samestat(kept.lstat(), before)
         assert kept.lstat().st_size == before.st_size
-    with pytest.warns(ft.RecordWarning, match=r"is not used as the index of"):
+    with pytest.warns(ft.RecordWarning, match=r"is not used as the index of") as warned:
         assert ft.inspect_rec(rec).images == 24
+    assert [warning.filename for warning in warned] == [__file__]
 
 
 @pytest.mark.parametrize("make", [fifo, folder, link_to("/dev/zero"), holding(b"PAR1")])
@@ -87,6 +89,40 @@ def test_other_files_in_a_folder_that_is_named(
     make(kept)
     with pytest.warns(ft.RecordWarning, match=r"move it away, or name a folder for indexes by cache=FOLDER$"):
         assert ft.index_rec(rec, cache=tmp_path / "named").height == 24
+
+
+def test_a_file_is_opened_with_care(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting for the other end of a pipe, or following a link that appears meanwhile."""
+    kept, opened, flags = kept_beside(rec), os.open, []
+
+    def noted(path: Any, how: int, *arguments: Any, **options: Any) -> int:
+        if str(path) == str(kept):
+            flags.append(how)
+        return opened(path, how, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", noted)
+    ft.index_rec(rec)
+    flags.clear()
+    assert is_kept(rec)
+    (how,) = flags
+    assert how == os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+    kept.unlink()
+    fifo(kept)
+    assert "it is a pipe or a device" in problem_of(rec)
+    assert len(flags) == 1  # a device is not opened at all
+
+
+def test_a_pipe_that_appears_in_between(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, calls = _index_cache._check_is_regular, []
+
+    def later(status: os.stat_result) -> None:
+        calls.append(status)
+        if len(calls) > 1:
+            check(status)
+
+    fifo(kept_beside(rec))
+    monkeypatch.setattr(_index_cache, "_check_is_regular", later)
+    assert "it is a pipe or a device" in problem_of(rec)
 
 
 def test_a_file_that_cannot_be_read(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

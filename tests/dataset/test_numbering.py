@@ -54,6 +54,8 @@ def doubts(rec: Any, **options: Any) -> list[str]:
         warnings.simplefilter("always")
         ft.Dataset(rec, **options)
         ft.index_rec(rec, **options)
+    calls = {line for *_, line in doubts.__code__.co_lines()}  # of the functions, in this one
+    assert all(one.filename == __file__ and one.lineno in calls for one in caught)
     said = [str(one.message) for one in caught]
     assert said[: len(said) // 2] == said[len(said) // 2 :]
     return said[: len(said) // 2]
@@ -162,6 +164,14 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
     assert doubts(paths) == []
 
 
+def test_names_that_are_not_in_utf8(packed: list[Path]) -> None:
+    for path, last in zip(packed, (b"caf\xe9", b"fa\xe7ade"), strict=True):
+        path.with_suffix(".identities.csv").write_bytes(b"label,folder\n0,a\n1,b\n2," + last + b"\n")
+    (said,) = doubts(packed)
+    assert "label 2 is 'caf\ufffd' in" in said
+    assert "(labels with several names: 1, " in said
+
+
 def test_names_that_are_not_those_of_the_file_are_ignored(packed: list[Path]) -> None:
     for content in [
         "",
@@ -242,10 +252,10 @@ def test_separate_labels_stay_small(tmp_path: Path, shards: list[list[int]], shi
 
 def test_separate_labels_that_float32_would_round_are_refused(tmp_path: Path) -> None:
     one = write_rec(tmp_path / "a.rec", labels_of(1, 0, 2**24 - 2))
-    two = [write_rec(tmp_path / f"{n}.rec", labels_of(1, *range(n))) for n in (2, 3)]
+    two = [write_rec(tmp_path / f"{n}.rec", labels_of(1, *range(5, 5 + n))) for n in (2, 3)]
     assert ft.Dataset([one, two[0]], labels="separate").labels.max() == 2**24
     with pytest.raises(
-        ValueError, match=r"3\.rec, 0 to 2, would become 16777215 to 16777217, and labels above"
+        ValueError, match=r"3\.rec, 5 to 7, would become 16777215 to 16777217, and labels above"
     ):
         ft.Dataset([one, two[1]], labels="separate")
     assert ft.Dataset(one, labels="separate").label_shifts == (0,)

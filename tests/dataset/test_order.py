@@ -77,6 +77,13 @@ def identity_index(identities: int = 50, images: int = 7) -> pl.DataFrame:
     )
 
 
+def test_more_images_than_there_are() -> None:
+    index = identity_index(5, 3)
+    for images in (3, 15, 16, 2**70):
+        assert ft.triplet_seq(index, images).equals(ft.triplet_seq(index, 4))
+    assert ft.triplet_seq(index[:0], 2**70).height == 0
+
+
 def test_order_is_frozen() -> None:
     """Orders are a promise between versions: these values must not change."""
     assert ft.triplet_seq(identity_index(5, 3), 2)["key"].to_list() == [4, 5, 1, 2, 13, 12, 6, 7, 11, 10]

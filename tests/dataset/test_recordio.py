@@ -17,7 +17,7 @@ import tempfile
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,31 @@ def test_damaged_records_name_file_key_and_offset(rec: Path) -> None:
     assert any("rebuilt from the .rec" in problem for problem in again.problems)
 
 
+@pytest.mark.parametrize("use", [lambda file: file.keys, len, lambda file: file.problems])
+def test_a_problem_is_told_once_and_to_the_caller(rec: Path, use: Callable[[ft.RecordFile], Any]) -> None:
+    rec.with_suffix(".idx").write_text("")
+    file = ft.RecordFile(rec)
+    with pytest.warns(ft.RecordWarning, match=r"a\.idx: the file is empty; [^()]*$") as warned:
+        use(file)
+    assert [warning.filename for warning in warned] == [__file__]
+    use(file)
+    assert file.keys is file.keys
+    assert not file.keys.flags.writeable
+    assert len(file.problems) == 1
+
+
+def test_a_file_pickles_with_the_idx_that_was_given(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rec.with_name("part.idx").write_text(rec.with_suffix(".idx").read_text().splitlines()[1])
+    monkeypatch.chdir(rec.parent)
+    file = ft.RecordFile("a.rec", "part.idx")
+    assert file.path == Path("a.rec")
+    pickled = pickle.dumps(file)
+    monkeypatch.chdir("/")
+    again = pickle.loads(pickled)
+    assert again.keys.tolist() == [2]
+    assert (again.path, repr(again)) == (rec, f"RecordFile('{rec}')")
+
+
 def test_broken_idx_lines(rec: Path) -> None:
     idx = rec.with_suffix(".idx")
     good = idx.read_text()
@@ -317,8 +342,26 @@ def test_keys_of_any_width(tmp_path: Path) -> None:
             writer.write(key, ft.IRHeader(0, 1.0, 5, 0), b"x")
     file = ft.RecordFile(path)
     assert file.keys.tolist() == keys
-    with pytest.raises(ValueError, match="keys must be below"):
-        file.offsets(np.array([2**64 - 1], dtype=np.uint64))
+    for key in keys:
+        assert key in file
+        assert file.read(key)[1] == b"x"
+    for key in (2**63, -(2**63) - 1):
+        assert key not in file
+        with pytest.raises(
+            KeyError, match=rf"no record with key {key}; it has 3 keys, from -9223372036854775"
+        ):
+            file.read(key)
+        with ft.RecordWriter(tmp_path / "b.rec") as writer:
+            expected = f"key: expected an integer in {-(2**63)}..{2**63 - 1}, got {key}"
+            with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+                writer.write(key, ft.IRHeader(0, 1.0, 0, 0), b"x")
+            writer.write(0, ft.IRHeader(0, 1.0, 2**64 - 1, 2**64 - 1), b"x")
+        (tmp_path / "b.rec").unlink()
+        (tmp_path / "b.idx").unlink()
+    assert file.offsets(np.array([0], np.uint64)).tolist() == file.offsets([0]).tolist()
+    assert file.offsets(np.array([], np.uint64)).shape == (0,)
+    with pytest.raises(ValueError, match=r"^keys must be below 2\*\*63, not 18446744073709551615$"):
+        file.offsets(np.array([0, 2**64 - 1], dtype=np.uint64))
     with pytest.raises(ValueError, match="keys must be a list of integers"):
         file.decode(5)  # type: ignore[call-overload]
 
@@ -391,7 +434,8 @@ def test_fields_that_do_not_fit(tmp_path: Path, header: Any, key: int, message: 
 
 def test_writer_takes_any_bytes_and_headers(tmp_path: Path) -> None:
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    with ft.RecordWriter(tmp_path / "a.rec") as writer:
+    with ft.RecordWriter(str(tmp_path / "a.rec")) as writer:
+        assert writer.path == tmp_path / "a.rec"
         writer.write(1, (9, float(np.float64(2)), 1, 0), bytearray(b"ab"))
         writer.write(2, ft.IRHeader(9, np.array([[1, 2], [3, 4]]), 2, 0), memoryview(b"cd"))
         writer.write(np.int64(3), ft.IRHeader(0, np.array(5.0), 3, 0), pixels)

@@ -308,3 +308,43 @@ def test_a_dataset_is_not_unpickled_over_another_file(rec: Path, tmp_path: Path)
     overwrite(rec, (other + b"\0" * len(whole))[: len(whole)])
     with pytest.raises(ft.RecordError, match=r"a\.rec is not the file that was indexed: [4-8] of 8 records"):
         pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("count", "damaged", "passes"), [(2, 1, True), (3, 2, False), (4, 2, True), (1, 1, False)]
+)
+def test_a_dataset_is_unpickled_unless_most_records_differ(
+    tmp_path: Path, count: int, damaged: int, passes: bool, which: int
+) -> None:
+    """Of each of two files."""
+    paths = [write_rec(tmp_path / f"{name}.rec", identities(1, count)) for name in "ab"]
+    dataset = ft.Dataset(paths, labels="separate", cache=False)
+    pickled = pickle.dumps(dataset)
+    whole = bytearray(paths[which].read_bytes())
+    for row in range(damaged):
+        label = int(dataset.offsets[which * count + row]) + 12
+        whole[label : label + 4] = np.float32(77).tobytes()
+    overwrite(paths[which], bytes(whole))
+    if passes:
+        assert len(pickle.loads(pickled)) == 2 * count
+        return
+    with pytest.raises(ft.RecordError) as caught:
+        pickle.loads(pickled)
+    said = str(caught.value)
+    assert said.startswith(
+        f"{paths[which]} is not the file that was indexed: {damaged} of {count} records differ; the first: "
+        f"{paths[which]}, key 1, offset 0: not the record that was indexed"
+    )
+
+
+def test_a_dataset_whose_file_has_another_size_is_not_unpickled(rec: Path) -> None:
+    pickled = pickle.dumps(ft.Dataset(rec, cache=False))
+    whole = rec.read_bytes()
+    for content in (whole + bytes(4), whole[:-4]):
+        overwrite(rec, content)
+        with pytest.raises(ft.RecordError) as caught:
+            pickle.loads(pickled)
+        assert str(caught.value) == (
+            f"{rec} has {len(content):,} bytes, and had {len(whole):,} when it was indexed: it was replaced"
+        )

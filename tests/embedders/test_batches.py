@@ -19,6 +19,9 @@ from fasttriplet.errors import OptionError
         (None, {"most": 8}, 8),
         (None, {"least": 4, "most": 4}, 4),
         (12, {"least": 2, "most": 12}, 12),
+        (2, {"least": 2, "most": 12}, 2),
+        (1, {}, 1),
+        (2**31 - 1, {}, 2**31 - 1),
     ],
 )
 def test_how_many_images_each_device_is_given(wanted: Any, limits: dict[str, int], expected: int) -> None:

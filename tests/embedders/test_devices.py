@@ -71,6 +71,9 @@ def test_the_other_framework_s_name_of_a_gpu_gets_its_own() -> None:
         match=r"must be 'cpu', 'gpu', or GPUs such as 'gpu:0,2', .*; MXNet's name of 'cuda' is 'gpu'$",
     ):
         chosen(["cuda"], MXNET)
+    # Of several, the first is named.
+    with pytest.raises(OptionError, match=r"; PyTorch's name of 'gpu:1' is 'cuda:1'$"):
+        chosen(["tpu", "gpu:1", "gpu:2"])
 
 
 def test_gpus_are_counted_only_if_that_matters() -> None:

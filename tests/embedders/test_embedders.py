@@ -11,6 +11,7 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.embedders import _load
 from fasttriplet.embedders._base import check_finite
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder
@@ -57,12 +59,19 @@ def test_unknown_spec_lists_the_known_ones_with_examples(spec: str | Path) -> No
         *("python:PACKAGE.MODULE:NAME", "npy:FILE", "npy:embeddings.npy", "pixels"),
     ):
         assert part in str(caught.value)
-    assert max(map(len, str(caught.value).splitlines())) <= 150
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"unknown embedder {str(spec)!r}; known are"
+    assert max(map(len, lines)) <= 150
+    # The meanings are below each other.
+    assert len({len("".join(re.findall(r"^  \S+ +", line))) for line in lines}) == 1
 
 
 @pytest.mark.parametrize(
     ("spec", "form"),
-    [("mxnet:", "mxnet:PREFIX,EPOCH"), ("npy:", "npy:FILE"), ("pixels:16", "pixels"), ("mxnet:a", "mxnet:")],
+    [
+        *[("mxnet:", "mxnet:PREFIX,EPOCH"), ("npy:", "npy:FILE"), ("mxnet:a", "mxnet:")],
+        *[("pixels:16", "pixels"), ("pixels:", "pixels")],
+    ],
 )
 def test_incomplete_spec_says_the_form(spec: str, form: str) -> None:
     with pytest.raises(ValueError, match=f"{spec!r} is not of the form {form}"):
@@ -98,6 +107,50 @@ def test_a_path_alone_gets_the_spec_that_was_meant(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fasttriplet.embedders._load.find_spec", lambda _: None)  # MXNet is not installed
     with pytest.raises(ValueError, match=rf"did you mean 'torch:mxnet:{prefix},12'"):
         ft.load_embedder(str(prefix))
+
+
+def test_what_is_not_there_is_not_meant(tmp_path: Path) -> None:
+    (tmp_path / "emb.txt").touch()
+    for name in ("emb.npy", "net.onnx", "net.safetensors", "emb.txt", "model"):
+        with pytest.raises(SpecError, match="unknown embedder"):
+            ft.load_embedder(tmp_path / name)
+
+
+MODULES = {
+    "mxnet:model,0": "mxnet._embedder",
+    "torch:mxnet:model,0": "torch._embedder",
+    "torch:net.pt": "torch._embedder",
+    "onnx:net.onnx": "onnx._embedder",
+    "python:mynet:Embedder": "embedders._python",
+    "npy:emb.npy": "embedders._precomputed",
+    "pixels": "embedders._pixels",
+}
+
+
+@pytest.mark.parametrize("spec", MODULES)
+def test_the_module_of_a_scheme_gets_the_text_and_the_options_that_are_given(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    def imported(module: str) -> Any:
+        return SimpleNamespace(from_spec=lambda text, **options: made.append((module, text, options)))
+
+    monkeypatch.setattr(_load, "import_module", imported)
+    ft.load_embedder(spec)
+    where, text = f"fasttriplet.{MODULES[spec]}", spec.partition(":")[2]
+    assert Path(ft.__file__).parent.joinpath(*MODULES[spec].split(".")).with_suffix(".py").is_file()
+    is_network = MODULES[spec].partition(".")[0] in ("mxnet", "torch", "onnx")
+    assert _load.runs_network(spec) is is_network
+    given: list[dict[str, Any]] = [{"batch_size": 7}, {"devices": ["cpu"], "output": "0"}]
+    if is_network:
+        for options in given:
+            ft.load_embedder(spec, **options)
+    assert made == [(where, text, options) for options in ([{}, *given] if is_network else [{}])]
+
+
+def test_what_is_no_scheme_runs_no_network() -> None:
+    assert _load.runs_network("tensorflow:model") is False
 
 
 def test_frameworks_are_imported_only_by_embedders_that_need_them(tmp_path: Path) -> None:
@@ -340,6 +393,16 @@ def test_pixels_of_a_large_image_are_exact() -> None:
     np.testing.assert_array_equal(found[:, 1], np.full((2, 3), 127.0, np.float32))
 
 
+@pytest.mark.parametrize("height", [20, 50, 90])
+def test_pixels_are_exact_below_and_above_what_float32_adds(height: int) -> None:
+    """One cell, so that sums of bright pixels are up to 2^23, 2^25 and 2^26."""
+    images = random_images(1, height, 2001) | np.uint8(248)
+    sums = [int(images[0, :, :, colour].sum(dtype=np.int64)) for colour in range(3)]
+    expected = [Fraction(3 * one - sum(sums), 3 * height * 2001) for one in sums]
+    found = PixelEmbedder(1).embed(index_of([1]), images)
+    np.testing.assert_array_equal(found[0], np.array([float(one) for one in expected]).astype(np.float32))
+
+
 def test_pixels_say_that_they_are_a_baseline() -> None:
     embedder = ft.load_embedder("pixels")
     assert "baseline, not a trained network" in embedder.description
@@ -357,7 +420,8 @@ def test_pixels_say_that_they_are_a_baseline() -> None:
         (np.zeros((2, 8, 8, 3), np.float32), r"got float32 \(2, 8, 8, 3\)"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"\(B, H, W, 3\) uint8, got uint8 \(2, 3, 8, 8\)"),
         (np.zeros((3, 8, 8, 3), np.uint8), "2 rows of the index but 3 images"),
-        (np.zeros((2, 0, 8, 3), np.uint8), "no pixels"),
+        (np.zeros((2, 0, 8, 3), np.uint8), "images of 0 x 8 have no pixels"),
+        (np.zeros((2, 8, 0, 3), np.uint8), "images of 8 x 0 have no pixels"),
     ],
 )
 def test_pixels_of_wrong_images(images: NDArray[Any] | None, message: str) -> None:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fasttriplet.embedders._inputs import (
@@ -103,6 +104,7 @@ def test_pixels_as_they_are_decoded() -> None:
         ({"std": "1/inf/1"}, "std must be three finite numbers, not (1.0, inf, 1.0)"),
         ({"size": "112"}, "size must be HEIGHTxWIDTH, as in 112x112, not '112'"),
         ({"size": "8x6x3"}, "size must be HEIGHTxWIDTH, as in 112x112, not '8x6x3'"),
+        ({"size": "8x0"}, "the width in size must be a whole number >= 1, not 0"),
         ({"color": "grb"}, "color must be one of 'rgb', 'bgr', not 'grb'"),
     ],
 )
@@ -112,8 +114,18 @@ def test_inputs_that_are_refused(texts: dict[str, str], message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_numbers_of_each_channel() -> None:
+    for values in ((1.0, 2.0), (1.0,) * 4, (0.0, 1.0, float("inf"))):
+        two: Any = values
+        with pytest.raises(OptionError, match=re.escape(f"mean must be three finite numbers, not {values}")):
+            Inputs(mean=two)
+    assert Inputs(std=(1e-3, 0.5, 2.0)).std == (1e-3, 0.5, 2.0)
+
+
 def test_three_numbers_of_a_call() -> None:
     assert three("mean", 5) == (5.0, 5.0, 5.0)
+    of_numpy: Any = np.float32(5)
+    assert three("mean", of_numpy) == (5.0, 5.0, 5.0)
     assert three("mean", [1, 2.5, 3]) == (1.0, 2.5, 3.0)
     for wrong in ([1, 2], [1, 2, 3, 4], ["1", 2, 3]):
         expected = f"mean must be a number, or three, one for each channel, not {wrong!r}"

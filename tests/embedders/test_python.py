@@ -100,6 +100,7 @@ FAULTS = {
     "mine_own.sub:Mean": r"there is no module 'mine_own.sub' in",
     "mine_own:Man": r"mine_own has no 'Man'; did you mean 'Mean'\?",
     "mine_own:Mean.other": r"Mean has no 'other'",
+    "mine_own:made.other": r"<mine_own\.Mean object at 0x[0-9a-f]+> has no 'other'",
     "mine_own": r"expected PACKAGE.MODULE:NAME, not 'mine_own'",
     "mine_own:Mean,size=3": r"expected PACKAGE.MODULE:NAME, not 'mine_own:Mean,size=3'",
     "mine_own:number": "is not an embedder: a int has no description, no needs_images, no prepare, no embed;",
@@ -124,10 +125,30 @@ def test_errors_of_the_users_module_name_it_and_the_line(folder: Path) -> None:
     ):
         (folder / f"{name}.py").write_text(source)
         where = "" if name == "bad_syntax" else f", {re.escape(str(folder))}/{name}.py, line 2"
-        with pytest.raises(ImportError, match=f"importing {name} failed{where}: {message}"):
+        with pytest.raises(ImportError, match=f"importing {name} failed{where}: {message}") as caught:
             ft.load_embedder(f"python:{name}:Mean")
+        assert caught.value.name == name
     with pytest.raises(ValueError, match=r"the call without arguments failed.*: TypeError: .*'depth'"):
         ft.load_embedder("python:mine_own:NeedsArguments")
+
+
+@pytest.mark.parametrize("source", ["import no_such_package_1", "raise ValueError('at once')"])
+def test_a_package_that_fails_is_not_taken_for_one_that_is_missing(folder: Path, source: str) -> None:
+    (folder / "mine_package").mkdir()
+    (folder / "mine_package" / "__init__.py").write_text(f"\n{source}\n")
+    (folder / "mine_package" / "inner.py").write_text("")
+    where = re.escape(f"{folder}/mine_package/__init__.py, line 2")
+    with pytest.raises(ImportError, match=rf"importing mine_package\.inner failed, {where}: "):
+        ft.load_embedder("python:mine_package.inner:Mean")
+
+
+def test_the_current_folder_hides_other_modules_of_the_name(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine_own.py").write_text(SOURCE.replace("mean colours", "another"))
+    sys.path.insert(0, str(other))
+    assert ft.load_embedder("python:mine_own:Mean").description == "mean colours"
+    assert folder == tmp_path
 
 
 def test_the_current_folder_comes_first_and_then_last(folder: Path) -> None:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from fasttriplet.embedders import _threads
 from fasttriplet.embedders._threads import deal
 
 
@@ -45,15 +46,33 @@ def test_each_thread_begins() -> None:
     assert len(set(begun)) == 2
 
 
-def test_an_error_ends_all() -> None:
+@pytest.mark.parametrize("lane_of_error", [0, 1])
+def test_an_error_ends_all(lane_of_error: int) -> None:
+    """In whichever thread it is; all of them are looked at in turn."""
     done: list[int] = []
 
-    def work(_: int, item: int) -> None:
-        if item == 3:
-            raise ValueError("three")
+    def work(lane: int, item: int) -> None:
+        if lane == lane_of_error:
+            raise ValueError(f"in {lane}")
         time.sleep(0.01)
         done.append(item)
 
-    with pytest.raises(ValueError, match=r"^three$"):
+    with pytest.raises(ValueError, match=rf"^in {lane_of_error}$"):
+        deal([0, 1], work, range(1000))
+    assert len(done) < 20
+
+
+def test_ctrl_c_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def work(_: int, item: int) -> None:
+        time.sleep(0.01)
+        done.append(item)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_threads, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         deal([0, 1], work, range(1000))
     assert len(done) < 20

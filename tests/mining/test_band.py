@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,40 @@ def test_those_with_names() -> None:
         ("2 * d_an < d_ap + margin", [("below", False, 0.5, 0.125)]),
         (" d_an<1 ", [("below", False, 0, 1)]),
         ("+d_an > -1e-3", [("above", False, 0, -1e-3)]),
+        (
+            "0 < d_an < 1 and 2 > d_an > d_ap",
+            [
+                *[("above", False, 0, 0), ("below", False, 0, 1)],
+                *[("below", False, 0, 2), ("above", False, 1, 0)],
+            ],
+        ),
+        ("d_an * 2 < -d_ap + 3 - margin", [("below", False, -0.5, 1.375)]),
+        ("2 * (3 - d_an) <= d_ap - 1", [("above", True, -0.5, 3.5)]),
     ],
 )
 def test_what_is_written(band: str, limits: list[tuple[Any, bool, float, float]]) -> None:
     assert limits_of(band, 0.25) == tuple(Limit(*limit) for limit in limits)
+
+
+def test_a_margin_without_end() -> None:
+    assert limits_of("d_an < d_ap + 2 * margin", math.inf) == (Limit("below", False, 1, math.inf),)
+    assert limits_of("d_an > d_ap - margin", math.inf) == (Limit("above", False, 1, -math.inf),)
+    for band in ("d_an < margin * d_ap", "d_an < margin - margin"):
+        with pytest.raises(ft.OptionError, match="there is no finite limit"):
+            limits_of(band, math.inf)
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_what_keeps_a_limit(side: Any, inclusive: bool) -> None:
+    d_ap, d_an = np.array([1.0, 2.0, 2.0, 2.0]), np.array([1.0, 1.25, 1.5, 1.75])
+    found = Limit(side, inclusive, 0.5, 0.5).holds(d_ap, d_an)  # the edges are 1, 1.5, 1.5 and 1.5
+    below, above = [False, True, False, False], [False, False, False, True]
+    expected = {"below": below, "above": above}[side]
+    at_the_edge = [True, False, True, False]
+    assert found.tolist() == [
+        one or (inclusive and edge) for one, edge in zip(expected, at_the_edge, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
-from fasttriplet.mining._blocks import AllRows, Part, collect, collect_between, finish, merge
+from fasttriplet import _core
+from fasttriplet._metadata import as_parquet
+from fasttriplet.mining._blocks import (
+    AllRows,
+    Part,
+    bytes_of_row,
+    collect,
+    collect_between,
+    finish,
+    merge,
+    most_rows,
+    usual_memory,
+)
 from fasttriplet.mining._options import MiningOptions
+from fasttriplet.mining._steps import Merger, Step, Steps
 from tests.mining.defined import each_kind_of_values, rows
 from tests.strategies import datasets, options
 
@@ -166,9 +180,137 @@ def test_what_does_not_belong_together_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there are no parts"):
         merge([])
     for wrong in ((0, 0), (-1, 5), (5, 601)):
-        with pytest.raises(ValueError, match="are not rows of 600"):
+        message = f"from row {wrong[0]} to {wrong[1]} are not rows of 600$"
+        with pytest.raises(ValueError, match=f"^block {message}"):
             part(block=wrong)
+        with pytest.raises(ValueError, match=f"^anchors {message}"):
+            part(anchors=wrong)
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "a.parquet", metadata=as_parquet({"kind": "suspects"}))
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "b.parquet", metadata=as_parquet({}))
+    for name, kind in (("a", "suspects"), ("b", "a table")):
+        with pytest.raises(ValueError, match=rf"{name}\.parquet is {kind}, not a part of triplets$"):
+            Part.load(tmp_path / f"{name}.parquet")
+    part().save(tmp_path / "c.parquet")
+    whole = (tmp_path / "c.parquet").read_bytes()
+    (tmp_path / "c.parquet").write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
+    with pytest.raises(ValueError, match=r"c\.parquet is a damaged Parquet file: "):
+        Part.load(tmp_path / "c.parquet")
     table = tmp_path / "t.parquet"
     table.write_bytes(b"PAR1 and more")
     with pytest.raises(ValueError, match="damaged Parquet"):
         Part.load(table)
+
+
+def in_order(n: int = 40, each: int = 4) -> AllRows:
+    """Rows in the order of their labels."""
+    rng = np.random.default_rng(0)
+    return AllRows(rng.normal(size=(n, 6)).astype(np.float32), np.arange(n) // each, np.arange(n), "a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ((0, 8), (8, 41), "a block from row 8 to 41 is not of 40 rows"),
+        ((-1, 8), (8, 40), "a block from row -1 to 8 is not of 40 rows"),
+        ((8, 8), (8, 40), "a block from row 8 to 8 is not of 40 rows"),
+        ((0, 9), (12, 40), "blocks must hold whole identities, and row 9 is within one"),
+        ((0, 8), (11, 40), "blocks must hold whole identities, and row 11 is within one"),
+        ((0, 8), (12, 39), "blocks must hold whole identities, and row 39 is within one"),
+        ((8, 40), (0, 8), "the block 8 to 39 must have smaller labels than the block 0 to 7"),
+        ((0, 8), (0, 8), "the block 0 to 7 must have smaller labels than the block 0 to 7"),
+    ],
+)
+def test_blocks_that_are_not_mined_with_each_other(
+    one: tuple[int, int], other: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        collect_between(in_order(), one, other, MiningOptions(), seed=0)
+
+
+def test_blocks_are_in_the_order_of_labels() -> None:
+    every = in_order()
+    labels = every.labels.copy()
+    labels[[9, 10]] = [7, 1]  # within a block whose ends are right
+    with pytest.raises(ValueError, match=r"^rows must be in the order of their labels$"):
+        collect_between(replace(every, labels=labels), (0, 8), (8, 40), MiningOptions(), seed=0)
+    two = collect_between(every, (0, 8), (8, 40), MiningOptions(), seed=0)
+    assert [part.blocks for part in two] == [((8, 40),), ((0, 8),)]
+    with pytest.raises(
+        ValueError, match=r"^the part is of the rows 8 to 39 of 40: collect the others, and merge them$"
+    ):
+        finish(two[0])
+    # All other blocks, but not the anchors' own.
+    one = replace(two[0], blocks=((0, 40),))
+    with pytest.raises(
+        ValueError, match="collected between blocks alone: merge it with that of the anchors'"
+    ):
+        finish(one)
+
+
+def test_parts_between_blocks_are_merged_in_any_order() -> None:
+    every = in_order()
+    blocks = ((0, 8), (8, 20), (20, 40))
+    own = collect(every, blocks[0], blocks[0], MiningOptions(), seed=0)
+    others = [collect_between(every, blocks[0], block, MiningOptions(), seed=0)[0] for block in blocks[1:]]
+    between = merge(others)
+    assert between.blocks == ((8, 40),)
+    assert between.counts[:3] == (None, None, None)
+    for parts in ([own, *others], [*others, own], [between, own], [own, between]):
+        merged = merge(parts)
+        assert merged.blocks == ((0, 40),)
+        found = finish(merged)
+        embeddings: Any = every.embeddings
+        whole = ft.mine(embeddings, every.labels)
+        assert rows(found) == [row for row in rows(whole) if row[0] < 8]
+        assert found.stats.pairs == 2 * 6
+        work = [sum(part.counts[at] for part in (own, *others)) for at in (3, 4)]  # type: ignore[misc]
+        assert [found.stats.pairs_screened, found.stats.exact_distances] == work
+        assert 0 <= found.stats.seconds < 5
+
+
+def test_anchors_that_are_the_block_and_not_whole_identities() -> None:
+    every, dataset = some()
+    blocks = ((0, 200), (200, 600))
+    found = []
+    for anchors in blocks:
+        parts = [collect(every, anchors, block, MiningOptions(), seed=0) for block in blocks]
+        found += rows(finish(merge(parts)))
+    assert sorted(found) == rows(ft.mine(**dataset))
+
+
+def test_what_two_blocks_take_is_what_the_memory_lets_them() -> None:
+    """By default 2 bytes for each number of all rows, but at least 256 MB."""
+    assert usual_memory((10**6, 512)) == 2 * 512 * 10**6
+    assert usual_memory((10**5, 512)) == usual_memory((2, 3)) == 2**28
+    for columns in (1, 512):
+        each = bytes_of_row(columns)
+        assert each >= 2 * 4 * columns  # at least their numbers
+        for block in (2, 3, 1000):
+            assert most_rows((10**6, columns), block * each) == block
+            assert most_rows((10**6, columns), block * each + each - 1) == block
+        assert most_rows((10**6, columns), 1) == 2
+        assert most_rows((10**6, columns), None) == usual_memory((10**6, columns)) // each
+
+
+def test_threads_are_as_many_as_are_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    used: dict[str, list[int | None]] = {"collect": [], "merge": [], "finish": []}
+
+    def noted(name: str) -> Any:
+        function = getattr(_core, name)
+
+        def call(*arguments: Any) -> Any:
+            used[name].append(arguments[-1])
+            return function(*arguments)
+
+        return call
+
+    for name in used:
+        monkeypatch.setattr(_core, name, noted(name))
+    every = in_order()
+    steps = Steps(every, ((0, 8), (8, 40)), MiningOptions(), 0, tmp_path)
+    for threads in (2, 3, None):
+        for job in (Step(0, 0), Step(0, 1), Step(1, 1), Merger(0, 0, 2), Merger(1, 0, 2)):
+            steps.do(job, threads=threads)
+        assert used == {"collect": [threads] * 3, "merge": [threads] * 2, "finish": [threads] * 2}
+        for calls in used.values():
+            calls.clear()

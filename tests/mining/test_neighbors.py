@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +300,50 @@ def test_frames() -> None:
     assert mixed.labels.tolist() == [-1, 3, "a", "b"]
 
 
+def test_identities_of_any_kind_are_in_order() -> None:
+    """Numbers, then texts, then bytes; each ascend."""
+    names: list[Any] = ["b", b"z", 3, "a", -1, b"a", 10, "b"]
+    rows = np.eye(8, dtype=np.float32)
+    found = ft.neighbors(rows, np.array(names, object), 1, of="identities")
+    assert found.labels.tolist() == [-1, 3, 10, "a", "b", b"a", b"z"]
+    empty = ft.neighbors(rows[:0], np.array([], object), 1, of="identities")
+    assert (empty.labels.tolist(), empty.positions.shape) == ([], (0, 1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_, np.str_, np.bytes_])
+def test_labels_of_any_array(kind: Any) -> None:
+    labels = np.array([1, 0, 1, 0]).astype(kind)
+    rows = np.array([[1, 0], [0, 1], [1, 0.1], [0.1, 1]], np.float32)
+    found = ft.neighbors(rows, labels, 1, of="identities")
+    assert found.labels.dtype == labels.dtype
+    assert found.labels.tolist() == sorted(set(labels.tolist()))
+    assert found.positions.tolist() == [[1], [0]]
+    if kind is np.bool_:
+        return  # which Polars has no integers of
+    frame = found.to_frame()
+    assert frame["label"].to_list() == found.labels.tolist()
+    assert frame["label"].dtype.is_integer() == (kind is np.uint8)
+
+
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_means_are_added_in_the_order_of_the_ids(with_ids: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of numbers whose sum depends on it, and of more rows than are added at a time."""
+    rng = np.random.default_rng(0)
+    rows = rng.choice([2.0**60, -(2.0**60), 3.0, 0.1, -7.5], (500, 6)).astype(np.float32)
+    numbers = rng.integers(0, 7, 500)
+    ids = rng.permutation(5000)[:500]
+    order = np.argsort(ids) if with_ids else np.arange(500)
+    sums = np.zeros((7, 6))
+    for row in order:
+        sums[numbers[row]] = sums[numbers[row]] + rows[row].astype(np.float64)
+    expected = (sums / np.bincount(numbers)[:, None]).astype(np.float32)
+    for at_a_time in (6 * 3, 6 * 170, 2**20):
+        monkeypatch.setattr(_neighbors, "_NUMBERS", at_a_time)
+        found = _neighbors.means_of_identities(rows, numbers, ids if with_ids else None, 7, normalize=False)
+        assert found.dtype == np.float32
+        assert np.array_equal(found, expected)
+
+
 def test_identities_are_compared_by_their_means() -> None:
     rows = np.array([[2, 0], [0, 5], [1, 0], [3, 3.1]], dtype=np.float32)
     found = ft.neighbors(rows, [0, 0, 1, 2], 2, of="identities", metric="cosine")
@@ -374,6 +419,33 @@ def test_a_file_that_is_cut_short_meanwhile(tmp_path: Path, monkeypatch: pytest.
         ft.neighbors(tmp_path / "e.npy", [1, 2, 3])
 
 
-def test_what_does_not_fit_the_memory_is_named() -> None:
+def test_what_does_not_fit_the_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MemoryError, match=r"1,000,000,000,000,000,000 neighbors of 3 rows"):
         ft.neighbors(ROWS, [1, 2, 3], 10**18)
+    with pytest.raises(MemoryError, match=r"\b1(,000){10} neighbors of 2 identities"):
+        ft.neighbors(ROWS, [1, 2, 2], 10**30, of="identities")
+    asked = []
+    monkeypatch.setattr(_core, "probe_memory", lambda size, what: asked.append((size, what)))
+    rows = np.eye(3, dtype=np.float32)
+    ft.neighbors(rows, [1, 2, 3], 1).to_frame()
+    ft.neighbors(rows, [1, 2, 2], 2, of="identities").to_frame()
+    assert asked == [
+        (16 * 3, "1 neighbor of 3 rows"),
+        (40 * 3, "a frame of 3 neighbors"),
+        (16 * 2 * 2, "2 neighbors of 2 identities"),
+        (40 * 2, "a frame of 2 neighbors"),
+    ]
+
+
+def test_a_collapse_is_noticed_in_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the rows are read in blocks; of rows that differ nothing is said."""
+    rows, labels = np.ones((90, 4), np.float32), np.arange(90) // 3
+    monkeypatch.setattr(_neighbors, "_SAMPLE", 20)
+    for of in ("rows", "identities"):
+        options: dict[str, Any] = {"of": of, "memory": memory_for(30, 4)}
+        with pytest.warns(ft.CollapseWarning) as warned:
+            ft.neighbors(rows, labels, 1, **options)
+        assert [warning.filename for warning in warned] == [__file__]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ft.neighbors(np.random.default_rng(0).standard_normal((90, 4)), labels, 1, **options)

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+from fasttriplet._metadata import read_metadata
 from fasttriplet.mining._blocks import AllRows
 from fasttriplet.mining._options import MiningOptions
 from fasttriplet.mining._steps import Merger, Schedule, Step, Steps, cut
@@ -97,6 +98,20 @@ def test_steps_give_what_one_call_gives(tmp_path: Path, blocks: int) -> None:
     for name in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
         assert getattr(stats, name) == getattr(whole.stats, name)
     assert stats.seconds == 1.5
+
+
+def test_names_of_folders_are_no_patterns(tmp_path: Path) -> None:
+    folder = tmp_path / "[1]*"
+    folder.mkdir()
+    steps = steps_of(folder, MiningOptions(margin=2.0), 2)
+    do_all(steps, Random(0))
+    whole = of_one_call(steps)
+    assert Schedule(steps).triplets == len(whole)
+    assert [row for frame in steps.sorted_triplets(50) for row in frame.rows()] == rows(whole)
+    stats = steps.stats(0)
+    for name in ("pairs_screened", "exact_distances"):
+        of_each = [read_metadata(steps.triplets_of(block))[name] for block in range(2)]
+        assert getattr(stats, name) == sum(of_each)
 
 
 @pytest.mark.parametrize("jobs", [1, 5, 30, 60, 75])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fasttriplet._contents import read_file
-from fasttriplet._forks import ensure_polars_threads, importing
+from fasttriplet._forks import importing
 from fasttriplet._metadata import metadata_of
 from fasttriplet.dataset._dataset import Dataset
 from fasttriplet.errors import OptionError
@@ -23,7 +23,6 @@ def read_table(option: str, path: str, dataset: Dataset) -> pl.DataFrame:
     with importing():
         import polars as pl  # noqa: PLC0415  the index of a dataset is read without it
 
-    ensure_polars_threads()
     file = io.BytesIO(read_file(Path(path), "a Parquet file"))  # Polars opens names in UTF-8 only
     with reading(option, f"must be a Parquet file, and {path} cannot be read"):
         about = metadata_of(file, path) or {}

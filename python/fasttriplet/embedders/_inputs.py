@@ -15,10 +15,10 @@ from fasttriplet.errors import OptionError
 Color = Literal["rgb", "bgr"]
 OPTIONS = ("color", "mean", "std", "size")
 # Sizes (H, W) that a message may name as the network's own, the usual ones first.
-USUAL_SIZES = [
-    *[(112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (299, 299)],
-    *[(256, 128), (384, 128), (128, 64), (28, 28), (32, 32), (64, 64)],
-]
+USUAL_SIZES = (
+    (112, 112), (112, 96), (96, 96), (128, 128), (160, 160), (224, 224), (299, 299),
+    (256, 128), (384, 128), (128, 64), (28, 28), (32, 32), (64, 64),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any
 
 from fasttriplet._forks import importing
@@ -74,7 +75,7 @@ def find_object(spec: str, text: str) -> Any:
             ) from error
     for part in name.split("."):
         if not hasattr(found, part):
-            close = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")], n=1)
+            close = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")])
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise SpecError(f"{spec!r}: {_called(found)} has no {part!r}{hint}")
         found = getattr(found, part)
@@ -94,9 +95,7 @@ def make(spec: str, factory: Any) -> Any:
 
 def _check_that_it_exists(spec: str, module: str) -> None:
     """Find the module without importing it, so that what it imports itself is not taken for it."""
-    parts = module.split(".")
-    for count in range(1, len(parts) + 1):
-        name = ".".join(parts[:count])
+    for name in accumulate(module.split("."), "{}.{}".format):
         try:
             there = find_spec(name) is not None
         except ModuleNotFoundError as error:

@@ -42,7 +42,7 @@ def split_options(
     while (match := _OPTION.fullmatch(target)) is not None:
         name, value = match["name"], match["value"]
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known)
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known))}"
             raise SpecError(f"'{scheme}:{text}' has the unknown option {name!r}; {hint}")
         if name in options:

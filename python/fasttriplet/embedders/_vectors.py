@@ -254,7 +254,7 @@ class Writer:
     ) -> None:
         self._file, self._count, self._model = file, count, model
         self._dtype: Dtype = dtype
-        self._blank = 0 if size else done  # rows before the first vector says how long they are
+        self._blank = done  # of a table without a size: rows before the first vector says how long they are
         self.size = size
 
     def append(

@@ -146,7 +146,7 @@ def _limit(left: ast.expr, comparison: ast.cmpop, right: ast.expr, margin: float
         )
     if difference.an < 0:
         side = "above" if side == "below" else "below"
-    slope, offset = -difference.ap / difference.an + 0.0, -difference.constant / difference.an + 0.0
+    slope, offset = -difference.ap / difference.an, -difference.constant / difference.an
     if not math.isfinite(slope) or math.isnan(offset):
         raise _NotLinearError("there is no finite limit")
     return Limit(side, inclusive, slope, offset)
