@@ -14,6 +14,7 @@ from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
 from tests.small_rec import Table
+from tests.threads_asked import threads_asked
 
 PEOPLE, IMAGES = 12, 6
 WHO = {key: key // IMAGES for key in range(PEOPLE * IMAGES)}
@@ -94,6 +95,58 @@ def test_the_files_say_what_was_found(rec: Path, tmp_path: Path) -> None:
     assert (plain_data["images"], plain_data["undecodable"]) == (76, 1)
 
 
+def test_all_that_is_said_of_an_audit(rec: Path, tmp_path: Path) -> None:
+    chosen: list[Any] = [KINDS, ["outlier"], ["mislabelled", "duplicate"], ["two-people", "bad-picture"]]
+    of_labels = {"mislabelled": 2, "outlier": 1, "same-person": 1, "two-people": 1, "duplicate": 1}
+    for kinds in chosen:
+        found = run(rec, tmp_path / "out", kinds=kinds, overwrite=True, smallest_group=2)
+        about = ft.read_metadata(tmp_path / "out/suspects.parquet")
+        assert about == ft.read_metadata(tmp_path / "out/identities.parquet")
+        options = about.pop("options")
+        assert (options["smallest_group"], options["copies_above"], options["lead"]) == (2, 0.8, None)
+        assert "cache" not in options
+        assert about == {
+            "kind": "suspects",
+            "version": 1,
+            "dataset": ft.Dataset(rec, cache=False).fingerprint,
+            "files": [str(rec)],
+            "model": "people",
+            "kinds": [*kinds],
+            "thresholds": found.thresholds,
+            "decided_by": [[*one] for one in found.decided_by],
+        }
+        lines = dict(found.decided_by)
+        with_pictures = "bad-picture" in kinds
+        assert len(lines) == sum(of_labels.get(kind, 0) for kind in kinds) + 3 * with_pictures
+        assert ("  and" in lines) == ("mislabelled" in kinds)
+        assert ("dark" in lines) == ("brightness_below" in found.thresholds) == with_pictures
+        assert ("duplicate" in lines) == ("copies_above" in found.thresholds) == ("duplicate" in kinds)
+        if "outlier" in kinds:
+            assert lines["outlier"] == (
+                f"cosine with the own identity below {found.thresholds['own_below']:.3f}"
+            )
+        stages = {"index", "embed", "examine", "write", "total"} | (
+            {"duplicates"} & {*(f"{k}s" for k in kinds)}
+        )
+        assert found.seconds.keys() == stages
+        parts = sum(found.seconds.values()) - found.seconds["total"]
+        assert all(seconds >= 0 for seconds in found.seconds.values())
+        assert 0 < parts <= found.seconds["total"] < 60
+        assert found.to_dict() == {
+            "files": [str(rec)],
+            "folder": str(tmp_path / "out"),
+            "embedder": "people",
+            "images": 76,
+            "identities": PEOPLE,
+            "undecodable": 1,
+            "kinds": found.counts(),
+            "thresholds": found.thresholds,
+            "notes": found.notes,
+            "seconds": found.seconds,
+        }
+        assert [*found.counts()] == [*kinds]
+
+
 def test_identities_without_a_usable_image_are_listed(tmp_path: Path) -> None:
     images, who = faulty()
     images[200] = images[201] = (99, b"no image")
@@ -118,6 +171,20 @@ def test_the_result_depends_on_neither_threads_nor_the_order_of_records(rec: Pat
         assert found.suspects.equals(first.suspects)
         assert found.identities.equals(first.identities)
         assert found.thresholds == first.thresholds
+
+
+def test_it_asks_for_as_many_threads_as_it_was_told(
+    rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all steps; a second audit, with embeddings that are there, looks at pictures again."""
+    asked = threads_asked(monkeypatch)
+    run(rec, tmp_path / "out", threads=3)
+    names = {"scan", "image_size", "decode_rows", "looks_of", "compare_pictures", "mine"}
+    assert asked == {name: {3} for name in names}
+    asked.clear()
+    (tmp_path / "out/pictures.parquet").unlink()
+    run(rec, tmp_path / "out", threads=3, overwrite=True)
+    assert asked == {name: {3} for name in names}
 
 
 def test_several_files(rec: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+from fasttriplet.auditing import _clean
 from tests.auditing.findings import suspects, write_decisions, write_suspects
 from tests.dataset.pictures import people, save
 from tests.small_rec import identities, picture, write_rec
@@ -111,6 +112,14 @@ def test_what_becomes_of_images_and_identities(rec: Path, tmp_path: Path) -> Non
     about = ft.read_metadata(done.changes)
     assert (about["kind"], about["dataset"]) == ("changes", ft.Dataset(rec).fingerprint)
     assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "b") == ["b.idx", "b.rec"]
+
+
+def test_it_tells_how_far_it_is(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clean, "_TELL_EVERY", 5)
+    table = write_suspects(tmp_path / "s.parquet", rec, {"kind": "outlier", "key": 4})
+    calls: list[tuple[int, int]] = []
+    ft.clean(rec, suspects=table, out=tmp_path / "b.rec", progress=lambda *now: calls.append(now))
+    assert calls == [(5, 17), (10, 17), (15, 17), (17, 17)]
 
 
 def test_nothing_found_changes_nothing(rec: Path, tmp_path: Path) -> None:

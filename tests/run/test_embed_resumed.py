@@ -230,32 +230,63 @@ def test_from_raise_to_skip_and_back(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "no file", "nonsense", "a list", "version", "skipped", "no list", "lacks"]
+    ("damage", "why"),
+    [
+        ("cut", "e.npy has {less:,} bytes and should have {size:,}"),
+        ("no file", "e.npy has 0 bytes and should have {size:,}"),
+        ("nonsense", "about.json is not that of an unfinished run"),
+        ("a list", "about.json is not that of an unfinished run"),
+        ("another kind", "about.json is not that of an unfinished run"),
+        ("version", "it has the version 2, not 1"),
+        ("lacks", "about.json lacks something"),
+        ("negative", "about.json lacks something"),
+        ("of nothing", "about.json lacks something"),
+        ("skipped", "skipped.ndjson is missing or damaged"),
+        ("no list", "skipped.ndjson has 0 bytes and should have {listed}"),
+        ("no list of none", "skipped.ndjson is missing or damaged"),
+    ],
 )
-def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage: str) -> None:
+def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage: str, why: str) -> None:
     out, folder = tmp_path / "out/e.npy", tmp_path / "out/e.npy.unfinished"
     stopped(data, out)
     about = json.loads((folder / "about.json").read_text())
+    file, listed = folder / "e.npy", folder / "skipped.ndjson"
+    size, of_list = file.stat().st_size, listed.stat().st_size
     changed = {
         "nonsense": "\udcff{",
         "a list": "[]",
+        "another kind": json.dumps(about | {"fasttriplet": "embeddings"}),
         "version": json.dumps(about | {"version": 2}),
         "lacks": json.dumps(about | {"done": "32"}),
+        "negative": json.dumps(about | {"size": -1}),
+        "of nothing": json.dumps(about | {"of": None}),
     }
     if damage == "cut":
-        (folder / "e.npy").write_bytes((folder / "e.npy").read_bytes()[:-1])
+        file.write_bytes(file.read_bytes()[:-1])
     elif damage == "no file":
-        (folder / "e.npy").unlink()
+        file.unlink()
     elif damage == "no list":
-        (folder / "skipped.ndjson").unlink()
+        listed.unlink()
+    elif damage == "no list of none":
+        listed.unlink()
+        (folder / "about.json").write_text(json.dumps(about | {"skipped_bytes": 0}))
     elif damage == "skipped":
-        (folder / "skipped.ndjson").write_bytes((folder / "skipped.ndjson").read_bytes().replace(b"{", b"["))
+        listed.write_bytes(listed.read_bytes().replace(b"{", b"["))
     else:
         (folder / "about.json").write_text(changed[damage], errors="surrogateescape")
-    with pytest.raises(ValueError, match=r"unfinished cannot be resumed: .*; overwrite=True starts again"):
+    with pytest.raises(ValueError) as refused:
         run(data, out, resume=True)
+    why = why.format(less=size - 1, size=size, listed=of_list)
+    assert str(refused.value) == f"{folder} cannot be resumed: {why}; overwrite=True starts again"
     run(data, out, overwrite=True)
     assert content(out.parent) == whole
+
+
+def test_a_folder_that_is_a_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(NotADirectoryError, match="file is not a folder"):
+            run(data, tmp_path / "file" / "e.npy", **options)
 
 
 def test_what_is_not_counted_is_cut_off(data: Path, whole: list[bytes], tmp_path: Path) -> None:
