@@ -15,6 +15,7 @@ import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, verify_rec, write_pairs
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.verify._examine import check_for_training
+from tests.dataset.bombs import flat_png
 from tests.small_rec import Table, identities, picture, write_rec
 
 
@@ -224,6 +225,23 @@ def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:
         write_pairs(path, one, truth, overwrite=True)
         with pytest.raises(ValueError, match=rf"a\.bin.*{said}"):
             check_for_training(path, size)
+
+
+def test_images_that_are_not_square(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for sizes in ([(20, 24)] * 20, [*[(20, 24)] * 19, (24, 24)]):
+        write_pairs(path, [flat_png(*size) for size in sizes], [True, False] * 5, overwrite=True)
+        if sizes[-1] == (20, 24):
+            assert check_for_training(path, (20, 24)) == 20
+        with pytest.raises(ValueError, match=r"20 x 24 \(H x W\), and those of the training 24 x 20"):
+            check_for_training(path, (24, 20))
+    said = r"pair 9 \(counted from 0\), second image, the image is 24 x 24 pixels .*, not 20 x 24"
+    with pytest.raises(ValueError, match=said):
+        check_for_training(path, (20, 24))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fasttriplet.verify._examine.PART", 7)
+        with pytest.raises(ValueError, match=said):
+            check_for_training(path, (20, 24))
 
 
 def test_several_shards(tmp_path: Path) -> None:
