@@ -241,9 +241,11 @@ def test_decisions_take_the_place_of_actions(rec: Path, tmp_path: Path) -> None:
     assert changes.select("key", "action").rows() == [
         (2, "drop"), (5, "relabel"), (7, "drop"), (8, "drop"), (9, "drop"), (18, "drop"),
     ]  # fmt: skip
-    write_decisions(decisions, rec, table, {})
-    done = ft.clean(rec, suspects=path, out=tmp_path / "b.rec", decisions=decisions, overwrite=True)
-    assert (done.dropped, done.relabelled) == (1, 5)
+    # Findings that nobody decided about keep their actions.
+    for chosen, counts in (({0: "keep"}, (1, 4)), ({2: "keep"}, (0, 5)), ({}, (1, 5))):
+        write_decisions(decisions, rec, table, chosen)
+        done = ft.clean(rec, suspects=path, out=tmp_path / "b.rec", decisions=decisions, overwrite=True)
+        assert (done.dropped, done.relabelled) == counts
     done = ft.clean(rec, suspects=path, out=tmp_path / "c.rec", kinds=["outlier", "mislabelled"])
     assert (done.dropped, done.relabelled) == (1, 2)
 

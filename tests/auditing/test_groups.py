@@ -29,7 +29,7 @@ def plain_strength(rows: Doubles, usual: float) -> float:
     pairs = plain_within(rows)
     cosine = (sum(pairs) + 3 * usual) / (len(pairs) + 3)
     mean = float(np.linalg.norm(rows.mean(axis=0)))
-    return mean / np.sqrt(max(cosine, usual / 2))
+    return float(mean / np.sqrt(max(cosine, usual / 2)))
 
 
 def units(drawn: Drawn) -> Doubles:
@@ -157,13 +157,13 @@ def check_groups(
     for number in images.identity[groups.of_image < 0]:
         assert largest[number] >= smallest
 
-    some = groups.kept(groups.first | (groups.sizes > 4))
-    assert some.identity.tolist() == groups.identity[groups.first | (groups.sizes > 4)].tolist()
+    left = groups.kept(groups.first | (groups.sizes > 4))
+    assert left.identity.tolist() == groups.identity[groups.first | (groups.sizes > 4)].tolist()
     for at, group in enumerate(np.flatnonzero(groups.first | (groups.sizes > 4))):
-        assert np.flatnonzero(some.of_image == at).tolist() == members[group].tolist()
-        assert (some.sizes[at], some.lengths[at]) == (groups.sizes[group], groups.lengths[group])
-        assert np.array_equal(some.centres[at], groups.centres[group])
-    assert (some.of_image >= 0).sum() == some.sizes.sum()
+        assert np.flatnonzero(left.of_image == at).tolist() == members[group].tolist()
+        assert (left.sizes[at], left.lengths[at]) == (groups.sizes[group], groups.lengths[group])
+        assert np.array_equal(left.centres[at], groups.centres[group])
+    assert (left.of_image >= 0).sum() == left.sizes.sum()
     assert groups.kept(np.ones(len(groups.sizes), bool)) is groups
 
 

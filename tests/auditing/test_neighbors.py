@@ -83,6 +83,15 @@ def test_the_nearest_of_some() -> None:
     assert nearest_in(images, images.unit(slice(0, 2)), members[:3], 5).shape == (2, 3)
 
 
+def test_of_equally_near_images_the_first_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttriplet.auditing._neighbors._BLOCK", 100)
+    rows = np.eye(4, dtype=np.float32)[np.arange(80) % 4]
+    images = images_of(rows, np.zeros(80, np.int64))
+    found = nearest_in(images, images.unit(slice(0, 4)), np.arange(80), 30)
+    expected = [[*range(own, 80, 4), *(at for at in range(80) if at % 4 != own)][:30] for own in range(4)]
+    assert found.tolist() == expected
+
+
 @pytest.mark.parametrize("images", [(12, 12), (60, 5), (4, 4)])
 def test_two_people_are_told_apart(images: tuple[int, int]) -> None:
     for seed in range(5):

@@ -39,7 +39,8 @@ def test_reasons_are_what_was_measured() -> None:
         return np.flatnonzero(chosen if who is None else chosen & (person == who))
 
     def nearest(image: int, among: NDArray[np.int64]) -> list[int]:
-        return among[np.argsort(-rows[among] @ rows[image])[:5]].tolist()
+        found: list[int] = among[np.argsort(-rows[among] @ rows[image])[:5]].tolist()
+        return found
 
     def centre(some: NDArray[np.int64]) -> Doubles:
         return direction(rows[some].sum(axis=0))

@@ -313,7 +313,7 @@ def test_the_log_has_the_numbers_of_each_bag(
     rec: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that embedding a bag moves by 1.5 s, and mining it by 0.7 s."""
-    now, mine, table = 7.0, _stages.mine_rows, random_table()
+    now, mine, table = 7.0, vars(_stages)["mine_rows"], random_table()
 
     def embeds(_: int) -> None:
         nonlocal now

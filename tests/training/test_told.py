@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fasttriplet import TripletBatch
+from fasttriplet import Feed, TripletBatch
 from fasttriplet.training import TrainSettings, _loop, train_rec
 from fasttriplet.training._pace import Pace
 from tests.training.numpy_backend import NumpyBackend
@@ -89,7 +89,7 @@ def test_times_are_those_of_the_parts(
         nonlocal now
         now += seconds
 
-    embed, step, fetch = NumpyBackend.embed, NumpyBackend.step, _loop.Feed.__next__
+    embed, step, fetch = NumpyBackend.embed, NumpyBackend.step, Feed.__next__
 
     def embeds(self: NumpyBackend, rows: Any, images: Any) -> Any:
         passes(50 if (rows["label"] == -1).all() else 10)  # a verification embeds mirror images, too
@@ -119,7 +119,7 @@ def test_times_are_those_of_the_parts(
     monkeypatch.setattr(_loop, "time", SimpleNamespace(perf_counter=lambda: now))
     monkeypatch.setattr(NumpyBackend, "embed", embeds)
     monkeypatch.setattr(NumpyBackend, "step", steps)
-    monkeypatch.setattr(_loop.Feed, "__next__", fetches)
+    monkeypatch.setattr(Feed, "__next__", fetches)
     monkeypatch.setattr(_loop, "Pace", Noted)
     bags: dict[int, int] = {}  # batches before each bag, and its images
 
