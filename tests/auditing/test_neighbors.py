@@ -151,6 +151,25 @@ def test_an_end_for_what_has_nothing_in_common() -> None:
     assert ((groups.of_image >= 0) | (groups.sizes.max() >= 3)).all()
 
 
+@pytest.mark.parametrize("work", [0, 16 * 300, 40 * 300])
+def test_an_identity_is_divided_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch, work: int) -> None:
+    """Without a limit these images would be divided more than a hundred times."""
+    rows = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    monkeypatch.setattr(_groups, "_WORK", work)
+    calls: list[int] = []
+
+    def counted(some: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        calls.append(len(some))
+        return halves(some)
+
+    monkeypatch.setattr(_groups, "halves", counted)
+    groups = divide(images_of(rows, np.zeros(300, np.int64)), 0.5, 0.45, 3, lambda _: None)
+    most = max(16, work // 300)  # parts that are looked at, single images too
+    assert most / 2 < len(calls) <= most
+    assert min(calls) > 1
+    assert groups.sizes.sum() + (groups.of_image < 0).sum() == 300
+
+
 def test_positions_are_spread() -> None:
     assert spread(5, 10).tolist() == [0, 1, 2, 3, 4]
     assert spread(10, 5).tolist() == [0, 2, 4, 6, 8]
