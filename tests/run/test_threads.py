@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet.dataset._options import ExcludeOptions
 from fasttriplet.run._neighbors_rec import neighbors_rec
+from tests.run.machines import Disorderly, in_place_of_ray
 from tests.run.test_whole import SMALL
 from tests.small_rec import Table, identities, random_table, write_rec
 from tests.threads_asked import threads_asked
@@ -54,6 +55,22 @@ def test_as_many_as_a_whole_dataset_was_told(
     with pytest.raises(ft.NoTripletsError, match="raise the margin"):
         ft.mine_rec(rec, model=random_table(), band="d_an < d_ap - 50", **how)
     assert asked == {name: {3} for name in (*DECODED, "mine", "collect", "merge", "finish")}
+
+
+def test_as_many_as_machines_have(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are done with the threads of the machines; what is done here, with those that were asked for."""
+    asked = threads_asked(monkeypatch)
+    with in_place_of_ray(Disorderly(0, 2)):
+        ft.mine_rec(rec, model="pixels", bag_size=20, margin=1.0, ray="disorderly", cache=False, **MANY)
+        assert asked == {"scan": {3}, "image_size": {3}, "decode_rows": {1}, "mine": {1}}
+        asked.clear()
+        ft.embed_rec(rec, model="pixels", out=tmp_path / "e.npy", ray="disorderly", cache=False, **MANY)
+        assert asked == {"scan": {3}, "image_size": {3}, "decode_rows": {1}}
+        asked.clear()
+        how: dict[str, Any] = {"bag_size": None, "memory": SMALL, "out": tmp_path / "t.parquet"}
+        np.save(tmp_path / "t.npy", random_table().rows[1:81])
+        ft.mine_rec(rec, model=f"npy:{tmp_path / 't.npy'}", ray="disorderly", cache=False, **how, **MANY)
+        assert asked == {"scan": {3}, "mine": {3}, "collect": {1}, "merge": {1}, "finish": {1}}
 
 
 def test_as_many_as_a_feed_was_told(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
