@@ -110,6 +110,14 @@ def test_a_speed_is_that_of_the_images_of_this_run(tmp_path: Path) -> None:
     assert done.to_dict()["images_per_second"] == {"decode": 20.0, "embed": None}
 
 
+def test_where_time_stands_still_nothing_takes_any(
+    rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.perf_counter", lambda: 1000.0)
+    done = ft.embed_rec(rec, model="pixels", out=tmp_path / "e.npy")
+    assert done.seconds == dict.fromkeys(("index", "decode", "embed", "write", "total"), 0.0)
+
+
 def test_a_feed_is_not_closed_while_another_thread_waits(rec: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
