@@ -11,8 +11,11 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
+from fasttriplet.auditing._options import PictureOptions
+from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
+from tests.documented import defaults_differ
 from tests.small_rec import Table
 from tests.threads_asked import threads_asked
 
@@ -349,3 +352,8 @@ def test_an_interruption_leaves_nothing_half_written(
     again = run(rec, tmp_path / "out")  # which needs no overwrite
     assert again.suspects.equals(found.suspects)
     assert bool(again.notes) == bool(left)
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    for call, count in ((ft.audit, 4), (ft.clean, 1), (LabelOptions, 1), (PictureOptions, 1)):
+        assert defaults_differ(call) == (count, [])

@@ -61,6 +61,14 @@ def test_times_are_counted_by_stage(clock: Clock) -> None:
     assert not [name for name in plain if name[0] == "_"]
 
 
+def test_before_anything_is_done_all_counts_are_0() -> None:
+    plain = Summary("x").to_dict()
+    assert (plain.pop("embedder"), plain.pop("metric")) == ("x", "sqeuclidean")
+    assert plain.pop("timeline")["busy"] == {}
+    assert plain.pop("images_per_second") == {"decode": None, "embed": None, "mine": None}
+    assert [name for name, value in plain.items() if value] == []
+
+
 def test_what_other_processes_did_is_added() -> None:
     summary = Summary("", skipped=["a", "b"], seconds={"embed": 1.0, "total": 9.0})
     summary.add(skipped=["b", "c"], seconds={"embed": 2.0, "mine": 3.0, "total": 99.0}, without_negative=None)

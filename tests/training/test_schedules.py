@@ -12,6 +12,7 @@ import pytest
 
 from fasttriplet.errors import OptionError
 from fasttriplet.training import TrainSettings, options_at, train_rec
+from tests.documented import defaults_differ
 from tests.training.small import OPTIONS, records, same_arrays, same_numbers, settings, state, train
 
 
@@ -138,3 +139,8 @@ def test_mxnet_takes_the_rates(data: Path, tmp_path: Path, schedule: Any) -> Non
     assert same_numbers(tmp_path / "a", tmp_path / "b")
     train(settings(data), tmp_path / "c", batches=12)
     assert not same_numbers(tmp_path / "a", tmp_path / "c")
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    assert defaults_differ(TrainSettings) == (21, [])
+    assert defaults_differ(train_rec) == (6, [])

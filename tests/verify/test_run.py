@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, 
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.verify._examine import check_for_training
 from tests.dataset.bombs import flat_png
+from tests.documented import defaults_differ
 from tests.small_rec import Table, identities, picture, write_rec
 
 
@@ -375,3 +377,18 @@ def test_a_network_sees_both_images(real_data: Path, mx: Any) -> None:  # noqa: 
     assert np.allclose(found.distances, ((summed[::2] - summed[1::2]) ** 2).sum(axis=1), atol=1e-5)
     assert found.xnorm == pytest.approx(np.linalg.norm(np.concatenate(raw), axis=1).mean(), rel=1e-4)
     assert found.distances.max() < 1.5
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    for call, count in (
+        (verify_pairs, 3),
+        (verify_rec, 2),
+        (draw_pairs, 2),
+        (verify_distances, 1),
+        (write_pairs, 1),
+    ):
+        assert defaults_differ(call) == (count, [])
+    by_name = {name: one.default for name, one in inspect.signature(verify_rec).parameters.items()}
+    for call in (verify_pairs, draw_pairs):
+        for name, one in inspect.signature(call).parameters.items():
+            assert name in ("path", "index") or by_name[name] == one.default
