@@ -87,6 +87,18 @@ def test_as_many_as_a_feed_was_told(rec: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asked == {name: {3} for name in (*DECODED, "mine", "collect")}
 
 
+@pytest.mark.parametrize("threads", [None, 3])
+def test_a_feed_shares_the_cores_with_other_processes(
+    rec: Path, monkeypatch: pytest.MonkeyPatch, threads: int | None
+) -> None:
+    """Of those that one launcher started, unless it is told how many threads to take."""
+    monkeypatch.setattr("fasttriplet.run._feed.threads_each", lambda: 2)
+    asked = threads_asked(monkeypatch)
+    with ft.Feed(rec, model=random_table(), bag_size=20, on_error="skip", threads=threads) as feed:
+        next(feed)
+    assert asked == {name: {threads or 2} for name in (*DECODED, "mine")}
+
+
 def test_as_many_as_a_search_was_told(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = threads_asked(monkeypatch)
     neighbors_rec(

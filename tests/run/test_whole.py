@@ -82,7 +82,9 @@ def test_the_triplets_are_those_of_one_call(
             seed=3,
             **options,
         )
-        assert columns(result.triplets.collect()).equals(expected)
+        found = result.triplets.collect()
+        assert columns(found).equals(expected)
+        assert {*found["epoch"], *found["bag"]} == {0}
         assert result.summary.triplets == len(expected)
         assert result.summary.images == 320
         written.add((tmp_path / "t.parquet").read_bytes())
