@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -224,6 +225,36 @@ def test_from_raise_to_skip_and_back(data: Path, tmp_path: Path) -> None:
     run(sound, out, resume=True)
     run(sound, tmp_path / "again/e.npy")
     assert content(out.parent) == content(tmp_path / "again")
+
+
+def test_what_is_counted_is_on_the_disk(
+    data: Path, whole: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each part the rows, and what was skipped; then the count; and at first the names of all."""
+    out, calls = tmp_path / "out/e.npy", list[str]()
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def replaced(source: Any, target: Any, **more: Any) -> None:
+        calls.append(f"{Path(source).name} -> {Path(target).name}")
+        replace(source, target, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", synced)
+        patch.setattr(os, "replace", replaced)
+        stopped(data, out)
+    expected: list[str] = []
+    for start in range(1, 33, 8):
+        expected.append("e.npy")
+        expected += ["skipped.ndjson"] if DAMAGED & {*range(start, start + 8)} else []
+        expected += ["about.json.new", "about.json.new -> about.json"]
+        expected += ["e.npy.unfinished", "out"] if start == 1 else []
+    assert calls == expected
+    run(data, out, resume=True)
+    assert content(out.parent) == whole
 
 
 # What is in the folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -231,3 +232,23 @@ def test_lines_have_the_means_since_the_line_before(
         "kind": "start", "batch": 0, "batches": 5, "framework": first["framework"], "images": 96,
         "identities": 16, "image_size": [24, 24], "devices": ["cpu"], "processes": 1,
     }  # fmt: skip
+
+
+def test_lines_are_on_the_disk_before_the_state_that_counts_them(
+    chosen: TrainSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, counted = list[str](), list[int]()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append(path.name)
+        if path.name == "a-log.jsonl":
+            counted.append(sum('"kind": "train"' in line for line in path.read_text().splitlines()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    train_rec(chosen, tmp_path / "a", batches=7, checkpoint_every=3, log_every=2)
+    of_both = [name for name in synced if "log" in name or "state" in name]
+    assert ["log" in name for name in of_both] == [True, False] * 4  # at first, after 3 and 6, and at the end
+    assert counted == [0, 1, 3, 3]
