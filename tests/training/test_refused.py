@@ -19,8 +19,9 @@ from fasttriplet.training import TrainSettings, _train_rec, train_rec
 from fasttriplet.training._journal import Journal
 from fasttriplet.training._pretrained import check_pretrained, epoch_of_checkpoint
 from fasttriplet.training._state import load_state
+from tests.small_rec import identities
 from tests.training.numpy_backend import NumpyBackend
-from tests.training.small import OPTIONS, records, state
+from tests.training.small import OPTIONS, records, state, write_patterns
 
 pytestmark = pytest.mark.usefixtures("numpy_backend")
 
@@ -74,6 +75,18 @@ def test_a_training_that_another_one_has_just_continued(
         train_rec(chosen, tmp_path / "a", batches=3, resume=True)
     assert (tmp_path / "a-log.jsonl").read_bytes() == before
     monkeypatch.undo()
+
+
+def test_a_state_of_another_dataset(chosen: TrainSettings, tmp_path: Path) -> None:
+    train_rec(chosen, tmp_path / "a", batches=2)
+    other = write_patterns(tmp_path / "other.rec", identities(16, 5))
+    settings = TrainSettings(**{**chosen.to_dict(), "rec": (str(other),)})
+    with pytest.raises(ValueError) as error:
+        train_rec(settings, tmp_path / "a", batches=3, resume=True)
+    assert str(error.value) == (
+        f"{tmp_path / 'a'}-state.npz is of another dataset: its keys, labels or sizes differ; give the files "
+        "that the training began with, in that order, as rec=PATH"
+    )
 
 
 def test_an_empty_log_is_in_nobodys_way(chosen: TrainSettings, tmp_path: Path) -> None:
