@@ -17,6 +17,7 @@ import pytest
 import fasttriplet as ft
 from fasttriplet.training import TrainSettings, _train_rec, train_rec
 from fasttriplet.training._journal import Journal
+from fasttriplet.training._pace import Pace
 from fasttriplet.training._pretrained import check_pretrained, epoch_of_checkpoint
 from fasttriplet.training._state import load_state
 from tests.small_rec import identities
@@ -265,3 +266,57 @@ def test_lines_are_on_the_disk_before_the_state_that_counts_them(
     of_both = [name for name in synced if "log" in name or "state" in name]
     assert ["log" in name for name in of_both] == [True, False] * 4  # at first, after 3 and 6, and at the end
     assert counted == [0, 1, 3, 3]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize(
+    ("where", "saved"), [("after a step", 5), ("in an embedding", 5), ("in a step", 3), ("before a step", 3)]
+)
+def test_an_error_saves_what_is_whole(
+    chosen: TrainSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    error: type[BaseException],
+    where: str,
+    saved: int,
+) -> None:
+    """Not weights that are half changed, nor a place behind a batch that no step has seen."""
+    step, embed, fetched, batches = NumpyBackend.step, NumpyBackend.embed, Pace.fetched, 0
+
+    def ends(now: str) -> None:
+        if now == where and batches == 5:
+            raise error("ended")
+
+    def steps(self: NumpyBackend, *arguments: Any) -> None:
+        nonlocal batches
+        ends("in a step")
+        step(self, *arguments)
+        batches += 1
+
+    def embeds(self: NumpyBackend, *arguments: Any) -> Any:
+        ends("in an embedding")
+        return embed(self, *arguments)
+
+    def fetches(self: Pace, *arguments: Any) -> bool:
+        ends("before a step")
+        return fetched(self, *arguments)
+
+    # A bag of all images is 5 batches, and the next one is embedded before the sixth.
+    settings = TrainSettings(
+        **{**chosen.to_dict(), "bag_size": 96, "images_per_identity": 6, "batch_size": 144, "seed": 3}
+    )
+    train_rec(settings, tmp_path / "whole", batches=7)
+    with monkeypatch.context() as patch:
+        patch.setattr(NumpyBackend, "step", steps)
+        patch.setattr(NumpyBackend, "embed", embeds)
+        patch.setattr(Pace, "fetched", fetches)
+        with pytest.raises(error, match="ended"):
+            train_rec(
+                settings, tmp_path / "a", batches=7, checkpoint_every=3,
+                progress=lambda record: ends("after a step") if record["kind"] == "step" else None,
+            )  # fmt: skip
+    assert state(tmp_path / "a").plain["batch"] == saved
+    assert np.array_equal(np.load(tmp_path / "a.npy"), state(tmp_path / "a").arrays["matrix"])
+    train_rec(settings, tmp_path / "a", batches=7, resume=True)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.load(tmp_path / "whole.npy"))
