@@ -333,6 +333,26 @@ def test_two_audits_do_not_write_into_one_folder(rec: Path, tmp_path: Path) -> N
     assert names(tmp_path / "out") == FILES
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("fasttriplet.embedders._vectors.Writer.append", "embeddings.npy"),
+        ("fasttriplet.auditing._embeddings.as_text", "embeddings.json"),
+        ("polars.DataFrame.write_parquet", "pictures.parquet"),
+    ],
+)
+def test_a_full_disk_names_the_file(
+    rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(rec, tmp_path / "out")
+    assert error.value.filename == str(tmp_path / "out" / name)
+
+
 STEPS = ("embedding", "dividing identities", "comparing images", "looking for copies", "comparing pictures")
 
 

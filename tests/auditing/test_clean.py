@@ -332,6 +332,24 @@ def test_it_does_not_write_over_what_it_reads(rec: Path, tmp_path: Path, out: st
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_it_does_not_write_over_the_decisions(rec: Path, tmp_path: Path) -> None:
+    table = write_suspects(tmp_path / "s.parquet", rec, mislabelled(1, 3))
+    decisions = write_decisions(tmp_path / "d.problems.csv", rec, table, {0: "keep"})
+    before = decisions.read_bytes()
+    with pytest.raises(ft.OptionError, match="out must be another file than the decisions, not"):
+        ft.clean(rec, suspects=table, out=tmp_path / "d.rec", decisions=decisions, overwrite=True)
+    assert decisions.read_bytes() == before
+
+
+def test_a_full_disk_names_the_files(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_suspects(tmp_path / "s.parquet", rec, mislabelled(1, 3))
+    monkeypatch.setattr(vars(_clean)["Layout"], "add", lambda *_: fail(0, 0))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        ft.clean(rec, suspects=table, out=tmp_path / "b.rec")
+    assert str(error.value.filename).split(", ")[0] == str(tmp_path / "b.rec")
+    assert not [*tmp_path.glob("b.*")]
+
+
 def test_several_files_become_one(rec: Path, tmp_path: Path) -> None:
     other = write_rec(tmp_path / "b.rec", identities(3, 2))
     table = tmp_path / "s.parquet"

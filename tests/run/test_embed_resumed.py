@@ -257,6 +257,27 @@ def test_what_is_counted_is_on_the_disk(
     assert content(out.parent) == whole
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("fasttriplet.embedders._vectors.Writer.append", "e.npy"),
+        ("fasttriplet.run._embed_rec.as_text", "e.npy.json"),
+        ("fasttriplet.run._unfinished.Unfinished.copy_to", "e.npy"),
+        ("fasttriplet.run._unfinished.os.truncate", "e.npy"),
+    ],
+)
+def test_a_full_disk_names_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(data, tmp_path / "out/e.npy")
+    assert error.value.filename == str(tmp_path / "out" / name)
+
+
 # What is in the folder
 
 
