@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
+from fasttriplet._hidden import hidden_of
 from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
 from fasttriplet.auditing._options import PictureOptions
 from fasttriplet.auditing._thresholds import LabelOptions
@@ -321,6 +322,17 @@ def test_the_folder_is_a_file_or_read_only(rec: Path, tmp_path: Path) -> None:
     (tmp_path / "out/suspects.parquet").touch(0o444)
     with pytest.raises(PermissionError, match="read-only"):
         run(rec, tmp_path / "out", overwrite=True)
+
+
+def test_what_a_killed_audit_was_writing_is_removed(rec: Path, tmp_path: Path) -> None:
+    """Also where the files that it began to replace are used as they are."""
+    run(rec, tmp_path / "out")
+    for name in FILES:
+        hidden = hidden_of(tmp_path / "out" / name)
+        (hidden / "in").mkdir(parents=True)
+        (hidden / "in" / name).write_bytes(b"half of it")
+    run(rec, tmp_path / "out", overwrite=True)
+    assert names(tmp_path / "out") == FILES
 
 
 def test_two_audits_do_not_write_into_one_folder(rec: Path, tmp_path: Path) -> None:

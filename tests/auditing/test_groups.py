@@ -64,6 +64,8 @@ def test_an_image_is_compared_with_the_rest() -> None:
         found = without(cosine, np.full(count, of_all.length), np.full(count, count))
         assert found == pytest.approx([row @ direction(total - row) for row in rows], abs=1e-6)
     assert np.isnan(without(np.ones(1), np.ones(1), np.ones(1, np.int64))).all()
+    rounded = without(np.array([1 + 1e-7, -1 - 1e-7]), np.full(2, 2.0), np.full(2, 2))
+    assert rounded.tolist() == [1, -1]
     # Of these three the other two are opposite, and have no direction.
     rows = np.array([[1.0, 0, 0], [0, 1, 0], [0, -1, 0]])
     found = without(rows @ direction(rows.sum(axis=0)), np.ones(3), np.full(3, 3))

@@ -19,6 +19,7 @@ from fasttriplet.auditing._neighbors import (
     nearest_in,
     nearest_other,
     spread,
+    total,
     unit,
 )
 from tests.auditing.drawn import draw
@@ -47,6 +48,8 @@ def test_cosines_are_those_of_the_definition_in_any_order(rows: NDArray[np.float
     order = np.random.default_rng(seed).permutation(rows.shape[1])
     assert np.array_equal(cosines(whole[:, order], whole[:, order]), found)
     assert np.array_equal(cosines_with(whole, whole), found.diagonal())
+    many = np.tile(whole, (99, 1))
+    assert total(many).tolist() == many.astype(np.int64).sum(axis=0).tolist()
 
 
 def test_the_nearest_are_those_of_the_definition() -> None:
