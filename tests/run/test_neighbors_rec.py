@@ -134,7 +134,7 @@ def test_it_is_what_neighbors_gives(
     assert all(0 < seconds < 60 for seconds in done.seconds.values())
     assert sum(done.seconds[name] for name in ("index", "search", "write")) < done.seconds["total"]
     if ready:  # stages follow each other
-        assert sum(done.seconds[name] for name in stages) == pytest.approx(done.seconds["total"], abs=0.3)
+        assert sum(done.seconds[name] for name in stages) == pytest.approx(done.seconds["total"], abs=2)
 
 
 def test_nothing_is_left_to_compare(tmp_path: Path) -> None:
