@@ -278,6 +278,22 @@ def test_a_full_disk_names_the_file(
     assert error.value.filename == str(tmp_path / "out" / name)
 
 
+@pytest.mark.parametrize("within", [True, False])
+def test_an_error_about_the_folder_names_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: bool
+) -> None:
+    """And one about another file names that one."""
+    about = tmp_path / ("out/e.npy.unfinished/about.json.new" if within else "other")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(about))
+
+    monkeypatch.setattr("fasttriplet.run._unfinished.Unfinished._count", lambda *_, **__: full())
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(data, tmp_path / "out/e.npy")
+    assert error.value.filename == str(tmp_path / "out/e.npy" if within else about)
+
+
 # What is in the folder
 
 

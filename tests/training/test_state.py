@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttriplet.cli import main
-from fasttriplet.training import _train_rec, options_at
+from fasttriplet.training import _state, _train_rec, options_at
 from fasttriplet.training._state import State, load_state, save_state
 from tests.cli.command import Capture
 from tests.small_rec import identities
@@ -211,6 +211,22 @@ DOES_NOT_FIT: list[tuple[str, Any, str]] = [
     ("feed.arguments.processes", 0, "state.feed.arguments.processes must be a whole number >= 1, not 0"),
     ("best", [], "state.best must be an object with batch, accuracy, auc, not []"),
 ]
+
+
+@pytest.mark.parametrize(("version", "lacks"), [(3, False), (4, True), (7, True)])
+def test_formats_before_4_had_no_exports(
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, lacks: bool
+) -> None:
+    path, state = tmp_path / "a-state.npz", load_state(stopped / "a-state.npz")
+    del state.plain["options"]["export"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_state, "_FORMAT", version)
+        save_state(path, state)
+    if lacks:
+        with pytest.raises(ValueError, match=r"a-state\.npz: state\.options lacks export"):
+            load_state(path)
+    else:
+        assert load_state(path).plain["options"]["export"] == []
 
 
 def test_the_limits_of_fields(stopped: Path, tmp_path: Path) -> None:
