@@ -29,6 +29,7 @@ def rates(chosen: TrainSettings, *batches: int) -> list[float]:
 def test_it_falls_in_steps(chosen: TrainSettings) -> None:
     steps = replace(chosen, learning_rate=0.5, lr_steps=(10, 20), lr_factor=0.1)
     assert rates(steps, 0, 9, 10, 19, 20, 1000) == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+    assert rates(replace(steps, lr_steps=(1,)), 0, 1, 2) == pytest.approx([0.5, 0.05, 0.05])
 
 
 def test_it_falls_in_a_straight_line(chosen: TrainSettings) -> None:
