@@ -66,7 +66,7 @@ def is_declaration(node: ast.AST) -> bool:
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.unparse(node.test)
     if isinstance(node, ast.ClassDef):
-        return any(re.search("Protocol|TypedDict", ast.unparse(base)) for base in node.bases)
+        return any(re.search("Protocol|TypedDict|Keywords", ast.unparse(base)) for base in node.bases)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
     return isinstance(node, ast.Import | ast.ImportFrom)

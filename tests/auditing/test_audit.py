@@ -10,10 +10,15 @@ import polars as pl
 import pytest
 
 import fasttriplet as ft
+from fasttriplet._hidden import hidden_of
 from fasttriplet.auditing._findings import IDENTITIES, KINDS, SCHEMA
+from fasttriplet.auditing._options import PictureOptions
+from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
+from tests.documented import defaults_differ
 from tests.small_rec import Table
+from tests.threads_asked import threads_asked
 
 PEOPLE, IMAGES = 12, 6
 WHO = {key: key // IMAGES for key in range(PEOPLE * IMAGES)}
@@ -94,6 +99,58 @@ def test_the_files_say_what_was_found(rec: Path, tmp_path: Path) -> None:
     assert (plain_data["images"], plain_data["undecodable"]) == (76, 1)
 
 
+def test_all_that_is_said_of_an_audit(rec: Path, tmp_path: Path) -> None:
+    chosen: list[Any] = [KINDS, ["outlier"], ["mislabelled", "duplicate"], ["two-people", "bad-picture"]]
+    of_labels = {"mislabelled": 2, "outlier": 1, "same-person": 1, "two-people": 1, "duplicate": 1}
+    for kinds in chosen:
+        found = run(rec, tmp_path / "out", kinds=kinds, overwrite=True, smallest_group=2)
+        about = ft.read_metadata(tmp_path / "out/suspects.parquet")
+        assert about == ft.read_metadata(tmp_path / "out/identities.parquet")
+        options = about.pop("options")
+        assert (options["smallest_group"], options["copies_above"], options["lead"]) == (2, 0.8, None)
+        assert "cache" not in options
+        assert about == {
+            "kind": "suspects",
+            "version": 1,
+            "dataset": ft.Dataset(rec, cache=False).fingerprint,
+            "files": [str(rec)],
+            "model": "people",
+            "kinds": [*kinds],
+            "thresholds": found.thresholds,
+            "decided_by": [[*one] for one in found.decided_by],
+        }
+        lines = dict(found.decided_by)
+        with_pictures = "bad-picture" in kinds
+        assert len(lines) == sum(of_labels.get(kind, 0) for kind in kinds) + 3 * with_pictures
+        assert ("  and" in lines) == ("mislabelled" in kinds)
+        assert ("dark" in lines) == ("brightness_below" in found.thresholds) == with_pictures
+        assert ("duplicate" in lines) == ("copies_above" in found.thresholds) == ("duplicate" in kinds)
+        if "outlier" in kinds:
+            assert lines["outlier"] == (
+                f"cosine with the own identity below {found.thresholds['own_below']:.3f}"
+            )
+        stages = {"index", "embed", "examine", "write", "total"} | (
+            {"duplicates"} & {*(f"{k}s" for k in kinds)}
+        )
+        assert found.seconds.keys() == stages
+        parts = sum(found.seconds.values()) - found.seconds["total"]
+        assert all(seconds >= 0 for seconds in found.seconds.values())
+        assert 0 < parts <= found.seconds["total"] < 60
+        assert found.to_dict() == {
+            "files": [str(rec)],
+            "folder": str(tmp_path / "out"),
+            "embedder": "people",
+            "images": 76,
+            "identities": PEOPLE,
+            "undecodable": 1,
+            "kinds": found.counts(),
+            "thresholds": found.thresholds,
+            "notes": found.notes,
+            "seconds": found.seconds,
+        }
+        assert [*found.counts()] == [*kinds]
+
+
 def test_identities_without_a_usable_image_are_listed(tmp_path: Path) -> None:
     images, who = faulty()
     images[200] = images[201] = (99, b"no image")
@@ -118,6 +175,20 @@ def test_the_result_depends_on_neither_threads_nor_the_order_of_records(rec: Pat
         assert found.suspects.equals(first.suspects)
         assert found.identities.equals(first.identities)
         assert found.thresholds == first.thresholds
+
+
+def test_it_asks_for_as_many_threads_as_it_was_told(
+    rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all steps; a second audit, with embeddings that are there, looks at pictures again."""
+    asked = threads_asked(monkeypatch)
+    run(rec, tmp_path / "out", threads=3)
+    names = {"scan", "image_size", "decode_rows", "looks_of", "compare_pictures", "mine"}
+    assert asked == {name: {3} for name in names}
+    asked.clear()
+    (tmp_path / "out/pictures.parquet").unlink()
+    run(rec, tmp_path / "out", threads=3, overwrite=True)
+    assert asked == {name: {3} for name in names}
 
 
 def test_several_files(rec: Path, tmp_path: Path) -> None:
@@ -253,6 +324,17 @@ def test_the_folder_is_a_file_or_read_only(rec: Path, tmp_path: Path) -> None:
         run(rec, tmp_path / "out", overwrite=True)
 
 
+def test_what_a_killed_audit_was_writing_is_removed(rec: Path, tmp_path: Path) -> None:
+    """Also where the files that it began to replace are used as they are."""
+    run(rec, tmp_path / "out")
+    for name in FILES:
+        hidden = hidden_of(tmp_path / "out" / name)
+        (hidden / "in").mkdir(parents=True)
+        (hidden / "in" / name).write_bytes(b"half of it")
+    run(rec, tmp_path / "out", overwrite=True)
+    assert names(tmp_path / "out") == FILES
+
+
 def test_two_audits_do_not_write_into_one_folder(rec: Path, tmp_path: Path) -> None:
     def beside(step: str, done: int, _: int) -> None:
         if step == "embedding" and done == 0:
@@ -261,6 +343,26 @@ def test_two_audits_do_not_write_into_one_folder(rec: Path, tmp_path: Path) -> N
 
     run(rec, tmp_path / "out", progress=beside)
     assert names(tmp_path / "out") == FILES
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("fasttriplet.embedders._vectors.Writer.append", "embeddings.npy"),
+        ("fasttriplet.auditing._embeddings.as_text", "embeddings.json"),
+        ("polars.DataFrame.write_parquet", "pictures.parquet"),
+    ],
+)
+def test_a_full_disk_names_the_file(
+    rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(rec, tmp_path / "out")
+    assert error.value.filename == str(tmp_path / "out" / name)
 
 
 STEPS = ("embedding", "dividing identities", "comparing images", "looking for copies", "comparing pictures")
@@ -282,3 +384,8 @@ def test_an_interruption_leaves_nothing_half_written(
     again = run(rec, tmp_path / "out")  # which needs no overwrite
     assert again.suspects.equals(found.suspects)
     assert bool(again.notes) == bool(left)
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    for call, count in ((ft.audit, 4), (ft.clean, 1), (LabelOptions, 1), (PictureOptions, 1)):
+        assert defaults_differ(call) == (count, [])

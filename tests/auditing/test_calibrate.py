@@ -7,9 +7,14 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fasttriplet.auditing._calibrate import of_identities, of_images
+from fasttriplet.auditing import _calibrate
+from fasttriplet.auditing._calibrate import of_chance, of_identities, of_images
+from fasttriplet.auditing._neighbors import SCALE, Images
 from fasttriplet.auditing._thresholds import Thresholds
+from tests.auditing.drawn import draw
+from tests.auditing.test_groups import direction, plain_strength, plain_within
 
 NORMAL = NormalDist()
 QUARTILE = 0.6744897501960817  # of a normal distribution, in standard deviations
@@ -104,3 +109,65 @@ def test_thresholds_of_images(
         above = min(1.0, expected["nearest"] - expected["nearest_spread"] * math.log(power))
     expected["other_above"] = min(middle - 3 * spread_own / QUARTILE, above)
     assert found == {name: pytest.approx(down(value), abs=1.1e-6) for name, value in expected.items()}
+
+
+def of_all(values: list[float]) -> tuple[float, float]:
+    """Median, and standard deviation of a normal distribution with these quartiles."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return float(middle), float((high - low) / (2 * QUARTILE))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("noise", [0.6, 2.5])
+def test_what_identities_look_like(seed: int, noise: float) -> None:
+    """Of the images that fit their identity half as well as most of them do, or better."""
+    drawn = draw(15, 7, seed, noise=noise)
+    drawn.embeddings[::23] = draw(5, 1, 99).embeddings  # of people who have no other image
+    alone = np.isin(drawn.person, (3, 8)) & (np.arange(len(drawn.keys)) % 7 > 0)  # identities of one image
+    drawn = drawn.at(np.flatnonzero(~alone))
+    images = Images.of(drawn.embeddings, drawn.labels, drawn.keys, None, None)
+    rows = images.unit(slice(0, len(images))).astype(np.float64) / SCALE
+    cores, fits = list[NDArray[np.float64]](), list[float]()
+    for number in range(images.identities):
+        own = rows[images.of_identity(number)]
+        fit = own @ direction(own.sum(axis=0))
+        cores.append(own[fit >= np.median(fit) / 2])
+        fits += [float(row @ direction(own.sum(axis=0) - row)) for row in own] if len(own) > 1 else []
+    assert sum(map(len, cores)) < len(rows)
+    usual = max(0.05, float(np.median([np.mean(plain_within(core)) for core in cores if len(core) > 1])))
+    strong = [plain_strength(core, usual) for core in cores]
+    centres = np.stack([direction(core.sum(axis=0)) for core in cores])
+    halves = [(core[::2], core[1::2]) for core in cores if len(core) > 1]
+    alike = [
+        direction(one.sum(axis=0)) @ direction(two.sum(axis=0))
+        * plain_strength(one, usual) * plain_strength(two, usual)
+        for one, two in halves
+    ]  # fmt: skip
+    chance = [
+        float(row @ centre)
+        for row, own in zip(rows, images.identity, strict=True)
+        for number, centre in enumerate(centres)
+        if number != own
+    ]
+    likeness = [
+        float(centres[a] @ centres[b] * strong[a] * strong[b]) for a in range(len(centres)) for b in range(a)
+    ]
+    expected = {"usual": usual, "own": np.median(fits), "alike_low": np.quantile(alike, 0.05)}
+    expected["chance"], expected["chance_spread"] = of_all(chance)
+    expected["likeness"], expected["likeness_spread"] = of_all(likeness)
+    assert of_chance(images) == {name: pytest.approx(value, abs=2e-6) for name, value in expected.items()}
+
+
+def test_a_sample_shows_what_identities_look_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evenly spread over images and identities, where there are many."""
+    drawn = draw(40, 5, noise=0.6)
+    images = Images.of(drawn.embeddings, drawn.labels, drawn.keys, None, None)
+    some = drawn.at(np.flatnonzero(drawn.person % 2 == 0))
+    of_some = of_chance(Images.of(some.embeddings, some.labels, some.keys, None, None))
+    monkeypatch.setattr(_calibrate, "_IDENTITIES", 20)
+    found = of_chance(images)
+    for name in ("usual", "own", "alike_low", "likeness", "likeness_spread"):
+        assert found[name] == of_some[name]
+    assert found["chance"] != of_some["chance"]  # of all images
+    monkeypatch.setattr(_calibrate, "_IMAGES", 50)
+    assert of_chance(images)["chance"] not in (found["chance"], of_some["chance"])

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+from fasttriplet.auditing import _clean
 from tests.auditing.findings import suspects, write_decisions, write_suspects
 from tests.dataset.pictures import people, save
 from tests.small_rec import identities, picture, write_rec
@@ -111,6 +112,14 @@ def test_what_becomes_of_images_and_identities(rec: Path, tmp_path: Path) -> Non
     about = ft.read_metadata(done.changes)
     assert (about["kind"], about["dataset"]) == ("changes", ft.Dataset(rec).fingerprint)
     assert sorted(path.name for path in tmp_path.iterdir() if path.stem == "b") == ["b.idx", "b.rec"]
+
+
+def test_it_tells_how_far_it_is(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clean, "_TELL_EVERY", 5)
+    table = write_suspects(tmp_path / "s.parquet", rec, {"kind": "outlier", "key": 4})
+    calls: list[tuple[int, int]] = []
+    ft.clean(rec, suspects=table, out=tmp_path / "b.rec", progress=lambda *now: calls.append(now))
+    assert calls == [(5, 17), (10, 17), (15, 17), (17, 17)]
 
 
 def test_nothing_found_changes_nothing(rec: Path, tmp_path: Path) -> None:
@@ -232,9 +241,11 @@ def test_decisions_take_the_place_of_actions(rec: Path, tmp_path: Path) -> None:
     assert changes.select("key", "action").rows() == [
         (2, "drop"), (5, "relabel"), (7, "drop"), (8, "drop"), (9, "drop"), (18, "drop"),
     ]  # fmt: skip
-    write_decisions(decisions, rec, table, {})
-    done = ft.clean(rec, suspects=path, out=tmp_path / "b.rec", decisions=decisions, overwrite=True)
-    assert (done.dropped, done.relabelled) == (1, 5)
+    # Findings that nobody decided about keep their actions.
+    for chosen, counts in (({0: "keep"}, (1, 4)), ({2: "keep"}, (0, 5)), ({}, (1, 5))):
+        write_decisions(decisions, rec, table, chosen)
+        done = ft.clean(rec, suspects=path, out=tmp_path / "b.rec", decisions=decisions, overwrite=True)
+        assert (done.dropped, done.relabelled) == counts
     done = ft.clean(rec, suspects=path, out=tmp_path / "c.rec", kinds=["outlier", "mislabelled"])
     assert (done.dropped, done.relabelled) == (1, 2)
 
@@ -319,6 +330,24 @@ def test_it_does_not_write_over_what_it_reads(rec: Path, tmp_path: Path, out: st
     with pytest.raises(ft.OptionError, match=f"out must be another file than {what}, not"):
         ft.clean(rec, suspects=table, out=tmp_path / out, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_it_does_not_write_over_the_decisions(rec: Path, tmp_path: Path) -> None:
+    table = write_suspects(tmp_path / "s.parquet", rec, mislabelled(1, 3))
+    decisions = write_decisions(tmp_path / "d.problems.csv", rec, table, {0: "keep"})
+    before = decisions.read_bytes()
+    with pytest.raises(ft.OptionError, match="out must be another file than the decisions, not"):
+        ft.clean(rec, suspects=table, out=tmp_path / "d.rec", decisions=decisions, overwrite=True)
+    assert decisions.read_bytes() == before
+
+
+def test_a_full_disk_names_the_files(rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = write_suspects(tmp_path / "s.parquet", rec, mislabelled(1, 3))
+    monkeypatch.setattr(vars(_clean)["Layout"], "add", lambda *_: fail(0, 0))
+    with pytest.raises(OSError, match="No space left on device") as error:
+        ft.clean(rec, suspects=table, out=tmp_path / "b.rec")
+    assert str(error.value.filename).split(", ")[0] == str(tmp_path / "b.rec")
+    assert not [*tmp_path.glob("b.*")]
 
 
 def test_several_files_become_one(rec: Path, tmp_path: Path) -> None:

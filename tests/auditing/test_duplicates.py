@@ -17,6 +17,7 @@ from fasttriplet.auditing import _duplicates
 from fasttriplet.auditing._duplicates import Copies, Search, duplicates, groups_of
 from fasttriplet.auditing._pictures import Looks
 from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
+from tests.small_rec import write_rec
 
 NO_PAIRS = (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -199,6 +200,56 @@ def test_groups() -> None:
             for a, b in zip(first, second, strict=True):
                 expected[[a, b]] = min(expected[a], expected[b])
         assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_findings_of_copies_are_as_defined(tmp_path: Path, seed: int) -> None:
+    """One image of each picture stays: that which fits best, of equal ones that of the larger identity."""
+    rng = np.random.default_rng(seed)
+    labels = dict(zip(range(5, 45), rng.integers(0, 9, 40).tolist(), strict=True))
+    dataset = ft.Dataset(write_rec(tmp_path / "a.rec", labels, side=8), cache=False)
+    pairs = np.unique(np.sort(rng.integers(0, 40, (26, 2)), axis=1), axis=0)
+    first, second = pairs[pairs[:, 0] < pairs[:, 1]].T
+    count = len(first)
+    correlation = rng.choice([0.8123456, 0.95, 1.0000001], count).astype(np.float32)
+    place = np.stack(
+        [rng.integers(-2, 3, count), rng.integers(-2, 3, count), rng.integers(0, 2, count)], axis=1
+    )
+    copies = Copies(first, second, correlation, place.astype(np.int8))
+    fit = rng.choice([np.nan, 0.25, 0.5], 40)
+    found = duplicates(dataset, copies, fit)
+    group = groups_of(copies, 40)
+    sizes = np.bincount(dataset.labels)[dataset.labels]
+    expected = []
+    for number, lowest in enumerate(sorted({*group[first].tolist()})):
+        members = np.flatnonzero(group == lowest).tolist()
+        stays = min(members, key=lambda at: (-np.nan_to_num(fit[at], nan=-9), -sizes[at], at))
+        others = [at for at in members if at != stays]
+        for image in others:
+            of_image = [at for at in range(count) if image in (first[at], second[at])]
+            at = next((at for at in of_image if stays in (first[at], second[at])), of_image[0])
+            how = f"correlation of details {correlation[at]:.3f}"
+            how += ", mirrored" if place[at, 2] else ""
+            most = max(map(abs, place[at, :2].tolist()))
+            how += ["", ", shifted by 1 pixel", ", shifted by 2 pixels"][most]
+            here, there = ("unknown" if np.isnan(fit[one]) else f"{fit[one]:.2f}" for one in (image, stays))
+            same = dataset.labels[image] == dataset.labels[stays]
+            evidence = [stays, *(other for other in others[:5] if other != image)][:5]
+            reason = (
+                f"same picture as another image of its identity ({how})"
+                if same
+                else f"same picture as an image of identity {dataset.labels[stays]} ({how}), which it fits "
+                f"better: cosine {there} there, {here} here"
+            )
+            score = round(min(float(correlation[at]), 1.0), 6)
+            expected.append({
+                "finding": number, "kind": "duplicate", "key": dataset.keys[image], "file": 0,
+                "label": dataset.labels[image], "suggested_label": None, "action": "keep" if same else "drop",
+                "score": score, "reason": reason, "evidence_keys": dataset.keys[evidence].tolist(),
+                "evidence_files": [0] * len(evidence),
+            })  # fmt: skip
+    assert found.rows(named=True) == expected
+    assert len({row["action"] for row in expected}) == 2
 
 
 def test_pictures_that_are_too_small_or_uniform_are_like_none(tmp_path: Path) -> None:

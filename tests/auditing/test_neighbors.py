@@ -19,6 +19,7 @@ from fasttriplet.auditing._neighbors import (
     nearest_in,
     nearest_other,
     spread,
+    total,
     unit,
 )
 from tests.auditing.drawn import draw
@@ -47,6 +48,8 @@ def test_cosines_are_those_of_the_definition_in_any_order(rows: NDArray[np.float
     order = np.random.default_rng(seed).permutation(rows.shape[1])
     assert np.array_equal(cosines(whole[:, order], whole[:, order]), found)
     assert np.array_equal(cosines_with(whole, whole), found.diagonal())
+    many = np.tile(whole, (99, 1))
+    assert total(many).tolist() == many.astype(np.int64).sum(axis=0).tolist()
 
 
 def test_the_nearest_are_those_of_the_definition() -> None:
@@ -81,6 +84,15 @@ def test_the_nearest_of_some() -> None:
     every = plain_cosines(drawn.embeddings[:4], drawn.embeddings[members])
     assert found.tolist() == members[np.argsort(-every, axis=1)[:, :5]].tolist()
     assert nearest_in(images, images.unit(slice(0, 2)), members[:3], 5).shape == (2, 3)
+
+
+def test_of_equally_near_images_the_first_are_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fasttriplet.auditing._neighbors._BLOCK", 100)
+    rows = np.eye(4, dtype=np.float32)[np.arange(80) % 4]
+    images = images_of(rows, np.zeros(80, np.int64))
+    found = nearest_in(images, images.unit(slice(0, 4)), np.arange(80), 30)
+    expected = [[*range(own, 80, 4), *(at for at in range(80) if at % 4 != own)][:30] for own in range(4)]
+    assert found.tolist() == expected
 
 
 @pytest.mark.parametrize("images", [(12, 12), (60, 5), (4, 4)])
@@ -140,6 +152,25 @@ def test_an_end_for_what_has_nothing_in_common() -> None:
     assert done == [300]
     assert (np.diff(groups.sizes) <= 0).all()
     assert ((groups.of_image >= 0) | (groups.sizes.max() >= 3)).all()
+
+
+@pytest.mark.parametrize("work", [0, 16 * 300, 40 * 300])
+def test_an_identity_is_divided_so_often_and_no_more(monkeypatch: pytest.MonkeyPatch, work: int) -> None:
+    """Without a limit these images would be divided more than a hundred times."""
+    rows = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    monkeypatch.setattr(_groups, "_WORK", work)
+    calls: list[int] = []
+
+    def counted(some: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        calls.append(len(some))
+        return halves(some)
+
+    monkeypatch.setattr(_groups, "halves", counted)
+    groups = divide(images_of(rows, np.zeros(300, np.int64)), 0.5, 0.45, 3, lambda _: None)
+    most = max(16, work // 300)  # parts that are looked at, single images too
+    assert most / 2 < len(calls) <= most
+    assert min(calls) > 1
+    assert groups.sizes.sum() + (groups.of_image < 0).sum() == 300
 
 
 def test_positions_are_spread() -> None:

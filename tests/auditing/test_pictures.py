@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from fasttriplet.auditing._pictures import (
 )
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, write
+from tests.small_rec import write_images
 
 
 def look(dataset: ft.Dataset, size: tuple[int, int] = (SIDE, SIDE)) -> Looks:
@@ -168,3 +171,83 @@ def test_what_was_seen_is_kept(tmp_path: Path) -> None:
     for content in (b"", whole[:-20], b"PAR1", whole[:100] + bytes(100) + whole[200:-4] + b"PAR?"):
         (tmp_path / NAME).write_bytes(content)
         assert kept_looks(tmp_path, dataset) is None
+
+
+def test_what_is_kept_is_of_all_images_and_all_that_was_seen(tmp_path: Path) -> None:
+    dataset = faulty(tmp_path / "a.rec")
+    keep_looks(tmp_path, dataset, look(dataset))
+    frame = pl.read_parquet(tmp_path / NAME)
+    about = {"fasttriplet": pl.read_parquet_metadata(tmp_path / NAME)["fasttriplet"]}
+    others = {"version": 2, "kind": "suspects", "max_pixels": 5}
+    changed = [
+        {"fasttriplet": json.dumps(json.loads(about["fasttriplet"]) | {k: v})} for k, v in others.items()
+    ]
+    for table, metadata in (
+        (frame[1:], about),
+        (frame.drop("problem"), about),
+        (frame.with_columns(more=1), about),
+        (frame, None),
+        *((frame, other) for other in changed),
+    ):
+        table.write_parquet(tmp_path / NAME, metadata=metadata)
+        assert kept_looks(tmp_path, dataset) is None
+    frame.write_parquet(tmp_path / NAME, metadata=about)
+    assert kept_looks(tmp_path, dataset) is not None
+    assert kept_looks(tmp_path, ft.Dataset(tmp_path / "a.rec", cache=False, max_pixels=10**6)) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thresholds_and_reasons_are_as_defined(tmp_path: Path, seed: int) -> None:
+    """Unusual is what is six deviations below the median, by its logarithm, and less than a quarter of it."""
+    rng = np.random.default_rng(seed)
+    count, wide = 60, seed % 2
+    measures = np.exp(rng.normal([4, 3, 2], 0.5 if wide else 0.05, (count, 3))).astype(np.float32)
+    for column in range(3):
+        measures[rng.choice(count, 6, replace=False), column] *= rng.choice([0, 0.001, 0.05, 0.2], 6)
+    bad = rng.choice(count, 4, replace=False)
+    dataset = ft.Dataset(write_images(tmp_path / "a.rec", [b"x"] * count), cache=False)
+    looks = Looks.unseen(count)
+    kept = np.setdiff1d(np.arange(count), bad)
+    failed = [(int(at), ft.RecordError(f"{at}", reason=f"torn {at}")) for at in bad]
+    looks.add(0, kept, measures[kept], np.zeros((len(kept), 63), np.float32), failed)
+    brightness, contrast, detail = measures.T.astype(np.float64)
+    sharpness = np.divide(detail, contrast, out=np.zeros(count), where=contrast > 0)
+
+    def below(values: NDArray[np.float64]) -> float:
+        known = values[kept]
+        middle = np.median(known)
+        apart = np.abs(np.log(known[known > 0] / middle))
+        return float(middle * min(0.25, np.exp(-6 * 1.4826 * np.median(apart))))
+
+    limits = max(below(contrast), 2.0), below(brightness), below(sharpness)
+    thresholds = PictureThresholds.of(looks, PictureOptions())
+    found = (thresholds.contrast_below, thresholds.brightness_below, thresholds.sharpness_below)
+    assert found == pytest.approx(limits, rel=1e-5)
+    assert str(thresholds).splitlines() == [
+        f"nearly uniform: contrast below {limits[0]:.1f} gray levels",
+        f"dark: mean below {limits[1]:.1f} of 255 gray levels",
+        f"blurred: detail below {limits[2]:.3f} of the contrast",
+    ]
+    expected = {}
+    for at in range(count):
+        if at in bad:
+            expected[at] = (1.0, f"cannot be decoded: torn {at}")
+            continue
+        for values, limit, words in (
+            (contrast, limits[0], "nearly uniform: contrast {:.1f} gray levels, usual is {:.1f}"),
+            (brightness, limits[1], "dark: mean {:.1f} of 255 gray levels, usual is {:.1f}"),
+            (sharpness, limits[2], "blurred: detail {:.3f} of the contrast, usual is {:.3f}"),
+        ):
+            if values[at] < limit:
+                reason = words.format(values[at], np.median(values[kept]))
+                expected[at] = (1 - values[at] / limit, reason)
+                break
+    rows = bad_pictures(dataset, looks, thresholds).rows(named=True)
+    assert [row["key"] - 1 for row in rows] == [*expected]
+    assert [row["finding"] for row in rows] == [*range(len(rows))]
+    assert [row["reason"] for row in rows] == [reason for _, reason in expected.values()]
+    assert [row["score"] for row in rows] == pytest.approx(
+        [score for score, _ in expected.values()], abs=1e-5
+    )
+    assert {row["label"] for row in rows} <= {0, 1, 2}
+    assert {row["reason"].split(":")[0] for row in rows} >= {"dark", "cannot be decoded"}

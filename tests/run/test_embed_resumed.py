@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import signal
 import subprocess
@@ -226,36 +227,134 @@ def test_from_raise_to_skip_and_back(data: Path, tmp_path: Path) -> None:
     assert content(out.parent) == content(tmp_path / "again")
 
 
+def test_what_is_counted_is_on_the_disk(
+    data: Path, whole: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each part the rows, and what was skipped; then the count; and at first the names of all."""
+    out, calls = tmp_path / "out/e.npy", list[str]()
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def replaced(source: Any, target: Any, **more: Any) -> None:
+        calls.append(f"{Path(source).name} -> {Path(target).name}")
+        replace(source, target, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", synced)
+        patch.setattr(os, "replace", replaced)
+        stopped(data, out)
+    expected: list[str] = []
+    for start in range(1, 33, 8):
+        expected.append("e.npy")
+        expected += ["skipped.ndjson"] if DAMAGED & {*range(start, start + 8)} else []
+        expected += ["about.json.new", "about.json.new -> about.json"]
+        expected += ["e.npy.unfinished", "out"] if start == 1 else []
+    assert calls == expected
+    run(data, out, resume=True)
+    assert content(out.parent) == whole
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("fasttriplet.embedders._vectors.Writer.append", "e.npy"),
+        ("fasttriplet.run._embed_rec.as_text", "e.npy.json"),
+        ("fasttriplet.run._unfinished.Unfinished.copy_to", "e.npy"),
+        ("fasttriplet.run._unfinished.os.truncate", "e.npy"),
+    ],
+)
+def test_a_full_disk_names_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(call, full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(data, tmp_path / "out/e.npy")
+    assert error.value.filename == str(tmp_path / "out" / name)
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_an_error_about_the_folder_names_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, within: bool
+) -> None:
+    """And one about another file names that one."""
+    about = tmp_path / ("out/e.npy.unfinished/about.json.new" if within else "other")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(about))
+
+    monkeypatch.setattr("fasttriplet.run._unfinished.Unfinished._count", lambda *_, **__: full())
+    with pytest.raises(OSError, match="No space left on device") as error:
+        run(data, tmp_path / "out/e.npy")
+    assert error.value.filename == str(tmp_path / "out/e.npy" if within else about)
+
+
 # What is in the folder
 
 
 @pytest.mark.parametrize(
-    "damage", ["cut", "no file", "nonsense", "a list", "version", "skipped", "no list", "lacks"]
+    ("damage", "why"),
+    [
+        ("cut", "e.npy has {less:,} bytes and should have {size:,}"),
+        ("no file", "e.npy has 0 bytes and should have {size:,}"),
+        ("nonsense", "about.json is not that of an unfinished run"),
+        ("a list", "about.json is not that of an unfinished run"),
+        ("another kind", "about.json is not that of an unfinished run"),
+        ("version", "it has the version 2, not 1"),
+        ("lacks", "about.json lacks something"),
+        ("negative", "about.json lacks something"),
+        ("of nothing", "about.json lacks something"),
+        ("skipped", "skipped.ndjson is missing or damaged"),
+        ("no list", "skipped.ndjson has 0 bytes and should have {listed}"),
+        ("no list of none", "skipped.ndjson is missing or damaged"),
+    ],
 )
-def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage: str) -> None:
+def test_a_damaged_folder(data: Path, whole: list[bytes], tmp_path: Path, damage: str, why: str) -> None:
     out, folder = tmp_path / "out/e.npy", tmp_path / "out/e.npy.unfinished"
     stopped(data, out)
     about = json.loads((folder / "about.json").read_text())
+    file, listed = folder / "e.npy", folder / "skipped.ndjson"
+    size, of_list = file.stat().st_size, listed.stat().st_size
     changed = {
         "nonsense": "\udcff{",
         "a list": "[]",
+        "another kind": json.dumps(about | {"fasttriplet": "embeddings"}),
         "version": json.dumps(about | {"version": 2}),
         "lacks": json.dumps(about | {"done": "32"}),
+        "negative": json.dumps(about | {"size": -1}),
+        "of nothing": json.dumps(about | {"of": None}),
     }
     if damage == "cut":
-        (folder / "e.npy").write_bytes((folder / "e.npy").read_bytes()[:-1])
+        file.write_bytes(file.read_bytes()[:-1])
     elif damage == "no file":
-        (folder / "e.npy").unlink()
+        file.unlink()
     elif damage == "no list":
-        (folder / "skipped.ndjson").unlink()
+        listed.unlink()
+    elif damage == "no list of none":
+        listed.unlink()
+        (folder / "about.json").write_text(json.dumps(about | {"skipped_bytes": 0}))
     elif damage == "skipped":
-        (folder / "skipped.ndjson").write_bytes((folder / "skipped.ndjson").read_bytes().replace(b"{", b"["))
+        listed.write_bytes(listed.read_bytes().replace(b"{", b"["))
     else:
         (folder / "about.json").write_text(changed[damage], errors="surrogateescape")
-    with pytest.raises(ValueError, match=r"unfinished cannot be resumed: .*; overwrite=True starts again"):
+    with pytest.raises(ValueError) as refused:
         run(data, out, resume=True)
+    why = why.format(less=size - 1, size=size, listed=of_list)
+    assert str(refused.value) == f"{folder} cannot be resumed: {why}; overwrite=True starts again"
     run(data, out, overwrite=True)
     assert content(out.parent) == whole
+
+
+def test_a_folder_that_is_a_file(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for options in ({}, {"resume": True}, {"overwrite": True}):
+        with pytest.raises(NotADirectoryError, match="file is not a folder"):
+            run(data, tmp_path / "file" / "e.npy", **options)
 
 
 def test_what_is_not_counted_is_cut_off(data: Path, whole: list[bytes], tmp_path: Path) -> None:

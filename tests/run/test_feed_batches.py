@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
+from fasttriplet.run import _stages, _summary, _timeline
 from tests.run.leftovers import nothing_left
 from tests.run.plain_feed import (
     EVERYTHING,
@@ -341,3 +343,40 @@ _OF_BAG = (
     r"\d+% of \d+ pairs without a negative; "
     r"waited \d+\.\d s for decoding, \d+\.\d s for embedding, \d+\.\d s for mining$"
 )
+
+
+def test_the_log_has_the_numbers_of_each_bag(
+    rec: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that embedding a bag moves by 1.5 s, and mining it by 0.7 s."""
+    now, mine, table = 7.0, vars(_stages)["mine_rows"], random_table()
+
+    def embeds(_: int) -> None:
+        nonlocal now
+        now += 1.5
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        nonlocal now
+        now += 0.7
+        return mine(*arguments, **options)
+
+    monkeypatch.setattr(_stages, "mine_rows", slowly)
+    for module in (_summary, _timeline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now))
+    options: dict[str, Any] = {"bag_size": 30, "epochs": 2, "seed": 5}
+    with caplog.at_level(logging.INFO, logger="fasttriplet"):
+        batches = list(ft.Feed(rec, model=Watched(table.rows, embeds), batch_size=12, **options))
+    assert batches
+    expected = []
+    for epoch in range(2):
+        for bag in ft.bags(ft.triplet_seq(ft.index_rec(rec), 5, 5, epoch), 30):
+            keys, labels = bag.rows["key"].to_numpy(), bag.rows["label"].to_numpy()
+            stats = ft.mine(table.rows[keys], labels, ids=keys, seed=ft.epoch_seed(5, epoch)).stats
+            none = stats.pairs_without_negative
+            assert 0 < none < stats.pairs == 60
+            expected.append(
+                f"epoch {epoch}, bag {bag.number} (2 in all): 30 images, "
+                f"{60 - none} triplets, {none / 60:.0%} of 60 pairs without a negative; "
+                "waited 0.0 s for decoding, 1.5 s for embedding, 0.7 s for mining"
+            )
+    assert caplog.messages[1:] == expected

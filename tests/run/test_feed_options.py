@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import fasttriplet as ft
+from tests.documented import defaults_differ
 from tests.run.leftovers import nothing_left
 from tests.small_rec import random_table
 
@@ -23,6 +24,10 @@ from tests.small_rec import random_table
         {"epochs": 0},
         {"epochs": True},
         {"epochs": 1.5},
+        {"devices": 0},
+        {"devices": True},
+        {"first_epoch": -1},
+        {"first_epoch": 2**31},
         {"augment": "mirror"},
         {"augment": True},
         {"memory": 0},
@@ -61,3 +66,8 @@ def test_a_model_that_is_none_and_a_file_that_is_none(rec: Path, tmp_path: Path)
         next(ft.Feed(tmp_path / "no.rec", model=random_table()))
     with nothing_left(), ft.Feed(rec, model="pixels", batch_size=9) as feed:
         assert next(feed).images.shape == (9, 3, 24, 24)
+
+
+@pytest.mark.parametrize(("call", "count"), [(ft.Feed, 10), (ft.mine_rec, 8), (ft.embed_rec, 5)])
+def test_defaults_are_those_of_the_docstring(call: Any, count: int) -> None:
+    assert defaults_differ(call) == (count, [])

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from tests.run.leftovers import nothing_left
+from fasttriplet.run._group import Alone
+from tests.run.leftovers import collected, nothing_left
 from tests.run.plain_feed import EVERYTHING, Pictures, Plain, PlainBatch, Rows, ids_of
 from tests.run.test_feed_batches import minings, sharded, written
 from tests.run.test_feed_state import same, stored
@@ -350,6 +351,47 @@ def test_feeds_that_are_not_begun(rec: Path) -> None:
     found = in_threads(2, work)
     assert found[0] == 0
     assert str(found[1]) == "process 0 closed its feed before the end"
+
+
+def test_a_feed_that_nobody_holds_any_more(rec: Path) -> None:
+    """It tells the other processes that it has ended, as one that is closed does."""
+
+    def work(group: ThreadGroup) -> None:
+        feed = ft.Feed(rec, model=random_table(), group=group, **OPTIONS)
+        next(feed)
+        if group.rank == 1:
+            del feed
+            collected()
+            return
+        list(feed)
+
+    found = in_threads(2, work)
+    assert found[1] is None
+    assert str(found[0]) == "process 1 closed its feed before the end"
+
+
+class Told(Alone):
+    """A group of one process, and the reasons with which it leaves."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str | None] = []
+
+    def leave(self, reason: str | None) -> None:
+        self.reasons.append(reason)
+
+
+def test_with_which_words_a_feed_leaves(rec: Path) -> None:
+    """The first ones count: at the end nothing, as nobody waits any more."""
+    ended, closed, failed = Told(), Told(), Told()
+    with ft.Feed(rec, model=random_table(), group=ended, **OPTIONS) as feed:
+        list(feed)
+    with ft.Feed(rec, model=random_table(), group=closed, **OPTIONS) as feed:
+        next(feed)
+    with pytest.raises(ZeroDivisionError), ft.Feed(rec, model=Broken(1), group=failed, **OPTIONS) as feed:
+        list(feed)
+    assert [group.reasons[0] for group in (ended, closed, failed)] == [
+        None, "closed its feed before the end", "failed: ZeroDivisionError: broken",
+    ]  # fmt: skip
 
 
 def test_processes_that_disagree(rec: Path, tmp_path: Path) -> None:

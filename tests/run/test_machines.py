@@ -152,6 +152,17 @@ def test_an_image_that_is_skipped_is_told(tmp_path: Path) -> None:
     assert len(there.summary.skipped) == 2
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "arrow"])
+def test_other_formats_keep_their_types(data: tuple[Path, Path], tmp_path: Path, ending: str) -> None:
+    """Bags come as files of another format, and no text says which kind of number it is."""
+    here = mined(data, tmp_path / f"here.{ending}", **BAGS)
+    with in_place_of_ray(Disorderly(0, 2)):
+        there = mined(data, tmp_path / f"there.{ending}", ray="disorderly", **BAGS)
+    assert (tmp_path / f"there.{ending}").read_bytes() == (tmp_path / f"here.{ending}").read_bytes()
+    assert there.triplets.collect_schema() == here.triplets.collect_schema()
+    assert there.triplets.collect().equals(here.triplets.collect())
+
+
 def test_a_folder_with_a_pattern_in_its_name(data: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "runs[1]*").mkdir()
     for options in (BAGS, WHOLE):

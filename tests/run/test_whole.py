@@ -82,7 +82,9 @@ def test_the_triplets_are_those_of_one_call(
             seed=3,
             **options,
         )
-        assert columns(result.triplets.collect()).equals(expected)
+        found = result.triplets.collect()
+        assert columns(found).equals(expected)
+        assert {*found["epoch"], *found["bag"]} == {0}
         assert result.summary.triplets == len(expected)
         assert result.summary.images == 320
         written.add((tmp_path / "t.parquet").read_bytes())
@@ -168,8 +170,16 @@ def test_too_few_embeddings_are_left(tmp_path: Path) -> None:
         ({"bag_size": None, "epochs": 2}, "epochs has no meaning with bag_size=None"),
         ({"bag_size": None, "max_triplets": 2}, "max_triplets has no meaning"),
         ({"bag_size": None, "images_per_identity": 3}, "images_per_identity has no meaning"),
+        ({"bag_size": None, "boundary": "split"}, "boundary has no meaning"),
+        ({"bag_size": None, "tail": "drop"}, "tail has no meaning"),
+        ({"bag_size": None, "neighbors": "g.parquet"}, "neighbors has no meaning"),
         ({"bag_size": None, "resume": True}, "resume needs out"),
+        ({"bag_size": None, "resume": True, "overwrite": True}, "resume does not go with overwrite=True"),
         ({"resume": True}, "resume is for bag_size=None"),
+        ({"resume": True, "ray": "local"}, "resume needs out"),
+        ({"bag_size": None, "ray": "10.0.0.1:6379"}, "out must be given with bag_size=None and ray"),
+        ({"ray": ""}, "ray must be an address, 'auto' or 'local', not ''"),
+        ({"ray": 6379}, "ray must be an address, 'auto' or 'local', not 6379"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, options: dict[str, Any], words: str) -> None:
@@ -274,6 +284,53 @@ def test_what_is_kept_is_said_and_must_fit(tmp_path: Path) -> None:
     result = ft.mine_rec(rec, **call, resume=True)
     assert columns(result.triplets.collect()).equals(by_one_call(rec, rows))
     assert not kept.exists()
+
+
+def test_a_folder_of_work_that_is_damaged(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    out, kept = tmp_path / "t.parquet", tmp_path / "t.parquet.unfinished"
+    interrupted(rec, file, out)
+    call: dict[str, Any] = {"model": f"npy:{file}", "out": out, "bag_size": None, "memory": SMALL}
+    about, refusal = kept / "about.json", f"{kept} is not the work of a run of this version; overwrite=True"
+    whole = json.loads(about.read_text())
+    changes: list[dict[str, Any]] = [
+        {"fasttriplet": "unfinished embeddings"}, {"version": 1}, {"token": 5},
+        {"token": whole["token"] + "0"}, {"token": "../../../mine/it"}, {"of": []},
+    ]  # fmt: skip
+    for content in ("", "[", "[" * 100_000, "[]", "5", *(json.dumps(whole | change) for change in changes)):
+        about.write_text(content)
+        with pytest.raises(ValueError) as refused:
+            ft.mine_rec(rec, **call, resume=True)
+        assert str(refused.value) == f"{refusal} starts again"
+    # What lacks is made again, and what was half written when the run was killed is removed.
+    shutil.rmtree(kept / whole["token"])
+    about.write_text(json.dumps(whole))
+    interrupted(rec, file, out, after=2, resume=True)
+    (kept / whole["token"] / ".half").write_text("a step")
+    result = ft.mine_rec(rec, **call, resume=True)
+    assert columns(result.triplets.collect()).equals(by_one_call(rec, np.load(file)))
+    assert sorted(besides_datasets(tmp_path)) == ["e.npy", "t.parquet"]
+
+
+def test_a_run_that_may_not_replace_its_output_is_resumed_as_one(tmp_path: Path) -> None:
+    rec, file = dataset(tmp_path, identities(80, 4))
+    out, kept = tmp_path / "t.parquet", tmp_path / "t.parquet.unfinished"
+    for overwrite, known in ((True, True), (True, "yes"), (False, False)):
+        out.unlink(missing_ok=True)
+        interrupted(rec, file, out, overwrite=overwrite)
+        about = json.loads((kept / "about.json").read_text())
+        assert about["overwrite"] is overwrite
+        (kept / "about.json").write_text(json.dumps(about | {"overwrite": known}))
+        out.write_text("mine")
+        call: dict[str, Any] = {"model": f"npy:{file}", "out": out, "bag_size": None, "memory": SMALL}
+        if known is True:
+            ft.mine_rec(rec, **call, resume=True)
+            assert out.read_bytes().startswith(b"PAR1")
+        else:
+            with pytest.raises(FileExistsError, match=r"t\.parquet"):
+                ft.mine_rec(rec, **call, resume=True)
+            assert out.read_text() == "mine"
+            shutil.rmtree(kept)
 
 
 def test_nothing_is_kept_where_nothing_is_done(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fasttriplet.training._events import _text, _varint, _whole
+from fasttriplet.training._events import Events, _text, _varint, _whole, has_events_of
 
 
 def number_of(content: bytes) -> int:
@@ -31,3 +34,22 @@ def test_fields() -> None:
     assert _whole(1, 150).hex() == "089601"
     assert _text(2, b"testing").hex() == "120774657374696e67"
     assert _text(2, bytes(128))[:3].hex() == "128001"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_file_without_events_is_removed_unless_it_is_to_be_kept(tmp_path: Path, keep: bool) -> None:
+    prefix = str(tmp_path / "a")
+    for gone in (False, True):
+        events = Events(tmp_path, prefix)
+        (path,) = tmp_path.iterdir()
+        assert has_events_of(prefix, str(tmp_path))
+        assert not has_events_of(f"{prefix}b", str(tmp_path))
+        if gone:  # somebody else removed it
+            path.unlink()
+        events.close(keep=keep)
+        assert [*tmp_path.iterdir()] == ([path] if keep and not gone else [])
+        path.unlink(missing_ok=True)
+    events = Events(tmp_path, prefix)
+    events.begin(0)
+    events.close(keep=False)
+    assert len([*tmp_path.iterdir()]) == 1

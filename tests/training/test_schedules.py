@@ -12,6 +12,7 @@ import pytest
 
 from fasttriplet.errors import OptionError
 from fasttriplet.training import TrainSettings, options_at, train_rec
+from tests.documented import defaults_differ
 from tests.training.small import OPTIONS, records, same_arrays, same_numbers, settings, state, train
 
 
@@ -28,6 +29,7 @@ def rates(chosen: TrainSettings, *batches: int) -> list[float]:
 def test_it_falls_in_steps(chosen: TrainSettings) -> None:
     steps = replace(chosen, learning_rate=0.5, lr_steps=(10, 20), lr_factor=0.1)
     assert rates(steps, 0, 9, 10, 19, 20, 1000) == pytest.approx([0.5, 0.5, 0.05, 0.05, 0.005, 0.005])
+    assert rates(replace(steps, lr_steps=(1,)), 0, 1, 2) == pytest.approx([0.5, 0.05, 0.05])
 
 
 def test_it_falls_in_a_straight_line(chosen: TrainSettings) -> None:
@@ -138,3 +140,8 @@ def test_mxnet_takes_the_rates(data: Path, tmp_path: Path, schedule: Any) -> Non
     assert same_numbers(tmp_path / "a", tmp_path / "b")
     train(settings(data), tmp_path / "c", batches=12)
     assert not same_numbers(tmp_path / "a", tmp_path / "c")
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    assert defaults_differ(TrainSettings) == (21, [])
+    assert defaults_differ(train_rec) == (6, [])

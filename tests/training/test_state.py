@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttriplet.cli import main
-from fasttriplet.training import _train_rec, options_at
+from fasttriplet.training import _state, _train_rec, options_at
 from fasttriplet.training._state import State, load_state, save_state
 from tests.cli.command import Capture
 from tests.small_rec import identities
@@ -165,6 +165,100 @@ def test_what_is_decided_at_the_beginning_is_there(stopped: Path, tmp_path: Path
         save_state(tmp_path / "a-state.npz", State(changed, arrays))
         with pytest.raises(ValueError, match=rf"a-state\.npz: state.settings.{name} must be known once"):
             load_state(tmp_path / "a-state.npz")
+
+
+FITS: list[tuple[str, Any]] = [
+    ("verified", -1), ("verified", 2), ("best.batch", 2), ("best.batch", 0), ("best", None),
+    ("best.accuracy", 0), ("best.auc", 1.0), ("log", 0), ("log", 2**53), ("sums", [0, 0.5, 1e9, 3]),
+    ("options.devices", ["cpu"]), ("options.devices", "cpu"), ("verify_on", []), ("options.verify_on", []),
+    ("feed.arguments.devices", 1), ("options.tensorboard", None),
+]  # fmt: skip
+DOES_NOT_FIT: list[tuple[str, Any, str]] = [
+    ("verified", 3, "state.verified must be at most batch, 2, not 3"),
+    ("verified", -2, "state.verified must be a whole number >= -1, not -2"),
+    ("best.batch", 3, "state.best.batch must be at most batch, 2, not 3"),
+    ("best.batch", -1, "state.best.batch must be a whole number >= 0, not -1"),
+    ("best.accuracy", 1.5, "state.best.accuracy must be a number from 0 to 1, not 1.5"),
+    ("best.auc", -0.5, "state.best.auc must be a number from 0 to 1, not -0.5"),
+    ("batch", -1, "state.batch must be a whole number >= 0, not -1"),
+    (
+        "log",
+        2**53 + 1,
+        "state.log must be a whole number up to 9007199254740992, not 9007199254740993",
+    ),
+    ("sums", [0, 0, 0], "state.sums must be a list of 4, not [0, 0, 0]"),
+    ("sums", [0] * 5, "state.sums must be a list of 4, not [0, 0, 0, 0, 0]"),
+    ("sums", [0, 0, -1, 0], "state.sums[2] must be a number >= 0, not -1"),
+    ("options.devices", [], "state.options.devices must be a list that is not empty, not []"),
+    ("options.devices", ["cpu", 1], "state.options.devices[1] must be a text, not 1"),
+    ("options.verify_on", ["a"], "state.options.verify_on[0] must be an absolute path, not 'a'"),
+    ("options.tensorboard", "/a\0", "state.options.tensorboard must be an absolute path, not '/a"),
+    ("options.threads", 0, "state.options.threads must be a whole number >= 1, not 0"),
+    ("options.batches", 0, "state.options.batches must be a whole number >= 1, not 0"),
+    ("settings.rec", ["/a", "b"], "state.settings: rec[1] must be an absolute path, not 'b'"),
+    ("settings.cache", "kept", "state.settings.cache must be an absolute path, not 'kept'"),
+    ("settings.exclude", "x.parquet", "state.settings.exclude must be an absolute path, not 'x.parquet'"),
+    ("settings.neighbors", "g.parquet", "state.settings.neighbors must be an absolute path, not 'g.parquet'"),
+    ("settings.margin", -1, "state.settings.margin must be a number >= 0, not -1"),
+    ("settings.symbol", "/a", "state.settings: give either network or symbol"),
+    ("verify_on", ["0" * 63], "state.verify_on[0] must be a SHA-256 in hexadecimal digits, not '0"),
+    ("verify_on", ["G" * 64], "state.verify_on[0] must be a SHA-256 in hexadecimal digits, not 'G"),
+    ("feed", [], "state.feed must be an object with arguments, not []"),
+    ("feed", {"arguments": []}, "state.feed must be an object with arguments, not {"),
+    ("feed.arguments.devices", 0, "state.feed.arguments.devices must be a whole number >= 1, not 0"),
+    ("feed.arguments.processes", 0, "state.feed.arguments.processes must be a whole number >= 1, not 0"),
+    ("best", [], "state.best must be an object with batch, accuracy, auc, not []"),
+]
+
+
+@pytest.mark.parametrize(("version", "lacks"), [(3, False), (4, True), (7, True)])
+def test_formats_before_4_had_no_exports(
+    stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, lacks: bool
+) -> None:
+    path, state = tmp_path / "a-state.npz", load_state(stopped / "a-state.npz")
+    del state.plain["options"]["export"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_state, "_FORMAT", version)
+        save_state(path, state)
+    if lacks:
+        with pytest.raises(ValueError, match=r"a-state\.npz: state\.options lacks export"):
+            load_state(path)
+    else:
+        assert load_state(path).plain["options"]["export"] == []
+
+
+def test_the_limits_of_fields(stopped: Path, tmp_path: Path) -> None:
+    path, state = tmp_path / "a-state.npz", load_state(stopped / "a-state.npz")
+    assert state.plain["batch"] == 2
+    for name, value in FITS:
+        save_state(path, State(with_value(state.plain, tuple(name.split(".")), value), state.arrays))
+        load_state(path)
+    for name, value, said in DOES_NOT_FIT:
+        save_state(path, State(with_value(state.plain, tuple(name.split(".")), value), state.arrays))
+        with pytest.raises(ValueError) as refused:
+            load_state(path)
+        assert str(refused.value).startswith(f"{path}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("triplets", None, "the array triplets must be int64 (T, 3), not nothing"),
+        ("triplets", np.zeros((2, 3), np.int32), "the array triplets must be int64 (T, 3), not int32 (2, 3)"),
+        ("triplets", np.zeros((2, 2), np.int64), "the array triplets must be int64 (T, 3), not int64 (2, 2)"),
+        ("triplets", np.zeros(3, np.int64), "the array triplets must be int64 (T, 3), not int64 (3,)"),
+        ("matrix", np.array([1.0, np.inf]), "the array matrix holds NaN or infinity"),
+    ],
+)
+def test_arrays_that_no_training_writes(
+    stopped: Path, tmp_path: Path, name: str, array: Any, said: str
+) -> None:
+    path, state = tmp_path / "a-state.npz", load_state(stopped / "a-state.npz")
+    arrays = {one: values for one, values in (state.arrays | {name: array}).items() if values is not None}
+    save_state(path, State(state.plain, arrays))
+    with pytest.raises(ValueError) as refused:
+        load_state(path)
+    assert str(refused.value).startswith(f"{path}: {said}")
 
 
 def member(array: Any, allow_pickle: bool = False) -> bytes:

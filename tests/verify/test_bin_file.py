@@ -157,6 +157,10 @@ HUGE = b"\x8a\x05" + (2**33).to_bytes(5, "little")
     ("program", "said"),
     [
         (ARRAY + b"(K\x01" + HUGE + b"\x85" + U1 + b"\x89C\x01xtb", "8,589,934,592 bytes, and 1 are there"),
+        (
+            ARRAY + b"(K\x01K\x01K\x01K\x01\x87" + U1 + b"\x89C\x01xtb",
+            "3 dimensions; encoded images have one",
+        ),
         (ARRAY + b"(K\x01(" + HUGE * 40 + b"t" + U1 + b"\x89C\x01xtb", "40 dimensions"),
         (ARRAY + b"(K\x01J\xff\xff\xff\xff\x85" + U1 + b"\x89C\x01xtb", "not described as NumPy does"),
         (ARRAY + b"(K\x01K\x01\x85K\x05\x89C\x01xtb", "not described as NumPy does"),
@@ -167,7 +171,9 @@ HUGE = b"\x8a\x05" + (2**33).to_bytes(5, "little")
         (glob("numpy.dtype") + HUGE + b"\x85R", "dtype 8589934592"),
         # Flags of an object dtype on a dtype of bytes: NumPy itself would follow the bytes as pointers.
         (U1 + b"(K\x03C\x01|NNNK\x08K\x08K\x3ftb", "several parts"),
+        (U1 + b"(K\x03C\x01|K\x01NNK\x08K\x08K\x00tb", "several parts"),
         (U1 + b"(K\x03C\x01|NK\x01NK\x08K\x08K\x00tb", "several parts"),
+        (U1 + b"(K\x03C\x01|NNK\x01K\x08K\x08K\x00tb", "several parts"),
         (U1 + b"(K\x03C\x01?NNNK\x08K\x08K\x00tb", "byte order"),
         (glob("numpy.ndarray") + HUGE + b"\x85R", "otherwise than NumPy"),
         (glob("numpy.ndarray") + b")b", "changes ndarray"),
@@ -206,6 +212,12 @@ def test_pickles_made_by_hand(path: Path, program: bytes, said: str) -> None:
     # As the one image of a pickle that is otherwise whole; 20 of them, so that a wrong number is no reason.
     said_so = refused(path, b"\x80\x04](" + program + b"e]\x86.")
     assert said in said_so or (said in ("an empty array", "the function bytes") and "odd" in said_so)
+
+
+def test_places_of_the_memo_are_those_of_operations(path: Path) -> None:
+    """A writer gives an object the next place, so none is beyond the number of operations so far."""
+    assert "damaged" not in refused(path, b"\x80\x02Nq\x03.")
+    assert "puts an object at place 4 of the memo" in refused(path, b"\x80\x02Nq\x04.")
 
 
 def test_no_memory_is_filled(path: Path) -> None:
@@ -254,7 +266,7 @@ def test_what_a_file_is_instead(path: Path, rec: Path) -> None:
         read_pairs(path)
     for content, said in {
         rec.read_bytes(): "is a .rec file; give it as --rec",
-        b"a.jpg b.jpg 1\n" * 40: "is text (it starts with b'a.jpg b.jpg 1",
+        b"a.jpg b.jpg 1\n" * 40: "is text (it starts with b'a.jpg b.jpg 1\\na.jpg b.jp'), not a .bin file",
         b"hello.": "is text",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "Git LFS pointer",
         b"": "is empty",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,14 @@ def test_pairs_of_one_kind_have_no_curve() -> None:
     found = details(ft.verify_distances([0.1, 0.2], [True, True], folds=2))
     assert found["roc"] is None
     assert found["worst"]["impostors"] == []
+
+
+def test_of_pairs_that_are_equally_far_the_first_are_listed() -> None:
+    found = ft.verify_distances([1.0] * 400, [True, False] * 200)
+    listed = details(replace(found, ids=np.arange(800).reshape(400, 2)))["worst"]
+    for name, first in (("genuine", 0), ("impostors", 2)):
+        expected = [[at, at + 1] for at in range(first, first + 40, 4)]
+        assert [one["ids"] for one in listed[name]] == expected
 
 
 def test_the_worst_pairs_name_their_images(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fasttriplet import draw_pairs
+from fasttriplet.verify._draw import _first_draws
 
 
 def frame(labels: list[int], keys: list[int] | None = None) -> pl.DataFrame:
@@ -78,6 +79,11 @@ def test_every_pair_is_drawn_equally_often() -> None:
             assert chi < 60  # 25 degrees of freedom: 1e-4
 
 
+def test_as_many_of_both_kinds_alternate() -> None:
+    drawn = draw_pairs(frame([key // 5 for key in range(1000)]), 700)
+    assert drawn.same.tolist() == [True, False] * 700
+
+
 def test_shards_and_indexes_without_pairs() -> None:
     shards = pl.DataFrame({"key": [1, 2, 1, 2], "label": [0, 1, 0, 1], "file": [0, 0, 1, 1]})
     drawn = draw_pairs(shards.with_columns(pl.col("file").cast(pl.UInt32)), 9)
@@ -99,3 +105,25 @@ def test_shards_and_indexes_without_pairs() -> None:
         draw_pairs(pl.DataFrame({"key": [1]}))
     with pytest.raises(ValueError, match="pairs_per_kind"):
         draw_pairs(frame([1, 1]), 0)
+
+
+def test_draws_are_fair() -> None:
+    """Those of SplitMix64 that would favour small numbers are left out, here a quarter of all."""
+    total, count, state = 2**62 + 1, 500, 2**64 - 5
+    fair = 2**64 - 2**64 % total
+    found, number, left_out = list[int](), 0, 0
+    while len(found) < count:
+        number += 1
+        draw = mixed((number * 0x9E3779B97F4A7C15 + state) % 2**64)
+        if draw < fair:
+            found.append(draw % total)
+        left_out += draw >= fair
+    assert 100 < left_out < 300
+    assert _first_draws(total, count, state).tolist() == sorted(found)
+
+
+def mixed(number: int) -> int:
+    """The mixer of SplitMix64."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        number = (number ^ number >> shift) * factor % 2**64
+    return number ^ number >> 31

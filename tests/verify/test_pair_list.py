@@ -97,6 +97,16 @@ def test_which_form_a_list_has(path: Path) -> None:
     assert "expected NAME NUMBER NUMBER" in found.problems[0][1]
 
 
+def test_numbers_have_up_to_nine_digits(path: Path) -> None:
+    assert pairs(path, "x 123456789 y 1\n") == [("x/x_123456789.jpg", "y/y_0001.jpg", False)]
+    assert [line for line, _ in read(path, "x 1234567890 y 1\n").problems] == [1]
+
+
+def test_a_line_that_is_long_is_said_in_part(path: Path) -> None:
+    ((_, said),) = read(path, f"{'x' * 300}\n").problems
+    assert said.endswith(f"got '{'x' * 100}'")
+
+
 def test_lines_that_are_not_pairs(path: Path) -> None:
     text = "a.jpg b.jpg 1\na.jpg b.jpg\na.jpg b.jpg 2\na.jpg,,1\n1\na.jpg\tb.jpg\tyes\nx\ty\tz\n"
     found = read(path, text)

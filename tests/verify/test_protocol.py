@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -115,6 +116,17 @@ def test_known_values() -> None:
     # Two impostors at one distance, one allowed: a threshold above both would let in two.
     tied = verify_distances([0.1, 0.3, *[0.2] * 2, *[3.0] * 8], [True] * 2 + [False] * 10, folds=2)
     assert tied.tar == {0.1: 0.5}
+
+
+def test_a_result_is_its_numbers_without_the_pairs() -> None:
+    found = verify_distances([0.1, 2.0] * 5, [True, False] * 5)
+    of_pairs = {"distances", "same", "ids", "dataset"}
+    assert not any(f" {name}=" in repr(found) for name in of_pairs)
+    other = replace(
+        found, ids=np.zeros((10, 2), np.int64), dataset="x", distances=np.ones(10), same=found.same[1:]
+    )
+    assert other == found != replace(found, auc=0.5)
+    assert found.to_dict().keys() == set(found.__dataclass_fields__) - of_pairs
 
 
 def test_all_rates_that_the_pairs_carry() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import fasttriplet as ft
 from fasttriplet import draw_pairs, read_pairs, verify_distances, verify_pairs, verify_rec, write_pairs
 from fasttriplet.embedders._pixels import PixelEmbedder
 from fasttriplet.verify._examine import check_for_training
+from tests.dataset.bombs import flat_png
+from tests.documented import defaults_differ
 from tests.small_rec import Table, identities, picture, write_rec
 
 
@@ -90,6 +93,60 @@ def test_embeddings_computed_before(rec: Path, tmp_path: Path) -> None:
         verify_pairs(tmp_path / "a.bin", Table(rows))
 
 
+class Listens(PixelEmbedder):
+    """Thumbnails, and the rows that came with the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[pl.DataFrame] = []
+
+    def prepare(self, index: pl.DataFrame) -> None:
+        self.prepared = index
+        super().prepare(index)
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        self.rows.append(rows)
+        return super().embed(rows, images)
+
+
+def test_images_of_a_file_are_embedded_with_their_positions(
+    tmp_path: Path, pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fasttriplet.verify._run.PART", 10)
+    write_pairs(tmp_path / "a.bin", *pairs)
+    told: list[tuple[int, int]] = []
+    for flip in (True, False):
+        told.clear()
+        model = Listens()
+        found = verify_pairs(tmp_path / "a.bin", model, flip=flip, progress=lambda *now: told.append(now))
+        assert model.prepared.rows() == [(key, -1) for key in range(24)]
+        times = 2 if flip else 1  # an image, and its mirror image
+        expected = [[*range(start, min(start + 10, 24))] for start in (0, 10, 20) for _ in range(times)]
+        assert [rows["key"].to_list() for rows in model.rows] == expected
+        assert told == [(0, 24), (10, 24), (20, 24), (24, 24)]
+        images = ft.decode_images(pairs[0])
+        raw = model.embed(model.prepared, images)
+        mirrored = model.embed(model.prepared, images[:, :, ::-1])
+        rows = unit(raw.astype(np.float64) + mirrored if flip else raw)
+        assert np.allclose(found.distances, ((rows[::2] - rows[1::2]) ** 2).sum(axis=1), rtol=0, atol=1e-14)
+        assert found.xnorm == pytest.approx(np.linalg.norm([*raw, *mirrored] if flip else raw, axis=1).mean())
+        assert (found.images, found.flip, found.pairs) == (24, flip, 12)
+        assert found.ids is not None
+        assert found.ids.tolist() == [[at, at + 1] for at in range(0, 24, 2)]
+
+
+def test_wrong_options_are_named_before_anything_is_read(tmp_path: Path) -> None:
+    wrong: list[tuple[str, Any]] = [
+        ("pairs_per_kind", 0), ("folds", 1), ("seed", -1), ("threads", 0), ("max_pixels", 0), ("labels", 1),
+    ]  # fmt: skip
+    for name, value in wrong:
+        with pytest.raises(ft.OptionError, match=name):
+            verify_rec(tmp_path / "none.rec", Bad(None), **{name: value})
+        if name in ("folds", "threads", "max_pixels"):
+            with pytest.raises(ft.OptionError, match=name):
+                verify_pairs(tmp_path / "none.bin", "none", **{name: value})
+
+
 def test_ties_are_misses(tmp_path: Path) -> None:
     many = write_rec(tmp_path / "b.rec", identities(4, 3) | {99: 9})
     same = np.ones((100, 3), dtype=np.float32)
@@ -97,6 +154,20 @@ def test_ties_are_misses(tmp_path: Path) -> None:
     assert (collapsed.recall_at_1, collapsed.recall_images, collapsed.auc) == (0.0, 12, 0.5)
     zeros = verify_rec(many, Table(np.zeros((100, 3), dtype=np.float32)), pairs_per_kind=20)
     assert (zeros.xnorm, zeros.recall_at_1) == (0.0, 0.0)
+
+
+def test_the_nearest_is_that_of_unit_rows_rounded_once(tmp_path: Path) -> None:
+    """Embeddings so near each other that dividing the rounded rows by their norms again gives others."""
+    angles = 0.7 + np.random.default_rng(2).uniform(0, 1e-5, 121)
+    rows: Any = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    labels = {key: key % 5 for key in range(1, 121)}
+    rounded = rows[1:].astype(np.float32)
+    expected, count = plain_recall(rounded.astype(np.float64), [*labels.values()])
+    assert (
+        expected != plain_recall(unit(rounded).astype(np.float32).astype(np.float64), [*labels.values()])[0]
+    )
+    found = verify_rec(write_rec(tmp_path / "a.rec", labels), Table(rows))
+    assert (found.recall_at_1, found.recall_images) == (expected, count)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +227,23 @@ def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:
         write_pairs(path, one, truth, overwrite=True)
         with pytest.raises(ValueError, match=rf"a\.bin.*{said}"):
             check_for_training(path, size)
+
+
+def test_images_that_are_not_square(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    for sizes in ([(20, 24)] * 20, [*[(20, 24)] * 19, (24, 24)]):
+        write_pairs(path, [flat_png(*size) for size in sizes], [True, False] * 5, overwrite=True)
+        if sizes[-1] == (20, 24):
+            assert check_for_training(path, (20, 24)) == 20
+        with pytest.raises(ValueError, match=r"20 x 24 \(H x W\), and those of the training 24 x 20"):
+            check_for_training(path, (24, 20))
+    said = r"pair 9 \(counted from 0\), second image, the image is 24 x 24 pixels .*, not 20 x 24"
+    with pytest.raises(ValueError, match=said):
+        check_for_training(path, (20, 24))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fasttriplet.verify._examine.PART", 7)
+        with pytest.raises(ValueError, match=said):
+            check_for_training(path, (20, 24))
 
 
 def test_several_shards(tmp_path: Path) -> None:
@@ -289,3 +377,18 @@ def test_a_network_sees_both_images(real_data: Path, mx: Any) -> None:  # noqa: 
     assert np.allclose(found.distances, ((summed[::2] - summed[1::2]) ** 2).sum(axis=1), atol=1e-5)
     assert found.xnorm == pytest.approx(np.linalg.norm(np.concatenate(raw), axis=1).mean(), rel=1e-4)
     assert found.distances.max() < 1.5
+
+
+def test_defaults_are_those_of_the_docstrings() -> None:
+    for call, count in (
+        (verify_pairs, 3),
+        (verify_rec, 2),
+        (draw_pairs, 2),
+        (verify_distances, 1),
+        (write_pairs, 1),
+    ):
+        assert defaults_differ(call) == (count, [])
+    by_name = {name: one.default for name, one in inspect.signature(verify_rec).parameters.items()}
+    for call in (verify_pairs, draw_pairs):
+        for name, one in inspect.signature(call).parameters.items():
+            assert name in ("path", "index") or by_name[name] == one.default

@@ -112,7 +112,7 @@ class Search:
         # copies may have only each other: large groups are joined if their first images are copies.
         while True:
             group = groups_of(copies, len(self.dataset))
-            crowded = np.flatnonzero(np.bincount(group, minlength=len(group)) > _NEAREST)
+            crowded = np.flatnonzero(np.bincount(group) > _NEAREST)
             found = self._compared(*self._near(crowded))
             if not len(found.first):
                 return copies

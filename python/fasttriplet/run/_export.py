@@ -176,7 +176,7 @@ def _of_suspects(suspects: Any, dataset: Dataset, first: int | None) -> pl.DataF
         one_of("suspects: each kind", kind, KINDS)  # which is the name of a folder
     table = table.select(names).cast({"key": pl.Int64, "file": pl.UInt32})
     chosen = table["finding"].unique().sort()[:first]
-    table = table.filter(pl.col("finding").is_in(chosen.to_list())).sort("finding", maintain_order=True)
+    table = table.filter(pl.col("finding").is_in(chosen.to_list()))
     where = pl.col("kind") + "/" + _numbered("finding")
     found = table.select("finding", "key", "file", place=where + "/suspect-")
     evidence = table.select("finding", key="evidence_keys", file="evidence_files", place=where + "/evidence-")

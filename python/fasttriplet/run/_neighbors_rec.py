@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from fasttriplet import _core
 from fasttriplet._checks import one_of, whole_number
 from fasttriplet._files import check_can_be_written, naming, opened, publish
-from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._metadata import as_parquet
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, open_dataset
@@ -118,7 +117,6 @@ def neighbors_rec(
         check_not_read(out, {model.path: "the embeddings"})
     MiningOptions(metric=metric, normalize=normalize)  # an error now, not when all is embedded
     run = _Run(time.perf_counter(), model, on_error, threads, progress)
-    ensure_polars_threads()
     with opened(out, overwrite=overwrite) as (output,):
         dataset = open_dataset(rec, options, threads=threads)
         included = included_images(dataset, options.exclude, options.exclude_kinds)

@@ -389,7 +389,7 @@ class Loop:
             plain = one.to_dict()
             del plain["fold_accuracies"], plain["fold_thresholds"], plain["warning"]
             records.append({"kind": "verification", "batch": self._batch, **plain, "pairs": file})
-            self._report(records[-1])
+            self._report(records[-1], 2 * (before + (one.images or 0)))
         accuracy = sum(one.accuracy or 0.0 for one in found) / len(found)
         score = _Best(self._batch, accuracy, sum(one.auc or 0.0 for one in found) / len(found))
         with self._changing():

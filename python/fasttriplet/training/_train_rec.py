@@ -71,13 +71,13 @@ def train_rec(
         ``PREFIX-0000.params`` with MXNet, and ``PREFIX.json`` and ``PREFIX.safetensors`` with PyTorch; that
         of the best verification has the prefix ``PREFIX-best``. ``PREFIX-state.npz`` is what the training is
         resumed from, and ``PREFIX-log.jsonl`` has one JSON object per line. A folder that is missing is made.
-    batches : int
+    batches : int, default 240,000
         Number of batches after which the training ends; a resumed one may have more.
     verify_on : path or sequence of paths, optional
         ``.bin`` files to verify the network on: at the start, every `verify_every` batches and at the end.
         They need genuine and impostor pairs, 10 at least, of images of the size of the dataset's.
         The best network has the highest mean accuracy over the files; among equals, the highest mean AUC.
-    verify_every, checkpoint_every, log_every : int
+    verify_every, checkpoint_every, log_every : int, default 2000, 1000 and 20
         Batches between two verifications, checkpoints and lines of the log.
     export : sequence of {"mxnet", "onnx"}, optional
         With PyTorch, other formats to write the last and the best network in when the training has ended:

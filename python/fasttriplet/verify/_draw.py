@@ -124,7 +124,7 @@ def _first_draws(total: int, count: int, state: int) -> NDArray[np.int64]:
     """Return the first `count` different integers below `total` that SplitMix64 gives, in ascending order."""
     found = np.empty(0, dtype=np.int64)
     start = 0
-    fair = 2**64 - 2**64 % max(total, 1)  # draws from here on would favour small numbers
+    fair = 2**64 - 2**64 % total  # draws from here on would favour small numbers
     while len(found) < count:
         many = 2 * (count - len(found)) + 16
         counter = np.arange(start + 1, start + many + 1, dtype=np.uint64)

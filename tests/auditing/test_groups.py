@@ -1,0 +1,215 @@
+"""Groups of identities, and how well images fit them, by the definitions of their docstrings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fasttriplet.auditing._groups import Groups, Sum, divide, strengths, without
+from fasttriplet.auditing._identities import people
+from fasttriplet.auditing._labels import other_fit, own_fit
+from fasttriplet.auditing._neighbors import SCALE, Images, unit
+from tests.auditing.drawn import Drawn, draw, noisy
+
+Doubles = NDArray[np.float64]
+
+
+def direction(row: Doubles) -> Doubles:
+    found: Doubles = row / np.linalg.norm(row)
+    return found
+
+
+def plain_within(rows: Doubles) -> list[float]:
+    """The cosine of each pair."""
+    return [float(rows[a] @ rows[b]) for a in range(len(rows)) for b in range(a)]
+
+
+def plain_strength(rows: Doubles, usual: float) -> float:
+    pairs = plain_within(rows)
+    cosine = (sum(pairs) + 3 * usual) / (len(pairs) + 3)
+    mean = float(np.linalg.norm(rows.mean(axis=0)))
+    return float(mean / np.sqrt(max(cosine, usual / 2)))
+
+
+def units(drawn: Drawn) -> Doubles:
+    """Unit rows as the audit has them."""
+    found: Doubles = unit(drawn.embeddings).astype(np.float64) / SCALE
+    return found
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+@pytest.mark.parametrize("noise", [0.5, 3.0])
+def test_sums(count: int, noise: float) -> None:
+    rows, others = (units(draw(1, size, 7 * count + size, noise=noise)) for size in (count, 4))
+    one, other = Sum(unit(rows)), Sum(unit(others))
+    assert one.size == count
+    assert one.length == pytest.approx(np.linalg.norm(rows.sum(axis=0)), abs=1e-6)
+    if count > 1:
+        assert one.within == pytest.approx(np.mean(plain_within(rows)), abs=1e-6)
+    for usual in (0.9, 0.2):
+        found = strengths(np.array([one.length, other.length]), np.array([count, 4]), usual)
+        expected = [plain_strength(some, usual) for some in (rows, others)]
+        assert found == pytest.approx(expected, abs=1e-6)
+        cosine = direction(rows.sum(axis=0)) @ direction(others.sum(axis=0))
+        assert one.likeness(other, usual) == pytest.approx(cosine * np.prod(expected), abs=1e-6)
+
+
+def test_an_image_is_compared_with_the_rest() -> None:
+    for count in (2, 3, 12):
+        rows = units(draw(1, count, count))
+        of_all = Sum(unit(rows))
+        total = rows.sum(axis=0)
+        cosine = np.array([row @ direction(total) for row in rows])
+        found = without(cosine, np.full(count, of_all.length), np.full(count, count))
+        assert found == pytest.approx([row @ direction(total - row) for row in rows], abs=1e-6)
+    assert np.isnan(without(np.ones(1), np.ones(1), np.ones(1, np.int64))).all()
+    rounded = without(np.array([1 + 1e-7, -1 - 1e-7]), np.full(2, 2.0), np.full(2, 2))
+    assert rounded.tolist() == [1, -1]
+    # Of these three the other two are opposite, and have no direction.
+    rows = np.array([[1.0, 0, 0], [0, 1, 0], [0, -1, 0]])
+    found = without(rows @ direction(rows.sum(axis=0)), np.ones(3), np.full(3, 3))
+    assert np.isnan(found).tolist() == [True, False, False]
+    assert found[1:] == pytest.approx([-np.sqrt(0.5)] * 2)
+
+
+def images_of(drawn: Drawn) -> Images:
+    return Images.of(drawn.embeddings, drawn.labels, drawn.keys, None, None)
+
+
+def rows_of(images: Images) -> Doubles:
+    found: Doubles = images.unit(slice(0, len(images))).astype(np.float64) / SCALE
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("below", "smallest"), [(0.45, 3), (0.45, 5), (0.8, 2), (None, 3)])
+def test_groups_and_fits(seed: int, below: float | None, smallest: int) -> None:
+    drawn, _ = noisy(seed)
+    images = images_of(drawn)
+    rows, told = rows_of(images), list[int]()
+    groups = divide(images, 0.6, below, smallest, told.append)
+    ends = images.starts[1:].tolist()
+    assert told == ends
+    members = [np.flatnonzero(groups.of_image == group) for group in range(len(groups.sizes))]
+    check_groups(images, groups, rows, members, smallest)
+    if below is None:
+        assert groups.identity.tolist() == [*range(images.identities)]
+    else:
+        assert len(groups.identity) > images.identities
+        for number in range(images.identities):
+            own = np.flatnonzero(groups.identity == number)
+            alike = [
+                direction(rows[members[a]].sum(axis=0))
+                @ direction(rows[members[b]].sum(axis=0))
+                * plain_strength(rows[members[a]], 0.6)
+                * plain_strength(rows[members[b]], 0.6)
+                for a in own
+                for b in own
+                if a < b
+            ]
+            assert all(likeness < below for likeness in alike)
+
+    found = own_fit(images, groups)
+    for image in range(len(images)):
+        own = np.flatnonzero(groups.identity == images.identity[image])
+        fits = []
+        for group in own:
+            rest = rows[np.setdiff1d(members[group], image)].sum(axis=0)
+            if np.linalg.norm(rest) > 1e-3:
+                fits.append(rows[image] @ direction(rest))
+        assert found.fit[image] == pytest.approx(max(fits), abs=1e-6)
+        first = direction(rows[members[own[0]]].sum(axis=0))
+        assert found.centre[image] == pytest.approx(rows[image] @ first, abs=1e-6)
+
+    person = np.arange(images.identities)
+    person[3], told = 1, []
+    other = other_fit(images, groups, person, 1, told.append)
+    assert told[-1] == len(images)
+    centres = np.stack([direction(rows[some].sum(axis=0)) for some in members])
+    cosines = rows @ centres.T
+    cosines[person[images.identity][:, None] == person[groups.identity]] = -2
+    assert other.group.tolist() == cosines.argmax(axis=1).tolist()
+    assert other.fit == pytest.approx(cosines.max(axis=1), abs=1e-6)
+    of_one = other_fit(images, groups, np.zeros_like(person), 1, told.append)
+    assert {*of_one.group.tolist(), *of_one.fit.tolist()} == {-1}
+
+
+def check_groups(
+    images: Images, groups: Groups, rows: Doubles, members: list[NDArray[np.int64]], smallest: int
+) -> None:
+    """What is known of groups is true of their images."""
+    assert groups.sizes.tolist() == [len(some) for some in members]
+    for number, some in zip(groups.identity, members, strict=True):
+        assert set(images.identity[some]) == {number}
+    total = np.stack([rows[some].sum(axis=0) for some in members])
+    assert groups.lengths == pytest.approx(np.linalg.norm(total, axis=1), abs=1e-6)
+    expected = total / np.linalg.norm(total, axis=1, keepdims=True)
+    assert groups.centres / SCALE == pytest.approx(expected, abs=1e-6)
+    assert groups.first.tolist() == [
+        number not in groups.identity[:at].tolist() for at, number in enumerate(groups.identity)
+    ]
+    # Identities ascend, and of each the largest group is the first; a smaller one has enough images, unless
+    # none has.
+    order = [(number, -size) for number, size in zip(groups.identity, groups.sizes, strict=True)]
+    assert order == sorted(order)
+    largest = dict(zip(groups.identity[groups.first], groups.sizes[groups.first], strict=True))
+    for number, size, first in zip(groups.identity, groups.sizes, groups.first, strict=True):
+        assert first or size >= smallest or largest[number] < smallest
+    for number in images.identity[groups.of_image < 0]:
+        assert largest[number] >= smallest
+
+    left = groups.kept(groups.first | (groups.sizes > 4))
+    assert left.identity.tolist() == groups.identity[groups.first | (groups.sizes > 4)].tolist()
+    for at, group in enumerate(np.flatnonzero(groups.first | (groups.sizes > 4))):
+        assert np.flatnonzero(left.of_image == at).tolist() == members[group].tolist()
+        assert (left.sizes[at], left.lengths[at]) == (groups.sizes[group], groups.lengths[group])
+        assert np.array_equal(left.centres[at], groups.centres[group])
+    assert (left.of_image >= 0).sum() == left.sizes.sum()
+    assert groups.kept(np.ones(len(groups.sizes), bool)) is groups
+
+
+@pytest.mark.parametrize("above", [None, 0.05, 0.3, 0.9])
+def test_identities_that_are_one_person(above: float | None) -> None:
+    """The largest takes along those near it, and what is near one of these alone does not join."""
+    joined = 0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        drawn = draw(30, 4, seed, noise=0.7, dim=4)  # of few numbers: many are near each other
+        kept = np.sort(rng.permutation(len(drawn.keys))[:100])
+        drawn = drawn.at(kept)
+        images = images_of(drawn)
+        rows, count, told = rows_of(images), images.identities, list[int]()
+        groups = divide(images, 0.6, 0.45, 3, lambda _: None)
+        found = people(images, groups, above, 1, told.append)
+        assert told == [len(images)]
+        first = [np.flatnonzero(groups.of_image == group) for group in np.flatnonzero(groups.first)]
+        centres = np.stack([direction(rows[some].sum(axis=0)) for some in first])
+        cosines = centres @ centres.T
+        np.fill_diagonal(cosines, -2)
+        assert found.nearest.tolist() == cosines.argmax(axis=1).tolist()
+        assert found.cosine == pytest.approx(cosines.max(axis=1), abs=1e-6)
+        sizes = np.diff(images.starts)
+        whole = [
+            2 * len(some) >= size and (len(some) > 1 or size == 1)
+            for some, size in zip(first, sizes, strict=True)
+        ]
+        strong = [plain_strength(rows[some], 0.6) for some in first]
+        near = {(a, b) for a in range(count) for b in np.argsort(-cosines[a])[:8].tolist()}
+        alike = {
+            (a, b)
+            for a in range(count)
+            for b in range(count)
+            if above is not None and a != b and whole[a] and whole[b] and {(a, b), (b, a)} & near
+            and cosines[a, b] * strong[a] * strong[b] >= above
+        }  # fmt: skip
+        person, taken = [*range(count)], set[int]()
+        for largest in sorted({a for a, _ in alike}, key=lambda number: (-sizes[number], number)):
+            if largest not in taken:
+                joins = {b for a, b in alike if a == largest} - taken
+                taken |= {largest, *joins}
+                for number in joins:
+                    person[number] = largest
+        assert found.person.tolist() == person
+        joined += (found.person != np.arange(count)).sum()
+    assert bool(joined) == (above is not None)
