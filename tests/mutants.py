@@ -69,6 +69,8 @@ def is_declaration(node: ast.AST) -> bool:
         return any(re.search("Protocol|TypedDict|Keywords", ast.unparse(base)) for base in node.bases)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"  # of `zip`, where lengths are equal
     return isinstance(node, ast.Import | ast.ImportFrom)
 
 
@@ -148,7 +150,7 @@ def changes(place: Place) -> Iterator[ast.AST]:  # noqa: PLR0912  one case per k
                 changed.func = ast.Name(NAMES[name], ast.Load())
                 yield changed
             for at, keyword in enumerate(node.keywords):
-                if keyword.arg:
+                if keyword.arg and not is_declaration(keyword):
                     changed = copy.deepcopy(node)
                     del changed.keywords[at]
                     yield changed

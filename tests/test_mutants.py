@@ -22,7 +22,7 @@ class Shape(Protocol):
 def f(a: int = 3) -> int: ...
 def f(a: int = 7, *, b: "int | None" = None):
     if a and not b:
-        g(a, key=a)
+        g(a, key=zip(b, strict=True))
     while a:
         a -= b
     try:
