@@ -105,7 +105,7 @@ try-wheel: wheel sdist ## the wheel in clean environments, for each Python, the 
 test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU) and Ray
 	cargo test --locked --quiet
 	cargo test --locked --quiet $(FUZZ)
-	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
 
 # Not with NumPy 2: what is about files, their limits and their damage, kernels, and processes that train together.
 NO_NUMPY := $(addprefix dataset/,test_index_file.py test_index_foreign.py test_index_stale.py) \
@@ -114,7 +114,7 @@ NO_NUMPY := $(addprefix dataset/,test_index_file.py test_index_foreign.py test_i
 	$(addprefix torch/,test_training_processes.py test_group.py)
 
 test-numpy2: build $(NUMPY2)/.built ## with NumPy 2 and without MXNet, the tests of what reads, mines and embeds
-	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal -m 'not slow and not mxnet' \
+	$(NUMPY2)/bin/python -m pytest --quiet --numprocesses 3 --dist worksteal -m 'not slow and not mxnet' \
 		$(addprefix --ignore=tests/,$(NO_NUMPY)) $(addprefix tests/,checkpoint dataset mining embedders torch onnx)
 
 # For systems that MXNet has no package for. The command line's tests of pages and of other rooms need a framework.
@@ -126,7 +126,7 @@ $(CORE)/.built: pyproject.toml constraints.txt $(SOURCES)
 
 test-core: $(CORE)/.built ## cargo test, and in an environment without frameworks the tests of what reads, mines and writes
 	cargo test --locked --quiet
-	$(CORE)/bin/python -m pytest --quiet --numprocesses 2 --dist worksteal \
+	$(CORE)/bin/python -m pytest --quiet --numprocesses 3 --dist worksteal \
 		-m 'not slow and not mxnet and not torch and not onnx and not ray' tests/test_files.py tests/test_systems.py \
 		$(addprefix tests/,checkpoint dataset mining embedders run verify auditing cli)
 
@@ -148,7 +148,7 @@ test-slow: wheel sdist ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 faults: build ## every fault at every system call of each command that writes files (an hour)
-	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist worksteal tests/faults tests/training/test_crashes.py
+	$(BIN)/python -m pytest -m slow --numprocesses 3 --dist worksteal tests/faults tests/training/test_crashes.py
 
 lint: build ## formatting, clippy, ruff, mypy (also as on macOS), the stub against the extension, and the workflows
 	cargo fmt --check
