@@ -149,9 +149,15 @@ def of_mxnet() -> None:
 
 def of_torch() -> None:
     """A training that is exported, and the miner in a loop of one's own."""
-    trained("torch", "--export", "onnx")
     import torch  # noqa: PLC0415
     from fasttriplet.torch import TripletMiner  # noqa: PLC0415
+    from fasttriplet.torch._export import check_export  # noqa: PLC0415
+
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):
+        refused(lambda: check_export("onnx", is_graph=True), "needs PyTorch 2.7 or later")
+        trained("torch")
+    else:
+        trained("torch", "--export", "onnx")
 
     rows = torch.randn(12, 8)
     anchor, positive, negative = TripletMiner(metric="sqeuclidean")(rows, torch.arange(12) // 4)

@@ -84,3 +84,14 @@ def test_a_network_that_a_function_makes_is_not_for_mxnet(data: Path, tmp_path: 
     with pytest.raises(OptionError, match="export 'mxnet' is for networks by name and symbols of MXNet"):
         trained(data, tmp_path / "a", ["onnx", "mxnet"], network="torch:exported:square")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_old_pytorch_is_named_before_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: PLC0415
+
+    monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
+    with pytest.raises(ImportError, match=r"^export='onnx' needs PyTorch 2\.7 or later, and this is 2\.6\.0"):
+        trained(data, tmp_path / "a", ["onnx"])
+    assert not (tmp_path / "a-state.npz").exists()

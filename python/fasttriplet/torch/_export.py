@@ -21,10 +21,11 @@ from torch import nn
 # What each format appends to a prefix.
 EXPORTS: Mapping[str, tuple[str, ...]] = {"mxnet": ("-symbol.json", "-0000.params"), "onnx": (".onnx",)}
 _PACKAGES = ("onnx", "onnxscript")
+_LEAST = (2, 7)  # of PyTorch: 2.3 has no such call; 2.5 and 2.6 fail at a BatchNorm with later onnxscript
 
 
 def check_export(kind: str, *, is_graph: bool) -> None:
-    """Raise an error if a network cannot be written: a package is missing, or it is not a graph."""
+    """Raise an error if a network cannot be written: a package is missing or old, or it is not a graph."""
     if kind == "mxnet" and not is_graph:
         raise OptionError(
             "export", "'mxnet' is for networks by name and symbols of MXNet, not for what a function makes"
@@ -34,6 +35,10 @@ def check_export(kind: str, *, is_graph: bool) -> None:
         raise ImportError(
             f"export='onnx' needs {' and '.join(missing)}. {how_to_install('export')}", name=missing[0]
         )
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if kind == "onnx" and version < _LEAST:
+        least = ".".join(map(str, _LEAST))
+        raise ImportError(f"export='onnx' needs PyTorch {least} or later, and this is {torch.__version__}")
 
 
 def export(prefix: str, kind: str) -> None:
