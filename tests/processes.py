@@ -30,10 +30,15 @@ def run_python(code: str, *arguments: str | Path, timeout: float = 60, **environ
 
 
 def megabytes_more(prepare: str, call: str) -> int:
-    """By how much the peak of memory rises from the end of `prepare` to the end of `call`."""
+    """By how much the peak of memory rises from the end of `prepare` to the end of `call`.
+
+    What is freed is given back at once: glibc would keep blocks of several megabytes in the arena of each
+    thread, more or fewer by which threads happened to allocate them.
+    """
     # Not ru_maxrss: before a new program runs, that is the peak of the process that started it.
     peak = "next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if 'VmHWM' in line)"
-    return int(run_python(f"{prepare}\nbefore = {peak}\n{call}\nprint({peak} - before)\n"))
+    code = f"{prepare}\nbefore = {peak}\n{call}\nprint({peak} - before)\n"
+    return int(run_python(code, MALLOC_MMAP_THRESHOLD_=str(2**17)))
 
 
 def cpu_seconds(pid: int) -> float:
