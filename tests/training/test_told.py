@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,11 @@ def test_all_that_is_left_counts(
             assert batches == end - record["batch"]
             of_bag = record["images"] if record["kind"] == "embedded" else 0
             assert images == verified - so_far - of_bag, record
+        parts = [(record["images"], record["of"]) for record, *_ in told if record["kind"] == "embedded"]
+        of_bags = [of for images, of in parts if images == 0]
+        # The end of a part is the beginning of the next one, and each is told.
+        once = [part for part, _ in groupby(parts)]
+        assert once == [(min(images, of), of) for of in of_bags for images in range(0, of + 16, 16)]
     assert not files or told[-1][0]["kind"] != "verification" or told[-1][0]["seconds_left"] == 0
 
 
