@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fasttriplet.auditing import _neighbors
 from fasttriplet.auditing._groups import Groups, Sum, divide, strengths, without
 from fasttriplet.auditing._identities import people
 from fasttriplet.auditing._labels import other_fit, own_fit
@@ -64,6 +65,8 @@ def test_an_image_is_compared_with_the_rest() -> None:
         found = without(cosine, np.full(count, of_all.length), np.full(count, count))
         assert found == pytest.approx([row @ direction(total - row) for row in rows], abs=1e-6)
     assert np.isnan(without(np.ones(1), np.ones(1), np.ones(1, np.int64))).all()
+    # What is left of three rows that cancel out is due to rounding.
+    assert np.isnan(without(np.ones(1), np.array([1 + 1e-5]), np.array([3]))).all()
     rounded = without(np.array([1 + 1e-7, -1 - 1e-7]), np.full(2, 2.0), np.full(2, 2))
     assert rounded.tolist() == [1, -1]
     # Of these three the other two are opposite, and have no direction.
@@ -169,9 +172,12 @@ def check_groups(
     assert groups.kept(np.ones(len(groups.sizes), bool)) is groups
 
 
-@pytest.mark.parametrize("above", [None, 0.05, 0.3, 0.9])
-def test_identities_that_are_one_person(above: float | None) -> None:
+@pytest.mark.parametrize(("above", "part"), [(None, 99), (0.05, 99), (0.3, 99), (0.3, 7), (0.9, 7)])
+def test_identities_that_are_one_person(
+    monkeypatch: pytest.MonkeyPatch, above: float | None, part: int
+) -> None:
     """The largest takes along those near it, and what is near one of these alone does not join."""
+    monkeypatch.setattr(_neighbors, "_PART", part)
     joined = 0
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -182,7 +188,7 @@ def test_identities_that_are_one_person(above: float | None) -> None:
         rows, count, told = rows_of(images), images.identities, list[int]()
         groups = divide(images, 0.6, 0.45, 3, lambda _: None)
         found = people(images, groups, above, 1, told.append)
-        assert told == [len(images)]
+        assert told == images.starts[[*range(part, count, part), count]].tolist()
         first = [np.flatnonzero(groups.of_image == group) for group in np.flatnonzero(groups.first)]
         centres = np.stack([direction(rows[some].sum(axis=0)) for some in first])
         cosines = centres @ centres.T

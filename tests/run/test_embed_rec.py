@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.embedders._precomputed import PrecomputedEmbedder
+from fasttriplet.run._unfinished import Unfinished
 from tests.interrupted import names
 from tests.run.leftovers import nothing_left
 from tests.small_rec import Table, identities, random_table, write_rec
@@ -95,6 +96,18 @@ def test_several_files_and_an_embedder_without_images(tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "e.npy"), table.rows[[*range(5, 17), *range(1, 7)]])
     assert seen == [("embedding", 0, 18), ("embedding", 18, 18)]
     assert done.skipped == []
+
+
+def test_a_dataset_of_one_image(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "one.rec", {3: 7})
+    table = random_table(20)
+    run(rec, tmp_path / "e.npy", model=table)
+    assert np.array_equal(np.load(tmp_path / "e.npy"), table.rows[[3]])
+    assert table.prepared.equals(ft.index_rec(rec))
+
+
+def test_nothing_is_written_before_there_is_a_file(tmp_path: Path) -> None:
+    assert Unfinished(tmp_path / "e.npy").written() == 0
 
 
 def test_images_that_are_skipped_are_listed(damaged: Path, tmp_path: Path) -> None:

@@ -251,8 +251,6 @@ class _Run:
         options, kinds = self.options, self.kinds
         with self.clock("index"):
             self.dataset = dataset = open_dataset(rec, options, threads=self.threads)
-            if len(dataset) == 0:
-                raise ValueError(f"{', '.join(map(str, dataset.paths))} has no images")
             self.embedder.prepare(dataset.index)
         embeddings, looks = self._see()
         bad, pictures, leave_out = no_findings(), None, np.zeros(len(dataset), bool)

@@ -52,7 +52,7 @@ def resolve(suspects: pl.DataFrame, dataset: Dataset) -> Resolved:
 
 def _images(dataset: Dataset, rows: pl.DataFrame) -> tuple[NDArray[np.int64], pl.DataFrame]:
     """Positions of the images of some rows, each once, and the first row of each."""
-    first = rows.unique(["file", "key"], keep="first", maintain_order=True)
+    first = rows.unique(["file", "key"], keep="first")
     return places_among(dataset.ids, ids_of(first["key"].to_numpy(), first["file"].to_numpy())), first
 
 

@@ -57,18 +57,15 @@ def contact_sheet(
     OSError
         When `path` cannot be written, or is there and `overwrite` is not set.
     RecordError
-        When a record is damaged.
+        When a record is damaged, or the dataset has no images.
     ValueError
-        When the dataset has no images, or `identities` or `images` is below 1.
+        When `identities` or `images` is below 1.
     """
     whole_number("identities", identities, 1)
     whole_number("images", images, 1)
     dataset = Dataset(rec, cache=False)
     index = dataset.index.with_row_index("row").sort("label", "key")
     labels = index["label"].unique().sort()
-    if labels.is_empty():
-        msg = f"{os.fspath(rec)} has no images to show"
-        raise ValueError(msg)
     chosen = labels.gather(np.linspace(0, len(labels) - 1, min(identities, len(labels))).round().astype(int))
     rows = [(label, index.filter(pl.col("label") == label)["row"].head(images).to_list()) for label in chosen]
     columns = max(len(of_label) for _, of_label in rows)

@@ -330,8 +330,6 @@ class _Run:
         ensure_polars_threads()
         self.dataset = dataset = open_dataset(self.rec, self.options, threads=self.threads)
         self.files = [str(path) for path in dataset.paths]
-        if len(dataset) == 0:
-            raise ValueError(f"{', '.join(self.files)} has no images")
         self.embedder.prepare(dataset.index)
         self.seconds = {
             "index": time.perf_counter() - self.started,
