@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-m", "fasttriplet", "train", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    wide = os.environ | {"COLUMNS": "300"}  # long paths stay on a line
+    return subprocess.run(words, env=wide, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path, capsys: Capture) -> None:
