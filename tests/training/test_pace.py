@@ -59,3 +59,12 @@ def test_triplets_of_the_state_need_no_bag() -> None:
     pace.stepped(1.0)
     assert pace.seconds_left(4, 0) == pytest.approx(4)
     assert pace.seconds_left(5, 0) is None
+
+
+def test_several_bags_may_come_before_a_batch() -> None:
+    """Two bags of 500 images that give a batch each: 98 more batches take as many bags."""
+    pace, summary = Pace(20), Summary("")
+    summary.bags, summary.images = 1, 500
+    fetch(pace, summary, bag=(500, 40), seconds=10.0)
+    pace.stepped(1.0)
+    assert pace.seconds_left(1 + 98, 0) == pytest.approx(99 + 98 * 5)
