@@ -144,17 +144,6 @@ def test_a_sample_of_the_anchors_of_a_large_bag() -> None:
     assert found["nearer"] > 0
 
 
-def test_a_run_keeps_those_of_the_first_bag(tmp_path: Any) -> None:
-    from tests.small_rec import identities, write_rec  # noqa: PLC0415
-
-    rec = write_rec(tmp_path / "a.rec", identities(12, 6))
-    summary = ft.mine_rec(rec, margin=0.01, bag_size=30).summary
-    assert summary.without_negative is not None
-    assert (summary.without_negative["epoch"], summary.without_negative["bag"]) == (0, 0)
-    assert summary.to_dict()["without_negative"] == summary.without_negative
-    assert ft.mine_rec(rec, band="any").summary.without_negative is None
-
-
 @pytest.mark.parametrize(
     ("images", "each", "least"),
     [

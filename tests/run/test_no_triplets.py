@@ -1,4 +1,4 @@
-"""A run without triplets says why, and writes nothing."""
+"""A run without triplets says why, and writes nothing; a run says why pairs have no negative."""
 
 from __future__ import annotations
 
@@ -144,3 +144,12 @@ def test_bags_without_triplets_are_counted_and_the_first_explained(tmp_path: Pat
     summary = ft.mine_rec(rec, model=random_table(9), bag_size=4, band="any", seed=1).summary
     assert (summary.bags, summary.bags_without_triplets) == (2, 1)
     assert "of one identity" in (summary.why_no_triplets or "")
+
+
+def test_of_pairs_without_a_negative_the_first_bag_says_why(tmp_path: Path) -> None:
+    rec = write_rec(tmp_path / "a.rec", identities(12, 6))
+    summary = ft.mine_rec(rec, margin=0.01, bag_size=30).summary
+    assert summary.without_negative is not None
+    assert (summary.without_negative["epoch"], summary.without_negative["bag"]) == (0, 0)
+    assert summary.to_dict()["without_negative"] == summary.without_negative
+    assert ft.mine_rec(rec, band="any").summary.without_negative is None
