@@ -6,6 +6,8 @@ distances to the last bit. Nothing here is shared with the package.
 
 from __future__ import annotations
 
+from functools import cache
+from types import CodeType
 from typing import Any, overload
 
 import numpy as np
@@ -94,11 +96,16 @@ BANDS = {
 }
 
 
+@cache
+def compiled(comparison: str) -> CodeType:
+    return compile(comparison, "a band", "eval")
+
+
 def qualify(band: str, d_ap: float, d_an: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
     """Evaluate each comparison as it is written."""
     held = np.ones(len(d_an), dtype=bool)
     for comparison in BANDS.get(band, band).split(" and "):
-        held &= eval(comparison, {"d_ap": d_ap, "d_an": d_an, "margin": margin})
+        held &= eval(compiled(comparison), {"d_ap": d_ap, "d_an": d_an, "margin": margin})
     return held
 
 
