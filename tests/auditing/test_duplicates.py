@@ -65,6 +65,18 @@ def test_a_copy_is_found(tmp_path: Path, down: int, right: int, mirrored: bool, 
     assert found.correlation[0] > (0.8 if quality == 70 else 0.99)
 
 
+def test_several_mirrored_copies_are_found(tmp_path: Path) -> None:
+    images = plain(5, 4)
+    for key, of in ((50, 7), (51, 3), (52, 16)):
+        images[key] = (4, jpeg(scene(of)[:, ::-1], 70))
+    found = copies_in(ft.Dataset(write(tmp_path / "a.rec", images), cache=False))
+    assert sorted(zip(found.first.tolist(), found.second.tolist(), strict=True)) == [
+        (3, 21),
+        (7, 20),
+        (16, 22),
+    ]
+
+
 def test_the_comparison_is_as_defined() -> None:
     """Correlation of gray levels less the mean of 5 x 5 around them, the best over shifts and mirroring."""
 

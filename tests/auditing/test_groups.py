@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from fasttriplet.auditing import _neighbors
+from fasttriplet.auditing._frames import identities
 from fasttriplet.auditing._groups import Groups, Sum, divide, strengths, without
 from fasttriplet.auditing._identities import people
 from fasttriplet.auditing._labels import other_fit, own_fit
@@ -219,3 +222,49 @@ def test_identities_that_are_one_person(
         assert found.person.tolist() == person
         joined += (found.person != np.arange(count)).sum()
     assert bool(joined) == (above is not None)
+
+
+def test_two_identities_are_compared() -> None:
+    images = images_of(draw(2, 5, noise=0.3))
+    rows = rows_of(images)
+    found = people(images, divide(images, 0.6, None, 3, lambda _: None), None, 1, lambda _: None)
+    assert found.nearest.tolist() == [1, 0]
+    cosine = direction(rows[:5].sum(axis=0)) @ direction(rows[5:].sum(axis=0))
+    assert found.cosine == pytest.approx([cosine, cosine], abs=1e-6)
+
+
+def test_a_group_may_be_as_small_as_the_smallest() -> None:
+    """Of two people, three images are a group where three are enough, and fit none where four are."""
+    rows = np.repeat(np.eye(2, dtype=np.float32), [9, 3], axis=0)
+    images = Images.of(rows, np.zeros(12, np.int64), np.arange(12), None, None)
+    for smallest, sizes in ((3, [9, 3]), (4, [9])):
+        groups = divide(images, 0.9, 0.5, smallest, lambda _: None)
+        assert groups.sizes.tolist() == sizes
+        assert groups.of_image.tolist() == [0] * 9 + [1 if smallest == 3 else -1] * 3
+
+
+def test_the_table_of_identities() -> None:
+    """One of three identities has one image; there is none that is nearest to the only one."""
+    drawn = draw(3, 4, noise=0.4)
+    drawn = drawn.at(np.arange(9))
+    images = images_of(drawn)
+    rows, ends = rows_of(images), [0, 4, 8, 9]
+    centres = np.stack([direction(rows[a:b].sum(axis=0)) for a, b in pairwise(ends)])
+    centre = np.concatenate([rows[a:b] @ of for (a, b), of in zip(pairwise(ends), centres, strict=True)])
+    groups = divide(images, 0.6, None, 3, lambda _: None)
+    table = identities(images, people(images, groups, None, 1, lambda _: None), centre)
+    cosines = centres @ centres.T
+    np.fill_diagonal(cosines, -2)
+    assert table["label"].to_list() == [0, 1, 2]
+    assert table["images"].to_list() == [4, 4, 1]
+    assert table["findings"].to_list() == [0, 0, 0]
+    assert table["spread"].to_list() == pytest.approx(
+        [1 - centre[a:b].mean() for a, b in pairwise(ends)], abs=2e-6
+    )
+    assert table["nearest_label"].to_list() == cosines.argmax(axis=1).tolist()
+    assert table["nearest_distance"].to_list() == pytest.approx(2 - 2 * cosines.max(axis=1), abs=2e-6)
+
+    only = images_of(drawn.at(np.arange(4)))
+    groups = divide(only, 0.6, None, 3, lambda _: None)
+    table = identities(only, people(only, groups, None, 1, lambda _: None), centre[:4])
+    assert table.select("nearest_label", "nearest_distance").rows() == [(None, None)]

@@ -36,3 +36,12 @@ def test_a_group_is_reported_without_images_that_are_reported_alone() -> None:
     (reason,) = set(two_people["reason"])
     assert reason.startswith("5 of 14 images of identity 1 are a group that has a likeness of ")
     assert " with the rest and is identity 0; " in reason
+
+
+def test_of_two_images_that_differ_either_may_be_wrong() -> None:
+    """An image that differs from two others is to be dropped; of two that differ both are kept."""
+    three, two = [(1.0, 0, 0, 0)] * 2 + [(0, 1.0, 0, 0)], [(0, 0, 1.0, 0), (0, 0, 0, 1.0)]
+    labels = np.repeat([0, 1], [3, 2])
+    found = examine(around(*three, *two), labels, np.arange(5), options=OPTIONS).suspects
+    assert set(found["kind"]) == {"outlier"}
+    assert found.sort("key").select("key", "action").rows() == [(2, "drop"), (3, "keep"), (4, "keep")]
