@@ -276,8 +276,9 @@ def test_what_is_refused_at_once(rec: Path, tmp_path: Path) -> None:
 def test_files_that_are_there(rec: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     for resume in (False, True):
+        # Before a model is looked for: that may take minutes.
         with pytest.raises(FileExistsError, match=rf"{name}"):
-            run(rec, tmp_path / "e.npy", resume=resume)
+            run(rec, tmp_path / "e.npy", resume=resume, model="onnx:none.onnx")
     assert (tmp_path / name).read_text() == "mine"
     run(rec, tmp_path / "e.npy", overwrite=True)
     assert np.array_equal(np.load(tmp_path / "e.npy"), directly(rec))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fasttriplet as ft
+from fasttriplet.run._place import Place
 from tests.small_rec import random_table
 
 TABLE = random_table()
@@ -128,3 +129,27 @@ def test_images_that_are_gone(rec: Path) -> None:
         pytest.raises(ValueError, match="no image with the id 99"),
     ):
         next(feed)
+
+
+# What a state of an earlier version does not have, as it was then, and another value.
+SINCE = [
+    ("metric", "sqeuclidean", "cosine"),
+    ("processes", 1, 2),
+    ("exclude", None, "ab"),
+    ("neighbors", None, "ab"),
+    ("random_share", 0.0, 0.5),
+    ("refresh_epochs", 1, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "then", "other"), SINCE, ids=[name for name, *_ in SINCE])
+def test_a_state_of_an_earlier_version(rec: Path, name: str, then: Any, other: Any) -> None:
+    with ft.Feed(rec, model=TABLE, batch_size=6, bag_size=20, band="any") as feed:
+        next(feed)
+        state = feed.state_dict()
+    arguments = state["arguments"]
+    assert arguments[name] == then
+    del (old := {**state, "arguments": {**arguments}})["arguments"][name]
+    assert Place.of(old, arguments).bag == state["bag"]
+    with pytest.raises(ValueError, match=name):
+        Place.of(old, {**arguments, name: other})

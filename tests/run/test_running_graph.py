@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,17 @@ def test_identities_that_were_not_seen(tmp_path: Path) -> None:
     assert state["mean_labels"].tolist() == [label for label in range(IDENTITIES) if label not in {7, 8}]
     of_second = pl.concat([rows for rows, _ in model.bags])["key"][-3 * (IDENTITIES - 2) :]
     assert of_second.n_unique() == 3 * (IDENTITIES - 2)
+
+
+def test_each_graph_is_logged(many: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = Learning()
+    with (
+        caplog.at_level(logging.INFO, logger="fasttriplet"),
+        ft.Feed(many, model=model, epochs=3, refresh_epochs=2, **OPTIONS) as feed,
+    ):
+        taken(feed, model)
+    graphs = [message for message in caplog.messages if "graph" in message]
+    assert graphs == [f"epoch 2: bags by a graph of the running means of {IDENTITIES} identities"]
 
 
 def test_without_a_graph_the_order_is_random(many: Path) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 import fasttriplet as ft
 from fasttriplet.dataset._order import epoch_seed
 from fasttriplet.mining._steps import cut
+from fasttriplet.run import _whole
 from tests.run.leftovers import besides_datasets
 from tests.small_rec import Table, identities, write_rec
 
@@ -198,8 +199,11 @@ def test_no_triplets_and_collapsed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("first", [300, 1], ids=["of one identity", "of identities without pairs"])
-def test_why_there_are_no_triplets_where_the_first_block_does_not_show_it(tmp_path: Path, first: int) -> None:
-    """And without advice about bags, as there are none."""
+def test_why_there_are_no_triplets_where_the_first_block_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int
+) -> None:
+    """Nor a sample of the first identities. And without advice about bags, as there are none."""
+    monkeypatch.setattr(_whole, "_SAMPLE", 30)
     labels = {key: key // first for key in range(300)}
     rec, file = dataset(tmp_path, labels | {300 + key: 300 + key // 4 for key in range(20)})
     with pytest.raises(ft.NoTripletsError) as raised:
