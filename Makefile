@@ -242,7 +242,7 @@ test-peers: build $(PEERS)/.built ## mining beside the miners of four other libr
 	$(PEERS)/bin/python -m pytest --quiet tests/mining/peers
 
 bench: build ## the short set of benches, with peers in the same run (BENCH=--save keeps the results)
-	for name in mine neighbors index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
+	for name in demo mine neighbors index feed pipeline cold networks; do $(BIN)/python benches/bench_$$name.py $(BENCH) || exit 1; done
 
 bench-feed: build ## loading beside DALI, which this installs into .venv (a gigabyte)
 	$(BIN)/pip $(PIP_INSTALL) nvidia-dali-cuda130==2.4.0
