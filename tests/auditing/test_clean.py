@@ -441,8 +441,10 @@ def test_nothing_is_left_of_a_run_that_ends(
     assert sorted(os.listdir(tmp_path)) == before  # noqa: PTH208
     done = ft.clean(rec, suspects=table, out=tmp_path / "b.rec")
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
-        ft.clean(rec, suspects=table, out=done.path)
+    # Before the dataset is read, which may take minutes.
+    for source in (rec, tmp_path / "missing.rec"):
+        with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
+            ft.clean(source, suspects=table, out=done.path)
     with pytest.raises(error):
         ft.clean(rec, suspects=table, out=done.path, progress=progress, overwrite=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

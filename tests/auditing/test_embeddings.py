@@ -128,14 +128,14 @@ def test_only_what_is_missing_is_done(rec: Path, tmp_path: Path) -> None:
     found = run(rec, tmp_path / "out", spec, kinds=["mislabelled", "outlier"])
     assert not (tmp_path / "out/pictures.parquet").exists()
     assert found.undecodable == 0
-    steps: list[str] = []
-    found = run(rec, tmp_path / "out", spec, overwrite=True, progress=lambda step, *_: steps.append(step))
-    assert "looking at pictures" in steps
-    assert "embedding" not in steps
+    told: list[tuple[str, int, int]] = []
+    found = run(rec, tmp_path / "out", spec, overwrite=True, progress=lambda *now: told.append(now))
+    assert [now[1:] for now in told if now[0] == "looking at pictures"] == [(0, 42), (42, 42)]
+    assert "embedding" not in {now[0] for now in told}
     assert found.undecodable == 2
-    steps.clear()
-    run(rec, tmp_path / "out", spec, overwrite=True, progress=lambda step, *_: steps.append(step))
-    assert "looking at pictures" not in steps
+    told.clear()
+    run(rec, tmp_path / "out", spec, overwrite=True, progress=lambda *now: told.append(now))
+    assert "looking at pictures" not in {now[0] for now in told}
 
 
 def test_its_own_file_can_be_the_model(rec: Path, tmp_path: Path) -> None:

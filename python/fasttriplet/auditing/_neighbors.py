@@ -71,7 +71,7 @@ class Images:
                 )
         usable = np.empty(len(embeddings), bool)
         for some in blocks(len(embeddings), embeddings.shape[1]):
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(invalid="ignore"):
                 norms = np.abs(embeddings[some]).max(axis=1)
             usable[some] = np.isfinite(norms) & (norms > 0)
         if leave_out is not None:
