@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fasttriplet.auditing import _neighbors
 from fasttriplet.auditing._frames import identities
-from fasttriplet.auditing._groups import Groups, Sum, divide, strengths, without
+from fasttriplet.auditing._groups import Groups, Sum, divide, halves, strengths, without
 from fasttriplet.auditing._identities import people
 from fasttriplet.auditing._labels import other_fit, own_fit
 from fasttriplet.auditing._neighbors import SCALE, Images, unit
@@ -241,6 +241,13 @@ def test_a_group_may_be_as_small_as_the_smallest() -> None:
         groups = divide(images, 0.9, 0.5, smallest, lambda _: None)
         assert groups.sizes.tolist() == sizes
         assert groups.of_image.tolist() == [0] * 9 + [1 if smallest == 3 else -1] * 3
+
+
+def test_rows_that_are_alike_have_no_halves() -> None:
+    assert halves(unit(np.ones((5, 3)))) is None
+    side = halves(unit(np.eye(2)[[0, 1, 1, 0, 0]]))
+    assert side is not None
+    assert side.tolist() in ([True, False, False, True, True], [False, True, True, False, False])
 
 
 def test_the_table_of_identities() -> None:
