@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.dataset._order import epoch_seed
+from fasttriplet.mining._blocks import most_rows
 from fasttriplet.mining._steps import cut
 from fasttriplet.run import _whole
 from tests.run.leftovers import besides_datasets
@@ -153,6 +155,21 @@ def test_embeddings_that_are_not_finite(tmp_path: Path) -> None:
         "the image with key 8",
         "the image with key 91",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "at_once", "most"),
+    [
+        (3_000_000, 1, most_rows((3_000_000, 512), 2**30)),  # what fits the memory of a machine
+        (3_000_000, 200, 75_000),  # 40 blocks, and so 800 pairs of them: four for each of the 200
+        (20_000, 200, 8192),  # no fewer
+    ],
+)
+def test_machines_have_several_steps_each(rows: int, at_once: int, most: int) -> None:
+    machines = SimpleNamespace(is_here=False, memory=2**30, at_once=lambda: at_once)
+    table, options = SimpleNamespace(shape=(rows, 512)), SimpleNamespace(memory=None)
+    whole: Any = SimpleNamespace(_table=table, _machines=machines, _options=options)
+    assert _whole.Whole._most(whole) == most
 
 
 def test_too_few_embeddings_are_left(tmp_path: Path) -> None:
