@@ -16,6 +16,8 @@ from fasttriplet import _core
 from fasttriplet.auditing import _duplicates
 from fasttriplet.auditing._duplicates import Copies, Search, duplicates, groups_of
 from fasttriplet.auditing._pictures import Looks
+from fasttriplet.mining._mine import mine_rows
+from fasttriplet.mining._options import MiningOptions
 from tests.auditing.pictures import SIDE, Pixels, jpeg, plain, scene, shifted, write
 from tests.small_rec import write_rec
 
@@ -75,6 +77,25 @@ def test_several_mirrored_copies_are_found(tmp_path: Path) -> None:
         (7, 20),
         (16, 22),
     ]
+
+
+@pytest.mark.parametrize(("size", "times"), [((224, 112), 1), ((112, 56), 4), ((28, 112), 16)])
+def test_sketches_of_smaller_pictures_may_differ_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: tuple[int, int], times: float
+) -> None:
+    """By the square of what a pixel is of their shorter side."""
+    dataset = ft.Dataset(write(tmp_path / "a.rec", plain(3, 2)), cache=False)
+    looks, margins = look(dataset), list[float]()
+
+    def noted(search: MiningOptions, *arguments: Any, **options: Any) -> Any:
+        margins.append(search.margin)
+        return mine_rows(search, *arguments, **options)
+
+    monkeypatch.setattr(_duplicates, "mine_rows", noted)
+    search = searching(dataset, looks)
+    vars(search)["_size"] = size
+    search._near(np.arange(len(dataset)))
+    assert margins[0] == pytest.approx(0.2 * times)
 
 
 def test_the_comparison_is_as_defined() -> None:

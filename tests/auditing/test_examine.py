@@ -345,6 +345,12 @@ def test_what_shows_nothing_says_so(drawn: Drawn, note: str) -> None:
     assert len(str(found.thresholds).splitlines()) == 5
 
 
+@pytest.mark.parametrize(("identities", "rough"), [(9, True), (10, False)])
+def test_thresholds_of_few_identities_are_rough(identities: int, rough: bool) -> None:
+    notes = examined(draw(identities, 5, noise=0.5)).notes
+    assert any(f"from {identities} identities are rough" in note for note in notes) == rough
+
+
 def test_single_images_of_one_person_are_found() -> None:
     drawn = draw(1000, 1)
     drawn.embeddings[5] = drawn.embeddings[17] * 2 + 0.01
