@@ -13,9 +13,10 @@ import pytest
 
 from fasttriplet.mxnet import import_mxnet
 from tests import summary
+from tests.clock import Clock
 
-# Two processes run tests at once. Threads of OpenMP (MXNet's and PyTorch's) that wait for each other keep
-# their cores busy by default, which the other process needs: trainings of small networks take twice the time.
+# Several processes run tests at once. Threads of OpenMP (MXNet's and PyTorch's) that wait for each other keep
+# their cores busy by default, which the others need: trainings of small networks take twice the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # Failing asserts of these helpers show their values, as those of test files do.
@@ -35,6 +36,14 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What all parts of the package take for the time while the test runs."""
+    clock = Clock()
+    monkeypatch.setattr("time.perf_counter", clock)
+    return clock
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

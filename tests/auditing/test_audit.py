@@ -17,6 +17,7 @@ from fasttriplet.auditing._thresholds import LabelOptions
 from fasttriplet.errors import OptionError
 from tests.auditing.pictures import SIDE, People, jpeg, plain, scene, shifted, write
 from tests.documented import defaults_differ
+from tests.interrupted import disk_is_full
 from tests.small_rec import Table
 from tests.threads_asked import threads_asked
 
@@ -356,10 +357,7 @@ def test_two_audits_do_not_write_into_one_folder(rec: Path, tmp_path: Path) -> N
 def test_a_full_disk_names_the_file(
     rec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(call, full)
+    monkeypatch.setattr(call, disk_is_full)
     with pytest.raises(OSError, match="No space left on device") as error:
         run(rec, tmp_path / "out")
     assert error.value.filename == str(tmp_path / "out" / name)

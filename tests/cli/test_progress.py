@@ -15,6 +15,7 @@ import pytest
 from fasttriplet.cli._progress import clock as shown_as
 from fasttriplet.cli._progress import display
 from tests.cli.command import COMMAND, Capture
+from tests.clock import Clock
 
 
 def test_a_bar_on_a_terminal(rec: Path, tmp_path: Path) -> None:
@@ -39,19 +40,8 @@ def test_a_bar_on_a_terminal(rec: Path, tmp_path: Path) -> None:
     assert "images/s" in out
 
 
-class Clock:
-    """Stands still unless it is moved."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("fasttriplet.cli._progress.time.perf_counter", clock)
+def clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr("fasttriplet.cli._progress._BEAT", 3600)  # on this clock there is nothing to hear
     return clock
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import fasttriplet as ft
-from tests.interrupted import names
+from tests.interrupted import disk_is_full, names
 from tests.run.leftovers import nothing_left
 from tests.small_rec import Table, identities, random_table, write_rec
 
@@ -269,10 +269,7 @@ def test_what_is_counted_is_on_the_disk(
 def test_a_full_disk_names_the_file(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(call, full)
+    monkeypatch.setattr(call, disk_is_full)
     with pytest.raises(OSError, match="No space left on device") as error:
         run(data, tmp_path / "out/e.npy")
     assert error.value.filename == str(tmp_path / "out" / name)

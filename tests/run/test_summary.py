@@ -10,21 +10,7 @@ import pytest
 
 from fasttriplet.run import _summary
 from fasttriplet.run._summary import Summary
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.perf_counter", clock)
-    return clock
+from tests.clock import Clock
 
 
 def test_times_are_counted_by_stage(clock: Clock) -> None:
