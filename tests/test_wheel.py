@@ -39,6 +39,16 @@ def wheel() -> Path:
     return found[0]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """uv links the files of its cache into each environment; with PyTorch they are tens of gigabytes."""
+    folder = tmp_path_factory.mktemp("uv")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("UV_CACHE_DIR", str(folder))
+        yield
+    shutil.rmtree(folder)
+
+
 def tool(name: str) -> Path:
     """A program that `make wheel` installs beside this Python."""
     path = Path(sys.executable).with_name(name)
