@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 
 import fasttriplet as ft
 from fasttriplet.cli._show import _narrow
+from fasttriplet.run import _stages
 from fasttriplet.run._timeline import Timeline
-from tests.run.plain_feed import (
-    Rows,
-)
+from tests.clock import Clock
+from tests.run.plain_feed import Rows
 from tests.small_rec import picture, random_table
 
 
@@ -154,6 +155,22 @@ def test_what_was_not_done_is_not_waited_for(rec: Path) -> None:
     summary = ft.mine_rec(rec, model=random_table(), bag_size=15).summary
     assert "decode" not in summary.seconds
     assert "decode" not in summary.waited
+
+
+def test_ordering_an_epoch_overlaps_what_is_done_with_the_one_before(
+    rec: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only the ordering moves: once to find the largest bag, and once for each epoch."""
+    order = vars(_stages)["order_of_epoch"]
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += 2
+        return order(*arguments)
+
+    monkeypatch.setattr(_stages, "order_of_epoch", slowly)
+    summary = ft.mine_rec(rec, model=random_table(), bag_size=15, epochs=3).summary
+    assert summary.seconds["index"] == 8
+    assert summary.waited["index"] == 2
 
 
 def test_the_index_is_a_part_of_the_whole_time(tmp_path: Path) -> None:
