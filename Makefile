@@ -20,7 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := $(shell find rust -name '*.rs') Cargo.toml Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo picture docs docs-test docs-links wheel sdist try-wheel test test-numpy2 test-core test-avxvnni \
+.PHONY: help build demo picture docs docs-test docs-links wheel sdist try-wheel test test-heavy test-numpy2 test-core test-avxvnni \
         test-aarch64 test-slow faults fuzz fuzz-smoke mutants mutants-rust mutants-python advisories test-peers lint lint-systems \
         format bench bench-audit bench-bags bench-feed bench-loader bench-peers bench-training bench-prefix \
         bench-long bench-whole bench-ray bench-kernels bench-all bench-tables clean
@@ -105,7 +105,10 @@ try-wheel: wheel sdist ## the wheel in clean environments, for each Python, the 
 test: build $(VENV)/.torch ## cargo test and pytest; installs PyTorch (5 GB; TORCH=... names a build for the CPU) and Ray
 	cargo test --locked --quiet
 	cargo test --locked --quiet $(FUZZ)
-	$(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal
+	$(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal -m 'not slow and not heavy'
+
+test-heavy: build $(VENV)/.torch ## the tests that take many seconds: clusters, trainings in several processes, faults at each call
+	$(BIN)/python -m pytest --quiet --numprocesses 3 --dist worksteal -m 'heavy and not slow'
 
 # Not with NumPy 2: what is about files, their limits and their damage, kernels, and processes that train together.
 NO_NUMPY := $(addprefix dataset/,test_index_file.py test_index_foreign.py test_index_stale.py) \

@@ -342,6 +342,7 @@ def test_mutations_give_the_true_index_or_none(rec: Path, count: int) -> None:
     assert min(found.values()) > 0
 
 
+@pytest.mark.heavy
 def test_mutated_files_in_a_process_with_little_memory(rec: Path) -> None:
     """From the file to the index, with a limit on memory and on time."""
     code = f"""
@@ -374,6 +375,7 @@ print("done")
 # What is written is read again
 
 
+@pytest.mark.heavy
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(

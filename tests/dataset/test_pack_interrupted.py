@@ -104,6 +104,7 @@ def test_an_error_at_any_call_leaves_all_as_it_was(kept: Path, old_and_new: tupl
         assert hidden(folder) == []
 
 
+@pytest.mark.heavy
 def test_if_nothing_can_be_put_back_it_is_kept_and_said_where(
     kept: Path, old_and_new: tuple[Pack, Pack]
 ) -> None:

@@ -22,6 +22,8 @@ from tests.faults.campaign import Campaign, Case, Words
 from tests.faults.disturbed import DISTURBED, Tell
 from tests.small_rec import identities, write_rec
 
+pytestmark = pytest.mark.heavy
+
 INDEX = ("index", "--rec", "train.rec", "--threads", "1", "--json")
 REC = ("--rec", "train.rec", "--no-cache", "--threads", "1")
 MINE = ("mine", *REC, "--bag-size", "9", "--band", "violating", "--json")

@@ -53,6 +53,7 @@ def check_together(mined: list[ft.Triplets], whole: ft.Triplets) -> None:
         assert sum(getattr(one.stats, count) for one in mined) == getattr(whole.stats, count), count
 
 
+@pytest.mark.heavy
 @each_kind_of_values
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
@@ -76,6 +77,7 @@ def test_any_split_gives_what_one_call_gives(values: st.SearchStrategy[Any], dat
     check_together(mined, whole)
 
 
+@pytest.mark.heavy
 @each_kind_of_values
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())

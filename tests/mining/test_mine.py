@@ -141,6 +141,7 @@ def test_semi_hard_conditions_hold_at_size() -> None:
     assert triplets.stats.pairs_without_negative == 750 * 6 - with_negative
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("call", "most"),
     [

@@ -125,6 +125,7 @@ def test_neighbors_are_those_of_the_definition(
     assert_nearest(dataset, k, metric, normalize=normalize or metric == "cosine")
 
 
+@pytest.mark.heavy
 @settings(max_examples=8, deadline=None)  # blocks of a row take seconds
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -164,6 +165,7 @@ def test_blocks_and_ties_change_nothing(
         assert_nearest(dataset, k, "sqeuclidean", normalize=True, block=block)
 
 
+@pytest.mark.heavy
 @each_kind_of_values
 @settings(max_examples=25, deadline=None)
 @given(
@@ -216,6 +218,7 @@ def test_blocks_are_as_large_as_the_memory_lets_them(monkeypatch: pytest.MonkeyP
 
 
 # Means are added from 8 MB of rows, as float64, at a time.
+@pytest.mark.heavy
 @pytest.mark.parametrize(("of", "most"), [("rows", 14), ("identities", 24)])
 def test_memory_is_that_of_two_blocks(tmp_path: Path, of: str, most: int) -> None:
     """A file of 25 MB, which the miner would copy and code, takes no more than it is allowed."""

@@ -142,6 +142,7 @@ def test_pairs_and_triplets_of_an_anchor_are_chosen_uniformly() -> None:
     assert abs(chi_square(triplets[1:, 8:].ravel())) < 5
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("dim", "band"),
     [

@@ -76,6 +76,7 @@ def do_all(steps: Steps, order: Random, most: int = 10**6) -> Schedule:
 
 
 # One block; as many as are merged at once; one more; several merged parts, and what is merged of these.
+@pytest.mark.heavy
 @pytest.mark.parametrize("blocks", [1, 3, 4, 8, 10])
 def test_steps_give_what_one_call_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocks: int) -> None:
     monkeypatch.setattr(_steps, "_TOGETHER", 3)

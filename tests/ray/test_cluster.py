@@ -20,7 +20,7 @@ from tests.run.leftovers import besides_datasets
 from tests.run.test_whole import SMALL
 from tests.small_rec import identities, write_rec
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.heavy, pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 BAGS: dict[str, Any] = {"bag_size": 40, "epochs": 2, "margin": 1.0}
 WHOLE: dict[str, Any] = {"bag_size": None, "memory": SMALL}
 

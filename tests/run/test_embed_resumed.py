@@ -21,6 +21,8 @@ from tests.interrupted import disk_is_full, names
 from tests.run.leftovers import nothing_left
 from tests.small_rec import Table, identities, random_table, write_rec
 
+pytestmark = pytest.mark.heavy
+
 DAMAGED = frozenset({1, 2, 3, 20, 41, 42, 60})
 FILES = ["e.npy", "e.npy.json"]
 

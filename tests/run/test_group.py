@@ -85,6 +85,7 @@ class PlainGroup:
             del waiting[:size]
 
 
+@pytest.mark.heavy
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), size=st.integers(1, 4))
 def test_batches_are_those_of_the_plain_computation(data: st.DataObject, size: int) -> None:
@@ -184,6 +185,7 @@ def test_each_image_is_embedded_once(rec: Path, caplog: pytest.LogCaptureFixture
 # States
 
 
+@pytest.mark.heavy
 @settings(max_examples=25, deadline=None)
 @given(
     size=st.integers(2, 3),

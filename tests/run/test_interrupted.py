@@ -153,6 +153,7 @@ with ft.Feed(rec, model=Model(), **options) as feed:
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "body",
     [
@@ -205,6 +206,7 @@ def test_a_fork_in_the_middle(rec: Path, tmp_path: Path, body: str) -> None:
     assert set(printed[:-1]) == {"child"}
 
 
+@pytest.mark.heavy
 def test_a_fork_by_the_embedder_while_the_next_bag_is_decoded(rec: Path, tmp_path: Path) -> None:
     body = """
 class Forks(Model):

@@ -25,6 +25,8 @@ from tests.run.machines import Disorderly, LostError, in_place_of_ray
 from tests.run.test_whole import SMALL, dataset
 from tests.small_rec import identities, write_rec
 
+pytestmark = pytest.mark.heavy
+
 BAGS: dict[str, Any] = {"bag_size": 40, "epochs": 3, "margin": 1.0}
 WHOLE: dict[str, Any] = {"bag_size": None, "memory": SMALL}
 

@@ -65,6 +65,7 @@ def columns(triplets: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("sorted_by_label", [True, False])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_triplets_are_those_of_one_call(
@@ -252,6 +253,7 @@ ft.mine_rec(rec, model=f"npy:{file}", out=out, **how)
 """
 
 
+@pytest.mark.heavy
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     rec, file = dataset(tmp_path, identities(80, 4))
     whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"

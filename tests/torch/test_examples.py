@@ -79,6 +79,7 @@ def test_with_a_loss_of_pytorch_metric_learning(
     assert re.fullmatch(r"epoch 0: loss 0\.\d{4} of the active triplets\n", capsys.readouterr().out)
 
 
+@pytest.mark.heavy
 def test_distributed() -> None:
     """By torchrun, with two processes."""
     done = subprocess.run(

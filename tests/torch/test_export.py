@@ -59,6 +59,7 @@ def test_mxnet_runs_what_was_exported_for_it(mx: Any, data: Path, tmp_path: Path
     assert not from_mxnet(tmp_path / "a", 0).training
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "network",
     [

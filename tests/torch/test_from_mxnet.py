@@ -295,6 +295,7 @@ def test_running_statistics_that_different_layers_share(tmp_path: Path) -> None:
 # How it is imported
 
 
+@pytest.mark.heavy
 def test_needs_no_mxnet(prefix: Path) -> None:
     code = (
         "import sys; sys.modules['mxnet'] = None\n"
@@ -314,6 +315,7 @@ def test_documented_examples(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # Real ones
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("rows", [200, pytest.param(None, marks=pytest.mark.slow)])
 def test_embeddings_are_those_that_mxnet_gave(real_data: Path, rows: int | None) -> None:
     import fasttriplet as ft  # noqa: PLC0415

@@ -18,7 +18,7 @@ from tests.small_rec import identities, write_rec
 
 pytest.importorskip("torch")
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.heavy, pytest.mark.torch]
 
 Answers = dict[str, list[Any]]  # to each question, by rank
 SCRIPT = Path(__file__).with_name("group_script.py")

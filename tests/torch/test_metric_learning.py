@@ -132,6 +132,7 @@ def test_in_a_memory(pml: Any, filled: bool) -> None:
     assert all(losses)
 
 
+@pytest.mark.heavy
 def test_in_two_processes(pml: Any, tmp_path: Path) -> None:
     """What the two find together is what one finds in the whole batch."""
     given = clear_of_edges("clustered", "euclidean", references=150)
@@ -234,11 +235,13 @@ print([base.__name__ for base in TripletMiner.__bases__], len(miner(torch.eye(12
 """
 
 
+@pytest.mark.heavy
 @pytest.mark.usefixtures("pml")
 def test_is_imported_when_the_miner_is_asked_for() -> None:
     assert run_python(USED) == "False\n['BaseMiner'] 216\n"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "package", [None, "raise ImportError('libfoo.so')", "import warnings; warnings.warn('old'); 1 / 0"]
 )

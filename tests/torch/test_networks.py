@@ -30,6 +30,7 @@ def check(name: str, size: int = 112) -> None:
         assert found[kind] < BAR or ours <= max(BAR, theirs), (kind, found)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "name",
     [networks.BUILT_IN[0], *(pytest.param(one, marks=pytest.mark.slow) for one in networks.BUILT_IN[1:])],

@@ -15,7 +15,7 @@ from tests.small_rec import identities, write_rec
 
 pytest.importorskip("torch")
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.heavy, pytest.mark.torch]
 
 
 def run_script(folder: Path, code: str, *arguments: str | Path, **environment: str) -> str:

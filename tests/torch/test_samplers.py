@@ -212,6 +212,7 @@ class Numbers(Dataset):
         return index
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork while threads run
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata calls it
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (2, False), (2, True)])

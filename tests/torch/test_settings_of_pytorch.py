@@ -72,6 +72,7 @@ def test_triplets_with_another_default_device(rec: Path) -> None:
     assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_trainings_with_another_default_device(rec: Path, tmp_path: Path, optimizer: Any) -> None:
     settings = TrainSettings(

@@ -24,7 +24,7 @@ import torch.distributed as dist
 import torch
 from fasttriplet.torch._processes import Processes
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.heavy, pytest.mark.torch]
 
 OPTIONS = [
     *("--rec", "train.rec", "--framework", "torch", "--network", "small", "--embedding-size", "16"),

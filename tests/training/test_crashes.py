@@ -18,6 +18,8 @@ from tests.small_rec import identities
 from tests.training.events import scalars
 from tests.training.small import records, write_data
 
+pytestmark = pytest.mark.heavy
+
 RESUME = ["train", "--resume", "--out", "a", "--json"]
 _ERRORS: tuple[Kind, ...] = (*CHANGES, "open", "read", "lock", "close")
 

@@ -85,6 +85,7 @@ def test_it_goes_on_without_the_files_of_the_network(data: Path, tmp_path: Path)
     assert same_numbers(tmp_path / "a", tmp_path / "b")
 
 
+@pytest.mark.heavy
 def test_half_a_network_does_not_appear(data: Path, tmp_path: Path) -> None:
     """Files may be so large that all of the weights but the last bytes fit."""
     train(settings(data), tmp_path / "a", 1)

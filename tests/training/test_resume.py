@@ -30,7 +30,7 @@ from tests.training.small import (
     write_pairs,
 )
 
-pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
+pytestmark = [pytest.mark.heavy, pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 
 def test_equal_trainings_have_equal_numbers(data: Path, unbroken: Path, tmp_path: Path) -> None:

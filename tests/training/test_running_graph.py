@@ -18,6 +18,8 @@ from tests.cli.command import Capture
 from tests.small_rec import identities
 from tests.training.small import records, same_arrays, settings, state, train, write_patterns
 
+pytestmark = pytest.mark.heavy
+
 OPTIONS: dict[str, Any] = {"framework": "mxnet", "band": "any", "neighbors": "running", "bag_size": 40}
 
 

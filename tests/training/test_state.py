@@ -74,6 +74,7 @@ def kind(value: Any) -> type:
     return float if type(value) is int else type(value)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_field_is_checked(stopped: Path, tmp_path: Path, capsys: Capture, step: int) -> None:
     """Another type in the place of a value is an error that names file and field, or changes nothing.

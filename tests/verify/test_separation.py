@@ -185,6 +185,7 @@ def test_a_model_of_uint8_is_not_told_to_take_other_numbers(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.torch
 def test_a_face_network_whose_input_is_normalised_twice(real_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
