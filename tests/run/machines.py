@@ -34,9 +34,11 @@ class Disorderly:
     ----------
     done : int
         How many jobs they have done, each counted once.
+    needs : Needs
+        What was said about the jobs.
     """
 
-    is_here, memory, threads, done = False, None, 1, 0
+    is_here, memory, threads, done, needs = False, None, 1, 0, NOTHING
 
     def __init__(self, seed: int, at_once: int, lives: int = 10**9) -> None:
         self._at_once, self._lives, self._random = at_once, lives, random.Random(seed)
@@ -49,8 +51,9 @@ class Disorderly:
         work: Callable[[Any, Any], Any],
         thing: Any,
         take: Callable[[], Any],
-        needs: Needs = NOTHING,  # noqa: ARG002
+        needs: Needs = NOTHING,
     ) -> Iterator[tuple[Any, Any]]:
+        self.needs = needs
         sent = pickle.dumps(thing)
         processes = [pickle.loads(sent) for _ in range(2)]
         held: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import random
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import fasttriplet as ft
 from tests.interrupted import disk_is_full, names
 from tests.run.leftovers import nothing_left
-from tests.small_rec import Table, identities, random_table, write_rec
+from tests.small_rec import Table, identities, random_table, write_images, write_rec
 
 pytestmark = pytest.mark.heavy
 
@@ -132,6 +134,9 @@ def test_what_is_complete_and_of_something_else(data: Path, whole: list[bytes], 
     np.save(out, stored[:, 1:])
     with pytest.raises(FileExistsError, match=r"and has [\d,]+ bytes instead of 221,312"):
         run(data, out, resume=True)
+    (tmp_path / "whole/e.npy.json").write_text("{")
+    with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):
+        run(data, out, resume=True)
 
 
 def test_what_is_kept_is_not_thrown_away_unless_asked(data: Path, whole: list[bytes], tmp_path: Path) -> None:
@@ -198,6 +203,14 @@ def test_of_something_else(data: Path, tmp_path: Path, monkeypatch: pytest.Monke
         assert not hasattr(refused.value, "__notes__")
     monkeypatch.setattr("fasttriplet.run._pass.PART", 1024)  # of another version
     assert run(data, out, resume=True).resumed_after == 32
+
+
+def test_the_size_of_images_is_their_height_and_width(data: Path, tmp_path: Path) -> None:
+    encoded = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(encoded, "PNG")
+    stopped(write_images(data.with_name("wide.rec"), [encoded.getvalue()] * 9), tmp_path / "e.npy", at=8)
+    about = json.loads((tmp_path / "e.npy.unfinished/about.json").read_text())
+    assert about["of"]["image size"] == "20 x 30"
 
 
 def test_other_weights_under_the_same_name(data: Path, tmp_path: Path) -> None:

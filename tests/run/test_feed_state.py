@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import fasttriplet as ft
 from fasttriplet.run._place import Place
-from tests.small_rec import random_table
+from tests.small_rec import identities, random_table, write_rec
 
 TABLE = random_table()
 
@@ -112,6 +113,7 @@ def test_arguments_must_be_the_same(rec: Path, change: dict[str, Any], message: 
         ({"triplets": np.zeros((2, 2), np.int64)}, r"triplets must be \(T, 3\) int64"),
         ({"triplets": np.zeros((2, 3))}, r"triplets must be \(T, 3\) int64"),
         ({"more": 1}, "what state_dict"),
+        ({"arguments": ["seed", 0]}, "what state_dict"),
     ],
 )
 def test_a_state_that_is_none(rec: Path, change: dict[str, Any], message: str) -> None:
@@ -119,6 +121,31 @@ def test_a_state_that_is_none(rec: Path, change: dict[str, Any], message: str) -
         state = feed.state_dict()
     with pytest.raises(ValueError, match=message):
         ft.Feed(rec, model=TABLE, state=state | change)
+
+
+@pytest.mark.parametrize("state", [7, "a file", ["epoch", "bag"]])
+def test_what_is_no_mapping_is_no_state(rec: Path, state: Any) -> None:
+    with pytest.raises(ValueError, match=r"^state must be what state_dict"):
+        ft.Feed(rec, model=TABLE, state=state)
+
+
+def test_of_another_dataset(rec: Path, tmp_path: Path) -> None:
+    with ft.Feed(rec, model=TABLE) as feed:
+        state = feed.state_dict()
+    other = write_rec(tmp_path / "other.rec", identities(10, 6))
+    with pytest.raises(ft.OptionError, match="state is of another dataset: its keys, labels or sizes"):
+        ft.Feed(other, model=TABLE, state=state)
+
+
+def test_processes_that_begin_at_different_places_notice_it() -> None:
+    """They compare the digests."""
+    place = Place(0, 0, triplets=np.array([[1, 2, 3]]))
+    names = ("epoch", "bag", "sound_bags", "triplets_epoch", "triplets_bag")
+    changes: list[dict[str, Any]] = [{name: 1} for name in names]
+    changes += [{"triplets": np.array(triplets)} for triplets in ([[1, 3, 2]], [[1, 2, 3]] * 2)]
+    digests = {place.digest, *(replace(place, **change).digest for change in changes)}
+    assert len(digests) == 8
+    assert replace(place, triplets=place.triplets.copy()).digest == place.digest
 
 
 def test_images_that_are_gone(rec: Path) -> None:

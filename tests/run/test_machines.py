@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import fasttriplet as ft
-from fasttriplet.mining._blocks import AllRows
+from fasttriplet.mining._blocks import AllRows, bytes_of_row
 from fasttriplet.mining._options import MiningOptions
 from fasttriplet.mining._steps import Schedule, Steps, cut
 from fasttriplet.run import _pass
+from fasttriplet.run._machines import Needs
 from tests.run.leftovers import besides_datasets
 from tests.run.machines import Disorderly, LostError, in_place_of_ray
 from tests.run.test_whole import SMALL, dataset
@@ -95,6 +96,25 @@ def test_what_a_cluster_began_one_process_can_end(data: tuple[Path, Path], tmp_p
         mined(data, out, ray="disorderly", **options)
     mined(data, out, resume=True, **options)  # in the blocks of the cluster
     assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
+
+
+def test_a_step_asks_for_the_memory_of_two_of_the_largest_blocks(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = list[tuple[int, int]]()
+
+    def noted(labels: NDArray[np.int64], most: int) -> tuple[tuple[int, int], ...]:
+        found = cut(labels, most)
+        blocks.extend(found)
+        return found
+
+    monkeypatch.setattr("fasttriplet.run._whole.cut", noted)
+    machines = Disorderly(0, 2)
+    with in_place_of_ray(machines):
+        mined(data, tmp_path / "t.parquet", ray="disorderly", **WHOLE)
+    rows = [end - first for first, end in blocks]
+    assert min(rows) < max(rows)
+    assert machines.needs == Needs(memory=max(rows) * bytes_of_row(np.load(data[1]).shape[1]))
 
 
 def test_work_of_another_run_is_not_continued(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -25,6 +25,24 @@ def test_what_is_kept_is_said(tmp_path: Path) -> None:
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_what_is_no_folder_of_a_run_is_in_the_way(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "t.parquet.unfinished"
+    if kind == "file":
+        folder.touch()
+    elif kind == "link":  # to a folder that could be one
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to("elsewhere")
+    else:
+        (folder / "of somebody").mkdir(parents=True)
+    with (
+        pytest.raises(FileExistsError, match="is in the way: it is not the folder of an unfinished run"),
+        work_folder(tmp_path / "t.parquet", resume=True, overwrite=False),
+    ):
+        pass
+    assert folder.exists()
+
+
 def test_what_was_only_begun_is_not(tmp_path: Path) -> None:
     assert notes_of_a_failed_run(tmp_path / "t.parquet", None) == []
 
