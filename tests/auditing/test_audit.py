@@ -275,8 +275,18 @@ def test_all_embeddings_are_equal(tmp_path: Path) -> None:
     images, _ = few(20, 4)
     model = Table(np.ones((20, 8), np.float32))
     found = run(write(tmp_path / "a.rec", images), tmp_path / "out", model=model)
-    assert "all but equal" in " ".join(found.notes)
+    assert "nearly equal" in " ".join(found.notes)
     assert found.suspects.is_empty()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_labels_cannot_show_is_said_where_they_are_looked_at(tmp_path: Path, kind: str) -> None:
+    images, _ = few(20, 4)
+    images[20] = (0, jpeg(scene(1), 70))
+    model = Table(np.ones((21, 8), np.float32))  # of no use, and pixels alone need none
+    found = run(write(tmp_path / "a.rec", images), tmp_path / "out", model=model, kinds=[kind])
+    assert bool(found.notes) == (kind not in ("duplicate", "bad-picture"))
+    assert found.suspects["kind"].to_list() == ["duplicate"] * (kind == "duplicate")
 
 
 def test_identities_of_one_image(tmp_path: Path) -> None:

@@ -270,7 +270,8 @@ class _Run:
             dropped = copies.filter(pl.col("action") == "drop")
             suspects = without_images(suspects, dropped["file"].to_numpy(), dropped["key"].to_numpy())
         suspects = numbered([suspects.filter(pl.col("kind").is_in(kinds)), copies, bad])
-        self.notes += examined.notes
+        if any(kind not in _OF_PIXELS for kind in kinds):
+            self.notes += examined.notes
         return Audit(
             suspects=suspects,
             identities=of_dataset(examined.identities, suspects, dataset.labels),
