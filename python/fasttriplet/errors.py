@@ -52,7 +52,7 @@ class RecordWarning(UserWarning):
 
 
 class CollapseWarning(UserWarning):
-    """Embeddings of different identities are all but equal, so that triplets of them are noise."""
+    """Embeddings of different identities are nearly equal, so that triplets of them are noise."""
 
 
 class NoTripletsError(ValueError):
@@ -60,7 +60,7 @@ class NoTripletsError(ValueError):
 
 
 class CollapsedError(NoTripletsError):
-    """In a whole epoch, embeddings of different identities were all but equal."""
+    """In a whole epoch, embeddings of different identities were nearly equal."""
 
 
 class PeerError(RuntimeError):

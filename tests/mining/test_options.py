@@ -162,7 +162,7 @@ def test_the_time_of_a_call() -> None:
 
 
 def test_who_is_warned_of_a_collapse() -> None:
-    """Where there are pairs, and rows of different identities are all but equal."""
+    """Where there are pairs, and rows of different identities are nearly equal."""
     equal, apart = np.ones((6, 3), np.float32), np.eye(6, dtype=np.float32)
     pairs, singles = np.arange(6) // 2, np.arange(6)
     with warnings.catch_warnings(record=True) as caught:

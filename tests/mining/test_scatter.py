@@ -72,7 +72,7 @@ def test_rows_that_are_all_but_equal_are_told(band: Any, metric: Any, normalize:
     for spread in (0.0, 1e-16, 1e-14, 1e-11, 1e-8, 5e-7):
         for length in (1e-20, 1.0, 1e15):
             rows = near(spread, length=length)
-            with pytest.warns(ft.CollapseWarning, match="all but equal"):
+            with pytest.warns(ft.CollapseWarning, match="nearly equal"):
                 stats = ft.mine(rows, labels_of(rows), **options).stats
             assert stats.collapsed
     for spread in (2e-6, 1e-4, 1e-2):

@@ -107,7 +107,7 @@ def test_of_a_network_that_has_collapsed() -> None:
     stats = ft.mine(embeddings, labels, band="d_an > 9").stats
     assert stats.collapsed
     expected = (
-        "the embeddings are all but equal (the median squared L2 distance between identities is "
+        "the embeddings are nearly equal (the median squared L2 distance between identities is "
         f"{stats.scatter:.2g} of the squared norm, and up to 1e-06 is noise): the network has collapsed, or "
         "its input is constant"
     )

@@ -1,4 +1,4 @@
-"""A run over embeddings that are all but equal warns at the first bag, and fails after an epoch."""
+"""A run over embeddings that are nearly equal warns at the first bag, and fails after an epoch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def near(spread: float) -> Rows:
 
 
 def sound_in(rec: Path, *bags: int) -> Rows:
-    """Rows that are all but equal, except in some bags of the first epoch."""
+    """Rows that are nearly equal, except in some bags of the first epoch."""
     rows = near(1e-13)
     for bag in bags:
         keys = bags_of(rec)[bag]
@@ -60,7 +60,7 @@ def test_an_epoch_of_noise_is_an_error(rec: Path, tmp_path: Path, how: dict[str,
         with (
             nothing_left(),
             pytest.warns(ft.CollapseWarning, match=r"^epoch 0, bag 0: the embeddings .* noise$") as caught,
-            pytest.raises(ft.CollapsedError, match=r"^epoch 0, every bag: the embeddings are all but equal"),
+            pytest.raises(ft.CollapsedError, match=r"^epoch 0, every bag: the embeddings are nearly equal"),
         ):
             call()
         assert len(caught) == 1
@@ -147,6 +147,6 @@ def test_images_that_are_one_picture(tmp_path: Path, model: str, capsys: pytest.
     arguments = ["mine", "--rec", rec, "--model", model, "--band", "any", "--bag-size", 12, "--out", out]
     assert main(list(map(str, arguments))) == 1
     shown = capsys.readouterr()
-    lines = [line for line in shown.err.splitlines() if "all but equal" in line]
+    lines = [line for line in shown.err.splitlines() if "nearly equal" in line]
     assert [line.split(": ")[1] for line in lines] == ["epoch 0, bag 0", "epoch 0, every bag"]
     assert not out.exists()

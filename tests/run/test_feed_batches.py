@@ -88,7 +88,7 @@ def test_batches_are_those_of_the_plain_computation(data: st.DataObject) -> None
             Rows(
                 len(shards),
                 60,
-                data.draw(st.integers(4, 8)),  # random unit rows of fewer numbers may be all but equal
+                data.draw(st.integers(4, 8)),  # random unit rows of fewer numbers may be nearly equal
                 data.draw(st.integers(0, 9)),
                 needs_images=data.draw(st.booleans()),
             ),

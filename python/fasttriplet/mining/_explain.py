@@ -191,7 +191,7 @@ def why_without_negative(
 def why_collapsed(stats: MiningStats) -> str:
     """Say how near the rows of a bag that has collapsed are to each other, and why that may be."""
     return (
-        "the embeddings are all but equal (the median squared L2 distance between identities is "
+        "the embeddings are nearly equal (the median squared L2 distance between identities is "
         f"{stats.scatter:.2g} of the squared norm, and up to {COLLAPSED:g} is noise): the network has "
         "collapsed, or its input is constant"
     )

@@ -22,11 +22,11 @@ from fasttriplet.errors import CollapseWarning
 from fasttriplet.mining._options import MiningKeywords, MiningOptions
 
 # The largest scatter of a network that has collapsed. Rounding gives up to 1e-12. Networks of random weights
-# have more than 0.1 on noise, and 1e-4 on noise that is all but black (tests/mxnet/test_networks.py).
+# have more than 0.1 on noise, and 1e-4 on noise that is nearly black (tests/mxnet/test_networks.py).
 COLLAPSED = 1e-6
 # Without numbers: Python takes a warning with other numbers for another one, and shows it again.
 COLLAPSE = (
-    "the embeddings of different identities are all but equal: the network has collapsed, or its input is "
+    "the embeddings of different identities are nearly equal: the network has collapsed, or its input is "
     "constant, and what is computed from them is noise"
 )
 
@@ -69,7 +69,7 @@ class MiningStats:
 
     @property
     def collapsed(self) -> bool:
-        """Whether `scatter` is at most 1e-6: the rows are all but equal, and triplets of them are noise."""
+        """Whether `scatter` is at most 1e-6: the rows are nearly equal, and triplets of them are noise."""
         return self.scatter is not None and self.scatter <= COLLAPSED
 
 
@@ -169,7 +169,7 @@ def mine(
     ranks : (int, int or None), optional
         Choose only from the qualifying negatives of these ranks, ``(first, end)``, ``end`` left out. The
         nearest to the anchor has rank 0: ``(10, 100)`` leaves out the 10 nearest, which are often wrong
-        labels, and takes the next 90 into account; ``(10, None)`` all others. The draw decides ties.
+        labels, and takes the next 90 into account; ``(10, None)`` takes all others. The draw decides ties.
     pick : {"random", "hardest", "distance", "all"}, default "random"
         Which of these are returned: a uniform choice, the nearest to the anchor, all, or a
         *distance*-weighted choice: with a probability in proportion to the inverse of the density of their
@@ -186,10 +186,10 @@ def mine(
         *hardest*, *easiest*: for each anchor its farthest or nearest positive (smallest id on ties). Among
         references every positive makes a pair, and *unordered* is *ordered*.
     positives_per_anchor : int, optional
-        At most so many pairs of an anchor: the *hardest* or *easiest* ones (by default 1), or a uniform
-        choice among the others (by default all).
+        Most pairs of an anchor. With *hardest* and *easiest*, it has that many of its farthest or nearest
+        positives (by default 1), otherwise a uniform choice of its pairs (by default all).
     triplets_per_anchor : int, optional
-        At most so many triplets of an anchor, a uniform choice among those of all its pairs.
+        Most triplets of an anchor, a uniform choice among those of all its pairs. By default all.
     max_ap : float, optional
         Pairs with a larger ``d_ap`` are skipped, before the hardest or easiest is chosen.
     metric : {"sqeuclidean", "euclidean", "cosine"}, default "sqeuclidean"
@@ -229,7 +229,7 @@ def mine(
     Warns
     -----
     CollapseWarning
-        If the rows of different identities are all but equal, see :class:`MiningStats`.
+        If the rows of different identities are nearly equal, see :class:`MiningStats`.
 
     Notes
     -----
@@ -257,7 +257,7 @@ def mine(
 
 
 def warn_if_collapsed(stats: MiningStats, *, stacklevel: int) -> None:
-    """Warn of rows that are all but equal: by default once for each place in the caller's code."""
+    """Warn of rows that are nearly equal: by default once for each place in the caller's code."""
     if stats.collapsed and stats.pairs:
         warnings.warn(COLLAPSE, CollapseWarning, stacklevel=stacklevel)
 

@@ -162,7 +162,7 @@ def neighbors(
     Warns
     -----
     CollapseWarning
-        If the rows of different identities are all but equal, see :class:`fasttriplet.MiningStats`.
+        If the rows of different identities are nearly equal, see :class:`fasttriplet.MiningStats`.
 
     Notes
     -----

@@ -57,7 +57,7 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         If the dataset can give no triplet; from `next` and `reset`, after an epoch without any. The message
         says why.
     CollapsedError
-        From `next`, if in all bags of an epoch the embeddings of different identities are all but equal. The
+        From `next`, if in all bags of an epoch the embeddings of different identities are nearly equal. The
         first such bag is a :class:`fasttriplet.CollapseWarning`.
     ValueError
         If an option is wrong, the images have another size, the module's first output is not an embedding, or

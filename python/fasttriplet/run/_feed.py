@@ -160,7 +160,7 @@ class Feed:
         ``tail="drop"`` without a full batch; the message says why.
     CollapsedError
         While iterating, at the last bag of an epoch, if in all its bags the embeddings of different
-        identities were all but equal. A feed warns of the first such bag (:class:`CollapseWarning`).
+        identities were nearly equal. A feed warns of the first such bag (:class:`CollapseWarning`).
     PeerError
         If another process of the `group` failed, was killed or closed its feed before the end. Any other of
         these errors ends all processes of the group.

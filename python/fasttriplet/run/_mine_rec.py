@@ -147,7 +147,7 @@ def mine_rec(
     NoTripletsError
         If the dataset can give none, or the whole run finds none; the message says why. Nothing is written.
     CollapsedError
-        If in all bags of an epoch the embeddings of different identities are all but equal. Nothing is
+        If in all bags of an epoch the embeddings of different identities are nearly equal. Nothing is
         written. The run warns of the first such bag (:class:`CollapseWarning`).
     RecordError
         If a record is damaged, unless it is to be skipped; names file, key and offset.

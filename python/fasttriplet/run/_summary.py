@@ -85,7 +85,7 @@ class Summary:
     why_no_triplets : str or None
         Why the first of these bags gave none.
     bags_collapsed : int
-        Bags in which the embeddings of different identities were all but equal, see :class:`MiningStats`.
+        Bags in which the embeddings of different identities were nearly equal, see :class:`MiningStats`.
     skipped : list of str
         What was wrong with each image that was left out (``on_error="skip"``), once in all epochs; in a
         group, of those that this process was to embed.

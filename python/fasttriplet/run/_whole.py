@@ -126,7 +126,7 @@ class Whole:
         }
 
     def check_scatter(self) -> None:
-        """Raise a CollapsedError if the embeddings of different identities are all but equal."""
+        """Raise a CollapsedError if the embeddings of different identities are nearly equal."""
         rows = self.steps.rows
         some = np.unique(np.linspace(0, len(rows) - 1, _SAMPLE).astype(np.int64))
         embeddings, labels, _ = rows.taken(some)

@@ -189,7 +189,7 @@ class TripletMiner(_Base):  # type: ignore[misc, unused-ignore]
         Warns
         -----
         CollapseWarning
-            If the embeddings of different identities (of `ref_emb`, if that is given) are all but equal.
+            If the embeddings of different identities (of `ref_emb`, if that is given) are nearly equal.
         """
         rows = _rows("embeddings", embeddings)
         numbers = _integers("labels", labels, "embeddings", rows)

@@ -118,7 +118,7 @@ def train_rec(
         If the dataset can give no triplet, or a whole epoch gives none; the message says why. The state is
         saved before, once there is one.
     CollapsedError
-        If in all bags of an epoch the embeddings of different identities are all but equal. The state is
+        If in all bags of an epoch the embeddings of different identities are nearly equal. The state is
         saved before. The training warns of the first such bag (:class:`fasttriplet.CollapseWarning`).
     ValueError
         If an option is wrong or does not go with the framework, a file of `verify_on` does not fit, settings

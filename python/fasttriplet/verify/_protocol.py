@@ -63,7 +63,7 @@ class Verification:
     warning : str or None
         For people: that the model separates nothing, and what to try. It is given where the AUC is below 0.6,
         where it is below 0.7 and the median distance of impostor pairs below 0.1, and where embeddings are
-        all but equal. Otherwise it is None, and so it is with fewer than about 150 pairs of a kind, where
+        nearly equal. Otherwise it is None, and so it is with fewer than about 150 pairs of a kind, where
         guessing could give an AUC of 0.6.
     distances : (pairs,) float64
         Squared L2 of each pair.
