@@ -154,10 +154,16 @@ def test_stage_by_stage_and_in_one_call_the_triplets_are_the_same(
     assert loop.height == names["result"].summary.triplets > 0
 
 
+def test_the_page_on_python_with_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = run(PYTHON, [1], tmp_path, monkeypatch)
+    assert names["pixels"].shape == (3, 24, 24, 3)
+    assert ft.RecordFile("demo/ten.rec").read(1) == names["file"].read(1) == (names["header"], names["encoded"])
+
+
 @pytest.mark.torch
 def test_the_page_on_python_with_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    names = run(PYTHON, [1], tmp_path, monkeypatch)
+    names = run(PYTHON, [2], tmp_path, monkeypatch)
     assert names["images"].shape[1:] == (3, 24, 24)
     assert names["loss"] > 0
 
@@ -230,12 +236,16 @@ def test_the_page_on_what_an_audit_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_rec(tmp_path / "train.rec", identities(12, 6))
-    write_suspects(tmp_path / "suspects.parquet", tmp_path / "train.rec", {"kind": "outlier", "key": 7})
-    ft.clean("train.rec", suspects="suspects.parquet", out="clean.rec")
     make_folder(tmp_path / "pictures")
-    names = run(ROOT / "docs" / "clean.md", [0, 1, 2], tmp_path, monkeypatch)
+    ft.pack("pictures", "train.rec")
+    (tmp_path / "audit").mkdir()
+    suspects = tmp_path / "audit" / "suspects.parquet"
+    write_suspects(suspects, tmp_path / "train.rec", {"kind": "outlier", "key": 7})
+    ft.clean("train.rec", suspects=suspects, out="clean.rec")
+    names = run(ROOT / "docs" / "clean.md", [0, 1, 2, 3], tmp_path, monkeypatch)
     assert names["changed"].select("key", "kind", "action").rows() == [(7, "outlier", "drop")]
+    [(key, path)] = names["suspects"].join(names["paths"], on="key").select("key", "path").rows()
+    assert ft.RecordFile("train.rec").read(key)[1] == (tmp_path / "pictures" / path).read_bytes()
     triplets = names["triplets"]
     for role in ("anchor", "positive", "negative"):
         for key, path in triplets.select(f"{role}_key", f"{role}_path").head(20).iter_rows():
