@@ -92,6 +92,14 @@ def test_all_of_it(made: Made, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").stat().st_size < LARGEST
 
 
+def test_values_beyond_a_chart_are_said_to_be_in_its_last_step(tmp_path: Path) -> None:
+    said = "images; the last step counts larger ones, too"
+    alike = write_rec(tmp_path / "alike.rec", identities(12, 6))
+    assert said not in page_of(tmp_path, rec=alike).text
+    one_is_large = identities(12, 2) | dict.fromkeys(range(100, 140), 12)
+    assert said in page_of(tmp_path, rec=write_rec(tmp_path / "large.rec", one_is_large)).text
+
+
 def test_any_part_is_enough(made: Made, tmp_path: Path) -> None:
     for part, given in made.given.items():
         page = page_of(tmp_path, **{part: given})

@@ -146,10 +146,11 @@ def _histograms(dataset: Dataset, counts: NDArray[np.int64]) -> list[Markup]:
         found = np.histogram(np.minimum(values, edges[-1] - 1e-9), edges)[0]
         noun = "identities" if whole else "images"
         text = f"{title}: median {charts.number(float(np.median(values)))} {axis}"
+        larger = "; the last step counts larger ones, too" if values.max() > edges[-1] else ""
         drawn.append(
             charts.histogram(
                 f"{title} (how many {noun})",
-                axis,
+                axis + larger,
                 edges.tolist(),
                 {noun: ("anchor", found.tolist())},
                 description=text,
