@@ -8,6 +8,7 @@ import pytest
 import fasttriplet as ft
 from fasttriplet.cli import cli
 from fasttriplet.cli._words import in_flags, usage
+from fasttriplet.training import _train_rec
 
 
 def command(name: str) -> click.Command:
@@ -48,3 +49,8 @@ def test_an_error_of_an_option_begins_with_its_flag() -> None:
     assert usage(error, command("mine")) == "--margin must be a number >= 0, not --bag-size"
     assert usage(error, command("pack")) == str(error)
     assert usage(ft.OptionError("out", "is wrong"), command("pack")) == "OUT.rec is wrong"
+
+
+def test_a_training_that_cannot_be_resumed_names_the_flag_for_another_one() -> None:
+    said = in_flags(_train_rec._ANOTHER, command("train"))
+    assert said == "Begin another training, with the network of this one as --pretrained SPEC"

@@ -165,7 +165,7 @@ def test_numbers_that_are_not_finite_later(
         train_rec(chosen, tmp_path / "a", batches=9, checkpoint_every=3, log_every=1, progress=told.append)
     assert str(error.value) == (
         f"{number} is not finite. Lower the learning rate: begin another training, with the weights of "
-        f"batch 3 as pretrained: numpy:{tmp_path / 'a'}.npy"
+        f"batch 3 as pretrained='numpy:{tmp_path}/a.npy'"
     )
     assert state(tmp_path / "a").plain["batch"] == 3
     assert np.array_equal(np.load(tmp_path / "a.npy"), state(tmp_path / "a").arrays["matrix"])

@@ -354,7 +354,7 @@ class Loop:
             return ValueError(f"{what} is not finite: begin with other weights")
         return ValueError(
             f"{what} is not finite. Lower the learning rate: begin another training, with the weights of "
-            f"batch {self._saved[0]:,} as pretrained: {self.store.last}"
+            f"batch {self._saved[0]:,} as pretrained={self.store.last!r}"
         )
 
     def _log(self, batch: TripletBatch, images_per_second: float) -> dict[str, Any]:

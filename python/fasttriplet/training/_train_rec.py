@@ -35,6 +35,7 @@ from fasttriplet.training._state import State, load_state
 from fasttriplet.training._store import NoStore, Store
 from fasttriplet.verify._examine import check_for_training
 
+_ANOTHER = "Begin another training, with the network of this one as pretrained=SPEC"
 _RENAMED = {"pairs": "verify_on", "tell": "progress"}
 
 
@@ -255,7 +256,7 @@ def _as_before(names: Names, state: State, settings: TrainSettings) -> TrainSett
     if different := before.differences(settings):
         raise ValueError(
             f"{names.state} is of a training with {', '.join(different)}: it can only be resumed with the "
-            "settings that it began with. Begin another training with its weights as pretrained"
+            f"settings that it began with. {_ANOTHER}"
         )
     assert before.framework is not None
     return settings.begun(before.framework, before.lr_end)
@@ -265,9 +266,7 @@ def _check_end(settings: TrainSettings, schedule: Schedule, *, resume: bool) -> 
     """Raise an OptionError if the learning rate would be 0 before the training ends."""
     end = settings.lr_end
     if end is not None and schedule.batches > end:
-        advice = "To train for longer, give a later lr_end"
-        if resume:
-            advice = "To train for longer, begin another training with the weights of this one as pretrained"
+        advice = _ANOTHER if resume else "To train for longer, give a later lr_end"
         raise OptionError(
             "batches",
             f"must be at most {end:,}, not {schedule.batches:,}: there the learning rate has fallen to 0 "
