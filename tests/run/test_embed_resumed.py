@@ -251,6 +251,7 @@ def test_what_is_counted_is_on_the_disk(
 
     def synced(descriptor: int) -> None:
         calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        assert os.fstat(descriptor).st_size  # what is written is not in a buffer
         fsync(descriptor)
 
     def replaced(source: Any, target: Any, **more: Any) -> None:

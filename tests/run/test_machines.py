@@ -98,6 +98,26 @@ def test_what_a_cluster_began_one_process_can_end(data: tuple[Path, Path], tmp_p
     assert out.read_bytes() == (tmp_path / "here.parquet").read_bytes()
 
 
+def test_jobs_are_sent_without_what_chooses_the_bags(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """Tables of excluded images and graphs may be large, and files of them need not be there."""
+    sent = list[Any]()
+
+    class Noting(Disorderly):
+        def run(self, work: Any, thing: Any, *more: Any) -> Iterator[tuple[Any, Any]]:
+            sent.append(thing.options)
+            return super().run(work, thing, *more)
+
+    near = pl.DataFrame({"label": np.arange(80), "neighbor_label": (np.arange(80) + 3) % 80, "rank": 0})
+    excluded = pl.DataFrame({"key": [1, 2]})
+    chosen: dict[str, Any] = {"exclude": excluded, "neighbors": near, "random_share": 0.25}
+    here = mined(data, tmp_path / "here.parquet", **BAGS, **chosen)
+    with in_place_of_ray(Noting(0, 2)):
+        there = mined(data, tmp_path / "there.parquet", ray="disorderly", **BAGS, **chosen)
+    assert there.triplets.collect().equals(here.triplets.collect())
+    [options] = sent
+    assert (options.exclude, options.neighbors, options.random_share) == (None, None, 0)
+
+
 def test_a_step_asks_for_the_memory_of_two_of_the_largest_blocks(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

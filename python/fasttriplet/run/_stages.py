@@ -153,9 +153,7 @@ class Stages:
         alike = copy(self)
         if probe is not None:
             alike.embedder = ProbedEmbedder(self.embedder, probe)
-        alike.options = replace(
-            self.options, exclude=None, neighbors=None, random_share=0.0, cache=False, threads=threads
-        )
+        alike.options = replace(self.options, exclude=None, neighbors=None, random_share=0.0, threads=threads)
         return alike
 
     def __getstate__(self) -> dict[str, Any]:
