@@ -250,7 +250,7 @@ def test_memory_must_hold_a_bag(rec: Path, short: int, prefetch: int) -> None:
     plain = plain_of(rec)
     options = plain.options() | {"model": plain.model, "prefetch": prefetch}
     with nothing_left(), pytest.raises(ft.OptionError, match="memory must be at least"):
-        list(ft.Feed(rec, memory=15 * IMAGE - short, **options))
+        ft.Feed(rec, memory=15 * IMAGE - short, **options)
     check(plain, memory=15 * IMAGE, prefetch=prefetch)
 
 

@@ -108,7 +108,7 @@ def test_bags_are_mined_as_by_the_reference(rec: Path, options: dict[str, Any]) 
     model = random_table(100)
     frame = ft.mine_rec(rec, model=model, bag_size=20, images_per_identity=4, epochs=2, **options)
     seed = options.get("seed", 0)
-    expected = []
+    expected, stats = [], []
     for epoch in range(2):
         for bag in ft.bags(ft.triplet_seq(ft.index_rec(rec), 4, seed, epoch), 20):
             keys = bag.rows["key"].to_numpy()
@@ -119,6 +119,9 @@ def test_bags_are_mined_as_by_the_reference(rec: Path, options: dict[str, Any]) 
                 **options | {"seed": epoch_seed(seed, epoch)},
             )
             expected += [(epoch, bag.number, *triplet) for triplet in mined]
+            stats.append(ft.mine(model.rows[keys], bag.rows["label"], ids=keys, **options).stats)
+    for name in ("pairs", "pairs_over_max_ap", "pairs_without_negative"):
+        assert getattr(frame.summary, name) == sum(getattr(one, name) for one in stats)
     found = frame.triplets.collect()
     assert found.drop("anchor_label", "negative_label").rows() == expected
     label = identities(12, 6)
