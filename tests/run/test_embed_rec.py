@@ -63,6 +63,7 @@ def test_rows_are_those_of_the_embedder_in_key_order(
     )  # fmt: skip
     assert done.bytes == (tmp_path / "new/e.npy").stat().st_size
     assert done.seconds.keys() == {"index", "decode", "embed", "write", "total"}
+    assert min(done.seconds.values()) > 0
     assert json.loads(json.dumps(done.to_dict()))["images_per_second"]["decode"] > 0
 
 

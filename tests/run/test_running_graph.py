@@ -256,6 +256,7 @@ def test_an_epoch_that_is_left_keeps_its_means(many: Path) -> None:
         ({"mean_labels": np.arange(IDENTITIES)[::-1]}, "mean_labels must be identities of the dataset"),
         ({"mean_labels": np.arange(IDENTITIES) + 1}, "mean_labels must be identities of the dataset"),
         ({"graph_labels": np.array([0, 99])}, "graph_labels must be identities"),
+        ({"graph_labels": np.array([0, 0])}, "graph_labels must be identities"),
         ({"graph_starts": np.array([0, 1])}, "graph_starts must ascend from 0 to the number"),
         ({"graph_starts": np.array([], np.int64)}, "graph_starts must ascend from 0 to the number"),
         ({"graph_neighbors": np.full(20 * IDENTITIES, 50)}, "graph_neighbors must be positions among"),
