@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fasttriplet.auditing import _neighbors
+from fasttriplet.auditing import _groups, _neighbors
 from fasttriplet.auditing._frames import identities
 from fasttriplet.auditing._groups import Groups, Sum, divide, halves, strengths, without
 from fasttriplet.auditing._identities import people
@@ -241,6 +241,19 @@ def test_a_group_may_be_as_small_as_the_smallest() -> None:
         groups = divide(images, 0.9, 0.5, smallest, lambda _: None)
         assert groups.sizes.tolist() == sizes
         assert groups.of_image.tolist() == [0] * 9 + [1 if smallest == 3 else -1] * 3
+
+
+def test_images_that_a_half_took_along_come_back_to_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two people, three images of the one are first divided off with the other, and then from it."""
+    who = np.repeat([0, 1, 0], [8, 12, 3])
+    divisions = iter([np.arange(23) < 8, np.arange(15) < 12, None, None, None])
+    monkeypatch.setattr(_groups, "halves", lambda _: next(divisions))
+    rows = np.eye(2, dtype=np.float32)[who]
+    images = Images.of(rows, np.zeros(23, np.int64), np.arange(23), None, None)
+    groups = divide(images, 0.9, 0.5, 2, lambda _: None)
+    assert next(divisions, "none is left") == "none is left"
+    assert groups.sizes.tolist() == [12, 11]
+    assert groups.of_image.tolist() == (1 - who).tolist()
 
 
 def test_rows_that_are_alike_have_no_halves() -> None:
