@@ -1,4 +1,4 @@
-"""Embedders whose device works beside the caller: `start_embedding` instead of `embed`."""
+"""Embedders whose device works beside the caller, and those that write into one array again and again."""
 
 from __future__ import annotations
 
@@ -59,6 +59,32 @@ def test_the_triplets_of_a_run_are_the_same(rec: Path) -> None:
     found = ft.mine_rec(rec, model=Beside(table.rows), epochs=2, **OPTIONS)
     assert found.triplets.collect().equals(expected.triplets.collect())
     assert found.summary.images == expected.summary.images == 160
+
+
+class Again(Table):
+    """Writes all embeddings into one array."""
+
+    def __init__(self, rows: NDArray[np.float32]) -> None:
+        super().__init__(rows)
+        self._found = np.empty_like(rows)
+
+    def embed(self, rows: pl.DataFrame, images: NDArray[np.uint8] | None) -> NDArray[np.float32]:
+        found = self._found[: rows.height]
+        found[:] = super().embed(rows, images)
+        return found
+
+
+def test_an_embedder_may_use_its_array_again(rec: Path) -> None:
+    table = random_table()
+    mined = [
+        ft.mine_rec(rec, model=model, **OPTIONS).triplets.collect() for model in (table, Again(table.rows))
+    ]
+    assert mined[0].equals(mined[1])
+    handed_out = []
+    for model in (table, Again(table.rows)):
+        with ft.Feed(rec, model=model, **OPTIONS) as feed:
+            handed_out.append([batch.ids.tolist() for batch in feed])
+    assert handed_out[0] == handed_out[1]
 
 
 def test_the_next_part_is_started_before_a_run_waits(rec: Path) -> None:

@@ -147,6 +147,25 @@ def test_wrong_options_are_named_before_anything_is_read(tmp_path: Path) -> None
                 verify_pairs(tmp_path / "none.bin", "none", **{name: value})
 
 
+def test_an_embedder_may_use_its_array_again(rec: Path) -> None:
+    class Shades:
+        description, needs_images = "shades", True
+
+        def __init__(self, *, again: bool) -> None:
+            self.found: Any = np.empty((1000, 3)) if again else None
+
+        def prepare(self, index: pl.DataFrame) -> None:
+            pass
+
+        def embed(self, rows: pl.DataFrame, images: Any) -> Any:
+            out = None if self.found is None else self.found[: rows.height]
+            return np.mean(images[:, :, :9], axis=(1, 2), out=out)
+
+    found, expected = (verify_rec(rec, Shades(again=again)) for again in (True, False))
+    assert found == expected
+    assert np.array_equal(found.distances, expected.distances)
+
+
 def test_ties_are_misses(tmp_path: Path) -> None:
     many = write_rec(tmp_path / "b.rec", identities(4, 3) | {99: 9})
     same = np.ones((100, 3), dtype=np.float32)

@@ -57,7 +57,7 @@ class Embedder(Protocol):
         Returns
         -------
         (B, D) float32
-            Finite numbers; embedding i belongs to row i.
+            Finite numbers; embedding i belongs to row i. They are copied, so the array may be used again.
         """
 
 
@@ -72,15 +72,15 @@ class Started(Protocol):
 
 
 class _Here:
-    """What an embedder returned."""
+    """What an embedder returned: a copy, as the embedder may write its next vectors into the same array."""
 
-    def __init__(self, found: NDArray[np.float32]) -> None:
-        self._found = found
+    def __init__(self, found: object) -> None:
+        self._found = np.array(found)
 
     def done(self) -> bool:
         return True
 
-    def result(self) -> NDArray[np.float32]:
+    def result(self) -> NDArray[Any]:
         return self._found
 
 

@@ -19,7 +19,7 @@ from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions
 from fasttriplet.embedders import Embedder, load_embedder
-from fasttriplet.embedders._base import check_embeddings
+from fasttriplet.embedders._base import check_embeddings, started
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine_rows
 from fasttriplet.mining._options import MiningOptions
@@ -232,7 +232,7 @@ def _embed(
         if flip and images is not None:
             mirrored = _vectors(embedder, rows, np.ascontiguousarray(images[:, :, ::-1]), name)
             norms += float(np.linalg.norm(mirrored, axis=1).sum())
-            total = total + mirrored  # not in place: the array may be the embedder's own
+            total += mirrored
         lengths = np.linalg.norm(total, axis=1, keepdims=True)
         if done == 0:
             embeddings = np.empty((count, total.shape[1]))
@@ -247,7 +247,8 @@ def _vectors(
     embedder: Embedder, rows: pl.DataFrame, images: NDArray[np.uint8] | None, name: str
 ) -> NDArray[np.float64]:
     with prefixing(name), advising("lower the batch_size of the model"):
-        return check_embeddings(embedder.embed(rows, images), rows, embedder.description, np.float64)
+        found = started(embedder, rows, images).result()
+        return check_embeddings(found, rows, embedder.description, np.float64)
 
 
 def _squared(
