@@ -47,6 +47,13 @@ def test_other_things_are_not_truth_values(value: Any) -> None:
         _checks.truth_value("mirror", value)
 
 
+def test_a_choice_may_be_a_text_of_numpy() -> None:
+    _checks.one_of("pick", np.str_("all"), ("random", "all"))
+    for value in (np.str_("any"), np.array(["all"]), 1, True, None):
+        with pytest.raises(ValueError, match=r"^pick must be one of 'random', 'all', not "):
+            _checks.one_of("pick", value, ("random", "all"))
+
+
 def test_a_batch_holds_whole_triplets_for_each_device() -> None:
     assert _checks.batch_of_triplets("batch_size", 60) == 60
     assert _checks.batch_of_triplets("batch_size", 12, devices=4) == 12

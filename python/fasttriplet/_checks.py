@@ -52,7 +52,7 @@ def truth_value(name: str, value: bool) -> bool:
 
 def one_of(name: str, value: object, known: tuple[Any, ...]) -> None:
     """Check that the option `name` has a value that is known."""
-    if not any(type(value) is type(choice) and value == choice for choice in known):
+    if not any(isinstance(value, type(choice)) and value == choice for choice in known):
         raise OptionError(name, f"must be one of {', '.join(map(repr, known))}, not {value!r}")
 
 

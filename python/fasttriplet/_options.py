@@ -8,6 +8,7 @@ mypy and editors know each option, and :meth:`Options.of` makes the object. All 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Self, TypeVar
@@ -22,7 +23,13 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        """Check the values; each group checks its own and calls ``super().__post_init__()``."""
+        """Check the values; each group checks its own and calls ``super().__post_init__()``.
+
+        At the end, values of NumPy become Python's: JSON and ``torch.load(..., weights_only=True)`` know no
+        others.
+        """
+        for field in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, plain(getattr(self, field.name)))
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -41,6 +48,12 @@ class Options:
             hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(names)}"
             raise TypeError(f"{call.__name__}() has no option {name!r}; {hint}")
         return cls(**options)
+
+
+def plain(value: Any) -> Any:
+    """Return a number, truth value or text of NumPy as Python's; anything else as it is."""
+    numpy = sys.modules.get("numpy")  # `--help` does without
+    return value.item() if numpy is not None and isinstance(value, numpy.generic) else value
 
 
 def shows(group: type[Options], **defaults: Any) -> Callable[[F], F]:

@@ -141,6 +141,14 @@ def test_paths_are_kept_as_texts(tmp_path: Path) -> None:
         assert type(name) is str
 
 
+def test_values_of_numpy_are_kept_as_those_of_python() -> None:
+    numpy: Any = {"quality": np.int8(80), "split": np.float32(0.25), "fit": np.str_("crop"), "size": (8, 8)}
+    found = PackOptions(**numpy)
+    assert [type(value) for value in (found.quality, found.split, found.fit)] == [int, float, str]
+    for given in (False, True):
+        assert IndexOptions(cache=np.bool_(given)).cache is given  # type: ignore[arg-type]
+
+
 def test_kinds_are_in_the_order_of_a_table() -> None:
     assert kinds_of("kinds", ["duplicate", "mislabelled", "duplicate"]) == ("mislabelled", "duplicate")
     assert kinds_of("kinds", KINDS[::-1]) == KINDS

@@ -24,7 +24,7 @@ from tests.mining.defined import rows
         ({"fallback": False}, "fallback must be one of None, 'farthest', not False"),
         ({"pairs": "any"}, "pairs must be one of 'unordered', 'ordered', 'hardest', 'easiest', not 'any'"),
         ({"metric": "l2"}, "metric must be one of 'sqeuclidean', 'euclidean', 'cosine', not 'l2'"),
-        ({"normalize": None}, "normalize must be one of False, True, not None"),
+        ({"normalize": None}, "normalize must be True or False, not None"),
         (
             {"metric": "cosine", "normalize": False},
             "metric 'cosine' compares directions: it needs normalize=True",

@@ -105,6 +105,28 @@ def test_arguments_must_be_the_same(rec: Path, change: dict[str, Any], message: 
         ft.Feed(rec, model=TABLE, state=state, **options | change)
 
 
+def test_a_state_holds_no_numbers_of_numpy(rec: Path) -> None:
+    changes: Any = {"mirror": np.True_, "cutoff": np.int16(3), "brightness": np.float32(0.5)}
+    numpy: dict[str, Any] = {
+        **{
+            "batch_size": np.int64(12),
+            "devices": np.uint8(2),
+            "first_epoch": np.int32(1),
+            "seed": np.uint64(3),
+        },
+        **{"margin": np.float32(0.25), "normalize": np.False_, "band": np.str_("violating")},
+        "augment": ft.Augment(**changes),
+    }
+    python = {name: value.item() for name, value in numpy.items() if name != "augment"}
+    python["augment"] = ft.Augment(mirror=True, cutoff=3, brightness=0.5)
+    states = []
+    for options in (numpy, python):
+        with ft.Feed(rec, model=TABLE, **options) as feed:
+            states.append(feed.state_dict())
+    texts = [json.dumps({name: value for name, value in one.items() if name != "triplets"}) for one in states]
+    assert texts[0] == texts[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

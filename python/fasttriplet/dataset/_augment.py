@@ -54,10 +54,12 @@ class Augment:
     saturation: float = 0.0
 
     def __post_init__(self) -> None:
-        truth_value("mirror", self.mirror)
-        whole_number("cutoff", self.cutoff, 0, _MOST_CUTOFF)
-        for name in ("brightness", "contrast", "saturation"):
-            number(name, getattr(self, name), 0, 1)
+        factors = ("brightness", "contrast", "saturation")
+        checked: dict[str, float] = {name: number(name, getattr(self, name), 0, 1) for name in factors}
+        checked["mirror"] = truth_value("mirror", self.mirror)
+        checked["cutoff"] = whole_number("cutoff", self.cutoff, 0, _MOST_CUTOFF)
+        for name, value in checked.items():  # numbers of Python, as the state of a feed holds them
+            object.__setattr__(self, name, value)
 
 
 def assemble(
@@ -131,8 +133,8 @@ def assemble(
     if augment is None or augment == Augment():
         _core.assemble(pixels, chosen, written, channels_last=channels_last)
     else:
-        colours = float(augment.brightness), float(augment.contrast), float(augment.saturation)
-        changes = bool(augment.mirror), int(augment.cutoff), *colours
+        colours = augment.brightness, augment.contrast, augment.saturation
+        changes = augment.mirror, augment.cutoff, *colours
         _core.assemble(pixels, chosen, written, channels_last=channels_last, augment=(changes, seed, numbers))
     return out
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypedDict, get_args
 
 from fasttriplet._checks import number, one_of, pixel_limit, whole_number
-from fasttriplet._options import Options
+from fasttriplet._options import Options, plain
 from fasttriplet.errors import OptionError
 
 Labels = Literal["shared", "separate"]
@@ -62,9 +62,9 @@ class IndexOptions(Options):
     def __post_init__(self) -> None:
         if self.labels is not None:
             one_of("labels", self.labels, get_args(Labels))
-        if not isinstance(self.cache, (bool, str, os.PathLike)) or self.cache == "":
+        if not isinstance(plain(self.cache), (bool, str, os.PathLike)) or self.cache == "":
             raise OptionError("cache", f"must be True, False or the path of a folder, not {self.cache!r}")
-        if not isinstance(self.cache, (bool, str)):
+        if isinstance(self.cache, os.PathLike):
             object.__setattr__(self, "cache", os.fspath(self.cache))  # plain, to be compared and stored
         super().__post_init__()
 

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
-from fasttriplet._checks import number, one_of, whole_number
+from fasttriplet._checks import number, one_of, truth_value, whole_number
 from fasttriplet._options import Options
 from fasttriplet.errors import OptionError
 from fasttriplet.mining._band import Limit, limits_of
@@ -61,7 +61,7 @@ class MiningOptions(Options):
         one_of("fallback", self.fallback, (None, *get_args(Fallback)))
         one_of("pairs", self.pairs, get_args(Pairs))
         one_of("metric", self.metric, get_args(Metric))
-        one_of("normalize", self.normalize, (False, True))
+        truth_value("normalize", self.normalize)
         if self.metric == "cosine" and not self.normalize:
             raise OptionError("metric", "'cosine' compares directions: it needs normalize=True")
         whole_number("negatives_per_pair", self.negatives_per_pair, 1)

@@ -212,10 +212,10 @@ class Feed:
             if chosen.threads is None:
                 chosen = replace(chosen, threads=threads_each())
             self._options = chosen
-            whole_number("devices", devices, 1)
-            self._triplets_per_batch = batch_of_triplets("batch_size", batch_size, devices) // 3
-            self._devices = devices
-            whole_number("first_epoch", first_epoch, 0, MOST_EPOCHS)
+            self._devices = devices = whole_number("devices", devices, 1)
+            batch_size = batch_of_triplets("batch_size", batch_size, devices)
+            self._triplets_per_batch = batch_size // 3
+            first_epoch = whole_number("first_epoch", first_epoch, 0, MOST_EPOCHS)
             self._end = None if epochs is None else first_epoch + whole_number("epochs", epochs, 1)
             if augment is not None and not isinstance(augment, Augment):
                 raise OptionError("augment", f"must be an Augment, not {augment!r}")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
-import numpy as np
-
 from fasttriplet._checks import batch_of_triplets, number, one_of, seed_number, whole_number
+from fasttriplet._options import plain
 from fasttriplet.dataset._augment import Augment
 from fasttriplet.dataset._ids import integers
 from fasttriplet.dataset._options import ExcludeOptions, OnError, RefreshOptions, Tail
@@ -211,7 +210,7 @@ class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
             raise OptionError("network", f"{self.network!r} is for PyTorch: give framework='torch'")
 
     def _make_plain(self) -> None:
-        """Turn paths into texts, lists into tuples and NumPy's numbers into Python's."""
+        """Turn paths into texts, and lists into tuples."""
         if not isinstance(self.rec, (tuple, list)) or not all(isinstance(path, _PATH) for path in self.rec):
             raise OptionError("rec", f"must be paths, in a tuple, not {self.rec!r}")
         if not isinstance(self.lr_steps, (tuple, list)):
@@ -231,16 +230,17 @@ class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
                 "must be a Parquet file, not a frame: the state of a training names it; write the frame to a "
                 "file",
             )
-        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        made: dict[str, Any] = {
+            "rec": tuple(map(os.fspath, self.rec)),
+            "lr_steps": tuple(map(plain, self.lr_steps)),
+            "precision": precision_named(self.precision),
+        }
         if self.exclude is not None and not isinstance(self.exclude, _PATH):
             keys: Any = self.exclude
-            plain["exclude"] = tuple(integers("exclude", keys).tolist())
-        plain["precision"] = precision_named(plain["precision"])
-        plain["rec"] = tuple(map(os.fspath, self.rec))
-        plain["lr_steps"] = tuple(map(_plain, self.lr_steps))
+            made["exclude"] = tuple(integers("exclude", keys).tolist())
         if self.symbol is not None:
-            plain["symbol"] = os.fspath(self.symbol)
-        for name, value in plain.items():
+            made["symbol"] = os.fspath(self.symbol)
+        for name, value in made.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -315,7 +315,3 @@ class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
 
 
 _PATH = (str, os.PathLike)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
