@@ -15,7 +15,7 @@ import pytest
 
 import fasttriplet as ft
 from fasttriplet.errors import OptionError, SpecError
-from tests.small_rec import identities, write_rec
+from tests.small_rec import Table, identities, random_table, write_rec
 
 SOURCE = """
 import numpy as np
@@ -115,6 +115,44 @@ FAULTS = {
 def test_what_is_missing_is_named(text: str) -> None:
     with pytest.raises(SpecError, match=f"{re.escape(repr('python:' + text))}.*{FAULTS[text]}"):
         ft.load_embedder(f"python:{text}")
+
+
+class Some(Table):
+    """An embedder, if it is made."""
+
+
+def test_all_calls_name_a_model_that_is_no_embedder(tmp_path: Path) -> None:
+    class Network:
+        __module__ = "torch.nn.modules.module"
+
+    needs = re.escape("it must have description (a str), needs_images (a bool), prepare(index) and embed(")
+    some, rec = random_table(), write_rec(tmp_path / "train.rec", identities(3, 2))
+    some.needs_images = 1  # type: ignore[assignment]
+    calls: list[Any] = [
+        lambda model: ft.mine_rec(rec, model=model),
+        lambda model: ft.Feed(rec, model=model),
+        lambda model: ft.embed_rec(rec, model=model, out=tmp_path / "embeddings.npy"),
+        lambda model: ft.verify_rec(rec, model),
+        lambda model: ft.verify_pairs(tmp_path / "pairs.bin", model),
+        lambda model: ft.audit(rec, model=model, out=tmp_path / "audit"),
+    ]
+    for model, said in (
+        (
+            None,
+            f"must be a spec, such as 'onnx:model.onnx', or an embedder, but a NoneType has no d.*; {needs}",
+        ),
+        (
+            Path("a.onnx"),
+            f"but a PosixPath has no description, no needs_images, no prepare, no em.*; {needs}",
+        ),
+        (some, f"but a Table has needs_images=1; {needs}"),
+        (Some, r"must be an embedder, not a class of them; give Some\(\.\.\.\)$"),
+        (Network(), r"no embed; fasttriplet\.torch\.TorchEmbedder\(module\) makes one of it$"),
+    ):
+        for call in calls:
+            with pytest.raises(OptionError, match=rf"^model .*{said}"):
+                call(model)
+    assert {path.name for path in tmp_path.iterdir()} <= {"train.idx", "train.rec", "train.rec.index"}
 
 
 def test_errors_of_the_users_module_name_it_and_the_line(folder: Path) -> None:

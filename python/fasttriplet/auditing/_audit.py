@@ -31,7 +31,8 @@ from fasttriplet.auditing._thresholds import LabelOptions, Thresholds
 from fasttriplet.dataset._dataset import Rec, open_dataset
 from fasttriplet.dataset._ids import ids_of, places_among
 from fasttriplet.dataset._options import kinds_of
-from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._load import embedder_of
 
 SUSPECTS, IDENTITIES = "suspects.parquet", "identities.parquet"
 _VERSION = 1
@@ -200,7 +201,7 @@ def audit(
     folder = Path(out)
     for name in (SUSPECTS, IDENTITIES):
         check_can_be_written(folder / name, overwrite=overwrite)
-    embedder = load_embedder(model) if isinstance(model, str) else model
+    embedder = embedder_of(model)
     run = _Run(
         folder=folder,
         embedder=embedder,

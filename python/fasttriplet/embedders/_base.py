@@ -61,6 +61,25 @@ class Embedder(Protocol):
         """
 
 
+# Of what is none.
+EMBEDDER_HAS = (
+    "it must have description (a str), needs_images (a bool), prepare(index) and embed(rows, images)"
+)
+
+
+def faults_of(found: object) -> list[str]:
+    """Say what keeps an object from being an embedder."""
+    names = ("description", "needs_images", "prepare", "embed")
+    if missing := [name for name in names if not hasattr(found, name)]:
+        return [f"has no {', no '.join(missing)}"]
+    faults = [f"has no method {name}" for name in ("prepare", "embed") if not callable(getattr(found, name))]
+    if not isinstance(description := found.description, str):  # type: ignore[attr-defined]
+        faults.append(f"has the description {description!r}")
+    if not isinstance(needs_images := found.needs_images, bool):  # type: ignore[attr-defined]
+        faults.append(f"has needs_images={needs_images!r}")
+    return faults
+
+
 class Started(Protocol):
     """Embeddings that a device may still compute."""
 

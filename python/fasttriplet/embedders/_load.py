@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import isclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, cast
 
 from fasttriplet._forks import importing
 from fasttriplet.checkpoint._checkpoint import spec_of
-from fasttriplet.embedders._base import Embedder
+from fasttriplet.embedders._base import EMBEDDER_HAS, Embedder, faults_of
 from fasttriplet.errors import OptionError, SpecError
 
 
@@ -167,6 +168,24 @@ def load_embedder(
         forms = ", ".join(form.form for form in backend.forms)
         raise SpecError(f"{text!r} is not of the form {forms}, for example {backend.forms[0].example}")
     return cast(Embedder, backend.load().from_spec(rest, **options))
+
+
+def embedder_of(model: str | Embedder) -> Embedder:
+    """Return the embedder that a user gives as `model`, or as its spec."""
+    if isinstance(model, str):
+        return load_embedder(model)
+    if isclass(model):
+        raise OptionError("model", f"must be an embedder, not a class of them; give {model.__name__}(...)")
+    if faults := faults_of(model):
+        kind = type(model)
+        is_module = any(base.__module__ == "torch.nn.modules.module" for base in kind.__mro__)
+        hint = "fasttriplet.torch.TorchEmbedder(module) makes one of it" if is_module else EMBEDDER_HAS
+        raise OptionError(
+            "model",
+            f"must be a spec, such as 'onnx:model.onnx', or an embedder, but a {kind.__name__} "
+            f"{' and '.join(faults)}; {hint}",
+        )
+    return model
 
 
 def runs_network(spec: str) -> bool:

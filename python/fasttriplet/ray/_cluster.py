@@ -22,7 +22,7 @@ from fasttriplet._forks import importing
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import Embedder
 from fasttriplet.embedders._deferred import DeferredEmbedder
-from fasttriplet.embedders._load import load_embedder, runs_network
+from fasttriplet.embedders._load import embedder_of, runs_network
 from fasttriplet.errors import OptionError
 from fasttriplet.ray._task import Failed, Shared, do
 from fasttriplet.run._machines import NOTHING, Needs, once
@@ -229,9 +229,10 @@ class Cluster:
 
     def embedder(self, model: str | Embedder) -> Embedder:
         """A network is loaded by the tasks; what else embeds is loaded here, and sent to them."""
-        if isinstance(model, str):
-            model = DeferredEmbedder(model) if runs_network(model) else load_embedder(model)
+        if isinstance(model, str) and runs_network(model):
+            model = DeferredEmbedder(model)
         if not isinstance(model, DeferredEmbedder):
+            model = embedder_of(model)
             devices = getattr(model, "devices", "cpu")
             if set(devices if isinstance(devices, (list, tuple)) else [devices]) != {"cpu"}:
                 raise OptionError(

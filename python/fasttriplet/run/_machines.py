@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders import Embedder
+from fasttriplet.embedders._load import embedder_of
 from fasttriplet.errors import OptionError
 
 J = TypeVar("J")
@@ -95,7 +96,7 @@ class _Here:
         return 1
 
     def embedder(self, model: str | Embedder) -> Embedder:
-        return load_embedder(model) if isinstance(model, str) else model
+        return embedder_of(model)
 
 
 def once(machines: Machines, work: Callable[[T, J], R], thing: T, job: J, needs: Needs = NOTHING) -> R:

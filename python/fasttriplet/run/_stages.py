@@ -23,8 +23,9 @@ from fasttriplet.dataset._graph import Graph
 from fasttriplet.dataset._ids import image_ids, positions_of
 from fasttriplet.dataset._options import RUNNING
 from fasttriplet.dataset._order import Bag, bags, epoch_seed, order_of_epoch
-from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import Started, check_embeddings, started
+from fasttriplet.embedders._load import embedder_of
 from fasttriplet.errors import CollapsedError, CollapseWarning, NoTripletsError, OptionError, RecordError
 from fasttriplet.mining._explain import (
     why_collapsed,
@@ -133,7 +134,7 @@ class Stages:
                 f"must be an identity graph: {RUNNING!r} is for a training, whose epochs follow each other",
             )
         self.options = options
-        self.embedder = load_embedder(model) if isinstance(model, str) else model
+        self.embedder = embedder_of(model)
         self._decodes = for_training or self.embedder.needs_images
         self.begin_summary()
         self._size: tuple[int, int] | None = None

@@ -18,8 +18,9 @@ from fasttriplet._words import advising, prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
 from fasttriplet.dataset._images import decode_images
 from fasttriplet.dataset._options import MAX_PIXELS, DatasetKeywords, DatasetOptions
-from fasttriplet.embedders import Embedder, load_embedder
+from fasttriplet.embedders import Embedder
 from fasttriplet.embedders._base import check_embeddings, started
+from fasttriplet.embedders._load import embedder_of
 from fasttriplet.errors import RecordError
 from fasttriplet.mining._mine import mine_rows
 from fasttriplet.mining._options import MiningOptions
@@ -86,7 +87,7 @@ def verify_pairs(
     path = Path(path)
     whole_number("folds", folds, 2)
     threads, max_pixels = thread_count(threads), pixel_limit(max_pixels)
-    embedder = load_embedder(model) if isinstance(model, str) else model
+    embedder = embedder_of(model)
     if not embedder.needs_images:
         raise ValueError(
             f"{path} holds images without an index, and this model embeds no images "
@@ -175,7 +176,7 @@ def verify_rec(
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     whole_number("folds", folds, 2)
     seed, threads = seed_number(seed), thread_count(threads)
-    embedder = load_embedder(model) if isinstance(model, str) else model
+    embedder = embedder_of(model)
     dataset = open_dataset(rec, chosen, threads=threads)
     index = dataset.index
     name = ", ".join(map(str, dataset.paths))
