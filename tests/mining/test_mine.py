@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -217,6 +218,10 @@ GOOD: dict[str, Any] = {"embeddings": np.eye(4, dtype=np.float32), "labels": [0,
         ({"embeddings": np.array([[1.0], [2.0], [-1e39], [0]])}, r"float32 .* row 2, column 0 is -1e\+39"),
         ({"embeddings": MASKED[:, None].astype(np.float32)}, "embeddings are a masked array"),
         ({"labels": MASKED}, "labels are a masked array"),
+        ({"embeddings": [[1.0, 2.0], [1.0], [2.0], [3.0]]}, "embeddings cannot be read as an array: .*inh"),
+        ({"embeddings": "rows.npy"}, "embeddings must be an array, not 'rows.npy'"),
+        ({"labels": iter([0, 0, 1, 1])}, "labels must be an array, not <list_iterator "),
+        ({"labels": pl.Series([0, 0, 1, 1], dtype=pl.Int128)}, "labels cannot be read as an array: .*i128"),
         ({"labels": [0, 0, 1, None]}, "that of row 3 is None"),
         ({"labels": [0, 0, 1, float("nan")]}, r"but are float64 \(are some missing"),
         ({"seed": 2**64}, "seed must be a whole number up to 18446744073709551615"),

@@ -303,6 +303,8 @@ def test_frames() -> None:
     names: list[Any] = ["b", 3, "a", -1]
     mixed = ft.neighbors(rows, names, 1, of="identities")
     assert mixed.labels.tolist() == [-1, 3, "a", "b"]
+    with pytest.raises(ValueError, match=r"^labels are of several types, and those of a frame have one: "):
+        mixed.to_frame()
 
 
 def test_identities_of_any_kind_are_in_order() -> None:

@@ -333,9 +333,6 @@ def test_numbers_and_strings_are_different_labels() -> None:
     mixed: list[Any] = [1, "1", "a", "a\0"]
     triplets = ft.mine(eye, mixed, references=eye, reference_labels=mixed, band="any", pick="all")
     assert list(zip(*triplets, strict=True)) == [(a, a, n) for a in range(4) for n in range(4) if n != a]
-    strings = ["0", "0", "1", "1"]
-    for labels, reference_labels in (([0, 0, 1, 1], strings), (strings, np.array([0, 0, 1, 1]))):
-        assert len(ft.mine(eye, labels, references=eye, reference_labels=reference_labels, band="any")) == 0
 
 
 def test_floats_of_other_widths_and_strides() -> None:
@@ -414,7 +411,23 @@ def test_bad_input_is_named(wrong: dict[str, Any], message: str) -> None:
         ft.mine(**(GOOD | wrong))
 
 
-def test_bytes_and_strings_are_no_labels_of_one_dataset() -> None:
+def test_labels_of_one_dataset_have_a_type_in_common() -> None:
     embeddings = np.eye(4, dtype=np.float32)
-    with pytest.raises(ValueError, match="bytes and str"):
-        ft.mine(embeddings, np.array([b"a"] * 4), references=embeddings, reference_labels=np.array(["a"] * 4))
+    integers, texts = [1, 1, 2, 2], ["1", "1", "2", "2"]
+    coded = [text.encode() for text in texts]
+    mixed: list[Any] = [1, "1", 2, "2"]
+    arrays = [np.array(labels) for labels in (integers, texts, coded)]
+    for labels, others, said in (
+        (coded, texts, "bytes and str"),
+        (arrays[2], arrays[1], "bytes and str"),
+        (integers, texts, "int and str"),
+        (texts, arrays[0], "str and int"),
+        (arrays[0].astype(np.uint8), arrays[1], "int and str"),
+        (mixed, coded, "int or str and bytes"),
+    ):
+        message = f"^labels and reference_labels are {said}: no two of them would be equal$"
+        with pytest.raises(ValueError, match=message):
+            ft.mine(embeddings, labels, references=embeddings, reference_labels=others)
+    for labels, others in ((integers, mixed), (texts, mixed), (texts, arrays[1]), (integers, arrays[0] > 1)):
+        ft.mine(embeddings, labels, references=embeddings, reference_labels=others)
+    assert len(ft.mine(embeddings[:0], [], references=embeddings, reference_labels=texts)) == 0

@@ -174,6 +174,9 @@ def test_why_there_is_no_accuracy(same: list[bool], folds: int, why: str | None)
     assert why is None or (said is not None and said.startswith(why))
 
 
+MASKED: Any = np.ma.masked_equal([0.1, 0.2], 0.2)  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     ("distances", "same", "folds", "said"),
     [
@@ -184,6 +187,10 @@ def test_why_there_is_no_accuracy(same: list[bool], folds: int, why: str | None)
         ([0.1, 4.1], [True] * 2, 2, "divide the embeddings by their L2 norm"),
         ([0.1, -0.1], [True] * 2, 2, "pair 1 is -0.1"),
         ([[0.1, 0.2]], [True] * 2, 2, "one for each pair"),
+        (["0.1", "0.2"], [True] * 2, 2, r"list of numbers, one for each pair, not <U3 of shape \(2,\)"),
+        ([0.1, None], [True] * 2, 2, r"list of numbers, one for each pair, not object of shape \(2,\)"),
+        (MASKED, [True] * 2, 2, "distances are a masked array"),
+        ([0.1, 0.2], MASKED > 0, 2, "same are a masked array"),
         ([0.1, 0.2], [True], 2, "2 distances but truth values of shape"),
         ([0.1, 0.2], [1, 2], 2, "same of pair 1 is 2"),
         ([0.1, 0.2], ["a", "b"], 2, "True or False"),

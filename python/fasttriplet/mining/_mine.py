@@ -342,8 +342,12 @@ def _sets(
         )
     other_labels = as_labels("reference_labels", reference_labels, len(others))
     other_ids = None if reference_ids is None else as_ids("reference_ids", reference_ids, len(others))
-    if {row_labels.dtype.kind, other_labels.dtype.kind} == {"S", "U"}:
-        raise ValueError("labels and reference_labels are bytes and str: no two of them would be equal")
+    kinds, other_kinds = _kinds(row_labels), _kinds(other_labels)
+    if kinds and other_kinds and kinds.isdisjoint(other_kinds):
+        raise ValueError(
+            f"labels and reference_labels are {' or '.join(sorted(kinds))} and "
+            f"{' or '.join(sorted(other_kinds))}: no two of them would be equal"
+        )
     row_numbers, other_numbers = numbered(row_labels, other_labels)
     if row_ids is not None and other_ids is not None:
         both, first, second = np.intersect1d(row_ids, other_ids, return_indices=True)
@@ -355,10 +359,19 @@ def _sets(
     return (rows, row_numbers, row_ids), (others, other_numbers, other_ids)
 
 
-def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+def as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return what a user gives as an array; a ValueError says why it is none."""
     if ma.is_masked(values):  # type: ignore[no-untyped-call]
         raise ValueError(f"{name} are a masked array with masked values: fill them or leave them out")
-    return np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except MemoryError:
+        raise
+    except Exception as error:  # lists of several lengths, a tensor that requires grad, one on a GPU
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be an array, not {values!r:.100}")
+    return array
 
 
 def as_rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
@@ -367,7 +380,7 @@ def as_rows(name: str, values: ArrayLike) -> NDArray[np.float32]:
 
 def as_table(name: str, values: ArrayLike) -> NDArray[np.floating[Any]]:
     """Rows of any float type."""
-    rows = _array(name, values)
+    rows = as_array(name, values)
     if rows.ndim != 2:
         raise ValueError(f"{name} must be 2-D (one row per image), but have the shape {rows.shape}")
     if rows.dtype.kind != "f":
@@ -394,7 +407,7 @@ def as_finite(
 
 
 def as_labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
-    labels = _array(name, values)
+    labels = as_array(name, values)
     if labels.dtype.kind in "US" and isinstance(values, (list, tuple)):
         labels = np.array(values, dtype=object)  # NumPy would make 1 and "1", "a" and "a\0" the same
     if labels.shape != (count,):
@@ -407,6 +420,14 @@ def as_labels(name: str, values: ArrayLike, count: int) -> NDArray[Any]:
         hint = " (are some missing?)" if labels.dtype.kind == "f" else ""
         raise ValueError(f"{name} must be integers or strings, but are {labels.dtype}{hint}")
     return labels
+
+
+def _kinds(labels: NDArray[Any]) -> set[str]:
+    """The types of labels, of which no two have equal ones."""
+    kinds = (
+        set(map(type, labels)) if labels.dtype.kind == "O" else {labels.dtype.type} if len(labels) else set()
+    )
+    return {next((one.__name__ for one in (str, bytes) if issubclass(kind, one)), "int") for kind in kinds}
 
 
 def numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
@@ -422,7 +443,7 @@ def numbered(*sets: NDArray[Any]) -> list[NDArray[np.int64]]:
 
 
 def as_ids(name: str, values: ArrayLike, count: int) -> NDArray[np.int64]:
-    ids = _array(name, values)
+    ids = as_array(name, values)
     if ids.shape != (count,):
         raise ValueError(f"{name} must have the shape ({count},), one per row, not {ids.shape}")
     if count and ids.dtype.kind not in "iu":

@@ -78,12 +78,17 @@ class Neighbors:
         ------
         MemoryError
             If the frame does not fit the memory.
+        ValueError
+            If some labels are integers and others strings.
         """
         at, rank = np.nonzero(self.positions >= 0)
         _core.probe_memory(_BYTES_IN_FRAME * len(at), f"a frame of {counted(len(at), 'neighbor')}")
         near = self.positions[at, rank]
         # A list: NumPy has kinds of texts that Polars does not take.
-        labels = pl.Series(self.labels if self.labels.dtype.kind in "iu" else self.labels.tolist())
+        try:
+            labels = pl.Series(self.labels if self.labels.dtype.kind in "iu" else self.labels.tolist())
+        except TypeError as error:
+            raise ValueError(f"labels are of several types, and those of a frame have one: {error}") from None
         places = {"row": at, "neighbor": near} if self.of == "rows" else {}
         return pl.DataFrame(
             {

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fasttriplet._checks import whole_number
 from fasttriplet._words import counted
+from fasttriplet.mining._mine import as_array
 from fasttriplet.verify._separation import what_is_wrong
 
 FOLDS = 10
@@ -193,9 +194,13 @@ def verify_distances(distances: ArrayLike, same: ArrayLike, folds: int = FOLDS) 
 
 
 def _distances(distances: ArrayLike) -> NDArray[np.float64]:
-    measured = np.array(distances, dtype=np.float64)
-    if measured.ndim != 1:
-        raise ValueError(f"distances must be a list of numbers, one for each pair, not {measured.shape}")
+    given = as_array("distances", distances)
+    if given.ndim != 1 or (len(given) and given.dtype.kind not in "iuf"):
+        raise ValueError(
+            "distances must be a list of numbers, one for each pair, not "
+            f"{given.dtype} of shape {given.shape}"
+        )
+    measured = given.astype(np.float64)  # a copy
     bad = np.flatnonzero(~((measured >= 0) & (measured <= _LARGEST)))
     if bad.size:
         raise ValueError(
@@ -206,7 +211,7 @@ def _distances(distances: ArrayLike) -> NDArray[np.float64]:
 
 
 def _truth(same: ArrayLike, count: int) -> NDArray[np.bool_]:
-    given = np.asarray(same)
+    given = as_array("same", same)
     if given.shape != (count,):
         raise ValueError(
             f"{counted(count, 'distance')} but truth values of shape {given.shape}; give one for each pair"
