@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import sys
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,11 @@ def seed_number(seed: int) -> int:
     return whole_number("seed", seed, 0, _MOST_SEED)
 
 
+def epoch_number(epoch: int) -> int:
+    """Return the option `epoch`, from 0 to 2**64 - 1."""
+    return whole_number("epoch", epoch, 0, _MOST_SEED)
+
+
 def thread_count(threads: int | None) -> int | None:
     """Return the option `threads`, at least 1; None stands for one per core."""
     return None if threads is None else min(whole_number("threads", threads, 1), _MOST_THREADS)
@@ -93,6 +100,22 @@ def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
             name, f"must be a multiple of 3 (anchors, positives and negatives){each}, not {images}"
         )
     return int(images)
+
+
+def polars_frame(name: str, value: object) -> None:
+    """Check that the option `name` is a Polars DataFrame; lazy ones and those of other packages are not."""
+    polars = sys.modules.get("polars")  # without which there is no such frame
+    if polars is None or not isinstance(value, polars.DataFrame):
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        found = kind.__name__ if package == "builtins" else f"{kind.__name__} of {package}"
+        raise OptionError(name, f"must be a DataFrame of polars, not a {found}")
+
+
+def path_or_frame(name: str, value: object) -> None:
+    """Check that the option `name` is the path of a table, or a Polars DataFrame."""
+    if not isinstance(value, (str, os.PathLike)):
+        polars_frame(name, value)
 
 
 def rows_not_finite(rows: NDArray[np.floating[Any]]) -> list[int]:

@@ -289,6 +289,7 @@ def test_suspects_that_do_not_fit(rec: Path, tmp_path: Path) -> None:
         assert not [*tmp_path.glob("b.*")]
         assert not [*tmp_path.glob(".*")]
 
+    refuse("suspects must be a DataFrame of polars, not a LazyFrame of polars", table.lazy())
     refuse("each of kinds must be one of 'mislabelled', .* not 'blurred'", kinds=["blurred"])
     refuse("out must end in .rec", out=tmp_path / "b.bin")
     refuse("suspects: each kind must be one of", table.with_columns(kind=pl.lit("noise")))
@@ -307,6 +308,8 @@ def test_suspects_that_do_not_fit(rec: Path, tmp_path: Path) -> None:
     refuse(r"suspects must be of this dataset, and .*s\.parquet is of another one \(fingerprint \w{16}, this")
     path.write_text("key\n1\n")
     refuse(r"suspects must be a Parquet file, and .*s\.parquet cannot be read")
+    with pytest.raises(ft.OptionError, match=r"^rec must be the path of a \.rec file or several, not None$"):
+        ft.clean(None, suspects=path, out=tmp_path / "b.rec")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         ft.clean(rec, suspects=tmp_path / "none.parquet", out=tmp_path / "b.rec")
 

@@ -78,6 +78,9 @@ def test_frames_of_other_integers(paths: list[Path]) -> None:
         match=r"^rows: the dataset has 2 files, and no column 'file' says in which of them a row lies$",
     ):
         dataset.decode(dataset.index.drop("file"))
+    lazy: Any = dataset.index.lazy()
+    with pytest.raises(ValueError, match=r"^rows must be a DataFrame of polars, not a LazyFrame of polars$"):
+        dataset.decode(lazy)
     wrong = dataset.index.with_columns(length=pl.col("length") + 1)
     with pytest.raises(ft.RecordError, match="its length in bytes is"):
         dataset.decode(wrong[:1])
@@ -134,8 +137,11 @@ def test_a_record_is_read_by_its_position(paths: list[Path]) -> None:
     assert dataset.read(-1) == dataset.read(37) == dataset.read(np.int8(37))
     assert dataset.read(37)[0] == ft.IRHeader(0, 3.0, 38, 0)
     for row in (38, -39):
-        with pytest.raises(IndexError):
+        with pytest.raises(IndexError, match=rf"^row {row} is out of range: Dataset\(.*, 38 images\)$"):
             dataset.read(row)
+    for wrong in (0.5, slice(2)):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            dataset.read(wrong)  # type: ignore[arg-type]
 
 
 def test_what_a_run_says_of_its_dataset(paths: list[Path], tmp_path: Path) -> None:

@@ -126,6 +126,14 @@ def test_frames_that_are_refused(
         assert str(caught.value) == (named if str(path) in named else f"{named} of {path}")
 
 
+def test_a_frame_that_is_lazy_is_refused(one: ft.Dataset) -> None:
+    lazy: Any = pl.DataFrame({"key": [1]}).lazy()
+    with pytest.raises(
+        ft.OptionError, match=r"^exclude must be a DataFrame of polars, not a LazyFrame of pol"
+    ):
+        included_images(one, lazy)
+
+
 def test_a_file_far_beyond_is_not_in_the_index(one: ft.Dataset) -> None:
     frame = pl.DataFrame({"key": [1], "file": [2**32 - 1]}, schema={"key": pl.Int64, "file": pl.Int64})
     assert refused(one, frame).startswith("exclude has key 1 of file 4294967295, which is not in the index")

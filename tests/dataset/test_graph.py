@@ -265,8 +265,10 @@ def test_a_graph_of_embeddings_is_one() -> None:
         (circle(5), {"random_share": 1.5}, "random_share must be a number from 0 to 1, not 1.5"),
         (None, {"random_share": 0.5}, "random_share goes with neighbors=FILE, an identity graph"),
         ([1, 2], {}, "neighbors must be a Parquet file or a frame, an identity graph, not "),
+        (circle(5).lazy(), {}, "neighbors must be a DataFrame of polars, not a LazyFrame of polars"),
         ("graph.parquet", {}, r"neighbors must be a frame here: give polars.read_parquet\('graph.parquet'\)"),
         (circle(5), {"bag_size": 0}, "bag_size must be a whole number >= 1"),
+        (circle(5), {"bag_size": None}, "bag_size must be a whole number >= 1, not None"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_graph_is_named(graph: Any, options: Any, message: str) -> None:

@@ -385,6 +385,8 @@ def test_arguments() -> None:
     options: Any
     for arguments, what in (
         ((encoded,), "a single one"),
+        ((np.frombuffer(encoded, np.uint8),), "a single one"),
+        ((Path("a.jpg"),), r"encoded: expected a list of encoded images, not PosixPath\('a.jpg'\)"),
         (([encoded, 3],), r"image \[1\] is a int"),
         (([encoded, "a"],), r"image \[1\] is a str"),
     ):

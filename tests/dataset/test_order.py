@@ -189,6 +189,27 @@ def test_identity_larger_than_a_bag_is_named(at: int) -> None:
         ),
         (lambda: ft.triplet_seq(identity_index(), 5, seed=-1), "seed must be a whole number >= 0"),
         (lambda: ft.triplet_seq(identity_index(), 5, epoch=0.5), "epoch must be a whole number"),  # type: ignore[arg-type]
+        (lambda: ft.triplet_seq(identity_index(), epoch=2**64), "epoch must be a whole number up to"),
+        (lambda: ft.triplet_seq("train.rec"), "index must be a DataFrame of polars, not a str"),  # type: ignore[arg-type]
+        (
+            lambda: ft.triplet_seq(identity_index().with_columns(label=pl.col("label") + 0.5)),
+            "the index must have integers, and no nulls, in the column 'label', not Float64",
+        ),
+        (
+            lambda: ft.triplet_seq(identity_index().with_columns(label=pl.lit(None, pl.Int64))),
+            "the index must have integers, and no nulls, in the column 'label', not Int64 with nulls",
+        ),
+        (
+            lambda: ft.triplet_seq(identity_index().with_columns(label=pl.lit(2**63, pl.UInt64))),
+            r"the index must have integers, and no nulls, in the column 'label', not UInt64 from 2\^63 on",
+        ),
+        (
+            lambda: ft.triplet_seq(identity_index().with_columns(file=pl.lit("a"))),
+            "the index must have integers, and no nulls, in the column 'file', not String",
+        ),
+        (lambda: list(ft.bags(identity_index().lazy())), "seq must be a DataFrame of polars, not a Lazy"),  # type: ignore[arg-type]
+        (lambda: list(ft.bags(identity_index().drop("label"))), "needs the columns label; label not found"),
+        (lambda: list(ft.bags(identity_index(), None)), "bag_size must be a whole number >= 1, not None"),  # type: ignore[arg-type]
         (lambda: list(ft.bags(identity_index(), 0)), "bag_size must be a whole number >= 1"),
         (lambda: list(ft.bags(identity_index(), 10, "cut")), "boundary must be one of 'keep', 'split', not"),  # type: ignore[arg-type]
         (lambda: list(ft.bags(identity_index(), 10, tail="use")), "tail must be one of 'keep', 'drop'"),  # type: ignore[arg-type]

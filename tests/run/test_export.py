@@ -139,6 +139,9 @@ def test_what_cannot_be_exported(rec: Path, tmp_path: Path) -> None:
     refuse("triplets must be of this dataset, and .* is of another one", triplets=tmp_path / "other.parquet")
     write_suspects(tmp_path / "s.parquet", other, {"kind": "outlier", "key": 1})
     refuse("suspects must be of this dataset, and .* is of another one", suspects=tmp_path / "s.parquet")
+    for name in ("triplets", "suspects"):
+        refuse(f"{name} must be a DataFrame of polars, not a LazyFrame of polars", **{name: pl.LazyFrame()})
+        refuse(f"{name} must be a DataFrame of polars, not a int", **{name: 5})
     bad = suspects({"kind": "../../outlier", "key": 1})
     refuse("suspects: each kind must be one of", suspects=bad)
     refuse("suspects must have the columns .* and lacks evidence_keys", suspects=bad.drop("evidence_keys"))

@@ -172,6 +172,14 @@ def test_states_that_do_not_fit() -> None:
     sampler(rank=1, world_size=2).load_state_dict(sampler(world_size=2).state_dict())  # of any rank
 
 
+class Unread(Dataset[Any]):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -184,6 +192,7 @@ def test_states_that_do_not_fit() -> None:
         ({"images_per_identity": 2**31}, "images_per_identity must be a whole number up to"),
         ({"labels": [0.5, 1.5]}, "labels must be a list of integers"),
         ({"labels": []}, "but the labels have 0 identities"),
+        ({"labels": Unread()}, "labels must be those of the images, such as dataset.targets, not a Unread"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

@@ -103,6 +103,8 @@ def test_shards_and_indexes_without_pairs() -> None:
         draw_pairs(frame([]).cast(pl.Int64))
     with pytest.raises(ValueError, match="label not found"):
         draw_pairs(pl.DataFrame({"key": [1]}))
+    with pytest.raises(ValueError, match="no nulls, in the column 'label', not Float64"):
+        draw_pairs(frame([1, 1]).with_columns(label=pl.lit(0.5)))
     with pytest.raises(ValueError, match="pairs_per_kind"):
         draw_pairs(frame([1, 1]), 0)
 

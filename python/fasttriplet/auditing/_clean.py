@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fasttriplet import _core
+from fasttriplet._checks import path_or_frame
 from fasttriplet._files import check_can_be_written, naming, opened, publish
 from fasttriplet._metadata import as_parquet
 from fasttriplet._options import shows
@@ -24,6 +25,7 @@ from fasttriplet.auditing._decisions import decided, read_suspects
 from fasttriplet.auditing._findings import digest
 from fasttriplet.auditing._resolve import Resolved, resolve
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of, open_dataset
+from fasttriplet.dataset._index import paths_of
 from fasttriplet.dataset._names import known_names
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, Kind, kinds_of
 from fasttriplet.dataset._own_files import check_not_read, files_read
@@ -151,8 +153,9 @@ def clean(
     out = Path(out)
     if out.suffix != ".rec":
         raise OptionError("out", f"must end in .rec, not {str(out)!r}")
+    path_or_frame("suspects", suspects)
     if not isinstance(rec, (str, os.PathLike, Dataset)):
-        rec = list(rec)
+        rec, _ = paths_of(rec)
     changes, problems = changes_beside(out), out.with_suffix(".problems.csv")
     finals = (*Layout.files_of(out), changes, problems)
     read = files_read(files_of(rec), rec.options.cache if isinstance(rec, Dataset) else chosen.cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, Unpack
 
@@ -206,13 +207,16 @@ class Dataset:
         OSError
             If the file cannot be read.
         """
-        at = range(len(self))[row]
+        try:
+            at = range(len(self))[operator.index(row)]
+        except IndexError:
+            raise IndexError(f"row {row} is out of range: {self!r}") from None
         flag, label, record_id, id2, content = _core.read_row(self._files, self._places_at(np.array([at])))
         return IRHeader(flag, label, record_id, id2), content
 
     def _places(self, rows: pl.DataFrame | Integers) -> Places:
-        if not hasattr(rows, "columns"):  # Polars need not be imported to know a frame
-            at = integers("rows", rows)
+        if not hasattr(type(rows), "columns"):  # Polars need not be imported to know a frame
+            at = integers("rows", rows)  # type: ignore[arg-type]
             if at.size and not 0 <= at.min() <= at.max() < len(self):
                 raise ValueError(f"rows must be from 0 to {len(self) - 1}, the positions of the images")
             return self._places_at(at)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet._checks import polars_frame
 from fasttriplet._forks import ensure_polars_threads, importing
 from fasttriplet._words import counted, prefixing
 from fasttriplet.dataset._dataset import Dataset
@@ -68,7 +69,7 @@ def _keys_of(
     dataset: Dataset, exclude: Exclude, kinds: Sequence[Kind] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32] | None, str]:
     """Keys, numbers of files if they are given, and words that name the file that holds them."""
-    if not isinstance(exclude, (str, os.PathLike)) and not hasattr(exclude, "columns"):
+    if not isinstance(exclude, (str, os.PathLike)) and not hasattr(type(exclude), "columns"):
         if kinds is not None:
             raise OptionError("exclude_kinds", "goes with exclude=FILE, a table of suspects, not with keys")
         keys: Any = exclude
@@ -80,6 +81,7 @@ def _keys_of(
     where, frame = "", exclude
     if isinstance(exclude, (str, os.PathLike)):
         where, frame = f" of {os.fspath(exclude)}", read_table("exclude", os.fspath(exclude), dataset)
+    polars_frame("exclude", frame)
     assert isinstance(frame, pl.DataFrame)
     if "key" not in frame.columns:
         raise OptionError("exclude", f"must have a column 'key'{where}, and has {', '.join(frame.columns)}")

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from fasttriplet._checks import polars_frame
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._words import counted, first_names
 from fasttriplet.dataset._dataset import Dataset
@@ -19,6 +20,16 @@ from fasttriplet.dataset._tables import read_table
 from fasttriplet.errors import OptionError
 
 _COLUMNS = ("label", "neighbor_label")
+
+
+def why_no_integers(table: pl.DataFrame, name: str) -> str | None:
+    """What a column holds if it is not integers of 64 bits with a sign, one in each row."""
+    kind = table.schema[name]
+    if not kind.is_integer():
+        return f"{kind}"
+    if table[name].null_count():
+        return f"{kind} with nulls"
+    return f"{kind} from 2^63 on" if table[name].cast(pl.Int64, strict=False).null_count() else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +53,7 @@ class Graph:
     @classmethod
     def of(cls, table: pl.DataFrame, known: NDArray[np.int64], where: str = "") -> Graph:
         """Read a table; `known` are the labels of the dataset, in any order. `where` names the file."""
+        polars_frame("neighbors", table)
         ensure_polars_threads()
         missing = [name for name in _COLUMNS if name not in table.columns]
         by = next((name for name in ("rank", "distance") if name in table.columns), None)
@@ -56,13 +68,9 @@ class Graph:
                 "neighbors", f"must be of identities, and rows have neighbors{where}: give of='identities'"
             )
         for name in (*_COLUMNS, by):
-            kind, wrong = table.schema[name], None
-            if not (kind.is_integer() or (name == by and kind.is_numeric())):
-                wrong = f"{kind}"
-            elif table[name].null_count():
-                wrong = f"{kind} with nulls"
-            elif name != by and table[name].cast(pl.Int64, strict=False).null_count():
-                wrong = f"{kind} from 2^63 on"
+            wrong = why_no_integers(table, name)
+            if name == by and table.schema[name].is_numeric():
+                wrong = f"{table.schema[name]} with nulls" if table[name].null_count() else None
             if wrong is not None:
                 raise OptionError(
                     "neighbors", f"must have {'integers' if name != by else 'numbers'}, and no nulls, in the "
@@ -92,8 +100,7 @@ class Graph:
         if isinstance(neighbors, (str, os.PathLike)):
             path = os.fspath(neighbors)
             return cls.of(read_table("neighbors", path, dataset), dataset.labels, f" of {path}")
-        assert isinstance(neighbors, pl.DataFrame)
-        return cls.of(neighbors, dataset.labels)
+        return cls.of(neighbors, dataset.labels)  # type: ignore[arg-type]
 
     @classmethod
     def of_positions(cls, labels: NDArray[np.int64], positions: NDArray[np.int64]) -> Graph:

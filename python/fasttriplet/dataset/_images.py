@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fasttriplet import _core
-from fasttriplet._checks import image_size, one_of, pixel_limit, thread_count
+from fasttriplet._checks import image_size, one_of, pixel_limit, polars_frame, thread_count
 from fasttriplet.dataset._options import MAX_PIXELS, OnError
 from fasttriplet.errors import RecordError
 
@@ -61,6 +61,7 @@ class Places(NamedTuple):
     @classmethod
     def of(cls, rows: pl.DataFrame) -> Places:
         """Read the columns of an index."""
+        polars_frame("rows", rows)
         if missing := [name for name in ("key", "offset") if name not in rows.columns]:
             raise ValueError(
                 f"rows: expected the columns of index_rec, and {' and '.join(missing)} is not there"
@@ -156,8 +157,12 @@ def decode_images(
     ValueError
         If `encoded` is not a list of images, or an option is wrong.
     """
-    if isinstance(encoded, (bytes, bytearray, memoryview, str)):
+    if isinstance(encoded, (bytes, bytearray, memoryview, str)) or (
+        isinstance(encoded, np.ndarray) and encoded.dtype != object
+    ):
         raise ValueError("encoded: expected a list of encoded images, got a single one; write [image]")
+    if not isinstance(encoded, Iterable):
+        raise ValueError(f"encoded: expected a list of encoded images, not {encoded!r:.100}")
     listed = [_to_bytes(image, position) for position, image in enumerate(encoded)]
     max_pixels = pixel_limit(max_pixels)
     size = None if size is None else image_size(size, max_pixels)

@@ -149,7 +149,7 @@ class BagOptions(Options):
         one_of("tail", self.tail, get_args(Tail))
         if isinstance(self.neighbors, os.PathLike):
             object.__setattr__(self, "neighbors", os.fspath(self.neighbors))
-        if not isinstance(self.neighbors, (str, type(None))) and not hasattr(self.neighbors, "columns"):
+        if not isinstance(self.neighbors, (str, type(None))) and not hasattr(type(self.neighbors), "columns"):
             raise OptionError(
                 "neighbors",
                 f"must be a Parquet file or a frame, an identity graph, not {self.neighbors!r:.100}",

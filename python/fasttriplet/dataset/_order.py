@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import seed_number, whole_number
+from fasttriplet._checks import epoch_number, polars_frame, seed_number, whole_number
 from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._splitmix import GOLDEN, mix, mix_column, unsigned
-from fasttriplet.dataset._graph import Graph
+from fasttriplet.dataset._graph import Graph, why_no_integers
 from fasttriplet.dataset._options import BAG_SIZE, RUNNING, BagOptions, Boundary, Tail
 from fasttriplet.errors import OptionError
 
@@ -40,15 +40,30 @@ def epoch_seed(seed: int, epoch: int) -> int:
     Parameters
     ----------
     seed, epoch : int
-        At least 0, the seed below 2**64.
+        At least 0, below 2**64.
 
     Returns
     -------
     int
         Below 2**64, different for each epoch of a seed.
     """
-    seed, epoch = seed_number(seed), whole_number("epoch", epoch, 0)
+    seed, epoch = seed_number(seed), epoch_number(epoch)
     return mix(mix(seed + GOLDEN) + epoch)
+
+
+def check_index(index: pl.DataFrame, *names: str, option: str = "index") -> None:
+    """Raise a ValueError if a user's rows of an index lack one of these columns, or it is not of integers."""
+    polars_frame(option, index)
+    missing = [name for name in names if name not in index.columns]
+    if missing:
+        raise ValueError(
+            f"the index needs the columns {' and '.join(names)}; {' and '.join(missing)} not found"
+        )
+    for name in (*names, *({"file"} & {*index.columns})):
+        if (found := why_no_integers(index, name)) is not None:
+            raise ValueError(
+                f"the index must have integers, and no nulls, in the column {name!r}, not {found}"
+            )
 
 
 def triplet_seq(
@@ -82,7 +97,7 @@ def triplet_seq(
         At least 1. Identities with fewer images give all they have; those with one can only be
         negatives.
     seed, epoch : int, default 0
-        At least 0. Change the epoch for each pass over the data.
+        At least 0, below 2**64. Change the epoch for each pass over the data.
     neighbors : pl.DataFrame, optional
         Which identities are near which: ``label, neighbor_label`` and ``rank`` or ``distance``, the nearest
         with the least; what :meth:`fasttriplet.Neighbors.to_frame` gives for identities. Those that it does
@@ -102,8 +117,8 @@ def triplet_seq(
     RuntimeError
         In a process that was forked after its parent had used Polars; it would hang.
     ValueError
-        If a column is missing, a number is out of range, or `neighbors` names an identity that is not in the
-        index.
+        If a column is missing or not of integers, a number is out of range, or `neighbors` names an identity
+        that is not in the index.
     """
     options = BagOptions(
         images_per_identity=images_per_identity,
@@ -112,9 +127,8 @@ def triplet_seq(
         bag_size=bag_size,
         boundary=boundary,
     )
-    missing = [name for name in ("key", "label") if name not in index.columns]
-    if missing:
-        raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
+    whole_number("bag_size", bag_size, 1)
+    check_index(index, "key", "label")
     state = epoch_seed(seed, epoch)
     if options.has_running_graph:
         raise OptionError(
@@ -189,9 +203,12 @@ def bags(
     Raises
     ------
     ValueError
-        At the first bag: if an option is unknown, or an identity has more images than a bag.
+        At the first bag: if an option is unknown, labels are not integers, or an identity has more images
+        than a bag.
     """
+    whole_number("bag_size", bag_size, 1)
     BagOptions(bag_size=bag_size, boundary=boundary, tail=tail)
+    check_index(seq, "label", option="seq")
     ends = _run_ends(seq) if boundary == "keep" else None
     number = start = 0
     while start < seq.height:

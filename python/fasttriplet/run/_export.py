@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import one_of, whole_number
+from fasttriplet._checks import one_of, path_or_frame, whole_number
 from fasttriplet._contents import check_regular
 from fasttriplet._files import check_new_folder, filling
 from fasttriplet._forks import ensure_polars_threads
@@ -106,6 +106,9 @@ def export(
         whole_number("first", first, 1)
     if isinstance(triplets, (str, os.PathLike)):
         check_ending(Path(triplets), "triplets")
+    for name, table in (("triplets", triplets), ("suspects", suspects)):
+        if table is not None:
+            path_or_frame(name, table)
     folder = Path(out)
     check_new_folder(folder)
     ensure_polars_threads()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import torch
 from fasttriplet import _core
-from fasttriplet._checks import seed_number, whole_number
+from fasttriplet._checks import epoch_number, seed_number, whole_number
 from fasttriplet._splitmix import GOLDEN, mix, mix_array
 from fasttriplet._words import counted
 from fasttriplet.dataset._ids import Integers, integers
@@ -77,6 +77,11 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        if isinstance(labels, torch.utils.data.Dataset):  # NumPy would read all of its images
+            raise OptionError(
+                "labels",
+                f"must be those of the images, such as dataset.targets, not a {type(labels).__name__}",
+            )
         array = labels.numpy(force=True) if isinstance(labels, torch.Tensor) else labels
         numbers = integers("labels", array)
         self._identities = whole_number("identities_per_batch", identities_per_batch, 1)
@@ -120,7 +125,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
 
         If :meth:`load_state_dict` has chosen the same epoch, it stays in the middle of it.
         """
-        if whole_number("epoch", epoch, 0) != self.epoch:
+        if epoch_number(epoch) != self.epoch:
             self.epoch, self._first, self._yielded = int(epoch), 0, 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,7 +181,7 @@ class IdentityBatchSampler(torch.utils.data.Sampler):
                     f"the state was saved with {name}={state[name]}, and the sampler has {name}={value}; "
                     "give it the same to continue, or begin anew"
                 )
-        epoch, yielded = whole_number("epoch", state["epoch"], 0), state["yielded"]
+        epoch, yielded = epoch_number(state["epoch"]), state["yielded"]
         return epoch, whole_number("yielded", yielded, 0, len(self))
 
     def _batches(self, epoch: int) -> NDArray[np.int64]:

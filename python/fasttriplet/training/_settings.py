@@ -218,13 +218,13 @@ class TrainSettings(ExcludeOptions, MiningOptions, RefreshOptions):
         for name, kind in (("network", str), ("symbol", _PATH), ("pretrained", str)):
             if not isinstance(value := getattr(self, name), (kind, type(None))):
                 raise OptionError(name, f"must be a text, not {value!r}")
-        if hasattr(self.exclude, "columns"):
+        if hasattr(type(self.exclude), "columns"):
             raise OptionError(
                 "exclude",
                 "must be a Parquet file or keys, not a frame: the state of a training names it; write the "
                 "frame to a file",
             )
-        if hasattr(self.neighbors, "columns"):
+        if hasattr(type(self.neighbors), "columns"):
             raise OptionError(
                 "neighbors",
                 "must be a Parquet file, not a frame: the state of a training names it; write the frame to a "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fasttriplet._checks import seed_number, whole_number
 from fasttriplet._splitmix import GOLDEN, mix_array
 from fasttriplet.dataset._ids import image_ids
-from fasttriplet.dataset._order import epoch_seed
+from fasttriplet.dataset._order import check_index, epoch_seed
 
 
 class DrawnPairs(NamedTuple):
@@ -56,12 +56,10 @@ def draw_pairs(index: pl.DataFrame, pairs_per_kind: int = 6000, seed: int = 0) -
     Raises
     ------
     ValueError
-        If a column is missing, a number is out of range, or pairs of one kind cannot be drawn: no label has
-        two images, or all images have one label.
+        If a column is missing or not of integers, a number is out of range, or pairs of one kind cannot be
+        drawn: no label has two images, or all images have one label.
     """
-    missing = [name for name in ("key", "label") if name not in index.columns]
-    if missing:
-        raise ValueError(f"the index needs the columns key and label; {' and '.join(missing)} not found")
+    check_index(index, "key", "label")
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     seed = seed_number(seed)
     labels = index["label"].to_numpy()
