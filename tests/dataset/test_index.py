@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import re
 import shutil
 import stat
 import struct
@@ -75,6 +76,12 @@ def test_insightface_layout(rec: Path) -> None:
     assert index["offset"].to_list() == file.offsets(index["key"].to_numpy()).tolist()
     found = ft.inspect_rec(rec)
     assert (found.records, found.images, found.identities, found.identity_records) == (8, 5, 2, 2)
+    for wrong, said in (
+        ([rec, rec.with_suffix(".idx")], "path must be one .rec file, not 2: inspect each by itself"),
+        (None, "path must be the path of a .rec file or several, not None"),
+    ):
+        with pytest.raises(ft.OptionError, match=f"^{re.escape(said)}$"):
+            ft.inspect_rec(wrong)  # type: ignore[arg-type]
     assert (found.layout, found.idx_used, found.problems) == ("insightface", True, ())
     assert (found.bytes, found.image_bytes) == (rec.stat().st_size, 5 * len(JPEG))
     assert found.images_by_flag == {0: 5}

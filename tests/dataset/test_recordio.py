@@ -422,6 +422,8 @@ def test_children_after_a_fork_read_the_same_handle(tmp_path: Path, loaded: bool
     ("header", "key", "message"),
     [
         ((0, 1e39, 0, 0), 1, "key 1: label 1e[+]39 does not fit a float32"),
+        ((0, None, 0, 0), 1, "key 1: label must be a number, or several, not None"),
+        ((0, "7", 0, 0), 1, "key 1: label must be a number, or several, not '7'"),
         ((0, 1.0, -1, 0), 1, "key 1: id: expected an integer in 0"),
         ((0, 1.0, 0, 2**64), 1, "key 1: id2: expected an integer in 0"),
         ((0, 1.0, 0, 0), 2**63, "key: expected an integer in"),
@@ -439,8 +441,14 @@ def test_writer_takes_any_bytes_and_headers(tmp_path: Path) -> None:
         writer.write(1, (9, float(np.float64(2)), 1, 0), bytearray(b"ab"))
         writer.write(2, ft.IRHeader(9, np.array([[1, 2], [3, 4]]), 2, 0), memoryview(b"cd"))
         writer.write(np.int64(3), ft.IRHeader(0, np.array(5.0), 3, 0), pixels)
-        with pytest.raises(TypeError):
-            writer.write(4, (0, 1.0, 4, 0), "text")  # type: ignore[arg-type]
+        for wrong, found in (("text", "str"), (np.zeros(3), "ndarray of 8 bytes each"), (None, "NoneType")):
+            with pytest.raises(TypeError, match=f"^key 4: payload must be bytes, .*, not {found}$"):
+                writer.write(4, (0, 1.0, 4, 0), wrong)  # type: ignore[arg-type]
+        for header in (5.0, (0, 1.0)):
+            with pytest.raises(
+                TypeError, match=r"^key 4: header must be an IRHeader \(flag, label, id, id2\)"
+            ):
+                writer.write(4, header, b"")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="key 3 was written before"):
             writer.write(3, (0, 1.0, 3, 0), b"")
     file = ft.RecordFile(tmp_path / "a.rec")

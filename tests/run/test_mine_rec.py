@@ -320,6 +320,13 @@ def test_wrong_options_are_named(rec: Path, tmp_path: Path, options: dict[str, A
     assert besides_datasets(tmp_path) == []
 
 
+@pytest.mark.parametrize("call", [ft.mine_rec, ft.embed_rec])
+def test_what_is_no_dataset_is_named(tmp_path: Path, call: Any) -> None:
+    for rec in (None, 5, [5]):
+        with pytest.raises(ft.OptionError, match=r"^rec must be the path of a \.rec file or several, not "):
+            call(rec, model="pixels", out=tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("options", [{"band": "soft"}, {"bag_size": 0}, {"on_error": "no"}, {"threads": 1.5}])
 def test_wrong_options_are_told_before_anything_is_read(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=str(*options)):

@@ -197,7 +197,10 @@ def inspect_rec(
     RecordWarning
         If a file that has the name of a kept index is not the index of this ``.rec``.
     """
-    path, threads, options = Path(path), thread_count(threads), IndexOptions(cache=cache)
+    (path, *more), _ = paths_of(path, "path")
+    if more:
+        raise OptionError("path", f"must be one .rec file, not {len(more) + 1}: inspect each by itself")
+    threads, options = thread_count(threads), IndexOptions(cache=cache)
     file = _core.RecordFile(path)
     loaded = _load(path, file, options.cache, threads)
     if loaded.problem:

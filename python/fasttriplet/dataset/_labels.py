@@ -25,6 +25,8 @@ def to_float32(key: int, label: object) -> tuple[float, list[float]]:
     ValueError
         If float32 would change a label beyond 2^24. Up to there integers are exact; fractions are rounded.
     """
+    if label is None or isinstance(label, (str, bytes, complex)):
+        raise ValueError(f"key {key}: label must be a number, or several, not {label!r}")
     try:
         if isinstance(label, numbers.Number):
             one = float(label)  # type: ignore[arg-type]

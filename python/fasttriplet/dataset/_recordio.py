@@ -333,22 +333,27 @@ class RecordWriter:
         ValueError
             If a field does not fit the format, a label beyond 2^24 is not a float32 (the message names the
             nearest), the key was written before, the record has 2^29 bytes or more, or the writer is closed.
+        TypeError
+            If the payload is not bytes, or the header is none.
         OSError
             If the disk is full or fails; then the files are removed.
         """
         if self._writer is None:
             raise ValueError(f"{self._path}: the RecordWriter is closed")
         key = _integer("key", key, -(2**63), 2**63 - 1)
+        if not isinstance(header, (tuple, list)) or len(header) != 4:
+            raise TypeError(
+                f"key {key}: header must be an IRHeader (flag, label, id, id2), not {header!r:.100}"
+            )
         _, label, record_id, id2 = header
         one, several = to_float32(key, label)
-        content = payload if isinstance(payload, bytes) else bytes(memoryview(payload))  # type: ignore[arg-type]
         fields = (
             key,
             one,
             several,
             _integer(f"key {key}: id", record_id, 0, 2**64 - 1),
             _integer(f"key {key}: id2", id2, 0, 2**64 - 1),
-            content,
+            _content(key, payload),
         )
         try:
             with naming(*self._outputs):
@@ -389,6 +394,21 @@ class RecordWriter:
             self.close()
         else:
             self.discard()
+
+
+def _content(key: int, payload: object) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
+    try:
+        view = memoryview(payload)  # type: ignore[arg-type]
+    except TypeError:
+        view = None
+    if view is None or view.itemsize != 1:
+        items = "" if view is None else f" of {view.itemsize} bytes each"
+        raise TypeError(
+            f"key {key}: payload must be bytes, such as an encoded image, not {type(payload).__name__}{items}"
+        )
+    return bytes(view)
 
 
 def _integer(what: str, value: SupportsIndex, low: int, high: int) -> int:

@@ -21,6 +21,7 @@ from fasttriplet._forks import ensure_polars_threads
 from fasttriplet._options import shows
 from fasttriplet._words import counted
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of, open_dataset
+from fasttriplet.dataset._index import paths_of
 from fasttriplet.dataset._options import DatasetKeywords, DatasetOptions, OnError
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
@@ -186,7 +187,7 @@ def embed_rec(
     one_of("on_error", on_error, get_args(OnError))
     threads = thread_count(threads)
     if not isinstance(rec, (str, os.PathLike, Dataset)):
-        rec = list(rec)  # an iterator would be used up by the first look
+        rec, _ = paths_of(rec)  # an iterator would be used up by the first look
     path = Path(out)
     check_embed_rec(model, path, overwrite=overwrite, resume=resume)
     cache = rec.options.cache if isinstance(rec, Dataset) else chosen.cache

@@ -14,6 +14,7 @@ import polars as pl
 from fasttriplet._checks import whole_number
 from fasttriplet._options import shows
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
+from fasttriplet.dataset._index import paths_of
 from fasttriplet.dataset._options import BagOptions
 from fasttriplet.dataset._own_files import check_not_read, files_read
 from fasttriplet.embedders import Embedder
@@ -165,7 +166,7 @@ def mine_rec(
     """
     chosen = RunOptions.of(mine_rec, options)
     if not isinstance(rec, (str, os.PathLike, Dataset)):
-        rec = list(rec)  # an iterator would be used up by the first look
+        rec, _ = paths_of(rec)  # an iterator would be used up by the first look
     whole_number("epochs", epochs, 1)
     if max_triplets is not None:
         whole_number("max_triplets", max_triplets, 1)
