@@ -51,6 +51,7 @@ from tests.small_rec import random_table
         {"on_error": "ignore"},
         {"seed": -1},
         {"threads": 0},
+        {"group": object()},
     ],
 )
 def test_wrong_options_are_named_before_anything_is_read(tmp_path: Path, options: dict[str, Any]) -> None:

@@ -131,6 +131,11 @@ def test_a_feed_is_not_closed_while_another_thread_waits(rec: Path) -> None:
     assert begun.wait(20)
     with pytest.raises(RuntimeError, match="another thread is waiting for a batch; close the Feed there"):
         feed.close()
+    for wait in (feed.__next__, feed.one_epoch().__next__):
+        with pytest.raises(
+            RuntimeError, match="another thread is waiting for a batch; iterate over a Feed in"
+        ):
+            wait()
     go_on.set()
     thread.join(20)
     feed.close()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from inspect import GEN_RUNNING, getgeneratorstate
 from itertools import count
 from typing import Any, Self, Unpack
 
@@ -206,6 +207,10 @@ class Feed:
         layout: Callable[..., Any] = assemble,
         **options: Unpack[FeedKeywords],
     ) -> None:
+        if group is not None and not all(
+            callable(getattr(group, name, None)) for name in ("gather", "leave")
+        ):
+            raise OptionError("group", f"must be a Group, with gather and leave, not {group!r:.100}")
         self._group: Group = Alone() if group is None else group
         with telling(self._group):
             chosen = FeedOptions.of(Feed, options)
@@ -319,10 +324,15 @@ class Feed:
         return self
 
     def __next__(self) -> TripletBatch:
-        for batch in self._batches:
+        for batch in self._of_this_thread():
             if batch is not None:
                 return batch
         raise StopIteration
+
+    def _of_this_thread(self) -> Iterator[TripletBatch | None]:
+        if getgeneratorstate(self._batches) == GEN_RUNNING:
+            raise RuntimeError("another thread is waiting for a batch; iterate over a Feed in one thread")
+        return self._batches
 
     def one_epoch(self) -> Iterator[TripletBatch]:
         """Iterate over what is left of the current epoch: a pass over the dataset.
@@ -336,7 +346,7 @@ class Feed:
             Those that iterating over the feed gives. Triplets that do not fill a batch go into the first
             batch of the next epoch.
         """
-        for batch in self._batches:
+        for batch in self._of_this_thread():
             if batch is None:
                 return
             yield batch
