@@ -27,6 +27,7 @@ from fasttriplet._files import (
     replacing,
     scratch,
 )
+from fasttriplet.errors import OptionError
 from tests.interrupted import Faults, content, fails, names, watched
 
 
@@ -184,6 +185,17 @@ def test_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
     with replacing(path, overwrite=True) as unfinished:
         unfinished.write_text("new")
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("overwrite", ["no", 1, None])
+def test_only_true_replaces_a_file(tmp_path: Path, overwrite: Any) -> None:
+    (tmp_path / "a").write_text("old")
+    with (
+        pytest.raises(OptionError, match=r"^overwrite must be True or False, not "),
+        replacing(tmp_path / "a", overwrite=overwrite),
+    ):
+        pass
+    assert (tmp_path / "a").read_text() == "old"
 
 
 @pytest.mark.parametrize("hard_links", [True, False])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fasttriplet import _hidden
+from fasttriplet._checks import truth_value
 from fasttriplet._disk import sync, sync_path
 
 _ADVICE = {
@@ -33,6 +34,7 @@ def check_can_be_written(path: Path, *, overwrite: bool = True) -> None:
 
     A file that is there is a FileExistsError, unless `overwrite` is set.
     """
+    overwrite = truth_value("overwrite", overwrite)
     target = _target(path)
     try:
         mode = target.stat().st_mode

@@ -311,6 +311,8 @@ def test_nothing_but_damaged_records(tmp_path: Path) -> None:
         ({"threads": 0}, "threads must be a whole number >= 1, not 0"),
         ({"seed": -1}, "seed must be"),
         ({"on_error": "ignore"}, "on_error"),
+        ({"resume": "no"}, "resume must be True or False, not 'no'"),
+        ({"overwrite": 1}, "overwrite must be True or False, not 1"),
         ({"model": "resnet"}, "unknown embedder 'resnet'"),
     ],
 )

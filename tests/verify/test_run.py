@@ -138,11 +138,12 @@ def test_images_of_a_file_are_embedded_with_their_positions(
 def test_wrong_options_are_named_before_anything_is_read(tmp_path: Path) -> None:
     wrong: list[tuple[str, Any]] = [
         ("pairs_per_kind", 0), ("folds", 1), ("seed", -1), ("threads", 0), ("max_pixels", 0), ("labels", 1),
+        ("flip", "no"), ("recall", 0),
     ]  # fmt: skip
     for name, value in wrong:
         with pytest.raises(ft.OptionError, match=name):
             verify_rec(tmp_path / "none.rec", Bad(None), **{name: value})
-        if name in ("folds", "threads", "max_pixels"):
+        if name in ("folds", "threads", "max_pixels", "flip"):
             with pytest.raises(ft.OptionError, match=name):
                 verify_pairs(tmp_path / "none.bin", "none", **{name: value})
 

@@ -11,7 +11,7 @@ from typing import Unpack
 
 import polars as pl
 
-from fasttriplet._checks import whole_number
+from fasttriplet._checks import truth_value, whole_number
 from fasttriplet._options import shows
 from fasttriplet.dataset._dataset import Dataset, Rec, files_of
 from fasttriplet.dataset._index import paths_of
@@ -214,7 +214,7 @@ def mine_rec(
 
 def _check_resume(resume: bool, *, overwrite: bool, out: str | os.PathLike[str] | None, keeps: bool) -> None:
     """Raise an OptionError where there is nothing to continue."""
-    if not resume:
+    if not truth_value("resume", resume):
         return
     if not keeps:
         raise OptionError("resume", "is for bag_size=None, the whole dataset at once, and for runs with ray")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from fasttriplet._callers import stacklevel_of_user
+from fasttriplet._checks import truth_value
 from fasttriplet._extras import how_to_install
 from fasttriplet._files import making
 from fasttriplet._launcher import launched
@@ -147,7 +148,7 @@ def train_rec(
     settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, **tables)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
     names = Names.of(out)
-    if resume and overwrite:
+    if truth_value("resume", resume) and truth_value("overwrite", overwrite):
         raise OptionError("overwrite", "must not be True together with resume=True")
     written = names.written()
     state = load_state(names.state) if resume else None

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fasttriplet._checks import pixel_limit, seed_number, thread_count, whole_number
+from fasttriplet._checks import pixel_limit, seed_number, thread_count, truth_value, whole_number
 from fasttriplet._options import shows
 from fasttriplet._words import advising, prefixing
 from fasttriplet.dataset._dataset import Dataset, Rec, open_dataset
@@ -87,6 +87,7 @@ def verify_pairs(
     path = Path(path)
     whole_number("folds", folds, 2)
     threads, max_pixels = thread_count(threads), pixel_limit(max_pixels)
+    flip = truth_value("flip", flip)
     embedder = embedder_of(model)
     if not embedder.needs_images:
         raise ValueError(
@@ -176,6 +177,7 @@ def verify_rec(
     whole_number("pairs_per_kind", pairs_per_kind, 1)
     whole_number("folds", folds, 2)
     seed, threads = seed_number(seed), thread_count(threads)
+    flip, recall = truth_value("flip", flip), truth_value("recall", recall)
     embedder = embedder_of(model)
     dataset = open_dataset(rec, chosen, threads=threads)
     index = dataset.index
