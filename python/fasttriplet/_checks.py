@@ -78,15 +78,17 @@ def pixel_limit(max_pixels: int) -> int:
     return whole_number("max_pixels", max_pixels, 1, MOST_PIXELS)
 
 
-def image_size(size: tuple[int, int], max_pixels: int | None = None) -> tuple[int, int]:
-    """Return the option `size`, height and width in pixels, each at least 1, of at most `max_pixels`."""
+def image_size(
+    size: tuple[int, int], max_pixels: int | None = None, *, name: str = "size"
+) -> tuple[int, int]:
+    """Return the option `name`, height and width in pixels, each at least 1, of at most `max_pixels`."""
     if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise OptionError("size", f"must be (height, width) in pixels, not {size!r}")
-    height = whole_number("the height in size", size[0], 1)
-    width = whole_number("the width in size", size[1], 1)
+        raise OptionError(name, f"must be (height, width) in pixels, not {size!r}")
+    height = whole_number(f"the height in {name}", size[0], 1)
+    width = whole_number(f"the width in {name}", size[1], 1)
     if max_pixels is not None and height * width > max_pixels:
         raise OptionError(
-            "size",
+            name,
             f"must be at most {max_pixels:,} pixels, not {height} x {width}; for more, raise max_pixels",
         )
     return height, width

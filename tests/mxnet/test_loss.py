@@ -105,6 +105,9 @@ def test_wrong_arguments_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         triplet_loss(mx.sym.Variable("data"), margin, per_batch_size, kind)
+    if not message.startswith("per_batch_size"):
+        with pytest.raises(ValueError, match=message):
+            mxnet.TripletMetric(margin, kind)
 
 
 @pytest.mark.parametrize("kind", ["squared", "angular"])

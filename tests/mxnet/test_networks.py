@@ -127,9 +127,9 @@ def test_wrong_arguments_are_named() -> None:
     for name in NETWORKS:
         with pytest.raises(ValueError, match="embedding_size must be a whole number >= 1, not 0"):
             build_network(name, (112, 112), 0)
-        with pytest.raises(ValueError, match="the width in size must be a whole number >= 1, not 0"):
+        with pytest.raises(ValueError, match="the width in image_size must be a whole number >= 1, not 0"):
             build_network(name, (112, 0))
-    with pytest.raises(ValueError, match=r"size must be \(height, width\) in pixels, not 112"):
+    with pytest.raises(ValueError, match=r"^image_size must be \(height, width\) in pixels, not 112"):
         mobilefacenet(128, 112)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prelu must be one of 'convolutions', 'operator', not 'fast'"):
         mobilefacenet(prelu="fast")  # type: ignore[arg-type]

@@ -174,6 +174,8 @@ def test_a_network_learns(make: Make, rec: Path) -> None:
     ("options", "message"),
     [
         ({"data_shape": (1, 24, 24)}, r"data_shape must be \(3, height, width\)"),
+        ({"data_shape": 24}, r"data_shape must be \(3, height, width\), not 24"),
+        ({"module": "model,0"}, "module must be an MXNet module, such as mx.mod.Module, not 'model,0'"),
         ({"epochs": 2}, "epochs cannot be chosen"),
         ({"tail": "drop"}, "tail cannot be chosen"),
         ({"state": {}}, "state cannot be chosen"),
@@ -184,7 +186,7 @@ def test_a_network_learns(make: Make, rec: Path) -> None:
 def test_wrong_options_are_named(mx: Any, rec: Path, options: dict[str, Any], message: str) -> None:
     module = mx.mod.Module(triplet_loss(small_convnet(16), 0.3, 12))
     with pytest.raises(ValueError, match=message):
-        mxnet.TripletIter(rec, module, **{"data_shape": SHAPE} | options)
+        mxnet.TripletIter(rec, **{"module": module, "data_shape": SHAPE} | options)
 
 
 def test_a_pass_may_give_less_than_a_batch(mx: Any, tmp_path: Path) -> None:

@@ -43,6 +43,15 @@ def test_untrained_network_errors(mx: Any, tmp_path: Path) -> None:
     tall = mx.sym.Convolution(mx.sym.Variable("data"), num_filter=1, kernel=(50, 50), name="fc1")
     with pytest.raises(ValueError, match="does not take images of 32 x 24"):
         save_untrained(tmp_path / "net", tall, SIZE)
+    net: Any = small_convnet()
+    side: Any = 24
+    for symbol, size, seed, message in (
+        ("small", SIZE, 0, "symbol must be an mxnet.symbol.Symbol, not 'small'"),
+        (net, side, 0, r"image_size must be \(height, width\) in pixels, not 24"),
+        (net, SIZE, -1, "seed must be a whole number >= 0, not -1"),
+    ):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            save_untrained(tmp_path / "net", symbol, size, seed=seed)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "net-0000.params").write_bytes(b"years of work")
     with pytest.raises(FileExistsError, match="exists already; overwrite=True replaces it"):

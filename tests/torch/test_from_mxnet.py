@@ -15,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from fasttriplet.checkpoint._checkpoint import read_checkpoint  # noqa: E402
+from fasttriplet.errors import OptionError  # noqa: E402
 from fasttriplet.torch import _from_mxnet as home  # noqa: E402
 from fasttriplet.torch import from_mxnet, to_mxnet  # noqa: E402
 from tests.torch import conversion as c  # noqa: E402
@@ -51,6 +52,8 @@ def test_another_output(prefix: Path) -> None:
     assert outputs(from_mxnet(prefix, 0, output="bn1")).shape == (4, graphs.FILTERS, 8, 8)
     with pytest.raises(ValueError, match="softmax_label"):
         from_mxnet(prefix, 0, output="softmax")
+    with pytest.raises(OptionError, match=r"^output must be the name of an output, not 5$"):
+        from_mxnet(prefix, 0, output=5)  # type: ignore[arg-type]
 
 
 def test_a_layer_that_is_used_twice_is_one(module: Any) -> None:

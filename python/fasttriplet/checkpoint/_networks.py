@@ -27,7 +27,7 @@ def network_of(
 ) -> Symbol:
     """Build a network by its name, as :func:`fasttriplet.mxnet.build_network` describes it."""
     one_of("network", name, NETWORKS)
-    height, width = checked_size(image_size)
+    height, width = checked_size(image_size, name="image_size")
     whole_number("embedding_size", embedding_size, 1)
     one_of("prelu", prelu, get_args(PReLU))
     graph = _Graph(prelu)

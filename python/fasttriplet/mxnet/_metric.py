@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from fasttriplet._checks import one_of
+from fasttriplet._checks import number, one_of
 from fasttriplet.mxnet._compat import import_mxnet
 from fasttriplet.training._settings import Loss
 
@@ -30,7 +30,7 @@ class TripletMetric(_mx.metric.EvalMetric):  # type: ignore[misc]
 
     def __init__(self, margin: float, kind: Loss = "squared") -> None:
         one_of("kind", kind, get_args(Loss))
-        self._margin, self._kind = margin, kind
+        self._margin, self._kind = number("margin", margin, 0), kind
         super().__init__("triplet")
 
     def reset(self) -> None:

@@ -80,8 +80,10 @@ class TripletIter(_mx.io.DataIter):  # type: ignore[misc]
         augment: Augment | None = None,
         **options: Unpack[FeedKeywords],
     ) -> None:
-        if len(data_shape) != 3 or data_shape[0] != 3:
+        if not isinstance(data_shape, (tuple, list)) or len(data_shape) != 3 or data_shape[0] != 3:
             raise OptionError("data_shape", f"must be (3, height, width), not {data_shape!r}")
+        if not hasattr(module, "binded"):
+            raise ValueError(f"module must be an MXNet module, such as mx.mod.Module, not {module!r:.100}")
         for name in ("epochs", "tail", "state"):
             if name in options:
                 raise OptionError(

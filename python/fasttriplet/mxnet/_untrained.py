@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fasttriplet._checks import image_size as checked_size
+from fasttriplet._checks import seed_number
 from fasttriplet._files import check_can_be_written
 from fasttriplet.checkpoint._checkpoint import checkpoint_paths
 from fasttriplet.mxnet._checkpoint import save_checkpoint
@@ -59,13 +61,15 @@ def save_untrained(
     OSError
         If the files cannot be written.
     ValueError
-        If the network has labels, or does not take images of this size.
+        If the network has labels, or does not take images of this size, or an argument is out of its range.
     """
     mx = import_mxnet()
+    if not isinstance(symbol, mx.symbol.Symbol):
+        raise ValueError(f"symbol must be an mxnet.symbol.Symbol, not {symbol!r:.100}")
+    height, width = checked_size(image_size, name="image_size")
     for path in checkpoint_paths(prefix, 0):
         check_can_be_written(path, overwrite=overwrite)
-    rng = np.random.default_rng(seed)
-    height, width = image_size
+    rng = np.random.default_rng(seed_number(seed))
     try:
         arg_shapes, _, aux_shapes = symbol.infer_shape_partial(data=(_PICTURES, 3, height, width))
     except mx.base.MXNetError as error:
