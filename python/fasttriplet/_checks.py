@@ -94,6 +94,12 @@ def image_size(
     return height, width
 
 
+def output_name(output: str | None) -> None:
+    """Check the option `output`, which names one of a network's outputs, or counts them as text."""
+    if not isinstance(output, (str, type(None))):
+        raise OptionError("output", f"must be text, a name or a number such as '0', not {output!r}")
+
+
 def batch_of_triplets(name: str, images: int, devices: int = 1) -> int:
     """Return the option `name`, a number of images in which each device gets whole triplets."""
     if whole_number(name, images, 3) % (3 * devices):

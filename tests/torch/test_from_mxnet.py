@@ -52,7 +52,7 @@ def test_another_output(prefix: Path) -> None:
     assert outputs(from_mxnet(prefix, 0, output="bn1")).shape == (4, graphs.FILTERS, 8, 8)
     with pytest.raises(ValueError, match="softmax_label"):
         from_mxnet(prefix, 0, output="softmax")
-    with pytest.raises(OptionError, match=r"^output must be the name of an output, not 5$"):
+    with pytest.raises(OptionError, match=r"^output must be text, a name or a number such as '0', not 5$"):
         from_mxnet(prefix, 0, output=5)  # type: ignore[arg-type]
 
 

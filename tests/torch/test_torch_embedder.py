@@ -150,6 +150,7 @@ def test_images_are_not_changed_and_may_be_read_only_or_strided(net: Any) -> Non
         ({"mean": (1, 2)}, r"mean must be a number, or three, one for each channel, not \(1, 2\)"),
         ({"std": 0}, "std must be above 0"),
         ({"size": 112}, "size must be"),
+        ({"output": 0}, "output must be text, a name or a number such as '0', not 0"),
         ({"batch_size": 0}, "batch_size must be a whole number >= 1, not 0"),
         ({"precision": "float16"}, "precision must be one of 'float32', 'tf32', 'bfloat16', not 'float16'"),
     ],
@@ -166,6 +167,7 @@ def test_images_of_another_size_are_an_error_with_both_sizes(net: Any) -> None:
     refused = "the network does not take images of 20 x 20 (H x W)"
     for embedder, taken in (
         (TorchEmbedder(net, size=SIZE), "; it takes 32 x 24"),
+        (TorchEmbedder(net, size=[*SIZE]), "; it takes 32 x 24"),  # type: ignore[arg-type]
         (ft.load_embedder("torch:mynet:net,size=32x24", devices="cpu"), "; it takes 32 x 24"),
         (ft.load_embedder("torch:fixed.pt2", devices="cpu"), "; it takes 32 x 24"),
     ):

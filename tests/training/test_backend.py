@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fasttriplet.errors import OptionError
 from fasttriplet.training import TrainSettings, _state, options_at, train_rec
 from fasttriplet.training._backend import Backend
 from tests.training.numpy_backend import NumpyBackend
@@ -180,6 +181,8 @@ def test_old_names_of_arguments_are_answered(chosen: TrainSettings, tmp_path: Pa
             train_rec(chosen, tmp_path / "a", **{name: ()})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"train_rec\(\) has no option 'thread'; did you mean 'threads'"):
         train_rec(chosen, tmp_path / "a", **{"thread": 1})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r"^settings must be a TrainSettings, not 'train\.rec'$"):
+        train_rec("train.rec", tmp_path / "a")  # type: ignore[arg-type]
 
 
 def test_training_does_not_import_mxnet() -> None:

@@ -48,7 +48,7 @@ class Inputs:
         if min(self.std) <= 0:
             raise OptionError("std", f"must be above 0, not {self.std!r}")
         if self.size is not None:
-            image_size(self.size)
+            object.__setattr__(self, "size", image_size(self.size))  # a tuple, to be compared
 
     @property
     def as_decoded(self) -> bool:

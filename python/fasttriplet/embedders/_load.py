@@ -8,9 +8,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import isclass
 from pathlib import Path
-from types import NoneType
 from typing import Any, NamedTuple, cast
 
+from fasttriplet._checks import output_name
 from fasttriplet._forks import importing
 from fasttriplet.checkpoint._checkpoint import spec_of
 from fasttriplet.embedders._base import EMBEDDER_HAS, Embedder, faults_of
@@ -157,8 +157,7 @@ def load_embedder(
     scheme, colon, rest = text.partition(":")
     given = {"batch_size": batch_size, "devices": devices, "output": output}
     options = {name: value for name, value in given.items() if value is not None}
-    if not isinstance(output, (str, NoneType)):
-        raise OptionError("output", f"must be text, a name or a number such as '0', not {output!r}")
+    output_name(output)
     backend = _BACKENDS.get(scheme)
     if backend is not None and options and not backend.runs_network:
         raise OptionError(next(iter(options)), f"cannot be given with {text!r}: there is no network to run")

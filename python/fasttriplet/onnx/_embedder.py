@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fasttriplet._checks import image_size
+from fasttriplet._checks import image_size, output_name
 from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images, is_embedding
@@ -87,6 +87,7 @@ class OnnxEmbedder:
         batch_size: int | None = None,
         devices: str | Sequence[str] | None = None,
     ) -> None:
+        output_name(output)
         taken = None if size is None else image_size(size)
         numbers = {
             name: None if values is None else three(name, values)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.parallel import DistributedDataParallel
 
 import torch
+from fasttriplet._checks import output_name
 from fasttriplet._cores import cores
 from fasttriplet._words import counted
 from fasttriplet.embedders._base import check_finite, check_images
@@ -302,6 +303,7 @@ class TorchEmbedder(BatchEmbedder):
     ) -> None:
         if not isinstance(module, torch.nn.Module):
             raise ValueError(f"module must be a torch.nn.Module, not {module!r}")
+        output_name(output)
         # A forward pass of the wrapper would wait for other processes, which may not embed.
         self.module = module.module if isinstance(module, DistributedDataParallel) else module
         module = self.module

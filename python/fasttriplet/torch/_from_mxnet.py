@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from types import NoneType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import torch
-from fasttriplet._checks import whole_number
+from fasttriplet._checks import output_name, whole_number
 from fasttriplet._files import check_can_be_written
 from fasttriplet._words import first_names
 from fasttriplet.checkpoint._checkpoint import (
@@ -20,7 +19,6 @@ from fasttriplet.checkpoint._checkpoint import (
     write_checkpoint,
 )
 from fasttriplet.checkpoint._symbol import parse_symbol
-from fasttriplet.errors import OptionError
 from fasttriplet.torch._graph._build import build
 from fasttriplet.torch._graph._network import ConvertedNetwork
 
@@ -87,8 +85,7 @@ def from_mxnet(prefix: str | os.PathLike[str], epoch: int, *, output: str | None
     >>> module(torch.zeros(8, 3, 112, 112)).shape  # doctest: +SKIP
     torch.Size([8, 128])
     """
-    if not isinstance(output, (str, NoneType)):
-        raise OptionError("output", f"must be the name of an output, not {output!r}")
+    output_name(output)
     checkpoint = read_checkpoint(prefix, epoch)
     embedding = embedding_of(checkpoint, output)
     weights = checkpoint.arg_params | checkpoint.aux_params

@@ -134,6 +134,7 @@ def train_rec(
     for name in resources:
         if name in _RENAMED:
             raise TypeError(f"train_rec() has no option {name!r}: it is called {_RENAMED[name]!r}")
+    _check_given(settings, resume=resume, overwrite=overwrite)
     limits = ResourceOptions.of(train_rec, resources)
     files = [verify_on] if isinstance(verify_on, (str, os.PathLike)) else verify_on
     paths = tuple(map(_absolute, files))
@@ -148,8 +149,6 @@ def train_rec(
     settings = replace(settings, rec=tuple(map(_absolute, settings.rec)), cache=cache, **tables)
     schedule = Schedule(batches, paths, verify_every, checkpoint_every, log_every, export)
     names = Names.of(out)
-    if truth_value("resume", resume) and truth_value("overwrite", overwrite):
-        raise OptionError("overwrite", "must not be True together with resume=True")
     written = names.written()
     state = load_state(names.state) if resume else None
     undecided = state is None and settings.framework is None
@@ -204,6 +203,13 @@ def train_rec(
         store = Store(names, backend, schedule.export)
         loop = Loop(settings, backend, schedule, store, journal, progress or _silent, options)
         return loop.run(state, limits)
+
+
+def _check_given(settings: TrainSettings, *, resume: bool, overwrite: bool) -> None:
+    if not isinstance(settings, TrainSettings):
+        raise OptionError("settings", f"must be a TrainSettings, not {settings!r:.100}")
+    if truth_value("resume", resume) and truth_value("overwrite", overwrite):
+        raise OptionError("overwrite", "must not be True together with resume=True")
 
 
 def options_at(out: str | os.PathLike[str]) -> tuple[TrainSettings, dict[str, Any]]:
