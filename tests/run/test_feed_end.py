@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import pickle
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,13 @@ def test_bags_that_never_fill_a_batch_are_no_reason_to_go_on_for_ever(rec: Path,
             next(feed)
         with pytest.raises(StopIteration):
             next(feed)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_feed_stays_where_it_is(rec: Path, way: Callable[[ft.Feed], object]) -> None:
+    with nothing_left(), ft.Feed(rec, model=random_table(), batch_size=9) as feed:
+        with pytest.raises(
+            TypeError, match=r"^a Feed cannot be copied, nor sent to another process, such as a"
+        ):
+            way(feed)
+        assert len(next(feed).ids) == 9

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from inspect import GEN_RUNNING, getgeneratorstate
 from itertools import count
-from typing import Any, Self, Unpack
+from typing import Any, NoReturn, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -367,6 +367,12 @@ class Feed:
         if error is not None:
             self._group.leave(failed(error))
         self.close()
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError(
+            "a Feed cannot be copied, nor sent to another process, such as a worker of a data loader: it has "
+            "threads, and the model of this process. Make one in that process"
+        )
 
     def _run(self) -> Generator[TripletBatch | None, None, None]:
         """The batches, and None at the end of each epoch."""
