@@ -15,6 +15,8 @@ from tests.auditing.findings import write_suspects
 from tests.cli.command import COMMAND, run
 from tests.processes import stop
 
+pytestmark = pytest.mark.heavy
+
 
 def endless(rec: Path, out: Path, *more: str) -> list[str]:
     return [*COMMAND, "mine", "--rec", str(rec), "--out", str(out), "--epochs", "1000000", *more]

@@ -15,6 +15,8 @@ import pytest
 from fasttriplet.cli import main
 from tests.cli.command import COMMAND, Capture
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["index", "--json"], ["index"], ["mine", "--json"], ["mine"]]

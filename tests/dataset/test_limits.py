@@ -25,6 +25,8 @@ from tests.dataset.test_images import oriented
 from tests.processes import megabytes_more, run_python
 from tests.small_rec import write_images
 
+pytestmark = pytest.mark.heavy
+
 LIMIT = 2**28 // 3
 
 KINDS: dict[str, Callable[[int, int], bytes]] = {

@@ -19,6 +19,8 @@ from fasttriplet.cli import main
 from fasttriplet.cli._demo import next_commands
 from fasttriplet.demo import _run, contact_sheet, draw_identities, run_demo, triplet_sheet
 
+pytestmark = pytest.mark.heavy
+
 Pictures = NDArray[np.uint8]
 
 

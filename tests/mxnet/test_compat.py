@@ -49,6 +49,7 @@ def test_importing_the_package_does_not_import_mxnet() -> None:
 
 
 # An import of MXNet takes two seconds of a core, so a process answers several questions.
+@pytest.mark.heavy
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_import_leaves_numpy_and_warnings_and_chooses_what_is_not_chosen(chosen:
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.mxnet
 @pytest.mark.usefixtures("mx")
 def test_import_works_after_a_failed_import() -> None:

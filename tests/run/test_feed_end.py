@@ -24,6 +24,8 @@ from tests.run.plain_feed import (
 )
 from tests.small_rec import Table, identities, picture, random_table, write_rec
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize("prefetch", [0, 1, 3])
 @pytest.mark.parametrize("at", [1, 3])

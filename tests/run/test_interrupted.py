@@ -18,6 +18,8 @@ import fasttriplet as ft
 from tests.processes import run_python, stop
 from tests.small_rec import picture
 
+pytestmark = pytest.mark.heavy
+
 # Ctrl-C
 
 # A script's model, and the dataset of the argument.
@@ -153,7 +155,6 @@ with ft.Feed(rec, model=Model(), **options) as feed:
 """
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     "body",
     [
@@ -206,7 +207,6 @@ def test_a_fork_in_the_middle(rec: Path, tmp_path: Path, body: str) -> None:
     assert set(printed[:-1]) == {"child"}
 
 
-@pytest.mark.heavy
 def test_a_fork_by_the_embedder_while_the_next_bag_is_decoded(rec: Path, tmp_path: Path) -> None:
     body = """
 class Forks(Model):

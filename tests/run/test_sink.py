@@ -291,6 +291,7 @@ def test_a_missing_folder_is_made_if_the_run_succeeds(rec: Path, tmp_path: Path)
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["t.csv"]
 
 
+@pytest.mark.heavy
 def test_memory_is_that_of_a_bag(rec: Path, tmp_path: Path) -> None:
     """20 times as many triplets take no more memory: 2.4 million of them are 170 MB."""
     code = f"""

@@ -26,6 +26,8 @@ from fasttriplet.run import _whole
 from tests.run.leftovers import besides_datasets
 from tests.small_rec import Table, identities, write_rec
 
+pytestmark = pytest.mark.heavy
+
 SMALL = 40_000  # bytes: blocks of about 50 rows of 16 numbers
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -65,7 +67,6 @@ def columns(triplets: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("sorted_by_label", [True, False])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_triplets_are_those_of_one_call(
@@ -253,7 +254,6 @@ ft.mine_rec(rec, model=f"npy:{file}", out=out, **how)
 """
 
 
-@pytest.mark.heavy
 def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     rec, file = dataset(tmp_path, identities(80, 4))
     whole, out = tmp_path / "whole.parquet", tmp_path / "t.parquet"

@@ -25,7 +25,7 @@ from tests.torch.trainings import importable, one_thread
 from tests.training.small import records, same_arrays, settings, state, train
 from tests.training.test_resume import KILLED
 
-pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("alone", "trainable")]
+pytestmark = [pytest.mark.heavy, pytest.mark.torch, pytest.mark.usefixtures("alone", "trainable")]
 
 FILES = (".json", ".safetensors", "-best.json", "-best.safetensors")
 KINDS: dict[str, dict[str, Any]] = {

@@ -23,6 +23,7 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, env=wide, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.mark.heavy
 def test_the_command_trains_and_goes_on(data: Path, tmp_path: Path, capsys: Capture) -> None:
     begin: list[object] = ["--rec", data / "train.rec", "--network", "small", "--embedding-size", 16]
     begin += ["--bag-size", 48, "--batch-size", 12, "--pairs", "ordered", "--lr-steps", "5,9", "--no-mirror"]
@@ -80,6 +81,7 @@ def test_what_the_command_refuses(
     assert not list(tmp_path.glob("*.npz"))
 
 
+@pytest.mark.heavy
 def test_a_full_disk_is_named(data: Path, tmp_path: Path) -> None:
     words = f"ulimit -f 400; trap '' XFSZ; exec {sys.executable} -m fasttriplet train --network small"  # KiB
     words += f" --rec {data / 'train.rec'} --out {tmp_path / 'a'} --batches 3 --batch-size 12 --bag-size 48"

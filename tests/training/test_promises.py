@@ -20,7 +20,7 @@ from fasttriplet.training import Trained, TrainSettings, options_at, train_rec
 from tests.small_rec import identities
 from tests.training.small import records, same_numbers, state, weights, write_pairs, write_patterns
 
-pytestmark = [pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
+pytestmark = [pytest.mark.heavy, pytest.mark.mxnet, pytest.mark.usefixtures("mx")]
 
 FILES = ("-symbol.json", "-0000.params", "-best-symbol.json", "-best-0000.params", "-state.npz", "-log.jsonl")
 
@@ -85,7 +85,6 @@ def test_it_goes_on_without_the_files_of_the_network(data: Path, tmp_path: Path)
     assert same_numbers(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.heavy
 def test_half_a_network_does_not_appear(data: Path, tmp_path: Path) -> None:
     """Files may be so large that all of the weights but the last bytes fit."""
     train(settings(data), tmp_path / "a", 1)

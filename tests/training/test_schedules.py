@@ -115,7 +115,7 @@ def test_a_training_ends_where_its_learning_rate_does(chosen: TrainSettings, tmp
     assert not list(tmp_path.iterdir())
     train_rec(linear, out, batches=5)
     with pytest.raises(
-        OptionError, match=r"batches must be at most 5, not 6: .* another training with the weights of this"
+        OptionError, match=r"batches must be at most 5, not 6: .* another training, with the network of this"
     ):
         train_rec(linear, out, batches=6, resume=True)
     with pytest.raises(ValueError, match=r"with lr_end 5 \(now 6\)"):
