@@ -227,6 +227,14 @@ def test_a_damaged_picture_that_is_as_large_as_allowed_is_not_too_large(tmp_path
             assert picture.kind == kind
 
 
+@pytest.mark.parametrize("beginning", [b"\xff\xd8", b"\x89PNG"])
+def test_a_picture_whose_header_nobody_can_read_is_damaged(tmp_path: Path, beginning: bytes) -> None:
+    (tmp_path / "a.jpg").write_bytes(beginning + bytes(40))
+    picture = _pictures._read_and_encode(tmp_path / "a.jpg", PackOptions())
+    assert isinstance(picture, _pictures.Unusable)
+    assert picture.kind == "damaged"
+
+
 def test_a_picture_has_no_more_than_can_be_encoded_and_says_why(tmp_path: Path) -> None:
     Image.new("L", (65501, 1)).save(tmp_path / "long.png")
     picture = _pictures._read_and_encode(tmp_path / "long.png", PackOptions())
