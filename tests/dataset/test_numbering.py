@@ -200,8 +200,9 @@ def test_two_whole_datasets_are_doubted(tmp_path: Path) -> None:
     assert len(doubts([one, shard])) == 1
     shard.with_name("property").write_text("5,24,24\n")
     assert doubts([one, shard]) == []
-    shard.with_name("property").write_text("9,24,24\n")
-    assert len(doubts([one, shard])) == 1
+    for content in (b"9,24,24\n", b"five,24,24\n", b"\xff5,24,24\n", b""):
+        shard.with_name("property").write_bytes(content)
+        assert len(doubts([one, shard])) == 1
 
 
 def labels_of(first_key: int, *labels: int) -> dict[int, int]:

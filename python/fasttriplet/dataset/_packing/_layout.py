@@ -120,7 +120,7 @@ def _range(first: int, end: int) -> NDArray[np.float32]:
 def identities_of(rec: Path) -> int | None:
     """Read how many identities the first record of a ``.rec`` states; None if it does not, or not exactly."""
     try:
-        _, label, *_ = _core.RecordFile(rec).record_at(0, 0)
+        _, label, *_ = _core.RecordFile(rec).record_at(0)
     except (OSError, ValueError):
         return None
     keys = np.ravel(label).tolist()
