@@ -148,6 +148,9 @@ def test_what_cannot_be_exported(rec: Path, tmp_path: Path) -> None:
     for name in ("t.csv", "none.parquet"):
         with pytest.raises(FileNotFoundError, match=name):
             ft.export(rec, tmp_path / "out", triplets=tmp_path / name)
+    (tmp_path / "device.csv").symlink_to("/dev/null")
+    with pytest.raises(OSError, match=r"a table of triplets.*device\.csv"):
+        ft.export(rec, tmp_path / "out", triplets=tmp_path / "device.csv")
 
 
 def test_nothing_is_overwritten_and_nothing_is_left(rec: Path, tmp_path: Path) -> None:

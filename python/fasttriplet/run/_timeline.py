@@ -44,8 +44,6 @@ class Timeline:
         """Cut the time so far into equal bins: seconds of a bin, and for each stage its share of each bin."""
         length = max(self._ended - self._started, _FIRST_WIDTH)
         width = max([_FIRST_WIDTH, *(busy.width for busy in list(self._stages.values()))])
-        while width * _BINS < length:
-            width *= 2
         count = -int(-length // width)
         shares = {}
         for stage, busy in list(self._stages.items()):
