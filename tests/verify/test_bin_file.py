@@ -214,6 +214,11 @@ def test_pickles_made_by_hand(path: Path, program: bytes, said: str) -> None:
     assert said in said_so or (said in ("an empty array", "the function bytes") and "odd" in said_so)
 
 
+def test_truth_values_without_content(path: Path) -> None:
+    said = refused(path, b"\x80\x04](" + b"C\x01x" * 20 + b"e" + ARRAY + b"\x86.")
+    assert said == f"{path} is damaged: the array of truth values has no content"
+
+
 def test_places_of_the_memo_are_those_of_operations(path: Path) -> None:
     """A writer gives an object the next place, so none is beyond the number of operations so far."""
     assert "damaged" not in refused(path, b"\x80\x02Nq\x03.")

@@ -223,6 +223,8 @@ def test_folds(rec: Path, tmp_path: Path) -> None:
             verify_pairs(tmp_path / "a.bin", Bad(None), folds=wrong)
         with pytest.raises(ValueError, match="folds must be a whole number >= 2"):
             verify_rec(rec, Bad(None), folds=wrong)
+    with pytest.raises(ValueError, match=r"^pairs_per_kind must be a whole number >= 1, not 0$"):
+        verify_rec(rec, Bad(None), pairs_per_kind=0)
 
 
 def test_what_a_training_can_be_verified_on(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def _pairs(path: Path, loaded: object) -> tuple[list[bytes], NDArray[np.bool_]]:
     if not isinstance(images, (list, tuple)):
         raise ValueError(f"{path}: the images are a {_describe(images)}; expected a list of encoded images")
     if isinstance(same, Array):
-        same = same.flat()
+        if same.dtype is None:
+            raise ValueError(f"{path} is damaged: the array of truth values has no content")
+        same = same.dtype.read(same.raw)
     elif not isinstance(same, (list, tuple)):
         raise ValueError(
             f"{path}: the truth values are a {_describe(same)}; expected a list of True and False"

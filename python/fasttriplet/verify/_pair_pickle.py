@@ -152,9 +152,6 @@ class _Unpickler(pickle.Unpickler):
         if self._left_to_convert < 0:
             raise Unfit("is damaged: it converts the same bytes again and again")
 
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise Unfit(f"refers to an object outside of it ({pid!r:.40})")
-
 
 class StandIn:
     """What a pickle gets for a name: an object that can be called but not changed."""
@@ -235,11 +232,6 @@ class Array:
     @property
     def code(self) -> str | None:
         return None if self.dtype is None else self.dtype.code
-
-    def flat(self) -> NDArray[Any]:
-        if self.dtype is None:
-            raise Unfit("is damaged: an array has no content")
-        return self.dtype.read(self.raw)
 
     def described(self) -> str:
         return f"{self.code} of shape {self.shape}" if self.code else "an empty array"
