@@ -170,6 +170,14 @@ def test_where_mxnet_does_not_load_the_other_is_named(
     with pytest.raises(ImportError, match=r"NumPy 2\. Or give framework='torch'$"):
         train_rec(chosen, tmp_path / "a")
 
+    class Misspelt(NumpyBackend):
+        def __init__(self, *_: Any) -> None:
+            raise ImportError("No module named 'my_network'", name="my_network")
+
+    monkeypatch.setattr(_train_rec, "backend_of", lambda _: Misspelt)
+    with pytest.raises(ImportError, match=r"^No module named 'my_network'$"):
+        train_rec(chosen, tmp_path / "a")
+
 
 # Exports
 

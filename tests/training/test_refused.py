@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fasttriplet.training._journal import Journal
 from fasttriplet.training._pace import Pace
 from fasttriplet.training._pretrained import check_pretrained, epoch_of_checkpoint
 from fasttriplet.training._state import load_state
-from tests.small_rec import identities
+from tests.small_rec import identities, picture
 from tests.training.numpy_backend import NumpyBackend
 from tests.training.small import OPTIONS, records, state, write_patterns
 
@@ -51,6 +52,13 @@ def test_a_folder_in_the_place_of_a_file(chosen: TrainSettings, tmp_path: Path, 
     train_rec(chosen, tmp_path / "a", batches=2)
     with pytest.raises(OSError, match=rf"is not a file; if it was moved, give its new path as {name}=PATH"):
         train_rec(settings, tmp_path / "a", batches=3, resume=True, **how)
+
+
+def test_pairs_are_decoded_up_to_the_limit_of_pixels(chosen: TrainSettings, tmp_path: Path) -> None:
+    ft.write_pairs(tmp_path / "large.bin", [picture(i, 30) for i in range(40)], [True, False] * 10)
+    settings = replace(chosen, max_pixels=899)
+    with pytest.raises(ValueError, match=r"large\.bin.* 30 x 30 pixels .* raise max_pixels"):
+        train_rec(settings, tmp_path / "a", batches=2, verify_on=tmp_path / "large.bin")
 
 
 def test_names_that_no_framework_writes(chosen: TrainSettings, tmp_path: Path) -> None:
