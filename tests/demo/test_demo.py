@@ -19,8 +19,6 @@ from fasttriplet.cli import main
 from fasttriplet.cli._demo import next_commands
 from fasttriplet.demo import _run, contact_sheet, draw_identities, run_demo, triplet_sheet
 
-pytestmark = pytest.mark.heavy
-
 Pictures = NDArray[np.uint8]
 
 
@@ -159,6 +157,7 @@ class TestSheets:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.heavy
 class TestRun:
     def test_tiny(self, tmp_path: Path) -> None:
         told: list[tuple[str, int, int]] = []

@@ -61,7 +61,7 @@ class Embedder(Protocol):
         """
 
 
-# Of what is none.
+# For errors about objects that are no embedders.
 EMBEDDER_HAS = (
     "it must have description (a str), needs_images (a bool), prepare(index) and embed(rows, images)"
 )
